@@ -78,6 +78,11 @@ class _Life:
         self._ports = [str(urlsplit(where[name]).port) for name in ("url", "control", "media")]
         return where
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

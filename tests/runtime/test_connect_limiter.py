@@ -37,7 +37,7 @@ async def test_a_large_fleet_comes_back_staggered_and_whole(world: World) -> Non
         await lose_all(world, companies)
         assert links_begun(world, companies) - before <= 11
         await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=5)
-        assert world.clock.monotonic() - at >= 0.9
+        assert world.clock.monotonic() - at >= 0.7
         assert links_begun(world, companies) - before == 30
         assert {world.gateway.view(company).session.attempts for company in companies} == {1}
 
@@ -119,3 +119,52 @@ async def test_an_outdated_client_probes_once_a_cycle_until_there_is_a_newer_ver
         gateway.client_updated()
         await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=15)
         assert links_begun(world, companies) - before == refused + 3 + 50
+
+
+async def test_after_an_outage_the_first_login_brings_all_back(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Sixty sessions back off for minutes while WhatsApp can't be reached; none waits for its own next attempt."""
+    caplog.set_level(logging.INFO)
+    companies = [f"company-{number:02}" for number in range(60)]
+    async with world.running():
+        for company in companies:
+            await world.pair(company)
+        await world.wait(70)
+        world.engine.refuses = 408
+        await lose_all(world, companies)
+        for _ in range(15):
+            await world.wait(10)
+        before, world.engine.refuses = links_begun(world, companies), None
+        await world.until(lambda: any(world.state(company) == "connected" for company in companies), within_s=60)
+        await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=4)
+        assert links_begun(world, companies) - before == 60
+        assert any("it can be reached again" in line for line in caplog.messages)
+
+
+async def test_sessions_with_messages_connect_first(world: World) -> None:
+    """Of sixty sessions that lose their links together, the last one has a message: it is back before the rest."""
+    companies = [f"company-{number:02}" for number in range(60)]
+    async with world.running():
+        for company in companies:
+            await world.pair(company)
+        await world.wait(70)
+        await lose_all(world, companies)
+        waiting = next(company for company in reversed(companies) if world.gateway.view(company).session.held)
+        await world.now(world.gateway.ask(waiting, events.StopAsked()))
+        await world.send("text", company=waiting)
+        await world.now(world.gateway.ask(waiting, events.StartAsked()))
+        await world.until(lambda: world.state(waiting) == "connected", within_s=5)
+        assert sum(world.state(company) != "connected" for company in companies) > 10
+
+
+async def test_a_share_of_a_cluster_bounds_the_rate(world: World) -> None:
+    """With a hundred nodes, each starts a link a second."""
+    companies = [f"company-{number:02}" for number in range(20)]
+    async with world.running():
+        for company in companies:
+            await world.pair(company)
+        await world.wait(70)
+        world.parts.connect_limiter.share(100)
+        before = links_begun(world, companies)
+        await lose_all(world, companies)
+        await world.wait(10)
+        assert 10 <= links_begun(world, companies) - before <= 12

@@ -403,7 +403,7 @@ def _parts(
             policy=PlacementPolicy(hosts=settings.engine_hosts or _cpu_cores()),
             memory_bytes=settings.engine_host_memory_mb * MB or None,
         ),
-        connect_limiter=ConnectLimiter(clock=clock),
+        connect_limiter=ConnectLimiter(clock=clock, connects_per_s=settings.connects_per_second),
         shares=SendShares(clock=clock),
         sessions=SessionRows(database, fence=fence),
         timeline=TimelineRows(database, fence=fence),

@@ -121,6 +121,14 @@ class SessionActor:
         return self._record.company
 
     @property
+    def has_messages(self) -> bool:
+        return self._sender.has_messages
+
+    @property
+    def has_own_route(self) -> bool:
+        return self._record.current.proxy_url is not None
+
+    @property
     def is_connected(self) -> bool:
         return self._record.current.state is State.CONNECTED
 
@@ -374,7 +382,7 @@ class SessionActor:
             elif not mail.answer.done():
                 mail.answer.set_exception(error)
             return
-        self._services.connect_limiter.follow(self.company, mail.event, before, self._session)
+        self._services.connect_limiter.follow(self, mail.event, before, self._session)
         self._follow_link()
         for effect in effects:
             await self._carry_out(effect)

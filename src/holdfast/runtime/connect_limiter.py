@@ -12,12 +12,15 @@ from holdfast.base.clock import Clock
 from holdfast.health.advice import because
 from holdfast.session import connect_limiter as limiter
 from holdfast.session.connect_limiter import DeferConnect, Limiter, LimiterPolicy, Wakes
+from holdfast.session.connect_rate import RatePolicy
 from holdfast.session.engine import LinkClosed, QrShown
-from holdfast.session.events import ConnectDeferred, Event
+from holdfast.session.events import ConnectDeferred, Event, NetworkRestored
 from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
 from holdfast.session.state import Session
 
 log = logging.getLogger(__name__)
+
+_MOST_PER_S = RatePolicy().cap
 
 
 class Waiter(Protocol):
@@ -25,35 +28,72 @@ class Waiter(Protocol):
 
     @property
     def company(self) -> str: ...
+
+    @property
+    def has_messages(self) -> bool:
+        """Do messages wait for its link?"""
+
+    @property
+    def has_own_route(self) -> bool:
+        """Does it connect through a proxy of its own?"""
+
     def tell(self, event: Event) -> None: ...
 
 
 class ConnectLimiter:
     """Limits the connects of all sessions of this process."""
 
-    def __init__(self, *, clock: Clock, policy: LimiterPolicy | None = None) -> None:
+    def __init__(self, *, clock: Clock, connects_per_s: float = _MOST_PER_S) -> None:
+        """`connects_per_s`: most links that start within a second, of all processes of a cluster together."""
         self._clock = clock
-        self._policy = policy or LimiterPolicy()
+        self._connects_per_s = connects_per_s
+        self._policy = LimiterPolicy(rate=RatePolicy(cap=connects_per_s))
         self._limiter = Limiter()
         self._waiters: dict[str, Waiter] = {}
+        self._unreached: dict[str, Waiter] = {}
+        """Sessions whose last attempt did not reach WhatsApp by the common route, and that now back off."""
+
+    def share(self, nodes: int) -> None:
+        """So many processes share the sessions, and what all together may start a second."""
+        self._policy = LimiterPolicy(rate=RatePolicy(cap=self._connects_per_s / max(nodes, 1)))
 
     def ask(self, waiter: Waiter) -> ConnectDeferred | None:
         """May this session start a link now? None: yes."""
         company = waiter.company
-        self._limiter, answer = limiter.ask(self._limiter, company, now=self._clock.monotonic(), policy=self._policy)
+        self._unreached.pop(company, None)
+        self._limiter, answer = limiter.ask(
+            self._limiter, company, now=self._clock.monotonic(), policy=self._policy, urgent=waiter.has_messages
+        )
         if not isinstance(answer, DeferConnect):
             return None
         self._waiters[company] = waiter
         return ConnectDeferred(answer.until, answer.because)
 
-    def follow(self, company: str, event: Event, before: Session, after: Session) -> None:
+    def follow(self, waiter: Waiter, event: Event, before: Session, after: Session) -> None:
         """Follow one step of a session: its link may have opened or ended, or its wait may be over."""
+        company = waiter.company
         if _got_in(event, before, after):
+            was_unreachable = self._limiter.rate.unreachable
             self._change(*limiter.opened(self._limiter, company, now=self._clock.monotonic(), policy=self._policy))
+            if was_unreachable:
+                self._network_restored()
         elif _has_ended(before, after):
             was_open = before.link is not None and before.link.opened_at is not None
             reason = after.reason if isinstance(event, LinkClosed) or after.next_attempt_at is not None else None
+            if reason is not None and reason.fault == "network" and not was_open:
+                if waiter.has_own_route:
+                    reason = None  # its own proxy may be to blame, which says nothing about the others
+                else:
+                    self._unreached[company] = waiter
             self._end(company, reason, was_open=was_open)
+
+    def _network_restored(self) -> None:
+        """Sessions that back off because WhatsApp could not be reached need not wait any longer."""
+        unreached, self._unreached = self._unreached, {}
+        if unreached:
+            log.info("Connection to WhatsApp: it can be reached again; %d sessions connect at once", len(unreached))
+        for waiter in unreached.values():
+            waiter.tell(NetworkRestored())
 
     def hurry(self) -> None:
         """There is another client version to try: one session probes now."""
@@ -62,6 +102,7 @@ class ConnectLimiter:
     def leave(self, company: str) -> None:
         """The session's actor has ended."""
         self._waiters.pop(company, None)
+        self._unreached.pop(company, None)
         self._end(company, None, was_open=False)
 
     def _end(self, company: str, reason: Reason | None, *, was_open: bool) -> None:

@@ -58,6 +58,8 @@ class OutboxSender:
         self._in_flight = InFlight(most=MOST)
         self._breaker = Breaker(jitter=jitter)
         self._queue = QueueWatch()
+        self._has_messages = False
+        """Messages were waiting at the last look, or were added since."""
         self._expiry = MessageExpiry(company, outbox=outbox, clock=clock, clock_watch=clock_watch, expired=self.forget)
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -103,6 +105,7 @@ class OutboxSender:
             self._begun(accepted.outgoing(draft))
         else:
             self._in_flight.release(draft.whatsapp_id)
+            self._has_messages = True
             self._look()
         self._expiry.expect(draft.expires_at)
         return accepted
@@ -126,8 +129,14 @@ class OutboxSender:
 
     # What others report.
 
+    @property
+    def has_messages(self) -> bool:
+        """Do messages wait for a link, as far as this sender knows?"""
+        return self._has_messages or not self._in_flight.is_empty
+
     def look_again(self) -> None:
         """The outbox may hold messages of other processes, or messages that may be sent by now."""
+        self._has_messages = True
         self._expiry.look_again()
         self._look()
 
@@ -155,16 +164,19 @@ class OutboxSender:
 
     def link_down(self) -> None:
         self._link = None
+        self._has_messages = self.has_messages
         self.outcomes.link_down()
         self._queue.changed()
 
     def link_ended(self, *, by_stream_error: bool) -> None:
         """WhatsApp ended the link, perhaps because of a message."""
+        self._has_messages = self.has_messages
         self.outcomes.link_ended(by_stream_error=by_stream_error)
         self.link_down()
 
     def host_lost(self) -> None:
         """The engine host died, perhaps of a message."""
+        self._has_messages = self.has_messages
         self.outcomes.host_lost()
         self.link_down()
 
@@ -229,6 +241,7 @@ class OutboxSender:
         else:
             alone = self._is_draining()
             taken = await self._outbox.take(self._company, allowance, but=but, alone=alone, updates=updates)
+        self._has_messages = taken.has_more
         self._queue.look_ended(
             self._clock.monotonic(),
             has_more=taken.has_more,

@@ -1,7 +1,8 @@
-"""Decides which sessions may connect now: a limit, a stagger, and a circuit breaker for refusals that several get.
+"""Decides which sessions may connect now: a limit, a rate, and a circuit breaker for refusals that several get.
 
 A session asks before it connects. It may connect at once, or it gets a time at which to ask again; sessions that wait
-are woken when a slot is free. When three sessions get the same refusal within a minute, the cause is probably none of
+are woken when a slot is free, those with messages to send first. `connect_rate` decides how many start a second.
+When three sessions get the same refusal within a minute, the cause is probably none of
 them: one session then probes for all, at growing intervals, until WhatsApp accepts a login. The breaker never holds an
 installation of one or two sessions. The limiter never decides about a session's state, and each session that waits has
 a time at which it asks again.
@@ -9,29 +10,36 @@ a time at which it asks again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason, SessionReaction
+from holdfast.session import connect_rate
+from holdfast.session.connect_rate import Rate, RatePolicy
+from holdfast.session.reasons import FLEET_HELD, NOT_OPENED, WAITS_TURN, Reason, SessionReaction
 
 _OURS_OR_THE_NETWORKS = frozenset({"network", "engine", "holdfast", "nobody", "person"})
 _OF_ONE_SESSION = frozenset({SessionReaction.REPLACED, SessionReaction.PAUSE_UNTIL, SessionReaction.RESTART})
 _ALSO_MID_STREAM = frozenset({405, 429})
 """Codes that count also on an open link. Others count only as an answer to a login: a server that restarts may accept
 the next one."""
+_OVERLOADED = frozenset({429, 500, 503})
+"""Codes by which WhatsApp may say that it has too much to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterPolicy:
     """Seconds unless the name says otherwise."""
 
+    rate: RatePolicy = field(default_factory=RatePolicy)
+    """How many links start a second."""
     opening_at_once: int = 20
-    """Links of this process that may be opening at the same time."""
-    stagger_s: float = 0.05
-    """Average spacing of new links."""
+    """Links of this process that may always be opening at the same time."""
+    opening_slack: float = 2
+    """Where logins take long, more may be opening: as many as start while the fastest of late took, times this."""
     burst_s: float = 0.5
-    """How far ahead of that spacing a burst may run: ten links start at once."""
+    """How far ahead of the rate a burst may run: at twenty a second, ten links start at once."""
     alike: int = 3
     """Sessions with the same refusal, within `alike_within_s`, that open the breaker."""
     alike_within_s: float = 60
@@ -61,12 +69,15 @@ class OpenBreaker:
 class Limiter:
     """Everything known about the connects of one process."""
 
-    opening: frozenset[str] = frozenset()
-    """Companies whose link is opening."""
+    opening: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Companies whose link is opening, and when it was started."""
     promised: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Companies that were let through, and when each may start its link."""
     waiting: tuple[str, ...] = ()
-    """Companies that wait, in the order in which they asked."""
+    """Companies that wait: those with messages to send first, else in the order in which they asked."""
+    urgent: frozenset[str] = frozenset()
+    """Those of them that have messages to send."""
+    rate: Rate = field(default_factory=Rate)
     next_at: float = 0
     """When the next link would start if none ran ahead of the spacing."""
     refusals: Mapping[str, tuple[Reason, float]] = field(default_factory=lambda: MappingProxyType({}))
@@ -94,26 +105,31 @@ Wakes = tuple[tuple[str, float], ...]
 # Asking.
 
 
-def ask(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Go | DeferConnect]:
-    """Decide whether this company's link may start now."""
+def ask(
+    limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy, urgent: bool = False
+) -> tuple[Limiter, Go | DeferConnect]:
+    """Decide whether this company's link may start now. `urgent`: it has messages to send."""
+    limiter = replace(limiter, rate=connect_rate.resumed(limiter.rate, now=now, policy=policy.rate))
     if limiter.breaker is not None:
-        return _ask_breaker(limiter, limiter.breaker, company, now, policy)
+        return _ask_breaker(limiter, limiter.breaker, company, now, policy, urgent=urgent)
     place = limiter.promised.get(company)
-    if place is None:
+    if place is not None:
+        limiter = replace(limiter, rate=connect_rate.late(limiter.rate, now - place, now=now, policy=policy.rate))
+    else:
         if not _room(limiter, policy):
-            return _enqueue(limiter, company), DeferConnect(until=now + policy.patience_s)
+            return _enqueue(limiter, company, urgent=urgent), DeferConnect(until=now + policy.patience_s)
         limiter, place = _next_place(_without(limiter, company), now, policy)
     if place > now:
         return _promise(limiter, company, place), DeferConnect(until=place)
-    return _begin(limiter, company), Go()
+    return _begin(limiter, company, now), Go()
 
 
 def _ask_breaker(
-    limiter: Limiter, breaker: OpenBreaker, company: str, now: float, policy: LimiterPolicy
+    limiter: Limiter, breaker: OpenBreaker, company: str, now: float, policy: LimiterPolicy, *, urgent: bool
 ) -> tuple[Limiter, Go | DeferConnect]:
     if breaker.prober is None and now >= breaker.probe_at:
-        return replace(_begin(limiter, company), breaker=replace(breaker, prober=company)), Go()
-    queued = _enqueue(limiter, company)
+        return replace(_begin(limiter, company, now), breaker=replace(breaker, prober=company)), Go()
+    queued = _enqueue(limiter, company, urgent=urgent)
     if breaker.prober is None and queued.waiting[0] == company:
         return queued, DeferConnect(until=breaker.probe_at, because=FLEET_HELD)
     return queued, DeferConnect(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
@@ -124,7 +140,10 @@ def _ask_breaker(
 
 def opened(limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy) -> tuple[Limiter, Wakes]:
     """WhatsApp accepted a login: the breaker closes."""
-    return _admit(replace(_without(limiter, company), refusals=MappingProxyType({}), breaker=None), now, policy)
+    began_at, was_unreachable = limiter.opening.get(company, now), limiter.rate.unreachable
+    rate = connect_rate.accepted(limiter.rate, now - began_at, now=now, policy=policy.rate)
+    limiter = replace(_without(limiter, company), rate=rate, refusals=MappingProxyType({}), breaker=None)
+    return _admit(_undated(limiter, now) if was_unreachable else limiter, now, policy)
 
 
 def ended(
@@ -132,6 +151,8 @@ def ended(
 ) -> tuple[Limiter, Wakes]:
     """A link, or the plan for one, ended. `reason` None: a person asked for it."""
     was_probe = limiter.breaker is not None and limiter.breaker.prober == company
+    if reason is not None and (company in limiter.opening or was_open):
+        limiter = replace(limiter, rate=_slowed(limiter.rate, reason, was_open, now, policy))
     limiter = _without(limiter, company)
     if limiter.breaker is None:
         if reason is None or not _is_refusal(reason, was_open=was_open):
@@ -149,6 +170,15 @@ def hurry(limiter: Limiter, *, now: float, policy: LimiterPolicy) -> tuple[Limit
     if limiter.breaker is None or limiter.breaker.prober is not None:
         return limiter, ()
     return _admit(replace(limiter, breaker=replace(limiter.breaker, probe_at=now)), now, policy)
+
+
+def _slowed(rate: Rate, reason: Reason, was_open: bool, now: float, policy: LimiterPolicy) -> Rate:
+    """The rate after a link ended for this reason."""
+    if (reason.code in _OVERLOADED and (not was_open or reason.code in _ALSO_MID_STREAM)) or reason is NOT_OPENED:
+        return connect_rate.refused(rate, now=now, policy=policy.rate)
+    if not was_open and reason.code is not None and reason.fault == "network":
+        return connect_rate.unreached(rate, now=now, policy=policy.rate)
+    return rate
 
 
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
@@ -192,35 +222,56 @@ def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter
 
 
 def _room(limiter: Limiter, policy: LimiterPolicy) -> bool:
-    return len(limiter.opening) + len(limiter.promised) < policy.opening_at_once
+    fastest_s = 0 if limiter.rate.fastest_s == math.inf else limiter.rate.fastest_s
+    at_once = max(policy.opening_at_once, limiter.rate.per_s * fastest_s * policy.opening_slack)
+    return len(limiter.opening) + len(limiter.promised) < at_once
 
 
 def _next_place(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, float]:
     due_at = max(now, limiter.next_at)
-    return replace(limiter, next_at=due_at + policy.stagger_s), max(now, due_at - policy.burst_s)
+    return replace(limiter, next_at=due_at + 1 / limiter.rate.per_s), max(now, due_at - policy.burst_s)
 
 
 def _without(limiter: Limiter, company: str) -> Limiter:
+    is_waiting = company in limiter.waiting
     return replace(
         limiter,
-        opening=limiter.opening - {company},
-        promised=MappingProxyType({other: at for other, at in limiter.promised.items() if other != company}),
-        waiting=tuple(other for other in limiter.waiting if other != company),
+        opening=_less(limiter.opening, company),
+        promised=_less(limiter.promised, company),
+        waiting=tuple(other for other in limiter.waiting if other != company) if is_waiting else limiter.waiting,
+        urgent=limiter.urgent - {company},
     )
 
 
-def _begin(limiter: Limiter, company: str) -> Limiter:
+def _less(times: Mapping[str, float], company: str) -> Mapping[str, float]:
+    if company not in times:
+        return times
+    return MappingProxyType({other: at for other, at in times.items() if other != company})
+
+
+def _begin(limiter: Limiter, company: str, now: float) -> Limiter:
     alone = _without(limiter, company)
-    return replace(alone, opening=alone.opening | {company})
+    rate = replace(alone.rate, used_at=now)
+    return replace(alone, opening=MappingProxyType({**alone.opening, company: now}), rate=rate)
 
 
 def _promise(limiter: Limiter, company: str, at: float) -> Limiter:
     return replace(limiter, promised=MappingProxyType({**limiter.promised, company: at}))
 
 
-def _enqueue(limiter: Limiter, company: str) -> Limiter:
-    """Append it unless it already waits."""
-    if company in limiter.waiting:
+def _undated(limiter: Limiter, now: float) -> Limiter:
+    """Sessions that were promised a time at a much lower rate wait for a new one."""
+    waiting = (*sorted(limiter.promised, key=limiter.promised.__getitem__), *limiter.waiting)
+    return replace(limiter, promised=MappingProxyType({}), waiting=waiting, next_at=now)
+
+
+def _enqueue(limiter: Limiter, company: str, *, urgent: bool) -> Limiter:
+    """Append it unless it already waits; one with messages to send goes before all without."""
+    if company in limiter.waiting and (not urgent or company in limiter.urgent):
         return limiter
     alone = _without(limiter, company)
-    return replace(alone, waiting=(*alone.waiting, company))
+    if not urgent:
+        return replace(alone, waiting=(*alone.waiting, company))
+    first = tuple(other for other in alone.waiting if other in alone.urgent)
+    rest = tuple(other for other in alone.waiting if other not in alone.urgent)
+    return replace(alone, waiting=(*first, company, *rest), urgent=alone.urgent | {company})

@@ -118,6 +118,11 @@ class ClientUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkRestored:
+    """Another session reached WhatsApp again, after several could not."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectGranted:
     """The connect limiter lets the session start a link now, under this number."""
 
@@ -161,6 +166,7 @@ Event = (
     | SendsWaited
     | ProbeAsked
     | ClientUpdated
+    | NetworkRestored
     | ConnectGranted
     | ConnectDeferred
     | Tick

@@ -41,6 +41,7 @@ from holdfast.session.events import (
     Event,
     HostLost,
     LogoutAsked,
+    NetworkRestored,
     PairAsked,
     PasskeyAnswered,
     PasskeyConfirmed,
@@ -67,7 +68,7 @@ from holdfast.session.reconnect import (
     plan,
     start_link,
 )
-from holdfast.session.state import Policy, Session, State
+from holdfast.session.state import Policy, Session, State, budget_left
 
 __all__ = ["ROWS", "TABLE", "Moment", "NotPossible", "Rule", "Step", "deadline", "step"]
 
@@ -271,6 +272,16 @@ def _try_updated_client(session: Session, _: Event, __: Moment) -> Step:
     return connect(session)
 
 
+def _try_restored_network(session: Session, _: Event, moment: Moment) -> Step:
+    """Connect at once if the last attempt could not reach WhatsApp, unless the budget is low: then the plan stays."""
+    is_planned = session.link is None and session.next_attempt_at is not None and session.held is None
+    if not is_planned or session.reason is None or session.reason.fault != "network":
+        return session, ()
+    if budget_left(session, now=moment.now, policy=moment.policy) <= moment.policy.budget_an_hour // 2:
+        return session, ()
+    return connect(session)
+
+
 def _granted(session: Session, event: ConnectGranted, moment: Moment) -> Step:
     """Start the link that was asked for."""
     return start_link(session, event.number, moment) if session.requested else (session, ())
@@ -291,7 +302,12 @@ def _keep(session: Session, _: Event, __: Moment) -> Step:
 Rule = Callable[[Session, Any, Moment], Step]
 """How a state reacts to an event. `Any`: the table passes each rule only events of the type of its key."""
 
-_ALWAYS: dict[type[Any], Rule] = {StopAsked: _stop, LogoutAsked: _log_out, ClientUpdated: _keep}
+_ALWAYS: dict[type[Any], Rule] = {
+    StopAsked: _stop,
+    LogoutAsked: _log_out,
+    ClientUpdated: _keep,
+    NetworkRestored: _keep,
+}
 _AT_REST: dict[type[Any], Rule] = {
     **_ALWAYS,
     HostLost: _keep,
@@ -343,7 +359,12 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         ConnectDeferred: _keep,
         Tick: watch,
     },
-    State.RECONNECTING: {**_WITH_LINKS, StartAsked: _start_restored, QrShown: _qr_unexpected},
+    State.RECONNECTING: {
+        **_WITH_LINKS,
+        StartAsked: _start_restored,
+        NetworkRestored: _try_restored_network,
+        QrShown: _qr_unexpected,
+    },
     State.PAUSED: {
         **_WITH_LINKS,
         ClientUpdated: _try_updated_client,

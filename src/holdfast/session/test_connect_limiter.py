@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from holdfast.session import connect_limiter, reasons
 from holdfast.session.connect_limiter import DeferConnect, Go, Limiter, LimiterPolicy, Wakes, ask, ended, opened
+from holdfast.session.connect_rate import Rate
 from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN
 
 POLICY = LimiterPolicy()
@@ -104,7 +105,7 @@ def test_when_the_probe_succeeds_the_rest_follow() -> None:
     known, _ = asked(TRIPPED, "d", *(f"{number:02}" for number in range(12)), now=NOW + 1)
     known, _ = asked(known, "d", now=NOW + 5)
     known, wakes = opened(known, "d", now=NOW + 6, policy=POLICY)
-    assert [at for _, at in wakes] == [NOW + 6] * 11 + [pytest.approx(NOW + 6.05)]
+    assert [at for _, at in wakes] == [NOW + 6] * 11 + [pytest.approx(NOW + 6 + 11 / 21 - 0.5)]
     assert (known.breaker, known.refusals, known.waiting) == (None, {}, ())
 
 
@@ -235,10 +236,10 @@ def test_all_get_in_once_whatsapp_lets_them(
                 assert answer.until > now, "a hot loop"
                 assert count > 2, "a small installation is held"
                 asks[company] = answer.until
-        assert len(ends) <= POLICY.opening_at_once
-        assert known.opening == set(ends)
+        assert len(ends) <= max(POLICY.opening_at_once, known.rate.per_s * min(known.rate.fastest_s, 20) * 2)
+        assert known.opening.keys() == ends.keys()
     rounds = count / POLICY.opening_at_once + 1
-    assert now <= heals_at + 60 + 2 * retry_s + rounds * (login_s + 1) + count * POLICY.stagger_s + 20
+    assert now <= heals_at + 60 + 2 * retry_s + rounds * (login_s + 1) + count / POLICY.rate.floor + 20
 
 
 def test_the_limit_is_what_the_policy_says() -> None:
@@ -257,3 +258,64 @@ def test_an_updated_client_is_probed_at_once_and_by_one() -> None:
     probing = connect_limiter.Limiter(waiting=("b",), breaker=replace(outdated, prober="a"))
     assert connect_limiter.hurry(probing, now=1000, policy=POLICY) == (probing, ())
     assert connect_limiter.hurry(connect_limiter.Limiter(), now=1000, policy=POLICY) == (connect_limiter.Limiter(), ())
+
+
+# Priority and rate.
+
+
+def test_sessions_with_messages_go_first() -> None:
+    """They are let through before all that have none, in the order in which they asked; a session that gets a message
+    while it waits moves up."""
+    known, _ = asked(Limiter(), "a", "b", "c", "d", policy=SMALL)
+    for company in ("e", "f", "d", "e"):
+        known, _ = ask(known, company, now=NOW, policy=SMALL, urgent=True)
+    assert known.waiting == ("e", "f", "d", "c")
+    known, wakes = opened(known, "a", now=NOW, policy=SMALL)
+    assert wakes == (("e", NOW),)
+    assert known.urgent == {"f", "d"}
+
+
+def test_more_may_be_opening_where_logins_take_long() -> None:
+    """At a rate of forty a second and logins of a second, eighty links may be opening."""
+    slow = replace(Limiter(), rate=Rate(per_s=40, fastest_s=1, used_at=NOW))
+    assert len(asked(slow, *(f"{number:02}" for number in range(100)))[0].waiting) == 20
+
+
+def test_promises_of_a_slow_time_are_replaced_when_whatsapp_is_back() -> None:
+    """Links that were promised at the floor of the rate start at once when the first login succeeds."""
+    away = replace(Limiter(), rate=Rate(per_s=4, used_at=NOW, unreachable=True), next_at=NOW)
+    known, _ = asked(away, *(f"{number:02}" for number in range(12)))
+    assert max(known.promised.values()) > NOW + 2
+    known, wakes = opened(known, "00", now=NOW + 0.1, policy=POLICY)
+    assert {company for company, _ in wakes} == {f"{number:02}" for number in range(3, 12)}
+    assert max(at for _, at in wakes) <= NOW + 0.1 + 0.05
+
+
+@pytest.mark.parametrize(
+    ("reason", "was_open", "rate", "unreachable"),
+    [
+        (BY_CODE[503], False, 10, False),
+        (BY_CODE[429], True, 10, False),
+        (BY_CODE[503], True, 20, False),
+        (reasons.NOT_OPENED, False, 10, False),
+        (BY_CODE[408], False, 10, True),
+        (BY_CODE[428], True, 20, False),
+        (BY_CODE[401], False, 20, False),
+        (BY_CODE[440], False, 20, False),
+        (None, False, 20, False),
+    ],
+)
+def test_how_the_end_of_a_link_changes_the_rate(
+    reason: reasons.Reason | None, was_open: bool, rate: float, unreachable: bool
+) -> None:
+    """Refusals that may be due to load halve it, and so does an unreachable WhatsApp; problems of one session don't."""
+    known, _ = asked(Limiter(), "a")
+    known, _ = ended(known, "a", reason, was_open=was_open, now=NOW + 0.5, policy=POLICY)
+    assert (known.rate.per_s, known.rate.unreachable) == (rate, unreachable)
+
+
+def test_a_late_session_lowers_the_rate() -> None:
+    """A session that starts its link long after its promised time shows that this process has too much to do."""
+    known, _ = asked(Limiter(), *(f"{number:02}" for number in range(13)))
+    assert asked(known, "12", now=NOW + 0.2)[0].rate.per_s == 20
+    assert asked(known, "12", now=NOW + 1)[0].rate.per_s == pytest.approx(14)

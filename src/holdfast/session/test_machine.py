@@ -15,6 +15,7 @@ from holdfast.session.events import (
     Event,
     HostLost,
     LogoutAsked,
+    NetworkRestored,
     PairAsked,
     PasskeyAnswered,
     PasskeyConfirmed,
@@ -70,6 +71,14 @@ SITUATIONS = {
     "reconnecting, waiting": Session(
         state=State.RECONNECTING, paired=True, newest_link=7, attempts=1, next_attempt_at=NOW
     ),
+    "reconnecting, unreached": Session(
+        state=State.RECONNECTING,
+        paired=True,
+        newest_link=7,
+        attempts=1,
+        next_attempt_at=NOW,
+        reason=reasons.BY_CODE[408],
+    ),
     "reconnecting, asking": Session(state=State.RECONNECTING, paired=True, newest_link=7, requested=True),
     "reconnecting, restored": Session(state=State.RECONNECTING, paired=True, attempts=1),
     "paused, link": Session(
@@ -111,29 +120,31 @@ EVENTS: list[Event] = [
     passkey_failed(7, "passkey-refused"),
     PasskeyDeclined(7, "passkey-declined"),
     ClientUpdated(),
+    NetworkRestored(),
 ]
 
 # x: changes something · a dot: changes nothing · an exclamation mark: refused with NotPossible
 #                           start stop recn logo pair qr   paird open clos host keep pong sends prob gran defr tick quar
-# pkrq pkan pkco pkcf pkfl pkde updt
+# pkrq pkan pkco pkcf pkfl pkde updt netw
 MATRIX = """
-unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    .    .    .    x    x    .
-pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    x    .    .    x    x    .
-pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .    .
-connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .
-connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    .    x    x    !    !    !    !    !    !    .
-reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .
-reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .    .
-reconnecting, asking        .    x    x    x    !    .    .    .    .    .    .    .    .    .    x    x    .    x    .    .    .    .    .    .    .
-reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .
-paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .
-paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .    x
-paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-paused, banned for a time   !    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .    .
-logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
-stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+unpaired                    x    x    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+pairing, link               .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    .    .    .    x    x    .    .
+pairing, passkey            .    x    x    x    .    x    x    x    x    x    x    !    !    !    .    .    x    x    x    x    .    .    x    x    .    .
+pairing, waiting            .    x    x    x    .    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .    .    .
+connecting                  .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .    .
+connected                   .    x    x    x    !    !    !    !    x    x    x    .    x    x    .    .    x    x    !    !    !    !    !    !    .    .
+reconnecting, link          .    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .    .
+reconnecting, waiting       .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .    .    .
+reconnecting, unreached     .    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    x    .    .    .    .    .    .    .    x
+reconnecting, asking        .    x    x    x    !    .    .    .    .    .    .    .    .    .    x    x    .    x    .    .    .    .    .    .    .    .
+reconnecting, restored      x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .    .
+paused, link                x    x    x    x    !    x    !    x    x    x    x    !    !    !    .    .    x    x    !    !    !    !    !    !    .    .
+paused, waiting             x    x    x    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .    x    .
+paused, banned              x    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+paused, banned for a time   !    x    !    x    !    .    .    .    .    .    .    .    .    .    .    .    x    .    .    .    .    .    .    .    .    .
+logged out                  .    x    !    .    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped                     x    .    !    x    x    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
+stopped, paired             x    .    !    x    !    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .    .
 """  # noqa: E501
 
 
@@ -183,7 +194,7 @@ def test_pairs_outside_the_table_are_refused(state: State, event: Event) -> None
 def test_the_table_has_every_pair_of_its_rows() -> None:
     """TABLE is the flattened ROWS: 8 states, 106 pairs."""
     assert set(ROWS) == set(State)
-    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 106
+    assert len(TABLE) == sum(len(row) for row in ROWS.values()) == 114
 
 
 @pytest.mark.parametrize(
@@ -589,3 +600,15 @@ def test_another_client_version_is_tried_at_once() -> None:
     session, effects = take(outdated, ClientUpdated())
     assert (session.state, effects) == (State.PAUSED, (StartLink(1),))
     assert take(SITUATIONS["paused, banned for a time"], ClientUpdated())[1] == ()
+
+
+def test_a_session_that_could_not_reach_whatsapp_connects_when_another_one_did() -> None:
+    """Not one that WhatsApp refused, nor one that waits for the connect limiter, nor one with a low budget."""
+    away = SITUATIONS["reconnecting, unreached"]
+    assert take(away, NetworkRestored())[1] == (StartLink(8),)
+    for other in (
+        replace(away, reason=reasons.BY_CODE[503]),
+        replace(away, held=reasons.WAITS_TURN),
+        replace(away, begun_at=(NOW - 1,) * 60),
+    ):
+        assert take(other, NetworkRestored()) == (other, ())

@@ -177,8 +177,14 @@ class LinksSettings(Section):
     backoff_cap_ms: int = Field(60_000, ge=1000, le=60_000)
     """cap of the backoff, a minute at most
 
-    The longest time that a session stays away after WhatsApp is back. Lower: back sooner, more attempts in a long
-    outage. It can't be above a minute.
+    The longest time between two attempts. Lower: more attempts in a long outage. It can't be above a minute.
+    """
+    connects_per_second: int = Field(100, ge=1, le=10_000)
+    """most links that start within a second, of all processes that share a database together
+
+    Many sessions that lost their links together connect at 20 a second, and at up to this rate while logins are fast;
+    where WhatsApp refuses logins, or they become slow, fewer start. Lower: kinder to WhatsApp and to a small machine.
+    Higher: thousands of sessions are back sooner after WhatsApp's restart, if the machines have the processors for it.
     """
 
 
