@@ -305,6 +305,7 @@ async def _chats(chats: Called) -> None:
             for words in ("", "nothing like it"):
                 await chats.overview(COMPANY, after=after, most=50, unread=unread, words=words)
     await chats.chat(COMPANY, CHAT)
+    await chats.names(COMPANY, [CHAT, "120363012345678901@g.us"])
     page = await chats.timeline(COMPANY, CHAT, most=20)
     await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
     await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)

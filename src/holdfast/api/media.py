@@ -28,8 +28,8 @@ from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.stores import Inbox, Received
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.inbound_media import InboundMediaService, OpenedMedia, unknown_inbound
-from holdfast.runtime.outbound_media import OutboundMediaService
+from holdfast.runtime.inbound_media import InboundMediaService, unknown_inbound
+from holdfast.runtime.outbound_media import OpenedMedia, OutboundMediaService
 
 _SHOWN_IN_PLACE = re.compile(r"image/(jpeg|png|webp|gif)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
 _SAFE = {  # the server adds `nosniff` to every response

@@ -13,8 +13,10 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import CompanyRemoval, MediaAddresses, WebhookSettings
+from holdfast.dashboard.ports import CompanyRemoval, Files, MediaAddresses, WebhookSettings
 from holdfast.dashboard.rendering import Templates
+from holdfast.delivery.chats import Chats
+from holdfast.delivery.events import Events
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.http.shutdown import ShutdownScope
@@ -37,6 +39,9 @@ class AppContext:
     sending: Messages
     diagnoser: Diagnoser
     lookup: Lookup
+    chats: Chats
+    events: Events
+    files: Files
     webhooks: Webhooks
     webhook_settings: WebhookSettings
     limits: AccountLimits

@@ -8,15 +8,26 @@ from fastapi import FastAPI
 
 from holdfast.base.clock import Clock
 from holdfast.base.ids import RandomSource
-from holdfast.dashboard import company_pages, fleet_pages, login_pages, passkey_pages, settings_pages, webhook_pages
+from holdfast.dashboard import (
+    chat_pages,
+    company_pages,
+    fleet_pages,
+    login_pages,
+    passkey_pages,
+    people_pages,
+    settings_pages,
+    webhook_pages,
+)
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import CompanyRemoval, KeyLookup, MediaAddresses, SignOuts, WebhookSettings
+from holdfast.dashboard.ports import CompanyRemoval, Files, KeyLookup, MediaAddresses, SignOuts, WebhookSettings
 from holdfast.dashboard.rendering import Templates
 from holdfast.dashboard.unknown_pages import show_unknown_pages
+from holdfast.delivery.chats import Chats
+from holdfast.delivery.events import Events
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.health.conditions import Condition
@@ -35,6 +46,9 @@ def add_dashboard(
     *,
     sending: Messages,
     lookup: Lookup,
+    chats: Chats,
+    events: Events,
+    files: Files,
     webhooks: Webhooks,
     webhook_settings: WebhookSettings,
     limits: AccountLimits,
@@ -62,6 +76,9 @@ def add_dashboard(
         sending=sending,
         diagnoser=diagnoser,
         lookup=lookup,
+        chats=chats,
+        events=events,
+        files=files,
         webhooks=webhooks,
         webhook_settings=webhook_settings,
         limits=limits,
@@ -83,6 +100,9 @@ def add_dashboard(
         login_pages.pages,
         fleet_pages.pages,
         company_pages.pages,
+        people_pages.pages,
+        chat_pages.pages,
+        chat_pages.uploads,
         passkey_pages.open_pages,
         passkey_pages.pages,
         settings_pages.pages,

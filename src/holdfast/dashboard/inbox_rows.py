@@ -47,16 +47,17 @@ def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
         sender_name=received.sender_name,
         from_own_phone=received.from_me,
         group=_group(received),
-        text=_shortened(text or ""),
+        text=shortened(text or ""),
         note=None if text or received.media else empty_note(received.content or {}, received.type),
         details=details(received),
-        file=None if received.media is None else _file(received.media),
-        file_url=_path(media.url(received)),
+        file=None if received.media is None else file_label(received.media),
+        file_url=media_path(media.url(received)),
         type=received.type.replace("_", " "),
     )
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text of at most a few thousand characters; the API has the whole text."""
     return text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} … ({len(text)} characters in all)"
 
 
@@ -73,7 +74,8 @@ def _group(received: Received) -> str | None:
     return received.chat if received.chat.endswith(("@g.us", "@broadcast", "@newsletter")) else None
 
 
-def _file(media: Content) -> str:
+def file_label(media: Content) -> str:
+    """Name or type of a file, with its duration and size."""
     name = media.get("filename") or media.get("mimetype") or "file"
     size = media.get("sizeBytes")
     seconds = media.get("seconds")
@@ -85,7 +87,8 @@ def _file(media: Content) -> str:
     return ", ".join(parts)
 
 
-def _path(url: str | None) -> str | None:
+def media_path(url: str | None) -> str | None:
+    """The path of a URL: the browser may use another host name."""
     if url is None:
         return None
     parts = urlsplit(url)

@@ -108,8 +108,12 @@ class PublicPage(APIRoute):
         """Checks before the handler. A returned response replaces the page."""
         if request.method == "POST":
             check_origin(request)
-            request.state.form = await _form(request)
+            request.state.form = await self.form(request)
         return None
+
+    async def form(self, request: Request) -> dict[str, str]:
+        """The fields of a submitted form."""
+        return await _form(request)
 
 
 class ProtectedPage(PublicPage):
@@ -131,6 +135,13 @@ class ProtectedPage(PublicPage):
         if request.method == "GET" and not is_part(request):
             request.state.attention = await context.attention.of(login.grant)
         return None
+
+
+class UploadPage(ProtectedPage):
+    """Receives a file as the body of a request. The token of the form is in a header, which no other site can set."""
+
+    async def form(self, request: Request) -> dict[str, str]:
+        return {"token": request.headers.get("x-form-token", "")}
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -7,7 +7,7 @@ outbox by acceptance, the inbox by the time that WhatsApp gives a message.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -339,6 +339,9 @@ class Chats(Protocol):
         """
 
     async def chat(self, company: str, chat: str) -> Chat | None: ...
+
+    async def names(self, company: str, jids: Sequence[str]) -> Mapping[str, Names]:
+        """What is known of the names of these people and groups."""
 
     async def timeline(
         self,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +18,7 @@ from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
+from holdfast.runtime.outbound_media import PIECE, OpenedMedia, OutboundMediaService
 
 DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
@@ -53,16 +52,6 @@ class NotFetched(HoldfastError):
     fault = Fault.WHATSAPP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedMedia:
-    """A medium that can be read."""
-
-    mimetype: str
-    filename: str | None
-    size_bytes: int
-    pieces: AsyncIterator[bytes]
-
-
 class Store(MediaStore, InboundMediaStore, Protocol):
     pass
 
@@ -84,12 +73,16 @@ class InboundMediaService:
         Raises `NotFound` (also for companies for which `may_touch` is false), `Gone`, `TooLargeMedia`, `NotFetched`,
         and the errors of a session without a link.
         """
-        media_id = (await self._known(inbox_id, may_touch)).media_id
+        known = await self._known(inbox_id, may_touch)
+        media_id = known.media_id
         if media_id is None:
             async with self._fetching.setdefault(inbox_id, asyncio.Lock()):
                 known = await self._known(inbox_id, may_touch)
                 media_id = known.media_id or await self._fetch(known)
-        return await self._opened(media_id)
+        opened = await self._outbound_media.open(known.company, media_id)
+        if opened is None:
+            raise NotFetched("the medium was removed a moment ago: ask again")
+        return opened
 
     async def links_revoked_at(self, inbox_id: str) -> datetime | None:
         """When the URLs of media of the message's company were last revoked."""
@@ -132,23 +125,6 @@ class InboundMediaService:
                 most = self._outbound_media.limit_bytes // MB
                 return TooLargeMedia(f"the medium is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
         return NotFetched(_WHY.get(error, f"the engine could not fetch it ({error}): ask again shortly"))
-
-    async def _opened(self, media_id: str) -> OpenedMedia:
-        media = await self._store.find(media_id)
-        if media is None:
-            raise NotFetched("the medium was removed a moment ago: ask again")
-        return OpenedMedia(
-            mimetype=media.mimetype,
-            filename=media.filename,
-            size_bytes=media.size_bytes,
-            pieces=self._pieces(media_id),
-        )
-
-    async def _pieces(self, media_id: str) -> AsyncIterator[bytes]:
-        n = 0
-        while (piece := await self._store.piece(media_id, n)) is not None:
-            yield piece
-            n += 1
 
 
 async def _pieces_of(file: Path) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from holdfast.base.errors import BadInput
@@ -52,6 +52,16 @@ def _not_connected(url: str, *, field: str) -> BadInput:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedMedia:
+    """A medium that can be read."""
+
+    mimetype: str
+    filename: str | None
+    size_bytes: int
+    pieces: AsyncIterator[bytes]
+
+
 class OutboundMediaService:
     """Stores outbound media."""
 
@@ -68,6 +78,24 @@ class OutboundMediaService:
         """Store a medium that a caller uploads for later messages. Raises `BadInput`."""
         said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
         return await self._store_as(company, MessageKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
+
+    async def open(self, company: str, media_id: str) -> OpenedMedia | None:
+        """A stored medium of this company; None when it is unknown or no longer stored."""
+        media = await self._store.find(media_id) if may_be_id(media_id) else None
+        if media is None or media.company != company:
+            return None
+        return OpenedMedia(
+            mimetype=media.mimetype,
+            filename=media.filename,
+            size_bytes=media.size_bytes,
+            pieces=self._pieces(media_id),
+        )
+
+    async def _pieces(self, media_id: str) -> AsyncIterator[bytes]:
+        n = 0
+        while piece := await self._store.piece(media_id, n):
+            yield piece
+            n += 1
 
     async def take(self, company: str, part: MediaBody) -> StoredMedia:
         """Store the medium of a message body: by id, by URL or inline. Raises `BadInput`, naming the field."""

@@ -63,6 +63,9 @@ class ChatRows:
 
         return await self._database.read(work)
 
+    async def names(self, company: str, jids: Sequence[str]) -> Mapping[str, Names]:
+        return await self._database.read(lambda connection: names_of(connection, company, jids))
+
     async def timeline(
         self,
         company: str,

@@ -1,0 +1,172 @@
+"""The chats of a company on its pages: the list, one chat in both directions, answers, files, groups."""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.session.engine import InboundMessage
+from tests.dashboard.browser import ORIGIN, Browser
+from tests.world import COMPANY, World
+
+RAMI, GROUP = "962790000007@s.whatsapp.net", "120363000000000001@g.us"
+CHATS = f"/companies/{COMPANY}/chats"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000" "1f15c4890000000d49444154789c6360606060000000050001"
+    "a5f645400000000049454e44ae426082"
+)  # fmt: skip
+
+
+async def arrive(world: World, whatsapp_id: str, **fields: object) -> None:
+    given = {"chat": RAMI, "sender": RAMI, "type": "text"} | fields
+    message = InboundMessage(whatsapp_id=whatsapp_id, **given)  # type: ignore[arg-type]  # of many kinds
+    world.engine.receive(world.link(), message)
+    await world.until(lambda: whatsapp_id in world.engine.receipts_sent)
+
+
+async def read(browser: Browser, path: str, **headers: str) -> str:
+    answer = await browser.get(path, **headers)
+    assert answer.status == 200, answer.body
+    return answer.body.decode()
+
+
+async def test_a_chat_has_both_directions_and_takes_an_answer(browser: Browser, world: World) -> None:
+    """With its unread count in the list, what became of the answer, and the reaction to it."""
+    await world.pair()
+    await browser.sign_in()
+    await arrive(world, "3A01", text="are you <b>open</b>?")
+    assert re.search(r'class="count">1<', await read(browser, CHATS))
+    page = await read(browser, f"{CHATS}/{RAMI}")
+    assert "are you &lt;b&gt;open&lt;/b&gt;?" in page
+    form_id = re.search(r'name="form_id" value="([^"]+)"', page)
+    assert form_id is not None
+    for _ in range(2):  # a second click
+        sent = await browser.post(
+            f"{CHATS}/{RAMI}/messages", headers={"HX-Request": "true"}, text="until six", form_id=form_id[1]
+        )
+        assert sent.status == 200, sent.body
+    await world.until(lambda: len(world.engine.arrived) == 1)
+    await world.quiet()
+    (message,) = await world.outbox.messages(COMPANY, state=None, after=0, most=10)
+    await arrive(world, "3A02", type="reaction", target=message.whatsapp_id, content={"reaction": {"emoji": "👍"}})
+    page = await read(browser, f"{CHATS}/{RAMI}")
+    bubbles = page.split('class="bubble ')[1:]
+    assert [bubble.split('"')[0] for bubble in bubbles] == ["came", "sent"]
+    assert all(shown in bubbles[1] for shown in ("until six", "👍", ">Sent<"))
+    assert "until six" in (await read(browser, CHATS))
+
+
+async def test_a_chosen_file_is_uploaded_and_sent_with_its_caption(browser: Browser, world: World) -> None:
+    """Only with the token of the page; the picture is then shown from our own address."""
+    await world.pair()
+    await browser.sign_in()
+    await read(browser, f"{CHATS}/{RAMI}")
+    upload = f"{CHATS}/{RAMI}/media"
+    headers = {**ORIGIN, "Cookie": f"holdfast_session={browser.cookie}", "Content-Type": "image/png"}
+    refused = await browser.client("POST", upload, key=None, headers=headers, raw=[PNG])
+    assert refused.status == 403
+    stored = await browser.client(
+        "POST",
+        upload,
+        key=None,
+        headers={**headers, "X-Form-Token": browser.token, "X-Filename": "a%20b.png"},
+        raw=[PNG],
+    )
+    assert stored.status == 200, stored.body
+    sent = await browser.post(
+        f"{CHATS}/{RAMI}/messages", text="the menu", media=stored.json["id"], mimetype=stored.json["mimetype"]
+    )
+    assert sent.status == 303, sent.body
+    page = await read(browser, f"{CHATS}/{RAMI}")
+    assert "the menu" in page
+    found = re.search(r'class="picture" href="([^"]+)"', page)
+    assert found is not None
+    picture = await browser.get(found[1])
+    assert (picture.body, picture.headers["content-type"]) == (PNG, "image/png")
+    assert (await browser.get(f"/companies/{COMPANY}/media/med_unknown")).status == 404
+
+
+async def test_the_list_is_searched_and_has_pages(browser: Browser, world: World) -> None:
+    """By number, by unread messages; forty chats a page."""
+    await world.pair()
+    await browser.sign_in()
+    for n in range(42):
+        number = f"9627900000{n:02}@s.whatsapp.net"
+        await arrive(world, f"3A{n}", chat=number, sender=number, text=f"text {n}")
+    page = await read(browser, CHATS)
+    assert page.count('class="chat-row"') == 40
+    more = re.search(r'hx-get="([^"]+after=[^"]+)"', page)
+    assert more is not None
+    rest = await read(browser, more[1].replace("&amp;", "&"), **{"HX-Request": "true"})
+    assert rest.count('class="chat-row"') == 2
+    assert "<html" not in rest
+    found = await read(browser, f"{CHATS}?words=962790000017", **{"HX-Request": "true"})
+    assert found.count('class="chat-row"') == 1
+    assert "No chat matches" in await read(browser, f"{CHATS}?words=nobody")
+
+
+async def test_older_messages_are_loaded_when_asked_for(browser: Browser, world: World) -> None:
+    """A page of forty; the newest part reloads from where it began."""
+    await world.pair()
+    await browser.sign_in()
+    for n in range(45):
+        await arrive(world, f"3A{n:02}", text=f"text {n:02}")
+    page = await read(browser, f"{CHATS}/{RAMI}")
+    assert page.count('class="bubble ') == 40
+    older = re.search(r'hx-get="([^"]+before=[^"]+)"', page)
+    since = re.search(r'hx-get="([^"]+since=[^"]+)"', page)
+    assert older is not None
+    assert since is not None
+    first = await read(browser, older[1].replace("&amp;", "&"), **{"HX-Request": "true"})
+    assert re.findall(r"text \d\d", first) == [f"text {n:02}" for n in range(5)]
+    await arrive(world, "3A99", text="text 99")
+    newest = await read(browser, since[1].replace("&amp;", "&"), **{"HX-Request": "true"})
+    assert newest.count('class="bubble ') == 41
+    assert "text 99" in newest
+
+
+async def test_a_change_is_announced_to_the_open_page(browser: Browser, world: World) -> None:
+    """The list after any message, the chat after one of its own."""
+    await world.pair()
+    await browser.sign_in()
+    async with browser.listening(f"/companies/{COMPANY}/live-chats?open={RAMI}") as stream:
+        await world.until(lambda: "event: alive" in stream.text)
+        await arrive(world, "3A01", chat=GROUP, text="elsewhere")
+        await world.until(lambda: "event: chats" in stream.text)
+        assert "event: timeline" not in stream.text
+        await arrive(world, "3A02", text="here")
+        await world.until(lambda: "event: timeline" in stream.text)
+
+
+async def test_groups_are_listed_with_their_members(browser: Browser, world: World) -> None:
+    """By subject; without a connection the page says why there are none."""
+    await world.pair()
+    await browser.sign_in()
+    member = {"jid": RAMI, "role": "admin"}
+    world.engine.answers = {
+        "groups": lambda _: [{"id": GROUP, "subject": "Fl<o>wers", "size": 2}],
+        "group": lambda _: {"id": GROUP, "subject": "Flowers", "size": 1, "members": [member]},
+    }
+    page = await read(browser, f"/companies/{COMPANY}/groups")
+    assert "Fl&lt;o&gt;wers" in page
+    group = await read(browser, f"/companies/{COMPANY}/groups/{GROUP}")
+    assert "+962790000007" in group
+    assert "Admin" in group
+    assert (await browser.get(f"/companies/{COMPANY}/groups/{RAMI}")).status == 422
+    await browser.post(f"/companies/{COMPANY}/action/stop")
+    await world.until_state("stopped")
+    assert "is stopped" in await read(browser, f"/companies/{COMPANY}/groups")
+
+
+async def test_what_strangers_send_is_no_markup(browser: Browser, world: World) -> None:
+    """In names, texts, quotations, reactions and file names."""
+    await world.pair()
+    await browser.sign_in()
+    hostile = "<script>alert(1)</script>"
+    content = {"replyTo": {"whatsappId": "x", "text": hostile}, "mentions": [hostile]}
+    await arrive(world, "3A01", text=hostile, push_name=hostile, content=content, chat=GROUP)
+    await arrive(world, "3A02", type="reaction", target="3A01", chat=GROUP, content={"reaction": {"emoji": hostile}})
+    media = {"mimetype": "image/png", "filename": hostile}
+    await arrive(world, "3A03", type="image", media=media, media_keys="k", chat=GROUP)
+    page = await read(browser, f"{CHATS}/{GROUP}")
+    assert page.count("&lt;script&gt;") >= 4
+    assert "<script>alert" not in page
