@@ -22,6 +22,10 @@ class Control:
     def get(self, path: str) -> Any:
         return json.load(urllib.request.urlopen(self._base + path))
 
+    def get_bytes(self, path: str) -> bytes:
+        with urllib.request.urlopen(self._base + path) as response:
+            return bytes(response.read())
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")
         return json.load(urllib.request.urlopen(request))
