@@ -11,6 +11,7 @@ check: true, false, or its error. Exit code 0 when all of them are true.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -73,10 +74,7 @@ class Checks:
     def check_media_in(self) -> bool:
         """The client downloads and decrypts it, and checks its hash."""
         sent = self._control.post(f"/phones/{CONTACT}/send", {"to": NUMBER, "image": {"sizeBytes": MEDIA_BYTES}})["id"]
-        if not _becomes(lambda: sent in [message.Info.ID for message in self.messages]):
-            return False
-        message = next(one for one in self.messages if sent in one.Info.ID)
-        return len(self._client.download_any(message.Message)) == MEDIA_BYTES
+        return len(self._client.download_any(self._received(sent).Message)) == MEDIA_BYTES
 
     def check_media_out(self) -> bool:
         self._client.send_document(self._jid(CONTACT), bytes(MEDIA_BYTES), filename="zeros", mimetype="application/x-z")
@@ -85,13 +83,33 @@ class Checks:
         media = self._control.get(f"/phones/{CONTACT}/inbox/{id_}/media")
         return (media["genuine"], media["sizeBytes"]) == (True, MEDIA_BYTES)
 
+    def check_polls(self) -> bool:
+        """The client reads the vote of a phone in its poll, and a phone the client's vote in its own."""
+        from neonize._binder import consume_bytes_struct, gocode  # type: ignore[import-not-found]
+        from neonize.utils.enum import VoteType  # type: ignore[import-not-found]
+
+        gocode.DecryptPollVote.errcheck = consume_bytes_struct  # neonize 0.5.2 forgets it for this function
+
+        options = ["Falafel", "Mansaf"]
+        made = self._client.build_poll_vote_creation("Lunch?", options, VoteType.SINGLE)
+        sent = self._client.send_message(self._jid(CONTACT), made).ID
+        _becomes(lambda: any(message["id"] == sent for message in self._inbox()))
+        vote = {"to": NUMBER, "vote": {"id": sent, "options": ["Mansaf"]}}
+        received = self._received(self._control.post(f"/phones/{CONTACT}/send", vote)["id"])
+        chosen = list(self._client.decrypt_poll_vote(received).selectedOptions)
+        poll = {"to": NUMBER, "poll": {"name": "Dinner?", "options": options}}
+        asked = self._received(self._control.post(f"/phones/{CONTACT}/send", poll)["id"])
+        self._client.send_message(self._jid(CONTACT), self._client.build_poll_vote(asked.Info, ["Falafel"]))
+        told = _becomes(lambda: any(message["chosen"] == ["Falafel"] for message in self._inbox()))
+        return chosen == [hashlib.sha256(b"Mansaf").digest()] and told
+
     def check_numbers(self) -> bool:
         """A number with an account and one without are told apart."""
         found = self._client.is_on_whatsapp(f"+{CONTACT}", "+99999999")
         return {answer.JID.User: answer.IsIn for answer in found} == {CONTACT: True, "99999999": False}
 
     def check_own_presence(self) -> bool:
-        from neonize.utils.enum import Presence  # type: ignore[import-not-found]
+        from neonize.utils.enum import Presence
 
         self._client.send_presence(Presence.AVAILABLE)
         return _becomes(lambda: any(link["available"] for link in self._control.get("/links")))
@@ -133,6 +151,11 @@ class Checks:
     @property
     def _group_jid(self) -> Any:
         return self._jid(self._group.partition("@")[0], "g.us")
+
+    def _received(self, id_: str) -> Any:
+        """The message with that id, once it has arrived."""
+        _becomes(lambda: any(id_ in message.Info.ID for message in self.messages))
+        return next(message for message in self.messages if id_ in message.Info.ID)
 
     def _inbox(self) -> Any:
         return self._control.get(f"/phones/{CONTACT}/inbox")

@@ -28,7 +28,7 @@ from wasim.requests import (
     text_of,
 )
 from wasim.server.message_builder import MessageRequest
-from wasim.server.phone_inbox import MediaAttachment, PhoneMessage
+from wasim.server.phone_inbox import MediaAttachment, PhoneMessage, PhonePoll
 from wasim.server.state import PHONE, Address, Directory, Group
 from wasim.wire.attachments import Audio, Document, Image, Media, Sticker, Video
 from wasim.wire.jids import STATUS, parse_jid
@@ -201,6 +201,8 @@ def _letter(phone_message: PhoneMessage) -> Json:
         "media": _enclosed(phone_message.media) if phone_message.media is not None else None,
         "location": msgspec.to_builtins(phone_message.location),
         "contact": msgspec.to_builtins(phone_message.contact),
+        "poll": _poll(phone_message.poll),
+        "chosen": msgspec.to_builtins(phone_message.chosen),
         "edited": phone_message.edited,
         "deleted": phone_message.deleted,
         "count": phone_message.count,
@@ -208,6 +210,10 @@ def _letter(phone_message: PhoneMessage) -> Json:
         "read": phone_message.read,
         "firstAt": iso(phone_message.first_at),
     }
+
+
+def _poll(poll: PhonePoll | None) -> Json | None:
+    return None if poll is None else {"options": list(poll.options), "selectable": poll.selectable}
 
 
 def _enclosed(media: MediaAttachment) -> Json:

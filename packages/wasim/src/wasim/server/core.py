@@ -88,7 +88,7 @@ class Server:
         self._router = Router(self.directory, interference, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
         line = PhoneLine(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
-        self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, now=now)
+        self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, entropy, now=now)
 
     # Collected by the caller
 

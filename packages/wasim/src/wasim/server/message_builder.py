@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
+from wasim.server.entropy import Entropy
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_inbox import ContactCard, PhoneLocation
 from wasim.server.phone_sender import Words
@@ -15,6 +16,7 @@ from wasim.wire.attachments import Contact, ContextInfo, Location, Media, Messag
 from wasim.wire.content import Content, ExtendedText, ProtocolNote, carrying
 from wasim.wire.errors import WireError
 from wasim.wire.jids import PN, Jid
+from wasim.wire.polls import IV_BYTES, SECRET_BYTES, MessageContext, Poll, PollOption, PollUpdate, VoteKey
 from wasim.wire.protobuf import decode, encode
 
 
@@ -30,9 +32,23 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     text: str = ""
 
 
+class NewPoll(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    options: tuple[str, ...]
+    selectable: int = 0
+    """How many options a person may choose; 0: any number."""
+
+
+class Vote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of a poll that the phone's owner chooses; none: the vote is withdrawn."""
+
+    id: str
+    options: tuple[str, ...] = ()
+
+
 class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One of text, location, contact, reaction, edit, delete, payload and plaintext; none of them when there is
-    media."""
+    """One of text, location, contact, poll, vote, reaction, edit, delete, payload and plaintext, or none of them when
+    there is media."""
 
     text: str | None = None
     location: PhoneLocation | None = None
@@ -40,6 +56,8 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     reaction: About | None = None
     edit: About | None = None
     delete: About | None = None
+    poll: NewPoll | None = None
+    vote: Vote | None = None
     payload: bytes | None = None
     """A complete, encoded `Message` of WAProto, for kinds that have no field here."""
     plaintext: bytes | None = None
@@ -51,7 +69,8 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 class MessageBuilder:
-    def __init__(self, directory: Directory, phone_clients: PhoneClients) -> None:
+    def __init__(self, directory: Directory, phone_clients: PhoneClients, entropy: Entropy) -> None:
+        self._entropy = entropy
         self._directory = directory
         self._phone_clients = phone_clients
 
@@ -59,7 +78,7 @@ class MessageBuilder:
         self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
     ) -> Words:
         """The requested message, from a field or from media. Raises BadMessageRequest unless there is exactly one."""
-        names = ("text", "location", "contact", "reaction", "edit", "delete", "payload", "plaintext")
+        names = ("text", "location", "contact", "poll", "vote", "reaction", "edit", "delete", "payload", "plaintext")
         said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
         if len(said) != 1:
             found = " and ".join(said) or "nothing"
@@ -69,6 +88,10 @@ class MessageBuilder:
             return carrying(replace(media, context=context))
         if request.reaction is not None or request.edit is not None or request.delete is not None:
             return self._about(number, to, request, now)
+        if request.poll is not None:
+            return self._poll(request.poll, context)
+        if request.vote is not None:
+            return self._vote(number, to, request.vote, now)
         if request.payload is not None:
             return _opened(request.payload)
         if request.plaintext is not None:
@@ -118,6 +141,27 @@ class MessageBuilder:
         edited = Content(conversation=about.text)
         note = ProtocolNote(key=key, type=content.MESSAGE_EDIT, edited=edited, timestamp_ms=at)
         return Content(protocol=note)
+
+    def _poll(self, poll: NewPoll, context: ContextInfo | None) -> Content:
+        options = tuple(PollOption(name=option) for option in poll.options)
+        made = Poll(name=poll.name, options=options, selectable=poll.selectable, context=context)
+        secret = MessageContext(secret=self._entropy(SECRET_BYTES))
+        return Content(message_context=secret, poll_v3=made)
+
+    def _vote(self, number: str, to: Account | Group, vote: Vote, now: float) -> Content:
+        poll, creator = self._phone_clients.poll(number, vote.id)
+        if poll is None:
+            raise BadMessageRequest(f"vote for {vote.id}: the phone {number} neither received nor sent such a poll")
+        unknown = [option for option in vote.options if option not in poll.options]
+        if unknown:
+            raise BadMessageRequest(f"vote for {unknown[0]!r}: the poll's options are {', '.join(poll.options)}")
+        if poll.selectable and len(vote.options) > poll.selectable:
+            raise BadMessageRequest(f"vote for {len(vote.options)} options: the poll allows {poll.selectable}")
+        mode = to.addressing if isinstance(to, Group) else self._directory.accounts[number].addressing
+        names = (str(self._directory.jid(Address(one, PHONE), mode)) for one in (creator, number))
+        key = VoteKey(secret=poll.secret, poll=vote.id, creator=next(names), voter=next(names))
+        sealed = key.seal(vote.options, iv=self._entropy(IV_BYTES))
+        return Content(vote=PollUpdate(key=self._key(number, to, vote.id), vote=sealed, timestamp_ms=int(now * 1000)))
 
     def _key(self, number: str, to: Account | Group, id_: str) -> MessageKey:
         """The key of that message from the phone's view; an unknown message counts as its own."""

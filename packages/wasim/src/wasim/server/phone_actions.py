@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from wasim.server.entropy import Entropy
 from wasim.server.message_builder import BadMessageRequest, MessageBuilder, MessageRequest
 from wasim.server.phone_client import READ_AFTER_S, PhoneClients
 from wasim.server.phone_sender import EncryptedMessage
@@ -35,10 +36,12 @@ class PhoneLine:
 
 
 class PhoneActions:
-    def __init__(self, directory: Directory, phone_clients: PhoneClients, line: PhoneLine, *, now: float) -> None:
+    def __init__(
+        self, directory: Directory, phone_clients: PhoneClients, line: PhoneLine, entropy: Entropy, *, now: float
+    ) -> None:
         self._directory = directory
         self._phone_clients = phone_clients
-        self._message_builder = MessageBuilder(directory, phone_clients)
+        self._message_builder = MessageBuilder(directory, phone_clients, entropy)
         self._line = line
         for number, id_ in phone_clients.unread():
             line.at(now + READ_AFTER_S, partial(self._read_late, number, id_))

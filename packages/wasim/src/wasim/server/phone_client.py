@@ -6,6 +6,7 @@ encrypted for it. `phone_sender` has what it sends on request.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from wasim.server import keys as server_keys
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
-from wasim.server.phone_inbox import PhoneMessage, apply, fill
+from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, fill, poll_of
 from wasim.server.phone_sender import RETRIES, EncryptedMessage, MessageContent, PhoneSender
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
@@ -22,6 +23,7 @@ from wasim.wire.content import Content, unseal
 from wasim.wire.errors import WireError
 from wasim.wire.jids import STATUS, parse_jid
 from wasim.wire.nodes import Node
+from wasim.wire.polls import EncryptedVote, VoteKey
 from wasim.wire.ratchet import CannotOpen
 
 READ_AFTER_S = 0.2
@@ -218,9 +220,36 @@ class PhoneClients:
 
     def _fill(self, number: str, phone_message: PhoneMessage, opened: Content) -> None:
         fill(phone_message, opened)
+        if opened.inner.vote is not None and opened.inner.vote.vote is not None:
+            phone_message.chosen = self._chosen(number, phone_message, opened.inner.vote.vote)
         older = self.phone_message(number, phone_message.target) if phone_message.target is not None else None
         if older is not None and apply(phone_message, older):
             self._note_letter(number, older)
+
+    def _chosen(self, number: str, phone_message: PhoneMessage, vote: EncryptedVote) -> tuple[str, ...] | None:
+        """The chosen options of a poll that the phone received or sent. Votes are encrypted under numbers or hidden
+        ids, and which of them is not visible."""
+        poll, creator = self.poll(number, phone_message.target or "")
+        if poll is None:
+            return None
+        for author in self._names(creator):
+            for voter in self._names(phone_message.sender):
+                key = VoteKey(secret=poll.secret, poll=phone_message.target or "", creator=author, voter=voter)
+                with contextlib.suppress(WireError):
+                    return key.open(vote, poll.options)
+        return None
+
+    def poll(self, number: str, id_: str) -> tuple[PhonePoll | None, str]:
+        """A poll that the phone received or sent, and the number of its author."""
+        received, sent = self.phone_message(number, id_), self.phone_sender.sent(number, id_)
+        if received is not None:
+            return received.poll, received.sender
+        return (poll_of(sent), number) if sent is not None else (None, "")
+
+    def _names(self, number: str) -> tuple[str, str]:
+        """The addresses of an account."""
+        address = Address(number, PHONE)
+        return str(self._directory.jid(address, "lid")), str(self._directory.jid(address, "pn"))
 
     def _letter(self, number: str, sender: Address, node: Node, now: float) -> PhoneMessage:
         phone_messages = self._inbox.setdefault(number, {})

@@ -37,6 +37,14 @@ class ContactCard(msgspec.Struct, frozen=True, kw_only=True):
     vcard: str
 
 
+class PhonePoll(msgspec.Struct, frozen=True, kw_only=True):
+    options: tuple[str, ...]
+    selectable: int
+    """How many options a person may choose; 0: any number."""
+    secret: bytes
+    """What votes are encrypted with."""
+
+
 class PhoneMessage(msgspec.Struct, kw_only=True):
     """A message in a phone's inbox, by its id."""
 
@@ -65,6 +73,9 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
     media: MediaAttachment | None = None
     location: PhoneLocation | None = None
     contact: ContactCard | None = None
+    poll: PhonePoll | None = None
+    chosen: tuple[str, ...] | None = None
+    """The options for which it votes; None: it is no vote, or it can't be decrypted."""
     edited: str | None = None
     """The content with which its author replaced it."""
     deleted: bool = False
@@ -89,10 +100,19 @@ def fill(phone_message: PhoneMessage, opened: Content) -> None:
         )
     if inner.contact is not None:
         phone_message.contact = ContactCard(name=inner.contact.name or "", vcard=inner.contact.vcard or "")
+    phone_message.poll = poll_of(opened)
+
+
+def poll_of(opened: Content) -> PhonePoll | None:
+    """The poll of a message; None when there is none, or nobody could vote in it."""
+    poll, secret = opened.poll, opened.secret
+    if poll is None or not secret:
+        return None
+    return PhonePoll(options=poll.names, selectable=poll.selectable or 0, secret=secret)
 
 
 def _target(inner: Content) -> str | None:
-    about = inner.reaction or inner.protocol
+    about = inner.reaction or inner.protocol or inner.vote
     return about.key.id if about is not None and about.key is not None else None
 
 

@@ -238,6 +238,8 @@ def _stanza_attrs(words: Words) -> dict[str, str]:
         return {"type": "reaction"}
     if words.media is not None or words.kind == "contact":
         return {"type": "media"}
+    if words.kind in ("poll", "vote"):
+        return {"type": "poll"}
     edit = {"edit": _OWN_EDIT, "delete": _OWN_DELETION}.get(words.kind)
     return {"type": "text"} | ({"edit": edit} if edit is not None else {})
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wasim.server.message_builder import About, BadMessageRequest, MessageRequest
+from wasim.server.message_builder import About, BadMessageRequest, MessageRequest, NewPoll, Vote
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_inbox import ContactCard, PhoneLocation, PhoneMessage
 from wasim.server.phone_sender import SENT_KEPT
 from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
 from wasim.wire.content import Content, ProtocolNote, carrying
 from wasim.wire.nodes import Node
+from wasim.wire.polls import PollUpdate, VoteKey
 from wasim.wire.protobuf import encode
 
 if TYPE_CHECKING:
@@ -54,6 +56,55 @@ def phone_message(world: World, id_: str, number: str = BOB) -> PhoneMessage:
     found = world.server.phone_clients.phone_message(number, id_)
     assert found is not None
     return found
+
+
+LUNCH = NewPoll(name="Lunch?", options=("Falafel", "Mansaf", "Pizza"), selectable=2)
+
+
+def test_a_poll_and_a_vote(phones: World) -> None:
+    """The question and the options arrive; the author's phone reads which options were chosen, and that a vote was
+    withdrawn."""
+    poll = say(phones, MessageRequest(poll=LUNCH))
+    shown = phone_message(phones, poll)
+    assert (shown.kind, shown.text) == ("poll", "Lunch?")
+    assert shown.poll is not None
+    assert (shown.poll.options, shown.poll.selectable) == (LUNCH.options, 2)
+    for options in (("Pizza", "Falafel"), ()):
+        vote = say(phones, MessageRequest(vote=Vote(id=poll, options=options)), sender=BOB)
+        seen = phone_message(phones, vote, ALICE)
+        assert (seen.kind, seen.target) == ("vote", poll)
+        assert set(seen.chosen or ()) == set(options)
+
+
+def test_votes_in_an_own_poll(phones: World) -> None:
+    """A poll's author may vote too, and accounts that are identified by number read the vote as well."""
+    for addressing in ("lid", "pn"):
+        phones.server.directory.accounts[ALICE].addressing = addressing
+        poll = say(phones, MessageRequest(poll=LUNCH))
+        vote = say(phones, MessageRequest(vote=Vote(id=poll, options=("Mansaf",))))
+        assert phone_message(phones, vote).chosen == ("Mansaf",)
+
+
+def test_what_is_no_vote(phones: World) -> None:
+    """An unknown poll, an option that the poll does not have, and too many options are refused with a sentence."""
+    poll = say(phones, MessageRequest(poll=LUNCH))
+    text = say(phones, MessageRequest(text="Lunch?"))
+    bad = [Vote(id="nothing"), Vote(id=text), Vote(id=poll, options=("Fish",)), Vote(id=poll, options=LUNCH.options)]
+    for vote in bad:
+        with pytest.raises(BadMessageRequest, match=r"^vote for .+: "):
+            say(phones, MessageRequest(vote=vote), sender=BOB)
+
+
+def test_a_vote_that_nobody_can_read(phones: World) -> None:
+    """A vote that was encrypted with another secret, or in an unknown poll, is shown without options."""
+    poll = say(phones, MessageRequest(poll=LUNCH))
+    key = MessageKey(remote_jid=f"{ALICE}@s.whatsapp.net", from_me=0, id=poll)
+    sealed = VoteKey(secret=bytes(32), poll=poll, creator="1@lid", voter="2@lid").seal(("Pizza",), iv=bytes(12))
+    for target in (poll, "nothing"):
+        update = PollUpdate(key=replace(key, id=target), vote=sealed)
+        vote = say(phones, MessageRequest(payload=encode(Content(vote=update))), sender=BOB)
+        seen = phone_message(phones, vote, ALICE)
+        assert (seen.kind, seen.chosen) == ("vote", None)
 
 
 def test_places_and_people(phones: World) -> None:

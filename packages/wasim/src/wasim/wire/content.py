@@ -21,6 +21,7 @@ from wasim.wire.attachments import (
     Video,
 )
 from wasim.wire.errors import WireError
+from wasim.wire.polls import MessageContext, Poll, PollUpdate
 from wasim.wire.protobuf import decode, encode, optional, repeated, rest
 
 REVOKE = 0
@@ -127,10 +128,15 @@ class Content:
     protocol: ProtocolNote | None = optional(12, lambda: ProtocolNote)
     sticker: Sticker | None = optional(26, lambda: Sticker)
     device_sent: DeviceSent | None = optional(31, lambda: DeviceSent)
+    message_context: MessageContext | None = optional(35, lambda: MessageContext)
     ephemeral: Wrapped | None = optional(40, lambda: Wrapped)
     reaction: Reaction | None = optional(46, lambda: Reaction)
+    poll_v1: Poll | None = optional(49, lambda: Poll)
+    vote: PollUpdate | None = optional(50, lambda: PollUpdate)
     document_with_caption: Wrapped | None = optional(53, lambda: Wrapped)
     edited: Wrapped | None = optional(58, lambda: Wrapped)
+    poll_v2: Poll | None = optional(60, lambda: Poll)
+    poll_v3: Poll | None = optional(64, lambda: Poll)
     rest: bytes = rest()
     """All other fields: a phone passes them on and shows nothing of them."""
 
@@ -150,6 +156,8 @@ class Content:
             return inner.extended_text.text
         if inner.media is not None:
             return inner.media.caption
+        if inner.poll is not None:
+            return inner.poll.name
         edited = inner.protocol.edited if inner.protocol is not None else None
         return edited.text if edited is not None else None
 
@@ -159,10 +167,21 @@ class Content:
         return inner.image or inner.document or inner.audio or inner.video or inner.sticker
 
     @property
+    def poll(self) -> Poll | None:
+        inner = self.inner
+        return inner.poll_v3 or inner.poll_v2 or inner.poll_v1
+
+    @property
+    def secret(self) -> bytes | None:
+        """What answers to this message, such as votes, are encrypted with."""
+        context = self.inner.message_context or self.message_context
+        return context.secret if context is not None else None
+
+    @property
     def context(self) -> ContextInfo | None:
         """The quoted message, and the mentioned people."""
         inner = self.inner
-        said = inner.extended_text or inner.media or inner.location or inner.contact
+        said = inner.extended_text or inner.media or inner.location or inner.contact or inner.poll
         return said.context if said is not None else None
 
     @property
@@ -176,7 +195,7 @@ class Content:
         return next((name for name in _KINDS if getattr(inner, name) is not None), "unknown")
 
 
-_KINDS = ("image", "contact", "location", "document", "audio", "video", "sticker", "reaction")
+_KINDS = ("image", "contact", "location", "document", "audio", "video", "sticker", "reaction", "poll", "vote")
 
 
 def carrying(media: Media) -> Content:
