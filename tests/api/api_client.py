@@ -12,10 +12,14 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from starlette.types import Message
 
+from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
+from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.messages import Messages
 from holdfast.runtime.quotas import Quotas
+from holdfast.store.figures import FigureRows
 from tests.world import COMPANY, World
 
 KEY = "a-key-for-all-companies"
@@ -47,15 +51,22 @@ class Answer:
         return detail
 
 
-def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None, base_path: str = "") -> ApiClient:
+def make_client(
+    world: World,
+    gateway: Gateway,
+    *,
+    quotas: Quotas | None = None,
+    base_path: str = "",
+    forwarder: Forwarder | None = None,
+) -> ApiClient:
     known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
     return ApiClient(
         world,
         make_api(
             gateway,
             known,
-            world.diagnoser(),
-            sending=world.sending,
+            Diagnoser(gateway, world.parts, figures=FigureRows(world.database), limits=world.limits),
+            sending=Messages(gateway, world.outbox, world.composer),
             operations=world.operations,
             outbox=world.outbox,
             inbox=world.inbox,
@@ -68,6 +79,7 @@ def make_client(world: World, gateway: Gateway, *, quotas: Quotas | None = None,
             settings={"keepaliveIntervalS": 30},
             is_writable=lambda: world.database.is_writable,
             base_path=base_path,
+            forwarder=forwarder,
         ),
     )
 

@@ -31,6 +31,9 @@ class Neighbour:
     async def look(self, company: str) -> View:
         return replace(await self._desk.gateway.look(company), node="other:3000")
 
+    async def require_here(self, company: str) -> None:
+        """The node that runs the session did not answer."""
+
     async def labels(self) -> Mapping[str, str]:
         return await self._desk.gateway.labels()
 
@@ -55,7 +58,7 @@ async def test_what_another_process_runs_is_shown_without_buttons(browser: Brows
     fleet = Fleet(gateway, diagnoser, context.lookup, clock=context.clock)
     browser.client.api.state.context = replace(context, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
     page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
-    assert "This session is run by other:3000: open the dashboard there to change it." in page
+    assert "This session is run by other:3000, which does not answer" in page
     assert "Measured by the node that runs this session." in page
     assert "find me" in page
     assert "Phone linked" in page

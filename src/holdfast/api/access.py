@@ -18,6 +18,7 @@ from holdfast.api.connections import KEYED
 from holdfast.api.keys import ApiKeys, KeyGrant, NoKey
 from holdfast.base.limited_log import LimitedLog
 from holdfast.delivery.content import MediaBody, MessageBody
+from holdfast.http.forwarded import FORWARDED, Hop
 from holdfast.runtime.quotas import Quotas
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,16 @@ class Access:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def authenticate(self, request: Request) -> KeyGrant:
-        """Raises `NoKey`, `QuotaExceeded` and `DiskFull`."""
+        """Raises `NoKey`, `QuotaExceeded` and `DiskFull`.
+
+        A request that another node forwarded has been checked there, and counts towards the quota of requests there.
+        """
+        hop: Hop | None = request.scope.get(FORWARDED)
+        if hop is not None and hop.key_id is not None:
+            request.scope[KEYED] = True
+            grant = KeyGrant(None if hop.companies is None else frozenset(hop.companies))
+            request.state.grant, request.state.key_id = grant, hop.key_id
+            return grant
         key = _key(request)
         try:
             digest, grant = self.keys.entry(key)

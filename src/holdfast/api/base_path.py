@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from holdfast.http.forwarded import FORWARDED
+
 _ADDRESSES = {b"location", b"hx-redirect"}
 
 
@@ -26,6 +28,10 @@ class BasePath:
         self._base_path = base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if FORWARDED in scope:  # the node that forwarded it adds the path
+            await self._app(scope, receive, send)
+            return
+
         async def send_located(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [(name, self._located(name, value)) for name, value in message["headers"]]

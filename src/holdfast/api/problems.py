@@ -85,6 +85,8 @@ def answer(
     code: str,
     field: str | None = None,
     headers: Mapping[str, str] | None = None,
+    node: str | None = None,
+    retry_after_s: int | None = None,
 ) -> JSONResponse:
     problem = Problem(
         type="about:blank",
@@ -93,10 +95,15 @@ def answer(
         detail=detail,
         code=code,
         field=field,
+        node=node,
+        retry_after_s=retry_after_s,
     )
     headers = {**_HEADERS.get(status, {}), **(headers or {})}
     return JSONResponse(
-        problem.model_dump(exclude_none=True), status_code=status.value, media_type=MEDIA_TYPE, headers=headers
+        problem.model_dump(exclude_none=True, by_alias=True),
+        status_code=status.value,
+        media_type=MEDIA_TYPE,
+        headers=headers,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from holdfast.api import about, access, chats, contacts, description, diagnosis, groups, problems
+from holdfast.api import about, access, chats, contacts, description, diagnosis, forwarding, groups, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
@@ -16,6 +16,7 @@ from holdfast.api.allowed_hosts import AllowedHosts
 from holdfast.api.base_path import BasePath
 from holdfast.api.body_limit import BodyLimit
 from holdfast.api.fast_send import FastSendRoute
+from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import ApiKeys
 from holdfast.api.media import MediaService
 from holdfast.api.messages import MESSAGES, accept, messages
@@ -78,12 +79,14 @@ def make_api(
     is_writable: Callable[[], bool],
     base_path: str = "",
     allowed_hosts: Collection[str] = (),
+    forwarder: Forwarder | None = None,
 ) -> FastAPI:
     """Build the HTTP application. `settings` are the settings in force, without secrets; diagnostics show them.
 
     is_writable: whether the last write to the database succeeded.
     base_path: the path under which the application is served, such as `/holdfast`; empty for the root.
     allowed_hosts: names in the Host header that are served, in the form that `AllowedHosts` takes.
+    forwarder: forwards requests to other nodes; None: there are none.
     """
     api = FastAPI(
         title="Holdfast",
@@ -115,6 +118,7 @@ def make_api(
         api.add_middleware(BasePath, base_path=base_path)
     api.add_middleware(AllowedHosts, names=allowed_hosts)
     problems.install(api)
+    forwarding.install(api, forwarder)
     health = diagnosis.make_routers(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     stream = streams.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     hooks = webhook_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)

@@ -417,7 +417,10 @@ def cursor(after: str | None) -> int:
 
 
 class Problem(ApiModel):
-    """RFC 9457, with the stable `code` of the error, and the `field` at fault if there is one."""
+    """RFC 9457, with the stable `code` of the error, and the `field` at fault if there is one.
+
+    `node` and `retryAfterS`: the node of a cluster that should have answered, and when to ask again.
+    """
 
     type: str
     title: str
@@ -425,3 +428,5 @@ class Problem(ApiModel):
     detail: str
     code: str
     field: str | None = None
+    node: str | None = None
+    retry_after_s: int | None = None

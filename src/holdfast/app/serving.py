@@ -19,6 +19,7 @@ from pydantic.alias_generators import to_camel
 from holdfast.api.allowed_hosts import names_of
 from holdfast.api.backups import add_backups
 from holdfast.api.base_path import base_path_of
+from holdfast.api.forwarding import Forwarder
 from holdfast.api.media import MediaService
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
@@ -122,7 +123,7 @@ async def serve(
     spool = Spool(media, folder=settings.spool_dir, clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
     with stop_requests(until_stdin_closes=until_stdin_closes) as asked_to_stop:
-        async with WebClient(held.allowed) as web:
+        async with WebClient(held.allowed) as web, contextlib.AsyncExitStack() as stack:
             links = await _links(held, randomness)
             versions = _client_versions(held, clock=clock, randomness=randomness)
             await versions.prepare()
@@ -157,6 +158,7 @@ async def serve(
                 links=links,
                 clock=clock,
             )
+            forwarder = await _forwarder(held, parts, stack)
             api = _http(
                 held,
                 gateway,
@@ -168,12 +170,21 @@ async def serve(
                 secret.encode(),
                 monitor,
                 backup_service,
+                forwarder,
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers.append(_retention_sweeper(held, clock=clock).run)
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
+
+
+async def _forwarder(held: StartupClaims, parts: Services, stack: contextlib.AsyncExitStack) -> Forwarder | None:
+    """Forwards requests to other nodes until `stack` ends; None: no other process can use the database."""
+    if parts.ownership is None:
+        return None
+    secret = await shared_secret(held.database, "cluster", randomness=parts.randomness)
+    return await stack.enter_async_context(Forwarder(parts.ownership, secret=secret.encode(), clock=parts.clock))
 
 
 def _client_versions(held: StartupClaims, *, clock: Clock, randomness: RandomSource) -> ClientVersions:
@@ -244,6 +255,7 @@ def _http(
     dashboard_secret: bytes,
     monitor: HealthMonitor,
     removal: BackupService,
+    forwarder: Forwarder | None,
 ) -> FastAPI:
     """API and dashboard."""
     quotas = _quotas(held, parts)
@@ -270,6 +282,7 @@ def _http(
         is_writable=lambda: held.database.is_writable,
         base_path=base_path_of(held.settings.public_url),
         allowed_hosts=_allowed_hosts(held.settings),
+        forwarder=forwarder,
     )
     add_dashboard(
         api,

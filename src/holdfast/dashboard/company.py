@@ -10,7 +10,6 @@ import segno
 from markupsafe import Markup
 
 from holdfast.base.clock import iso
-from holdfast.base.errors import Conflict
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.rendering import percent
 from holdfast.dashboard.timeline import timeline_entries
@@ -18,6 +17,8 @@ from holdfast.delivery.lookup import OutboundRow
 from holdfast.health.advice import lasting
 from holdfast.health.stability import Stability
 from holdfast.runtime.diagnosis import Diagnosis
+from holdfast.runtime.errors import SessionRestarting
+from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.assertions import snippet
@@ -146,7 +147,7 @@ class Fragments:
         """The fragments that need counts from the database."""
         try:
             found = await self._context.diagnoser.diagnose(self._company)
-        except Conflict:
+        except (RunsElsewhere, SessionRestarting):
             return {"stability": self._part("stability", goals=None)}
         return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS)}
 

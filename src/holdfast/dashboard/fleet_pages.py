@@ -20,6 +20,7 @@ from holdfast.dashboard.page_auth import ProtectedPage, is_part, page
 from holdfast.dashboard.ports import CompanyGrant
 from holdfast.dashboard.rendering import STATES, Templates
 from holdfast.http.event_stream import Chunks
+from holdfast.runtime.ownership import RunsElsewhere
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
@@ -56,6 +57,8 @@ async def add_company(request: Request) -> Response:
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
         check_company(request, company)
         await context.gateway.put(company)
+    except RunsElsewhere:
+        raise  # forwarded to the node that runs the session
     except HoldfastError as error:
         if is_part(request):
             raise

@@ -20,11 +20,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.base.ids import is_company_id
 from holdfast.dashboard.attention import NOTHING
-from holdfast.dashboard.context import AppContext, NotYours, context_of
+from holdfast.dashboard.context import AppContext, NotYours, check_company, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
 from holdfast.dashboard.return_path import login_address
+from holdfast.http.forwarded import FROM_RECORD
 from holdfast.http.startup import Starting, until_loaded
 from holdfast.runtime.errors import SessionRestarting
+from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
@@ -52,6 +54,7 @@ _STATUS = {
     TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
     SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
+    RunsElsewhere: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
@@ -81,6 +84,10 @@ def guarded(answer: Handler) -> Handler:
     async def guarded_answer(request: Request) -> Response:
         try:
             response = await answer(request)
+        except RunsElsewhere as error:
+            if FROM_RECORD not in request.scope:
+                raise  # forwarded to the node that runs the session
+            response = failed(request, error)
         except HoldfastError as error:
             response = failed(request, error)
         except OperationalError as error:
@@ -132,6 +139,9 @@ class ProtectedPage(PublicPage):
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
             raise ForgedForm("this form is out of date: reload the page and submit it again")
         await until_loaded(request, context.gateway)
+        if (company := request.path_params.get("company")) is not None and FROM_RECORD not in request.scope:
+            check_company(request, company)
+            await context.gateway.require_here(company)
         if request.method == "GET" and not is_part(request):
             request.state.attention = await context.attention.of(login.grant)
         return None

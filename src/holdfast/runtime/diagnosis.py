@@ -117,7 +117,7 @@ class Diagnoser:
 
     async def health(self, company: str) -> tuple[View, Verdict]:
         """The verdict, the same as in diagnostics, dashboard and alerts. Raises `NotFound`."""
-        view = self._gateway.view(company)
+        view = (await self._gateway.actor(company)).view
         return view, self.verdict(view, await self._figures.backlogs(company), self._gateway.connected)
 
     def verdict(self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str]) -> Verdict:
@@ -153,7 +153,7 @@ class Diagnoser:
     async def diagnose(self, company: str, *, since: datetime | None = None) -> Diagnosis:
         """Everything about one session, with its stability from `since` to now where given. The session's history
         goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` that lies in the future."""
-        view = self._gateway.view(company)
+        view = (await self._gateway.actor(company)).view
         signals = self._signals(view, await self._figures.backlogs(company), self._gateway.connected)
         now = self._services.clock.now()
         windows = WINDOWS_S if since is None else {**WINDOWS_S, ASKED: _window_s(since, now)}

@@ -187,6 +187,15 @@ class Gateway:
             raise RunsElsewhere(company, await self._node(company))
         return actor
 
+    async def require_here(self, company: str) -> None:
+        """Raises `RunsElsewhere` when another node runs the session now; a page can show its record meanwhile."""
+        ownership = self._services.ownership
+        if ownership is None or self._actors.find(company) is not None:
+            return
+        owner = await ownership.owner(company)
+        if owner is not None and owner.id != ownership.node_id:
+            raise RunsElsewhere(company, owner.name, has_record=True)
+
     async def require(self, company: str) -> None:
         """Raises `NotFound` when there is no such session in any process, `SessionRestarting` while its rows change."""
         if company not in self.running:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from holdfast.base.clock import Clock
-from holdfast.base.errors import Conflict
+from holdfast.base.errors import HoldfastError
 from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,18 @@ _MOST_CLAIMED = 200
 """Sessions claimed at once, so that two processes share those of a third one that died."""
 
 
-class RunsElsewhere(Conflict):
-    """Only the process that runs the session can carry out the request."""
+class RunsElsewhere(HoldfastError):
+    """Only the node that runs the session can carry out the request: it is forwarded there."""
 
-    code = "runs-elsewhere"
+    code = "owner-unreachable"
 
-    def __init__(self, company: str, node: str) -> None:
-        where = f"runs on node {node}: ask there" if node else "is about to be taken over: try again in a few seconds"
-        super().__init__(f"the session of company {company} {where}", field="company")
+    def __init__(self, company: str, node: str, *, has_record: bool = False) -> None:
+        """has_record: the stored record can be shown when the node can't be reached."""
+        where = f"runs on node {node}, which does not answer" if node else "is being taken over by another node"
+        super().__init__(f"the session of company {company} {where}: try again in a few seconds", field="company")
+        self.company = company
         self.node = node
+        self.has_record = has_record
 
 
 class Tenant(Protocol):

@@ -1,0 +1,378 @@
+"""Forwards requests that only the owner of a session can answer, so that any node takes any request.
+
+A route that needs the owner raises `RunsElsewhere`. Its handler here asks the database who owns the session now, sends
+the request there and passes the response on as it arrives, event streams included. While the owner can't be reached, or
+a session changes its owner, it waits a few seconds; then the caller gets a 503 with `node` and `retryAfterS`.
+
+A request is forwarded once. It must never be sent a second time when the first may have been carried out, unless it
+only reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from yarl import URL
+
+from holdfast.api import problems
+from holdfast.base.clock import Clock
+from holdfast.base.limited_log import LimitedLog
+from holdfast.http.forwarded import FORWARDED, FROM_RECORD, HEADER, NOT_HERE, BadMark, Hop, NodeSignatures
+from holdfast.http.shutdown import ShutdownScope, Stopping
+from holdfast.runtime.ownership import Ownership, RunsElsewhere
+from holdfast.session.stores import ClusterNode
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 3.0
+"""How long a request waits for an owner that can be reached: an orderly stop hands sessions over within this time."""
+RETRY_AFTER_S = 5
+"""When a caller may ask again: the leases of a node that died have expired after eight seconds."""
+CONNECT_S = 1.0
+ALIVE_S = 5.0
+"""A node that has not renewed its leases for this long is not waited for."""
+_LOOK_S = 0.25
+_WATCH_S = 1.0
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEADLINE = "holdfast.forwarding_deadline"
+_SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path")
+_PLACES = ("headers", "client", "server", "extensions", _DEADLINE, FORWARDED, FROM_RECORD)
+_OF_ONE_HOP = frozenset(
+    ["connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection", "expect"]
+)
+"""Headers that are about one connection (RFC 9110, 7.6.1)."""
+_KEYS = frozenset(["authorization", "x-api-key"])
+"""Not sent on: the signed header has the caller's rights."""
+_ADDED = frozenset(["date", "holdfast-api", "x-content-type-options"])
+"""Headers of every response, which this node adds itself."""
+
+
+class _NotThere(Exception):
+    """The node did not carry the request out: it can't be reached, or does not run the session."""
+
+
+class _Unanswered(Exception):
+    """The request was sent, and no response came: it may have been carried out."""
+
+
+class Forwarder:
+    """Use as `async with Forwarder(…) as forwarder:`; its connections to other nodes are closed at the end."""
+
+    def __init__(self, ownership: Ownership, *, secret: bytes, clock: Clock) -> None:
+        self._ownership = ownership
+        self._signatures = NodeSignatures(secret)
+        self._clock = clock
+        self._failures = LimitedLog(log, monotonic=clock.monotonic)
+
+    async def __aenter__(self) -> Forwarder:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0),
+            skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding", "Content-Type"],
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    # Requests from other nodes.
+
+    def verified(self, mark: str, request: str) -> Hop:
+        """Read the mark of a request that another node forwarded. Raises `BadMark`."""
+        ownership = self._ownership
+        return self._signatures.verified(mark, target=ownership.node_id, request=request, now=ownership.shared_time())
+
+    # Requests for other nodes.
+
+    async def answer(self, request: Request, error: RunsElsewhere) -> Response:
+        """Have the owner of the session answer the request."""
+        if FORWARDED in request.scope:
+            return _away(error.node, error, headers={NOT_HERE: "1"})
+        with contextlib.suppress(ClientDisconnect):
+            body = await request.body()
+            until = request.scope.setdefault(_DEADLINE, self._clock.monotonic() + WAIT_S)
+            return await self._answer(request, body, error, until=until)
+        return Response()  # nobody is there to read it
+
+    async def _answer(self, request: Request, body: bytes, error: RunsElsewhere, *, until: float) -> Response:
+        node = error.node
+        while True:
+            owner = await self._owner(error.company)
+            if owner is not None:
+                node = owner.name
+                if owner.id == self._ownership.node_id and self._clock.monotonic() < until:
+                    await self._clock.sleep(_LOOK_S)
+                    return _Again(request, body)
+                with contextlib.suppress(_NotThere):
+                    try:
+                        return await self._forward(request, body, owner)
+                    except _Unanswered as unanswered:
+                        self._failures.warning(
+                            "A forwarded request got no response from node %s", f"{node} ({unanswered})"
+                        )
+                        if request.method not in _READS:
+                            return _given_up(request, body, node, error, maybe_done=True)
+            if self._clock.monotonic() >= until:
+                return _given_up(request, body, node, error)
+            await self._clock.sleep(_LOOK_S)
+
+    async def _owner(self, company: str) -> ClusterNode | None:
+        try:
+            return await self._ownership.owner(company)
+        except DBAPIError:
+            return None
+
+    async def ask(self, node: ClusterNode, path: str, *, within_s: float) -> Any:
+        """Ask another node for JSON that it has for its own part. Raises `NodeAway`."""
+        try:
+            async with asyncio.timeout(within_s):
+                mark = self._mark(node, f"GET {path}", key_id="", companies=None)
+                async with self._session.get(_url(node, path), headers={HEADER: mark}, allow_redirects=False) as found:
+                    found.raise_for_status()
+                    return await found.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise NodeAway(f"node {node.name} did not answer: {type(error).__name__}") from error
+
+    async def others(self) -> list[ClusterNode]:
+        """The other nodes that are alive and have an address."""
+        nodes = await self._ownership.nodes()
+        return [node for node in nodes if node.id != self._ownership.node_id and node.url and node.seen_ago_s < ALIVE_S]
+
+    async def pass_on(self, request: Request, node: ClusterNode) -> Response | None:
+        """Have this node answer the request; None when it can't be reached."""
+        try:
+            return await self._forward(request, await request.body(), node)
+        except (_NotThere, _Unanswered):
+            return None
+
+    async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> Response:
+        if not owner.url or owner.id == self._ownership.node_id or owner.seen_ago_s > ALIVE_S:
+            raise _NotThere
+        shutdown: ShutdownScope = request.app.state.shutdown
+        reads = request.method in _READS
+        async with contextlib.AsyncExitStack() as stack:
+            if reads:
+                await stack.enter_async_context(shutdown.until_stopping())
+            found = await self._response(request, body, owner)
+        if NOT_HERE in found.headers:
+            found.close()
+            raise _NotThere
+        return _PassedOn(found, shutdown=shutdown)
+
+    async def _response(self, request: Request, body: bytes, owner: ClusterNode) -> aiohttp.ClientResponse:
+        path = quote(request.scope["path"], safe="/~!$&'()*+,;=:@")
+        if query := request.scope["query_string"].decode("latin-1"):
+            path = f"{path}?{query}"
+        grant = getattr(request.state, "grant", None)
+        mark = self._mark(
+            owner,
+            f"{request.method} {path}",
+            key_id=getattr(request.state, "key_id", None),
+            companies=None if grant is None or grant.companies is None else sorted(grant.companies),
+        )
+        headers = [(name, value) for name, value in request.headers.items() if _is_sent_on(name)]
+        asking = self._session.request(
+            request.method,
+            _url(owner, path),
+            headers=[*headers, (HEADER, mark)],
+            data=body or None,
+            allow_redirects=False,
+        )
+        try:
+            return await self._while_alive(asking, owner)
+        except aiohttp.ClientConnectorError as error:
+            self._failures.warning(
+                "Requests can't be forwarded to node %s", f"{owner.name} at {owner.url}: {error.strerror}"
+            )
+            raise _NotThere from error
+        except aiohttp.ServerTimeoutError as error:
+            self._failures.warning("Requests can't be forwarded to node %s", f"{owner.name} at {owner.url}: timeout")
+            raise _NotThere from error
+        except aiohttp.ClientError as error:
+            raise _Unanswered(type(error).__name__) from error
+
+    async def _while_alive(
+        self, asking: Awaitable[aiohttp.ClientResponse], owner: ClusterNode
+    ) -> aiohttp.ClientResponse:
+        """Wait for the response as long as its node renews its leases. Raises `_Unanswered`."""
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(_outcome(asking), name="forwarded request")
+            while not (await asyncio.wait([waiting], timeout=_WATCH_S))[0]:
+                if not await self._is_alive(owner):
+                    waiting.cancel()
+                    break
+        if waiting.cancelled():
+            raise _Unanswered("it does not renew its leases")
+        outcome = waiting.result()
+        if isinstance(outcome, aiohttp.ClientError):
+            raise outcome
+        return outcome
+
+    async def _is_alive(self, node: ClusterNode) -> bool:
+        try:
+            nodes = await self._ownership.nodes()
+        except DBAPIError:
+            return True  # nobody can know
+        return any(each.id == node.id and each.seen_ago_s < ALIVE_S for each in nodes)
+
+    def _mark(self, node: ClusterNode, request: str, **rights: Any) -> str:
+        return self._signatures.mark(Hop(target=node.id, request=request, at=self._ownership.shared_time(), **rights))
+
+
+def install(api: FastAPI, forwarder: Forwarder | None) -> None:
+    """Make `api` forward requests to the owner of their session, and answer those that others forward."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RunsElsewhere)
+        return _away(error.node, error) if forwarder is None else await forwarder.answer(request, error)
+
+    api.add_exception_handler(RunsElsewhere, answer)
+    api.add_middleware(ForwardedRequests, forwarder=forwarder)
+
+
+class NodeAway(Exception):
+    """Another node did not answer in time."""
+
+
+class ForwardedRequests:
+    """ASGI middleware that verifies the mark of requests from other nodes."""
+
+    def __init__(self, app: ASGIApp, *, forwarder: Forwarder | None) -> None:
+        self._app = app
+        self._forwarder = forwarder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        mark = next((value for name, value in scope.get("headers", ()) if name == HEADER.lower().encode()), None)
+        if mark is None:
+            await self._app(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        path = quote(scope["path"], safe="/~!$&'()*+,;=:@") + (f"?{query}" if query else "")
+        try:
+            hop = self._verified(mark.decode("latin-1"), f"{scope['method']} {path}")
+        except BadMark as error:
+            answer = problems.answer(HTTPStatus.FORBIDDEN, error.sentence, code=error.code, field=HEADER)
+            await answer(scope, receive, send)
+            return
+        await self._app({**scope, FORWARDED: hop}, receive, send)
+
+    def _verified(self, mark: str, request: str) -> Hop:
+        if self._forwarder is None:
+            raise BadMark(f"this Holdfast has no other nodes: leave the header {HEADER} out")
+        return self._forwarder.verified(mark, request)
+
+
+class _PassedOn(Response):
+    """The response of another node, passed on as it arrives."""
+
+    def __init__(self, found: aiohttp.ClientResponse, *, shutdown: ShutdownScope) -> None:
+        super().__init__(status_code=found.status)
+        self.raw_headers = [
+            (name.lower(), value) for name, value in found.raw_headers if _is_passed_on(name.decode("latin-1"))
+        ]
+        self._found = found
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_stream = self._found.content_type == "text/event-stream"
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async with asyncio.TaskGroup() as tasks:
+                passing = tasks.create_task(self._pass_on(send, is_stream=is_stream), name="forwarded response")
+                leaving = tasks.create_task(_disconnected(receive), name="caller of a forwarded response")
+                await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
+                passing.cancel()
+                leaving.cancel()
+        finally:
+            self._found.close()
+
+    async def _pass_on(self, send: Send, *, is_stream: bool) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if is_stream:  # it ends when Holdfast stops, or when its node is gone: readers connect again
+                stack.enter_context(contextlib.suppress(Stopping, aiohttp.ClientError))
+                await stack.enter_async_context(self._shutdown.until_stopping())
+            async for chunk in self._found.content.iter_any():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Again(Response):
+    """Runs the request again on this node, which owns the session by now."""
+
+    def __init__(self, request: Request, body: bytes, *, from_record: bool = False) -> None:
+        super().__init__()
+        self._app = request.app
+        self._scope = {name: request.scope[name] for name in (*_SCOPE, *_PLACES) if name in request.scope}
+        if from_record:
+            self._scope[FROM_RECORD] = True
+        self._unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_again() -> Message:
+            return self._unread.pop() if self._unread else await receive()
+
+        await self._app(self._scope, receive_again, send)
+
+
+async def _outcome(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse | aiohttp.ClientError:
+    try:
+        return await asking
+    except aiohttp.ClientError as error:
+        return error
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _url(node: ClusterNode, path: str) -> URL:
+    return URL(node.url + path, encoded=True)
+
+
+def _is_sent_on(name: str) -> bool:
+    return name not in _OF_ONE_HOP and name not in _KEYS and name not in {"content-length", HEADER.lower()}
+
+
+def _is_passed_on(name: str) -> bool:
+    return name.lower() not in _OF_ONE_HOP and name.lower() not in _ADDED
+
+
+def _given_up(request: Request, body: bytes, node: str, error: RunsElsewhere, *, maybe_done: bool = False) -> Response:
+    """What this node can answer itself: a page from the stored record, or a 503."""
+    if error.has_record:
+        return _Again(request, body, from_record=True)
+    return _away(node, error, maybe_done=maybe_done)
+
+
+def _away(
+    node: str, error: RunsElsewhere, *, maybe_done: bool = False, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """503: the owner can't be reached, or there is none."""
+    what = f"runs on node {node}, which does not answer" if node else "is being taken over by another node"
+    done = "it may have been carried out; " if maybe_done else ""
+    return problems.answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"the session of company {error.company} {what}: {done}try again in {RETRY_AFTER_S} s",
+        code="owner-unreachable",
+        field="company",
+        headers={"Retry-After": str(RETRY_AFTER_S), **(headers or {})},
+        node=node or None,
+        retry_after_s=RETRY_AFTER_S,
+    )
