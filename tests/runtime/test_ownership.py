@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
 from holdfast.runtime.engine_supervisor import EngineSupervisor
+from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, OpenLink, Ping
@@ -280,3 +282,22 @@ async def test_a_message_that_another_process_accepted_is_sent(world: World) -> 
             gateway.messages_wait(COMPANY)
             await world.wait(1)
         assert [text for _, text in world.sends()] == ["first", "message 7"]
+
+
+async def test_the_owner_is_woken_for_work_that_another_process_stored(world: World) -> None:
+    """For messages and operations, at once; where the session runs here, nobody needs to be woken."""
+    woken: list[str] = []
+    async with world.running() as gateway:
+        await world.pair()
+        beside = Gateway(replace(world.parts, wake_owner=woken.append))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(beside.run(ready=lambda: None))
+            await world.now(world.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
+            beside.operations_wait(COMPANY)
+            await world.now(beside.accept(draft(7)))
+            running.cancel()
+        assert woken == [COMPANY, COMPANY]
+        assert world.sends() == []
+        gateway.work_waits(COMPANY)
+        await world.until_sends(1)
+        assert woken == [COMPANY, COMPANY]

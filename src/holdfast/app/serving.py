@@ -93,6 +93,7 @@ from holdfast.store.shared_secrets import shared_secret
 from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.usage import UsageRows
+from holdfast.store.wakeups import Wakeups
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
 from holdfast.web.client_version import read_script
@@ -135,6 +136,9 @@ async def serve(
                 proxy_url=settings.proxy_url,
                 proxy_addresses=lambda url: web.addresses(f"http://{proxy_place(url)}"),
             )
+            wakeups = Wakeups(held.database, clock=clock) if held.database.is_shared else None
+            if wakeups is not None:
+                parts = replace(parts, wake_owner=wakeups.wake)
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown))
             sending = Messages(gateway, parts.outbox, composer)
@@ -175,6 +179,9 @@ async def serve(
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers.append(_retention_sweeper(held, clock=clock).run)
+            if wakeups is not None:
+                wakeups.woken = gateway.work_waits
+                watchers.append(wakeups.run)
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
             await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
 

@@ -271,8 +271,16 @@ class Gateway:
             actor.messages_wait()
 
     def operations_wait(self, company: str) -> None:
-        """There is a new operation of this company. Without a session here, its owner finds it."""
+        """There is a new operation of this company."""
         if actor := self._actors.find(company):
+            actor.operations_wait()
+        else:
+            self._services.wake_owner(company)
+
+    def work_waits(self, company: str) -> None:
+        """Another process stored messages or operations of this company."""
+        if actor := self._actors.find(company):
+            actor.messages_wait()
             actor.operations_wait()
 
     async def accept(self, draft: Draft) -> Accepted:
@@ -296,7 +304,9 @@ class Gateway:
         if not answer.done():
             answer.set_result(accepted)
         newer = self._actors.find(draft.company)
-        if newer is not None and newer is not actor:
+        if newer is None:
+            self._services.wake_owner(draft.company)
+        elif newer is not actor:
             newer.messages_wait()
 
     def _running_actor(self, company: str) -> SessionActor:

@@ -57,5 +57,7 @@ class Services:
     """The name of this process in a cluster."""
     ownership: Ownership | None = None
     """None: this process has the database for itself and runs all sessions."""
+    wake_owner: Callable[[str], None] = lambda company: None
+    """Called with a company whose session another process may run, when work for it was stored."""
     qr_shown: Callable[[str, str], None] = lambda company, code: None
     """Called with company and QR code whenever a new one is shown."""

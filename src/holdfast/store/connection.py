@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class Opened:
     close: Callable[[], None]
     brief: Callable[[], Engine] | None = None
     """Makes an engine for short transactions beside the writer's, whose statements the server ends after seconds."""
+    notifications: Callable[[str], AsyncGenerator[str]] | None = None
+    """What processes send to a channel from now on, on a database that several processes share."""
 
 
 class Prepared:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,11 @@ class Database:
         assert self._opened.brief is not None
         self._brief_writers.append(BriefWriter(self._opened.brief()))
         return self._brief_writers[-1]
+
+    def notifications(self, channel: str) -> AsyncGenerator[str]:
+        """What processes send to a channel from now on, until the connection ends; on a shared database only."""
+        assert self._opened.notifications is not None
+        return self._opened.notifications(channel)
 
     def maintain(self, work: Callable[[Any], T]) -> Awaitable[T]:
         """Run `work` with a connection of the database's driver, outside of any transaction, as VACUUM demands."""

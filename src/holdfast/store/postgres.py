@@ -11,7 +11,8 @@ mode): options, advisory locks and prepared statements would otherwise reach tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alembic.util.exc import CommandError
@@ -87,7 +88,20 @@ def open_postgres(url: URL) -> Opened:
         is_shared=True,
         close=engine.dispose,
         brief=lambda: _engine(url, session=_BRIEF),
+        notifications=functools.partial(_notifications, url),
     )
+
+
+async def _notifications(url: URL, channel: str) -> AsyncGenerator[str]:
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    options = {name: str(value) for name, value in _CONNECTION.items() if name not in url.query}
+    address = make_conninfo(url.set(drivername="postgresql").render_as_string(hide_password=False), **options)
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        await connection.execute(f"LISTEN {channel}".encode())
+        async for notification in connection.notifies():
+            yield notification.payload
 
 
 def open_reading(url: URL) -> Engine:
