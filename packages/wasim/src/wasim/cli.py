@@ -118,7 +118,7 @@ async def _serve(
         _answering(media.app(), places.host, places.media_port, tls) as media_port,
         _answering(make_app(simulator, authority, folder), places.host, places.control_port, None) as control_port,
     ):
-        simulator.lead_media_to(f"{places.media_name}:{media_port}")
+        simulator.lead_media_to(f"{places.media_name}:{media_port}", folder)
         async with _foreign_routes(simulator), running(simulator):
             ready = {
                 "url": f"{'wss' if places.has_tls else 'ws'}://{places.host}:{simulator.port}{PATH}",

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from wasim import chat_routes, passkeys, stanza_routes
+from wasim import chat_routes, passkeys, settings_routes, stanza_routes
 from wasim.authority import Authority
 from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
@@ -30,6 +30,7 @@ from wasim.server.link import Link, Phase
 from wasim.server.message_builder import BadMessageRequest
 from wasim.server.pairing import BadQr, PairingError, parse_qr
 from wasim.server.phone_actions import UnknownNumber
+from wasim.server.phone_settings import BadChange
 from wasim.server.state import Account, Address, Device, MessageRecord
 from wasim.shell import Simulator
 
@@ -56,6 +57,9 @@ POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "del
 GET    /phones/{number}/stanzas      stanzas waiting for its linked devices
 POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} delivers them, as they
                                      are, to the linked devices; content: text, {"base64"} or stanzas
+GET    /phones/{number}/settings     the account's settings as the phone shows them: names, chats, labels, stars
+POST   /phones/{number}/settings     {"changes": [{"pushName" | "contact" | "archive" | "pin" | "unread" | "mute" |
+                                     "label" | "labelled" | "star", "on"?, "name"?, "chat"?, "color"?, "untilMs"?}]}
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
 GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips that many
@@ -81,6 +85,7 @@ def make_app(simulator: Simulator, authority: Authority, folder: MediaFolder) ->
     app[HUB], app[AUTHORITY], app[FOLDER] = simulator, authority, folder
     chat_routes.add_routes(app)
     stanza_routes.add_routes(app)
+    settings_routes.add_routes(app)
     passkeys.add_routes(app)
     app.router.add_get("/", _help)
     app.router.add_get("/phones", _phones)
@@ -108,7 +113,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ControlError as error:
         return _error(error.status, str(error))
-    except (BadFault, BadQr, BadMessageRequest, GroupError) as error:
+    except (BadChange, BadFault, BadQr, BadMessageRequest, GroupError) as error:
         return _error(400, str(error))
     except (PairingError, UnknownNumber) as error:
         return _error(404, str(error))

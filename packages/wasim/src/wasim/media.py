@@ -53,6 +53,12 @@ class MediaFolder:
         """A path for a file without a name yet, on the same disk."""
         return self._directory / f"{_SCRATCH}{secrets.token_hex(8)}"
 
+    def write(self, sealed: bytes, name: str) -> None:
+        """Store a small file that is known as a whole."""
+        scratch = self.scratch()
+        scratch.write_bytes(sealed)
+        os.replace(scratch, self.path(name))
+
     def adopt(self, scratch: Path, digest: bytes) -> str:
         """Give a finished file its name."""
         name = name_of(digest)

@@ -17,9 +17,11 @@ from collections.abc import AsyncIterator, Callable
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
 from wasim.link_faults import LinkFaults
+from wasim.media import MediaFolder
 from wasim.server import core, events, pairing
 from wasim.server.link import Link
 from wasim.server.message_builder import MessageRequest
+from wasim.server.phone_settings import Change
 from wasim.server.state import Account, Address, Addressing, Group
 from wasim.sockets import LinkSocket
 from wasim.stats import Stats
@@ -49,6 +51,7 @@ class Simulator:
         self.make_web_handler: Callable[[], asyncio.Protocol] | None = None
         """Makes handlers of HTTP requests on the clients' port that are not part of WebSockets."""
         self._media_host: str | None = None
+        self._media_folder: MediaFolder | None = None
         self.published_revision = PUBLISHED_REVISION
         """The newest client revision, as in `/sw.js`."""
         self._sockets: dict[int, LinkSocket] = {}
@@ -70,9 +73,10 @@ class Simulator:
         )
         self.server.media_host = self._media_host
 
-    def lead_media_to(self, host: str) -> None:
-        """From now on devices that ask are directed to this media host, given as host and port."""
+    def lead_media_to(self, host: str, folder: MediaFolder) -> None:
+        """From now on devices that ask are directed to this media host, given as host and port, with its files."""
         self._media_host = self.server.media_host = host
+        self._media_folder = folder
 
     # Listening
 
@@ -182,6 +186,7 @@ class Simulator:
 
     def _save(self) -> bool:
         """Write changed records. While that fails nothing may be sent; it is retried."""
+        self._write_blobs()
         self._unsaved |= self.server.directory.take_changes()
         if not self._unsaved:
             return True
@@ -193,6 +198,13 @@ class Simulator:
             return False
         self._unsaved = {}
         return True
+
+    def _write_blobs(self) -> None:
+        """Write files to the media host before anything leads to them; without a media host they lead nowhere."""
+        blobs, self.server.app_state.blobs = self.server.app_state.blobs, []
+        for blob in blobs:
+            if self._media_folder is not None:
+                self._media_folder.write(blob.sealed, blob.name)
 
     def _put_out(self, outgoing: core.Outgoing) -> None:
         socket = self._sockets.get(outgoing.link)
@@ -355,6 +367,11 @@ class Simulator:
         devices = [self.server.bring(number, stanza, now=self.now()) for stanza in stanzas]
         self._settle()
         return max(devices, default=0)
+
+    def change_settings(self, number: str, changes: list[Change]) -> None:
+        """The owner of a phone changes settings. Raises BadChange."""
+        self.server.change_settings(number, changes, now=self.now())
+        self._settle()
 
     def type_to(self, number: str, to: str, state: str) -> None:
         self.server.phone_actions.type_to(number, to, state, now=self.now())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wasim.server import events, notices, queries
+from wasim.server.app_state import AppState
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
@@ -21,6 +22,7 @@ from wasim.server.link import Introduced, Link, Phase
 from wasim.server.pairing_flow import PairingFlow
 from wasim.server.phone_actions import PhoneActions, PhoneLine, UnknownNumber
 from wasim.server.phone_client import PhoneClients
+from wasim.server.phone_settings import Change, PhoneSettings
 from wasim.server.phones import Phones
 from wasim.server.router import Carrier, Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
@@ -60,9 +62,11 @@ class Server:
         talks = SignalSessions(self.directory, uses, entropy)
         group_keys = GroupKeys(self.directory, uses, entropy)
         self.phone_clients = PhoneClients(self.directory, self.phones, talks, group_keys, entropy)
+        self.app_state = AppState(self.directory, entropy)
+        self.phone_settings = PhoneSettings(self.directory, self.phones, self.app_state, entropy)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
-            for part in (uses, talks, group_keys, self.phone_clients):
+            for part in (uses, talks, group_keys, self.phone_clients, self.app_state, self.phone_settings):
                 part.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
@@ -239,6 +243,7 @@ class Server:
         if not device.welcomed:
             device.welcomed = True
             self.directory.touch(device)
+            self.phone_settings.begin(device.number, now=now)
             self.phone_actions.welcome(device, now)
 
     # Stanzas
@@ -272,6 +277,7 @@ class Server:
             node=node,
             device=device,
             directory=self.directory,
+            app_state=self.app_state,
             now=now,
             media=self._media_room(device),
             reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
@@ -284,6 +290,8 @@ class Server:
         if answer.unknown:
             self._unknown(link.id, node)
         self.send(link, queries.reply(node, answer))
+        if answer.synced:
+            self._synced(device, answer.synced, now)
         for number in answer.refill:
             self.phones.refill(number)
         for address in answer.low_on_prekeys:
@@ -294,6 +302,21 @@ class Server:
                 self._activate(link, device, now)
         if answer.unlinked is not None:
             self.unlink(answer.unlinked, now=now)
+
+    def _synced(self, device: Device, versions: dict[str, int], now: float) -> None:
+        """A linked device changed settings: its phone reads them, other devices are notified."""
+        for name, version in versions.items():
+            self.phone_settings.read(device.number, name, version)
+        self._announce_settings(device.number, versions, now, but=device.address)
+
+    def _announce_settings(
+        self, number: str, versions: dict[str, int], now: float, *, but: Address | None = None
+    ) -> None:
+        for device in self._linked_devices(number):
+            if device.address != but:
+                for name, version in versions.items():
+                    notice = notices.settings_changed(self.new_id(), number, {name: version}, now)
+                    self._deliver(device.address, "notification", notice, now)
 
     def _media_room(self, device: Device) -> queries.MediaEndpoint | None:
         if self.media_host is None:
@@ -363,6 +386,11 @@ class Server:
     def phone(self, number: str, *, name: str, now: float) -> Account:
         """The account of that number, created if there is none."""
         return self.directory.accounts.get(number) or self.phones.create(number, name=name, now=now)
+
+    def change_settings(self, number: str, changes: list[Change], *, now: float) -> None:
+        """A phone's owner changes settings; linked devices are notified. Raises BadChange."""
+        self.phone_settings.begin(number, now=now)
+        self._announce_settings(number, self.phone_settings.change(number, changes, now=now), now)
 
     def announce_reach_out_lock(self, number: str | None, until: float | None, *, now: float) -> None:
         """Notify linked devices that their account may not write to new contacts until then, or (None) that it may

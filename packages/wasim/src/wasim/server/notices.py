@@ -6,7 +6,7 @@ import json
 
 from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Account, Address, Device, Directory
-from wasim.wire.jids import LID, SERVER, Jid
+from wasim.wire.jids import LID, PN, SERVER, Jid
 from wasim.wire.nodes import Node
 
 _ROUTING_INFO = b"\x08\x05\x08\x0c"
@@ -43,6 +43,13 @@ def low_on_prekeys(notice_id: str, left: int, now: float) -> Node:
     """Notifies a device that its one-time prekeys are running out."""
     attrs = {"from": SERVER, "type": "encrypt", "id": notice_id, "t": str(int(now))}
     return Node("notification", attrs, [Node("count", {"value": str(left)})])
+
+
+def settings_changed(notice_id: str, number: str, versions: dict[str, int], now: float) -> Node:
+    """Notifies a device that collections of its account's settings have new versions."""
+    attrs = {"from": str(Jid(number, PN)), "type": "server_sync", "id": notice_id, "t": str(int(now))}
+    listed = [Node("collection", {"name": name, "version": str(version)}) for name, version in versions.items()]
+    return Node("notification", attrs, listed)
 
 
 def lock_state(until: float | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from wasim.server import groups, keys, notices, usync
+from wasim.server.app_state import AppState
 from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import SERVER, parse_jid
@@ -32,6 +33,7 @@ class Query:
     node: Node
     device: Device
     directory: Directory
+    app_state: AppState
     now: float
     media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
@@ -58,6 +60,8 @@ class QueryAnswer:
     """Accounts whose phone has used up prekeys."""
     low_on_prekeys: list[Address] = field(default_factory=list)
     """Linked devices whose one-time prekeys are running out."""
+    synced: dict[str, int] = field(default_factory=dict)
+    """New versions of the account's settings, by collection."""
     unknown: bool = False
 
 
@@ -172,18 +176,8 @@ def _media_conn(query: Query) -> QueryAnswer:
 
 
 def _app_state(query: Query) -> QueryAnswer:
-    collections = [_collection(asked) for asked in query.body.all("collection")]
-    return QueryAnswer(content=[Node("sync", {}, collections)])
-
-
-def _collection(asked: Node) -> Node:
-    version = int(asked.attrs.get("version", "0") or 0)
-    if asked.child("patch") is not None:
-        version += 1
-    return Node(
-        "collection",
-        {"name": asked.attrs.get("name", ""), "type": "result", "version": str(version), "has_more_patches": "false"},
-    )
+    synced = query.app_state.sync(query.device.number, query.body)
+    return QueryAnswer(content=[Node("sync", {}, synced.nodes)], synced=synced.changed)
 
 
 def _picture(query: Query) -> QueryAnswer:

@@ -137,18 +137,6 @@ def test_graphql_queries_find_their_data(world: World) -> None:
     assert json.loads(result.data)["data"]["xwa2_fetch_account_reachout_timelock"]["is_active"] is False
 
 
-def test_app_state_is_empty_and_counts_patches(world: World) -> None:
-    """Collections are returned without patches; a patch by the client increments the version."""
-    _, client = world.online("962302")
-    asked = [
-        Node("collection", {"name": "regular", "version": "0", "return_snapshot": "true"}),
-        Node("collection", {"name": "critical_block", "version": "4"}, [Node("patch", {}, b"x")]),
-    ]
-    (sync,) = world.ask(client, "w:sync:app:state", "set", Node("sync", {}, asked)).children
-    told = [(node.attrs["name"], node.attrs["version"], node.children) for node in sync.children]
-    assert told == [("regular", "0", []), ("critical_block", "5", [])]
-
-
 def test_the_blocklist_is_kept(world: World) -> None:
     """Blocking and unblocking by address works; an unknown address is an error."""
     _, client = world.online("962302")

@@ -1,0 +1,179 @@
+"""App state: devices share settings through a server that can't read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from wasim.server.conftest import Client, World
+from wasim.server.phone_settings import BadChange, Change
+from wasim.wire.blobs import FOLDER
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode, encode
+from wasim.wire.syncd import (
+    EMPTY_HASH,
+    SET,
+    ActionData,
+    ActionValue,
+    BlobReference,
+    Flag,
+    KeyName,
+    Mutation,
+    Patch,
+    SyncedRecord,
+    SyncKeys,
+    index_of,
+    mixed,
+)
+
+OWNER = "962302001"
+FRIEND = "962302002@s.whatsapp.net"
+
+
+def keys_of(world: World) -> SyncKeys:
+    keys = world.server.phones.keys(OWNER)
+    return SyncKeys.derive(keys.sync_key_id, keys.sync_key)
+
+
+def sync(
+    world: World, client: Client, name: str, version: int, patch: Patch | None = None, *, whole: bool = False
+) -> Node:
+    """A device asks for what it misses in a collection, or sends a patch."""
+    attrs = {"name": name, "version": str(version), "return_snapshot": "true" if whole else "false"}
+    children = [] if patch is None else [Node("patch", {}, encode(patch))]
+    answer = world.ask(client, "w:sync:app:state", "set", Node("sync", {}, [Node("collection", attrs, children)]))
+    return answer.children[0].children[0]
+
+
+def archiving(
+    keys: SyncKeys, chat: str, *, version: int, before: Sequence[bytes] = (), name: str = "regular_low"
+) -> Patch:
+    """A device's patch that archives a chat, as version `version`."""
+    index = json.dumps(["archive", chat]).encode()
+    data = ActionData(index=index, value=ActionValue(timestamp_ms=1, archive=Flag(on=1)), padding=b"", version=3)
+    mutation = keys.seal(SET, data, iv=bytes(16))
+    macs = [*before, (mutation.record or SyncedRecord()).value_mac]
+    snapshot_mac = keys.mac_of_version(mixed(EMPTY_HASH, removed=(), added=macs), version, name)
+    return Patch(
+        mutations=(mutation,),
+        snapshot_mac=snapshot_mac,
+        patch_mac=keys.mac_of_patch(snapshot_mac, [mutation], version, name),
+        key=KeyName(id=keys.id),
+    )
+
+
+def error_of(collection: Node) -> str | None:
+    error = collection.child("error")
+    return None if error is None else error.attrs["code"]
+
+
+def test_a_device_learns_the_name_that_the_phone_has(world: World) -> None:
+    """The settings of a new account contain its push name, in a patch that the account's key opens."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    patches = sync(world, client, "critical_block", 0).child("patches")
+    assert patches is not None
+    (mutation,) = decode(Patch, patches.children[0].data).mutations
+    data = keys_of(world).open(mutation)
+    assert index_of(data) == ["setting_pushName"]
+    assert data.value is not None
+    assert data.value.push_name is not None
+    assert data.value.push_name.name == f"name of {OWNER}"
+
+
+def test_what_a_device_changes_the_phone_shows_and_others_hear_of(world: World) -> None:
+    """A patch with correct MACs changes the phone's view; only other devices are notified."""
+    world.phone(OWNER)
+    _, author = world.online(OWNER)
+    _, other = world.online(OWNER)
+    author.forget()
+    answer = sync(world, author, "regular_low", 0, archiving(keys_of(world), FRIEND, version=1))
+    assert (answer.attrs["type"], answer.attrs["version"]) == ("result", "1")
+    assert world.server.phone_settings.view(OWNER).chats[FRIEND].archived
+    notice = next(node for node in other.all("notification") if node.attrs["type"] == "server_sync")
+    assert notice.children[0].attrs == {"name": "regular_low", "version": "1"}
+    assert not [node for node in author.all("notification") if node.attrs["type"] == "server_sync"]
+
+
+def test_a_patch_for_an_old_version_is_a_conflict(world: World) -> None:
+    """A patch that is not based on the current version is refused with 409 and changes nothing."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    world.server.change_settings(OWNER, [Change(pin=FRIEND)], now=world.now)
+    assert error_of(sync(world, client, "regular_low", 0, archiving(keys_of(world), FRIEND, version=1))) == "409"
+    assert not world.server.phone_settings.view(OWNER).chats[FRIEND].archived
+
+
+def test_a_patch_with_a_wrong_mac_is_counted_and_changes_nothing(world: World) -> None:
+    """The server can't verify a patch; the phone does."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    sync(world, client, "regular_low", 0, archiving(keys_of(world), FRIEND, version=2))
+    view = world.server.phone_settings.view(OWNER)
+    assert (view.invalid, FRIEND in view.chats) == (1, False)
+
+
+@pytest.mark.parametrize("patch", [Patch(), Patch(mutations=(Mutation(),), snapshot_mac=b"1", patch_mac=b"2")])
+def test_an_incomplete_patch_is_refused(world: World, patch: Patch) -> None:
+    """A patch without mutations, MACs or key is an error 400."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    assert error_of(sync(world, client, "regular_low", 0, patch)) == "400"
+
+
+def test_an_unknown_collection_is_refused(world: World) -> None:
+    """WhatsApp has five collections."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    assert error_of(sync(world, client, "other", 0)) == "400"
+
+
+def test_a_device_that_has_nothing_gets_a_snapshot_when_it_asks_for_one(world: World) -> None:
+    """The answer refers to an encrypted file on the media host; what follows comes as patches."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    world.server.change_settings(OWNER, [Change(pin=FRIEND), Change(archive=FRIEND)], now=world.now)
+    snapshot = sync(world, client, "regular_low", 0, whole=True).child("snapshot")
+    assert snapshot is not None
+    reference = decode(BlobReference, snapshot.data)
+    assert (reference.direct_path or "").startswith(FOLDER)
+    assert [blob.encrypted_sha256 for blob in world.server.app_state.blobs] == [reference.encrypted_sha256]
+
+
+def test_more_patches_than_fit_come_in_parts(world: World) -> None:
+    """An answer has at most twenty patches and says that there are more."""
+    world.phone(OWNER)
+    _, client = world.online(OWNER)
+    for n in range(25):
+        world.server.change_settings(OWNER, [Change(pin=f"96230{n}@s.whatsapp.net")], now=world.now)
+    first = sync(world, client, "regular_low", 0)
+    patches = first.child("patches")
+    assert patches is not None
+    assert (len(patches.children), first.attrs["has_more_patches"]) == (20, "true")
+    assert sync(world, client, "regular_low", 20).attrs["has_more_patches"] == "false"
+
+
+def test_settings_survive_a_restart(world: World) -> None:
+    """Versions, records and what the phone shows are stored."""
+    world.phone(OWNER)
+    world.server.change_settings(
+        OWNER,
+        [Change(contact=FRIEND, name="Salma"), Change(label="3", name="VIP"), Change(labelled="3", chat=FRIEND)],
+        now=world.now,
+    )
+    before = world.server.phone_settings.view(OWNER)
+    world.restart()
+    assert world.server.phone_settings.view(OWNER) == before
+    assert world.server.app_state.collection(OWNER, "regular").version == 1
+    world.server.change_settings(OWNER, [Change(contact=FRIEND), Change(label="3")], now=world.now)
+    after = world.server.phone_settings.view(OWNER)
+    assert (after.contacts, after.labels) == ({}, {})
+
+
+def test_a_change_that_names_nothing_is_refused(world: World) -> None:
+    """The sentence says what a change may contain."""
+    world.phone(OWNER)
+    with pytest.raises(BadChange, match="pushName"):
+        world.server.change_settings(OWNER, [Change(name="x")], now=world.now)

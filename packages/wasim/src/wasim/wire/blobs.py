@@ -1,0 +1,65 @@
+"""Files that devices of one account exchange through the media host: histories and snapshots of settings.
+
+They are encrypted like media, under a key that only the devices know.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from wasim.wire.curve import hkdf
+
+HISTORY, APP_STATE = "History", "App State"
+"""What a file contains: its keys depend on it."""
+FOLDER = "/v/md-app-state"
+"""Both kinds are stored under this path."""
+_MAC_BYTES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """An encrypted file, and the fields that lead to it."""
+
+    sealed: bytes
+    key: bytes
+    sha256: bytes
+    encrypted_sha256: bytes
+    length: int
+
+    @property
+    def name(self) -> str:
+        """Its name on the media host."""
+        return base64.urlsafe_b64encode(self.encrypted_sha256).decode().rstrip("=")
+
+    @property
+    def direct_path(self) -> str:
+        return f"{FOLDER}/{self.name}"
+
+
+def seal_blob(plain: bytes, *, content: str, key: bytes) -> Blob:
+    """Encrypt a file; `content` is `HISTORY` or `APP_STATE`, `key` 32 random bytes."""
+    iv, cipher_key, mac_key = _keys(content, key)
+    padder = PKCS7(128).padder()
+    encryptor = Cipher(AES256(cipher_key), CBC(iv)).encryptor()
+    ciphertext = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
+    sealed = ciphertext + hmac.digest(mac_key, iv + ciphertext, "sha256")[:_MAC_BYTES]
+    return Blob(
+        sealed=sealed,
+        key=key,
+        sha256=hashlib.sha256(plain).digest(),
+        encrypted_sha256=hashlib.sha256(sealed).digest(),
+        length=len(plain),
+    )
+
+
+def _keys(content: str, key: bytes) -> tuple[bytes, bytes, bytes]:
+    derived = hkdf(key, salt=bytes(32), info=f"WhatsApp {content} Keys".encode(), length=112)
+    return derived[:16], derived[16:48], derived[48:80]
