@@ -20,11 +20,13 @@ from holdfast.store.tables import (
     decrypted,
     events,
     inbox,
+    labelled,
     media,
     media_chunks,
     operations,
     outbox,
     sessions,
+    starred,
     transitions,
     webhook_deliveries,
     webhook_endpoints,
@@ -81,6 +83,7 @@ class Filling:
 
     def add_rest(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Chats, operations, the history of sessions, media and decrypted messages."""
+        """Chats with their settings, the history of sessions, media and decrypted messages."""
         _add(connection, self.rest, numbers)
 
     def messages(self, numbers: Sequence[int]) -> Iterator[Rows]:
@@ -112,6 +115,14 @@ class Filling:
         ])  # fmt: skip
         yield Rows.of(chat_aliases, [
             {"company_id": c, "alias": f"{_lid(n)}@lid", "chat": f"{_number(n)}@s.whatsapp.net", "moved_at": at}
+            for n, c, at in rows
+        ])  # fmt: skip
+        yield Rows.of(labelled, [
+            {"company_id": c, "label_id": str(n % 20), "chat": f"{_number(n)}@s.whatsapp.net", "whatsapp_id": ""}
+            for n, c, _ in rows
+        ])  # fmt: skip
+        yield Rows.of(starred, [
+            {"company_id": c, "chat": f"{_number(n)}@s.whatsapp.net", "whatsapp_id": f"3A{n}", "starred_at": at}
             for n, c, at in rows
         ])  # fmt: skip
         yield Rows.of(transitions, [

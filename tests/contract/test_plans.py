@@ -28,12 +28,14 @@ from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
 from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
+from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, Starred
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.operation_states import Draft as OperationDraft
 from holdfast.session.operation_states import OperationState
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
+from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.contacts import ContactRows
@@ -60,7 +62,7 @@ ROWS, COMPANIES = 10_000, 100
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 GROWING = {
     "outbox", "operations", "inbox", "events", "webhook_deliveries", "turns", "media", "media_chunks", "decrypted",
-    "chats", "contacts", "chat_aliases", "outbox_search", "inbox_search",
+    "chats", "contacts", "chat_aliases", "outbox_search", "inbox_search", "labelled", "starred",
 }  # fmt: skip
 PARTIAL = {
     "outbox_open",
@@ -117,11 +119,11 @@ async def workload(database: Database) -> set[str]:
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),
-            OperationRows(database, clock=clock), ContactRows(database, clock=clock),
+            OperationRows(database, clock=clock), ContactRows(database, clock=clock), AccountSettingRows(database),
         )
     ]  # fmt: skip
     outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
-    accounts, sessions, retention, chats, operations, contacts = others
+    accounts, sessions, retention, chats, operations, contacts, settings = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
@@ -131,6 +133,9 @@ async def workload(database: Database) -> set[str]:
     await contacts.catch_up()
     await database.write(lambda connection: note(connection, "contacts-backfill", '{"before_seq": 40}'))
     await contacts.catch_up()
+    await settings.labels_of(COMPANY, [CHAT])
+    await settings.labels(COMPANY)
+    await settings.chats_with(COMPANY, "3", after="", most=100)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
     await events.first_since(_ago(1))
@@ -270,6 +275,17 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
         decrypted=[Decrypted(ciphertext_sha256="ab", plaintext="aGVsbG8=", message=message)],
         undecryptable=[Undecryptable(whatsapp_id="3Aother", chat=CHAT, sender=CHAT)],
         made=[CreatedMessage(whatsapp_id="new", made="aGVsbG8=")],
+        changes=[
+            ChatChanged(chat=CHAT, archived=True, unread=True),
+            ContactSaved(chat=CHAT, saved_name="Salma"),
+            ContactSaved(chat=CHAT),
+            LabelChanged(label="3", name="VIP"),
+            Labelled(label="3", chat=CHAT, on=True),
+            Labelled(label="3", chat=CHAT, on=False),
+            LabelChanged(label="3"),
+            Starred(chat=CHAT, whatsapp_id="3A", on=True),
+            Starred(chat=CHAT, whatsapp_id="3A", on=False),
+        ],
     )  # fmt: skip
     await engine.commit(COMPANY, commit)
     await engine.credentials(COMPANY)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from holdfast.session.account_changes import AnyAccountChange
 from holdfast.session.engine import (
     AnsweredMessage,
     AnsweredMessageFound,
@@ -46,6 +47,7 @@ class Stored:
     made: dict[str, str] = field(default_factory=dict)
     undecryptable: list[Undecryptable] = field(default_factory=list)
     groups: dict[str, str] = field(default_factory=dict)
+    changes: list[AnyAccountChange] = field(default_factory=list)
 
     def keep(self, commit: Commit) -> None:
         """All of a commit, at once."""
@@ -59,6 +61,7 @@ class Stored:
         self.made.update({made.whatsapp_id: made.made for made in commit.made})
         self.undecryptable.extend(commit.undecryptable)
         self.groups.update(commit.groups)
+        self.changes.extend(commit.changes)
 
     def _put(self, kind: str, id_: str, value: str | None) -> None:
         if value is None:

@@ -204,7 +204,8 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     undecryptable = [item for commit in commits for item in commit.undecryptable]
     made = [item for commit in commits for item in commit.made]
     groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
-    if not (keys or credentials or decrypted or undecryptable or made or groups):
+    changes = [item for commit in commits for item in commit.changes]
+    if not (keys or credentials or decrypted or undecryptable or made or groups or changes):
         return None
     last = commits[-1]
     return Commit(
@@ -217,9 +218,10 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         undecryptable=undecryptable,
         made=made,
         groups=groups,
+        changes=changes,
     )
 
 
 def _is_empty(commit: Commit) -> bool:
-    kept = (commit.keys, commit.decrypted, commit.credentials, commit.undecryptable, commit.made, commit.groups)
-    return not any(kept)
+    content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
+    return not (commit.keys or any(content))

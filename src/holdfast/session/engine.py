@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from holdfast.session.account_changes import AnyAccountChange
+
 LinkId = int
 Fields = dict[str, str]
 
@@ -411,6 +413,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     made: list[CreatedMessage] = []
     groups: Fields = {}
     """Subjects of groups by JID, as far as they became known."""
+    changes: list[AnyAccountChange] = []
+    """Settings of the account that changed, in order. The versions that brought them are among `keys`."""
 
 
 class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):

@@ -17,6 +17,15 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from holdfast.session.account_changes import (
+    FOREVER_S,
+    AnyAccountChange,
+    ChatChanged,
+    ContactSaved,
+    LabelChanged,
+    Labelled,
+    Starred,
+)
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     Acked,
@@ -56,6 +65,10 @@ ANSWER_CHARS, ANSWER_ITEMS = 8 * 1024 * 1024, 10_000
 """Upper bounds of all strings in WhatsApp's answer to a query together, and of the items of one list in it."""
 PLAINTEXT_CHARS = 131_072
 """Upper bound of a stored plaintext in base64. It is only needed to acknowledge a redelivery."""
+LONGEST_TIMER_S = 366 * 86_400
+"""Upper bound of the timer of disappearing messages. WhatsApp's longest is 90 days."""
+MOST_COLOR = 1_000
+"""Upper bound of a label's color. WhatsApp's palette has 20."""
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999, in Unix seconds."""
 
@@ -107,6 +120,7 @@ def bounded_commit(commit: Commit) -> Commit:
         undecryptable=[_undecryptable(item) for item in commit.undecryptable],
         made=[_made(item) for item in commit.made],
         groups={bounded_id(jid): bounded_name(subject) for jid, subject in commit.groups.items()},
+        changes=[bounded_change(change) for change in commit.changes],
     )
 
 
@@ -141,6 +155,45 @@ def bounded_identity(identity: Identity) -> Identity:
         saved_name=_optional(identity.saved_name, bounded_name),
         business_name=_optional(identity.business_name, bounded_name),
     )
+
+
+def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
+    """The same change of settings, safe to store."""
+    match change:
+        case ChatChanged():
+            return replace(
+                change,
+                chat=bounded_id(change.chat),
+                muted_until_s=_until(change.muted_until_s),
+                pinned_at_s=_time(change.pinned_at_s),
+                disappearing_s=_duration(change.disappearing_s),
+            )
+        case ContactSaved():
+            return replace(
+                change,
+                chat=bounded_id(change.chat),
+                lid=_optional(change.lid, bounded_id),
+                saved_name=_optional(change.saved_name, bounded_name),
+                username=_optional(change.username, bounded_name),
+            )
+        case LabelChanged():
+            name, color = _optional(change.name, bounded_name), change.color
+            known = color is not None and 0 <= color <= MOST_COLOR
+            return replace(change, label=bounded_id(change.label), name=name, color=color if known else None)
+        case Labelled():
+            whatsapp_id = _optional(change.whatsapp_id, bounded_id)
+            chat = bounded_id(change.chat)
+            return replace(change, label=bounded_id(change.label), chat=chat, whatsapp_id=whatsapp_id)
+        case Starred():
+            return replace(change, chat=bounded_id(change.chat), whatsapp_id=bounded_id(change.whatsapp_id))
+
+
+def _duration(seconds: int | None) -> int | None:
+    return None if seconds is None else min(max(seconds, 0), LONGEST_TIMER_S)
+
+
+def _until(at_s: int | None) -> int | None:
+    return at_s if at_s == FOREVER_S else _time(at_s)
 
 
 def clean(text: str) -> str:

@@ -19,7 +19,7 @@ from holdfast.store import search_index
 from holdfast.store.aliases import alias_of, mapped_number
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.events import lock_event_order
-from holdfast.store.tables import chat_aliases, chats, contacts, inbox, outbox, webhook_deliveries
+from holdfast.store.tables import chat_aliases, chats, contacts, inbox, labelled, outbox, starred, webhook_deliveries
 
 MOVED_AT_ONCE = 100
 """Rows of history that one transaction moves."""
@@ -125,6 +125,7 @@ def _unname(connection: Connection, company: str, alias: str) -> None:
 def _move_open(connection: Connection, company: str, alias: str, chat: str, *, now: str) -> None:
     _move_known(connection, company, alias, chat)
     _move_contact(connection, company, alias, chat)
+    _move_marks(connection, company, alias, chat)
     _move_queue(connection, company, alias, chat, now=now)
     _move_deliveries(connection, company, alias, chat)
 
@@ -139,6 +140,7 @@ def _move_known(connection: Connection, company: str, alias: str, chat: str) -> 
     merged = {
         **newest,
         **{name: _earliest(rows, name) for name in ("first_sent_at", "first_received_at", "pinned_at")},
+        "disappearing_s": newest["disappearing_s"] or next((row["disappearing_s"] for row in rows), None),
         "muted_until": max(row["muted_until"] or "" for row in rows) or None,
         "is_archived": all(row["is_archived"] for row in rows),
         "unread": sum(max(row["unread"], 0) for row in rows) or min(row["unread"] for row in rows),
@@ -166,6 +168,17 @@ def _move_contact(connection: Connection, company: str, alias: str, chat: str) -
     connection.execute(
         insert(connection, contacts).values(company_id=company, jid=chat, updated_at=old["updated_at"], **merged)
     )
+
+
+def _move_marks(connection: Connection, company: str, alias: str, chat: str) -> None:
+    """Labels and stars of both chats are those of one."""
+    for table, names in ((labelled, ("label_id", "whatsapp_id")), (starred, ("whatsapp_id", "starred_at"))):
+        mine = (table.c.company_id == company, table.c.chat == alias)
+        rows = connection.execute(select(*table.c[names]).where(*mine)).mappings().all()
+        if rows:
+            moved = [{"company_id": company, "chat": chat, **row} for row in rows]
+            connection.execute(insert(connection, table).on_conflict_do_nothing(), moved)
+            connection.execute(delete(table).where(*mine))
 
 
 def _move_queue(connection: Connection, company: str, alias: str, chat: str, *, now: str) -> None:

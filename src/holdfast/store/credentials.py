@@ -20,6 +20,7 @@ from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
 from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
+from holdfast.store.account_settings import apply_changes
 from holdfast.store.aliases import canonical
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
@@ -130,6 +131,7 @@ class EngineRows:
             for jid, subject in commit.groups.items():
                 row = {"company_id": company, "jid": jid, "subject": subject, "learned_at": now}
                 _LEARN_GROUP.rows(connection, row)
+            apply_changes(connection, company, commit.changes, now=now)
             for made in commit.made:
                 _save_made(connection, company, made)
             for item in commit.undecryptable:

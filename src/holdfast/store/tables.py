@@ -349,6 +349,7 @@ chats = Table(
     Column("pinned_at", Text),
     Column("is_archived", Boolean, nullable=False, server_default=false()),
     Column("muted_until", Text),
+    Column("disappearing_s", Integer),
 )
 Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
 Index("chats_by_last", chats.c.company_id, chats.c.last_at, chats.c.chat)
@@ -389,6 +390,34 @@ Index(
     chat_aliases.c.alias,
     sqlite_where=_UNMOVED,
     postgresql_where=_UNMOVED,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("color", Integer),
+)
+
+labelled = Table(
+    "labelled",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("label_id", Text, primary_key=True),
+    Column("chat", Text, primary_key=True),
+    Column("whatsapp_id", Text, primary_key=True),  # empty: the chat itself
+)
+Index("labelled_by_chat", labelled.c.company_id, labelled.c.chat)
+
+starred = Table(
+    "starred",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("chat", Text, primary_key=True),
+    Column("whatsapp_id", Text, primary_key=True),
+    Column("starred_at", Text, nullable=False),
 )
 
 limits = Table(

@@ -12,7 +12,7 @@ export class Commits {
   }
 
   /** Start a commit; returns its number. Without content it is a barrier after everything that was reported before. */
-  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups }) {
+  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, changes }) {
     const seq = this.#gate.begin()
     this.report({
       r: 'commit',
@@ -23,7 +23,8 @@ export class Commits {
       decrypted: decrypted?.length ? decrypted : undefined,
       undecryptable,
       made,
-      groups
+      groups,
+      changes: changes?.length ? changes : undefined
     })
     return seq
   }

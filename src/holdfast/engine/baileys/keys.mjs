@@ -5,6 +5,8 @@
 // Values are stored as text and parsed for each reader: libsignal modifies what it gets in place, and a change by a
 // transaction that failed must not stay in memory.
 
+import { VERSIONS } from './appstate.mjs'
+
 /** Key type under which a decrypted message passes through a transaction, so that it is part of the same commit. */
 export const DECRYPTED = 'holdfast-decrypted'
 
@@ -12,8 +14,10 @@ export const DECRYPTED = 'holdfast-decrypted'
 // stored.
 const ID_CHARS = 4096
 
-// 812 of them are created at pairing, and each is read once, months later.
-const NOT_KEPT = new Set(['pre-key'])
+// 812 pre-keys are created at pairing, and each is read once, months later. A version of app state has megabytes when an
+// account has many contacts.
+const NOT_KEPT = new Set(['pre-key', VERSIONS])
+const NOT_BEGUN = -1 // stands for the number of a commit that has not begun yet
 
 export class KeyStore {
   #kept = new Map() // "type\nid" -> {text, seq}; text null: known to be absent
@@ -24,11 +28,13 @@ export class KeyStore {
    * @param ask      (type, ids) => Promise of {id: text}: what Python has
    * @param commit   ({keys, decrypted}) => seq
    * @param isOutstanding  seq => whether that commit is not durable yet
+   * @param hold     {id: text} => void: takes versions of app state, for `commitVersions`
    * @param json     {stringify(value, type), parse(text, type)}
    * @param limit    characters of values to keep in memory
    */
-  constructor({ ask, commit, isOutstanding, json, limit = 1_000_000 }) {
+  constructor({ ask, commit, isOutstanding, hold = versions => this.commitVersions(versions), json, limit = 1_000_000 }) {
     this.ask = ask
+    this.hold = hold
     this.commit = commit
     this.isOutstanding = isOutstanding
     this.json = json
@@ -69,13 +75,28 @@ export class KeyStore {
         if (this.#isOnItsWay(type, id, text)) continue
         keys[type] ??= Object.create(null)
         keys[type][id] = text
-        places.push([type, id, text])
+        if (type !== VERSIONS) places.push([type, id, text])
       }
+    }
+    const versions = keys[VERSIONS]
+    delete keys[VERSIONS]
+    if (versions) {
+      for (const id in versions) this.#keep(VERSIONS, id, versions[id], NOT_BEGUN)
+      this.hold(versions)
     }
     const decrypted = Object.values(changes[DECRYPTED] ?? {})
     if (!places.length && !decrypted.length) return
     const seq = this.commit({ keys, decrypted })
     for (const [type, id, text] of places) this.#keep(type, id, text, seq)
+  }
+
+  /** Commit versions of app state, together with the changes that they brought. */
+  commitVersions(versions, changes) {
+    const keys = Object.keys(versions).length ? { [VERSIONS]: versions } : {}
+    const seq = this.commit({ keys, changes })
+    for (const id in versions) {
+      if (this.#kept.get(`${VERSIONS}\n${id}`)?.text === versions[id]) this.#keep(VERSIONS, id, versions[id], seq)
+    }
   }
 
   /** Commit `seq` is durable: drop what was kept only until then. */
@@ -112,7 +133,7 @@ export class KeyStore {
     this.#forget(place)
     this.#kept.set(place, { text, seq })
     this.#size += place.length + (text?.length ?? 0)
-    if (NOT_KEPT.has(type)) {
+    if (NOT_KEPT.has(type) && seq !== NOT_BEGUN) {
       if (!this.#transient.has(seq)) this.#transient.set(seq, [])
       this.#transient.get(seq).push(place)
     }
@@ -131,7 +152,7 @@ export class KeyStore {
     if (this.#size <= this.limit) return
     for (const [place, { seq }] of this.#kept) {
       if (this.#size <= this.limit) return
-      if (!this.isOutstanding(seq)) this.#forget(place)
+      if (seq !== NOT_BEGUN && !this.isOutstanding(seq)) this.#forget(place)
     }
   }
 }

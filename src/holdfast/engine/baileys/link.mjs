@@ -4,6 +4,7 @@
 import { DisconnectReason, initAuthCreds, isJidGroup } from 'baileys'
 
 import { Answers } from './answers.mjs'
+import { AppState, COLLECTIONS, VERSIONS } from './appstate.mjs'
 import { Arrivals } from './arrivals.mjs'
 import { mayBeOurs, withStubs } from './bounds.mjs'
 import { removeKeylessDevices } from './bundles.mjs'
@@ -37,6 +38,8 @@ import { json } from './values.mjs'
 const END_GRACE_MS = 100
 const MOST_ANSWER_CHARS = 5_000_000
 const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as in `holdfast.session.engine`
+const APP_STATE_KEPT = { appStateKept: true } // in credentials: all settings of the account were reported to Holdfast
+const CATCH_UP_AFTER_MS = 5000
 const QR_USED_UP = 'QR refs attempts ended' // Baileys' own text
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
@@ -67,6 +70,7 @@ export class Link {
       ask: (type, ids) => this.#requests.ask({ r: 'keys-wanted', type, ids }),
       commit: changes => this.#commit(changes),
       isOutstanding: seq => this.#commits.isOutstanding(seq),
+      hold: versions => this.appState.hold(versions),
       json
     })
   }
@@ -129,7 +133,7 @@ export class Link {
 
   async #credentials() {
     if (this.order.credentials == null) {
-      const creds = initAuthCreds()
+      const creds = { ...initAuthCreds(), additionalData: APP_STATE_KEPT }
       await this.#commits.whenDurable(this.#commit({ credentials: json.stringify(creds) }))
       return creds
     }
@@ -147,8 +151,10 @@ export class Link {
     const devices = new DevicesCache()
     this.sock = makeSocket({ order: this.order, route: this.route, ...this.#config(devices) })
     this.presence = new Presence(this.sock, this.creds)
+    this.appState.listen(this.sock.ev)
     const query = node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node))
     this.hosts = new MediaHosts({ query, route: this.route })
+    this.route.mediaOrigin = () => this.hosts.origin()
     this.passkey = new PasskeyCeremony({
       query: this.sock.query,
       creds: this.creds,
@@ -185,10 +191,15 @@ export class Link {
   }
 
   #config(userDevicesCache) {
+    const phonesOf = lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids)
+    this.appState = new AppState({
+      phonesOf,
+      commit: ({ changes, versions }) => this.store.commitVersions(versions, changes)
+    })
     this.groups = new Groups({ ask: jid => this.#limits.run('w:g2', () => this.sock.groupMetadata(jid)) })
     this.inbound = new Inbound({
       me: () => this.creds.me,
-      phonesOf: lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids),
+      phonesOf,
       answered: answeredMessages({
         ask: question => this.#requests.ask(question),
         again: (id, chat, sent) => this.outbound.again(id, chat, sent),
@@ -258,12 +269,23 @@ export class Link {
     if (connection === 'open') {
       this.#opened = true
       this.presence.opened()
+      setTimeout(() => this.#catchUp().catch(() => {}), CATCH_UP_AFTER_MS * (1 + Math.random()))
       this.#report({ r: 'opened', ...this.#names() })
     }
     if (connection === 'close') {
       const error = lastDisconnect?.error
       this.#finish(error?.output?.statusCode, error?.message ?? '', this.#endAttributes)
     }
+  }
+
+  // Credentials of an earlier Holdfast or of another program: their settings were fetched and not kept. Fetched once
+  // more, and not at the moment when many links open.
+  async #catchUp() {
+    const { creds, sock } = this
+    if (this.#over || creds.additionalData?.appStateKept || !creds.myAppStateKeyId) return
+    await sock.authState.keys.set({ [VERSIONS]: Object.fromEntries(COLLECTIONS.map(name => [name, null])) })
+    await sock.resyncAppState(COLLECTIONS, false)
+    sock.ev.emit('creds.update', Object.assign(creds, { additionalData: { ...creds.additionalData, ...APP_STATE_KEPT } }))
   }
 
   #showQr(qr, validMs) {
@@ -419,6 +441,7 @@ export class Link {
     this.#lane.close(gone)
     this.#limits.close(gone)
     this.arrivals?.close(gone)
+    this.appState?.close()
     this.groupNames?.close(gone)
     if (!this.sock) return
     this.hosts.close()

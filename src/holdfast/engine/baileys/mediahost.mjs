@@ -49,6 +49,13 @@ export class MediaHosts {
     this.#over.abort()
   }
 
+  /** The origin of a server for files of the account: its history and settings. */
+  async origin() {
+    const { hosts } = await this.#servers()
+    if (!hosts.length) throw new Error('WhatsApp named no server for media')
+    return `https://${hosts[0]}`
+  }
+
   /** The fields of a media message for a file; throws `UploadFailed`. */
   async upload({ file, type, timeS }) {
     try {

@@ -18,6 +18,7 @@ const LOGIN_REFUSED = 407
 const SOCKS_LOGIN = /Authentication failed|no accepted authentication/i
 const SOCKS_TIMEOUT = /timed out/i
 const SOCKS_REJECTED = /rejected connection/i
+const FIXED_MEDIA_ORIGIN = 'https://mmg.whatsapp.net' // as in Baileys
 
 /**
  * A failure of the proxy. `kind`: `unreachable`, `login`, `refused`, `timeout` or `tls`. The message has no
@@ -41,6 +42,9 @@ export class Route {
     if (proxyUrl) this.agent = new ProxyAgent(new URL(proxyUrl), proxyAddresses, connectTimeoutMs * TUNNEL_PART)
   }
 
+  /** Names the media server of the link. Baileys has a fixed one in its addresses; it may be blocked, or another one. */
+  mediaOrigin = async () => FIXED_MEDIA_ORIGIN
+
   /** As `https.request`, on this route. */
   request(url, options, answered) {
     return httpsRequest(url, { ...options, ...(this.agent && { agent: this.agent }) }, answered)
@@ -51,6 +55,8 @@ export class Route {
 export function routed(fetch) {
   return async (address, { dispatcher: route, ...options } = {}) => {
     if (!(route instanceof Route)) throw new Error('a request without a route')
+    const { origin, pathname, search } = new URL(address)
+    if (origin === FIXED_MEDIA_ORIGIN) address = (await route.mediaOrigin()) + pathname + search
     return route.agent ? fetchThrough(route, address, options) : fetch(address, options)
   }
 }
