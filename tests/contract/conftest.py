@@ -61,9 +61,11 @@ def recorded() -> Iterator[list[Statement]]:
         if dialect.name == "sqlite":
             options["factory"] = Recording
 
-    def execute(connection: Connection, _: object, sql: str, values: Any, *__: object) -> None:
+    def execute(
+        connection: Connection, _: object, sql: str, values: Any, __: object, is_for_many: bool, *___: object
+    ) -> None:
         if connection.dialect.name != "sqlite":
-            found.append((sql, values))
+            found.append((sql, values[0] if is_for_many else values))
 
     event.listen(Engine, "do_connect", connect)
     event.listen(Engine, "before_cursor_execute", execute)

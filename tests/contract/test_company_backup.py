@@ -18,6 +18,7 @@ from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
 from holdfast.base.errors import Conflict
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.tables import credentials, events, inbox, outbox, sessions, webhook_deliveries
 from tests import filling
 from tests.doubles.fake_clock import FakeClock
@@ -99,7 +100,9 @@ def _fill(connection: Connection) -> None:
 
 
 async def found(house: House, company: str) -> int:
-    rows = await LookupRows(house.database).sent_messages(company, words="order", state=None, before=None, most=500)
+    rows = await LookupRows(house.database, SearchIndexer(house.database)).sent_messages(
+        company, words="order", state=None, before=None, most=500
+    )
     return len(rows)
 
 

@@ -14,6 +14,7 @@ from holdfast.delivery.stores import DeliveryTally
 from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.tables import groups, inbox, outbox, sessions
 
 COMPANY, OTHER = "962302", "962303"
@@ -46,7 +47,7 @@ async def rows(place: Path | URL) -> AsyncIterator[LookupRows]:
         connection.execute(insert(groups).values(subject))
 
     await database.write(work)
-    yield LookupRows(database)
+    yield LookupRows(database, SearchIndexer(database))
     database.close()
 
 

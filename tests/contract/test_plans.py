@@ -50,6 +50,7 @@ from holdfast.store.operations import OperationRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.sessions import SessionRows
 from holdfast.store.shared_secrets import note
 from holdfast.store.timeline import TimelineRows
@@ -115,7 +116,8 @@ async def workload(database: Database) -> set[str]:
     stores = [
         Called(each)
         for each in (
-            OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database), FigureRows(database),
+            OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database, SearchIndexer(database)),
+            FigureRows(database),
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),

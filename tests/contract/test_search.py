@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.retention import RetentionRows
+from holdfast.store.search_indexer import MOST_AT_ONCE, PAUSE_S, RETRY_S, SearchIndexer
 from holdfast.store.sessions import SessionRows
 from tests import filling
 from tests.contract.rows import record
@@ -37,6 +40,8 @@ CLOCK = FakeClock()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     database: Database
+    indexer: SearchIndexer
+    lookup: LookupRows
 
     async def send(self, n: int, content: dict[str, object], *, company: str = COMPANY) -> None:
         draft = Draft(
@@ -60,15 +65,17 @@ class Store:
         await rows.commit(COMPANY, commit)
 
     async def sent(self, words: str, *, state: MessageState | None = None, company: str = COMPANY) -> list[str]:
-        rows = LookupRows(self.database)
-        found = await rows.sent_messages(company, words=words, state=state, before=None, most=9)
+        found = await self.lookup.sent_messages(company, words=words, state=state, before=None, most=9)
         return [each.id.rpartition("_")[2] for each in found]
 
     async def received(self, words: str) -> list[str]:
-        found = await LookupRows(self.database).inbound(COMPANY, words=words, before=None, most=9)
+        found = await self.lookup.inbound(COMPANY, words=words, before=None, most=9)
         return [each.whatsapp_id for each in found]
 
     async def entries(self) -> int:
+        """Number of indexed messages, once all are."""
+        await self.indexer.catch_up()
+
         def count(connection: Connection) -> int:
             each = (connection.scalar(text(f"SELECT COUNT(*) FROM {name}_search")) for name in ("outbox", "inbox"))
             return sum(each)
@@ -81,7 +88,8 @@ async def store(place: Path | URL) -> AsyncIterator[Store]:
     database = Database(place)
     for company in (COMPANY, OTHER):
         await SessionRows(database).create(record(company))
-    yield Store(database=database)
+    indexer = SearchIndexer(database)
+    yield Store(database=database, indexer=indexer, lookup=LookupRows(database, indexer))
     database.close()
 
 
@@ -106,6 +114,43 @@ async def test_a_message_that_could_be_read_later_is_found_by_its_text(store: St
     await store.receive("3A1", "hello")
     assert await store.received("hello") == await store.received("79000") == ["3A1"]
     assert await store.entries() == 1
+
+
+async def test_a_message_completed_before_it_was_indexed_is_found_by_its_text(store: Store) -> None:
+    """And none that was stored before it is left out."""
+    await store.receive("3A0", "hello")
+    await store.receive("3A1", None)
+    await store.receive("3A1", "hello")
+    assert await store.received("hello") == ["3A1", "3A0"]
+    assert await store.entries() == 2
+
+
+async def test_many_messages_are_indexed_in_batches_and_a_failure_is_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    count, clock = 2 * MOST_AT_ONCE + 1, FakeClock()
+    for n in range(count):
+        await store.send(n, {"text": "order"})
+    with monkeypatch.context() as patched:
+        patched.setattr(store.indexer, "_write", _full_disk)
+        running = asyncio.create_task(store.indexer.run(clock))
+        await asyncio.sleep(0)
+    assert "could not be indexed" in caplog.text
+    await asyncio.sleep(0)
+    for pause_s in (RETRY_S, PAUSE_S):
+        clock.advance_to(clock.monotonic() + pause_s)
+        await asyncio.sleep(0)
+    while await _indexed(store.database) < count:  # noqa: ASYNC110 – written in another thread
+        await asyncio.sleep(0.01)
+    running.cancel()
+
+
+async def _full_disk(_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def _indexed(database: Database) -> int:
+    return await database.read(lambda connection: connection.scalar(text("SELECT COUNT(*) FROM outbox_search")) or 0)
 
 
 HOSTILE = [

@@ -15,6 +15,7 @@ from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import Quotas
 from holdfast.store.lookup import LookupRows
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY, KEY_OF_ONE, Answer, ApiClient, make_client
@@ -31,7 +32,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         gateway,
         world.diagnoser(),
         sending=world.sending,
-        lookup=LookupRows(world.database),
+        lookup=LookupRows(world.database, SearchIndexer(world.database)),
         chats=world.chats,
         events=world.events,
         files=world.outbound_media,

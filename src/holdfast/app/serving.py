@@ -88,6 +88,7 @@ from holdfast.store.operations import OperationRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.references import ReferenceRows
 from holdfast.store.retention import RetentionRows
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.sessions import SessionRows
 from holdfast.store.shared_secrets import shared_secret
 from holdfast.store.sign_outs import SignOutRows
@@ -163,6 +164,7 @@ async def serve(
                 clock=clock,
             )
             forwarder = await _forwarder(held, parts, stack)
+            indexer = SearchIndexer(held.database)
             api = _http(
                 held,
                 gateway,
@@ -175,10 +177,11 @@ async def serve(
                 monitor,
                 backup_service,
                 forwarder,
+                indexer,
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
-            watchers.append(_retention_sweeper(held, clock=clock).run)
+            watchers += [_retention_sweeper(held, clock=clock).run, functools.partial(indexer.run, clock)]
             if wakeups is not None:
                 wakeups.woken = gateway.work_waits
                 watchers.append(wakeups.run)
@@ -263,6 +266,7 @@ def _http(
     monitor: HealthMonitor,
     removal: BackupService,
     forwarder: Forwarder | None,
+    indexer: SearchIndexer,
 ) -> FastAPI:
     """API and dashboard."""
     quotas = _quotas(held, parts)
@@ -296,10 +300,10 @@ def _http(
         gateway,
         diagnoser,
         sending=sending,
-        lookup=LookupRows(held.database),
         chats=ChatRows(held.database),
         events=EventRows(held.database),
         files=media.outbound,
+        lookup=LookupRows(held.database, indexer),
         webhooks=webhooks.rows,
         webhook_settings=webhooks,
         limits=limits,

@@ -15,7 +15,7 @@ from holdfast.store.aliases import canonical
 from holdfast.store.chat_updates import note_received
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
-from holdfast.store.events import record_received
+from holdfast.store.events import lock_event_order, record_received
 from holdfast.store.tables import groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
@@ -99,11 +99,12 @@ def keep_received(
 
     statement: an insert that returns `RECEIVED`.
     """
+    lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
     stored = connection.execute(statement.on(connection), row).mappings().first()
     if stored is None:
         return False
-    index = search_index.add if stored["completed_at"] is None else search_index.replace
-    index(connection, inbox, stored)
+    if stored["completed_at"] is not None:
+        search_index.replace(connection, inbox, stored)
     found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
     if found.completed_at is None:
         note_received(connection, dict(stored), at=timeline_at(found))

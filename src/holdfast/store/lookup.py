@@ -19,6 +19,7 @@ from holdfast.store.figures import COUNTS, is_counted
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.message_rows import IS_TO_NEW_CONTACT
 from holdfast.store.outbox import in_state
+from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.tables import inbox, outbox, sessions
 
 _OUTBOUND = (
@@ -38,8 +39,9 @@ _END = 2**62
 class LookupRows:
     """Keeps `holdfast.delivery.lookup.Lookup`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, indexer: SearchIndexer) -> None:
         self._database = database
+        self._indexer = indexer
 
     async def sent_messages(
         self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
@@ -55,6 +57,8 @@ class LookupRows:
                 rows = _newest(connection, statement, outbox, before=before, most=most)
             return [_outbound(row) for row in rows]
 
+        if words:
+            await self._indexer.catch_up()
         return await self._database.read(work)
 
     async def sent_message(self, company: str, message_id: str) -> OutboundRow | None:
@@ -77,6 +81,8 @@ class LookupRows:
             subjects = subjects_of(connection, company, {row["chat"] for row in rows})
             return [received(row, subjects) for row in rows]
 
+        if words:
+            await self._indexer.catch_up()
         return await self._database.read(work)
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:

@@ -26,7 +26,7 @@ from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
-from holdfast.store import chat_merge, search_index
+from holdfast.store import chat_merge
 from holdfast.store import outbox_queue as queue
 from holdfast.store.aliases import canonical, is_same_chat
 from holdfast.store.chat_updates import note_sent, target_of
@@ -81,7 +81,6 @@ class OutboxRows:
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
-            search_index.add(connection, outbox, {**values, "seq": seq})
             note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
             shown = {name: value for name, value in values.items() if name not in NOT_SHOWN}
             message = message_of(

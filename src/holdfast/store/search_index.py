@@ -1,8 +1,9 @@
 """The full-text index of outbox and inbox: FTS5 on SQLite, a GIN index over text vectors on PostgreSQL.
 
-`holdfast.delivery.search` makes the tokens. They are written in the transaction of their message, and a trigger or
-foreign key removes them with it. Each token begins with a short hash of the company, so that the cost of a search
-depends on its own company only. Backups do not contain the index: a restore builds it.
+`holdfast.delivery.search` makes the tokens. `SearchIndexer` adds them soon after a message was stored, in the order of
+the messages' `seq`, which is that of their commits; a trigger or foreign key removes them with the message. Each token
+begins with a short hash of the company, so that the cost of a search depends on its own company only. Backups do not
+contain the index: a restore builds it.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ _CREATE_LOOKUP = {"sqlite": (), "postgresql": (_GIN,)}
 _DROP_LOOKUP = {"sqlite": (), "postgresql": ("DROP INDEX {table}_search_words",)}
 _ADD = {
     "sqlite": "INSERT INTO {table}_search (rowid, words) VALUES (?, ?)",
-    "postgresql": "INSERT INTO {table}_search (seq, words) VALUES (%s, array_to_tsvector(%s::text[]))",
+    "postgresql": "INSERT INTO {table}_search (seq, words) VALUES (%s, array_to_tsvector(%s::text[])) "
+    "ON CONFLICT (seq) DO NOTHING",  # another process may index the same messages
 }
 _LAST = {
-    "sqlite": "SELECT rowid FROM {table}_search ORDER BY rowid DESC LIMIT 1",
+    "sqlite": "SELECT MAX(id) FROM {table}_search_content",  # the table in which FTS5 keeps the texts
     "postgresql": "SELECT MAX(seq) FROM {table}_search",
 }
 _REMOVE = {
@@ -86,7 +88,7 @@ def create(connection: Connection) -> None:
     """Make the index and fill it with the messages that are not in it yet."""
     _execute(connection, _CREATE)
     for table in INDEXED:
-        while _build_part(connection, table):
+        while index_part(connection, table=table, most=_AT_ONCE):
             pass
     create_lookup(connection)
 
@@ -101,7 +103,7 @@ def create_in_parts(connection: Connection) -> None:
     for table in INDEXED:
         total = connection.scalar(select(func.count()).select_from(table).where(table.c.seq > _last(connection, table)))
         done = 0
-        while count := _build_part(connection, table):
+        while count := index_part(connection, table=table, most=_AT_ONCE):
             connection.commit()
             done += count
             if done % _LOGGED_EVERY == 0:
@@ -125,10 +127,12 @@ def _execute(connection: Connection, statements: Mapping[str, Sequence[str]]) ->
             connection.exec_driver_sql(statement.format(table=table.name))
 
 
-def _build_part(connection: Connection, table: Table) -> int:
-    """Index the oldest messages that are not indexed yet; returns how many. Numbers in the index grow with time."""
+def index_part(connection: Connection, *, table: Table, most: int) -> int:
+    """Index the oldest messages that are not indexed yet, at most so many; returns how many."""
     after = _last(connection, table)
-    page = select(*_COLUMNS[table]).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
+    page = select(*_COLUMNS[table]).where(table.c.seq > after).order_by(table.c.seq).limit(most)
+    if table is inbox:  # the content of an undecryptable message can change meanwhile
+        page = page.with_for_update(read=True)
     rows = connection.execute(page).mappings().all()
     if rows:
         add_all(connection, table, rows)
@@ -139,20 +143,18 @@ def _last(connection: Connection, table: Table) -> int:
     return connection.exec_driver_sql(_sql(_LAST, connection, table)).scalar() or 0
 
 
-def add(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
-    """Index a message. `row` has at least the indexed columns."""
-    connection.exec_driver_sql(_sql(_ADD, connection, table), _values(connection, table, row))
-
-
 def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, Any]]) -> None:
     """Index many messages."""
     connection.exec_driver_sql(_sql(_ADD, connection, table), [_values(connection, table, row) for row in rows])
 
 
 def replace(connection: Connection, table: Table, row: Mapping[Any, Any]) -> None:
-    """Index a message again after its content changed."""
+    """Index a message again after its content changed, unless it is not indexed yet. `row` has at least the indexed
+    columns."""
+    if row["seq"] > _last(connection, table):
+        return
     connection.exec_driver_sql(_sql(_REMOVE, connection, table), (row["seq"],))
-    add(connection, table, row)
+    add_all(connection, table, [row])
 
 
 def find(

@@ -1,0 +1,44 @@
+"""Adds messages to the full-text index, in small batches after the writes that store them.
+
+Indexing a message costs as much as storing it, so no acceptance waits for it. A search catches up first, and therefore
+finds every message that was committed before it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from holdfast.base.clock import Clock
+from holdfast.store import search_index
+from holdfast.store.database import Database
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 1.0
+RETRY_S = 30.0
+MOST_AT_ONCE = 50
+"""Messages in one transaction, during which SQLite stores nothing else: some milliseconds."""
+
+
+class SearchIndexer:
+    def __init__(self, database: Database) -> None:
+        # On a server others can write meanwhile, but not through the same connection.
+        self._write = database.brief_writer().write if database.is_shared else database.write
+
+    async def run(self, clock: Clock) -> None:
+        """Index until cancelled. A failure, such as a full disk, is logged and tried again."""
+        while True:
+            try:
+                await self.catch_up()
+            except Exception:
+                log.exception("Messages could not be indexed for search; next try in %.0f s", RETRY_S)
+                await clock.sleep(RETRY_S)
+            await clock.sleep(PAUSE_S)
+
+    async def catch_up(self) -> None:
+        """Index every message that is committed now."""
+        for table in search_index.INDEXED:
+            index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE)
+            while await self._write(index_part) == MOST_AT_ONCE:
+                pass
