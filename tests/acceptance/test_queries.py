@@ -58,7 +58,7 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
 
         await eventually(both, within_s=10, what="two messages")
         for chat, to in ((PHONE, NUMBER), (group, group)):
-            assert (await client.post(f"{path}/chats/{chat}/read"))["messages"] == 1
+            assert (await client.post(f"{path}/chats/{chat}/read?wait=10"))["result"] == {"messages": 1}
             await eventually(partial(_is_read, wasim, to), within_s=5, what=f"a read receipt from {chat}")
         first = await gateway.send(COMPANY, PHONE, "before")
         await gateway.until_message(first["id"], "delivered", "read", within_s=10)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast.session.engine import InboundMessage
-from tests.api.api_client import ApiClient
+from holdfast.session.engine import InboundMessage, OperationAnswered, RunOperation
+from tests.api.api_client import ApiClient, make_client
 from tests.world import COMPANY, World
 
 CHATS = f"/v1/sessions/{COMPANY}/chats"
@@ -178,3 +179,109 @@ async def test_an_unknown_chat_is_404_and_a_bad_place_422(linked: ApiClient) -> 
         (await linked("GET", f"{CHATS}/{RAMI}/messages{query}")).problem(422, "bad-input", field=field)
     (await linked("GET", f"{CHATS}/nobody/messages")).problem(422, "bad-input", field="chat")
     (await linked("GET", "/v1/sessions/unknown/chats")).problem(404, "not-found", field="company")
+
+
+# Read and unread.
+
+
+def receipts(world: World) -> list[tuple[str, list[str]]]:
+    """The chat and the messages of each request for read receipts that reached the engine."""
+    found = [each for each in world.engine.commands if isinstance(each, RunOperation) and each.name == "read-chat"]
+    return [(str(each.arguments["chat"]), [row["id"] for row in each.arguments["messages"]]) for each in found]  # type: ignore[attr-defined]  # a list
+
+
+def acknowledge(world: World) -> None:
+    world.engine.operations["read-chat"] = lambda command: {"messages": len(command.arguments["messages"])}  # type: ignore[arg-type]  # a list
+
+
+async def test_a_chat_is_marked_as_read(linked: ApiClient, world: World) -> None:
+    """Its count is 0 at once, and the senders of at most the newest hundred unread messages get receipts, oldest first.
+    Repeated, it sends none again."""
+    acknowledge(world)
+    await receive(world, "mine", from_me=True)
+    await receive(world, "elsewhere", chat=LAYLA)
+    for n in range(120):
+        await receive(world, f"A{n}", after_s=0, sender_lid="77@lid")
+    assert {each["chat"]: each["unread"] for each in await listed(linked)} == {RAMI: 120, LAYLA: 1}
+    answer = await linked("POST", f"{CHATS}/{RAMI}/read?wait=10")
+    assert (answer.status, answer.json["state"], answer.json["result"]) == (200, "succeeded", {"messages": 100})
+    assert receipts(world) == [(RAMI, [f"A{n}" for n in range(20, 120)])]
+    command = next(each for each in world.engine.commands if isinstance(each, RunOperation))
+    assert command.arguments["messages"][0] == {"id": "A20", "sender": RAMI, "senderLid": "77@lid"}  # type: ignore[index]  # a list
+    assert {each["chat"]: each["unread"] for each in await listed(linked)} == {RAMI: 0, LAYLA: 1}
+    again = await linked("POST", f"{CHATS}/{RAMI}/read?wait=10")
+    assert again.json["result"] == {"messages": 0}
+    await receive(world, "A120")
+    assert (await listed(linked))[0]["unread"] == 1
+
+
+async def test_a_repeated_request_gets_the_first_answer(linked: ApiClient, world: World) -> None:
+    """By its Idempotency-Key, although nothing is unread any more."""
+    acknowledge(world)
+    await receive(world, "A1")
+    key = {"Idempotency-Key": "k"}
+    first = (await linked("POST", f"{CHATS}/{RAMI}/read?wait=10", headers=key)).json
+    assert (await linked("POST", f"{CHATS}/{RAMI}/read", headers=key)).json == first
+    (await linked("POST", f"{CHATS}/{LAYLA}/read", headers=key)).problem(409, "conflict", field="Idempotency-Key")
+
+
+async def test_what_was_read_without_a_link_is_told_when_it_is_up(tmp_path: Path) -> None:
+    """In order, also after a restart; the count is 0 meanwhile."""
+    world = World(tmp_path)
+    async with world.running() as gateway:
+        client = make_client(world, gateway)
+        await world.pair()
+        await receive(world, "A1")
+        await receive(world, "B1", chat=LAYLA)
+        await client("POST", f"/v1/sessions/{COMPANY}/stop")
+        answer = await client("POST", f"{CHATS}/{RAMI}/read")
+        assert (answer.status, answer.json["state"]) == (202, "queued")
+        assert [each["unread"] for each in await listed(client)] == [1, 0]
+        assert receipts(world) == []
+    async with world.running() as gateway:
+        client = make_client(world, gateway)
+        acknowledge(world)
+        assert (await client("POST", f"{CHATS}/{LAYLA}/read")).status == 202
+        await client("POST", f"/v1/sessions/{COMPANY}/start")
+        await world.until(lambda: len(receipts(world)) == 2)
+        assert receipts(world) == [(RAMI, ["A1"]), (LAYLA, ["B1"])]
+    world.database.close()
+
+
+async def test_read_receipts_are_neither_paced_nor_reported_as_events(linked: ApiClient, world: World) -> None:
+    """Reading many chats holds up no other operation; only a failure is an event."""
+    acknowledge(world)
+    for n in range(30):
+        await receive(world, f"A{n}", chat=f"9627900000{n:02}@s.whatsapp.net", after_s=0)
+    before = world.clock.monotonic()
+    for n in range(30):
+        await linked("POST", f"{CHATS}/9627900000{n:02}/read")
+    await world.until(lambda: len(receipts(world)) == 30)
+    await world.quiet()
+    assert world.clock.monotonic() - before < 1
+    world.engine.operations["read-chat"] = lambda _: OperationAnswered(
+        link=0, operation="", step="run", error="no-such-group", detail="there is no such group"
+    )
+    await receive(world, "B1", chat=FLOWERS, sender=RAMI)
+    assert (await linked("POST", f"{CHATS}/{FLOWERS}/read?wait=10")).json["state"] == "failed"
+    events = (await linked("GET", "/v1/events?format=json&limit=500")).json["items"]
+    found = [each["data"] for each in events if each["type"] == "operation.updated"]
+    assert [(each["state"], each["target"]) for each in found] == [("failed", FLOWERS)]
+
+
+async def test_a_chat_is_marked_as_unread(linked: ApiClient, world: World) -> None:
+    """Without a count; the next message counts from one, and reading takes the mark away."""
+    acknowledge(world)
+    await receive(world, "A1")
+    await linked("POST", f"{CHATS}/{RAMI}/read")
+    chat = (await linked("POST", f"{CHATS}/{RAMI}/unread")).json
+    assert (chat["unread"], chat["markedUnread"]) == (0, True)
+    assert [each["chat"] for each in await listed(linked, "?unread=true")] == [RAMI]
+    await linked("POST", f"{CHATS}/{RAMI}/read")
+    assert await listed(linked, "?unread=true") == []
+    await linked("POST", f"{CHATS}/{RAMI}/unread")
+    await receive(world, "A2")
+    assert [(each["unread"], each["markedUnread"]) for each in await listed(linked)] == [(1, False)]
+    await linked("POST", f"{CHATS}/{RAMI}/unread")
+    assert (await listed(linked))[0]["unread"] == 1
+    (await linked("POST", f"{CHATS}/{LAYLA}/unread")).problem(404, "not-found", field="chat")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.runtime.session_queries import DEADLINE_S, PACE
-from holdfast.session.engine import InboundMessage, QueryAnswered, RunQuery
+from holdfast.session.engine import QueryAnswered, RunQuery
 from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
 from tests.world import COMPANY, World
 
@@ -242,30 +242,6 @@ async def test_a_picture_is_where_whatsapp_says(linked: ApiClient, world: World)
     assert (await linked("GET", path)).problem(404, "not-found") == "it has no picture"
     (await linked("GET", f"{path}?size=huge")).problem(422, "bad-input", field="size")
     (await linked("GET", f"/v1/sessions/{COMPANY}/contacts/nobody/picture")).problem(422, "bad-input", field="chat")
-
-
-async def test_a_chat_is_marked_as_read(linked: ApiClient, world: World) -> None:
-    """What came in there and from others, oldest first; where there is nothing, WhatsApp is not asked."""
-    world.engine.answers["read"] = lambda _: {"messages": 100}
-    path = f"/v1/sessions/{COMPANY}/chats/962790000099/read"
-    assert (await linked("POST", path)).json == {"chat": CHAT, "messages": 0}
-    assert not asked(world)
-    link = max(world.engine.links)
-    for id_, chat, mine in [("A1", CHAT, False), ("A2", "962790000098@s.whatsapp.net", False), ("A3", CHAT, True)]:
-        message = InboundMessage(whatsapp_id=id_, chat=chat, sender=chat, type="text", text="hi", from_me=mine)
-        world.engine.receive(link, message)
-    for n in range(120):
-        world.engine.receive(
-            link,
-            InboundMessage(whatsapp_id=f"B{n}", chat=CHAT, sender=CHAT, sender_lid="77@lid", type="text", text="hi"),
-        )
-    await world.quiet()
-    assert (await linked("POST", path)).json == {"chat": CHAT, "messages": 100}
-    (query,) = asked(world)
-    assert query.arguments["jid"] == CHAT
-    read: Any = query.arguments["messages"]
-    assert [each["id"] for each in read] == [f"B{n}" for n in range(20, 120)]
-    assert read[0] == {"id": "B20", "sender": CHAT, "senderLid": "77@lid"}
 
 
 async def test_typing_is_shown(linked: ApiClient, world: World) -> None:

@@ -219,7 +219,6 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await lookup.sent_message(COMPANY, found.id)
     for chat in (None, CHAT):
         await inbox.received(COMPANY, after=0, most=100, chat=chat)
-    await inbox.newest(COMPANY, most=100, chat=CHAT)
     await inbox.find("in_000000000007")
     await figures.backlogs()
     await figures.backlogs(COMPANY)
@@ -324,6 +323,10 @@ async def _chats(chats: Called) -> None:
                 await chats.overview(COMPANY, after=after, most=50, unread=unread, words=words)
     await chats.chat(COMPANY, CHAT)
     await chats.names(COMPANY, [CHAT, "120363012345678901@g.us"])
+    await chats.unread(COMPANY, CHAT)
+    await chats.set_unread(COMPANY, CHAT)
+    await chats.set_read(COMPANY, CHAT, up_to=ROWS // 2)
+    await chats.read_elsewhere(COMPANY, CHAT, ["3Anew"])
     page = await chats.timeline(COMPANY, CHAT, most=20)
     await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
     await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)

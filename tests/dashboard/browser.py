@@ -36,6 +36,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         chats=world.chats,
         events=world.events,
         files=world.outbound_media,
+        operations=world.operations,
         webhooks=WebhookRows(world.database),
         webhook_settings=world.webhooks,
         limits=world.limits,

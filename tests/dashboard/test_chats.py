@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from holdfast.session.engine import InboundMessage
+from holdfast.session.engine import InboundMessage, RunOperation
 from tests.dashboard.browser import ORIGIN, Browser
 from tests.world import COMPANY, World
 
@@ -170,3 +170,39 @@ async def test_what_strangers_send_is_no_markup(browser: Browser, world: World) 
     page = await read(browser, f"{CHATS}/{GROUP}")
     assert page.count("&lt;script&gt;") >= 4
     assert "<script>alert" not in page
+
+
+async def test_a_group_is_created_once(browser: Browser, world: World) -> None:
+    """A second click gets the same group; then its page opens. Bad input is refused with a sentence."""
+    await world.pair()
+    await browser.sign_in()
+    world.engine.answers = {"groups": lambda _: []}
+    answer = {"id": GROUP, "subject": "Flowers", "members": [{"jid": RAMI, "code": 200}]}
+    world.engine.operations["create-group"] = lambda command: [] if command.step == "look" else answer
+    path, part = f"/companies/{COMPANY}/groups", {"HX-Request": "true"}
+    await read(browser, path)
+    for _ in range(2):
+        made = await browser.post(path, headers=part, subject="Flowers", members="+962 790000007\n", form_id="f1")
+        assert made.headers["hx-redirect"] == f"{path}/{GROUP}"
+    runs = [each for each in world.engine.commands if isinstance(each, RunOperation) and each.step == "run"]
+    assert [each.arguments for each in runs] == [{"subject": "Flowers", "members": [RAMI]}]
+    for subject, members in (("", "962790000007"), ("x", ""), ("x", "nobody"), ("x", GROUP)):
+        refused = await browser.post(path, headers=part, subject=subject, members=members, form_id="f2")
+        assert refused.status == 422
+
+
+async def test_a_chat_is_marked_as_read_and_unread(browser: Browser, world: World) -> None:
+    """By the button in its head; the open pages are told."""
+    await world.pair()
+    await browser.sign_in()
+    world.engine.operations["read-chat"] = lambda _: {"messages": 1}
+    await arrive(world, "3A01", text="hello")
+    assert ">Mark as read<" in await read(browser, f"{CHATS}/{RAMI}")
+    async with browser.listening(f"/companies/{COMPANY}/live-chats?open={RAMI}") as stream:
+        await world.until(lambda: "event: alive" in stream.text)
+        done = await browser.post(f"{CHATS}/{RAMI}/read", headers={"HX-Request": "true"})
+        assert ">Mark as unread<" in done.body.decode()
+        await world.until(lambda: "event: chats" in stream.text)
+    assert 'class="count"' not in await read(browser, CHATS)
+    await browser.post(f"{CHATS}/{RAMI}/unread")
+    assert "marked as unread" in await read(browser, CHATS)

@@ -11,17 +11,15 @@ from pydantic import Field
 from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageModel
 from holdfast.api.description import problem
 from holdfast.api.media import MediaService
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chat, ChatCursor, Chats, TimelineCursor
 from holdfast.delivery.recipient import parse_recipient
-from holdfast.delivery.stores import Inbox
+from holdfast.runtime.chat_reading import ChatReading
 from holdfast.session import queries as asked
-
-MOST_READ = 100
-"""Messages that one request marks as read."""
 
 
 class TypingRequest(ApiModel):
@@ -36,11 +34,6 @@ class TypingRequest(ApiModel):
 class TypingModel(ApiModel):
     chat: str
     state: str
-
-
-class ReadModel(ApiModel):
-    chat: str
-    messages: Annotated[int, Field(description="how many messages were marked as read")]
 
 
 def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
@@ -105,21 +98,31 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
             previous=str(page.newer),
         )
 
-    @router.post("/v1/sessions/{company}/chats/{chat}/read", responses=dict(ASKING))
-    async def mark_read(company: Company, chat: ChatPath, request: Request) -> ReadModel:
-        """Mark the newest 100 inbound messages of a chat as read. Their senders see it unless the account hides it."""
+    @router.post(
+        "/v1/sessions/{company}/chats/{chat}/read",
+        status_code=202,
+        response_model=OperationModel,
+        responses=dict(STARTING),
+    )
+    async def mark_read(
+        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, starter: StarterDependency, request: Request
+    ) -> OperationModel:
+        """Mark the newest 100 unread messages of a chat as read. The unread count is 0 at once; the senders see it,
+        unless the account hides it, as soon as the session is connected."""
+        await gateway.require(company)
         _, jid = parse_recipient(chat, field="chat")
-        inbox: Inbox = request.app.state.inbox
-        async with queries_of(request, company) as queries:
-            newest = await inbox.newest(company, most=MOST_READ, chat=jid)
-            messages = [
-                {"id": each.whatsapp_id, "sender": each.sender, "senderLid": each.sender_lid}
-                for each in newest
-                if not each.from_me
-            ]
-            if messages:
-                await queries.ask(asked.read(jid, messages))
-        return ReadModel(chat=jid, messages=len(messages))
+        operation = await _reading(request).mark_read(
+            company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
+        )
+        return await starter.answer(operation)
+
+    @router.post("/v1/sessions/{company}/chats/{chat}/unread", responses={404: problem("there is no such chat")})
+    async def mark_unread(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
+        """Mark a chat as unread in Holdfast's list, for people who come back to it later."""
+        await gateway.require(company)
+        _, jid = parse_recipient(chat, field="chat")
+        await _reading(request).mark_unread(company, jid)
+        return await get_chat(company, chat, gateway, request)
 
     @router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
     async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:
@@ -136,6 +139,10 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 def _chats(request: Request) -> Chats:
     chats: Chats = request.app.state.chats
     return chats
+
+
+def _reading(request: Request) -> ChatReading:
+    return ChatReading(request.app.state.chats, request.app.state.operations)
 
 
 def _media(request: Request) -> MediaService:

@@ -81,11 +81,17 @@ class Starter:
         """Accept the operation. 202, or 200 when it is settled within the time that the caller waits."""
         state = self.request.app.state
         service: Operations = state.operations
-        shutdown: ShutdownScope = state.shutdown
         await until_loaded(self.request, state.gateway)
         operation = await service.accept(
             company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s
         )
+        return await self.answer(operation)
+
+    async def answer(self, operation: Operation) -> OperationModel:
+        """The response for an accepted operation, after the time that the caller waits."""
+        state = self.request.app.state
+        service: Operations = state.operations
+        shutdown: ShutdownScope = state.shutdown
         if self.wait_s and operation.state in OPEN:
             async with shutdown.until_stopping():
                 operation = await service.settled(operation, within_s=self.wait_s)

@@ -273,14 +273,15 @@ def _http(
     figures = FigureRows(held.database)
     limits = AccountLimits(gateway, parts.accounts, default=parts.pacing, clock=parts.clock)
     diagnoser = Diagnoser(gateway, parts, figures=figures, limits=limits, undelivered=lambda: alert_sink.undelivered)
+    operations = Operations(
+        gateway, parts.operations, events=EventRows(held.database), clock=parts.clock, randomness=parts.randomness
+    )
     api = make_api(
         gateway,
         held.known,
         diagnoser,
         sending=sending,
-        operations=Operations(
-            gateway, parts.operations, events=EventRows(held.database), clock=parts.clock, randomness=parts.randomness
-        ),
+        operations=operations,
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
@@ -304,6 +305,7 @@ def _http(
         events=EventRows(held.database),
         files=media.outbound,
         lookup=LookupRows(held.database, indexer),
+        operations=operations,
         webhooks=webhooks.rows,
         webhook_settings=webhooks,
         limits=limits,

@@ -84,7 +84,7 @@ async def show_chat_messages(request: Request, company: CompanyPath, chat: ChatP
         found = await context.chats.timeline(company, chat, before=before, most=_MESSAGES_SHOWN)
     opened = chat_view(await context.chats.chat(company, chat) or _new(chat))
     is_older = "before" in query
-    template = "chat_older.html" if is_older else "chat_newest.html"
+    template = "chat_older.html" if is_older else "chat_renewed.html"
     return part(request, template, company=company, opened=opened, **_messages(context, company, found))
 
 
@@ -101,6 +101,26 @@ async def answer(request: Request, company: CompanyPath, chat: ChatPath) -> Resp
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}/chats/{quote(chat)}", status_code=303)
     return part(request, "chat_answer.html", company=company, form_id=context.randomness.secret())
+
+
+@pages.post("/companies/{company}/chats/{chat}/read")
+async def mark_read(request: Request, company: CompanyPath, chat: ChatPath) -> Response:
+    context = context_of(request)
+    await context.reading.mark_read(company, chat)
+    return await _after_action(request, company, chat)
+
+
+@pages.post("/companies/{company}/chats/{chat}/unread")
+async def mark_unread(request: Request, company: CompanyPath, chat: ChatPath) -> Response:
+    await context_of(request).reading.mark_unread(company, chat)
+    return await _after_action(request, company, chat)
+
+
+async def _after_action(request: Request, company: str, chat: str) -> Response:
+    if not is_part(request):
+        return RedirectResponse(f"/companies/{company}/chats/{quote(chat)}", status_code=303)
+    opened = chat_view(await context_of(request).chats.chat(company, chat) or _new(chat))
+    return part(request, "chat_actions.html", company=company, opened=opened, swap=False)
 
 
 def _body(text: str, media: str, mimetype: str) -> MessageBody:
@@ -168,6 +188,7 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(context.events.look_every_s or _HEARTBEAT_S):
                         await bell.wait()
+                        yield event("chats", "")  # a chat may have been read, which is no event
                         continue
                 yield event("alive", "")
 

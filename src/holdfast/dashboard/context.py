@@ -21,9 +21,11 @@ from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.webhooks import Webhooks
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
 
 
@@ -42,6 +44,8 @@ class AppContext:
     chats: Chats
     events: Events
     files: Files
+    reading: ChatReading
+    operations: Operations
     webhooks: Webhooks
     webhook_settings: WebhookSettings
     limits: AccountLimits

@@ -33,9 +33,11 @@ from holdfast.delivery.webhooks import Webhooks
 from holdfast.health.conditions import Condition
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
 
 
@@ -49,6 +51,7 @@ def add_dashboard(
     chats: Chats,
     events: Events,
     files: Files,
+    operations: Operations,
     webhooks: Webhooks,
     webhook_settings: WebhookSettings,
     limits: AccountLimits,
@@ -79,6 +82,8 @@ def add_dashboard(
         chats=chats,
         events=events,
         files=files,
+        reading=ChatReading(chats, operations),
+        operations=operations,
         webhooks=webhooks,
         webhook_settings=webhook_settings,
         limits=limits,

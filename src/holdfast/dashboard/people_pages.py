@@ -1,4 +1,4 @@
-"""The groups that a company's account is in, with their members."""
+"""The groups that a company's account is in, their members, and new groups."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, HoldfastError, NotFound
 from holdfast.dashboard.chat_views import PersonView, person_view
 from holdfast.dashboard.company_pages import CompanyPath
 from holdfast.dashboard.context import context_of
-from holdfast.dashboard.page_auth import ProtectedPage, page
+from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import queries as asked
+from holdfast.session.operation_states import Operation, OperationState
+from holdfast.session.operations import CreateGroup
 from holdfast.session.queries import Query
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
@@ -23,6 +25,8 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 R = TypeVar("R")
 
 _GROUPS_SHOWN = 200
+_CREATION_WAIT_S = 15
+_LONGEST_SUBJECT, _MOST_MEMBERS = 100, 1023
 
 
 async def _group(group: str) -> str:
@@ -45,8 +49,62 @@ async def show_groups(request: Request, company: CompanyPath) -> Response:
     found.sort(key=lambda each: ((each.subject or "").casefold(), each.id))
     rows = [(person_view(each.id, each.subject), each.size) for each in found[:_GROUPS_SHOWN]]
     return page(
-        request, "groups.html", company=company, groups=rows, words=words, said=said, hidden=len(found) - len(rows)
+        request,
+        "groups.html",
+        company=company,
+        groups=rows,
+        words=words,
+        said=said,
+        hidden=len(found) - len(rows),
+        form_id=context_of(request).randomness.secret(),
     )
+
+
+@pages.post("/companies/{company}/groups")
+async def create_group(request: Request, company: CompanyPath) -> Response:
+    """Create a group, and open it. The id of the form is its idempotency key, so a second click creates no second
+    group."""
+    context, form = context_of(request), request.state.form
+    arguments = CreateGroup(subject=_subject(form.get("subject", "")), members=_members(form.get("members", "")))
+    operation = await context.operations.accept(company, arguments, idempotency_key=form.get("form_id") or None)
+    async with context.shutdown.until_stopping():
+        operation = await context.operations.settled(operation, within_s=_CREATION_WAIT_S)
+    tone, said = _outcome(operation)
+    created = f"/companies/{company}/groups/{quote(operation.result['id'], safe='@')}" if tone == "well" else None
+    if not is_part(request):
+        return RedirectResponse(created or f"/companies/{company}/groups", status_code=303)
+    response = part(request, "notice.html", tone=tone, said=said)
+    if created is not None:
+        response.headers["HX-Redirect"] = context.base_path + created
+    return response
+
+
+def _subject(text: str) -> str:
+    subject = text.strip()
+    if not 1 <= len(subject) <= _LONGEST_SUBJECT:
+        raise BadInput(f"the name has {len(subject)} characters: give 1 to {_LONGEST_SUBJECT}", field="subject")
+    return subject
+
+
+def _members(text: str) -> list[str]:
+    """The JIDs of the people on the lines of a text."""
+    lines = [line.strip() for line in text.replace(",", "\n").splitlines() if line.strip()]
+    if not 1 <= len(lines) <= _MOST_MEMBERS:
+        raise BadInput(f"there are {len(lines)} members: give 1 to {_MOST_MEMBERS} numbers", field="members")
+    jids = [parse_recipient(line, field="members")[1] for line in lines]
+    if group := next((jid for jid in jids if jid.endswith("@g.us")), None):
+        raise BadInput(f'members "{group}" is a group: give phone numbers of people', field="members")
+    return list(dict.fromkeys(jids))
+
+
+def _outcome(operation: Operation) -> tuple[str, str]:
+    """The tone and the sentence about the creation of a group."""
+    match operation.state:
+        case OperationState.SUCCEEDED:
+            return "well", "the group was created"
+        case OperationState.QUEUED | OperationState.RUNNING:
+            return "unlinked", "the group is created as soon as the session is connected; then it is listed here"
+    return "trouble", operation.error or f"the group was not created ({operation.state})"
 
 
 @pages.get("/companies/{company}/groups/{group}")

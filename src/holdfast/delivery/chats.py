@@ -353,3 +353,15 @@ class Chats(Protocol):
         most: int,
     ) -> TimelinePage:
         """One page of a timeline: before a cursor, from a cursor on, or the newest one."""
+
+    async def unread(self, company: str, chat: str) -> list[Received]:
+        """The newest inbound messages that nobody has read, at most `MOST_UNREAD`, oldest first."""
+
+    async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
+        """The messages of a chat up to this `seq` are read. An older position changes nothing."""
+
+    async def read_elsewhere(self, company: str, chat: str, whatsapp_ids: Collection[str]) -> None:
+        """The account's owner read these messages, and all before them, on another device."""
+
+    async def set_unread(self, company: str, chat: str) -> bool:
+        """Mark a chat as unread, unless it has unread messages; False if there is no such chat."""

@@ -374,7 +374,4 @@ class Inbox(Protocol):
     async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
         """Messages of a chat (JID), or all, ordered by `seq`, after `after`."""
 
-    async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
-        """The newest messages of a chat (JID), oldest of them first."""
-
     async def find(self, inbox_id: str) -> Received | None: ...

@@ -114,11 +114,13 @@ class OperationRunner:
         """Carry the operation out, or return when it may be."""
         now = self._clock.monotonic()
         due_at = now if operation.next_at is None else to_monotonic(self._clock, operation.next_at)
-        due_at = max(due_at, self._paused.get(operation.kind, now), self._bucket.ready_at(now))
+        is_light = states.is_light(operation)
+        due_at = max(due_at, self._paused.get(operation.kind, now), now if is_light else self._bucket.ready_at(now))
         if due_at > now:
             return [due_at]
         if len(self._busy) < _MOST_AT_ONCE:
-            self._bucket.spend(now)
+            if not is_light:
+                self._bucket.spend(now)
             name = f"operation {operation.id}"
             self._busy[operation.target] = tasks.create_task(self._carry_out(link, operation), name=name)
         return []

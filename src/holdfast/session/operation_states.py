@@ -110,7 +110,7 @@ def draft(
     expires_in_s: int | None,
 ) -> Draft:
     given = msgspec.to_builtins(arguments)
-    asked = json.dumps([arguments.kind, given, expires_in_s], sort_keys=True)
+    asked = json.dumps([arguments.kind, arguments.asked(given), expires_in_s], sort_keys=True)
     return Draft(
         id=id_,
         company=company,
@@ -126,6 +126,12 @@ def draft(
 def arguments_of(operation: Operation) -> Arguments:
     """Raises `KeyError` and `msgspec.ValidationError` for a row of another version."""
     return msgspec.convert(operation.arguments, KINDS[operation.kind])
+
+
+def is_light(operation: Operation) -> bool:
+    """Whether it is of a kind that is not paced, and reported only when it fails."""
+    kind = KINDS.get(operation.kind)
+    return kind is not None and kind.is_light
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,9 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Repeating it would have a further effect: before the first attempt, and after one without an answer, the engine
     looks at WhatsApp (`look` in the engine), and `judge` compares."""
 
+    is_light: ClassVar[bool] = False
+    """WhatsApp's own apps do it all the time: it is not paced, and only its failure is reported as an event."""
+
     done_codes: ClassVar[frozenset[int]] = frozenset()
     """WhatsApp's refusals of a repeated attempt which mean that an earlier one was carried out."""
 
@@ -59,6 +62,10 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     def medium(self) -> str | None:
         """The stored medium that the engine needs as a file."""
         return None
+
+    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the caller asked for, of the arguments: the same request with the same Idempotency-Key has the same."""
+        return given
 
     def judge(self, before: Any, after: Any) -> Verdict:
         """Was an attempt without an answer carried out? Only called for kinds that look."""
@@ -176,8 +183,27 @@ class Block(Arguments, frozen=True, kw_only=True):
         return self.jid
 
 
+class ReadChat(Arguments, frozen=True, kw_only=True):
+    """Read receipts for messages of a chat, oldest first. WhatsApp ignores repeated ones."""
+
+    kind = "read-chat"
+    is_light = True
+
+    chat: str
+    messages: list[dict[str, str | None]]
+    """`{id, sender, senderLid}` each."""
+
+    @property
+    def target(self) -> str:
+        return self.chat
+
+    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A repeated request finds fewer unread messages."""
+        return {"chat": self.chat}
+
+
 KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
-    each.kind: each for each in (CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block)
+    each.kind: each for each in (CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block, ReadChat)
 })  # fmt: skip
 
 

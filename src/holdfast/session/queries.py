@@ -78,11 +78,6 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
-class ReadMessages(msgspec.Struct, frozen=True, kw_only=True):
-    messages: int
-    """How many receipts were sent."""
-
-
 class TypingShown(msgspec.Struct, frozen=True, kw_only=True):
     """WhatsApp was informed."""
 
@@ -107,11 +102,6 @@ def group(jid: str) -> Query[Group]:
 def picture(jid: str, *, size: str) -> Query[Picture]:
     """The address of the picture of a person or group; `size` is `preview` or `full`."""
     return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
-
-
-def read(jid: str, messages: Sequence[Mapping[str, str | None]]) -> Query[ReadMessages]:
-    """Tell WhatsApp that these messages of a chat were read: `{id, sender, senderLid}` each."""
-    return Query(name="read", answer=ReadMessages, arguments={"jid": jid, "messages": list(messages)})
 
 
 def typing(jid: str, state: str) -> Query[TypingShown]:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, select, text
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, case, func, select, text, update
 
 from holdfast.delivery.chats import (
     END,
     FOLDED,
+    MARKED_UNREAD,
+    MOST_UNREAD,
+    QUIET,
     Change,
     Chat,
     ChatCursor,
@@ -27,7 +30,8 @@ from holdfast.delivery.chats import (
 from holdfast.delivery.content import text_of
 from holdfast.delivery.stores import Received
 from holdfast.store.aliases import canonical
-from holdfast.store.database import Database
+from holdfast.store.database import Database, announce
+from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.message_rows import READ, message_of
 from holdfast.store.tables import chats, inbox, outbox, sessions
@@ -36,6 +40,9 @@ _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
+_IDS_AT_ONCE = 500
+_MOST_COUNTED = 1000
+"""Unread messages that are counted again after some were read."""
 _C, _I, _O = chats.c, inbox.c, outbox.c
 
 
@@ -82,6 +89,58 @@ class ChatRows:
             return TimelinePage(entries=entries, older=found.older, newer=found.newer)
 
         return await self._database.read(work)
+
+    async def unread(self, company: str, chat: str) -> list[Received]:
+        read_seq = select(_C.read_seq).where(_C.company_id == company, _C.chat == chat)
+
+        def work(connection: Connection) -> list[Received]:
+            after = connection.scalar(read_seq) or 0
+            statement = select(*RECEIVED).where(*_unread(company, chat), _I.seq > after)
+            newest = _received(connection, company, statement.order_by(_I.seq.desc()).limit(MOST_UNREAD))
+            return newest[::-1]
+
+        return await self._database.read(work)
+
+    async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
+        await self._database.write(lambda connection: _set_read(connection, company, chat, up_to), company=company)
+
+    async def read_elsewhere(self, company: str, chat: str, whatsapp_ids: Collection[str]) -> None:
+        named = (_I.company_id == company, _I.chat == chat, _I.whatsapp_id.in_(list(whatsapp_ids)[:_IDS_AT_ONCE]))
+
+        def work(connection: Connection) -> None:
+            last = connection.scalar(select(func.max(_I.seq)).where(*named))
+            if last is not None:
+                _set_read(connection, company, chat, last)
+
+        await self._database.write(work, company=company)
+
+    async def set_unread(self, company: str, chat: str) -> bool:
+        mine = (_C.company_id == company, _C.chat == chat)
+        marked = case((_C.unread > 0, _C.unread), else_=MARKED_UNREAD)
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(update(chats).where(*mine).values(unread=marked)).rowcount
+            announce(connection, NewEvents(company))
+            return bool(changed)
+
+        return await self._database.write(work, company=company)
+
+
+# What is read.
+
+
+def _unread(company: str, chat: str) -> tuple[ColumnElement[bool], ...]:
+    """Conditions for messages that count as unread, wherever the chat was read to."""
+    return _I.company_id == company, _I.chat == chat, _I.from_me.is_(False), _I.type.not_in(QUIET)
+
+
+def _set_read(connection: Connection, company: str, chat: str, up_to: int) -> None:
+    mine = (_C.company_id == company, _C.chat == chat)
+    read_seq = max(up_to, connection.scalar(select(_C.read_seq).where(*mine)) or 0)
+    later = select(_I.seq).where(*_unread(company, chat), _I.seq > read_seq).limit(_MOST_COUNTED).subquery()
+    left = connection.scalar(select(func.count()).select_from(later)) or 0
+    connection.execute(update(chats).where(*mine).values(unread=left, read_seq=read_seq))
+    announce(connection, NewEvents(company))
 
 
 # The overview.

@@ -40,10 +40,6 @@ class InboxRows:
         statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
         return await self._found(statement.order_by(inbox.c.seq).limit(most), company, chat)
 
-    async def newest(self, company: str, *, most: int, chat: str) -> list[Received]:
-        statement = select(*RECEIVED).where(inbox.c.company_id == company)
-        return (await self._found(statement.order_by(inbox.c.seq.desc()).limit(most), company, chat))[::-1]
-
     async def _found(self, statement: Select[Any], company: str, chat: str | None) -> list[Received]:
         def work(connection: Connection) -> list[Received]:
             mine = statement

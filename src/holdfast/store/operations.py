@@ -11,11 +11,19 @@ from sqlalchemy import Connection, RowMapping, func, select, text, update
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.events import OPERATION
-from holdfast.session.operation_states import OPEN, AcceptedOperation, Draft, Operation, OperationState, body_of
+from holdfast.session.operation_states import (
+    OPEN,
+    AcceptedOperation,
+    Draft,
+    Operation,
+    OperationState,
+    body_of,
+    is_light,
+)
 from holdfast.session.stores import LeaseLost
 from holdfast.store.connection import insert
-from holdfast.store.database import Database, Refusal
-from holdfast.store.events import lock_event_order, record
+from holdfast.store.database import Database, Refusal, announce
+from holdfast.store.events import NewEvents, lock_event_order, record
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import operations, sessions
 
@@ -175,5 +183,8 @@ def _operation(row: RowMapping | Mapping[Any, Any]) -> Operation:
 
 
 def _record(connection: Connection, operation: Operation, *, at: str) -> None:
+    if is_light(operation) and operation.state is not OperationState.FAILED:
+        announce(connection, NewEvents(operation.company))  # callers may wait for the outcome
+        return
     chat = operation.target if "@" in operation.target else None
     record(connection, operation.company, OPERATION, body_of(operation), chat=chat, at=at)

@@ -2,7 +2,7 @@
 // OPERATIONS: `run` carries it out, and `look`, for kinds that must not be repeated, shows what Python compares.
 // Every request goes through the link's QueryLimits, by the kind of the request.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, jidNormalizedUser } from 'baileys'
+import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser } from 'baileys'
 
 import { QueryLimited } from './querylimits.mjs'
 import { refusalCode } from './refusals.mjs'
@@ -71,6 +71,22 @@ const OPERATIONS = {
       for (const { attrs } of getBinaryNodeChildren(answer, 'group')) if (attrs.error) throw refused(attrs.error)
       groups.forget(group)
       return {}
+    }
+  },
+
+  'read-chat': {
+    async run({ chat, messages }, { sock, limits, groups }) {
+      if (!messages.length) return { messages: 0 }
+      const isGroup = isJidGroup(chat)
+      const byLid = isGroup && (await groups.get(chat)).addressingMode === 'lid'
+      const keys = messages.map(({ id, sender, senderLid }) => ({
+        remoteJid: chat,
+        id,
+        fromMe: false,
+        ...(isGroup && { participant: (byLid && senderLid) || sender })
+      }))
+      await limits.run('privacy', () => sock.readMessages(keys))
+      return { messages: keys.length }
     }
   },
 

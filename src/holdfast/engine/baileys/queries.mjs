@@ -1,7 +1,7 @@
 // Queries that Holdfast sends to WhatsApp for a person, by name, as `holdfast.session.queries` defines them. A new one
 // is an entry of QUERIES. Every request to WhatsApp goes through the link's QueryLimits, by the kind of the query.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
+import { getBinaryNodeChild, getBinaryNodeChildren, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
 
 import { NotThere } from './refusals.mjs'
 import { numbersOnWhatsApp } from './stanzas.mjs'
@@ -37,19 +37,7 @@ const QUERIES = {
     return { url }
   },
 
-  // WhatsApp confirms neither of these two.
-  read: async ({ jid, messages }, { sock, limits, groups }) => {
-    const byLid = isJidGroup(jid) && (await groups.get(jid)).addressingMode === 'lid'
-    const keys = messages.map(({ id, sender, senderLid }) => ({
-      remoteJid: jid,
-      id,
-      fromMe: false,
-      ...(isJidGroup(jid) && { participant: (byLid && senderLid) || sender })
-    }))
-    await limits.run('privacy', () => sock.readMessages(keys))
-    return { messages: keys.length }
-  },
-
+  // WhatsApp does not confirm it.
   typing: async ({ jid, state }, { sock }) => {
     await sock.sendPresenceUpdate(state, jid)
     return {}
