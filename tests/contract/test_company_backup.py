@@ -100,10 +100,8 @@ def _fill(connection: Connection) -> None:
 
 
 async def found(house: House, company: str) -> int:
-    rows = await LookupRows(house.database, SearchIndexer(house.database)).sent_messages(
-        company, words="order", state=None, before=None, most=500
-    )
-    return len(rows)
+    lookup = LookupRows(house.database, SearchIndexer(house.database, clock=house.clock))
+    return len(await lookup.sent_messages(company, words="order", state=None, before=None, most=500))
 
 
 async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(house: House) -> None:

@@ -16,6 +16,7 @@ from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.tables import groups, inbox, outbox, sessions
+from tests.doubles.fake_clock import FakeClock
 
 COMPANY, OTHER = "962302", "962303"
 GROUP = "120363000000000001@g.us"
@@ -47,7 +48,7 @@ async def rows(place: Path | URL) -> AsyncIterator[LookupRows]:
         connection.execute(insert(groups).values(subject))
 
     await database.write(work)
-    yield LookupRows(database, SearchIndexer(database))
+    yield LookupRows(database, SearchIndexer(database, clock=FakeClock()))
     database.close()
 
 

@@ -116,7 +116,8 @@ async def workload(database: Database) -> set[str]:
     stores = [
         Called(each)
         for each in (
-            OutboxRows(database, clock=clock), InboxRows(database), LookupRows(database, SearchIndexer(database)),
+            OutboxRows(database, clock=clock), InboxRows(database),
+            LookupRows(database, SearchIndexer(database, clock=clock)),
             FigureRows(database),
             ReferenceRows(database), EventRows(database), WebhookRows(database), TimelineRows(database),
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),

@@ -88,7 +88,7 @@ async def store(place: Path | URL) -> AsyncIterator[Store]:
     database = Database(place)
     for company in (COMPANY, OTHER):
         await SessionRows(database).create(record(company))
-    indexer = SearchIndexer(database)
+    indexer = SearchIndexer(database, clock=CLOCK)
     yield Store(database=database, indexer=indexer, lookup=LookupRows(database, indexer))
     database.close()
 
@@ -128,17 +128,17 @@ async def test_a_message_completed_before_it_was_indexed_is_found_by_its_text(st
 async def test_many_messages_are_indexed_in_batches_and_a_failure_is_tried_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    count, clock = 2 * MOST_AT_ONCE + 1, FakeClock()
+    count = 2 * MOST_AT_ONCE + 1
     for n in range(count):
         await store.send(n, {"text": "order"})
     with monkeypatch.context() as patched:
         patched.setattr(store.indexer, "_write", _full_disk)
-        running = asyncio.create_task(store.indexer.run(clock))
+        running = asyncio.create_task(store.indexer.run())
         await asyncio.sleep(0)
     assert "could not be indexed" in caplog.text
     await asyncio.sleep(0)
     for pause_s in (RETRY_S, PAUSE_S):
-        clock.advance_to(clock.monotonic() + pause_s)
+        CLOCK.advance_to(CLOCK.monotonic() + pause_s)
         await asyncio.sleep(0)
     while await _indexed(store.database) < count:  # noqa: ASYNC110 – written in another thread
         await asyncio.sleep(0.01)

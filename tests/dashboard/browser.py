@@ -32,7 +32,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         gateway,
         world.diagnoser(),
         sending=world.sending,
-        lookup=LookupRows(world.database, SearchIndexer(world.database)),
+        lookup=LookupRows(world.database, SearchIndexer(world.database, clock=world.clock)),
         chats=world.chats,
         events=world.events,
         files=world.outbound_media,

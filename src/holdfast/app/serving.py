@@ -164,7 +164,7 @@ async def serve(
                 clock=clock,
             )
             forwarder = await _forwarder(held, parts, stack)
-            indexer = SearchIndexer(held.database)
+            indexer = SearchIndexer(held.database, clock=clock)
             api = _http(
                 held,
                 gateway,
@@ -181,7 +181,7 @@ async def serve(
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
-            watchers += [_retention_sweeper(held, clock=clock).run, functools.partial(indexer.run, clock)]
+            watchers += [_retention_sweeper(held, clock=clock).run, indexer.run]
             if wakeups is not None:
                 wakeups.woken = gateway.work_waits
                 watchers.append(wakeups.run)

@@ -22,19 +22,20 @@ MOST_AT_ONCE = 50
 
 
 class SearchIndexer:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._clock = clock
         # On a server others can write meanwhile, but not through the same connection.
         self._write = database.brief_writer().write if database.is_shared else database.write
 
-    async def run(self, clock: Clock) -> None:
+    async def run(self) -> None:
         """Index until cancelled. A failure, such as a full disk, is logged and tried again."""
         while True:
             try:
                 await self.catch_up()
             except Exception:
                 log.exception("Messages could not be indexed for search; next try in %.0f s", RETRY_S)
-                await clock.sleep(RETRY_S)
-            await clock.sleep(PAUSE_S)
+                await self._clock.sleep(RETRY_S)
+            await self._clock.sleep(PAUSE_S)
 
     async def catch_up(self) -> None:
         """Index every message that is committed now."""
