@@ -346,3 +346,27 @@ async def test_pictures_are_described_as_pictures(client: ApiClient) -> None:
 async def test_the_description_is_the_same_each_time(client: ApiClient) -> None:
     """It is made once and not changed by being asked for."""
     assert await description(client) == await description(client)
+
+
+# HEAD.
+
+
+async def test_head_is_get_without_the_body(client: ApiClient) -> None:
+    """Every GET route answers HEAD with the same status and headers, and nothing else; a stream ends there."""
+    await client("PUT", SESSION)
+    for method, path in routes(client):
+        if method != "GET":
+            continue
+        for key in (KEY, None):
+            head = await client("HEAD", filled(path), key=key)
+            assert head.body == b"", path
+            if path == "/v1/events":
+                assert head.status == (200 if key else 401)
+                continue
+            got = await client("GET", filled(path), key=key)
+            assert (head.status, head.headers.keys()) == (got.status, got.headers.keys()), path
+
+
+async def test_head_of_a_route_for_writing_is_refused(client: ApiClient) -> None:
+    """It changes nothing: the answer is that of GET."""
+    assert (await client("HEAD", f"{SESSION}/stop")).status == 405

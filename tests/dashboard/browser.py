@@ -62,13 +62,13 @@ class Browser:
         self.token = ""
 
     async def get(self, path: str, **headers: str) -> Answer:
-        answer = await self.client("GET", path, key=None, headers={**self._cookies(), **headers})
+        answer = await self.client("GET", path, key=None, headers={**self.cookies(), **headers})
         self._keep(answer)
         return answer
 
     async def post(self, path: str, *, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
         """Send a form as our own pages do: from our own address, with the token of the page before."""
-        given = {**ORIGIN, **self._cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        given = {**ORIGIN, **self.cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         body = urlencode({"token": self.token, **fields}).encode()
         answer = await self.client("POST", path, key=None, headers=given, raw=[body])
         self._keep(answer)
@@ -94,7 +94,7 @@ class Browser:
             "raw_path": path.partition("?")[0].encode(),
             "query_string": path.partition("?")[2].encode(),
             "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in self._cookies().items()],
+            "headers": [(name.lower().encode(), value.encode()) for name, value in self.cookies().items()],
             "client": ("127.0.0.1", 50000),
             "server": ("127.0.0.1", 3000),
         }
@@ -106,7 +106,7 @@ class Browser:
                 stream.left.set()
                 await asyncio.wait([running])
 
-    def _cookies(self) -> dict[str, str]:
+    def cookies(self) -> dict[str, str]:
         return {} if self.cookie is None else {"Cookie": f"holdfast_session={self.cookie}"}
 
     def _keep(self, answer: Answer) -> None:

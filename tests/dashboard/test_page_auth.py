@@ -127,6 +127,16 @@ async def test_every_page_has_the_strict_policy(browser: Browser, world: World) 
         assert not re.search(r"<script(?![^>]*\bsrc=\"/assets/)|<style|\sstyle=|\son[a-z]+=", answer.body.decode())
 
 
+async def test_a_page_answers_head(browser: Browser, world: World) -> None:
+    """Monitors ask so: the same status and headers, without the page."""
+    await world.pair()
+    await browser.sign_in()
+    for path in (*PAGES, "/nothing-here"):
+        head = await browser.client("HEAD", path, key=None, headers=browser.cookies())
+        got = await browser.get(path)
+        assert (head.status, head.headers.keys(), head.body) == (got.status, got.headers.keys(), b""), path
+
+
 async def test_assets_may_be_kept_for_good(browser: Browser) -> None:
     """They need no key; their address changes with what they hold."""
     page = (await browser.get("/login")).body.decode()

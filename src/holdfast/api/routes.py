@@ -27,6 +27,7 @@ from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.stores import Inbox, Outbox
+from holdfast.http.head_requests import HeadRequests
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
@@ -113,6 +114,7 @@ def make_api(
     api.state.settings_in_force = dict(settings)
     api.state.shutdown = ShutdownScope()
     api.add_middleware(BodyLimit, shutdown=api.state.shutdown)
+    api.add_middleware(HeadRequests)
     api.state.is_writable = is_writable
     if base_path:
         api.add_middleware(BasePath, base_path=base_path)
