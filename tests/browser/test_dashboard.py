@@ -173,7 +173,8 @@ async def _see_fleet(visitor: Visitor, company: str) -> None:
 
 
 async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser: Browser, gateway: Served) -> None:
-    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so."""
+    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so, also
+    behind a proxy that answers with an error page of its own."""
     async with visiting(browser, gateway, width=1280, dark=True) as visitor:
         await visitor.sign_in()
         await gateway.client.put("/v1/sessions/a-new-one")
@@ -186,8 +187,17 @@ async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser
         await expect(visitor.page.locator("#count-off")).to_have_text("1")
         await visitor.looks_right()
         await visitor.go("/companies/a-new-one")
+        await visitor.page.get_by_label("To", exact=True).fill(FRIEND)
+        sent, send = visitor.page.locator("#sent"), visitor.page.get_by_role("button", name="Send")
+        unsent = "Holdfast can't be reached, so this was not done."
+        await visitor.page.route("**/messages", lambda route: route.fulfill(status=502, body="<h1>nginx</h1>"))
+        await send.click()
+        await expect(sent).to_have_text(f"{unsent} Try again when the connection is back.")
+        await visitor.page.unroute("**/messages")
+        await send.click()
+        await expect(sent).not_to_contain_text(unsent)
+        visitor.complaints.clear()  # the browser reports the status 502
         await gateway.stop()
         await expect(visitor.page.get_by_text("The connection to Holdfast is lost.")).to_be_visible()
-        await visitor.page.get_by_label("To", exact=True).fill(FRIEND)
-        await visitor.page.get_by_role("button", name="Send").click()
-        await expect(visitor.page.locator("#sent")).to_contain_text("Holdfast can't be reached, so this was not done.")
+        await send.click()
+        await expect(sent).to_contain_text(unsent)

@@ -163,13 +163,22 @@
     lost();
   });
   document.addEventListener("htmx:sseBeforeMessage", heard);
-  document.addEventListener("htmx:sendError", (event) => {
+  const failed = ({ target, requestConfig }) => {
     streams = true;
     lost();
-    const { target, requestConfig } = event.detail;
     if (requestConfig.verb !== "get" && target) sayUnsent(target);
+  };
+  // While Holdfast is down, a proxy in front of it answers with an error page of its own. Holdfast's answers have a policy.
+  const isForeign = (xhr) => xhr.status >= 502 && xhr.status <= 504 && !xhr.getResponseHeader("Content-Security-Policy");
+  document.addEventListener("htmx:sendError", (event) => failed(event.detail));
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (!isForeign(event.detail.xhr)) return;
+    event.detail.shouldSwap = false;
+    failed(event.detail);
   });
-  document.addEventListener("htmx:afterOnLoad", heard);
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    if (!isForeign(event.detail.xhr)) heard();
+  });
   setInterval(() => {
     if (Date.now() - heardAt > SILENCE_MS) lost();
   }, 1000);
