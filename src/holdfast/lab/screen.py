@@ -100,7 +100,7 @@ def _messages(tally: RunTally) -> Text:
 def _faults(watched: Watched) -> Text:
     on = watched.fault or "none"
     over = _words([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
-    return Text(f"fault on  {on}\nback in   {over}\ntime      {watched.elapsed_s:.0f} s of {watched.seconds} s")
+    return Text(f"fault now  {on}\nback in    {over}\ntime       {watched.elapsed_s:.0f} s of {watched.seconds} s")
 
 
 def _words(times: Sequence[float]) -> str:
