@@ -7,16 +7,14 @@ about by what the simulated WhatsApp and the webhook receivers answer.
 from __future__ import annotations
 
 import asyncio
-import base64
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.doubles.authenticator import Authenticator
 from tests.processes import Wasim
 from tests.served import Served
 
@@ -35,6 +33,9 @@ RECONNECTING, FAILED_LOGIN, BANNED, BANNED_FOR_A_TIME, LOCKED, UNLINKED = COMPAN
 REPLACED, OUTDATED, REACH_OUT, LATE, STOPPED, WEBHOOK_FAILS, WEBHOOK_OFF, WEBHOOK_ASIDE = COMPANIES[7:15]
 QUARANTINED, STALE, FLAPPING, QUOTA = COMPANIES[15:19]
 PAIRING, PASSKEY = "new-company", "passkey-company"
+PASSKEY_NUMBER = "962790000497"
+OWNER = Authenticator()
+"""Signs for the account with a passkey."""
 _AT_ONCE = 4
 
 
@@ -70,7 +71,9 @@ async def make_mixed_fleet(gateway: Served, wasim: Wasim, hooks: dict[int, str])
         await gateway.client.put(f"/v1/sessions/{company}", {"label": label})
     await gateway.client.post(f"/v1/sessions/{STOPPED}/stop")
     await gateway.client.put(f"/v1/sessions/{PAIRING}")
-    await _ask_for_passkey(gateway, wasim)
+    await wasim.post("/phones", {"number": PASSKEY_NUMBER, "name": "Layla's Flowers"})
+    await wasim.post(f"/phones/{PASSKEY_NUMBER}/passkey", OWNER.passkey)
+    await ask_for_passkey(gateway, wasim)
     await asyncio.sleep(150)  # messages are late after two minutes, and counted as delivered after one
 
 
@@ -166,14 +169,10 @@ async def _break_links(gateway: Served, wasim: Wasim) -> None:
         await gateway.send(company, STRANGER, "Hello, we have not met")
 
 
-async def _ask_for_passkey(gateway: Served, wasim: Wasim) -> None:
-    """A phone of an account with a passkey scans, and WhatsApp waits for its owner."""
-    number = "962790000497"
-    await wasim.post("/phones", {"number": number, "name": "Layla's Flowers"})
-    public = generate_private_key(SECP256R1()).public_key()
-    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    encoded = base64.urlsafe_b64encode(der).decode().rstrip("=")
-    await wasim.post(f"/phones/{number}/passkey", {"id": "cGFzc2tleQ", "publicKey": encoded})
+async def ask_for_passkey(gateway: Served, wasim: Wasim) -> None:
+    """A phone of an account with a passkey scans, and WhatsApp waits ten minutes for its owner."""
     await gateway.client.put(f"/v1/sessions/{PASSKEY}")
+    for action in ("stop", "start"):
+        await gateway.client.post(f"/v1/sessions/{PASSKEY}/{action}")
     code = (await gateway.client.get(f"/v1/sessions/{PASSKEY}/qr"))["qr"]
-    await wasim.post(f"/phones/{number}/scan", {"qr": code})
+    await wasim.post(f"/phones/{PASSKEY_NUMBER}/scan", {"qr": code})
