@@ -50,6 +50,7 @@ from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
 from holdfast.store.accounts import AccountRows
 from holdfast.store.chat_rows import ChatRows
+from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database, Work
 from holdfast.store.events import EventRows
@@ -291,6 +292,7 @@ class World:
         self.transitions = self.timeline.latch = Latch()
         self.inbox = InboxRows(self.database)
         self.chats = ChatRows(self.database)
+        self.people = ContactRows(self.database, clock=self.clock)
         self.media = MediaRows(self.database, clock=self.clock)
         self.outbound_media = OutboundMediaService(
             self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT

@@ -71,6 +71,7 @@ def make_client(
             outbox=world.outbox,
             inbox=world.inbox,
             chat_rows=world.chats,
+            people=world.people,
             limits=world.limits,
             events=world.events,
             webhooks=world.webhooks,

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.engine import InboundMessage, OperationAnswered, RunOperation
+from holdfast.session.contacts import Identity
+from holdfast.session.engine import Commit, InboundMessage, OperationAnswered, RunOperation
 from tests.api.api_client import ApiClient, make_client
 from tests.world import COMPANY, World
 
-CHATS = f"/v1/sessions/{COMPANY}/chats"
+CHATS, CONTACTS = f"/v1/sessions/{COMPANY}/chats", f"/v1/sessions/{COMPANY}/contacts"
 RAMI, LAYLA, FLOWERS = "962790000001@s.whatsapp.net", "962790000002@s.whatsapp.net", "120363012345678901@g.us"
 
 
@@ -285,3 +286,44 @@ async def test_a_chat_is_marked_as_unread(linked: ApiClient, world: World) -> No
     await linked("POST", f"{CHATS}/{RAMI}/unread")
     assert (await listed(linked))[0]["unread"] == 1
     (await linked("POST", f"{CHATS}/{LAYLA}/unread")).problem(404, "not-found", field="chat")
+
+
+# Names.
+
+
+async def test_people_and_groups_have_names(linked: ApiClient, world: World) -> None:
+    """A saved name comes before a push name, a push name before a business name; a group has its subject, also after it
+    changed."""
+    await receive(world, "A1", push_name="Rami")
+    await receive(world, "B1", chat=FLOWERS, sender=LAYLA, push_name="Layla")
+    await world.now(world.people.learn(COMPANY, [Identity(jid=RAMI, business_name="Rami's Bakery", lid="77@lid")]))
+    assert {each["chat"]: each["name"] for each in await listed(linked)} == {
+        RAMI: "Rami",
+        FLOWERS: "120363012345678901",
+    }
+    await world.now(world.people.learn(COMPANY, [Identity(jid=RAMI, saved_name="Mr Rami")]))
+    for subject in ("Flowers", "More flowers"):
+        commit = Commit(link=1, seq=1, groups={FLOWERS: subject})
+        await world.now(world.store.commit(COMPANY, commit))
+        assert {each["chat"]: each["name"] for each in await listed(linked)} == {RAMI: "Mr Rami", FLOWERS: subject}
+    assert [each["chat"] for each in await listed(linked, "?q=more")] == [FLOWERS]
+    assert [each["chat"] for each in await listed(linked, "?q=BAKERY")] == [RAMI]
+    contact = (await linked("GET", f"{CONTACTS}/77@lid")).json
+    assert (contact["chat"], contact["name"], contact["names"]["push"]) == (RAMI, "Mr Rami", "Rami")
+    (await linked("GET", f"{CONTACTS}/962790000055")).problem(404, "not-found", field="chat")
+
+
+async def test_contacts_are_listed_in_pages(linked: ApiClient, world: World) -> None:
+    """By JID; a part of any name or of the number finds them."""
+    people = [Identity(jid=f"96279000000{n}@s.whatsapp.net", push_name=f"Person {n}") for n in range(5)]
+    await world.now(world.people.learn(COMPANY, people))
+    pages, after = [], ""
+    while after is not None:
+        answer = (await linked("GET", f"{CONTACTS}?limit=2{after and '&after=' + after}")).json
+        pages.append([each["name"][-1] for each in answer["items"]])
+        after = answer["next"]
+    assert pages == [["0", "1"], ["2", "3"], ["4"]]
+    for query in ("person%204", "%2B962790000004"):
+        assert [each["phoneNumber"] for each in (await linked("GET", f"{CONTACTS}?q={query}")).json["items"]] == [
+            "962790000004"
+        ]

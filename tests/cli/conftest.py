@@ -47,6 +47,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 outbox=world.outbox,
                 inbox=world.inbox,
                 chat_rows=world.chats,
+                people=world.people,
                 limits=world.limits,
                 events=world.events,
                 webhooks=world.webhooks,

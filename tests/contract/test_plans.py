@@ -346,6 +346,8 @@ async def _contacts(contacts: Called, outbox: Called) -> None:
     await contacts.canonical(COMPANY, hidden)
     await contacts.find(COMPANY, hidden)
     await contacts.by_username(COMPANY, "rami")
+    for words in ("", "nothing like it"):
+        await contacts.contacts(COMPANY, after="9", most=50, words=words)
 
 
 async def _media(media: Called) -> None:

@@ -1,24 +1,29 @@
-"""People: which phone numbers are on WhatsApp, and their pictures."""
+"""People: what is known of them, which phone numbers are on WhatsApp, and pictures."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
+from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
+from holdfast.api.routing import CompanyPath, Limit, LoadedGateway
 from holdfast.api.schemas import ApiModel, ListPage, Text
-from holdfast.base.errors import BadInput
+from holdfast.base.errors import BadInput, NotFound
+from holdfast.delivery.chats import Names
 from holdfast.delivery.phone_numbers import phone_number
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
+from holdfast.session.contacts import Contact, Contacts
 
 MOST_NUMBERS = 500
+_LONGEST_JID = 200
 
 
 class NumbersRequest(ApiModel):
@@ -40,6 +45,35 @@ class PictureModel(ApiModel):
     url: str
 
 
+class ContactModel(ApiModel):
+    chat: Annotated[
+        str, Field(description="the one JID of the person: by number, or by hidden id where it is not known")
+    ]
+    name: Annotated[str, Field(description="saved name, push name, business name, username or number: the first one")]
+    names: NamesModel
+    phone_number: str | None
+    lid: Annotated[str | None, Field(description="the id that hides the number (…@lid)")]
+    updated_at: Annotated[str | None, Field(description="null: nothing is known of this person")]
+
+    @classmethod
+    def of(cls, contact: Contact) -> Self:
+        names = Names(
+            saved=contact.saved_name,
+            push=contact.push_name,
+            business=contact.business_name,
+            username=contact.username,
+            number=contact.number,
+        )
+        return cls(
+            chat=contact.jid,
+            name=names.shown(contact.jid),
+            names=NamesModel.of(names),
+            phone_number=contact.number,
+            lid=contact.lid,
+            updated_at=contact.updated_at,
+        )
+
+
 def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
     """The routes about people; all need a key."""
     router = APIRouter(tags=["contacts"], route_class=route_class, dependencies=dependencies, responses=responses)
@@ -57,6 +91,33 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
             for given, row in rows
         ]
         return ListPage(items=items, next=None)
+
+    @router.get("/v1/sessions/{company}/contacts")
+    async def list_contacts(
+        company: CompanyPath,
+        gateway: LoadedGateway,
+        request: Request,
+        after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
+        limit: Limit = 100,
+        q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
+    ) -> ListPage[ContactModel]:
+        """The people of whom WhatsApp reported something, by JID."""
+        await gateway.require(company)
+        found = await _contacts(request).contacts(company, after=after or "", most=limit + 1, words=q.strip())
+        items = [ContactModel.of(contact) for contact in found[:limit]]
+        return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
+
+    @router.get("/v1/sessions/{company}/contacts/{chat}", responses={404: problem("nothing is known of this person")})
+    async def get_contact(
+        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request
+    ) -> ContactModel:
+        """One person, by any number or JID."""
+        await gateway.require(company)
+        _, jid = parse_recipient(chat, field="chat")
+        found = await _contacts(request).find(company, jid)
+        if found is None:
+            raise NotFound(f'nothing is known of "{jid}": WhatsApp has not reported a name or id', field="chat")
+        return ContactModel.of(found)
 
     @router.get(
         "/v1/sessions/{company}/contacts/{chat}/picture",
@@ -91,3 +152,8 @@ def _person(chat: str) -> str:
     if jid.endswith("@g.us"):
         raise BadInput(f'chat "{chat[:60]}" is a group: only people can be blocked', field="chat")
     return jid
+
+
+def _contacts(request: Request) -> Contacts:
+    contacts: Contacts = request.app.state.contacts
+    return contacts

@@ -35,6 +35,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
+from holdfast.session.contacts import Contacts
 
 service = APIRouter(tags=["service"])
 
@@ -71,6 +72,7 @@ def make_api(
     outbox: Outbox,
     inbox: Inbox,
     chat_rows: Chats,
+    people: Contacts,
     limits: AccountLimits,
     events: Events,
     webhooks: WebhookService,
@@ -105,6 +107,7 @@ def make_api(
     api.state.outbox = outbox
     api.state.inbox = inbox
     api.state.chats = chat_rows
+    api.state.contacts = people
     api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser

@@ -77,6 +77,7 @@ from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.client_version import ClientVersionRows
+from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
@@ -285,6 +286,7 @@ def _http(
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
+        people=ContactRows(held.database, clock=parts.clock),
         limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,
@@ -302,6 +304,7 @@ def _http(
         diagnoser,
         sending=sending,
         chats=ChatRows(held.database),
+        contacts=ContactRows(held.database, clock=parts.clock),
         events=EventRows(held.database),
         files=media.outbound,
         lookup=LookupRows(held.database, indexer),

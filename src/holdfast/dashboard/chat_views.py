@@ -14,6 +14,7 @@ from holdfast.dashboard.ports import MediaAddresses
 from holdfast.delivery.chats import Chat, ChatKind, Entry, Sent
 from holdfast.delivery.content import Content, shown_text
 from holdfast.delivery.stores import Received
+from holdfast.session.contacts import Contact
 
 _SNIPPET = 90
 _QUOTED = 160
@@ -230,3 +231,8 @@ def person_view(jid: str, name: str | None) -> PersonView:
         initials=_initials(known),
         hue=hue(jid),
     )
+
+
+def name_of(contact: Contact) -> str | None:
+    """The name of a person; None when only the number or an id is known."""
+    return contact.saved_name or contact.push_name or contact.business_name or contact.username

@@ -27,6 +27,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
+from holdfast.session.contacts import Contacts
 
 
 class NotYours(HoldfastError):
@@ -42,6 +43,7 @@ class AppContext:
     diagnoser: Diagnoser
     lookup: Lookup
     chats: Chats
+    contacts: Contacts
     events: Events
     files: Files
     reading: ChatReading

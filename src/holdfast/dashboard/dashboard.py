@@ -39,6 +39,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
 from holdfast.runtime.quotas import Quotas
+from holdfast.session.contacts import Contacts
 
 
 def add_dashboard(
@@ -49,6 +50,7 @@ def add_dashboard(
     sending: Messages,
     lookup: Lookup,
     chats: Chats,
+    contacts: Contacts,
     events: Events,
     files: Files,
     operations: Operations,
@@ -80,6 +82,7 @@ def add_dashboard(
         diagnoser=diagnoser,
         lookup=lookup,
         chats=chats,
+        contacts=contacts,
         events=events,
         files=files,
         reading=ChatReading(chats, operations),

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, HoldfastError, NotFound
-from holdfast.dashboard.chat_views import PersonView, person_view
+from holdfast.dashboard.chat_views import PersonView, name_of, person_view
 from holdfast.dashboard.company_pages import CompanyPath
 from holdfast.dashboard.context import context_of
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
@@ -24,7 +24,7 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 R = TypeVar("R")
 
-_GROUPS_SHOWN = 200
+_GROUPS_SHOWN, _CONTACTS_SHOWN = 200, 100
 _CREATION_WAIT_S = 15
 _LONGEST_SUBJECT, _MOST_MEMBERS = 100, 1023
 
@@ -123,6 +123,23 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
         path_of_chat=quote(group, safe="@"),
         members=members,
         said=said,
+    )
+
+
+@pages.get("/companies/{company}/contacts")
+async def show_contacts(request: Request, company: CompanyPath) -> Response:
+    query = request.query_params
+    words, after = query.get("words", "").strip()[:80], query.get("after", "")[:200]
+    found = await context_of(request).contacts.contacts(company, after=after, most=_CONTACTS_SHOWN + 1, words=words)
+    shown = found[:_CONTACTS_SHOWN]
+    return page(
+        request,
+        "contacts.html",
+        company=company,
+        people=[person_view(each.jid, name_of(each)) for each in shown],
+        words=words,
+        after=after,
+        following=shown[-1].jid if len(found) > _CONTACTS_SHOWN else None,
     )
 
 

@@ -51,6 +51,9 @@ class Contacts(Protocol):
     async def find(self, company: str, jid: str) -> Contact | None:
         """The person by any JID."""
 
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[Contact]:
+        """People ordered by JID, after `after`. words: a part of a name or of the number."""
+
     async def by_username(self, company: str, username: str) -> Contact | None: ...
 
     async def learn(self, company: str, identities: Sequence[Identity]) -> None:

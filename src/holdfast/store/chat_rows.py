@@ -29,12 +29,13 @@ from holdfast.delivery.chats import (
 )
 from holdfast.delivery.content import text_of
 from holdfast.delivery.stores import Received
+from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.aliases import canonical
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.message_rows import READ, message_of
-from holdfast.store.tables import chats, inbox, outbox, sessions
+from holdfast.store.tables import chat_aliases, chats, contacts, inbox, outbox, sessions
 
 _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
@@ -43,7 +44,7 @@ _SEARCHED_AT_ONCE = 1000
 _IDS_AT_ONCE = 500
 _MOST_COUNTED = 1000
 """Unread messages that are counted again after some were read."""
-_C, _I, _O = chats.c, inbox.c, outbox.c
+_A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
 
 class ChatRows:
@@ -91,34 +92,38 @@ class ChatRows:
         return await self._database.read(work)
 
     async def unread(self, company: str, chat: str) -> list[Received]:
-        read_seq = select(_C.read_seq).where(_C.company_id == company, _C.chat == chat)
-
         def work(connection: Connection) -> list[Received]:
-            after = connection.scalar(read_seq) or 0
-            statement = select(*RECEIVED).where(*_unread(company, chat), _I.seq > after)
+            name = canonical(connection, company, chat)
+            after = connection.scalar(select(_C.read_seq).where(_C.company_id == company, _C.chat == name)) or 0
+            statement = select(*RECEIVED).where(*_unread(company, name), _I.seq > after)
             newest = _received(connection, company, statement.order_by(_I.seq.desc()).limit(MOST_UNREAD))
             return newest[::-1]
 
         return await self._database.read(work)
 
     async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
-        await self._database.write(lambda connection: _set_read(connection, company, chat, up_to), company=company)
+        def work(connection: Connection) -> None:
+            _set_read(connection, company, canonical(connection, company, chat), up_to)
+
+        await self._database.write(work, company=company)
 
     async def read_elsewhere(self, company: str, chat: str, whatsapp_ids: Collection[str]) -> None:
-        named = (_I.company_id == company, _I.chat == chat, _I.whatsapp_id.in_(list(whatsapp_ids)[:_IDS_AT_ONCE]))
+        ids = list(whatsapp_ids)[:_IDS_AT_ONCE]
 
         def work(connection: Connection) -> None:
+            name = canonical(connection, company, chat)
+            named = (_I.company_id == company, _I.chat == name, _I.whatsapp_id.in_(ids))
             last = connection.scalar(select(func.max(_I.seq)).where(*named))
             if last is not None:
-                _set_read(connection, company, chat, last)
+                _set_read(connection, company, name, last)
 
         await self._database.write(work, company=company)
 
     async def set_unread(self, company: str, chat: str) -> bool:
-        mine = (_C.company_id == company, _C.chat == chat)
         marked = case((_C.unread > 0, _C.unread), else_=MARKED_UNREAD)
 
         def work(connection: Connection) -> bool:
+            mine = (_C.company_id == company, _C.chat == canonical(connection, company, chat))
             changed = connection.execute(update(chats).where(*mine).values(unread=marked)).rowcount
             announce(connection, NewEvents(company))
             return bool(changed)
@@ -217,14 +222,32 @@ def _last_messages(
 
 
 def names_of(connection: Connection, company: str, jids: Sequence[str]) -> Mapping[str, Names]:
-    """What is known of the names of these chats or people."""
+    """What is known of the names of these chats or people, who may have any of their JIDs."""
     subjects = subjects_of(connection, company, jids)
-    return {jid: Names(subject=subjects.get(jid), number=_number(jid)) for jid in jids}
+    people = [jid for jid in jids if jid.endswith((PERSON, HIDDEN))]
+    aliases, known = dict[str, str](), dict[str, RowMapping]()
+    for start in range(0, len(people), _IDS_AT_ONCE):
+        some = people[start : start + _IDS_AT_ONCE]
+        named = select(_A.alias, _A.chat).where(_A.company_id == company, _A.alias.in_(some))
+        aliases |= {row.alias: row.chat for row in connection.execute(named)}
+        wanted = list({aliases.get(jid, jid) for jid in some})
+        found = connection.execute(select(contacts).where(_P.company_id == company, _P.jid.in_(wanted))).mappings()
+        known |= {row["jid"]: row for row in found}
+    canonical_of = {jid: aliases.get(jid, jid) for jid in jids}
+    return {jid: _names(name, known.get(name), subjects.get(jid)) for jid, name in canonical_of.items()}
 
 
-def _number(jid: str) -> str | None:
-    user, _, server = jid.partition("@")
-    return user if server == "s.whatsapp.net" else None
+def _names(jid: str, contact: RowMapping | None, subject: str | None) -> Names:
+    number = jid.removesuffix(PERSON) if jid.endswith(PERSON) else None
+    if contact is None:
+        return Names(subject=subject, number=number)
+    return Names(
+        saved=contact["saved_name"],
+        push=contact["push_name"],
+        business=contact["business_name"],
+        username=contact["username"],
+        number=number,
+    )
 
 
 # Timelines.

@@ -18,6 +18,7 @@ from holdfast.store.identities import learn, learn_spelling
 from holdfast.store.tables import contacts
 
 _C = contacts.c
+_SEARCHED_AT_ONCE = 1000
 
 
 class ContactRows:
@@ -35,6 +36,24 @@ class ContactRows:
             chat = canonical(connection, company, jid)
             row = connection.execute(select(contacts).where(_C.company_id == company, _C.jid == chat)).mappings()
             return _contact(row.first())
+
+        return await self._database.read(work)
+
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[Contact]:
+        wanted = words.casefold().lstrip("+@")
+
+        def work(connection: Connection) -> list[Contact]:
+            found: list[Contact] = []
+            last = after
+            while len(found) < most:
+                mine = select(contacts).where(_C.company_id == company, _C.jid > last).order_by(_C.jid)
+                rows = connection.execute(mine.limit(_SEARCHED_AT_ONCE if wanted else most)).mappings().all()
+                people = [person for row in rows if (person := _contact(row)) is not None]
+                found += [person for person in people if _matches(person, wanted)]
+                if not wanted or len(rows) < _SEARCHED_AT_ONCE:
+                    break
+                last = rows[-1]["jid"]
+            return found[:most]
 
         return await self._database.read(work)
 
@@ -67,6 +86,12 @@ class ContactRows:
         return await self._database.write(
             lambda connection: move_rest(connection, now=now) or fill_part(connection, now=now)
         )
+
+
+def _matches(person: Contact, wanted: str) -> bool:
+    """Compares in Python: databases fold the case of few scripts only."""
+    known = (person.saved_name, person.push_name, person.business_name, person.username, person.jid)
+    return any(name is not None and wanted in name.casefold() for name in known)
 
 
 def _contact(row: RowMapping | None) -> Contact | None:
