@@ -24,6 +24,7 @@ from holdfast.session.engine import (
     AnsweredMessageFound,
     AnsweredMessageWanted,
     AnyCommand,
+    CallSignal,
     Commit,
     Committed,
     InboundMessage,
@@ -59,11 +60,13 @@ class EngineStorage:
         received: Callable[[Sequence[InboundMessage]], None],
         ignored: Callable[[], Collection[str]],
         left_out: Callable[[Mapping[str, int]], None],
+        called: Callable[[Sequence[CallSignal]], Awaitable[None]],
         failed: Callable[[LinkId], None],
     ) -> None:
         """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
         messages once they are durable; `left_out`, with the number of messages that were not stored, by `ignored`
-        kind; `failed`, with a link that must be given up."""
+        kind. `called` handles calls before WhatsApp may forget them, perhaps more than once. `failed` is called with a
+        link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
@@ -72,6 +75,7 @@ class EngineStorage:
         self._received = received
         self._ignored = ignored
         self._left_out = left_out
+        self._called = called
         self._failed = failed
         self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
         self._given_up: LinkId | None = None
@@ -143,6 +147,8 @@ class EngineStorage:
             self._left_out(left_out)
         if new:
             self._received(new)
+        if wanted.calls:
+            await self._called(wanted.calls)
 
     async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:
         messages = identities(commit)
@@ -205,7 +211,10 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     made = [item for commit in commits for item in commit.made]
     groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
     changes = [item for commit in commits for item in commit.changes]
-    if not (keys or credentials or decrypted or undecryptable or made or groups or changes):
+    calls = [call for commit in commits for call in commit.calls]
+    group_changes = [change for commit in commits for change in commit.group_changes]
+    told = (groups, changes, calls, group_changes)
+    if not (keys or credentials or decrypted or undecryptable or made or any(told)):
         return None
     last = commits[-1]
     return Commit(
@@ -219,9 +228,11 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         made=made,
         groups=groups,
         changes=changes,
+        calls=calls,
+        group_changes=group_changes,
     )
 
 
 def _is_empty(commit: Commit) -> bool:
     content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
-    return not (commit.keys or any(content))
+    return not (commit.keys or any(content) or commit.calls or commit.group_changes)
