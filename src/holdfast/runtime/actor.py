@@ -114,6 +114,7 @@ class SessionActor:
             store=services.store,
             outbox=services.outbox,
             supervisor=services.supervisor,
+            clock=services.clock,
             settled=self._sender.outcomes.committed,
             received=self._received,
             ignored=lambda: ignored_kinds(self._record.current.ignored),
@@ -404,6 +405,8 @@ class SessionActor:
             mail = _Mail(events.Tick())
             async with clock.until(deadline(self._session, policy=policy)):
                 mail = await self._mailbox.get()
+            if isinstance(mail.event, events.Tick):
+                mail = _Mail(events.Tick(held_until=self._engine_storage.held_until), mail.answer)
             try:
                 await self._take(mail)
             finally:

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
+from holdfast.base.clock import Clock
 from holdfast.delivery.stores import Outbox
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.engine import (
@@ -43,6 +44,8 @@ from holdfast.session.stubs import identities, with_stubs
 log = logging.getLogger(__name__)
 
 _REFUSED_KEPT = 10_000
+_SLOW_S = 1.0
+"""A store that takes this long delays pings noticeably: WhatsApp can't be blamed for answers that come late."""
 
 Question = KeysWanted | PlaintextWanted | SentContentWanted | AnsweredMessageWanted
 EngineQuery = Commit | Question
@@ -56,6 +59,7 @@ class EngineStorage:
         store: EngineStore,
         outbox: Outbox,
         supervisor: EngineSupervisor,
+        clock: Clock,
         settled: Callable[[], Awaitable[object]],
         received: Callable[[Sequence[InboundMessage]], None],
         ignored: Callable[[], Collection[str]],
@@ -71,6 +75,7 @@ class EngineStorage:
         self._store = store
         self._outbox = outbox
         self._supervisor = supervisor
+        self._clock = clock
         self._settled = settled
         self._received = received
         self._ignored = ignored
@@ -78,6 +83,9 @@ class EngineStorage:
         self._called = called
         self._failed = failed
         self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
+        self._began_at: float | None = None
+        """When the requests that are being answered were taken (monotonic seconds)."""
+        self._held_until: float | None = None
         self._given_up: LinkId | None = None
         self._refused: set[str] = set()
         """Identities of the messages in commits that the store refused once."""
@@ -90,6 +98,17 @@ class EngineStorage:
         """This link's credentials go to quarantine: from now on only the messages of its commits are stored."""
         self._logged_out = link
 
+    @property
+    def held_until(self) -> float | None:
+        """Until when a slow store has kept frames from being sent last (monotonic seconds); now, if it does so now."""
+        self._note_slowness()
+        return self._held_until
+
+    def _note_slowness(self) -> None:
+        now = self._clock.monotonic()
+        if self._began_at is not None and now - self._began_at >= _SLOW_S:
+            self._held_until = now
+
     async def caught_up(self) -> None:
         """Returns when every request so far is answered or given up."""
         await self._wanted.join()
@@ -100,8 +119,11 @@ class EngineStorage:
             gathered = [await self._wanted.get()]
             while not self._wanted.empty():
                 gathered.append(self._wanted.get_nowait())
+            self._began_at = self._clock.monotonic()
             for link, wanted in groupby(gathered, key=lambda each: each.link):
                 await self._answer_all(link, list(wanted))
+            self._note_slowness()
+            self._began_at = None
             for _ in gathered:
                 self._wanted.task_done()
 
