@@ -11,6 +11,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli import (
     backups,
+    chats,
     check,
     configuration,
     lab,
@@ -46,6 +47,12 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "send": messages.send,
         "messages": messages.messages,
         "inbox": messages.inbox,
+        "message": chats.message,
+        "chats": chats.chats,
+        "contacts": chats.contacts,
+        "check-numbers": chats.check_numbers,
+        "groups": chats.groups,
+        "group": chats.group,
         "webhooks": webhooks.webhooks,
         "logs": logs.logs,
     },

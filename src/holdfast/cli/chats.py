@@ -1,0 +1,170 @@
+"""Commands about chats, people and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+import typer
+
+from holdfast import terminal
+from holdfast.cli.exit_codes import NOT_GOOD
+from holdfast.cli.requests import AsJson, CompanyArgument, session_path, short, show_one, with_client
+from holdfast.client import Client, Json
+
+Find = Annotated[str, typer.Option("--find", metavar="WORDS", help="only those with this in a name or number")]
+Most = Annotated[int, typer.Option("--most", min=1, max=10_000, help="how many")]
+_CREATION_WAIT_S = 30
+
+
+def chats(
+    company: CompanyArgument,
+    most: Most = 30,
+    unread: Annotated[bool, typer.Option("--unread", help="only chats with unread messages")] = False,
+    find: Find = "",
+    as_json: AsJson = False,
+) -> None:
+    """List chats, that with the newest message first."""
+    options = {**({"unread": "true"} if unread else {}), **({"q": find} if find else {})}
+    items = _items(company, "/chats", options, most)
+
+    def row(item: Json) -> tuple[object, ...]:
+        last = item["lastMessage"] or {}
+        shown = last.get("text") or (f"({last['type']})" if last else "")
+        state = last.get("state") if last.get("direction") == "outbound" else ""
+        count = item["unread"] or ("marked" if item["markedUnread"] else "")
+        return item["lastAt"] and short(item["lastAt"]), item["name"], count, _line(shown), state, item["chat"]
+
+    _show(items, ("last message", "name", "unread", "text", "state", "chat"), row, as_json=as_json, what="chats")
+
+
+def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_json: AsJson = False) -> None:
+    """List the people of whom WhatsApp reported a name or an id."""
+    items = _items(company, "/contacts", {"q": find} if find else {}, most)
+
+    def row(item: Json) -> tuple[object, ...]:
+        return item["name"], item["phoneNumber"] and f"+{item['phoneNumber']}", item["chat"]
+
+    _show(items, ("name", "number", "chat"), row, as_json=as_json, what="contacts")
+
+
+def check_numbers(
+    company: CompanyArgument,
+    numbers: Annotated[list[str], typer.Argument(metavar="NUMBER…", help="phone numbers with country code")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which phone numbers are on WhatsApp. Exit code 1 if one of them is not."""
+    path = session_path(company, "/contacts/check")
+
+    async def work(client: Client) -> list[Json]:
+        return list((await client.post(path, {"numbers": numbers}))["items"])
+
+    items = with_client(work)
+
+    def row(item: Json) -> tuple[object, ...]:
+        return item["number"], "yes" if item["exists"] else "no", item["chat"]
+
+    _show(items, ("number", "on WhatsApp", "chat"), row, as_json=as_json, what="numbers")
+    if not all(item["exists"] for item in items):
+        raise typer.Exit(NOT_GOOD)
+
+
+def groups(company: CompanyArgument, as_json: AsJson = False) -> None:
+    """List the groups that the account is in."""
+    items = _items(company, "/groups", {}, 10_000)
+
+    def row(item: Json) -> tuple[object, ...]:
+        return item["subject"], item["size"], item["id"]
+
+    _show(items, ("name", "members", "id"), row, as_json=as_json, what="groups")
+
+
+group = typer.Typer(no_args_is_help=True, help="The members of a group, and new groups.")
+
+GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="the group's id, as `holdfast groups` lists it")]
+
+
+@group.command("members")
+def members(company: CompanyArgument, group_id: GroupArgument, as_json: AsJson = False) -> None:
+    """List the members of a group with their roles."""
+    path = session_path(company, f"/groups/{quote(group_id, safe='@')}")
+
+    async def work(client: Client) -> Json:
+        found: Json = await client.get(path)
+        return found
+
+    items = with_client(work)["members"]
+
+    def row(item: Json) -> tuple[object, ...]:
+        return item["jid"], item["role"]
+
+    _show(items, ("member", "role"), row, as_json=as_json, what="members")
+
+
+@group.command("create")
+def create(
+    company: CompanyArgument,
+    subject: Annotated[str, typer.Argument(metavar="NAME", help="the group's name")],
+    people: Annotated[list[str], typer.Argument(metavar="NUMBER…", help="its members: phone numbers")],
+    key: Annotated[
+        str | None, typer.Option("--key", help="a repeated command with the same key creates no second group")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a group.
+
+    Exit code 1 if WhatsApp refused it, or if there is no connection yet: it is then created later.
+    """
+    headers = {} if key is None else {"Idempotency-Key": key}
+    path = session_path(company, f"/groups?wait={_CREATION_WAIT_S}")
+
+    async def work(client: Client) -> Json:
+        made: Json = await client.post(path, {"subject": subject, "members": people}, headers)
+        return made
+
+    operation = with_client(work, timeout_s=2 * _CREATION_WAIT_S)
+    show_one(operation, as_json=as_json)
+    if operation["state"] != "succeeded":
+        raise typer.Exit(NOT_GOOD)
+
+
+def message(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="the message's id, msg_…")], as_json: AsJson = False
+) -> None:
+    """Show one sent message with its state, times and error."""
+
+    async def work(client: Client) -> Json:
+        found: Json = await client.get(f"/v1/messages/{quote(message_id, safe='')}")
+        return found
+
+    show_one(with_client(work), as_json=as_json)
+
+
+def _items(company: str, rest: str, options: dict[str, str], most: int) -> list[Json]:
+    path = session_path(company, rest) + (f"?{urlencode(options)}" if options else "")
+
+    async def work(client: Client) -> list[Json]:
+        found: list[Json] = []
+        async for item in client.items(path):
+            found.append(item)
+            if len(found) == most:
+                break
+        return found
+
+    return with_client(work)
+
+
+def _show(
+    items: list[Json], columns: tuple[str, ...], row: Callable[[Json], tuple[object, ...]], *, as_json: bool, what: str
+) -> None:
+    if as_json:
+        terminal.show_json({"items": items, "next": None})
+    elif items:
+        terminal.show_table(columns, (row(item) for item in items))
+    else:
+        terminal.tell(f"There are no {what}.")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
