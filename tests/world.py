@@ -49,7 +49,6 @@ from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, 
 from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
 from holdfast.store.accounts import AccountRows
-from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
@@ -305,7 +304,6 @@ class World:
             references=references, outbound_media=self.outbound_media, clock=self.clock, randomness=Chance()
         )
         self.events = EventRows(self.database)
-        self.calls = CallRows(self.database, clock=self.clock)
         self.names: dict[str, list[str]] = {}
         """IP addresses by host name; other names are unknown."""
         self.web = WebClient(resolve=self._addresses)
@@ -343,8 +341,6 @@ class World:
             store=self.store,
             outbox=self.outbox,
             operations=OperationRows(self.database, clock=self.clock),
-            calls=self.calls,
-            event_log=self.events,
             accounts=AccountRows(self.database),
             files=self.spool,
             pacing=self.pacing,

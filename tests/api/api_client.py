@@ -72,7 +72,6 @@ def make_client(
             inbox=world.inbox,
             chat_rows=world.chats,
             people=world.people,
-            call_rows=world.calls,
             limits=world.limits,
             events=world.events,
             webhooks=world.webhooks,

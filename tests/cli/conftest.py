@@ -48,7 +48,6 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 inbox=world.inbox,
                 chat_rows=world.chats,
                 people=world.people,
-                call_rows=world.calls,
                 limits=world.limits,
                 events=world.events,
                 webhooks=world.webhooks,

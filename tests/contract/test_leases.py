@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
-from holdfast.session.stores import LeaseLost, NodeDescription, Record, Transition
+from holdfast.session.stores import ClusterNode, LeaseLost, NodeDescription, Record, Transition
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
@@ -343,3 +343,68 @@ async def test_the_time_of_the_database_comes_with_each_renewal(one: Node, url: 
     held = await one.leases.look(most=9)
     ((after,),) = postgres.rows(url, now)
     assert float(str(before)) <= held.database_time <= float(str(after))
+
+
+# Sharing.
+
+
+async def test_a_session_is_given_to_another_node_with_nobody_in_between(one: Node, start: Start) -> None:
+    """The other node owns it at its next look, under the next epoch; the first one can't write for it any more, and
+    nobody else can claim it."""
+    two, three = start("two"), start("three")
+    assert await one.owned() == {COMPANY, OTHER}
+    await two.owned()
+    to = next(node for node in await one.leases.nodes() if node.name == "two")
+    assert to.sessions == 0
+    assert await one.leases.give(COMPANY, to)
+    assert await three.owned() == set()
+    with pytest.raises(LeaseLost):
+        await one.sessions.save(record(COMPANY))
+    assert await one.owned() == {OTHER}
+    assert await two.owned() == {COMPANY}
+    await two.sessions.save(record(COMPANY))
+    assert [node.sessions for node in await one.leases.nodes()] == [1, 0, 0], "published with each renewal"
+    await two.owned()
+    assert [node.sessions for node in await one.leases.nodes()] == [1, 1, 0]
+
+
+async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, start: Start) -> None:
+    """The giver keeps the session."""
+    two = start("two")
+    await one.owned()
+    await two.owned()
+    to = next(node for node in await one.leases.nodes() if node.name == "two")
+    await two.leases.drain(drains=True)
+    assert not await one.leases.give(COMPANY, to)
+    assert [node.is_draining for node in await one.leases.nodes()] == [False, True]
+    await two.leases.drain(drains=False)
+    await two.leases.release()
+    assert not await one.leases.give(COMPANY, to)
+    assert await one.owned() == {COMPANY, OTHER}
+    await one.sessions.save(record(COMPANY))
+
+
+async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(one: Node, start: Start) -> None:
+    """Other nodes neither claim them nor take the stopped node for their owner; without the wait they claim at once."""
+    await one.owned()
+    await one.leases.release(keep_s=60)
+    other = start("other")
+    assert await other.owned() == set()
+    assert await other.leases.owner(COMPANY) is None
+    again = start("one")
+    assert await again.owned() == {COMPANY, OTHER}
+    await again.leases.release()
+    assert await other.owned() == {COMPANY, OTHER}
+
+
+async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
+    """The share is computed from all nodes, what this one owns, and the number of all sessions."""
+    seen = []
+
+    def share(nodes: Sequence[ClusterNode], own: int, total: int) -> int:
+        seen.append(([node.name for node in nodes], own, total))
+        return 1
+
+    assert len((await one.leases.look(most=100, share=share)).companies) == 1
+    assert len((await one.leases.look(most=100, share=share)).companies) == 2
+    assert seen == [(["one"], 0, 2), (["one"], 1, 2)]

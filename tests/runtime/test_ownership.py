@@ -14,7 +14,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, OpenLink, Ping
-from holdfast.session.stores import ClusterNode, HeldLease
+from holdfast.session.stores import ClusterNode, HeldLease, Share
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
@@ -39,14 +39,24 @@ class FakeLeases:
         self.looks = 0
         self.abandoned = 0
         self.dropped: list[str] = []
+        self.nodes_now: list[ClusterNode] = []
+        self.given: list[tuple[str, str]] = []
+        self.refuses_gifts = False
+        self.kept_s: float | None = None
 
-    async def look(self, *, most: int) -> HeldLease:
+    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
         self.looks += 1
         await self.answers.wait()
         if self.error is not None:
             raise self.error
         companies, waiting = frozenset(self.companies), frozenset(self.waiting)
-        return HeldLease(companies=companies, waiting=waiting, elsewhere=self.elsewhere, free_in_s=self.free_in_s)
+        return HeldLease(
+            companies=companies,
+            waiting=waiting,
+            elsewhere=self.elsewhere,
+            free_in_s=self.free_in_s,
+            nodes=tuple(self.nodes_now),
+        )
 
     async def claim(self, company: str) -> bool:
         self.companies.add(company)
@@ -59,7 +69,22 @@ class FakeLeases:
         return None if node is None else ClusterNode(id=node, name=node, url=f"http://{node}")
 
     async def nodes(self) -> list[ClusterNode]:
-        return []
+        return self.nodes_now
+
+    async def give(self, company: str, to: ClusterNode) -> bool:
+        if self.refuses_gifts:
+            return False
+        self.companies.discard(company)
+        self.elsewhere = {**self.elsewhere, company: to.id}
+        self.given.append((company, to.id))
+        return True
+
+    async def drain(self, *, drains: bool) -> None:
+        own = (node for node in self.nodes_now if node.id == self.node_id)
+        self.nodes_now = [
+            *(replace(node, is_draining=drains) for node in own),
+            *(node for node in self.nodes_now if node.id != self.node_id),
+        ]
 
     def drop(self, company: str) -> None:
         self.dropped.append(company)
@@ -67,7 +92,8 @@ class FakeLeases:
     def abandon(self) -> None:
         self.abandoned += 1
 
-    async def release(self) -> None:
+    async def release(self, *, keep_s: float = 0) -> None:
+        self.kept_s = keep_s
         if self.error is not None:
             raise self.error
 
@@ -95,11 +121,11 @@ class FakeTenant:
 
 
 class Scene:
-    def __init__(self) -> None:
+    def __init__(self, *, restart_grace_s: float = 0) -> None:
         self.clock = FakeClock()
         self.leases = FakeLeases()
         self.tenant = FakeTenant(self.clock)
-        self.ownership = Ownership(self.leases, clock=self.clock)
+        self.ownership = Ownership(self.leases, clock=self.clock, restart_grace_s=restart_grace_s)
 
     async def go_on(self, seconds: float) -> None:
         """Time passes, each deadline in its turn."""

@@ -6,19 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from holdfast.api import (
-    about,
-    access,
-    calls,
-    chats,
-    contacts,
-    description,
-    diagnosis,
-    forwarding,
-    groups,
-    presence,
-    problems,
-)
+from holdfast.api import about, access, chats, contacts, description, diagnosis, forwarding, groups, problems
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
@@ -32,11 +20,11 @@ from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import ApiKeys
 from holdfast.api.media import MediaService
 from holdfast.api.messages import MESSAGES, accept, messages
+from holdfast.api.nodes import nodes
 from holdfast.api.operations import operations as operation_routes
 from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
 from holdfast.api.sessions import sessions
 from holdfast.api.webhooks import WebhookService
-from holdfast.delivery.calls import Calls
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.stores import Inbox, Outbox
@@ -59,7 +47,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@service.get("/readyz", responses={503: {"description": "starting, or the database accepts no writes"}})
+@service.get("/readyz", responses={503: {"description": "starting, drained, or the database accepts no writes"}})
 async def readyz(request: Request, response: Response) -> dict[str, str]:
     """Ready to work: an engine host runs, the sessions are loaded, the database stored the last write; otherwise
     503."""
@@ -69,6 +57,8 @@ async def readyz(request: Request, response: Response) -> dict[str, str]:
         found = {"status": "starting"}
     elif gateway.engine_failure is not None:
         found = {"status": "engine-unavailable", "detail": gateway.engine_failure}
+    elif gateway.is_draining and not gateway.running:
+        found = {"status": "drained", "detail": "other nodes run the sessions of this one: it can be stopped"}
     elif not is_writable():
         found = {"status": "database-failed", "detail": "the last write failed: Holdfast's log says why"}
     response.status_code = 200 if found["status"] == "ready" else 503
@@ -84,7 +74,6 @@ def make_api(
     operations: Operations,
     outbox: Outbox,
     inbox: Inbox,
-    call_rows: Calls,
     chat_rows: Chats,
     people: Contacts,
     limits: AccountLimits,
@@ -122,7 +111,6 @@ def make_api(
     api.state.inbox = inbox
     api.state.chats = chat_rows
     api.state.contacts = people
-    api.state.calls = call_rows
     api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser
@@ -146,7 +134,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups, calls, presence)
+        for routes in (chats, contacts, groups)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     for router in (
@@ -162,6 +150,7 @@ def make_api(
         *health,
         service,
         about_routes,
+        nodes,
     ):
         api.include_router(router)
     api.router.routes.insert(0, FastSendRoute(MESSAGES, accept, authenticate=authenticate))

@@ -39,6 +39,7 @@ async def run_until_stopped(
                 stopping = inner.create_task(asked_to_stop.wait(), name="stop request")
                 watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
                 await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await gateway.announce_stop()
                 await _end_http(server, serving)
                 for task in (running, stopping, *watching):
                     task.cancel()

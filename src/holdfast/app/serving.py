@@ -75,7 +75,6 @@ from holdfast.session.stores import NodeDescription
 from holdfast.settings import Settings
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
-from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.contacts import ContactRows
@@ -288,7 +287,6 @@ def _http(
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
         people=ContactRows(held.database, clock=parts.clock),
-        call_rows=parts.calls,
         limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,
@@ -425,7 +423,7 @@ def _parts(
         description = NodeDescription(name=node, url=node_url(settings, held.listener.getsockname()[1]))
         leases = LeaseRows(database, node=description, randomness=randomness, ttl_s=TTL_S)
     fence = NO_FENCE if leases is None else leases
-    ownership = None if leases is None else Ownership(leases, clock=clock)
+    ownership = None if leases is None else Ownership(leases, clock=clock, restart_grace_s=settings.restart_grace_s)
     may_speak = (lambda: True) if ownership is None else ownership.is_held
     start_host = _host_starter(program, ownership, clock)
     return Services(
@@ -451,8 +449,6 @@ def _parts(
         ),
         outbox=OutboxRows(database, clock=clock, fence=fence),
         operations=OperationRows(database, clock=clock, fence=fence),
-        calls=CallRows(database, clock=clock),
-        event_log=EventRows(database),
         accounts=AccountRows(database),
         files=files,
         clock=clock,

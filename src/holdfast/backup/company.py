@@ -127,7 +127,7 @@ def refuse_in_use(connection: Connection, *, company: str | None = None) -> None
     if connection.dialect.name != "postgresql":
         return  # the lock on the data folder guarantees it
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
-    held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.node != "")
+    held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.holder != "")
     if company is not None:
         held = held.where(leases.c.company_id == company)
     node = connection.scalar(held.limit(1))

@@ -18,6 +18,7 @@ from holdfast.cli import (
     logs,
     messages,
     migration,
+    nodes,
     serving,
     sessions,
     watch,
@@ -32,6 +33,10 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "settings": configuration.show_settings,
         "check": check.check,
         "fill-npm-cache": serving.fill_npm_cache,
+    },
+    "Cluster": {
+        "nodes": nodes.nodes,
+        "drain": nodes.drain,
     },
     "Sessions": {
         "pair": sessions.pair,

@@ -10,6 +10,8 @@ EXAMPLES: Mapping[str, str] = MappingProxyType({
     "settings": "holdfast settings HOLDFAST_KEEPALIVE_INTERVAL_S",
     "check": "holdfast check",
     "fill-npm-cache": "holdfast fill-npm-cache ./npm-cache",
+    "nodes": "holdfast nodes",
+    "drain": "holdfast drain --timeout 2m",
     "pair": "holdfast pair 962302 --phone 962790000001",
     "sessions": "holdfast sessions",
     "show": "holdfast show 962302 --json",

@@ -24,10 +24,6 @@ RECEIVED = "message.received"
 COMPLETED = "message.completed"
 SESSION = "session.state"
 OPERATION = "operation.updated"
-CALL_RECEIVED = "call.received"
-CALL_ENDED = "call.ended"
-GROUP_UPDATED = "group.updated"
-PRESENCE = "presence.updated"
 GAP = "gap"
 """Sent only in event streams: some events after the reader's last one have been deleted."""
 
@@ -41,11 +37,9 @@ _TOLD = (
     MessageState.CANCELLED,
 )
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
-TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE)
 """All types of events that are stored."""
-UNASKED = frozenset(TYPES) - {ACCEPTED, PRESENCE}
-"""The default event types of a webhook, without `message.accepted`, which the caller got in the response, and without
-`presence.updated`, of which there may be many."""
+UNASKED = frozenset(TYPES) - {ACCEPTED}
+"""The default event types of a webhook, without `message.accepted`: the caller got that in the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

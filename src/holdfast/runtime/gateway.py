@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from holdfast.delivery.stores import Accepted, Draft
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.actor_supervisor import ActorSupervisor
 from holdfast.runtime.errors import SessionRestarting
+from holdfast.runtime.load_sharing import LoadSharing
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View, view_of
@@ -24,7 +25,7 @@ from holdfast.session import events
 from holdfast.session.labels import checked_label
 from holdfast.session.machine import NotPossible
 from holdfast.session.state import State
-from holdfast.session.stores import Record
+from holdfast.session.stores import ClusterNode, Record
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class Gateway:
         looked = asyncio.Event()
         self._tasks.create_task(ownership.run(self, looked=looked.set), name="ownership")
         await looked.wait()
+        load = LoadSharing(ownership, clock=self._services.clock, share_connects=self._services.connect_limiter.share)
+        self._tasks.create_task(load.run(self), name="load sharing")
 
     # Starting and ending sessions.
 
@@ -118,17 +121,12 @@ class Gateway:
             await self._services.sessions.create(record)
             if owned:
                 await self.begin(company)
-        actor = await self.set_connection(company, connection or {})
+        actor = await self.actor(company)
+        if connection:
+            await self._services.sessions.set_connection(company, connection)
+            actor.set_connection(connection)
         with contextlib.suppress(NotPossible):  # creating and updating work during a ban too; the session waits
             await actor.ask(events.StartAsked())
-        return actor
-
-    async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> SessionActor:
-        """Change how a session connects, as in `put`, without starting it. Raises `NotFound`."""
-        actor = await self.actor(company)
-        if changes:
-            await self._services.sessions.set_connection(company, changes)
-            actor.set_connection(changes)
         return actor
 
     async def begin(self, company: str) -> None:
@@ -140,6 +138,46 @@ class Gateway:
     async def end(self, companies: Collection[str]) -> None:
         """Cut the links of sessions that another process owns, or may own by now."""
         await self._actors.end(companies)
+
+    def may_move(self, company: str) -> bool:
+        """Can this session be reconnected now without harm?"""
+        actor = self._actors.find(company)
+        return actor is not None and actor.may_move
+
+    # The cluster.
+
+    @property
+    def node(self) -> str | None:
+        """The name of this process in a cluster."""
+        return self._services.node
+
+    @property
+    def node_id(self) -> str:
+        """Its id in the list of nodes; empty for a process that has its database for itself."""
+        return "" if self._services.ownership is None else self._services.ownership.node_id
+
+    async def nodes(self) -> Sequence[ClusterNode]:
+        """The nodes that share the database; none for a process that has it for itself."""
+        return [] if self._services.ownership is None else await self._services.ownership.nodes()
+
+    @property
+    def is_draining(self) -> bool:
+        """Does this node give its sessions away?"""
+        return self._services.ownership is not None and self._services.ownership.is_draining
+
+    async def drain(self, *, drains: bool) -> None:
+        """Give all sessions to other nodes and take none, or stop doing so. Raises `Conflict` without another node."""
+        ownership = self._services.ownership
+        if ownership is None:
+            raise Conflict("this process has its database for itself: no other node can take its sessions")
+        if drains and not ownership.has_peers:
+            raise Conflict("there is no other node that could take the sessions: start one first")
+        await ownership.drain(drains=drains)
+
+    async def announce_stop(self) -> None:
+        """Let no other node give a session to this one, which is about to stop."""
+        if self._services.ownership is not None:
+            await self._services.ownership.announce_stop()
 
     async def set_aside(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` while nothing runs the session; afterwards run the session from its stored record, if it has one.

@@ -11,12 +11,15 @@ It must never let this process act for a session under a lease that may have run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
+from holdfast.session.sharing import Cluster, SharingPolicy, expects_sessions, members, most_to_claim
 from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,10 @@ MARGIN_S = 1.5
 _RETRY_S = 0.5
 _SOON_S = 0.1
 _MOST_CLAIMED = 200
-"""Sessions claimed at once, so that two processes share those of a third one that died."""
+"""Sessions claimed at once."""
+_ANNOUNCED_WITHIN_S = 0.5
+_EXPECTING_S = 0.5
+"""Between two looks while another node gives sessions away: each of them is disconnected until the next look."""
 
 
 class RunsElsewhere(HoldfastError):
@@ -63,9 +69,20 @@ class Tenant(Protocol):
 
 
 class Ownership:
-    def __init__(self, leases: Leases, *, clock: Clock) -> None:
+    def __init__(
+        self, leases: Leases, *, clock: Clock, restart_grace_s: float = 0, policy: SharingPolicy | None = None
+    ) -> None:
+        """`restart_grace_s`: for how long sessions wait, after this process stopped, for the next one with its name."""
         self._leases = leases
         self._clock = clock
+        self._restart_grace_s = restart_grace_s
+        self._policy = policy or SharingPolicy()
+        self._giving: set[str] = set()
+        """Sessions that are being handed over to another node."""
+        self.is_draining = False
+        """This node gives its sessions away and takes none."""
+        self.cluster: Cluster | None = None
+        """All nodes, as of the last renewal."""
         self._until: float | None = None
         """When the leases may run out (monotonic seconds); None while none is held."""
         self._looking = asyncio.Lock()
@@ -95,7 +112,7 @@ class Ownership:
                 async with self._clock.until(self._until):
                     await self._follow(tenant, held)
                 looked()
-            await self._rest(began_at + _pause_s(held))
+            await self._rest(began_at + self._pause_s(held))
 
     async def claim(self, company: str) -> bool:
         """Claim this session; False when another process owns it."""
@@ -128,32 +145,69 @@ class Ownership:
         """Another process owns the session now."""
         self._leases.drop(company)
 
+    async def hand_over(self, tenant: Tenant, company: str, to: ClusterNode) -> bool:
+        """End a session here and make another node its owner. If that fails, the next look starts it here again."""
+        self._giving.add(company)
+        try:
+            await tenant.end([company])
+            async with self._looking:
+                return await self._leases.give(company, to)
+        finally:
+            self._giving.discard(company)
+
+    async def drain(self, *, drains: bool) -> None:
+        """Give all sessions to other nodes and take none, or stop doing so."""
+        await self._leases.drain(drains=drains)
+        self.is_draining = drains
+        if self.cluster is not None:  # it says so before the next renewal
+            nodes = (
+                replace(node, is_draining=drains) if node.id == self.node_id else node for node in self.cluster.nodes
+            )
+            self.cluster = replace(self.cluster, nodes=tuple(nodes))
+
+    @property
+    def has_peers(self) -> bool:
+        """Is there another node that takes sessions?"""
+        sharing = () if self.cluster is None else members(self.cluster.nodes, self._policy)
+        return any(node.id != self.node_id for node in sharing)
+
+    async def announce_stop(self) -> None:
+        """This process is about to stop: no other node should give it a session."""
+        with contextlib.suppress(Exception):  # it stops whatever the database says
+            async with self._clock.until(self._clock.monotonic() + _ANNOUNCED_WITHIN_S):
+                await self._leases.drain(drains=True)
+
     async def release(self) -> None:
         """Release all leases. Call only when every link of this process is closed."""
         self._until = None
         try:
-            await self._leases.release()
+            await self._leases.release(keep_s=0 if self.is_draining else self._restart_grace_s)
         except Exception as error:  # noqa: BLE001 – leases run out by themselves
             log.warning("Ownership of sessions could not be released; it ends in %.0f s: %s", TTL_S, error)
+
+    def _most_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:
+        return most_to_claim(Cluster(me=self.node_id, nodes=tuple(nodes), own=own, total=total), policy=self._policy)
 
     async def _look(self, began_at: float) -> HeldLease | None:
         """None when the database did not answer in time."""
         held: HeldLease | None = None
         try:
             async with self._clock.until(self._until), self._looking:
-                held = await self._leases.look(most=_MOST_CLAIMED)
+                held = await self._leases.look(most=_MOST_CLAIMED, share=self._most_to_claim)
         except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
             self._tell_failing(error)
         if held is not None:
             self._until = began_at + self._leases.ttl_s - MARGIN_S
             self._shared_time = held.database_time, began_at
             self.elsewhere = held.elsewhere
+            own, total = len(held.companies), len(held.companies) + len(held.elsewhere)
+            self.cluster = Cluster(me=self.node_id, nodes=held.nodes, own=own, total=total)
             self._failing = False
         return held
 
     async def _follow(self, tenant: Tenant, held: HeldLease) -> None:
         lost = [company for company in tenant.running if company not in held.companies]
-        fresh = sorted(held.companies.difference(tenant.running))
+        fresh = sorted(held.companies.difference(tenant.running, self._giving))
         if lost:
             log.warning(
                 "Ownership of %d session(s) was lost to another process: %s", len(lost), ", ".join(sorted(lost))
@@ -181,17 +235,17 @@ class Ownership:
             until = min(until, self._until)
         await self._clock.sleep(until - self._clock.monotonic())
 
+    def _pause_s(self, held: HeldLease | None) -> float:
+        """Seconds until the next renewal; sooner when another process's lease runs out, as that process may be dead."""
+        if held is None:
+            return _RETRY_S
+        longest_s = RENEW_EVERY_S
+        if self.cluster is not None and expects_sessions(self.cluster, policy=self._policy):
+            longest_s = _EXPECTING_S
+        return longest_s if held.free_in_s is None else min(max(held.free_in_s, _SOON_S), longest_s)
+
     def _tell_failing(self, error: Exception) -> None:
         if not self._failing:
             left_s = self.left_s() or 0
             log.warning("Ownership of sessions can't be renewed; their links are cut in %.1f s: %s", left_s, error)
         self._failing = True
-
-
-def _pause_s(held: HeldLease | None) -> float:
-    """Seconds until the next renewal; sooner when another process's lease runs out, as that process may be dead."""
-    if held is None:
-        return _RETRY_S
-    if held.free_in_s is None:
-        return RENEW_EVERY_S
-    return min(max(held.free_in_s, _SOON_S), RENEW_EVERY_S)

@@ -5,7 +5,7 @@ Times are ISO 8601 text, UTC, `Z`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -41,12 +41,6 @@ class Record:
     """With its credentials. None: the proxy in the settings, if there is one."""
     ignored: str | None = None
     """Kinds of messages that are not stored, as `holdfast.session.ignoring` writes them; None: all are stored."""
-    auto_reject_calls: str | None = None
-    """`on`: calls are rejected as they come in."""
-    rejected_call_text: str | None = None
-    """Sent to the caller of a call that was rejected automatically."""
-    shown_available: str | None = None
-    """`yes` or `no`: whether contacts see the account as online; None: as the settings say."""
 
 
 class Sessions(Protocol):
@@ -62,8 +56,7 @@ class Sessions(Protocol):
         """Store all of it but what `set_connection` stores."""
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
-        """Change the settings of its owner: fields `device_name`, `proxy_url`, `ignored`,
-        `auto_reject_calls`, `rejected_call_text` and `shown_available`."""
+        """Change the settings of its owner: fields `device_name`, `proxy_url` and `ignored`."""
 
     async def labels(self) -> Mapping[str, str]:
         """What people call each company that has a label, by company id."""
@@ -166,6 +159,8 @@ class HeldLease:
     """Seconds until the first of their leases runs out, unless it is renewed; None when there is none."""
     database_time: float = 0.0
     """Unix seconds by the database's clock during the renewal: a clock that all nodes share."""
+    nodes: tuple[ClusterNode, ...] = ()
+    """All nodes that renewed their leases within the last minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,9 +188,15 @@ class ClusterNode:
     capacity: int = 0
     is_draining: bool = False
     """It gives its sessions away and takes none."""
+    sessions: int = 0
+    """How many it owned when it last renewed its leases."""
     started_at: str = ""
     seen_ago_s: float = 0.0
     """Seconds since it renewed its leases."""
+
+
+Share = Callable[[Sequence[ClusterNode], int, int], int]
+"""How many sessions a node may claim: by all nodes, the sessions that it owns, and the sessions of all."""
 
 
 class LeaseLost(HoldfastError):
@@ -218,8 +219,8 @@ class Leases(Protocol):
     def ttl_s(self) -> float:
         """How long a lease lives after each renewal, by the database's own clock."""
 
-    async def look(self, *, most: int) -> HeldLease:
-        """Renew all own leases and claim up to `most` that are free or have run out."""
+    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
+        """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows."""
 
     async def claim(self, company: str) -> bool:
         """Claim one, also before the session exists; True when this process owns it now, or did already."""
@@ -234,14 +235,22 @@ class Leases(Protocol):
     async def nodes(self) -> list[ClusterNode]:
         """All nodes that renewed their leases within the last minute, oldest first."""
 
+    async def give(self, company: str, to: ClusterNode) -> bool:
+        """Make another node the owner of a session. Call only when its link is closed. False: that node is not there
+        any more, or drains."""
+
+    async def drain(self, *, drains: bool) -> None:
+        """Publish that this node gives its sessions away and takes none, or that it does so no longer."""
+
     def drop(self, company: str) -> None:
         """The lease was lost: nothing more is written for this session under the old epoch."""
 
     def abandon(self) -> None:
         """All leases may have been lost: stop renewing them. They can be claimed again."""
 
-    async def release(self) -> None:
-        """Release all leases, so that another process need not wait until they run out."""
+    async def release(self, *, keep_s: float = 0) -> None:
+        """Release all leases, so that another process need not wait until they run out. For `keep_s` only a process
+        with the same name may claim them: the next one of this node."""
 
 
 class EngineStore(Protocol):

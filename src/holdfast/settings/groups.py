@@ -122,6 +122,13 @@ class StorageSettings(Section):
     Requests for a session that another node runs are forwarded to this address. One that is wrong costs callers a 503
     for sessions of this node when they ask another.
     """
+    restart_grace_s: float = Field(5, ge=0, le=60)
+    """how long the sessions of a node that was stopped wait for the next process with its HOLDFAST_NODE
+
+    A restart within this moves no session to another node: each connects once, to the same one. Then the other nodes
+    take the sessions. Lower: after a stop for good they are connected elsewhere sooner; at 0 at once. Higher: for
+    machines on which a restart takes longer. A node that was drained before has none left.
+    """
 
 
 class LinksSettings(Section):

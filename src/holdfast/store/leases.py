@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Interval,
     Select,
+    and_,
     delete,
     exists,
     func,
@@ -37,7 +38,7 @@ from sqlalchemy.exc import DBAPIError
 
 from holdfast.base.clock import iso
 from holdfast.base.ids import RandomSource
-from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription
+from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription, Share
 from holdfast.store.database import Database
 from holdfast.store.tables import leases, nodes, operations, outbox, sessions
 
@@ -93,6 +94,7 @@ class LeaseRows:
         self._holder = randomness.message_id()
         self._epochs: dict[str, int] = {}
         self._seen = _NOTHING_SEEN
+        self._is_draining = False
 
     @property
     def ttl_s(self) -> float:
@@ -113,15 +115,18 @@ class LeaseRows:
 
         return check
 
-    async def look(self, *, most: int) -> HeldLease:
-        """Renew the leases of this process, then claim free ones, `most` at most.
+    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
+        """Renew the leases of this process, then claim free ones: `most` at most, and as many as `share` allows.
 
         When only claiming fails, for example because an operator locked another table, the renewed leases count.
         """
         holder = self._holder
         at, held = await self._writer.write(lambda connection: self._renew(connection, holder))
         try:
-            taken, self._seen = await self._writer.write(lambda connection: self._look(connection, holder, most=most))
+            own = len(held)
+            taken, self._seen = await self._writer.write(
+                lambda connection: self._look(connection, holder, own, most=most, share=share)
+            )
             held |= taken
         except DBAPIError as error:
             log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
@@ -132,21 +137,30 @@ class LeaseRows:
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
         return replace(self._seen, companies=frozenset(self._epochs), database_time=at.timestamp())
 
-    def _look(self, connection: Connection, holder: str, *, most: int) -> tuple[dict[str, int], HeldLease]:
+    def _look(
+        self, connection: Connection, holder: str, own: int, *, most: int, share: Share | None
+    ) -> tuple[dict[str, int], HeldLease]:
         _, in_time = self._in_time(connection, holder)
         connection.execute(delete(nodes).where(nodes.c.seen_at < _NOW - literal(_FORGOTTEN_AFTER, Interval)))
         _make_rows(connection)
-        taken = self._take(connection, holder, in_time, leases.c.expires_at <= _NOW, most=most)
+        others_and_this = tuple(_nodes(connection, _recent_nodes()))
+        if share is not None:
+            total: int = connection.scalar(select(func.count()).select_from(leases)) or 0
+            most = min(most, share(others_and_this, own, total))
+        is_free = or_(leases.c.expires_at <= _NOW, self._is_kept_for_this())
+        taken = self._take(connection, holder, in_time, is_free, most=most)
         waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
-        others = select(leases.c.company_id, leases.c.node).where(leases.c.holder != holder)
-        elsewhere = {row.company_id: row.node for row in connection.execute(others)}
+        others = select(leases.c.company_id, leases.c.node, leases.c.holder).where(leases.c.holder != holder)
+        elsewhere = {row.company_id: row.node if row.holder else "" for row in connection.execute(others)}
         soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
-        free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != ""))
+        is_fresh = leases.c.expires_at > _NOW - literal(timedelta(seconds=1), Interval)  # others claim older ones
+        free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != "", is_fresh))
         return taken, HeldLease(
             companies=frozenset(),
             waiting=frozenset(connection.scalars(waiting)),
             elsewhere=elsewhere,
             free_in_s=None if free_in_s is None else float(free_in_s),
+            nodes=others_and_this,
         )
 
     async def claim(self, company: str) -> bool:
@@ -170,15 +184,41 @@ class LeaseRows:
         held = (
             _node_columns(leases.c.node.label("name"))
             .select_from(leases.outerjoin(nodes, nodes.c.holder == leases.c.holder))
-            .where(leases.c.company_id == company, leases.c.expires_at > _NOW)
+            .where(leases.c.company_id == company, leases.c.holder != "", leases.c.expires_at > _NOW)
         )
         found = await self._database.read(lambda connection: _nodes(connection, held))
         return found[0] if found else None
 
     async def nodes(self) -> list[ClusterNode]:
-        recent = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_SHOWN_S), Interval)
-        shown = _node_columns(nodes.c.name).where(recent).order_by(nodes.c.started_at, nodes.c.id)
-        return await self._database.read(lambda connection: _nodes(connection, shown))
+        return await self._database.read(lambda connection: _nodes(connection, _recent_nodes()))
+
+    async def give(self, company: str, to: ClusterNode) -> bool:
+        await self._database.caught_up()  # earlier writes still need the lease
+        holder, epoch = self._holder, self._epochs.get(company)
+
+        def work(connection: Connection) -> bool:
+            takes = exists().where(nodes.c.id == to.id, nodes.c.holder == to.holder, ~nodes.c.draining)
+            statement = (
+                update(leases)
+                .where(leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch, takes)
+                .values(node=to.name, holder=to.holder, epoch=leases.c.epoch + 1, expires_at=self._end())
+                .returning(leases.c.company_id)
+            )
+            return connection.scalar(statement) is not None
+
+        is_given = await self._writer.write(work)
+        if is_given:
+            self.drop(company)
+        return is_given
+
+    async def drain(self, *, drains: bool) -> None:
+        self._is_draining = drains
+        statement = update(nodes).where(nodes.c.id == self._node_id).values(draining=drains)
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self._writer.write(work)
 
     def drop(self, company: str) -> None:
         self._epochs.pop(company, None)
@@ -187,13 +227,18 @@ class LeaseRows:
         self._epochs.clear()
         self._holder = self._randomness.message_id()
 
-    async def release(self) -> None:
+    async def release(self, *, keep_s: float = 0) -> None:
         await self._database.caught_up()  # earlier writes still need the leases
         holder = self._holder
         self.abandon()
+        released = {
+            "node": self._node.name,
+            "holder": "",
+            "expires_at": _NOW + literal(timedelta(seconds=keep_s), Interval),
+        }
 
         def work(connection: Connection) -> None:
-            connection.execute(update(leases).where(leases.c.holder == holder).values(node="", expires_at=_NOW))
+            connection.execute(update(leases).where(leases.c.holder == holder).values(**released))
             connection.execute(delete(nodes).where(nodes.c.id == self._node_id))
 
         await self._writer.write(work)
@@ -211,6 +256,10 @@ class LeaseRows:
         if holder != self._holder:
             raise Abandoned
         return asked_at, literal(asked_at + timedelta(seconds=_LATE_S)) > _NOW
+
+    def _is_kept_for_this(self) -> ColumnElement[bool]:
+        """Leases that the process which had this name before kept for it."""
+        return and_(leases.c.holder == "", leases.c.node == self._node.name)
 
     def _renew(self, connection: Connection, holder: str) -> tuple[datetime, dict[str, int]]:
         asked_at, in_time = self._in_time(connection, holder)
@@ -230,7 +279,14 @@ class LeaseRows:
 
     def _show(self, connection: Connection, holder: str) -> None:
         """Publish this node, and that it is alive."""
-        shown = {"name": self._node.name, "url": self._node.url, "capacity": self._node.capacity, "holder": holder}
+        shown = {
+            "name": self._node.name,
+            "url": self._node.url,
+            "capacity": self._node.capacity,
+            "holder": holder,
+            "draining": self._is_draining,
+            "sessions": len(self._epochs),
+        }
         row = insert(nodes).values(id=self._node_id, started_at=_NOW, seen_at=_NOW, **shown)
         connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": _NOW, **shown}))
 
@@ -253,7 +309,12 @@ class LeaseRows:
 def _node_columns(name: ColumnElement[str]) -> Select[Any]:
     """`name`: where the name of the node is taken from."""
     ago = func.extract("epoch", _NOW - nodes.c.seen_at).label("ago")
-    return select(name, ago, *nodes.c["id", "url", "holder", "capacity", "draining", "started_at"])
+    return select(name, ago, *nodes.c["id", "url", "holder", "capacity", "draining", "sessions", "started_at"])
+
+
+def _recent_nodes() -> Select[Any]:
+    recent = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_SHOWN_S), Interval)
+    return _node_columns(nodes.c.name).where(recent).order_by(nodes.c.started_at, nodes.c.id)
 
 
 def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
@@ -267,6 +328,7 @@ def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
             holder=row.holder,
             capacity=row.capacity,
             is_draining=row.draining,
+            sessions=row.sessions,
             started_at=iso(row.started_at),
             seen_ago_s=float(row.ago),
         )

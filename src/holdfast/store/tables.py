@@ -48,9 +48,6 @@ sessions = Table(
     Column("label", Text),
     Column("media_links_revoked_at", Text),
     Column("ignored", Text),
-    Column("auto_reject_calls", Text),
-    Column("rejected_call_text", Text),
-    Column("shown_available", Text),
 )
 
 transitions = Table(
@@ -531,6 +528,7 @@ nodes = Table(
     Column("holder", Text, nullable=False),  # the same as in the leases that the process holds now
     Column("capacity", Integer, nullable=False, server_default=text("0")),
     Column("draining", Boolean, nullable=False, server_default=false()),
+    Column("sessions", Integer, nullable=False, server_default=text("0")),
     Column("started_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, by the server's clock
     Column("seen_at", DateTime(timezone=True), nullable=False),
 )

@@ -1,0 +1,66 @@
+"""`holdfast nodes` and `holdfast drain`: the nodes of a cluster, and emptying one before it is stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from holdfast import terminal
+from holdfast.cli.durations import seconds
+from holdfast.cli.exit_codes import NOT_GOOD
+from holdfast.cli.requests import CLOCK, AsJson, moment, with_client
+from holdfast.client import Client, Json
+
+_LOOK_S = 0.5
+
+
+def nodes(as_json: AsJson = False) -> None:
+    """List the nodes that share the database, and how many sessions each runs."""
+
+    async def ask(client: Client) -> list[Json]:
+        return [node async for node in client.items("/v1/nodes")]
+
+    found = with_client(ask)
+    if as_json:
+        terminal.show_json(found)
+        return
+    rows = ((each["name"], each["state"], each["sessions"], each["url"], moment(each["startedAt"])) for each in found)
+    terminal.show_table(("node", "state", "sessions", "address", "started"), rows)
+
+
+def drain(
+    undo: Annotated[bool, typer.Option("--undo", help="let it take sessions again")] = False,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="how long to wait, such as 2m")] = "5m",
+    as_json: AsJson = False,
+) -> None:
+    """Move all sessions of this node to the others, and wait until none is left. Then it can be stopped.
+
+    Ends with 1 if sessions are left after the timeout; they go on moving.
+    """
+    at_most_s = seconds(timeout)
+
+    async def act(client: Client) -> Json:
+        if undo:
+            undone: Json = await client.delete("/v1/drain")
+            return undone
+        until = CLOCK.monotonic() + at_most_s
+        found: Json = await client.post("/v1/drain")
+        shown = found["sessions"]
+        while found["sessions"] and CLOCK.monotonic() < until:
+            await CLOCK.sleep(_LOOK_S)
+            found = await client.get("/v1/drain")
+            if not as_json and found["sessions"] // 10 != shown // 10:
+                terminal.tell(f"{found['sessions']} sessions left")
+                shown = found["sessions"]
+        return found
+
+    found = with_client(act)
+    if as_json:
+        terminal.show_json(found)
+    elif undo:
+        terminal.say(f"Node {found['node']} takes sessions again.")
+    else:
+        terminal.say(f"Node {found['node']} has {found['sessions'] or 'no'} sessions left.")
+    if found["sessions"] and not undo:
+        raise typer.Exit(NOT_GOOD)

@@ -1,0 +1,171 @@
+"""How the nodes of a cluster share sessions: who claims what is free, and who gives one to whom.
+
+Every node decides for itself, by what all nodes publish about themselves; nobody coordinates them. A node claims free
+sessions up to its share, and gives one away at a time while it has clearly more than its share. It must never decide
+by the momentary state alone: moving begins only when the same nodes have been there for some time, and when a node
+is well above its share, so that sessions don't wander to and fro.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from holdfast.session.stores import ClusterNode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharingPolicy:
+    """Seconds unless the name says otherwise."""
+
+    alive_s: float = 6
+    """A node that has not renewed its leases for this long gets no sessions. It renews every two seconds."""
+    settle_s: float = 10
+    """Moving begins when the nodes have been the same for this long."""
+    tolerance: float = 0.06
+    """Moving begins when a node is this part of its share above it, or below it, and stops at the share."""
+    least_excess: int = 2
+    """See `tolerance`: in a small cluster the difference must be at least this."""
+    between_moves_s: float = 0.5
+    """Between two sessions that one node gives away."""
+    between_drained_s: float = 0.2
+    """The same while it gives all away."""
+    inflow_per_s: float = 5
+    """Most sessions that one node should be given within a second, by all others together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What one node knows at a moment."""
+
+    me: str
+    """Its id."""
+    nodes: tuple[ClusterNode, ...]
+    """All nodes, itself included."""
+    own: int
+    """Sessions that it owns."""
+    total: int
+    """Sessions of all nodes, and those that nobody owns."""
+
+    @property
+    def is_draining(self) -> bool:
+        return any(node.is_draining for node in self.nodes if node.id == self.me)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What a node remembers between two decisions."""
+
+    members: frozenset[str] = frozenset()
+    """Ids of the nodes that share sessions."""
+    since: float = 0
+    """Since when they are these."""
+    is_moving: bool = False
+    next_at: float = 0
+    """When the next session may be given away."""
+    given: Mapping[str, int] = field(default_factory=dict)
+    """Sessions given to each node that it has not published yet."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """What each node published when `given` was counted."""
+
+
+def members(nodes: Sequence[ClusterNode], policy: SharingPolicy) -> list[ClusterNode]:
+    """The nodes that share all sessions."""
+    return [node for node in nodes if node.id and not node.is_draining and node.seen_ago_s < policy.alive_s]
+
+
+def shares(nodes: Sequence[ClusterNode], total: int) -> dict[str, float]:
+    """How many of all sessions each of these nodes should run: by capacity if all have published one, else evenly."""
+    known = all(node.capacity > 0 for node in nodes)
+    weights = {node.id: node.capacity if known else 1 for node in nodes}
+    whole = sum(weights.values())
+    return {id_: total * weight / whole for id_, weight in weights.items()}
+
+
+def most_to_claim(cluster: Cluster, *, policy: SharingPolicy) -> int:
+    """How many free sessions the node may claim. The shares of all are rounded up, so nothing stays free."""
+    sharing = members(cluster.nodes, policy)
+    if all(node.id != cluster.me for node in sharing):
+        return 0 if sharing else cluster.total  # a node that drains, while no other could take them
+    return max(math.ceil(shares(sharing, cluster.total)[cluster.me]) - cluster.own, 0)
+
+
+def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
+    """Is another node about to give sessions away that this one may get?"""
+    sharing = members(cluster.nodes, policy)
+    wanted = shares(sharing, cluster.total)
+    if cluster.me not in wanted or cluster.own >= math.ceil(wanted[cluster.me]) + policy.least_excess:
+        return False
+    lacks = _exceeds(wanted[cluster.me], cluster.own, policy)
+    others = [node for node in cluster.nodes if node.id != cluster.me and node.seen_ago_s < policy.alive_s]
+    return any(
+        node.sessions > 0 if node.is_draining else lacks or _exceeds(node.sessions, wanted[node.id], policy)
+        for node in others
+        if node.is_draining or node.id in wanted
+    )
+
+
+def next_gift(
+    balance: Balance, cluster: Cluster, *, now: float, policy: SharingPolicy
+) -> tuple[Balance, ClusterNode | None]:
+    """The node that should get one of this node's sessions now; None: none should be moved now."""
+    sharing = members(cluster.nodes, policy)
+    balance = _observe(balance, sharing, now)
+    wanted = shares(sharing, cluster.total)
+    has_settled = cluster.is_draining or now - balance.since >= policy.settle_s
+    balance = replace(balance, is_moving=has_settled and _is_moving(balance, cluster, wanted, policy))
+    others = [node for node in sharing if node.id != cluster.me]
+    if not balance.is_moving or not others or now < balance.next_at:
+        return balance, None
+    below = [node for node in others if _count(balance, node) < wanted[node.id]]
+    if not below and not cluster.is_draining:
+        return balance, None
+    to = min(below or others, key=lambda node: (_count(balance, node) / max(wanted[node.id], 1), node.id))
+    given = {**balance.given, to.id: balance.given.get(to.id, 0) + 1}
+    pause_s = _pause_s(cluster, sharing, wanted, below, policy)
+    return replace(balance, given=given, next_at=now + pause_s), to
+
+
+def _observe(balance: Balance, sharing: Sequence[ClusterNode], now: float) -> Balance:
+    """Take in what the nodes publish: it includes by now what was given before."""
+    ids = frozenset(node.id for node in sharing)
+    if ids != balance.members:
+        balance = replace(balance, members=ids, since=now)
+    published = {node.id: node.sessions for node in sharing}
+    given = {id_: count for id_, count in balance.given.items() if published.get(id_) == balance.published.get(id_)}
+    return replace(balance, published=published, given=given)
+
+
+def _is_moving(balance: Balance, cluster: Cluster, wanted: Mapping[str, float], policy: SharingPolicy) -> bool:
+    """A node far above its share moves sessions, and so does each that is above it while another one is far below:
+    one that is new to a large cluster gets a few from each."""
+    if cluster.is_draining:
+        return cluster.own > 0
+    share = wanted.get(cluster.me, math.inf)
+    lacks = any(_exceeds(wanted[node.id], _count(balance, node), policy) for node in cluster.nodes if node.id in wanted)
+    if cluster.own <= (share if lacks else math.ceil(share)):
+        return False
+    return balance.is_moving or lacks or _exceeds(cluster.own, share, policy)
+
+
+def _exceeds(one: float, other: float, policy: SharingPolicy) -> bool:
+    return one - other >= max(policy.least_excess, other * policy.tolerance)
+
+
+def _count(balance: Balance, node: ClusterNode) -> int:
+    return node.sessions + balance.given.get(node.id, 0)
+
+
+def _pause_s(
+    cluster: Cluster,
+    sharing: Sequence[ClusterNode],
+    wanted: Mapping[str, float],
+    below: Sequence[ClusterNode],
+    policy: SharingPolicy,
+) -> float:
+    """Long enough that all nodes that give sessions away together don't flood those that get them."""
+    if cluster.is_draining:
+        return policy.between_drained_s
+    givers = sum(node.sessions > wanted[node.id] for node in sharing if node.id != cluster.me) + 1
+    return max(policy.between_moves_s, givers / (max(len(below), 1) * policy.inflow_per_s))

@@ -1,0 +1,105 @@
+"""A node that gives sessions away: leases in memory, and time that moves when told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from holdfast.runtime.load_sharing import LoadSharing
+from holdfast.runtime.ownership import RENEW_EVERY_S
+from holdfast.session.stores import ClusterNode
+from tests.runtime.test_ownership import FakeTenant, Scene
+
+
+class MovingTenant(FakeTenant):
+    """Its sessions run in the order of their names; those in `stay` must not be reconnected."""
+
+    stay: frozenset[str] = frozenset()
+
+    def may_move(self, company: str) -> bool:
+        return company not in self.stay
+
+    @property
+    def running(self) -> list[str]:
+        return sorted(self.sessions)
+
+
+class SharingScene(Scene):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tenant: MovingTenant = MovingTenant(self.clock)
+        self.connect_shares: list[int] = []
+        self.load = LoadSharing(self.ownership, clock=self.clock, share_connects=self.connect_shares.append)
+        self.leases.companies = {f"{number:02}" for number in range(12)}
+        self.publish(("this", 12))
+
+    def publish(self, *nodes: tuple[str, int]) -> None:
+        self.leases.nodes_now = [ClusterNode(id=id_, name=id_, holder=id_, sessions=count) for id_, count in nodes]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[SharingScene]:
+    """Twelve sessions run here; there is no other node yet."""
+    made = SharingScene()
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(made.ownership.run(made.tenant, looked=lambda: None)),
+            tasks.create_task(made.load.run(made.tenant)),
+        ]
+        await made.settle()
+        yield made
+        for task in running:
+            task.cancel()
+
+
+async def test_a_node_that_comes_is_given_its_share_one_after_another(scene: SharingScene) -> None:
+    """When it has been there for ten seconds. A session is ended here before it is given, those that ran for longest
+    first; one that must not be reconnected stays."""
+    scene.tenant.stay = frozenset({"01"})
+    scene.publish(("this", 12), ("other", 0))
+    await scene.go_on(9)
+    assert not scene.leases.given
+    await scene.go_on(20)
+    assert scene.leases.given == [(company, "other") for company in ("00", "02", "03", "04", "05", "06")]
+    assert [company for _, company in scene.tenant.ended] == [company for company, _ in scene.leases.given]
+    assert scene.tenant.sessions == scene.leases.companies
+    assert scene.connect_shares[-1] == 2
+    times = [at for at, _ in scene.tenant.ended]
+    assert min(later - at for at, later in itertools.pairwise(times)) >= 0.5
+
+
+async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingScene) -> None:
+    """The other node is gone by then."""
+    scene.publish(("this", 12), ("other", 0))
+    await scene.go_on(9)
+    scene.leases.refuses_gifts = True
+    await scene.go_on(6)
+    assert scene.tenant.ended
+    scene.publish(("this", 12))
+    await scene.go_on(RENEW_EVERY_S)
+    assert len(scene.tenant.sessions) == 12
+
+
+async def test_a_node_that_drains_gives_all_away_and_says_so(scene: SharingScene) -> None:
+    """Also sessions that have little of their budget left. Its leases are released at once when it stops, and those of
+    a node that was not drained wait for its next process."""
+    scene.tenant.stay = frozenset({"01"})
+    scene.publish(("this", 12), ("other", 0))
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.ownership.has_peers
+    await scene.ownership.drain(drains=True)
+    await scene.go_on(8)
+    assert not scene.tenant.sessions
+    assert len(scene.leases.given) == 12
+    await scene.ownership.release()
+    assert scene.leases.kept_s == 0
+
+
+async def test_the_leases_of_a_stopped_node_are_kept_for_its_next_process() -> None:
+    """For as long as the setting says."""
+    made = Scene(restart_grace_s=5)
+    await made.ownership.release()
+    assert made.leases.kept_s == 5
