@@ -204,7 +204,7 @@ def talk(control: Control, folder: Path) -> None:
 
 def main(url: str, control_url: str) -> None:
     control = Control(control_url)
-    control.post("/phones", {"number": NUMBER})
+    control.post("/phones", {"number": NUMBER, "name": "Alice"})
     with tempfile.TemporaryDirectory() as folder:
         prepare("neonize", "neonize-linux-*.so", url, control.root, Path(folder))
         authority = Path(folder) / "ca.pem"

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from wasim.clock import Clock
 from wasim.faults import Direction, MediaVerdict
+from wasim.wire.blobs import PATH_QUERY
 
 MAX_BYTES = 100 * 1024 * 1024
 """The limit that `media_conn` announces."""
@@ -72,8 +73,7 @@ def name_of(digest: bytes) -> str:
 
 
 def direct_path(kind: str, name: str) -> str:
-    """With a query, as WhatsApp's have: clients such as whatsmeow append `&hash=…` to it."""
-    return f"/v/{kind}/{name}?ccb=11-4"
+    return f"/v/{kind}/{name}{PATH_QUERY}"
 
 
 class MediaHost:

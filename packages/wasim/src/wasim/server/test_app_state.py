@@ -9,7 +9,7 @@ import pytest
 
 from wasim.server.conftest import Client, World
 from wasim.server.phone_settings import BadChange, Change
-from wasim.wire.blobs import FOLDER
+from wasim.wire.blobs import FOLDER, PATH_QUERY
 from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 from wasim.wire.syncd import (
@@ -138,7 +138,8 @@ def test_a_device_that_has_nothing_gets_a_snapshot_when_it_asks_for_one(world: W
     snapshot = sync(world, client, "regular_low", 0, whole=True).child("snapshot")
     assert snapshot is not None
     reference = decode(BlobReference, snapshot.data)
-    assert (reference.direct_path or "").startswith(FOLDER)
+    path = reference.direct_path or ""
+    assert (path.startswith(FOLDER), path.endswith(PATH_QUERY)) == (True, True)
     assert [blob.encrypted_sha256 for blob in world.server.app_state.blobs] == [reference.encrypted_sha256]
 
 

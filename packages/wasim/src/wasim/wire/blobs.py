@@ -21,6 +21,8 @@ HISTORY, APP_STATE = "History", "App State"
 """What a file contains: its keys depend on it."""
 FOLDER = "/v/md-app-state"
 """Both kinds are stored under this path."""
+PATH_QUERY = "?ccb=11-4"
+"""The end of every direct path. WhatsApp's have a query, so that clients such as whatsmeow can append `&hash=…`."""
 _MAC_BYTES = 10
 
 
@@ -41,7 +43,7 @@ class Blob:
 
     @property
     def direct_path(self) -> str:
-        return f"{FOLDER}/{self.name}"
+        return f"{FOLDER}/{self.name}{PATH_QUERY}"
 
 
 def seal_blob(plain: bytes, *, content: str, key: bytes) -> Blob:
