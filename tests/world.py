@@ -48,6 +48,7 @@ from holdfast.runtime.view import Qr
 from holdfast.session.engine import AnyCommand, Commit, Engine, InboundMessage, LinkId, Listener, OpenLink, Send
 from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
+from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.contacts import ContactRows
@@ -293,6 +294,7 @@ class World:
         self.inbox = InboxRows(self.database)
         self.chats = ChatRows(self.database)
         self.people = ContactRows(self.database, clock=self.clock)
+        self.labels = AccountSettingRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.outbound_media = OutboundMediaService(
             self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT

@@ -72,6 +72,7 @@ def make_client(
             inbox=world.inbox,
             chat_rows=world.chats,
             people=world.people,
+            labels=world.labels,
             limits=world.limits,
             events=world.events,
             webhooks=world.webhooks,

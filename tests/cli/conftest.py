@@ -48,6 +48,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 inbox=world.inbox,
                 chat_rows=world.chats,
                 people=world.people,
+                labels=world.labels,
                 limits=world.limits,
                 events=world.events,
                 webhooks=world.webhooks,

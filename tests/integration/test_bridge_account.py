@@ -7,7 +7,7 @@ import json
 import pytest
 
 from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, Starred
-from holdfast.session.engine import CutLink, LinkClosed, Presence
+from holdfast.session.engine import CutLink, LinkClosed, OperationAnswered, Presence, RunOperation
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.processes import Wasim
@@ -87,3 +87,43 @@ async def test_more_settings_than_fit_in_patches_come_as_a_snapshot(ours: Party)
         await change(ours, {"contact": f"9627000{n:05}@s.whatsapp.net", "name": f"Contact {n}"})
     await ours.log_in()
     await ours.recorder.until(lambda: len(ours.store.changes) - before >= 110, what="110 contacts")
+
+
+async def operate(party: Party, operation: str, kind: str, **arguments: object) -> OperationAnswered:
+    """Carry out an operation; returns WhatsApp's answer."""
+    party.host.command(
+        RunOperation(link=party.link, operation=operation, step="run", name=kind, arguments=dict(arguments))
+    )
+
+    def answers() -> list[OperationAnswered]:
+        return [each for each in party.recorder.of(OperationAnswered, party.link) if each.operation == operation]
+
+    await party.recorder.until(lambda: bool(answers()), what=f"the answer to {kind}")
+    return answers()[0]
+
+
+async def test_what_is_set_here_the_phone_shows(ours: Party) -> None:
+    """Archive, mute, pin, unread, labels, stars and the push name reach the phone, with MACs that it accepts, and are
+    reported as any other change."""
+    last = {"id": "3A1", "fromMe": False, "sender": FRIEND, "atS": 1_700_000_000}
+    await ours.recorder.until(lambda: "app-state-sync-key" in ours.store.keys, what="the key of the settings")
+    done = [
+        await operate(
+            ours, "op_1", "update-chat", chat=FRIEND, archived=True, mutedUntilS=-1, pinned=True, unread=True, last=last
+        ),
+        await operate(ours, "op_2", "edit-label", label="1", name="VIP", color=2),
+        await operate(ours, "op_3", "label-chat", chat=FRIEND, label="1", labelled=True),
+        await operate(ours, "op_4", "star-message", chat=FRIEND, message="3A1", fromMe=False, starred=True),
+        await operate(ours, "op_5", "rename-account", name="Layla"),
+    ]
+    assert [each.error for each in done] == [None] * 5
+    view = await ours.wasim.get(f"/phones/{ours.number}/settings")
+    chat = view["chats"][FRIEND]
+    assert (chat["archived"], chat["mutedUntilMs"], chat["pinned"], chat["unread"]) == (True, -1, True, True)
+    assert (chat["labels"], view["labels"]["1"], view["starred"]) == (
+        ["1"],
+        {"name": "VIP", "color": 2},
+        [f"{FRIEND} 3A1"],
+    )
+    assert (view["pushName"], view["invalid"]) == ("Layla", 0)
+    await ours.recorder.until(lambda: any(isinstance(each, Starred) for each in ours.store.changes), what="the star")

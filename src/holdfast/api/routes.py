@@ -15,6 +15,7 @@ from holdfast.api.access import authenticate
 from holdfast.api.allowed_hosts import AllowedHosts
 from holdfast.api.base_path import BasePath
 from holdfast.api.body_limit import BodyLimit
+from holdfast.api.chat_settings import chat_settings
 from holdfast.api.fast_send import FastSendRoute
 from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import ApiKeys
@@ -27,6 +28,7 @@ from holdfast.api.sessions import sessions
 from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
+from holdfast.delivery.labels import Labels
 from holdfast.delivery.stores import Inbox, Outbox
 from holdfast.http.head_requests import HeadRequests
 from holdfast.http.shutdown import ShutdownScope
@@ -76,6 +78,7 @@ def make_api(
     inbox: Inbox,
     chat_rows: Chats,
     people: Contacts,
+    labels: Labels,
     limits: AccountLimits,
     events: Events,
     webhooks: WebhookService,
@@ -111,6 +114,7 @@ def make_api(
     api.state.inbox = inbox
     api.state.chats = chat_rows
     api.state.contacts = people
+    api.state.labels = labels
     api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser
@@ -143,6 +147,7 @@ def make_api(
         messages,
         operation_routes,
         *asking,
+        chat_settings,
         stored,
         media_routes.make_open_router(),
         stream,

@@ -73,6 +73,7 @@ from holdfast.session.placement import PlacementPolicy
 from holdfast.session.state import Policy
 from holdfast.session.stores import NodeDescription
 from holdfast.settings import Settings
+from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
 from holdfast.store.chat_rows import ChatRows
@@ -287,6 +288,7 @@ def _http(
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
         people=ContactRows(held.database, clock=parts.clock),
+        labels=AccountSettingRows(held.database),
         limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,

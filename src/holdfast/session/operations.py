@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -202,8 +202,90 @@ class ReadChat(Arguments, frozen=True, kw_only=True):
         return {"chat": self.chat}
 
 
+class UpdateChat(Arguments, frozen=True, kw_only=True):
+    """Settings of a chat, which the account's devices share. Fields that are None stay unchanged."""
+
+    kind = "update-chat"
+
+    chat: str
+    archived: bool | None = None
+    muted_until_s: int | None = None
+    """Unix seconds; -1: for ever; 0: not muted."""
+    pinned: bool | None = None
+    unread: bool | None = None
+    disappearing_s: int | None = None
+    """0: never."""
+    cleared: Literal[True] | None = None
+    """Remove its messages from the account's devices."""
+    deleted: Literal[True] | None = None
+    """Remove the chat from the account's devices."""
+    last: dict[str, Any] | None = None
+    """The newest message of the chat, `{id, fromMe, sender, atS}`: WhatsApp applies some settings up to it."""
+
+    @property
+    def target(self) -> str:
+        return self.chat
+
+
+class EditLabel(Arguments, frozen=True, kw_only=True):
+    """Create, rename or delete a label."""
+
+    kind = "edit-label"
+
+    label: str
+    name: str
+    color: int = 0
+    deleted: bool = False
+
+    @property
+    def target(self) -> str:
+        return "labels"
+
+
+class LabelChat(Arguments, frozen=True, kw_only=True):
+    kind = "label-chat"
+
+    chat: str
+    label: str
+    labelled: bool
+
+    @property
+    def target(self) -> str:
+        return self.chat
+
+
+class StarMessage(Arguments, frozen=True, kw_only=True):
+    kind = "star-message"
+
+    chat: str
+    message: str
+    """Its WhatsApp id."""
+    from_me: bool
+    starred: bool
+
+    @property
+    def target(self) -> str:
+        return self.chat
+
+
+class RenameAccount(Arguments, frozen=True, kw_only=True):
+    """Set the name that people see who have not saved the account (push name)."""
+
+    kind = "rename-account"
+
+    name: str
+
+    @property
+    def target(self) -> str:
+        return "profile"
+
+
 KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
-    each.kind: each for each in (CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block, ReadChat)
+    each.kind: each
+    for each in (
+        CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block, ReadChat,
+        UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
+    )
 })  # fmt: skip
 
 

@@ -171,7 +171,13 @@ export class Link {
     const { sock, creds, store, recipients } = this
     const report = each => this.#report(each)
     this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups })
-    this.operations = new Operations({ sock, limits: this.#limits, groups: this.groups, me: () => creds.me })
+    this.operations = new Operations({
+      sock,
+      limits: this.#limits,
+      groups: this.groups,
+      me: () => creds.me,
+      settled: (event, data) => sock.ev.emit(event, data)
+    })
     this.locks = new NewChatLocks({ sock, report })
     this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
     this.outbound = new Outbound({

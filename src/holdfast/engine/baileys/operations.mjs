@@ -4,6 +4,7 @@
 
 import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser } from 'baileys'
 
+import { ACCOUNT_OPERATIONS } from './accountoperations.mjs'
 import { QueryLimited } from './querylimits.mjs'
 import { refusalCode } from './refusals.mjs'
 
@@ -11,6 +12,8 @@ const ALL_GROUPS = '@g.us'
 const OK = 200
 
 const OPERATIONS = {
+  ...ACCOUNT_OPERATIONS,
+
   'create-group': {
     async run({ subject, members }, { setGroup, key }) {
       const create = { tag: 'create', attrs: { subject, key }, content: members.map(participant) }
@@ -128,12 +131,13 @@ export class Operations {
    * @param limits  the link's QueryLimits
    * @param groups  the link's Groups
    * @param me      () => {id, lid}, the account's own JIDs
+   * @param settled  (event, data) => void: reports a setting of the account that was changed here
    */
-  constructor({ sock, limits, groups, me }) {
+  constructor({ sock, limits, groups, me, settled = () => {} }) {
     const ask = type => (to, node) =>
       limits.run('w:g2', () => sock.query({ tag: 'iq', attrs: { type, xmlns: 'w:g2', to }, content: [node] }))
     const isMe = jid => Boolean(jid) && [me().id, me().lid].some(own => own && jidNormalizedUser(own) === jidNormalizedUser(jid))
-    this.parts = { sock, limits, groups, isMe, setGroup: ask('set'), getGroup: ask('get') }
+    this.parts = { sock, limits, groups, isMe, settled, setGroup: ask('set'), getGroup: ask('get') }
   }
 
   /** One step of an operation; it begins when the step before has ended, in whatever way. */

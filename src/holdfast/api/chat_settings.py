@@ -1,0 +1,229 @@
+"""Settings of chats that the account's devices share: archive, mute, pin, unread, timers; labels and stars."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import Path, Query, Request
+from pydantic import Field
+
+from holdfast.api.description import problem
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.queries import ChatPath
+from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.errors import BadInput, NotFound
+from holdfast.delivery.chats import Chats, Sent
+from holdfast.delivery.labels import Labels
+from holdfast.delivery.recipient import parse_recipient
+from holdfast.session import operations as kinds
+
+COLORS = 20
+_FOREVER_S = -1
+_TIMERS = "0 (never), a day, a week or 90 days"
+
+chat_settings = keyed_router("chats")
+LabelPath = Annotated[str, Path(description="id of a label", min_length=1, max_length=50)]
+FromMe = Annotated[bool, Query(alias="fromMe", description="whether the account itself sent the message")]
+MessagePath = Annotated[str, Path(description="WhatsApp id of a message", min_length=1, max_length=200)]
+
+
+class ChangeChatRequest(ApiModel):
+    """Fields that are left out stay unchanged."""
+
+    archived: bool | None = None
+    muted: Annotated[bool | None, Field(description="true: for ever, unless `mutedUntil` says until when")] = None
+    muted_until: Annotated[Moment, Field(strict=False)] | None = None
+    pinned: bool | None = None
+    unread: Annotated[
+        bool | None, Field(description="the mark that the owner sees on the phone; `…/read` sends read receipts")
+    ] = None
+    disappearing_s: Annotated[
+        Literal[0, 86_400, 604_800, 7_776_000] | None,
+        Field(description=f"after how many seconds new messages disappear: {_TIMERS}"),
+    ] = None
+    cleared: Annotated[Literal[True] | None, Field(description="remove its messages from the account's devices")] = None
+
+    def check(self) -> None:
+        """Raises `BadInput`."""
+        if not self.model_fields_set:
+            raise BadInput("the body names nothing to change: give at least one field", field="body")
+        if self.muted_until is not None and self.muted is False:
+            raise BadInput("mutedUntil and muted: false exclude each other: give one of them", field="mutedUntil")
+
+    @property
+    def muted_until_s(self) -> int | None:
+        if self.muted_until is not None:
+            return int(self.muted_until.timestamp())
+        return None if self.muted is None else _FOREVER_S if self.muted else 0
+
+
+class LabelModel(ApiModel):
+    id: str
+    name: str
+    color: Annotated[int | None, Field(description=f"number in WhatsApp's palette, 0 to {COLORS - 1}")]
+
+
+class LabelRequest(ApiModel):
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    color: Annotated[int, Field(ge=0, lt=COLORS, description="number in WhatsApp's palette")] = 0
+
+
+class LabelledChatModel(ApiModel):
+    chat: str
+
+
+@chat_settings.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+async def change_chat(
+    company: CompanyPath, chat: ChatPath, body: ChangeChatRequest, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Change settings of a chat, on all devices of the account."""
+    body.check()
+    jid = _jid(chat)
+    return await starter.start(
+        company,
+        kinds.UpdateChat(
+            chat=jid,
+            archived=body.archived,
+            muted_until_s=body.muted_until_s,
+            pinned=body.pinned,
+            unread=body.unread,
+            disappearing_s=body.disappearing_s,
+            cleared=body.cleared,
+            last=await _last(request, company, jid),
+        ),
+    )
+
+
+@chat_settings.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+async def delete_chat(
+    company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Delete a chat on the account's devices. What Holdfast stored of it stays."""
+    jid = _jid(chat)
+    arguments = kinds.UpdateChat(chat=jid, deleted=True, last=await _last(request, company, jid))
+    return await starter.start(company, arguments)
+
+
+@chat_settings.put(
+    "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
+)
+async def star_message(
+    company: CompanyPath, chat: ChatPath, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
+) -> OperationModel:
+    """Star a message on all devices of the account."""
+    arguments = kinds.StarMessage(chat=_jid(chat), message=message, from_me=from_me, starred=True)
+    return await starter.start(company, arguments)
+
+
+@chat_settings.delete(
+    "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
+)
+async def unstar_message(
+    company: CompanyPath, chat: ChatPath, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
+) -> OperationModel:
+    """Remove the star of a message."""
+    arguments = kinds.StarMessage(chat=_jid(chat), message=message, from_me=from_me, starred=False)
+    return await starter.start(company, arguments)
+
+
+# Labels
+
+
+@chat_settings.get("/v1/sessions/{company}/labels")
+async def list_labels(company: CompanyPath, gateway: LoadedGateway, request: Request) -> ListPage[LabelModel]:
+    """The labels of a WhatsApp Business account, as the phone last reported them."""
+    await gateway.require(company)
+    found = await _labels(request).labels(company)
+    items = [LabelModel(id=each.id, name=each.name, color=each.color) for each in found]
+    return ListPage(items=items, next=None)
+
+
+@chat_settings.post("/v1/sessions/{company}/labels", status_code=202, responses=dict(STARTING))
+async def create_label(
+    company: CompanyPath, body: LabelRequest, gateway: LoadedGateway, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Create a label. Its id is in the result."""
+    await gateway.require(company)
+    numbers = [int(each.id) for each in await _labels(request).labels(company) if each.id.isdecimal()]
+    arguments = kinds.EditLabel(label=str(max(numbers, default=0) + 1), name=body.name, color=body.color)
+    return await starter.start(company, arguments)
+
+
+@chat_settings.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=dict(STARTING))
+async def change_label(
+    company: CompanyPath, label: LabelPath, body: LabelRequest, starter: StarterDependency
+) -> OperationModel:
+    """Set the name and color of a label."""
+    return await starter.start(company, kinds.EditLabel(label=label, name=body.name, color=body.color))
+
+
+@chat_settings.delete(
+    "/v1/sessions/{company}/labels/{label}",
+    status_code=202,
+    responses={**STARTING, 404: problem("there is no such label")},
+)
+async def delete_label(
+    company: CompanyPath, label: LabelPath, gateway: LoadedGateway, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Delete a label. Chats lose it."""
+    await gateway.require(company)
+    known = next((each for each in await _labels(request).labels(company) if each.id == label), None)
+    if known is None:
+        raise NotFound(f'there is no label "{label}": GET …/labels lists them', field="label")
+    return await starter.start(company, kinds.EditLabel(label=label, name=known.name, deleted=True))
+
+
+@chat_settings.get("/v1/sessions/{company}/labels/{label}/chats")
+async def list_labelled_chats(
+    company: CompanyPath,
+    label: LabelPath,
+    gateway: LoadedGateway,
+    request: Request,
+    after: After = None,
+    limit: Limit = 50,
+) -> ListPage[LabelledChatModel]:
+    """The chats with a label, by JID."""
+    await gateway.require(company)
+    found = await _labels(request).chats_with(company, label, after=after or "", most=limit + 1)
+    items = [LabelledChatModel(chat=chat) for chat in found[:limit]]
+    return ListPage(items=items, next=found[limit - 1] if len(found) > limit else None)
+
+
+@chat_settings.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+async def label_chat(
+    company: CompanyPath, chat: ChatPath, label: LabelPath, starter: StarterDependency
+) -> OperationModel:
+    """Give a chat a label."""
+    return await starter.start(company, kinds.LabelChat(chat=_jid(chat), label=label, labelled=True))
+
+
+@chat_settings.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+async def unlabel_chat(
+    company: CompanyPath, chat: ChatPath, label: LabelPath, starter: StarterDependency
+) -> OperationModel:
+    """Remove a label from a chat."""
+    return await starter.start(company, kinds.LabelChat(chat=_jid(chat), label=label, labelled=False))
+
+
+def _jid(chat: str) -> str:
+    return parse_recipient(chat, field="chat")[1]
+
+
+def _labels(request: Request) -> Labels:
+    labels: Labels = request.app.state.labels
+    return labels
+
+
+async def _last(request: Request, company: str, jid: str) -> dict[str, object] | None:
+    """The newest message of a chat, in the form of `UpdateChat.last`."""
+    chats: Chats = request.app.state.chats
+    chat = await chats.chat(company, jid)
+    if chat is None or chat.last is None:
+        return None
+    message, at_s = chat.last.message, int(datetime.fromisoformat(chat.last.at).timestamp())
+    if isinstance(message, Sent):
+        return {"id": message.message.whatsapp_id, "fromMe": True, "atS": at_s}
+    sender = message.sender_lid or message.sender
+    return {"id": message.whatsapp_id, "fromMe": message.from_me, "sender": sender, "atS": at_s}

@@ -1,0 +1,105 @@
+"""Settings of chats, labels and stars by HTTP: each change is an operation."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.session.account_changes import AnyAccountChange, LabelChanged, Labelled
+from holdfast.session.engine import Commit, RunOperation
+from tests.api.api_client import ApiClient
+from tests.world import COMPANY, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+CHAT = f"{SESSION}/chats/962790000001"
+ANNA = "962790000001@s.whatsapp.net"
+
+
+@pytest.fixture
+async def linked(client: ApiClient, world: World) -> ApiClient:
+    await world.pair()
+    for name in ("update-chat", "edit-label", "label-chat", "star-message"):
+        world.engine.operations[name] = lambda _: {}
+    return client
+
+
+def asked(world: World) -> list[tuple[str, object]]:
+    commands = [each for each in world.engine.commands if isinstance(each, RunOperation)]
+    return [(each.name, each.arguments) for each in commands]
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        ({"archived": True, "pinned": False}, {"archived": True, "pinned": False}),
+        ({"muted": True}, {"mutedUntilS": -1}),
+        ({"muted": False}, {"mutedUntilS": 0}),
+        ({"mutedUntil": "2026-01-01T00:00:00Z"}, {"mutedUntilS": 1_767_225_600}),
+        ({"unread": True}, {"unread": True}),
+        ({"disappearingS": 86400}, {"disappearingS": 86400}),
+        ({"cleared": True}, {"cleared": True}),
+    ],
+)
+async def test_a_change_of_a_chat_is_an_operation(
+    linked: ApiClient, world: World, body: dict[str, object], arguments: dict[str, object]
+) -> None:
+    """It names only what changes, and is settled by WhatsApp's answer."""
+    answer = await linked("PATCH", f"{CHAT}?wait=10", body)
+    assert (answer.status, answer.json["state"], answer.json["target"]) == (200, "succeeded", ANNA)
+    assert asked(world) == [("update-chat", {"chat": ANNA, **arguments})]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "at least one"),
+        ({"disappearingS": 5}, "disappearingS"),
+        ({"muted": False, "mutedUntil": "2026-01-01T00:00:00Z"}, "exclude"),
+    ],
+)
+async def test_a_change_that_is_none_is_refused(linked: ApiClient, body: dict[str, object], words: str) -> None:
+    """The sentence says which field, and why."""
+    answer = await linked("PATCH", CHAT, body)
+    assert answer.status == 422
+    assert words in str(answer.json)
+
+
+async def test_deleting_starring_and_labels_are_operations(linked: ApiClient, world: World) -> None:
+    """Each route begins one; what is stored of a deleted chat stays."""
+    for method, path in (
+        ("DELETE", CHAT),
+        ("PUT", f"{CHAT}/messages/3A1/star?fromMe=true"),
+        ("DELETE", f"{CHAT}/messages/3A1/star"),
+        ("PUT", f"{CHAT}/labels/3"),
+        ("DELETE", f"{CHAT}/labels/3"),
+    ):
+        answer = await linked(method, f"{path}{'&' if '?' in path else '?'}wait=10")
+        assert (answer.status, answer.json["state"]) == (200, "succeeded"), path
+    star = {"chat": ANNA, "message": "3A1"}
+    assert asked(world) == [
+        ("update-chat", {"chat": ANNA, "deleted": True}),
+        ("star-message", {**star, "fromMe": True, "starred": True}),
+        ("star-message", {**star, "fromMe": False, "starred": False}),
+        ("label-chat", {"chat": ANNA, "label": "3", "labelled": True}),
+        ("label-chat", {"chat": ANNA, "label": "3", "labelled": False}),
+    ]
+
+
+async def test_labels_are_listed_created_changed_and_deleted(linked: ApiClient, world: World) -> None:
+    """A new label gets the next number; a label that is not there can't be deleted."""
+    changes: list[AnyAccountChange] = [
+        LabelChanged(label="7", name="VIP", color=3),
+        Labelled(label="7", chat=ANNA, on=True),
+    ]
+    await world.now(world.store.commit(COMPANY, Commit(link=1, seq=1, changes=changes)))
+    page = (await linked("GET", f"{SESSION}/labels")).json
+    assert page == {"items": [{"id": "7", "name": "VIP", "color": 3}], "next": None}
+    assert (await linked("GET", f"{SESSION}/labels/7/chats")).json["items"] == [{"chat": ANNA}]
+    await linked("POST", f"{SESSION}/labels?wait=10", {"name": "New", "color": 4})
+    await linked("PUT", f"{SESSION}/labels/7?wait=10", {"name": "Good"})
+    await linked("DELETE", f"{SESSION}/labels/7?wait=10")
+    assert asked(world) == [
+        ("edit-label", {"label": "8", "name": "New", "color": 4}),
+        ("edit-label", {"label": "7", "name": "Good"}),
+        ("edit-label", {"label": "7", "name": "VIP", "deleted": True}),
+    ]
+    (await linked("DELETE", f"{SESSION}/labels/9")).problem(404, "not-found", field="label")
