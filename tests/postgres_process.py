@@ -7,6 +7,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -50,6 +51,22 @@ class PostgresProcess:
     def stop(self, *, mode: str = "fast") -> None:
         """`immediate` is like a crash."""
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", mode)
+
+    def freeze(self) -> None:
+        """All its processes stand still; connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                if parent == postmaster:
+                    os.kill(int(stat.parent.name), number)
+        os.kill(postmaster, number)
 
     def url(self, database: str = "postgres") -> str:
         """The URL in the form that operators use."""

@@ -50,6 +50,7 @@ from holdfast.session.state import Policy
 from holdfast.session.stores import Record, Transition
 from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
+from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
@@ -306,6 +307,7 @@ class World:
             references=references, outbound_media=self.outbound_media, clock=self.clock, randomness=Chance()
         )
         self.events = EventRows(self.database)
+        self.calls = CallRows(self.database, clock=self.clock)
         self.names: dict[str, list[str]] = {}
         """IP addresses by host name; other names are unknown."""
         self.web = WebClient(resolve=self._addresses)
@@ -343,6 +345,8 @@ class World:
             store=self.store,
             outbox=self.outbox,
             operations=OperationRows(self.database, clock=self.clock),
+            calls=self.calls,
+            event_log=self.events,
             accounts=AccountRows(self.database),
             files=self.spool,
             pacing=self.pacing,

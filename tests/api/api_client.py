@@ -73,6 +73,7 @@ def make_client(
             chat_rows=world.chats,
             people=world.people,
             labels=world.labels,
+            call_rows=world.calls,
             limits=world.limits,
             events=world.events,
             webhooks=world.webhooks,

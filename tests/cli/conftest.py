@@ -49,6 +49,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 chat_rows=world.chats,
                 people=world.people,
                 labels=world.labels,
+                call_rows=world.calls,
                 limits=world.limits,
                 events=world.events,
                 webhooks=world.webhooks,

@@ -21,6 +21,7 @@ from holdfast.base.clock import iso
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict
 from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.calls import REJECTED, RINGING, Call
 from holdfast.delivery.chats import ChatCursor
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState, StatusUpdate
@@ -30,13 +31,22 @@ from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
 from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, Starred
 from holdfast.session.contacts import Identity
-from holdfast.session.engine import Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
+from holdfast.session.engine import (
+    CallSignal,
+    Commit,
+    CreatedMessage,
+    Decrypted,
+    GroupChange,
+    InboundMessage,
+    Undecryptable,
+)
 from holdfast.session.operation_states import Draft as OperationDraft
 from holdfast.session.operation_states import OperationState
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
+from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.contacts import ContactRows
 from holdfast.store.credentials import EngineRows
@@ -123,13 +133,15 @@ async def workload(database: Database) -> set[str]:
             MediaRows(database, clock=clock), EngineRows(database, clock=clock, randomness=randomness),
             AccountRows(database), SessionRows(database), RetentionRows(database), ChatRows(database),
             OperationRows(database, clock=clock), ContactRows(database, clock=clock), AccountSettingRows(database),
+            CallRows(database, clock=clock),
         )
     ]  # fmt: skip
     outbox, inbox, lookup, figures, references, events, webhooks, timeline, media, engine, *others = stores
-    accounts, sessions, retention, chats, operations, contacts, settings = others
+    accounts, sessions, retention, chats, operations, contacts, settings, calls = others
     await _messages(outbox, inbox, lookup, figures, references)
     await _webhooks(webhooks)
     await _engine(engine, accounts, sessions, timeline)
+    await _calls(engine, calls)
     await _media(media)
     await _operations(operations)
     await _contacts(contacts, outbox)
@@ -141,6 +153,7 @@ async def workload(database: Database) -> set[str]:
     await settings.chats_with(COMPANY, "3", after="", most=100)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
+    await events.add(COMPANY, "presence.updated", {}, chat=CHAT, at=iso(NOW))
     await events.first_since(_ago(1))
     await events.newest()
     await events.pruned()
@@ -315,6 +328,16 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await timeline.add(transition)
     await timeline.last(COMPANY, since=_ago(7), most=100)
     await timeline.seen_alive(iso(NOW))
+
+
+async def _calls(engine: Called, calls: Called) -> None:
+    offer = CallSignal(call_id="C1", kind="offer", caller=CHAT, creator=CHAT)
+    change = GroupChange(notice_id="n1", group=CHAT, kind="subject", value="Tulips", actor=CHAT)
+    await engine.commit(COMPANY, Commit(link=1, seq=1, calls=[offer], group_changes=[change]))
+    missed = CallSignal(call_id="C1", kind="missed", caller=CHAT, creator=CHAT)
+    await engine.commit(COMPANY, Commit(link=1, seq=2, calls=[missed]))
+    await calls.find(COMPANY, "msg_7")
+    await calls.end(COMPANY, Call(whatsapp_id="C1", chat=CHAT, creator=CHAT, state=RINGING), outcome=REJECTED)
 
 
 async def _chats(chats: Called) -> None:

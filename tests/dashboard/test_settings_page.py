@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.api.api_client import KEY_OF_ONE
@@ -19,6 +21,7 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, worl
     await world.now(world.limits.set_pacing(COMPANY, {"gapMs": 500}))
     await browser.sign_in()
     given = {"label": "Bakery Irbid", "webhook_url": "https://8.8.8.8/hook", "perMinute": "2.5", "newPerDay": "40"}
+    given |= {"deviceName": "Bakery Gateway"}
     saved = (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
     assert "Settings saved." in saved
     assert "whsec_" in saved
@@ -40,6 +43,7 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, worl
         ("newPerDay", "1.5", "give a whole number from 0 to 100000"),
         ("newPerDay", "100001", "give a whole number from 0 to 100000"),
         ("label", "x" * 101, "give at most 100"),
+        ("deviceName", "x" * 51, "Name of the linked device: it has 51 characters"),
         ("webhook_url", "http://10.0.0.5/hook", "10.0.0.5"),
         ("webhook_url", "ftp://example.org", "http"),
     ],
@@ -53,6 +57,29 @@ async def test_what_can_t_be_set_changes_nothing(
     answer = await browser.post(SETTINGS, headers=PART, **{"label": "Bakery", "perMinute": "3", field: value})
     assert (answer.status, sentence in answer.body.decode()) == (422, True), answer.body.decode()
     assert (await world.gateway.labels(), await world.limits.stored_pacing(COMPANY)) == ({}, {})
+
+
+async def test_messages_that_are_ignored(browser: Browser, world: World) -> None:
+    """The ticked kinds are no longer stored; without a tick everything is stored again."""
+    await world.pair()
+    await browser.sign_in()
+    for ticked in (("status", "channels"), ()):
+        await browser.post(SETTINGS, headers=PART, **{f"ignore-{kind}": "yes" for kind in ticked})
+        assert world.gateway.view(COMPANY).record.ignored == (" ".join(ticked) or None)
+        page = (await browser.get(PAGE)).body.decode()
+        shown = re.findall(r'name="ignore-(\w+)" value="yes" checked', page)
+        assert shown == list(ticked)
+
+
+async def test_saving_starts_no_session(browser: Browser, world: World) -> None:
+    """A stopped company stays stopped."""
+    await world.pair()
+    await browser.sign_in()
+    await browser.post(f"{PAGE}/action/stop", headers=PART)
+    await browser.post(SETTINGS, headers=PART, deviceName="Bakery Gateway")
+    assert world.gateway.view(COMPANY).record.device_name == "Bakery Gateway"
+    await world.wait(60)
+    assert world.state() == "stopped"
 
 
 async def test_a_tenant_can_only_tighten_and_not_remove(browser: Browser, world: World) -> None:

@@ -17,10 +17,12 @@ from holdfast.session.engine import (
     AnsweredMessageFound,
     AnsweredMessageWanted,
     AnyReport,
+    CallSignal,
     Commit,
     Committed,
     Decrypted,
     Engine,
+    GroupChange,
     InboundMessage,
     KeysWanted,
     LinkId,
@@ -48,6 +50,8 @@ class Stored:
     undecryptable: list[Undecryptable] = field(default_factory=list)
     groups: dict[str, str] = field(default_factory=dict)
     changes: list[AnyAccountChange] = field(default_factory=list)
+    calls: list[CallSignal] = field(default_factory=list)
+    group_changes: list[GroupChange] = field(default_factory=list)
 
     def keep(self, commit: Commit) -> None:
         """All of a commit, at once."""
@@ -62,6 +66,8 @@ class Stored:
         self.undecryptable.extend(commit.undecryptable)
         self.groups.update(commit.groups)
         self.changes.extend(commit.changes)
+        self.calls.extend(commit.calls)
+        self.group_changes.extend(commit.group_changes)
 
     def _put(self, kind: str, id_: str, value: str | None) -> None:
         if value is None:

@@ -25,6 +25,7 @@ from holdfast.session.engine import (
     AnyCommand,
     AnyReport,
     AskPairingCode,
+    CallSignal,
     Commit,
     Committed,
     ConfirmPasskey,
@@ -35,6 +36,7 @@ from holdfast.session.engine import (
     Downloaded,
     Fields,
     FrameSeen,
+    GroupChange,
     HostFacts,
     InboundMessage,
     LinkClosed,
@@ -259,6 +261,28 @@ class FakeEngine:
 
         self._unless_frozen(link_id, arrive)
 
+    def call(self, link_id: LinkId, *signals: CallSignal) -> None:
+        """Somebody calls, or a call ends. WhatsApp's signal is acknowledged when its commit is durable."""
+        self._tell_of(link_id, [signal.call_id for signal in signals], calls=list(signals))
+
+    def change_group(self, link_id: LinkId, *changes: GroupChange) -> None:
+        """A group changes; its notification is acknowledged when that is durable."""
+        self._tell_of(link_id, [change.notice_id for change in changes], group_changes=list(changes))
+
+    def _tell_of(
+        self,
+        link_id: LinkId,
+        ids: list[str],
+        *,
+        calls: list[CallSignal] | None = None,
+        group_changes: list[GroupChange] | None = None,
+    ) -> None:
+        def arrive() -> None:
+            self._commit(link_id, calls=calls, group_changes=group_changes)
+            self._frame(link_id, lambda: self.receipts_sent.extend(ids))
+
+        self._unless_frozen(link_id, arrive)
+
     def garble(self, link_id: LinkId, message: Undecryptable) -> None:
         """Something comes that can't be decrypted; when that is durable its sender is asked again: `receive` it."""
 
@@ -407,6 +431,8 @@ class FakeEngine:
         decrypted: list[Decrypted] | None = None,
         undecryptable: list[Undecryptable] | None = None,
         made: list[CreatedMessage] | None = None,
+        calls: list[CallSignal] | None = None,
+        group_changes: list[GroupChange] | None = None,
     ) -> None:
         if link := self.links.get(link_id):
             link.begun += 1
@@ -421,6 +447,8 @@ class FakeEngine:
                     decrypted=decrypted or [],
                     undecryptable=undecryptable or [],
                     made=made or [],
+                    calls=calls or [],
+                    group_changes=group_changes or [],
                 ),
             )
 

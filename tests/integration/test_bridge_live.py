@@ -1,17 +1,22 @@
-"""Status posts, channels and other things around messages, on real Baileys against wasim."""
+"""Status posts, channels, calls, changes of groups and presence, on real Baileys against wasim."""
 
 from __future__ import annotations
 
 import base64
+from typing import TypeVar
 
 import pytest
 
+from holdfast.session.engine import CallSignal, GroupChange, Presence, PresenceSeen, QueryAnswered, RunQuery
+from holdfast.session.queries import Query, reject_call, subscribe_presence
 from tests.integration.conftest import Party
 from tests.processes import Wasim
 
 pytestmark = pytest.mark.slow
+R = TypeVar("R")
 
 THIRD = "962788888888"
+FOURTH = "962777777777"
 CHANNEL = "120363170000000001@newsletter"
 
 
@@ -35,3 +40,84 @@ async def test_posts_of_people_and_channels_are_kept_and_acknowledged(ours: Part
     assert (status.chat, status.sender, status.from_me) == ("status@broadcast", f"{THIRD}@s.whatsapp.net", False)
     assert (post.chat, post.sender, post.content) == (CHANNEL, CHANNEL, {"serverId": "117"})
     await ours.settled()
+
+
+async def ask(party: Party, number: int, query: Query[R]) -> QueryAnswered:
+    command = RunQuery(link=party.link, request=number, name=query.name, arguments=dict(query.arguments))
+    party.host.command(command)
+
+    def answers() -> list[QueryAnswered]:
+        return [each for each in party.recorder.of(QueryAnswered) if each.request == number]
+
+    await party.recorder.until(lambda: bool(answers()), what=f"the answer to {query.name}")
+    return answers()[0]
+
+
+async def test_calls_ring_are_rejected_and_end(ours: Party, wasim: Wasim) -> None:
+    """Each signal is durable before it is acknowledged, and the caller's phone learns of the rejection."""
+    await wasim.post("/phones", {"number": THIRD, "name": "Layla"})
+    calls = ours.store.calls
+
+    async def ring(count: int) -> CallSignal:
+        await wasim.post(f"/phones/{THIRD}/calls", {"to": ours.number, "video": True})
+        await ours.recorder.until(lambda: len(calls) == count, what="the offer")
+        return calls[-1]
+
+    offer = await ring(1)
+    assert (offer.kind, offer.caller, offer.video, offer.push_name) == (
+        "offer",
+        f"{THIRD}@s.whatsapp.net",
+        True,
+        "Layla",
+    )
+    assert (await ask(ours, 1, reject_call(offer.call_id, offer.creator))).error is None
+    (shown,) = await wasim.get(f"/phones/{THIRD}/calls")
+    assert shown["state"] == "rejected"
+    missed = await ring(2)
+    await wasim.post(f"/phones/{THIRD}/calls/{missed.call_id}", {"state": "timeout"})
+    await ours.recorder.until(lambda: len(calls) == 3, what="the end of the call")
+    assert (calls[2].call_id, calls[2].kind, calls[2].caller) == (missed.call_id, "missed", missed.caller)
+    await ours.settled()
+
+
+async def test_changes_of_a_group_are_reported_with_the_people_concerned(ours: Party, wasim: Wasim) -> None:
+    """By phone number, though WhatsApp names them by hidden ids; durable before they are acknowledged."""
+    for number in (THIRD, FOURTH):
+        await wasim.post("/phones", {"number": number, "name": "Layla"})
+    group = await wasim.post("/groups", {"subject": "Flowers", "members": [THIRD, ours.number]})
+    await wasim.patch(f"/groups/{group['id']}", {"subject": "Tulips", "add": [FOURTH]})
+    await wasim.patch(f"/groups/{group['id']}", {"remove": [FOURTH]})
+    changes: list[GroupChange] = ours.store.group_changes
+    await ours.recorder.until(lambda: len(changes) == 4, what="four changes")
+    created, renamed, added, removed = changes
+    assert [change.kind for change in changes] == ["created", "subject", "members_added", "members_removed"]
+    assert {(change.group, change.actor) for change in changes} == {(group["id"], f"{THIRD}@s.whatsapp.net")}
+    assert renamed.value == "Tulips"
+    assert [[member.jid for member in change.participants] for change in (added, removed)] == [
+        [f"{FOURTH}@s.whatsapp.net"]
+    ] * 2
+    assert len(created.participants) == 2
+    await ours.settled()
+
+
+async def test_a_contact_is_seen_coming_typing_and_leaving(ours: Party, wasim: Wasim) -> None:
+    """After a subscription, while this account is available itself."""
+    await wasim.post("/phones", {"number": THIRD})
+    contact = f"{THIRD}@s.whatsapp.net"
+    assert (await ask(ours, 1, subscribe_presence([contact]))).error is None
+    ours.host.command(Presence(link=ours.link, available=True))
+    seen: list[PresenceSeen] = []
+
+    async def until_seen(state: str) -> PresenceSeen:
+        def found() -> list[PresenceSeen]:
+            return [each for each in ours.recorder.of(PresenceSeen) if each.state == state]
+
+        await ours.recorder.until(lambda: bool(found()), what=f"the presence {state}")
+        return found()[-1]
+
+    seen.append(await until_seen("unavailable"))
+    await wasim.post(f"/phones/{THIRD}/presence", {"available": True})
+    seen.append(await until_seen("available"))
+    await wasim.post(f"/phones/{THIRD}/typing", {"to": ours.number, "state": "recording"})
+    seen.append(await until_seen("recording"))
+    assert {(each.chat, each.sender) for each in seen} == {(contact, contact)}

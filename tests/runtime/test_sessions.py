@@ -724,3 +724,20 @@ async def test_an_end_amid_a_failure_is_an_end(world: World) -> None:
     world.prepare = break_cuts
     async with asyncio.timeout(20), world.running():
         await world.pair()
+
+
+async def test_a_link_is_not_cut_while_our_own_store_holds_its_pings_back(world: World) -> None:
+    """A frame waits for the commits before it, so nothing was sent that WhatsApp could have answered. A link that gives
+    no answer afterwards is cut as ever."""
+    async with world.running():
+        link = await world.pair()
+        world.commits.close()
+        world.engine.receive(link, text="hello")
+        await world.wait(120)
+        assert (world.state(), world.link()) == ("connected", link)
+        world.commits.open()
+        await world.wait(40)
+        assert (world.state(), world.link()) == ("connected", link)
+        world.engine.freeze(link)
+        await world.wait(40)
+        assert world.link() != link

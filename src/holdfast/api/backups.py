@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 
 from holdfast.api import description
 from holdfast.api.bodies import check_import
+from holdfast.api.forwarding import elsewhere, others_of
 from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.routing import (
     KEY_DESCRIBED,
@@ -28,6 +29,7 @@ from holdfast.backup.company import Device
 from holdfast.backup.creating import BackupResult
 from holdfast.backup.ratchets import RatchetKey as SignalKey
 from holdfast.backup.service import BackupService
+from holdfast.base.errors import NotFound
 
 
 class BackupModel(ApiModel):
@@ -40,6 +42,7 @@ class BackupModel(ApiModel):
     ]
     encrypted: bool
     trouble: Annotated[str | None, Field(description="what is wrong with the file; null when nothing was found")]
+    node: Annotated[str | None, Field(description="the node of a cluster that has the file; null: there is one")] = None
 
     @classmethod
     def of(cls, found: Found) -> BackupModel:
@@ -68,6 +71,10 @@ class CompactedModel(ApiModel):
 class BackupsModel(ApiModel):
     items: list[BackupModel]
     next: None = None
+    missing: Annotated[
+        list[str],
+        Field(default_factory=list, description="nodes of the cluster that did not answer: their backups are left out"),
+    ]
 
 
 class KeyModel(ApiModel):
@@ -115,26 +122,39 @@ async def make_backup(_: ForAll, backup_service: Keeping, shutdown: ShutdownDepe
 
 @backups.get("/v1/backups")
 async def list_backups(
+    request: Request,
     _: ForAll,
     backup_service: Keeping,
     shutdown: ShutdownDependency,
     verify: Annotated[bool, Query(description="read each file completely to verify it")] = False,
 ) -> BackupsModel:
-    """All backups in the data folder, newest first."""
+    """All backups in the data folder, of a cluster those in the data folders of all nodes, newest first."""
     async with shutdown.until_stopping():
-        return BackupsModel(items=[BackupModel.of(found) for found in await backup_service.found(verify=verify)])
+        items, missing = [BackupModel.of(found) for found in await backup_service.found(verify=verify)], []
+        for node, answer in (await others_of(request)).items():
+            if answer is None:
+                missing.append(node)
+            else:
+                found = BackupsModel.model_validate_json(answer).items
+                items += [backup.model_copy(update={"node": node}) for backup in found]
+    return BackupsModel(items=sorted(items, key=lambda backup: backup.name, reverse=True), missing=missing)
 
 
 @backups.get(
     "/v1/backups/{name}", response_class=FileResponse, responses=description.picture("application/octet-stream")
 )
 async def get_backup(
-    _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="name of the file")]
-) -> FileResponse:
-    """Download a backup file."""
-    return FileResponse(
-        backup_service.file(name), media_type="application/octet-stream", headers={"Cache-Control": "no-store"}
-    )
+    request: Request, _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="name of the file")]
+) -> Response:
+    """Download a backup file, from whichever node has it."""
+    try:
+        file = backup_service.file(name)
+    except NotFound:
+        found = await elsewhere(request)
+        if found is None:
+            raise
+        return found
+    return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
 
 @backups.post("/v1/sessions/{company}/clear")

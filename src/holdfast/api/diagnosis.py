@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
@@ -12,8 +12,9 @@ from pydantic import Field
 
 from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
+from holdfast.api.forwarding import others_of
 from holdfast.api.keys import KeyGrant
-from holdfast.api.metrics import exposition
+from holdfast.api.metrics import exposition, merged
 from holdfast.api.routing import DiagnoserDependency, Moment
 from holdfast.api.schemas import ApiModel, FindingModel, SessionModel, findings
 from holdfast.base.clock import iso
@@ -21,6 +22,7 @@ from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
 from holdfast.health.stability import Stability
 from holdfast.health.verdict import Status, Verdict
+from holdfast.http.forwarded import FORWARDED
 from holdfast.runtime.client_versions import RefusedVersions
 from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
@@ -404,11 +406,25 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         return DiagnosticsModel.of(found, evidence=evidence, settings=settings, grant=grant)
 
     @closed.get("/metrics", response_class=Response)
-    async def get_metrics(request: Request, doctor: DiagnoserDependency) -> Response:
-        """Metrics for Prometheus of the companies that the key may see, labelled by id, never by phone number."""
+    async def get_metrics(
+        request: Request,
+        doctor: DiagnoserDependency,
+        nodes: Annotated[
+            Literal["all"] | None, Query(description="all: of every node of a cluster, each series with a label `node`")
+        ] = None,
+    ) -> Response:
+        """Metrics for Prometheus of the companies that the key may see, labelled by id, never by phone number. Each
+        company is at the node that runs it."""
         seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
-        webhooks = await request.app.state.webhooks.seen(request.state.grant)
+        webhooks = [
+            each
+            for each in await request.app.state.webhooks.seen(request.state.grant)
+            if each.endpoint.company is None or each.endpoint.company in doctor.running
+        ]
         text = exposition(seen, doctor.hosts, webhooks=webhooks, version=doctor.client_version, now=doctor.now())
+        if nodes is not None and FORWARDED not in request.scope:
+            texts = {doctor.node or "": text, **await others_of(request)}
+            text = merged({node: each for node, each in texts.items() if each is not None})
         return Response(text, media_type=_PROMETHEUS)
 
     return open_routes, closed

@@ -12,6 +12,7 @@ BODIES: Mapping[str, object] = {
         "credentials": "{…}",
         "keys": [{"type": "session", "id": "…", "value": "{…}"}],
     },
+    "PUT /v1/sessions/{company}/presence": {"available": False},
     "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
     "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
     "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},

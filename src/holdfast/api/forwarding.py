@@ -44,6 +44,8 @@ RETRY_AFTER_S = 5
 CONNECT_S = 1.0
 ALIVE_S = 5.0
 """A node that has not renewed its leases for this long is not waited for."""
+GATHER_S = 10.0
+"""How long other nodes may take to answer for their part of a list."""
 _LOOK_S = 0.25
 _WATCH_S = 1.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -138,30 +140,41 @@ class Forwarder:
         except DBAPIError:
             return None
 
-    async def ask(self, node: ClusterNode, path: str, *, within_s: float) -> Any:
-        """Ask another node for JSON that it has for its own part. Raises `NodeAway`."""
-        try:
+    async def gather(self, request: Request, *, within_s: float = GATHER_S) -> dict[str, bytes | None]:
+        """What each of the other nodes answers to the same request, by its name; None where there was no answer.
+
+        Empty for a request that another node gathers.
+        """
+        if FORWARDED in request.scope:
+            return {}
+        nodes = await self.others()
+        async with asyncio.TaskGroup() as tasks:
+            asked = {node.name: tasks.create_task(self._asked(request, node, within_s)) for node in nodes}
+        return {name: task.result() for name, task in asked.items()}
+
+    async def _asked(self, request: Request, node: ClusterNode, within_s: float) -> bytes | None:
+        with contextlib.suppress(_NotThere, _Unanswered, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(within_s):
-                mark = self._mark(node, f"GET {path}", key_id="", companies=None)
-                async with self._session.get(_url(node, path), headers={HEADER: mark}, allow_redirects=False) as found:
-                    found.raise_for_status()
-                    return await found.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise NodeAway(f"node {node.name} did not answer: {type(error).__name__}") from error
+                async with await self._response(request, b"", node) as found:
+                    return await found.read() if found.ok else None
+        return None
+
+    async def find(self, request: Request) -> Response | None:
+        """The response of the first other node that does not answer 404 to the same request."""
+        for node in [] if FORWARDED in request.scope else await self.others():
+            with contextlib.suppress(_NotThere, _Unanswered):
+                response = await self._forward(request, b"", node)
+                if response.status_code != HTTPStatus.NOT_FOUND:
+                    return response
+                response.close()
+        return None
 
     async def others(self) -> list[ClusterNode]:
         """The other nodes that are alive and have an address."""
         nodes = await self._ownership.nodes()
         return [node for node in nodes if node.id != self._ownership.node_id and node.url and node.seen_ago_s < ALIVE_S]
 
-    async def pass_on(self, request: Request, node: ClusterNode) -> Response | None:
-        """Have this node answer the request; None when it can't be reached."""
-        try:
-            return await self._forward(request, await request.body(), node)
-        except (_NotThere, _Unanswered):
-            return None
-
-    async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> Response:
+    async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> _PassedOn:
         if not owner.url or owner.id == self._ownership.node_id or owner.seen_ago_s > ALIVE_S:
             raise _NotThere
         shutdown: ShutdownScope = request.app.state.shutdown
@@ -242,12 +255,21 @@ def install(api: FastAPI, forwarder: Forwarder | None) -> None:
         assert isinstance(error, RunsElsewhere)
         return _away(error.node, error) if forwarder is None else await forwarder.answer(request, error)
 
+    api.state.forwarder = forwarder
     api.add_exception_handler(RunsElsewhere, answer)
     api.add_middleware(ForwardedRequests, forwarder=forwarder)
 
 
-class NodeAway(Exception):
-    """Another node did not answer in time."""
+async def others_of(request: Request) -> dict[str, bytes | None]:
+    """See `Forwarder.gather`; empty where there are no other nodes."""
+    forwarder: Forwarder | None = request.app.state.forwarder
+    return {} if forwarder is None else await forwarder.gather(request)
+
+
+async def elsewhere(request: Request) -> Response | None:
+    """See `Forwarder.find`."""
+    forwarder: Forwarder | None = request.app.state.forwarder
+    return None if forwarder is None else await forwarder.find(request)
 
 
 class ForwardedRequests:
@@ -288,6 +310,10 @@ class _PassedOn(Response):
         ]
         self._found = found
         self._shutdown = shutdown
+
+    def close(self) -> None:
+        """Drop it unread."""
+        self._found.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_stream = self._found.content_type == "text/event-stream"

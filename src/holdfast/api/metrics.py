@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -35,6 +35,25 @@ def exposition(
     registry.register(_Webhooks(webhooks, now))
     registry.register(_Client(version, now))
     return generate_latest(registry)
+
+
+def merged(texts: Mapping[str, bytes]) -> bytes:
+    """The metrics of several nodes, by name, as one text: each series gets a label `node`."""
+    families: dict[str, list[str]] = {}
+    """By name: its description, then its series."""
+    for node, text in texts.items():
+        label, family = f'node="{node}"', ""
+        described = set(families)
+        for line in text.decode().splitlines():
+            if line.startswith("#"):
+                family = line.split(" ", 3)[2]
+                if family not in described:
+                    families.setdefault(family, []).append(line)
+                continue
+            series, _, value = line.rpartition(" ")
+            name, brace, labels = series.partition("{")
+            families[family].append(f"{name}{{{label}{',' + labels if brace else '}'} {value}")
+    return "".join(f"{line}\n" for lines in families.values() for line in lines).encode()
 
 
 class _Client(Collector):

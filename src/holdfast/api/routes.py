@@ -6,7 +6,19 @@ from collections.abc import Callable, Collection, Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from holdfast.api import about, access, chats, contacts, description, diagnosis, forwarding, groups, problems
+from holdfast.api import (
+    about,
+    access,
+    calls,
+    chats,
+    contacts,
+    description,
+    diagnosis,
+    forwarding,
+    groups,
+    presence,
+    problems,
+)
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
 from holdfast.api import passkeys as passkey_routes
@@ -26,6 +38,7 @@ from holdfast.api.operations import operations as operation_routes
 from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
 from holdfast.api.sessions import sessions
 from holdfast.api.webhooks import WebhookService
+from holdfast.delivery.calls import Calls
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.labels import Labels
@@ -76,6 +89,7 @@ def make_api(
     operations: Operations,
     outbox: Outbox,
     inbox: Inbox,
+    call_rows: Calls,
     chat_rows: Chats,
     people: Contacts,
     labels: Labels,
@@ -115,6 +129,7 @@ def make_api(
     api.state.chats = chat_rows
     api.state.contacts = people
     api.state.labels = labels
+    api.state.calls = call_rows
     api.state.limits = limits
     api.state.access = access.Access(keys, quotas)
     api.state.diagnoser = diagnoser
@@ -138,7 +153,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups)
+        for routes in (chats, contacts, groups, calls, presence)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     for router in (

@@ -13,6 +13,7 @@ from holdfast.base.clock import iso
 from holdfast.base.device_names import device_name
 from holdfast.base.errors import BadInput
 from holdfast.base.proxy_urls import proxy_url, redacted
+from holdfast.delivery.calls import checked_call_text
 from holdfast.delivery.events import received_body
 from holdfast.delivery.stores import BULK, Message, Received
 from holdfast.delivery.webhooks import Endpoint
@@ -124,6 +125,14 @@ class SessionRequest(ApiModel):
         ),
     ] = None
 
+    auto_reject_calls: Annotated[
+        bool | None, Field(description="reject calls as they come in; null: let them ring on the phone")
+    ] = None
+    rejected_call_text: Annotated[
+        Text | None,
+        Field(description="text that the caller gets when a call is rejected automatically; null or empty: none"),
+    ] = None
+
     def connection(self) -> dict[str, str | None]:
         """The given settings of the session's actor. Raises `BadInput`."""
         given: dict[str, str | None] = {}
@@ -133,6 +142,10 @@ class SessionRequest(ApiModel):
             given["proxy_url"] = _checked("proxyUrl", self.proxy_url, proxy_url)
         if "ignore" in self.model_fields_set:
             given["ignored"] = checked_ignored(self.ignore or ())
+        if "auto_reject_calls" in self.model_fields_set:
+            given["auto_reject_calls"] = "on" if self.auto_reject_calls else None
+        if "rejected_call_text" in self.model_fields_set:
+            given["rejected_call_text"] = checked_call_text(self.rejected_call_text)
         return given
 
 
@@ -195,6 +208,8 @@ class SessionModel(ApiModel):
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
     ignore: Annotated[list[str], Field(description="kinds of messages that are not stored")]
+    auto_reject_calls: bool
+    rejected_call_text: Annotated[str | None, Field(description="what the caller of a rejected call gets")]
     webhook_url: Annotated[str | None, Field(description="the session's own; null: the one for all companies")]
     webhook_events: list[str] | None
     webhook_secret: Annotated[str | None, Field(description="only in the response to the request that set it")]
@@ -229,6 +244,8 @@ class SessionModel(ApiModel):
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
             ignore=list(ignored_kinds(record.ignored)),
+            auto_reject_calls=record.auto_reject_calls is not None,
+            rejected_call_text=record.rejected_call_text,
             webhook_url=None if endpoint is None else endpoint.url,
             webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
             webhook_secret=secret,

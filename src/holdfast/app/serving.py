@@ -76,6 +76,7 @@ from holdfast.settings import Settings
 from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
+from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.contacts import ContactRows
@@ -289,6 +290,7 @@ def _http(
         chat_rows=ChatRows(held.database),
         people=ContactRows(held.database, clock=parts.clock),
         labels=AccountSettingRows(held.database),
+        call_rows=parts.calls,
         limits=limits,
         events=EventRows(held.database),
         webhooks=webhooks,
@@ -451,6 +453,8 @@ def _parts(
         ),
         outbox=OutboxRows(database, clock=clock, fence=fence),
         operations=OperationRows(database, clock=clock, fence=fence),
+        calls=CallRows(database, clock=clock),
+        event_log=EventRows(database),
         accounts=AccountRows(database),
         files=files,
         clock=clock,

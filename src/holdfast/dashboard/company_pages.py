@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from holdfast.base.clock import iso
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
-from holdfast.dashboard.company_settings import company_settings
+from holdfast.dashboard.company_settings import IGNORABLE_LABELS, company_settings
 from holdfast.dashboard.context import check_company, context_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.live import event, event_stream
@@ -60,6 +60,7 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
         actions=SESSION_ACTIONS.values(),
         form_id=context.randomness.secret(),
         settings=await company_settings(request, company),
+        ignorable=IGNORABLE_LABELS,
         may_remove=login_of(request).grant.companies is None and company in context.gateway.running,
     )
 

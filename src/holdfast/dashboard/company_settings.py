@@ -9,6 +9,15 @@ from starlette.requests import Request
 
 from holdfast.dashboard.context import context_of, login_of
 from holdfast.delivery.rate_limits import TENANT
+from holdfast.session.ignoring import ignored_kinds
+
+IGNORABLE_LABELS = (
+    ("status", "Status posts"),
+    ("channels", "Channels"),
+    ("groups", "Groups"),
+    ("broadcast", "Broadcast lists"),
+)
+"""Kinds of messages that a company can ignore, and their labels in the form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +28,9 @@ class CompanySettings:
     webhook_url: str
     per_minute: str
     new_per_day: str
+    device_name: str
+    ignored: tuple[str, ...]
+    """Kinds of messages that are not stored."""
 
 
 async def company_settings(request: Request, company: str) -> CompanySettings:
@@ -26,11 +38,14 @@ async def company_settings(request: Request, company: str) -> CompanySettings:
     context = context_of(request)
     endpoint = await context.webhooks.endpoint(company)
     figures = await pacing_figures(request, company)
+    record = (await context.gateway.look(company)).record
     return CompanySettings(
         label=(await context.gateway.labels()).get(company, ""),
         webhook_url="" if endpoint is None else endpoint.url or "",
         per_minute=_shown(figures.get("perMinute")),
         new_per_day=_shown(figures.get("newPerDay")),
+        device_name=record.device_name or "",
+        ignored=ignored_kinds(record.ignored),
     )
 
 

@@ -1,4 +1,4 @@
-"""The settings form of one company (label, webhook URL, pacing), and removing the company."""
+"""The settings form of one company (label, webhook, pacing, device name, ignored messages), and its removal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from holdfast.base.device_names import BadDeviceName, device_name
 from holdfast.base.errors import BadInput
 from holdfast.dashboard.company_pages import CompanyPath
 from holdfast.dashboard.company_settings import pacing_figures
 from holdfast.dashboard.context import NotYours, context_of, login_of
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, part
 from holdfast.delivery.rate_limits import TENANT
+from holdfast.session.ignoring import IGNORABLE, checked_ignored
 from holdfast.session.labels import checked_label
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
@@ -26,16 +28,30 @@ async def save_settings(request: Request, company: CompanyPath) -> Response:
     context, form = context_of(request), request.state.form
     label = checked_label(form.get("label", ""))
     pacing = await _new_pacing(request, company)
+    connection = await _new_connection(request, company)
     url, before = form.get("webhook_url", "").strip() or None, await context.webhooks.endpoint(company)
     secret = None
     if url != (None if before is None else before.url):
         secret = await context.webhook_settings.set_url(company, url)
+    await context.gateway.set_connection(company, connection)
     await context.gateway.set_label(company, label)
     await context.limits.set_pacing(company, pacing)
     context.fleet.forget()
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
     return part(request, "settings_saved.html", secret=secret)
+
+
+async def _new_connection(request: Request, company: str) -> dict[str, str | None]:
+    """The changes of the device name and of the ignored messages."""
+    form, record = request.state.form, (await context_of(request).gateway.look(company)).record
+    name, ignored = form.get("deviceName", "").strip(), [kind for kind in IGNORABLE if form.get(f"ignore-{kind}")]
+    try:
+        wanted = {"device_name": device_name(name) if name else None, "ignored": checked_ignored(ignored)}
+    except BadDeviceName as error:
+        raise BadInput(f"name of the linked device: {error}", field="deviceName") from error
+    before = {"device_name": record.device_name, "ignored": record.ignored}
+    return {key: value for key, value in wanted.items() if value != before[key]}
 
 
 async def _new_pacing(request: Request, company: str) -> dict[str, object] | None:

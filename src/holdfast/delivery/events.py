@@ -24,6 +24,10 @@ RECEIVED = "message.received"
 COMPLETED = "message.completed"
 SESSION = "session.state"
 OPERATION = "operation.updated"
+CALL_RECEIVED = "call.received"
+CALL_ENDED = "call.ended"
+GROUP_UPDATED = "group.updated"
+PRESENCE = "presence.updated"
 GAP = "gap"
 """Sent only in event streams: some events after the reader's last one have been deleted."""
 
@@ -37,9 +41,11 @@ _TOLD = (
     MessageState.CANCELLED,
 )
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
+TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE)
 """All types of events that are stored."""
-UNASKED = frozenset(TYPES) - {ACCEPTED}
-"""The default event types of a webhook, without `message.accepted`: the caller got that in the response."""
+UNASKED = frozenset(TYPES) - {ACCEPTED, PRESENCE}
+"""The default event types of a webhook, without `message.accepted`, which the caller got in the response, and without
+`presence.updated`, of which there may be many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.stores import Accepted, Draft
+from holdfast.runtime.call_rejection import CallRejection
+from holdfast.runtime.contact_presence import ContactPresence
 from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.link_opener import LinkOpener
@@ -32,6 +34,7 @@ from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
 from holdfast.session.ignoring import ignored_kinds
 from holdfast.session.machine import NotPossible, deadline, step
+from holdfast.session.queries import subscribe_presence
 from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
 from holdfast.session.stores import Record
@@ -83,6 +86,9 @@ class SessionActor:
             clock=services.clock,
             command=services.supervisor.command,
         )
+        self.contacts = ContactPresence(
+            company, events=services.event_log, clock=services.clock, subscribe=self._subscribe
+        )
         self._limiter = RateLimiter(
             company,
             outbox=services.outbox,
@@ -108,11 +114,21 @@ class SessionActor:
             store=services.store,
             outbox=services.outbox,
             supervisor=services.supervisor,
+            clock=services.clock,
             settled=self._sender.outcomes.committed,
             received=self._received,
             ignored=lambda: ignored_kinds(self._record.current.ignored),
             left_out=self._record.left_out.update,
+            called=self._called,
             failed=self._storing_failed,
+        )
+        self._calls = CallRejection(
+            calls=services.calls,
+            clock=services.clock,
+            randomness=services.randomness,
+            record=lambda: self._record.current,
+            command=self._command,
+            accept=self._sender.accept,
         )
         self._opener = LinkOpener(company, services, storage=self._engine_storage)
 
@@ -161,6 +177,7 @@ class SessionActor:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
                 tasks.create_task(self._operations.run(), name=f"operations {self.company}")
                 tasks.create_task(self._engine_storage.run(), name=f"engine storage {self.company}")
+                tasks.create_task(self.contacts.run(), name=f"presence {self.company}")
                 await self._live()
         finally:
             self._end()
@@ -225,11 +242,16 @@ class SessionActor:
             device_name=changes.get("device_name", before.device_name),
             proxy_url=changes.get("proxy_url", before.proxy_url),
             ignored=changes.get("ignored", before.ignored),
+            auto_reject_calls=changes.get("auto_reject_calls", before.auto_reject_calls),
+            rejected_call_text=changes.get("rejected_call_text", before.rejected_call_text),
+            shown_available=changes.get("shown_available", before.shown_available),
         )
         is_unlinked = self._session.state is State.PAIRING
         differs = after.proxy_url != before.proxy_url or (is_unlinked and after.device_name != before.device_name)
         if differs and self._session.link is not None:
             self.tell(events.ReconnectAsked())
+        if after.shown_available != before.shown_available:
+            self._show_presence()
 
     async def account_changed(self) -> None:
         """The operator set other limits for this company."""
@@ -315,6 +337,8 @@ class SessionActor:
                 self._sender.outcomes.handle_receipt(report)
             case engine.Written():
                 self._sender.outcomes.handle_written(report)
+            case engine.PresenceSeen():
+                self.contacts.handle(report)
             case engine.NewChatsLocked():
                 self._sender.outcomes.handle_lock(report)
 
@@ -349,6 +373,21 @@ class SessionActor:
             self.tell(events.ReconnectAsked(HOST_REPLACED))
         return True
 
+    async def _called(self, signals: Sequence[engine.CallSignal]) -> None:
+        await self._calls.handle(signals)
+
+    def _subscribe(self, jids: Sequence[str]) -> None:
+        if (link := self._sending_on) is not None:
+            query = subscribe_presence(jids)
+            command = engine.RunQuery(link=link, request=0, name=query.name, arguments=dict(query.arguments))
+            self._services.supervisor.command(command)
+
+    def _show_presence(self) -> None:
+        """Contacts see the account as online or not, as the company set it; WhatsApp forgets it with each link."""
+        shown = self._record.current.shown_available
+        if shown is not None and self._sending_on is not None:
+            self._services.supervisor.command(engine.Presence(link=self._sending_on, available=shown == "yes"))
+
     def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
         self._record.received(messages)
         self._sender.handle_received(messages)
@@ -375,6 +414,8 @@ class SessionActor:
             mail = _Mail(events.Tick())
             async with clock.until(deadline(self._session, policy=policy)):
                 mail = await self._mailbox.get()
+            if isinstance(mail.event, events.Tick):
+                mail = _Mail(events.Tick(held_until=self._engine_storage.held_until), mail.answer)
             try:
                 await self._take(mail)
             finally:
@@ -420,6 +461,7 @@ class SessionActor:
             if usable is not None:
                 self._sender.link_up(usable)
                 self._operations.link_up(usable)
+                self.contacts.link_up()
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -434,7 +476,12 @@ class SessionActor:
             case engine.LogOut():
                 self._leaving = effect.link
                 self._services.supervisor.command(effect)
-            case engine.CutLink() | engine.Ping() | engine.Presence():
+            case engine.Ping():
+                self._services.supervisor.command(effect)
+                self._show_presence()
+            case engine.Presence() if self._record.current.shown_available is not None:
+                pass  # the company's own setting counts
+            case engine.CutLink() | engine.Presence():
                 self._services.supervisor.command(effect)
 
     async def _request_connect(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.base.errors import NotFound
+from holdfast.delivery.calls import CALL
 from holdfast.delivery.chats import Chats
 from holdfast.runtime.operations import Operations
 from holdfast.session.operation_states import Operation
@@ -22,7 +23,11 @@ class ChatReading:
         unread = await self._chats.unread(company, chat)
         arguments = ReadChat(
             chat=chat,
-            messages=[{"id": each.whatsapp_id, "sender": each.sender, "senderLid": each.sender_lid} for each in unread],
+            messages=[
+                {"id": each.whatsapp_id, "sender": each.sender, "senderLid": each.sender_lid}
+                for each in unread
+                if each.type != CALL
+            ],
         )
         operation = await self._operations.accept(
             company, arguments, idempotency_key=idempotency_key, expires_in_s=expires_in_s

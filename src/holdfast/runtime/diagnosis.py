@@ -104,6 +104,16 @@ class Diagnoser:
         return self._gateway.is_ready
 
     @property
+    def running(self) -> Collection[str]:
+        """Companies whose session runs in this process."""
+        return self._gateway.running
+
+    @property
+    def node(self) -> str | None:
+        """The name of this process in a cluster."""
+        return self._services.node
+
+    @property
     def client_version(self) -> ClientVersion | None:
         """The client version with which sessions log in from now on; None: the engine's own."""
         versions = self._services.client_versions

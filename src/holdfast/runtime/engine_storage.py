@@ -18,12 +18,14 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
+from holdfast.base.clock import Clock
 from holdfast.delivery.stores import Outbox
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.engine import (
     AnsweredMessageFound,
     AnsweredMessageWanted,
     AnyCommand,
+    CallSignal,
     Commit,
     Committed,
     InboundMessage,
@@ -42,6 +44,8 @@ from holdfast.session.stubs import identities, with_stubs
 log = logging.getLogger(__name__)
 
 _REFUSED_KEPT = 10_000
+_SLOW_S = 1.0
+"""A store that takes this long delays pings noticeably: WhatsApp can't be blamed for answers that come late."""
 
 Question = KeysWanted | PlaintextWanted | SentContentWanted | AnsweredMessageWanted
 EngineQuery = Commit | Question
@@ -55,25 +59,33 @@ class EngineStorage:
         store: EngineStore,
         outbox: Outbox,
         supervisor: EngineSupervisor,
+        clock: Clock,
         settled: Callable[[], Awaitable[object]],
         received: Callable[[Sequence[InboundMessage]], None],
         ignored: Callable[[], Collection[str]],
         left_out: Callable[[Mapping[str, int]], None],
+        called: Callable[[Sequence[CallSignal]], Awaitable[None]],
         failed: Callable[[LinkId], None],
     ) -> None:
         """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
         messages once they are durable; `left_out`, with the number of messages that were not stored, by `ignored`
-        kind; `failed`, with a link that must be given up."""
+        kind. `called` handles calls before WhatsApp may forget them, perhaps more than once. `failed` is called with a
+        link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
         self._supervisor = supervisor
+        self._clock = clock
         self._settled = settled
         self._received = received
         self._ignored = ignored
         self._left_out = left_out
+        self._called = called
         self._failed = failed
         self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
+        self._began_at: float | None = None
+        """When the requests that are being answered were taken (monotonic seconds)."""
+        self._held_until: float | None = None
         self._given_up: LinkId | None = None
         self._refused: set[str] = set()
         """Identities of the messages in commits that the store refused once."""
@@ -86,6 +98,17 @@ class EngineStorage:
         """This link's credentials go to quarantine: from now on only the messages of its commits are stored."""
         self._logged_out = link
 
+    @property
+    def held_until(self) -> float | None:
+        """Until when a slow store has kept frames from being sent last (monotonic seconds); now, if it does so now."""
+        self._note_slowness()
+        return self._held_until
+
+    def _note_slowness(self) -> None:
+        now = self._clock.monotonic()
+        if self._began_at is not None and now - self._began_at >= _SLOW_S:
+            self._held_until = now
+
     async def caught_up(self) -> None:
         """Returns when every request so far is answered or given up."""
         await self._wanted.join()
@@ -96,8 +119,11 @@ class EngineStorage:
             gathered = [await self._wanted.get()]
             while not self._wanted.empty():
                 gathered.append(self._wanted.get_nowait())
+            self._began_at = self._clock.monotonic()
             for link, wanted in groupby(gathered, key=lambda each: each.link):
                 await self._answer_all(link, list(wanted))
+            self._note_slowness()
+            self._began_at = None
             for _ in gathered:
                 self._wanted.task_done()
 
@@ -143,6 +169,8 @@ class EngineStorage:
             self._left_out(left_out)
         if new:
             self._received(new)
+        if wanted.calls:
+            await self._called(wanted.calls)
 
     async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:
         messages = identities(commit)
@@ -205,7 +233,10 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     made = [item for commit in commits for item in commit.made]
     groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
     changes = [item for commit in commits for item in commit.changes]
-    if not (keys or credentials or decrypted or undecryptable or made or groups or changes):
+    calls = [call for commit in commits for call in commit.calls]
+    group_changes = [change for commit in commits for change in commit.group_changes]
+    told = (groups, changes, calls, group_changes)
+    if not (keys or credentials or decrypted or undecryptable or made or any(told)):
         return None
     last = commits[-1]
     return Commit(
@@ -219,9 +250,11 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         made=made,
         groups=groups,
         changes=changes,
+        calls=calls,
+        group_changes=group_changes,
     )
 
 
 def _is_empty(commit: Commit) -> bool:
     content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
-    return not (commit.keys or any(content))
+    return not (commit.keys or any(content) or commit.calls or commit.group_changes)

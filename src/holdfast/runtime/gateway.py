@@ -121,12 +121,17 @@ class Gateway:
             await self._services.sessions.create(record)
             if owned:
                 await self.begin(company)
-        actor = await self.actor(company)
-        if connection:
-            await self._services.sessions.set_connection(company, connection)
-            actor.set_connection(connection)
+        actor = await self.set_connection(company, connection or {})
         with contextlib.suppress(NotPossible):  # creating and updating work during a ban too; the session waits
             await actor.ask(events.StartAsked())
+        return actor
+
+    async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> SessionActor:
+        """Change how a session connects, as in `put`, without starting it. Raises `NotFound`."""
+        actor = await self.actor(company)
+        if changes:
+            await self._services.sessions.set_connection(company, changes)
+            actor.set_connection(changes)
         return actor
 
     async def begin(self, company: str) -> None:

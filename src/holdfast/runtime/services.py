@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from holdfast.base.clock import Clock, ClockWatch
 from holdfast.base.ids import RandomSource
+from holdfast.delivery.calls import Calls
 from holdfast.delivery.rate_limits import Pacing
 from holdfast.delivery.stores import Accounts, MediaFiles, Outbox
 from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.connect_limiter import ConnectLimiter
+from holdfast.runtime.contact_presence import EventLog
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import Ownership
 from holdfast.runtime.rate_limiter import SendShares
@@ -35,6 +37,8 @@ class Services:
     store: EngineStore
     outbox: Outbox
     operations: Operations
+    calls: Calls
+    event_log: EventLog
     accounts: Accounts
     files: MediaFiles
     clock: Clock

@@ -376,6 +376,53 @@ class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     push_name: str | None = None
 
 
+class CallSignal(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Somebody calls the account, or a call no longer rings."""
+
+    call_id: str
+    kind: Literal["offer", "answered", "rejected", "missed", "ended"]
+    """`offer` begins a call. `answered` and `rejected`: by the account, on another device; `missed`: nobody answered in
+    time; `ended`: by the caller."""
+    caller: str
+    """JID, by phone number where WhatsApp reports it."""
+    caller_lid: str | None = None
+    creator: str
+    """The caller as the call names it; WhatsApp wants it back when the call is rejected."""
+    video: bool = False
+    group: str | None = None
+    push_name: str | None = None
+    at_s: int = 0
+    offline: bool = False
+    """It waited in WhatsApp's offline queue: the call is over."""
+
+
+class ChangedMember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    jid: str
+    lid: str | None = None
+    role: str | None = None
+    """`admin` or `superadmin`, where the change says so."""
+
+
+class GroupChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """WhatsApp reported a change of a group that the account is in."""
+
+    notice_id: str
+    """Identifies the notification: WhatsApp delivers it again until it is acknowledged."""
+    group: str
+    kind: str
+    """`created`, `deleted`, `members_added`, `members_removed`, `members_left`, `admins_added`, `admins_removed`,
+    `number_changed`, `subject`, `description`, `picture`, `announce_only`, `locked`, `disappearing`, `members_add`,
+    `join_approval`, `invite_revoked`, `join_requested`, `join_request_withdrawn`, `join_request_rejected`, `other`."""
+    value: str | bool | int | None = None
+    """The new subject, description or setting; of a request to join, how it was made; of `other`, WhatsApp's name."""
+    actor: str | None = None
+    actor_lid: str | None = None
+    actor_name: str | None = None
+    participants: list[ChangedMember] = []
+    """The people whom it concerns."""
+    at_s: int = 0
+
+
 class CreatedMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A message that can't be created a second time, because its media were uploaded under random keys."""
 
@@ -415,6 +462,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     """Subjects of groups by JID, as far as they became known."""
     changes: list[AnyAccountChange] = []
     """Settings of the account that changed, in order. The versions that brought them are among `keys`."""
+    calls: list[CallSignal] = []
+    group_changes: list[GroupChange] = []
 
 
 class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
@@ -454,6 +503,16 @@ class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
     size_bytes: int | None = None
     error: str | None = None
     """Why there is no file: `gone` (WhatsApp no longer has it), `too-large`, `damaged`, `timeout`, `engine-error`."""
+
+
+class PresenceSeen(Report, frozen=True, kw_only=True, tag="presence"):
+    """A contact came online or left, or writes or speaks in a chat. Changes that follow quickly are combined."""
+
+    chat: str
+    sender: str
+    state: Literal["available", "unavailable", "composing", "recording", "paused"]
+    last_seen_s: int | None = None
+    """Unix seconds, where the contact shows it."""
 
 
 class NewChatsLocked(Report, frozen=True, kw_only=True, tag="new-chats-locked"):
@@ -508,6 +567,7 @@ AnyReport = (
     | AnsweredMessageWanted
     | Downloaded
     | NewChatsLocked
+    | PresenceSeen
 )
 
 

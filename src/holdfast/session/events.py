@@ -142,6 +142,9 @@ class ConnectDeferred:
 class Tick:
     """The session's deadline has passed."""
 
+    held_until: float | None = None
+    """Until when the store has kept frames of the link from being sent: a frame waits for the commits before it."""
+
 
 Event = (
     StartAsked

@@ -12,7 +12,7 @@ from typing import Any
 from holdfast.session import reasons
 from holdfast.session.backoff import ping_interval_s
 from holdfast.session.engine import Ping, Ponged, Presence
-from holdfast.session.events import Effect, Event, SendsWaited
+from holdfast.session.events import Effect, Event, SendsWaited, Tick
 from holdfast.session.reconnect import Moment, Step, lose
 from holdfast.session.state import Link, Policy, Session
 
@@ -92,8 +92,10 @@ def sends_waited(session: Session, event: SendsWaited, _: Moment) -> Step:
     return with_link(session, unacked_since=event.since), ()
 
 
-def watch(session: Session, _: Event, moment: Moment) -> Step:
+def watch(session: Session, event: Event, moment: Moment) -> Step:
     """Ping, reset the attempts, or cut a link without pongs or acks."""
+    if isinstance(event, Tick) and event.held_until is not None:
+        session = _excused(session, until=event.held_until)
     link, now, policy = session.link, moment.now, moment.policy
     assert link is not None
     if _is_due(no_acks_at(link, policy), now):
@@ -104,6 +106,17 @@ def watch(session: Session, _: Event, moment: Moment) -> Step:
     if _is_due(stable_at(link, policy), now):
         session = replace(session, attempts=0)
     return ping(session, moment) if asks_for_life else (session, ())
+
+
+def _excused(session: Session, *, until: float) -> Session:
+    """What was sent while the store held frames back has been on its way only since then."""
+    link = session.link
+    assert link is not None
+    return with_link(
+        session,
+        pinged_at=None if link.pinged_at is None else max(link.pinged_at, until),
+        unacked_since=None if link.unacked_since is None else max(link.unacked_since, until),
+    )
 
 
 def _is_due(at: float | None, now: float) -> bool:

@@ -82,6 +82,14 @@ class TypingShown(msgspec.Struct, frozen=True, kw_only=True):
     """WhatsApp was informed."""
 
 
+class CallRejected(msgspec.Struct, frozen=True, kw_only=True):
+    """WhatsApp was informed."""
+
+
+class PresenceSubscribed(msgspec.Struct, frozen=True, kw_only=True):
+    """WhatsApp was asked; it does not confirm."""
+
+
 def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
     """`numbers` in digits. The answer has one row for each, in their order."""
     cost = -(-len(numbers) // NUMBERS_AT_ONCE)
@@ -107,3 +115,14 @@ def picture(jid: str, *, size: str) -> Query[Picture]:
 def typing(jid: str, state: str) -> Query[TypingShown]:
     """Show the people of a chat that somebody is `composing` or `recording`, or `paused`."""
     return Query(name="typing", answer=TypingShown, arguments={"jid": jid, "state": state})
+
+
+def reject_call(call_id: str, creator: str) -> Query[CallRejected]:
+    """Reject a call that rings. Rejecting it twice is harmless."""
+    return Query(name="reject-call", answer=CallRejected, arguments={"callId": call_id, "creator": creator})
+
+
+def subscribe_presence(jids: Sequence[str]) -> Query[PresenceSubscribed]:
+    """Ask WhatsApp to report when these people come online. It lasts as long as the link."""
+    arguments = {"jids": list(jids)}
+    return Query(name="subscribe-presence", answer=PresenceSubscribed, arguments=arguments, cost=len(arguments["jids"]))

@@ -41,6 +41,12 @@ class Record:
     """With its credentials. None: the proxy in the settings, if there is one."""
     ignored: str | None = None
     """Kinds of messages that are not stored, as `holdfast.session.ignoring` writes them; None: all are stored."""
+    auto_reject_calls: str | None = None
+    """`on`: calls are rejected as they come in."""
+    rejected_call_text: str | None = None
+    """Sent to the caller of a call that was rejected automatically."""
+    shown_available: str | None = None
+    """`yes` or `no`: whether contacts see the account as online; None: as the settings say."""
 
 
 class Sessions(Protocol):
@@ -56,7 +62,8 @@ class Sessions(Protocol):
         """Store all of it but what `set_connection` stores."""
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
-        """Change the settings of its owner: fields `device_name`, `proxy_url` and `ignored`."""
+        """Change the settings of its owner: fields `device_name`, `proxy_url`, `ignored`,
+        `auto_reject_calls`, `rejected_call_text` and `shown_available`."""
 
     async def labels(self) -> Mapping[str, str]:
         """What people call each company that has a label, by company id."""

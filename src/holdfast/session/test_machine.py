@@ -498,6 +498,19 @@ def test_one_sign_of_life_is_enough_for_a_waiting_send() -> None:
     assert (session.reason, effects) == (reasons.NO_ACKS, (CutLink(link=7),))
 
 
+def test_the_time_in_which_the_store_held_frames_back_does_not_count() -> None:
+    """Neither for the answer to a ping nor for acks: WhatsApp had nothing to answer. Afterwards the link has as long as
+    any other."""
+    waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)
+    asked, _ = take(waiting, Tick(), now=982)
+    held, effects = take(asked, Tick(held_until=986), now=987)
+    assert (effects, deadline(held, policy=POLICY)) == ((), 991)
+    assert take(held, Tick(held_until=986), now=991)[0].reason == reasons.NO_PONG
+    answered, _ = take(held, ponged(7, 2), now=988)
+    assert deadline(answered, policy=POLICY) == 1001
+    assert take(answered, Tick(), now=1001)[0].reason == reasons.NO_ACKS
+
+
 def test_an_ack_ends_the_waiting() -> None:
     """When nothing waits for an ack, only the keep-alive is due."""
     waiting, _ = take(SITUATIONS["connected"], SendsWaited(7, 980), now=980)

@@ -31,13 +31,17 @@ from holdfast.session.engine import (
     Acked,
     AnsweredMessageWanted,
     AnyReport,
+    CallSignal,
+    ChangedMember,
     Commit,
     CreatedMessage,
     Decrypted,
     Fields,
+    GroupChange,
     InboundMessage,
     LinkClosed,
     PasskeyFailed,
+    PresenceSeen,
     QueryAnswered,
     Receipted,
     SendRefused,
@@ -58,6 +62,9 @@ SECRET_CHARS = 64
 LIST_ITEMS = 1_024
 """Upper bound of a list within a message, mentions for example."""
 OBJECT_MEMBERS = 64
+DESCRIPTION_CHARS = 4_096
+"""Upper bound of the description of a group. WhatsApp's own limit is 2,048."""
+ROLES = frozenset({"admin", "superadmin"})
 CONTENT_CHARS = 262_144
 """Upper bound of all strings in the content of one message together."""
 CONTENT_DEPTH = 8
@@ -97,6 +104,13 @@ def bounded(report: AnyReport) -> AnyReport:
                 participant=_optional(report.participant, bounded_id),
                 at_s=_time(report.at_s),
             )
+        case PresenceSeen():
+            return replace(
+                report,
+                chat=bounded_id(report.chat),
+                sender=bounded_id(report.sender),
+                last_seen_s=_time(report.last_seen_s),
+            )
         case SentContentWanted() | AnsweredMessageWanted():
             return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
         case SendRefused():
@@ -121,6 +135,8 @@ def bounded_commit(commit: Commit) -> Commit:
         made=[_made(item) for item in commit.made],
         groups={bounded_id(jid): bounded_name(subject) for jid, subject in commit.groups.items()},
         changes=[bounded_change(change) for change in commit.changes],
+        calls=[_call(call) for call in commit.calls[:LIST_ITEMS]],
+        group_changes=[_group_change(change) for change in commit.group_changes[:LIST_ITEMS]],
     )
 
 
@@ -249,6 +265,40 @@ def _undecryptable(item: Undecryptable) -> Undecryptable:
 
 def _made(item: CreatedMessage) -> CreatedMessage:
     return replace(item, whatsapp_id=bounded_id(item.whatsapp_id))
+
+
+def _call(call: CallSignal) -> CallSignal:
+    return replace(
+        call,
+        call_id=bounded_id(call.call_id),
+        caller=bounded_id(call.caller),
+        caller_lid=_optional(call.caller_lid, bounded_id),
+        creator=bounded_id(call.creator),
+        group=_optional(call.group, bounded_id),
+        push_name=_optional(call.push_name, bounded_name),
+        at_s=_second(call.at_s),
+    )
+
+
+def _group_change(change: GroupChange) -> GroupChange:
+    value = change.value
+    return replace(
+        change,
+        notice_id=bounded_id(change.notice_id),
+        group=bounded_id(change.group),
+        kind=bounded_id(change.kind),
+        value=bounded_text(value, DESCRIPTION_CHARS) if isinstance(value, str) else _number(value),
+        actor=_optional(change.actor, bounded_id),
+        actor_lid=_optional(change.actor_lid, bounded_id),
+        actor_name=_optional(change.actor_name, bounded_name),
+        participants=[_member(member) for member in change.participants[:LIST_ITEMS]],
+        at_s=_second(change.at_s),
+    )
+
+
+def _member(member: ChangedMember) -> ChangedMember:
+    role = member.role if member.role in ROLES else None
+    return replace(member, jid=bounded_id(member.jid), lid=_optional(member.lid, bounded_id), role=role)
 
 
 def _media(media: Mapping[str, object]) -> dict[str, object]:

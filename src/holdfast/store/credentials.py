@@ -22,13 +22,15 @@ from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Dec
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.account_settings import apply_changes
 from holdfast.store.aliases import canonical
+from holdfast.store.calls import keep_call
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
+from holdfast.store.group_changes import keep_group_change, learn_group
 from holdfast.store.identities import learn_keys, learn_sender
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
-from holdfast.store.tables import credentials, decrypted, groups, inbox, outbox, quarantine, signal_keys
+from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
 
 UNDECRYPTABLE = "undecryptable"
 """Type of the inbox row of a message that can't be decrypted yet."""
@@ -45,9 +47,6 @@ _KEEP_KEYS = Prepared(
 )
 _KEEP_CREDENTIALS = Prepared(
     lambda insert: _newer(insert, credentials, key=["company_id"], names=["creds", "paired", "updated_at"]),
-)
-_LEARN_GROUP = Prepared(
-    lambda insert: _newer(insert, groups, key=["company_id", "jid"], names=["subject", "learned_at"]),
 )
 _KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
 _CREDENTIALS = Prepared(
@@ -129,11 +128,14 @@ class EngineRows:
             _save_keys(connection, company, commit)
             learn_keys(connection, company, commit.keys, now=now)
             for jid, subject in commit.groups.items():
-                row = {"company_id": company, "jid": jid, "subject": subject, "learned_at": now}
-                _LEARN_GROUP.rows(connection, row)
+                learn_group(connection, company, jid, subject, at=now)
             apply_changes(connection, company, commit.changes, now=now)
             for made in commit.made:
                 _save_made(connection, company, made)
+            for signal in commit.calls:
+                keep_call(connection, company, signal, row_id=self._randomness.message_id(), at=now)
+            for change in commit.group_changes:
+                keep_group_change(connection, company, change, at=now)
             for item in commit.undecryptable:
                 self._save_undecryptable(connection, company, item, now)
             stored = (self._save_decrypted(connection, company, item, now) for item in commit.decrypted)

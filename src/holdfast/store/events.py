@@ -77,9 +77,14 @@ def record_message(connection: Connection, message: Message, *, at: str) -> None
     record(connection, message.company, message_type(message), message_body(message), chat=message.chat, at=at)
 
 
-def record_received(connection: Connection, received: Received, *, at: str, media_url: str | None = None) -> None:
-    """Store the event of an inbound message that was stored, or completed after it could not be decrypted."""
-    type_ = RECEIVED if received.completed_at is None else COMPLETED
+def record_received(
+    connection: Connection, received: Received, *, at: str, media_url: str | None = None, event: str | None = None
+) -> None:
+    """Store the event of an inbound message that was stored, or completed after it could not be decrypted.
+
+    event: its type, for what is in the inbox and not a message.
+    """
+    type_ = event or (RECEIVED if received.completed_at is None else COMPLETED)
     body = received_body(received, media_url=media_url)
     record(connection, received.company, type_, body, chat=received.chat, at=at)
 
@@ -134,6 +139,12 @@ class EventRows:
     @property
     def look_every_s(self) -> float | None:
         return _LOOK_EVERY_S if self._database.is_shared else None
+
+    async def add(self, company: str, type_: str, body: Body, *, chat: str, at: str) -> None:
+        """Store an event that reports no other stored change."""
+        await self._database.write(
+            lambda connection: record(connection, company, type_, body, chat=chat, at=at), company=company
+        )
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)

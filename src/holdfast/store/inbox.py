@@ -79,7 +79,7 @@ def subjects_of(connection: Connection, company: str, chats: Collection[str]) ->
     return {row.jid: row.subject for row in found}
 
 
-def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
+def received(row: Mapping[str, Any] | RowMapping, subjects: Mapping[str, str]) -> Received:
     """Convert an inbox row."""
     values = {str(name): value for name, value in row.items()}
     for name in ("content", "media"):
@@ -89,11 +89,17 @@ def received(row: RowMapping, subjects: Mapping[str, str]) -> Received:
 
 
 def keep_received(
-    connection: Connection, statement: Prepared, row: dict[str, Any], *, at: str, media_url: MediaUrl
+    connection: Connection,
+    statement: Prepared,
+    row: dict[str, Any],
+    *,
+    at: str,
+    media_url: MediaUrl,
+    event: str | None = None,
 ) -> bool:
     """Add or complete an inbox row, and store its event; returns whether anything changed.
 
-    statement: an insert that returns `RECEIVED`.
+    statement: an insert that returns `RECEIVED`. event: the type of the event; None: that of a message.
     """
     lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
     stored = connection.execute(statement.on(connection), row).mappings().first()
@@ -104,5 +110,5 @@ def keep_received(
     found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
     if found.completed_at is None:
         note_received(connection, dict(stored), at=timeline_at(found))
-    record_received(connection, found, at=at, media_url=media_url(found.id))
+    record_received(connection, found, at=at, media_url=media_url(found.id), event=event)
     return True

@@ -15,7 +15,8 @@ from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
 
-_NOT_SAVED = frozenset({"company_id", "created_at", "device_name", "proxy_url", "ignored"})
+_SETTINGS = ("device_name", "proxy_url", "ignored", "auto_reject_calls", "rejected_call_text", "shown_available")
+_NOT_SAVED = frozenset({"company_id", "created_at", *_SETTINGS})
 """Columns that callers set directly: saving a record that was read before must not undo their change."""
 
 

@@ -48,6 +48,9 @@ sessions = Table(
     Column("label", Text),
     Column("media_links_revoked_at", Text),
     Column("ignored", Text),
+    Column("auto_reject_calls", Text),
+    Column("rejected_call_text", Text),
+    Column("shown_available", Text),
 )
 
 transitions = Table(

@@ -27,6 +27,7 @@ from wasim.requests import (
     numbers_of,
     text_of,
 )
+from wasim.server.calls import ENDS, Call
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_inbox import MediaAttachment, PhoneMessage, PhonePoll
 from wasim.server.state import PHONE, Address, Directory, Group
@@ -69,6 +70,10 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
 def add_routes(app: web.Application) -> None:
     app.router.add_post("/phones/{number}/send", _send)
     app.router.add_post("/phones/{number}/typing", _type)
+    app.router.add_post("/phones/{number}/presence", _show_presence)
+    app.router.add_get("/phones/{number}/calls", _calls)
+    app.router.add_post("/phones/{number}/calls", _call)
+    app.router.add_post("/phones/{number}/calls/{id}", _end_call)
     app.router.add_post("/phones/{number}/read", _read)
     app.router.add_get("/phones/{number}/inbox", _inbox)
     app.router.add_get("/phones/{number}/inbox/{id}/media", _media)
@@ -168,6 +173,45 @@ async def _type(request: web.Request) -> web.Response:
         raise ControlError(400, f"state {state!r}: give one of {', '.join(_TYPING)}")
     request.app[HUB].type_to(account.number, _chat(body.get("to")), state)
     return web.json_response({"state": state})
+
+
+async def _show_presence(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    available = body.get("available")
+    if not isinstance(available, bool):
+        raise ControlError(400, f"available {available!r} must be true or false")
+    request.app[HUB].show_presence(account.number, available=available)
+    return web.json_response({"available": available})
+
+
+# Calls
+
+
+async def _calls(request: web.Request) -> web.Response:
+    calls = request.app[HUB].server.calls.of(known_phone(request).number)
+    return web.json_response([_shown_call(call) for call in calls])
+
+
+def _shown_call(call: Call) -> Json:
+    return {"id": call.id, "from": call.caller, "to": call.callee, "video": call.video, "state": call.state}
+
+
+async def _call(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    video = body.get("video", False)
+    if not isinstance(video, bool):
+        raise ControlError(400, f"video {video!r} must be true or false")
+    call = request.app[HUB].call(account.number, number_of(body.get("to")), video=video)
+    return web.json_response(_shown_call(call), status=201)
+
+
+async def _end_call(request: web.Request) -> web.Response:
+    account, body = known_phone(request), await body_of(request)
+    how = body.get("state")
+    if how not in ENDS:
+        raise ControlError(400, f"state {how!r}: give one of {', '.join(ENDS)}")
+    call = request.app[HUB].end_call(account.number, request.match_info["id"], how)
+    return web.json_response(_shown_call(call))
 
 
 # Reading

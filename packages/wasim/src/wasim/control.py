@@ -25,6 +25,7 @@ from wasim.requests import (
     number_of,
     text_of,
 )
+from wasim.server.calls import CallError
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
 from wasim.server.message_builder import BadMessageRequest
@@ -61,6 +62,10 @@ GET    /phones/{number}/settings     the account's settings as the phone shows t
 POST   /phones/{number}/settings     {"changes": [{"pushName" | "contact" | "archive" | "pin" | "unread" | "mute" |
                                      "label" | "labelled" | "star", "on"?, "name"?, "chat"?, "color"?, "untilMs"?}]}
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
+POST   /phones/{number}/presence     {"available"} the owner opens WhatsApp or leaves it
+GET    /phones/{number}/calls        its calls
+POST   /phones/{number}/calls        {"to", "video"?} calls another account
+POST   /phones/{number}/calls/{id}   {"state": "accepted"|"rejected"|"timeout"|"ended"} ends a call that rings
 POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
 GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips that many
 GET    /phones/{number}/inbox/{id}/media   its media, decrypted; ?content=true: the bytes
@@ -113,7 +118,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ControlError as error:
         return _error(error.status, str(error))
-    except (BadChange, BadFault, BadQr, BadMessageRequest, GroupError) as error:
+    except (BadChange, BadFault, BadQr, BadMessageRequest, CallError, GroupError) as error:
         return _error(400, str(error))
     except (PairingError, UnknownNumber) as error:
         return _error(404, str(error))

@@ -19,6 +19,7 @@ from wasim.faults import Fault, FaultRequest, Faults
 from wasim.link_faults import LinkFaults
 from wasim.media import MediaFolder
 from wasim.server import core, events, pairing
+from wasim.server.calls import Call, End
 from wasim.server.link import Link
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_settings import Change
@@ -376,6 +377,20 @@ class Simulator:
     def type_to(self, number: str, to: str, state: str) -> None:
         self.server.phone_actions.type_to(number, to, state, now=self.now())
         self._settle()
+
+    def show_presence(self, number: str, *, available: bool) -> None:
+        self.server.presences.show(number, available=available, now=self.now())
+        self._settle()
+
+    def call(self, caller: str, callee: str, *, video: bool) -> Call:
+        call = self.server.calls.start(caller, callee, video=video, now=self.now())
+        self._settle()
+        return call
+
+    def end_call(self, number: str, call_id: str, how: End) -> Call:
+        call = self.server.calls.end(call_id, number, how, now=self.now())
+        self._settle()
+        return call
 
     def create_group(self, subject: str, members: list[str], addressing: Addressing) -> Group:
         group = self.server.groups.create(subject, members, addressing=addressing, now=self.now())

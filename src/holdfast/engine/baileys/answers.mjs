@@ -35,7 +35,7 @@ export class Answers {
   /** Reports the receipt; returns whether there was anything to report. */
   receipt(attrs, content) {
     const kind = RECEIPT_KINDS.get(attrs.type ?? '')
-    if (!kind || this.#isMe(attrs.participant ?? attrs.from)) return false
+    if (!kind || this.isMe(attrs.participant ?? attrs.from)) return false
     if (isJidGroup(attrs.from) && this.groups.hasMember(attrs.from, attrs.participant) === false) return false
     const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
     this.report({
@@ -55,7 +55,8 @@ export class Answers {
     return jidNormalizedUser(phone || jid)
   }
 
-  #isMe(jid) {
+  /** Whether it is a device of this account. */
+  isMe(jid) {
     const user = jidDecode(jid)?.user
     return [this.creds.me?.id, this.creds.me?.lid].some(own => own && jidDecode(own)?.user === user)
   }

@@ -12,7 +12,7 @@ export class Commits {
   }
 
   /** Start a commit; returns its number. Without content it is a barrier after everything that was reported before. */
-  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, changes }) {
+  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, changes, calls, groupChanges }) {
     const seq = this.#gate.begin()
     this.report({
       r: 'commit',
@@ -24,7 +24,9 @@ export class Commits {
       undecryptable,
       made,
       groups,
-      changes: changes?.length ? changes : undefined
+      changes: changes?.length ? changes : undefined,
+      calls,
+      groupChanges
     })
     return seq
   }

@@ -8,7 +8,10 @@ import { AppState, COLLECTIONS, VERSIONS } from './appstate.mjs'
 import { Arrivals } from './arrivals.mjs'
 import { mayBeOurs, withStubs } from './bounds.mjs'
 import { removeKeylessDevices } from './bundles.mjs'
+import { Calls } from './calls.mjs'
 import { Commits } from './commits.mjs'
+import { ContactPresence } from './contactpresence.mjs'
+import { groupChanges } from './groupchanges.mjs'
 import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
 import { Inbound } from './inbound.mjs'
@@ -180,6 +183,10 @@ export class Link {
     })
     this.locks = new NewChatLocks({ sock, report })
     this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
+    const plain = jid => this.answers.plain(jid)
+    const isMe = jid => this.answers.isMe(jid)
+    this.calls = new Calls({ plain, isMe, commit: calls => this.#commit({ calls }) })
+    this.contacts = new ContactPresence({ plain, isMe, report })
     this.outbound = new Outbound({
       sock,
       creds,
@@ -258,6 +265,11 @@ export class Link {
     ws.on('CB:message', ignoringErrors(({ attrs }) => this.groupNames.heard(attrs.from)))
     ws.prependListener('CB:notification,type:w:gp2', ignoringErrors(({ attrs }) => this.groups.forget(attrs.from)))
     ws.on('CB:notification,type:w:gp2', ignoringErrors(node => this.groupNames.changed(node)))
+    for (const type of ['w:gp2', 'picture']) {
+      ws.prependListener(`CB:notification,type:${type}`, ignoringErrors(node => this.#groupChanged(node)))
+    }
+    ws.prependListener('CB:call', ignoringErrors(node => this.calls.heard(node)))
+    for (const tag of ['presence', 'chatstate']) ws.on(`CB:${tag}`, ignoringErrors(node => this.contacts.heard(node)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
     ev.on('message-capping.update', ignoringErrors(quota => this.locks.newChatQuota(quota)))
@@ -318,6 +330,12 @@ export class Link {
   // report above is durable.
   #receipt({ attrs, content }) {
     if (this.answers.receipt(attrs, content)) this.#commit({})
+  }
+
+  // Committed before Baileys acknowledges the notification.
+  #groupChanged(node) {
+    const changes = groupChanges(node, jid => this.answers.plain(jid))
+    if (changes.length) this.#commit({ groupChanges: changes })
   }
 
   // -- frames out
@@ -449,6 +467,7 @@ export class Link {
     this.arrivals?.close(gone)
     this.appState?.close()
     this.groupNames?.close(gone)
+    this.contacts?.close()
     if (!this.sock) return
     this.hosts.close()
     await release(this.sock, gone)

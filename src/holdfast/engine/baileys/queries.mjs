@@ -37,6 +37,18 @@ const QUERIES = {
     return { url }
   },
 
+  // Answered by WhatsApp's ack.
+  'reject-call': async ({ callId, creator }, { sock, limits }) => {
+    await limits.run('call', () => sock.rejectCall(callId, creator))
+    return {}
+  },
+
+  // WhatsApp does not confirm it, and sends presences only while this device is available itself.
+  'subscribe-presence': async ({ jids }, { sock }) => {
+    for (const jid of jids) await sock.presenceSubscribe(jid)
+    return {}
+  },
+
   // WhatsApp does not confirm it.
   typing: async ({ jid, state }, { sock }) => {
     await sock.sendPresenceUpdate(state, jid)

@@ -13,6 +13,7 @@ from functools import partial
 
 from wasim.server import events, notices, queries
 from wasim.server.app_state import AppState
+from wasim.server.calls import Calls
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
@@ -24,6 +25,7 @@ from wasim.server.phone_actions import PhoneActions, PhoneLine, UnknownNumber
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_settings import Change, PhoneSettings
 from wasim.server.phones import Phones
+from wasim.server.presence import Presences
 from wasim.server.router import Carrier, Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
 from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Device, Directory, Pending, StanzaKind
@@ -85,12 +87,14 @@ class Server:
             tell=self._tell,
             ack=self._ack,
             end_link=self._end_link,
-            online=self._online.__contains__,
+            available=self._is_available,
             typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
         )
         self._router = Router(self.directory, interference, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
+        self.calls = Calls(self.directory, entropy, self._deliver)
+        self.presences = Presences(self.directory, self._online.values, self.send)
         line = PhoneLine(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
         self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, entropy, now=now)
 
@@ -182,6 +186,10 @@ class Server:
             del self._online[link.address]
         self._timers.at(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
 
+    def _is_available(self, address: Address) -> bool:
+        link = self._online.get(address)
+        return link is not None and link.available
+
     # Login and pairing
 
     def _introduce(self, link: Link, said: Introduced, now: float) -> None:
@@ -257,6 +265,9 @@ class Server:
                 self._router.receipt(device, node, link_id, now)
             case "ack":
                 self._router.ack(device, node)
+            case "call" if link is not None:
+                self.send(link, _call_ack(node))
+                self.calls.receive(device, node, now=now)
             case "chatstate":
                 self._router.chat_state(device, node, now)
             case "presence" if link is not None:
@@ -265,8 +276,13 @@ class Server:
                 self._query(device, node, link, now)
 
     def _presence(self, device: Device, node: Node, link: Link) -> None:
+        if node.attrs.get("type") == "subscribe":
+            self.presences.subscribe(link, node.attrs.get("to", ""))
+            return
         if node.attrs.get("type", "available") in ("available", "unavailable"):
             link.available = node.attrs.get("type") != "unavailable"
+            if link.available:
+                self.presences.now_available(link)
         name = node.attrs.get("name", "")
         if name and name != device.push_name:
             device.push_name = name
@@ -492,6 +508,11 @@ class Server:
         """A device's address by phone number, and by hidden id."""
         account = self.directory.accounts[address.number]
         return str(Jid(address.number, PN, address.device)), str(Jid(account.lid, LID, address.device))
+
+
+def _call_ack(node: Node) -> Node:
+    attrs = {"class": "call", "id": node.attrs.get("id", ""), "from": node.attrs.get("to", "")}
+    return Node("ack", attrs | ({"type": node.children[0].tag} if node.children else {}))
 
 
 def _revision(payload: ClientPayload) -> int:

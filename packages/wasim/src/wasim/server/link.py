@@ -71,6 +71,8 @@ class Link:
     delivered: int = 0
     """The number of the last waiting stanza that was sent on this link."""
     available: bool = False
+    subscriptions: set[str] = field(default_factory=set)
+    """Accounts whose presence the client asked for."""
     frames_in: int = 0
     frames_out: int = 0
     outgoing: list[bytes] = field(default_factory=list)

@@ -26,12 +26,12 @@ def greeting(directory: Directory, device: Device, *, now: float) -> list[Node]:
 
 
 def _preview(directory: Directory, address: Address) -> Node:
-    counts = {"message": 0, "receipt": 0, "notification": 0}
+    counts = {"message": 0, "receipt": 0, "notification": 0, "call": 0}
     queue = directory.queue(address)
     for _, entry in queue:
         counts[entry.kind] += 1
     attrs = {kind: str(count) for kind, count in counts.items()}
-    return Node("offline_preview", {"count": str(len(queue)), "call": "0", "appdata": "0"} | attrs)
+    return Node("offline_preview", {"count": str(len(queue)), "appdata": "0"} | attrs)
 
 
 def offline_done(count: int) -> Node:

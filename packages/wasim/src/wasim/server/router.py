@@ -50,7 +50,8 @@ class Carrier:
     """Sends to a device if it is connected, otherwise never."""
     ack: Callable[[int, Node, float, float], None]
     """Sends an ack to the link that a stanza came from, at a time that may be in the future."""
-    online: Callable[[Address], bool]
+    available: Callable[[Address], bool]
+    """Whether a device is connected and shown as available: only such devices are told who is typing."""
     typing: Callable[[str, Node, float], None]
     """Delivers a typing indicator to the phone of an account."""
     end_link: Callable[[int, LinkEnd, float], None]
@@ -318,7 +319,7 @@ class Router:
     # Typing
 
     def chat_state(self, sender: Device, stanza: Node, now: float) -> None:
-        """Typing or recording: passed to the phones, and to devices that are connected now."""
+        """Typing or recording: passed to the phones, and to devices that are available now."""
         chat = parse_jid(stanza.attrs.get("to", ""))
         group, account = self._directory.group(chat), self._directory.find(chat)
         if group is not None:
@@ -336,7 +337,7 @@ class Router:
                 continue
             if device.device == PHONE:
                 self._carrier.typing(device.number, node, now)
-            elif self._carrier.online(device.address):
+            elif self._carrier.available(device.address):
                 self._carrier.tell(device.address, node)
 
 

@@ -127,7 +127,7 @@ def status_audience(number: str, audience: Iterable[str], *, now: float) -> Stat
     return StatusAudience(id=STATUS.user, subject="", subject_at=now, creator=number, created_at=now, members=members)
 
 
-StanzaKind = Literal["message", "receipt", "notification"]
+StanzaKind = Literal["message", "receipt", "notification", "call"]
 STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
 
 

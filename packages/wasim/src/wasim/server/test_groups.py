@@ -264,8 +264,9 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
 
 
 def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, group: Group) -> None:
-    """Phones and connected devices see it; the sender does not."""
+    """Phones and available devices see it; the sender does not."""
     _, client = alice
+    world.send(client, Node("presence", {"type": "available", "name": "Alice"}))
     world.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
     seen = world.server.phone_clients.typing(BOB)
     assert seen is not None

@@ -327,11 +327,14 @@ def test_everything_survives_a_restart(world: World) -> None:
 # The rest
 
 
-def test_typing_reaches_connected_devices(world: World) -> None:
-    """A chat state reaches connected devices and is never queued."""
+def test_typing_reaches_available_devices(world: World) -> None:
+    """A chat state reaches devices that are connected and available, and is never queued."""
     alice, alice_client, bob, bob_client = two(world)
     absent = world.link("962303")
     state = Node("chatstate", {"from": alice.jid, "to": f"962303{PN}"}, [Node("composing")])
+    world.send(alice_client, state)
+    assert bob_client.all("chatstate") == []
+    world.send(bob_client, Node("presence", {"type": "available", "name": "Bob"}))
     world.send(alice_client, state)
     heard = bob_client.one("chatstate")
     assert (heard.attrs["from"], heard.children) == (alice.lid, [Node("composing")])
