@@ -6,42 +6,37 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, delete, func, select, tuple_
+from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
 from holdfast.base.errors import NotFound
 from holdfast.store.database import Database
 from holdfast.store.tables import (
-    chat_aliases,
-    chats,
-    contacts,
     credentials,
-    decrypted,
     events,
-    inbox,
     media,
     media_chunks,
     metadata,
-    operations,
-    outbox,
+    quarantine,
     sessions,
-    signal_keys,
-    transitions,
     webhook_deliveries,
 )
 
 _AT_ONCE = 100
 _MEDIA_AT_ONCE = 4
-_HISTORY = (
-    outbox.c.seq,
-    operations.c.seq,
-    inbox.c.seq,
-    transitions.c.seq,
-    chats.c.chat,
-    decrypted.c.ciphertext_sha256,
-    contacts.c.jid,
-    chat_aliases.c.alias,
-)
-"""Columns by which the rows of one company are removed in parts. Each has an index on the company and the column."""
+_OTHERWISE = {media, events, webhook_deliveries, quarantine}
+"""Tables that are not removed by their key: those with rows in other tables, and one with a few rows of a company."""
+
+
+def _parts_of(table: Table) -> Sequence[Column[Any]]:
+    """The columns that tell the rows of one company apart; an index has the company and then these."""
+    return [column for column in table.primary_key if column.name != "company_id"]
+
+
+_BY_KEY = [
+    table
+    for table in reversed(metadata.sorted_tables)
+    if "company_id" in table.c and table not in _OTHERWISE and _parts_of(table)
+]
 
 
 async def clear_in_parts(
@@ -66,13 +61,13 @@ async def clear_in_parts(
     its_media = select(media.c.id).where(media.c.company_id == company)
     ids = await database.read(lambda connection: list(connection.scalars(its_media)))
     parts: list[Callable[[Connection], bool]] = [
-        functools.partial(_clear_device, company=company),
+        functools.partial(_clear_credentials, company=company),
         functools.partial(_clear_events, company=company),
         *(
             functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE])
             for start in range(0, len(ids), _MEDIA_AT_ONCE)
         ),
-        *(functools.partial(_clear_part, company=company, column=column) for column in _HISTORY),
+        *(functools.partial(_clear_part, company=company, table=table) for table in _BY_KEY),
         functools.partial(_clear_rest, company=company),
     ]
     for part in parts:
@@ -87,25 +82,20 @@ def remove(connection: Connection, company: str) -> None:
     _clear_rest(connection, company=company)
 
 
-def _clear_device(connection: Connection, *, company: str) -> bool:
+def _clear_credentials(connection: Connection, *, company: str) -> bool:
     """Credentials are removed before keys: a device with a part of its keys must never connect."""
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
-    table = signal_keys.c
-    part = select(table.type, table.id).where(table.company_id == company).order_by(table.type, table.id)
-    rows = [tuple(row) for row in connection.execute(part.limit(_AT_ONCE))]
-    connection.execute(delete(signal_keys).where(table.company_id == company, tuple_(table.type, table.id).in_(rows)))
+    return False
+
+
+def _clear_part(connection: Connection, *, company: str, table: Table) -> bool:
+    """Remove some rows of a table; returns whether there were any."""
+    mine, key = table.c.company_id == company, _parts_of(table)
+    rows = [tuple(row) for row in connection.execute(select(*key).where(mine).order_by(*key).limit(_AT_ONCE))]
+    if rows:
+        which = key[0].in_([row[0] for row in rows]) if len(key) == 1 else tuple_(*key).in_(rows)
+        connection.execute(delete(table).where(mine, which))
     return bool(rows)
-
-
-def _clear_part(connection: Connection, *, company: str, column: Column[Any]) -> bool:
-    """Remove the oldest rows of a table; returns whether there were any."""
-    table, mine = column.table, column.table.c.company_id == company
-    part = select(column).where(mine).order_by(column).limit(_AT_ONCE).subquery()
-    last = connection.scalar(select(func.max(part.c[column.name])))
-    if last is None:
-        return False
-    connection.execute(delete(table).where(mine, column <= last))
-    return True
 
 
 def _clear_events(connection: Connection, *, company: str) -> bool:
