@@ -41,6 +41,7 @@ from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.pairing import qr_code
+from holdfast.runtime.people import People
 from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
 from holdfast.runtime.rate_limiter import SendShares
 from holdfast.runtime.services import Services
@@ -294,7 +295,7 @@ class World:
         self.transitions = self.timeline.latch = Latch()
         self.inbox = InboxRows(self.database)
         self.chats = ChatRows(self.database)
-        self.people = ContactRows(self.database, clock=self.clock)
+        self.contacts = ContactRows(self.database, clock=self.clock)
         self.labels = AccountSettingRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.outbound_media = OutboundMediaService(
@@ -358,7 +359,8 @@ class World:
             proxy_addresses=lambda proxy: self.web.addresses(f"http://{proxy_place(proxy)}"),
         )
         self.gateway = Gateway(parts)
-        self.sending = Messages(self.gateway, self.outbox, self.composer)
+        self.people = People(self.gateway, self.contacts)
+        self.sending = Messages(self.gateway, self.outbox, self.composer, self.people)
         self.operations = Operations(
             self.gateway, parts.operations, events=self.events, clock=self.clock, randomness=Chance()
         )

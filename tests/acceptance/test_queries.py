@@ -28,8 +28,14 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
         lid = checked[0].pop("lid")
         assert lid.endswith("@lid")
         assert checked == [
-            {"number": f"+{PHONE}", "exists": True, "chat": f"{PHONE}@s.whatsapp.net"},
-            {"number": NOBODY, "exists": False, "chat": None, "lid": None},
+            {
+                "number": f"+{PHONE}",
+                "exists": True,
+                "chat": f"{PHONE}@s.whatsapp.net",
+                "phoneNumber": PHONE,
+                "username": None,
+            },
+            {"number": NOBODY, "exists": False, **dict.fromkeys(("chat", "phoneNumber", "lid", "username"))},
         ]
         assert (await client.get(f"{path}/groups"))["items"] == []
         group = str((await wasim.post("/groups", {"subject": "Flowers", "members": [NUMBER, PHONE]}))["id"])

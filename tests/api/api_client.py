@@ -18,6 +18,7 @@ from holdfast.api.routes import make_api
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.store.figures import FigureRows
 from tests.world import COMPANY, World
@@ -66,12 +67,13 @@ def make_client(
             gateway,
             known,
             Diagnoser(gateway, world.parts, figures=FigureRows(world.database), limits=world.limits),
-            sending=Messages(gateway, world.outbox, world.composer),
+            sending=Messages(gateway, world.outbox, world.composer, People(gateway, world.contacts)),
+            people=People(gateway, world.contacts),
             operations=world.operations,
             outbox=world.outbox,
             inbox=world.inbox,
             chat_rows=world.chats,
-            people=world.people,
+            contact_rows=world.contacts,
             labels=world.labels,
             call_rows=world.calls,
             limits=world.limits,

@@ -296,12 +296,12 @@ async def test_people_and_groups_have_names(linked: ApiClient, world: World) -> 
     changed."""
     await receive(world, "A1", push_name="Rami")
     await receive(world, "B1", chat=FLOWERS, sender=LAYLA, push_name="Layla")
-    await world.now(world.people.learn(COMPANY, [Identity(jid=RAMI, business_name="Rami's Bakery", lid="77@lid")]))
+    await world.now(world.contacts.learn(COMPANY, [Identity(jid=RAMI, business_name="Rami's Bakery", lid="77@lid")]))
     assert {each["chat"]: each["name"] for each in await listed(linked)} == {
         RAMI: "Rami",
         FLOWERS: "120363012345678901",
     }
-    await world.now(world.people.learn(COMPANY, [Identity(jid=RAMI, saved_name="Mr Rami")]))
+    await world.now(world.contacts.learn(COMPANY, [Identity(jid=RAMI, saved_name="Mr Rami")]))
     for subject in ("Flowers", "More flowers"):
         commit = Commit(link=1, seq=1, groups={FLOWERS: subject})
         await world.now(world.store.commit(COMPANY, commit))
@@ -310,13 +310,14 @@ async def test_people_and_groups_have_names(linked: ApiClient, world: World) -> 
     assert [each["chat"] for each in await listed(linked, "?q=BAKERY")] == [RAMI]
     contact = (await linked("GET", f"{CONTACTS}/77@lid")).json
     assert (contact["chat"], contact["name"], contact["names"]["push"]) == (RAMI, "Mr Rami", "Rami")
+    world.engine.answers["check-numbers"] = lambda asked: [{"number": "962790000055"}]
     (await linked("GET", f"{CONTACTS}/962790000055")).problem(404, "not-found", field="chat")
 
 
 async def test_contacts_are_listed_in_pages(linked: ApiClient, world: World) -> None:
     """By JID; a part of any name or of the number finds them."""
     people = [Identity(jid=f"96279000000{n}@s.whatsapp.net", push_name=f"Person {n}") for n in range(5)]
-    await world.now(world.people.learn(COMPANY, people))
+    await world.now(world.contacts.learn(COMPANY, people))
     pages, after = [], ""
     while after is not None:
         answer = (await linked("GET", f"{CONTACTS}?limit=2{after and '&after=' + after}")).json

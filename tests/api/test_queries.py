@@ -44,16 +44,16 @@ async def check(client: ApiClient, *given: str) -> Answer:
 async def test_numbers_are_checked_in_bulk(linked: ApiClient, world: World) -> None:
     """Each as it was given, in its order; an answer is not asked for twice."""
     answer = await check(linked, "+962 79 000 0001", "962790000010", "00962790000001")
+    person = {"chat": "962790000001@s.whatsapp.net", "phoneNumber": "962790000001", "lid": "77@lid", "username": None}
     assert answer.json == {
         "items": [
             {
                 "number": "+962 79 000 0001",
                 "exists": True,
-                "chat": "962790000001@s.whatsapp.net",
-                "lid": "77@lid",
+                **person,
             },
-            {"number": "962790000010", "exists": False, "chat": None, "lid": None},
-            {"number": "00962790000001", "exists": True, "chat": "962790000001@s.whatsapp.net", "lid": "77@lid"},
+            {"number": "962790000010", "exists": False, **dict.fromkeys(person)},
+            {"number": "00962790000001", "exists": True, **person},
         ],
         "next": None,
     }

@@ -34,7 +34,7 @@ def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None
         sending=world.sending,
         lookup=LookupRows(world.database, SearchIndexer(world.database, clock=world.clock)),
         chats=world.chats,
-        contacts=world.people,
+        contacts=world.contacts,
         events=world.events,
         files=world.outbound_media,
         operations=world.operations,

@@ -12,12 +12,11 @@ from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageMo
 from holdfast.api.description import problem
 from holdfast.api.media import MediaService
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
+from holdfast.api.queries import ASKING, ChatPath, Company, chat_of, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chat, ChatCursor, Chats, TimelineCursor
-from holdfast.delivery.recipient import parse_recipient
 from holdfast.runtime.chat_reading import ChatReading
 from holdfast.session import queries as asked
 
@@ -63,7 +62,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def get_chat(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
         """One chat, as the list shows it."""
         await gateway.require(company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         found = await _chats(request).chat(company, jid)
         if found is None:
             raise NotFound(f'there is no chat "{jid}": nobody has written in it', field="chat")
@@ -82,7 +81,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """The messages of a chat in both directions, newest first. Reactions, edits and deletions are folded into the
         messages that they change."""
         await gateway.require(company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         if after is not None and before is not None:
             raise BadInput("after and before exclude each other: give one of them", field="before")
         page = await _chats(request).timeline(
@@ -110,7 +109,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """Mark the newest 100 unread messages of a chat as read. The unread count is 0 at once; the senders see it,
         unless the account hides it, as soon as the session is connected."""
         await gateway.require(company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         operation = await _reading(request).mark_read(
             company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
         )
@@ -120,7 +119,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def mark_unread(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
         """Mark a chat as unread in Holdfast's list, for people who come back to it later."""
         await gateway.require(company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         await _reading(request).mark_unread(company, jid)
         return await get_chat(company, chat, gateway, request)
 
@@ -128,7 +127,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:
         """Show the people of a chat that somebody is writing, speaking, or has stopped. WhatsApp does not confirm
         it."""
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         async with queries_of(request, company) as queries:
             await queries.ask(asked.typing(jid, body.state))
         return TypingModel(chat=jid, state=body.state)

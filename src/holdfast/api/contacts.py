@@ -11,13 +11,11 @@ from pydantic import Field
 from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatPath, Company, queries_of
+from holdfast.api.queries import ASKING, ChatPath, Company, chat_of, people_of, queries_of
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway
 from holdfast.api.schemas import ApiModel, ListPage, Text
-from holdfast.base.errors import BadInput, NotFound
+from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
-from holdfast.delivery.phone_numbers import phone_number
-from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.contacts import Contact, Contacts
@@ -29,15 +27,24 @@ _LONGEST_JID = 200
 class NumbersRequest(ApiModel):
     numbers: Annotated[
         list[Annotated[Text, Field(max_length=100)]],
-        Field(min_length=1, max_length=MOST_NUMBERS, description="phone numbers in any usual spelling"),
+        Field(
+            min_length=1,
+            max_length=MOST_NUMBERS,
+            description="phone numbers in any usual spelling; also hidden ids (…@lid) and usernames (@name)",
+        ),
     ]
 
 
 class CheckedNumberModel(ApiModel):
     number: Annotated[str, Field(description="as it was given")]
-    exists: Annotated[bool, Field(description="whether the number is on WhatsApp")]
-    chat: Annotated[str | None, Field(description="the chat, in WhatsApp's own spelling of the number")]
+    exists: Annotated[bool, Field(description="whether it is on WhatsApp")]
+    chat: Annotated[
+        str | None,
+        Field(description="the chat: the number in WhatsApp's own spelling, or the hidden id of somebody without one"),
+    ]
+    phone_number: Annotated[str | None, Field(description="digits in WhatsApp's own spelling, where known")] = None
     lid: Annotated[str | None, Field(description="the id that hides the number, where WhatsApp reports it")] = None
+    username: Annotated[str | None, Field(description="without @, where known")] = None
 
 
 class PictureModel(ApiModel):
@@ -80,15 +87,20 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
     async def check_numbers(company: Company, body: NumbersRequest, request: Request) -> ListPage[CheckedNumberModel]:
-        """Which of these numbers are on WhatsApp. Answers are cached for an hour, and for five minutes where there is
-        no account."""
-        digits = [phone_number(text, field="numbers") for text in body.numbers]
-        async with queries_of(request, company) as queries:
-            found = await queries.check(digits)
-        rows = zip(body.numbers, found, strict=True)
+        """Who of these people is on WhatsApp. Answers are cached for an hour, and for five minutes where there is no
+        account."""
+        async with queries_of(request, company):
+            found = await people_of(request).check(company, body.numbers, field="numbers")
         items = [
-            CheckedNumberModel(number=given, exists=row.chat is not None, chat=row.chat, lid=row.lid)
-            for given, row in rows
+            CheckedNumberModel(
+                number=each.given,
+                exists=each.chat is not None,
+                chat=each.chat,
+                phone_number=each.number,
+                lid=each.lid,
+                username=each.username,
+            )
+            for each in found
         ]
         return ListPage(items=items, next=None)
 
@@ -107,17 +119,15 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         items = [ContactModel.of(contact) for contact in found[:limit]]
         return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
 
-    @router.get("/v1/sessions/{company}/contacts/{chat}", responses={404: problem("nothing is known of this person")})
-    async def get_contact(
-        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request
-    ) -> ContactModel:
-        """One person, by any number or JID."""
+    @router.get(
+        "/v1/sessions/{company}/contacts/{chat}",
+        responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
+    )
+    async def get_contact(company: Company, chat: ChatPath, request: Request, gateway: LoadedGateway) -> ContactModel:
+        """What is known of a person: number and hidden id lead to each other. WhatsApp is asked where one is missing;
+        it tells nobody's number by the hidden id alone."""
         await gateway.require(company)
-        _, jid = parse_recipient(chat, field="chat")
-        found = await _contacts(request).find(company, jid)
-        if found is None:
-            raise NotFound(f'nothing is known of "{jid}": WhatsApp has not reported a name or id', field="chat")
-        return ContactModel.of(found)
+        return ContactModel.of(await people_of(request).contact(company, chat, field="chat"))
 
     @router.get(
         "/v1/sessions/{company}/contacts/{chat}/picture",
@@ -130,25 +140,25 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         size: Annotated[Literal["preview", "full"], Query(description="preview: 96 pixels wide")] = "preview",
     ) -> PictureModel:
         """The address of the picture of a person or group at WhatsApp. It needs no key and expires after some days."""
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         async with queries_of(request, company) as queries:
             return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
 
     @router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
-    async def block(company: Company, chat: ChatPath, starter: StarterDependency) -> OperationModel:
+    async def block(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
         """Block a person: this account gets no more messages and calls from there."""
-        return await starter.start(company, kinds.Block(jid=_person(chat), blocked=True))
+        return await starter.start(company, kinds.Block(jid=await _person(request, company, chat), blocked=True))
 
     @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
-    async def unblock(company: Company, chat: ChatPath, starter: StarterDependency) -> OperationModel:
+    async def unblock(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
         """End the block of a person."""
-        return await starter.start(company, kinds.Block(jid=_person(chat), blocked=False))
+        return await starter.start(company, kinds.Block(jid=await _person(request, company, chat), blocked=False))
 
     return router
 
 
-def _person(chat: str) -> str:
-    _, jid = parse_recipient(chat, field="chat")
+async def _person(request: Request, company: str, chat: str) -> str:
+    jid = await chat_of(request, company, chat)
     if jid.endswith("@g.us"):
         raise BadInput(f'chat "{chat[:60]}" is a group: only people can be blocked', field="chat")
     return jid

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api.queries import ChatPath, Company
+from holdfast.api.queries import ChatPath, Company, chat_of
 from holdfast.api.schemas import ApiModel
-from holdfast.delivery.recipient import parse_recipient
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.contact_presence import SeenPresence
@@ -60,21 +59,21 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         allow. The subscription is made again on each connection, until it is removed or Holdfast restarts.
         """
         actor = await _actor(request, company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         actor.contacts.subscribe(jid)
         return _presence(actor, jid)
 
     @router.get("/v1/sessions/{company}/contacts/{chat}/presence")
     async def get_presence(company: Company, chat: ChatPath, request: Request) -> PresenceModel:
         """What WhatsApp last reported about a contact, or about the people in a group."""
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         return _presence(await _actor(request, company), jid)
 
     @router.delete("/v1/sessions/{company}/contacts/{chat}/presence")
     async def unsubscribe_presence(company: Company, chat: ChatPath, request: Request) -> PresenceModel:
         """Ask WhatsApp no more from the next connection on."""
         actor = await _actor(request, company)
-        _, jid = parse_recipient(chat, field="chat")
+        jid = await chat_of(request, company, chat)
         actor.contacts.unsubscribe(jid)
         return _presence(actor, jid)
 

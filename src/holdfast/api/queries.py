@@ -12,12 +12,13 @@ from holdfast.api.description import problem
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.people import People
 from holdfast.runtime.session_queries import SessionQueries
 
 Answers = Mapping[int | str, dict[str, Any]]
 
 Company = Annotated[str, Path(description="the company id")]
-ChatPath = Annotated[str, Path(description="a phone number or a JID", max_length=100)]
+ChatPath = Annotated[str, Path(description="a phone number, a JID or a username (@name)", max_length=100)]
 
 ASKING: Answers = {
     429: problem("the session has used up its queries to WhatsApp; `Retry-After` says when the next one is possible"),
@@ -26,6 +27,16 @@ ASKING: Answers = {
     504: problem("WhatsApp did not answer in time"),
 }
 """How a query can fail, for the OpenAPI document."""
+
+
+def people_of(request: Request) -> People:
+    people: People = request.app.state.people
+    return people
+
+
+async def chat_of(request: Request, company: str, chat: str) -> str:
+    """The canonical id of the chat in a path. Raises `BadInput`, and for a username what a query raises."""
+    return await people_of(request).chat(company, chat, field="chat")
 
 
 @asynccontextmanager

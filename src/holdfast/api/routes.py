@@ -50,6 +50,7 @@ from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
+from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
@@ -86,12 +87,13 @@ def make_api(
     diagnoser: Diagnoser,
     *,
     sending: Messages,
+    people: People,
     operations: Operations,
     outbox: Outbox,
     inbox: Inbox,
     call_rows: Calls,
     chat_rows: Chats,
-    people: Contacts,
+    contact_rows: Contacts,
     labels: Labels,
     limits: AccountLimits,
     events: Events,
@@ -123,11 +125,12 @@ def make_api(
     )
     api.state.gateway = gateway
     api.state.sending = sending
+    api.state.people = people
     api.state.operations = operations
     api.state.outbox = outbox
     api.state.inbox = inbox
     api.state.chats = chat_rows
-    api.state.contacts = people
+    api.state.contacts = contact_rows
     api.state.labels = labels
     api.state.calls = call_rows
     api.state.limits = limits

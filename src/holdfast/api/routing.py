@@ -18,7 +18,6 @@ from holdfast.api.access import authenticate
 from holdfast.api.keys import KeyGrant
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import in_utc
-from holdfast.delivery.recipient import parse_recipient
 from holdfast.delivery.stores import Outbox
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
@@ -26,6 +25,7 @@ from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
+from holdfast.runtime.people import People
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -116,11 +116,14 @@ async def _company(company: Annotated[str, Path(description="the company id")], 
 
 CompanyPath = Annotated[str, Depends(_company)]
 After = Annotated[str | None, Query(description="`next` of the previous page")]
-_ChatText = Annotated[str | None, Query(description="only of this chat: a phone number or a JID", max_length=100)]
+_ChatText = Annotated[
+    str | None, Query(description="only of this chat: a phone number, a JID or a username (@name)", max_length=100)
+]
 
 
-async def _chat(chat: _ChatText = None) -> str | None:
-    return None if chat is None else parse_recipient(chat, field="chat")[1]
+async def _chat(request: Request, company: CompanyPath, chat: _ChatText = None) -> str | None:
+    people: People = request.app.state.people
+    return None if chat is None else await people.chat(company, chat, field="chat")
 
 
 Chat = Annotated[str | None, Depends(_chat)]

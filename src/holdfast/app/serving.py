@@ -51,6 +51,7 @@ from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.client_versions import ClientVersions
 from holdfast.runtime.composer import Composer
 from holdfast.runtime.connect_limiter import ConnectLimiter
+from holdfast.runtime.contact_catch_up import ContactCatchUp
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
@@ -61,6 +62,7 @@ from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import Operations
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
+from holdfast.runtime.people import People
 from holdfast.runtime.quotas import QuotaLimits, Quotas
 from holdfast.runtime.rate_limiter import SendShares
 from holdfast.runtime.retention import RetentionSweeper
@@ -145,7 +147,9 @@ async def serve(
                 parts = replace(parts, wake_owner=wakeups.wake)
             composer = _composer(held, media, web, parts)
             gateway = Gateway(replace(parts, qr_shown=qr_shown))
-            sending = Messages(gateway, parts.outbox, composer)
+            contacts = ContactRows(held.database, clock=clock)
+            people = People(gateway, contacts)
+            sending = Messages(gateway, parts.outbox, composer, people)
             versions.newer = gateway.client_updated
             inbound = InboundMediaService(
                 media, outbound_media=composer.outbound_media, gateway=gateway, folder=spool.folder
@@ -172,6 +176,7 @@ async def serve(
                 held,
                 gateway,
                 sending,
+                people,
                 webhook_service,
                 parts,
                 alert_sink,
@@ -184,7 +189,11 @@ async def serve(
             )
             add_backups(api, backup_service)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
-            watchers += [_retention_sweeper(held, clock=clock).run, indexer.run]
+            watchers += [
+                _retention_sweeper(held, clock=clock).run,
+                indexer.run,
+                ContactCatchUp(contacts, clock=clock).run,
+            ]
             if wakeups is not None:
                 wakeups.woken = gateway.work_waits
                 watchers.append(wakeups.run)
@@ -261,6 +270,7 @@ def _http(
     held: StartupClaims,
     gateway: Gateway,
     sending: Messages,
+    people: People,
     webhooks: WebhookService,
     parts: Services,
     alert_sink: AlertSender,
@@ -284,11 +294,12 @@ def _http(
         held.known,
         diagnoser,
         sending=sending,
+        people=people,
         operations=operations,
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
         chat_rows=ChatRows(held.database),
-        people=ContactRows(held.database, clock=parts.clock),
+        contact_rows=ContactRows(held.database, clock=parts.clock),
         labels=AccountSettingRows(held.database),
         call_rows=parts.calls,
         limits=limits,

@@ -72,7 +72,10 @@ class InboundMediaStore(Protocol):
 
 class References(Protocol):
     async def find(self, company: str, message_id: str, *, chat: str | None) -> Referred | None:
-        """A message by its Holdfast id, or by its WhatsApp id in that chat."""
+        """A message by its Holdfast id, or by its WhatsApp id in that chat; with the canonical id of its chat."""
+
+    async def canonical(self, company: str, chat: str) -> str:
+        """The canonical id of a chat."""
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:
         """The id of the message that was created under an idempotency key, and the hash of its request."""

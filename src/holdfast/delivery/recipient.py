@@ -7,12 +7,24 @@ import re
 from holdfast.base.errors import BadInput
 from holdfast.delivery.phone_numbers import LONGEST, SHORTEST, phone_number, shown, visible
 
-__all__ = ["LONGEST", "SHORTEST", "jid", "parse_recipient", "phone_number"]
+__all__ = ["LONGEST", "SHORTEST", "jid", "parse_recipient", "phone_number", "username_in"]
 
 _GROUP = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?@g\.us", re.IGNORECASE)
 _HIDDEN_ID = re.compile(r"(?P<user>[0-9]{1,20})(:[0-9]{1,3})?@lid", re.IGNORECASE)
 _SERVER = "s.whatsapp.net"
 _PERSON_SERVERS = (f"@{_SERVER}", "@c.us")
+
+
+_USERNAME = re.compile(r"@(?=[\w.]*[a-z])[a-z0-9_.]{3,35}", re.IGNORECASE | re.ASCII)
+
+
+def username_in(text: str) -> str | None:
+    """The username in `@name`, in lower case and without the `@`; None for a text of another form.
+
+    WhatsApp's rules: 3 to 35 letters, digits, dots and underscores, at least one letter.
+    """
+    plain = visible(text)
+    return plain[1:].lower() if _USERNAME.fullmatch(plain) is not None else None
 
 
 def jid(number: str) -> str:
@@ -38,6 +50,6 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
         return lid, lid
     raise BadInput(
         f'{field} "{shown(text, most=60)}" is not a valid recipient: give a phone number, '
-        "a group such as 120363012345678901@g.us, or a hidden id such as 123456789012345@lid",
+        "a group such as 120363012345678901@g.us, a hidden id such as 123456789012345@lid, or a username such as @rami",
         field=field,
     )

@@ -21,8 +21,9 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     to: Annotated[
         str | None,
         Meta(
-            description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), or a "
-            "hidden id (…@lid). reaction, edit and delete need none when their messageId is an `id`"
+            description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), a "
+            "hidden id (…@lid), or a username (@name). reaction, edit and delete need none when their messageId is an "
+            "`id`"
         ),
     ] = None
     mentions: Annotated[

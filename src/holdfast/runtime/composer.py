@@ -25,7 +25,7 @@ from holdfast.delivery.content import (
 )
 from holdfast.delivery.kinds import Text
 from holdfast.delivery.media_stores import References
-from holdfast.delivery.recipient import parse_recipient
+from holdfast.delivery.recipient import parse_recipient, username_in
 from holdfast.delivery.requests import MessageOptions
 from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
@@ -72,10 +72,13 @@ class Composer:
         self._clock = clock
         self._randomness = randomness
 
-    async def compose(self, company: str, request: SendRequest) -> Draft | Repeated:
-        """Raises `BadInput`, naming the field, and `Conflict` for a key that was used for another request."""
+    async def compose(self, company: str, request: SendRequest, *, named: str | None = None) -> Draft | Repeated:
+        """`named`: the JID of the person whose username `to` is.
+
+        Raises `BadInput`, naming the field, and `Conflict` for a key that was used for another request.
+        """
         options, body = request.options, request.body
-        recipient, chat = (None, None) if options.to is None else parse_recipient(options.to, field="to")
+        recipient, chat = _recipient(options.to, named)
         body.check()
         _check_options(body, options)
         request_hash = _hash(request, recipient)
@@ -145,7 +148,7 @@ class Composer:
         if found is None:
             cure = "give `id` of a message in outbox or inbox, or `whatsappId` of one together with `to`"
             raise BadInput(f'{field} "{message_id[:80]}" is unknown, or no longer kept: {cure}', field=field)
-        if chat is not None and found.chat != chat:
+        if chat is not None and found.chat != await self._references.canonical(company, chat):
             raise BadInput(f'{field} "{message_id[:80]}" is a message of another chat than `to`', field=field)
         check_reachable(found, field=field)
         return found
@@ -160,6 +163,13 @@ def _check_options(body: MessageBody, options: MessageOptions) -> None:
     ):
         if is_given and not is_possible:
             raise BadInput(f"{name} can't go with {body.kind}: leave it out", field=name)
+
+
+def _recipient(to: str | None, named: str | None) -> tuple[str | None, str | None]:
+    """The recipient as it is shown, and the JID of the chat."""
+    if to is None:
+        return None, None
+    return parse_recipient(to, field="to") if named is None else (f"@{username_in(to)}", named)
 
 
 def _chat_of(target: Referred | None) -> tuple[str, str]:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import may_be_id
+from holdfast.delivery.recipient import username_in
 from holdfast.delivery.stores import Message, Outbox
 from holdfast.runtime.composer import Composer, Repeated, SendRequest
 from holdfast.runtime.gateway import Gateway
+from holdfast.runtime.people import People
 
 
 class Messages:
-    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer) -> None:
+    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer, people: People) -> None:
         self._gateway = gateway
         self._outbox = outbox
         self._composer = composer
+        self._people = people
 
     async def accept(self, company: str, request: SendRequest) -> Message:
         """Commit a message to the outbox. When this returns, Holdfast owes its delivery.
 
-        Needs neither an engine host nor a loaded session. Raises `NotFound`, `BadInput` and `Conflict`.
+        Needs neither an engine host nor a loaded session, unless WhatsApp must be asked whose username `to` is. Raises
+        `NotFound`, `BadInput` and `Conflict`; and for a username what a query raises.
         """
         await self._gateway.require(company)
-        draft = await self._composer.compose(company, request)
+        to = request.options.to
+        username = None if to is None else username_in(to)
+        named = None if username is None else await self._people.by_username(company, username, field="to")
+        draft = await self._composer.compose(company, request, named=named)
         if isinstance(draft, Repeated):
             return await self.find(draft.message_id)
         return (await self._gateway.accept(draft)).message

@@ -460,6 +460,8 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     made: list[CreatedMessage] = []
     groups: Fields = {}
     """Subjects of groups by JID, as far as they became known."""
+    usernames: Fields = {}
+    """Usernames of people by hidden id, as far as they became known."""
     changes: list[AnyAccountChange] = []
     """Settings of the account that changed, in order. The versions that brought them are among `keys`."""
     calls: list[CallSignal] = []

@@ -44,6 +44,21 @@ class CheckedNumber(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     lid: str | None = None
 
 
+class FoundUsername(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    jid: str | None = None
+    """None: nobody has it, or its owner protects it with a key."""
+    lid: str | None = None
+
+
+class FoundHidden(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    lid: str
+    """As requested."""
+    exists: bool = False
+    number: str | None = None
+    """The JID by number, where WhatsApp reports it."""
+    username: str | None = None
+
+
 class GroupMember(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     jid: str
     """By phone number where WhatsApp reports it."""
@@ -95,6 +110,18 @@ def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
     cost = -(-len(numbers) // NUMBERS_AT_ONCE)
     arguments = {"numbers": list(numbers), "atOnce": NUMBERS_AT_ONCE}
     return Query(name="check-numbers", answer=list[CheckedNumber], arguments=arguments, cost=cost)
+
+
+def find_username(username: str) -> Query[FoundUsername]:
+    """Who has this username; in lower case, without `@`."""
+    return Query(name="find-username", answer=FoundUsername, arguments={"username": username}, kept_s=600)
+
+
+def find_hidden(lids: Sequence[str]) -> Query[list[FoundHidden]]:
+    """Which of these hidden ids exist, and their usernames."""
+    cost = -(-len(lids) // NUMBERS_AT_ONCE)
+    arguments = {"lids": list(lids), "atOnce": NUMBERS_AT_ONCE}
+    return Query(name="find-hidden", answer=list[FoundHidden], arguments=arguments, kept_s=600, cost=cost)
 
 
 def groups() -> Query[list[Group]]:

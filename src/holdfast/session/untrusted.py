@@ -137,6 +137,7 @@ def bounded_commit(commit: Commit) -> Commit:
         changes=[bounded_change(change) for change in commit.changes],
         calls=[_call(call) for call in commit.calls[:LIST_ITEMS]],
         group_changes=[_group_change(change) for change in commit.group_changes[:LIST_ITEMS]],
+        usernames={bounded_id(lid): bounded_name(username) for lid, username in commit.usernames.items()},
     )
 
 

@@ -8,16 +8,34 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, text
 
+from holdfast.delivery.spellings import second_spelling
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.connection import Prepared
-from holdfast.store.tables import chat_aliases, signal_keys
+from holdfast.store.tables import chat_aliases, chats, contacts, outbox, signal_keys
 
 _CHAT = Prepared(
     lambda _: select(chat_aliases.c.chat).where(
         chat_aliases.c.company_id == bindparam("company"), chat_aliases.c.alias == bindparam("name")
     )
+)
+_USES = (
+    Prepared(
+        lambda _: select(chats.c.chat).where(
+            chats.c.company_id == bindparam("company"), chats.c.chat == bindparam("name")
+        )
+    ),
+    Prepared(
+        lambda _: select(outbox.c.seq).where(
+            outbox.c.company_id == bindparam("company"), outbox.c.chat == bindparam("name"), text("next_at IS NOT NULL")
+        )
+    ),
+    Prepared(
+        lambda _: select(contacts.c.jid).where(
+            contacts.c.company_id == bindparam("company"), contacts.c.jid == bindparam("name")
+        )
+    ),
 )
 _KEY = Prepared(
     lambda _: select(signal_keys.c.value).where(
@@ -38,11 +56,27 @@ def canonical(connection: Connection, company: str, jid: str) -> str:
     """Return the canonical id of a chat. An id without another known name is its own."""
     if not jid.endswith((PERSON, HIDDEN)):
         return jid
-    found = alias_of(connection, company, jid)
-    if found is not None:
+    if (found := alias_of(connection, company, jid)) is not None:
         return found
-    number = mapped_number(connection, company, jid)
-    return jid if number is None else alias_of(connection, company, number) or number
+    if (number := mapped_number(connection, company, jid)) is not None:
+        return alias_of(connection, company, number) or number
+    other = other_spelling(jid)
+    if other is None or alias_of(connection, company, other) is not None:
+        return jid
+    # WhatsApp was not asked yet, so the spelling counts under which there is a chat already.
+    return other if is_used(connection, company, other) and not is_used(connection, company, jid) else jid
+
+
+def other_spelling(jid: str) -> str | None:
+    """Return the JID of the same phone by the second spelling of its number."""
+    other = second_spelling(jid.removesuffix(PERSON)) if jid.endswith(PERSON) else None
+    return None if other is None else f"{other}{PERSON}"
+
+
+def is_used(connection: Connection, company: str, jid: str) -> bool:
+    """Whether there is a chat or a contact under exactly this id."""
+    where = {"company": company, "name": jid}
+    return any(each.rows(connection, where) for each in _USES)
 
 
 def mapped_number(connection: Connection, company: str, jid: str) -> str | None:

@@ -12,11 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, literal, select, text, update
 
-from holdfast.delivery.spellings import second_spelling
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
-from holdfast.store.aliases import alias_of, mapped_number
+from holdfast.store.aliases import alias_of, canonical, is_used, other_spelling
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.events import lock_event_order
 from holdfast.store.tables import chat_aliases, chats, contacts, inbox, labelled, outbox, starred, webhook_deliveries
@@ -30,14 +29,6 @@ _OPEN_HEAD = Prepared(
         _O.company_id == bindparam("company"), _O.chat == bindparam("name"), text("next_at IS NOT NULL")
     )
 )
-_CONTACT = Prepared(
-    lambda _: select(contacts.c.jid).where(
-        contacts.c.company_id == bindparam("company"), contacts.c.jid == bindparam("name")
-    )
-)
-_KNOWN_CHAT = Prepared(
-    lambda _: select(chats.c.chat).where(chats.c.company_id == bindparam("company"), chats.c.chat == bindparam("name"))
-)
 
 
 def admit(connection: Connection, company: str, jid: str, *, now: str) -> str:
@@ -50,38 +41,17 @@ def admit(connection: Connection, company: str, jid: str, *, now: str) -> str:
         return jid
     if (found := alias_of(connection, company, jid)) is not None:
         return found
-    if jid.endswith(HIDDEN):
-        return _admit_mapped(connection, company, jid, now=now)
-    other = second_spelling(jid.removesuffix(PERSON))
-    return jid if other is None else _admit_spelled(connection, company, jid, f"{other}{PERSON}", now=now)
-
-
-def _admit_mapped(connection: Connection, company: str, jid: str, *, now: str) -> str:
-    number = mapped_number(connection, company, jid)
-    if number is None:
-        return jid
-    chat = alias_of(connection, company, number) or number
-    join(connection, company, alias=jid, chat=chat, now=now)
+    chat = canonical(connection, company, jid)
+    other = other_spelling(jid)
+    if chat != jid:
+        join(connection, company, alias=jid, chat=chat, now=now)
+    elif other is not None and _is_free(connection, company, other):
+        _name(connection, company, alias=other, chat=jid, moved_at=now)
     return chat
 
 
-def _admit_spelled(connection: Connection, company: str, jid: str, other: str, *, now: str) -> str:
-    if alias_of(connection, company, other) is not None:
-        return jid
-    if (mapped := mapped_number(connection, company, jid)) is not None:
-        join(connection, company, alias=jid, chat=mapped, now=now)
-        return mapped
-    used, other_used = (_is_used(connection, company, each) for each in (jid, other))
-    if used and other_used:
-        return jid  # two chats of an older version: WhatsApp's answer will tell which one is canonical
-    alias, chat = (jid, other) if other_used else (other, jid)
-    _name(connection, company, alias=alias, chat=chat, moved_at=now)
-    return chat
-
-
-def _is_used(connection: Connection, company: str, jid: str) -> bool:
-    where = {"company": company, "name": jid}
-    return any(each.rows(connection, where) for each in (_KNOWN_CHAT, _OPEN_HEAD, _CONTACT))
+def _is_free(connection: Connection, company: str, jid: str) -> bool:
+    return alias_of(connection, company, jid) is None and not is_used(connection, company, jid)
 
 
 def join(connection: Connection, company: str, *, alias: str, chat: str, now: str) -> None:

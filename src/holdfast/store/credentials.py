@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, select, updat
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
+from holdfast.session.contacts import Identity
 from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.account_settings import apply_changes
@@ -26,7 +27,7 @@ from holdfast.store.calls import keep_call
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.group_changes import keep_group_change, learn_group
-from holdfast.store.identities import learn_keys, learn_sender
+from holdfast.store.identities import learn, learn_keys, learn_sender
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
@@ -127,6 +128,8 @@ class EngineRows:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
             learn_keys(connection, company, commit.keys, now=now)
+            for lid, username in commit.usernames.items():
+                learn(connection, company, Identity(jid=lid, username=username), now=now)
             for jid, subject in commit.groups.items():
                 learn_group(connection, company, jid, subject, at=now)
             apply_changes(connection, company, commit.changes, now=now)

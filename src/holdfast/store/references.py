@@ -8,6 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, select
 
 from holdfast.delivery.content import Referred, text_of
 from holdfast.delivery.message import MessageState
+from holdfast.store.aliases import canonical
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, outbox, sessions
 
@@ -26,9 +27,13 @@ class ReferenceRows:
             return None
 
         def work(connection: Connection) -> Referred | None:
-            return _sent(connection, company, message_id, chat) or _came(connection, company, message_id, chat)
+            name = None if chat is None else canonical(connection, company, chat)
+            return _sent(connection, company, message_id, name) or _came(connection, company, message_id, name)
 
         return await self._database.read(work)
+
+    async def canonical(self, company: str, chat: str) -> str:
+        return await self._database.read(lambda connection: canonical(connection, company, chat))
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:
         statement = select(outbox.c.id, outbox.c.request_hash).where(
@@ -57,7 +62,7 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
         return None
     return Referred(
         whatsapp_id=row.whatsapp_id,
-        chat=row.chat,
+        chat=canonical(connection, company, row.chat),
         from_me=True,
         sender=_person(row.jid),
         kind=row.kind,
@@ -76,7 +81,7 @@ def _came(connection: Connection, company: str, message_id: str, chat: str | Non
     row = max(found, key=lambda each: int(each.seq))
     return Referred(
         whatsapp_id=row.whatsapp_id,
-        chat=row.chat,
+        chat=canonical(connection, company, row.chat),
         from_me=row.from_me,
         sender=_person(row.sender),
         kind=row.type,

@@ -12,7 +12,7 @@ export class Commits {
   }
 
   /** Start a commit; returns its number. Without content it is a barrier after everything that was reported before. */
-  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, changes, calls, groupChanges }) {
+  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, usernames, changes, calls, groupChanges }) {
     const seq = this.#gate.begin()
     this.report({
       r: 'commit',
@@ -24,6 +24,7 @@ export class Commits {
       undecryptable,
       made,
       groups,
+      usernames,
       changes: changes?.length ? changes : undefined,
       calls,
       groupChanges

@@ -39,8 +39,23 @@ export function seconds(text) {
 export function phoneJidOf(lid, peek) {
   const user = jidDecode(lid)?.user
   const phone = user && peek('lid-mapping', `${user}_reverse`)
-  return phone ? `${phone}@s.whatsapp.net` : undefined
+  return phone && isOwner(user, peek('lid-mapping', phone)) ? `${phone}@s.whatsapp.net` : undefined
 }
+
+/**
+ * Of the mappings `[{lid, pn}]` those that still hold. Baileys keeps the mapping of a hidden id whose number was given
+ * to another account; the number's own mapping tells.
+ *
+ * @param get  (type, ids) => Promise of stored keys by id
+ */
+export async function currentMappings(found, get) {
+  if (!found?.length) return found
+  const userOf = jid => jidDecode(jid)?.user
+  const owners = await get('lid-mapping', [...new Set(found.map(({ pn }) => userOf(pn)))])
+  return found.filter(({ lid, pn }) => isOwner(userOf(lid), owners[userOf(pn)]))
+}
+
+const isOwner = (user, owner) => owner == null || owner === user
 
 export class Inbound {
   // By object identity: Baileys passes the stanza's own buffer to the Signal repository.

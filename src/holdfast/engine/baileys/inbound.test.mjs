@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { encodeWAMessage, proto } from 'baileys'
 
-import { digest, Inbound, phoneJidOf, seconds } from './inbound.mjs'
+import { currentMappings, digest, Inbound, phoneJidOf, seconds } from './inbound.mjs'
 
 const ME = { id: '962700000001:3@s.whatsapp.net', lid: '1001:3@lid' }
 const LIDS = { '2002@lid': '962799999999@s.whatsapp.net' }
@@ -267,4 +267,16 @@ test('a message with too many long parts becomes a stub', async () => {
   assert.equal(message.type, 'unknown')
   assert.deepEqual(message.content, { notStored: { ciphertextSha256, error: 'the message is too long' } })
   assert.equal(message.chat, '962799999999@s.whatsapp.net')
+})
+
+test('a hidden id whose number was given to another one has no number any more', async () => {
+  const stored = { 962799999999: '4004' }
+  const get = async (_, users) => Object.fromEntries(users.filter(user => stored[user]).map(user => [user, stored[user]]))
+  const pn = '962799999999@s.whatsapp.net'
+  assert.deepEqual(await currentMappings([{ lid: '2002@lid', pn }], get), [])
+  assert.deepEqual(await currentMappings([{ lid: '4004:2@lid', pn }], get), [{ lid: '4004:2@lid', pn }])
+  assert.deepEqual(await currentMappings([{ lid: '5005@lid', pn: '1@s.whatsapp.net' }], get), [{ lid: '5005@lid', pn: '1@s.whatsapp.net' }])
+  const peek = (_, id) => ({ '2002_reverse': '962799999999', '4004_reverse': '962799999999', ...stored })[id]
+  assert.equal(phoneJidOf('2002@lid', peek), undefined)
+  assert.equal(phoneJidOf('4004@lid', peek), pn)
 })

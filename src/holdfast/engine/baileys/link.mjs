@@ -14,7 +14,7 @@ import { ContactPresence } from './contactpresence.mjs'
 import { groupChanges } from './groupchanges.mjs'
 import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
-import { Inbound } from './inbound.mjs'
+import { currentMappings, Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { Liveness } from './liveness.mjs'
@@ -36,6 +36,7 @@ import { ProxyFailure, Route } from './routes.mjs'
 import { answeredMessages } from './sealed.mjs'
 import { BROWSER, ignoringErrors, makeSocket, release } from './socket.mjs'
 import { removeCompanion } from './stanzas.mjs'
+import { Usernames } from './usernames.mjs'
 import { json } from './values.mjs'
 
 const END_GRACE_MS = 100
@@ -204,7 +205,10 @@ export class Link {
   }
 
   #config(userDevicesCache) {
-    const phonesOf = lids => this.sock.signalRepository.lidMapping.getPNsForLIDs(lids)
+    const phonesOf = async lids => {
+      const found = await this.sock.signalRepository.lidMapping.getPNsForLIDs(lids)
+      return currentMappings(found, (type, ids) => this.store.get(type, ids))
+    }
     this.appState = new AppState({
       phonesOf,
       commit: ({ changes, versions }) => this.store.commitVersions(versions, changes)
@@ -220,6 +224,10 @@ export class Link {
       })
     })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
+    this.usernames = new Usernames({
+      ask: node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node)),
+      commit: usernames => this.#commit({ usernames })
+    })
     this.arrivals = new Arrivals({
       inbound: this.inbound,
       missed: undecryptable => this.#missed(undecryptable),
@@ -263,6 +271,7 @@ export class Link {
     ws.prependListener('CB:receipt', ignoringErrors(node => this.#receipt(node)))
     ws.prependListener('CB:ack,class:message', ignoringErrors(({ attrs }) => this.answers.ack(attrs)))
     ws.on('CB:message', ignoringErrors(({ attrs }) => this.groupNames.heard(attrs.from)))
+    ws.on('CB:message', ignoringErrors(({ attrs }) => this.usernames.heard(attrs)))
     ws.prependListener('CB:notification,type:w:gp2', ignoringErrors(({ attrs }) => this.groups.forget(attrs.from)))
     ws.on('CB:notification,type:w:gp2', ignoringErrors(node => this.groupNames.changed(node)))
     for (const type of ['w:gp2', 'picture']) {
@@ -468,6 +477,7 @@ export class Link {
     this.appState?.close()
     this.groupNames?.close(gone)
     this.contacts?.close()
+    this.usernames?.close(gone)
     if (!this.sock) return
     this.hosts.close()
     await release(this.sock, gone)

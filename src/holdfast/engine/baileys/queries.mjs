@@ -1,10 +1,10 @@
 // Queries that Holdfast sends to WhatsApp for a person, by name, as `holdfast.session.queries` defines them. A new one
 // is an entry of QUERIES. Every request to WhatsApp goes through the link's QueryLimits, by the kind of the query.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
+import { getBinaryNodeChild, isLidUser, jidNormalizedUser } from 'baileys'
 
 import { NotThere } from './refusals.mjs'
-import { numbersOnWhatsApp } from './stanzas.mjs'
+import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
 
 const QUERIES = {
   'check-numbers': async ({ numbers, atOnce }, { ask }) => {
@@ -14,6 +14,23 @@ const QUERIES = {
       rows.push(...checked(part, await ask(numbersOnWhatsApp(part))))
     }
     return rows
+  },
+
+  // Without a JID the owner of the username protects it with a key.
+  'find-username': async ({ username }, { ask }) => {
+    const [user] = usersIn(await ask(ownerOfUsername(username)))
+    if (!user?.attrs.jid || getBinaryNodeChild(user, 'contact')?.attrs.type === 'out') return {}
+    const lid = [user.attrs.jid, user.attrs.lid].find(isLidUser)
+    const jid = phoneIn(user) ?? (lid && jidNormalizedUser(lid))
+    return { jid, ...(lid && { lid: jidNormalizedUser(lid) }) }
+  },
+
+  'find-hidden': async ({ lids, atOnce }, { ask }) => {
+    const rows = []
+    for (let from = 0; from < lids.length; from += atOnce) {
+      rows.push(...hiddenIn(await ask(peopleByLid(lids.slice(from, from + atOnce)))))
+    }
+    return rows.filter(({ lid }) => lids.includes(lid))
   },
 
   groups: async (_, { sock, limits }) => {
@@ -75,18 +92,18 @@ export class Queries {
 
 // WhatsApp repeats the number that was asked about, and answers with the account in its own spelling.
 function checked(numbers, answer) {
-  const list = getBinaryNodeChild(getBinaryNodeChild(answer, 'usync'), 'list')
   const found = new Map()
-  for (const user of getBinaryNodeChildren(list, 'user')) {
+  for (const user of usersIn(answer)) {
     const contact = getBinaryNodeChild(user, 'contact')
     const asked = contact?.content && Buffer.from(contact.content).toString().replace(/\D/g, '')
     if (!asked) continue
-    const isThere = contact.attrs.type === 'in' && isPnUser(user.attrs.jid)
-    const lid = getBinaryNodeChild(user, 'lid')?.attrs.val
+    const lid = [getBinaryNodeChild(user, 'lid')?.attrs.val, user.attrs.jid].find(isLidUser)
+    const chat = phoneIn(user) ?? (lid && jidNormalizedUser(lid))
+    const isThere = contact.attrs.type === 'in' && chat
     found.set(asked, {
       number: asked,
-      ...(isThere && { chat: jidNormalizedUser(user.attrs.jid) }),
-      ...(isThere && isLidUser(lid) && { lid: jidNormalizedUser(lid) })
+      ...(isThere && { chat }),
+      ...(isThere && lid && { lid: jidNormalizedUser(lid) })
     })
   }
   return numbers.filter(number => found.has(number)).map(number => found.get(number))

@@ -66,3 +66,42 @@ test('an unknown query is an error, even one named like a member of Object', asy
     await assert.rejects(queriesOf(async () => answerOf([])).run(name, {}), /there is no query/)
   }
 })
+
+test('a username leads to a hidden id, and to none when nobody has it or a key protects it', async () => {
+  const answered = async node => {
+    const asked = []
+    const queries = queriesOf(async ({ content: [usync] }) => {
+      asked.push(usync.content[1].content[0].content[0].attrs)
+      return answerOf([node])
+    })
+    const found = await queries.run('find-username', { username: 'rami' })
+    assert.deepEqual(asked, [{ username: 'rami' }])
+    return found
+  }
+  const contact = type => [{ tag: 'contact', attrs: { type, username: 'rami' } }]
+  assert.deepEqual(await answered({ tag: 'user', attrs: { jid: '77@lid' }, content: contact('in') }), { jid: '77@lid', lid: '77@lid' })
+  const shown = { jid: '77@lid', pn_jid: '962790000001@s.whatsapp.net' }
+  assert.deepEqual(await answered({ tag: 'user', attrs: shown, content: contact('in') }), { jid: '962790000001@s.whatsapp.net', lid: '77@lid' })
+  assert.deepEqual(await answered({ tag: 'user', attrs: { jid: '77@lid' }, content: contact('out') }), {})
+  assert.deepEqual(await answered({ tag: 'user', attrs: {}, content: contact('in') }), {})
+})
+
+test('hidden ids exist when they have devices; a username comes with the answer', async () => {
+  const devices = ids => ({
+    tag: 'devices',
+    attrs: {},
+    content: [{ tag: 'device-list', attrs: {}, content: ids.map(id => ({ tag: 'device', attrs: { id } })) }]
+  })
+  const username = { tag: 'username', attrs: {}, content: Buffer.from('rami') }
+  const queries = queriesOf(async () =>
+    answerOf([
+      { tag: 'user', attrs: { jid: '77@lid' }, content: [devices(['0']), username] },
+      { tag: 'user', attrs: { jid: '78@lid' }, content: [devices([])] },
+      { tag: 'user', attrs: { jid: '99@lid' }, content: [devices(['0'])] }
+    ])
+  )
+  assert.deepEqual(await queries.run('find-hidden', { lids: ['77@lid', '78@lid'], atOnce: 50 }), [
+    { lid: '77@lid', exists: true, username: 'rami' },
+    { lid: '78@lid', exists: false }
+  ])
+})

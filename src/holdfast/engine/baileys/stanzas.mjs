@@ -2,6 +2,8 @@
 
 import { randomUUID } from 'node:crypto'
 
+import { getBinaryNodeChild, getBinaryNodeChildren, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
+
 /** Pings WhatsApp's server. */
 export const ping = id => ({
   tag: 'iq',
@@ -24,7 +26,27 @@ export const askMediaServers = () => ({
 })
 
 /** Queries which phone numbers (digits) are on WhatsApp, in which spelling, and their hidden ids. */
-export const numbersOnWhatsApp = numbers => ({
+export const numbersOnWhatsApp = numbers =>
+  usync(
+    [protocol('contact'), protocol('lid')],
+    numbers.map(number => user({}, { tag: 'contact', attrs: {}, content: `+${number}` }))
+  )
+
+/** Queries whose username this is. WhatsApp's own clients ask for nothing else with it. */
+export const ownerOfUsername = username =>
+  usync([protocol('contact', { addressing_mode: 'lid' })], [user({}, protocol('contact', { username }))])
+
+/** Queries whether hidden ids exist (people on WhatsApp have devices), and the usernames of these people. */
+export const peopleByLid = lids =>
+  usync(
+    [protocol('devices', { version: '2' }), protocol('username')],
+    lids.map(jid => user({ jid }))
+  )
+
+const protocol = (tag, attrs = {}) => ({ tag, attrs })
+const user = (attrs, ...content) => ({ tag: 'user', attrs, content })
+
+const usync = (protocols, users) => ({
   tag: 'iq',
   attrs: { to: 's.whatsapp.net', type: 'get', xmlns: 'usync' },
   content: [
@@ -32,11 +54,37 @@ export const numbersOnWhatsApp = numbers => ({
       tag: 'usync',
       attrs: { context: 'interactive', mode: 'query', sid: randomUUID(), last: 'true', index: '0' },
       content: [
-        { tag: 'query', attrs: {}, content: [{ tag: 'contact', attrs: {} }, { tag: 'lid', attrs: {} }] },
-        { tag: 'list', attrs: {}, content: numbers.map(number => ({ tag: 'user', attrs: {}, content: [contact(number)] })) }
+        { tag: 'query', attrs: {}, content: protocols },
+        { tag: 'list', attrs: {}, content: users }
       ]
     }
   ]
 })
 
-const contact = number => ({ tag: 'contact', attrs: {}, content: `+${number}` })
+/** The `user` nodes of the answer to a usync query. */
+export const usersIn = answer => {
+  const list = getBinaryNodeChild(getBinaryNodeChild(answer, 'usync'), 'list')
+  return getBinaryNodeChildren(list, 'user')
+}
+
+/** The answer to `peopleByLid`: `{lid, exists, username?, number?}` each. */
+export const hiddenIn = answer =>
+  usersIn(answer)
+    .filter(({ attrs }) => isLidUser(attrs.jid))
+    .map(node => {
+      const devices = getBinaryNodeChild(getBinaryNodeChild(node, 'devices'), 'device-list')
+      const username = getBinaryNodeChild(node, 'username')?.content
+      const phone = phoneIn(node)
+      return {
+        lid: jidNormalizedUser(node.attrs.jid),
+        exists: getBinaryNodeChildren(devices, 'device').length > 0,
+        ...(username?.length && { username: Buffer.from(username).toString() }),
+        ...(phone && { number: phone })
+      }
+    })
+
+/** The JID by number of a `user` node, where WhatsApp reports it. */
+export const phoneIn = ({ attrs }) => {
+  const phone = [attrs.jid, attrs.pn_jid].find(isPnUser)
+  return phone && jidNormalizedUser(phone)
+}
