@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast.session.engine import OperationAnswered, RunOperation
+from holdfast.api.profile import MOST_BYTES
+from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
 
@@ -75,6 +78,10 @@ async def test_a_refusal_of_whatsapp_is_a_failed_operation(linked: ApiClient, wo
     assert "not an admin" in answer.json["error"]["message"]
 
 
+TEXT = base64.b64encode(b"this is no picture").decode()
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100)).decode()
+JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(100)).decode()
+
 BAD: list[tuple[str, str, Any, str]] = [
     ("POST", "groups", {"subject": "", "members": ["962790000001"]}, "subject"),
     ("POST", "groups", {"subject": "x" * 101, "members": ["962790000001"]}, "subject"),
@@ -91,6 +98,25 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("POST", "groups/nonsense/leave", None, "id"),
     ("POST", f"contacts/{GROUP}/block", None, "chat"),
     ("POST", f"groups/{GROUP}/leave?wait=61", None, "wait"),
+    ("POST", "groups/join", {"invite": "https://example.com/AbC"}, "invite"),
+    ("POST", "groups/join", {"invite": "AbC", "group": GROUP}, "group"),
+    ("POST", "groups/join", {"invite": "AbC", "group": "x@g", "admin": "962790000001"}, "group"),
+    ("POST", f"groups/{GROUP}/requests", {}, "body"),
+    ("POST", f"groups/{GROUP}/requests", {"approve": [GROUP]}, "approve"),
+    ("DELETE", "groups/962790000001/invite", None, "id"),
+    ("GET", "invites/a%20b", None, "code"),
+    ("PATCH", "profile", {}, "body"),
+    ("PATCH", "profile", {"name": ""}, "name"),
+    ("PATCH", "profile", {"name": "x" * 26}, "name"),
+    ("PATCH", "profile", {"about": "x" * 140}, "about"),
+    ("PUT", "profile/picture", {}, "image"),
+    ("PUT", "profile/picture", {"image": {}}, "image"),
+    ("PUT", "profile/picture", {"image": {"base64": ""}}, "image.base64"),
+    ("PUT", "profile/picture", {"image": {"base64": "?"}}, "image.base64"),
+    ("PUT", "profile/picture", {"image": {"base64": TEXT}}, "image.base64"),
+    ("PUT", "profile/picture", {"image": {"base64": PNG}}, "image"),
+    ("PUT", "profile/picture", {"image": {"media": "med_none"}}, "image.media"),
+    ("PUT", "groups/nonsense/picture", {"image": {"base64": PNG}}, "id"),
 ]
 
 
@@ -108,3 +134,67 @@ async def test_an_unknown_company_has_no_operations(client: ApiClient) -> None:
     body = {"subject": "Flowers", "members": ["962790000001"]}
     (await client("POST", "/v1/sessions/nobody/groups", body)).problem(404, "not-found", field="company")
     (await client("GET", "/v1/sessions/nobody/operations")).problem(404, "not-found", field="company")
+
+
+async def test_a_picture_has_a_bounded_size(linked: ApiClient) -> None:
+    """422 with both sizes."""
+    large = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(MOST_BYTES)).decode()
+    detail = (await linked("PUT", f"{SESSION}/profile/picture", {"image": {"base64": large}})).problem(
+        422, "bad-input", field="image"
+    )
+    assert str(MOST_BYTES) in detail
+
+
+async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, world: World) -> None:
+    """Set for a group, and removed again."""
+    files: list[bytes | None] = []
+
+    def answer(command: RunOperation) -> object:
+        if command.step == "look":
+            return {"id": None}
+        files.append(None if command.file is None else Path(command.file).read_bytes())
+        return {"id": "P1"}
+
+    world.engine.operations["set-picture"] = answer
+    path = f"{SESSION}/groups/{GROUP}/picture"
+    answer_ = await linked("PUT", f"{path}?wait=10", {"image": {"base64": JPEG}})
+    assert (answer_.json["state"], answer_.json["result"], answer_.json["target"]) == ("succeeded", {"id": "P1"}, GROUP)
+    assert (await linked("DELETE", f"{path}?wait=10")).json["state"] == "succeeded"
+    assert files == [base64.b64decode(JPEG), None]
+
+
+async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: World) -> None:
+    """The link of a group, the group behind a link, and joining by link or personal invitation."""
+    world.engine.answers = {
+        "invite": lambda _: {"code": "AbC"},
+        "invited-group": lambda given: {"id": GROUP, "subject": str(given["code"])},
+        "join-requests": lambda _: [{"jid": ANNA, "askedAtS": 1_700_000_000, "method": "invite_link"}],
+        "blocklist": lambda _: [ANNA],
+        "profile": lambda _: {"name": "Bakery", "about": "Open"},
+    }
+    url = "https://chat.whatsapp.com/AbC"
+    assert (await linked("GET", f"{SESSION}/groups/{GROUP}/invite")).json == {"code": "AbC", "url": url}
+    assert (await linked("GET", f"{SESSION}/invites/AbC")).json["subject"] == "AbC"
+    (request,) = (await linked("GET", f"{SESSION}/groups/{GROUP}/requests")).json["items"]
+    assert (request["jid"], request["askedAt"]) == (ANNA, "2023-11-14T22:13:20.000Z")
+    assert (await linked("GET", f"{SESSION}/blocklist")).json["items"] == [{"chat": ANNA}]
+    assert (await linked("GET", f"{SESSION}/profile")).json == {"name": "Bakery", "about": "Open", "picture": None}
+    world.engine.operations["join-group"] = lambda command: {"id": GROUP, "waitsForApproval": False}
+    await linked("POST", f"{SESSION}/groups/join?wait=5", {"invite": f"{url}?mode=x"})
+    personal = {"invite": "P", "group": GROUP, "admin": "962790000001", "expiresS": 5}
+    assert (await linked("POST", f"{SESSION}/groups/join?wait=5", personal)).json["state"] == "succeeded"
+    assert [command.arguments for command in asked(world)] == [
+        {"code": "AbC"},
+        {"code": "P", "group": GROUP, "admin": ANNA, "expiresS": 5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "word"), [(401, 403, "not-permitted"), (403, 403, "not-permitted"), (410, 404, "not-found")]
+)
+async def test_a_query_that_whatsapp_refuses_has_the_right_status(
+    linked: ApiClient, world: World, code: int, status: int, word: str
+) -> None:
+    """Not an admin is 403, a revoked link 404; each with a sentence."""
+    world.engine.answers["invite"] = lambda _: QueryAnswered(link=0, request=0, error="refused", code=code)
+    assert str(code) in (await linked("GET", f"{SESSION}/groups/{GROUP}/invite")).problem(status, word)

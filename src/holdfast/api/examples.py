@@ -19,6 +19,11 @@ BODIES: Mapping[str, object] = {
     "POST /v1/sessions/{company}/groups": {"subject": "Order 1234", "members": ["962790000099"]},
     "PATCH /v1/sessions/{company}/groups/{id}": {"subject": "Order 1234, delivered", "announceOnly": True},
     "POST /v1/sessions/{company}/groups/{id}/members": {"add": ["962790000098"], "promote": ["962790000099"]},
+    "POST /v1/sessions/{company}/groups/join": {"invite": "https://chat.whatsapp.com/AbCdEfGhIjK"},
+    "POST /v1/sessions/{company}/groups/{id}/requests": {"approve": ["962790000098"]},
+    "PUT /v1/sessions/{company}/groups/{id}/picture": {"image": {"url": "https://example.com/logo.jpg"}},
+    "PATCH /v1/sessions/{company}/profile": {"name": "Bakery Irbid", "about": "Open from 7 to 20"},
+    "PUT /v1/sessions/{company}/profile/picture": {"image": {"media": "med_0a6b7c1f52d34e8a9b01c2d3"}},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
 """By method and path."""

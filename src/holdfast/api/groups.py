@@ -64,14 +64,14 @@ class GroupDetailsModel(GroupModel):
 
 MOST_MEMBERS = 1023
 _Subject = Annotated[Text, Field(min_length=1, max_length=100, description="the name of the group")]
-_Members = Annotated[
+Members = Annotated[
     list[Annotated[Text, Field(max_length=100)]], Field(max_length=MOST_MEMBERS, description="phone numbers or JIDs")
 ]
 
 
 class CreateGroupRequest(ApiModel):
     subject: _Subject
-    members: Annotated[_Members, Field(min_length=1)]
+    members: Annotated[Members, Field(min_length=1)]
 
 
 class ChangeGroupRequest(ApiModel):
@@ -90,13 +90,13 @@ class ChangeGroupRequest(ApiModel):
 
 
 class ChangeMembersRequest(ApiModel):
-    add: _Members | None = None
-    remove: _Members | None = None
-    promote: Annotated[_Members | None, Field(description="make them admins")] = None
-    demote: Annotated[_Members | None, Field(description="make admins plain members")] = None
+    add: Members | None = None
+    remove: Members | None = None
+    promote: Annotated[Members | None, Field(description="make them admins")] = None
+    demote: Annotated[Members | None, Field(description="make admins plain members")] = None
 
 
-def _people(given: list[str], *, field: str) -> list[str]:
+def people_of(given: list[str], *, field: str) -> list[str]:
     """JIDs of people, each once. Raises `BadInput`."""
     jids = [parse_recipient(text, field=field)[1] for text in given]
     for text, jid in zip(given, jids, strict=True):
@@ -111,7 +111,7 @@ def _fields(group: Group) -> dict[str, Any]:
         "subject": group.subject,
         "description": group.description,
         "size": group.size,
-        "created_at": _at(group.created_at_s),
+        "created_at": shown_time(group.created_at_s),
         "owner": group.owner,
         "announce_only": group.announce_only,
         "locked": group.locked,
@@ -123,7 +123,7 @@ def _fields(group: Group) -> dict[str, Any]:
     }
 
 
-def _at(seconds: int | None) -> str | None:
+def shown_time(seconds: int | None) -> str | None:
     return iso(datetime.fromtimestamp(seconds, UTC)) if seconds is not None and 0 <= seconds <= _LAST_SECOND else None
 
 
@@ -152,7 +152,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         request: Request,
     ) -> GroupDetailsModel:
         """One group with its members."""
-        jid = _group(id)
+        jid = group_of(id)
         async with queries_of(request, company) as queries:
             return GroupDetailsModel.of(await queries.ask(asked.group(jid)))
 
@@ -163,7 +163,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
         A group is created once, whatever happens in between; where that can't be found out, the state is `unknown`.
         """
-        members = _people(body.members, field="members")
+        members = people_of(body.members, field="members")
         return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))
 
     @router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=dict(STARTING))
@@ -177,7 +177,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         given = body.model_dump(exclude_none=True)
         if not given:
             raise BadInput("nothing to change: give at least one field, such as subject", field="body")
-        return await starter.start(company, kinds.UpdateGroup(group=_group(id), **given))
+        return await starter.start(company, kinds.UpdateGroup(group=group_of(id), **given))
 
     @router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=dict(STARTING))
     async def change_members(
@@ -188,10 +188,10 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     ) -> OperationModel:
         """Add, remove, promote and demote members, in this order. The `result` has WhatsApp's answer about each: who
         can't be added gets an `inviteCode`."""
-        given = {name: _people(people, field=name) for name, people in body.model_dump().items() if people}
+        given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
         if not given:
             raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
-        return await starter.start(company, kinds.ChangeMembers(group=_group(id), **given))
+        return await starter.start(company, kinds.ChangeMembers(group=group_of(id), **given))
 
     @router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=dict(STARTING))
     async def leave_group(
@@ -200,13 +200,14 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         starter: StarterDependency,
     ) -> OperationModel:
         """Leave a group."""
-        return await starter.start(company, kinds.LeaveGroup(group=_group(id)))
+        return await starter.start(company, kinds.LeaveGroup(group=group_of(id)))
 
     return router
 
 
-def _group(text: str) -> str:
-    _, jid = parse_recipient(text, field="id")
+def group_of(text: str, *, field: str = "id") -> str:
+    """The JID of a group. Raises `BadInput`."""
+    _, jid = parse_recipient(text, field=field)
     if not jid.endswith("@g.us"):
-        raise BadInput(f'id "{text[:60]}" is not a group: give one such as 120363012345678901@g.us', field="id")
+        raise BadInput(f'{field} "{text[:60]}" is not a group: give one such as 120363012345678901@g.us', field=field)
     return jid

@@ -16,8 +16,10 @@ from holdfast.api import (
     diagnosis,
     forwarding,
     groups,
+    invitations,
     presence,
     problems,
+    profile,
 )
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
@@ -156,7 +158,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups, calls, presence)
+        for routes in (chats, contacts, groups, invitations, profile, calls, presence)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     for router in (

@@ -70,6 +70,13 @@ class QueryFailed(HoldfastError):
     fault = Fault.WHATSAPP
 
 
+class NotPermitted(HoldfastError):
+    """WhatsApp does not allow this account to ask that."""
+
+    code = "not-permitted"
+    fault = Fault.WHATSAPP
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
     number: int
@@ -99,7 +106,8 @@ class SessionQueries:
         self._last_number = 0
 
     async def ask(self, query: Query[R]) -> R:
-        """Raises `NotConnected`, `TooManyQueries`, `WhatsAppBusy`, `QueryTimedOut`, `NotFound` and `QueryFailed`."""
+        """Raises `NotConnected`, `TooManyQueries`, `WhatsAppBusy`, `QueryTimedOut`, `NotFound`, `NotPermitted`
+        and `QueryFailed`."""
         now, key = self._clock.monotonic(), query.key
         link = self._link()
         kept = self._kept.get(key)
@@ -187,6 +195,13 @@ class SessionQueries:
                 return QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
             case "link-down":
                 return ConnectionEnded("the connection to WhatsApp ended before it answered: ask again shortly")
+            case "refused" if report.code in {401, 403}:
+                return NotPermitted(
+                    f"WhatsApp does not allow this account to ask that (code {report.code}): in a group it has to be a "
+                    "member, and for some things an admin"
+                )
+            case "refused" if report.code in {404, 406, 410}:
+                return NotFound(f"WhatsApp does not know it, or it was revoked (code {report.code})")
         return QueryFailed(f"WhatsApp gave no usable answer ({report.error}: {report.detail})")
 
     def _keep_numbers(self, found: dict[str, CheckedNumber]) -> None:

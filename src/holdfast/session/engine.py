@@ -271,7 +271,9 @@ class QueryAnswered(Report, frozen=True, kw_only=True, tag="query-answered"):
     result: object = None
     """As `holdfast.session.queries` describes it for this query."""
     error: str | None = None
-    """`not-found`, `no-such-group`, `rate-limited`, `server-busy`, `timeout`, `link-down`, `engine-error`."""
+    """`refused` with WhatsApp's `code`; `not-found`, `no-such-group`, `rate-limited`, `server-busy`, `timeout`,
+    `link-down`, `engine-error`."""
+    code: int | None = None
     detail: str = ""
     retry_after_s: float | None = None
     """Seconds during which no query of this kind is sent, because WhatsApp answers none."""

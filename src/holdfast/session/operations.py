@@ -172,6 +172,92 @@ class LeaveGroup(Arguments, frozen=True, kw_only=True):
         return self.group
 
 
+class SetPicture(Arguments, frozen=True, kw_only=True):
+    """The engine compares the id of the picture before and after, so that others don't see it changed twice."""
+
+    kind = "set-picture"
+    looks = True
+
+    jid: str | None = None
+    """A group; None: the account itself."""
+    media_id: str | None = None
+    """A stored JPEG; None: the picture is removed."""
+
+    @property
+    def target(self) -> str:
+        return self.jid or "profile"
+
+    @property
+    def medium(self) -> str | None:
+        return self.media_id
+
+    def judge(self, before: Any, after: Any) -> Verdict:
+        if self.media_id is None:
+            return NotDone() if after["id"] else Done({"id": None})
+        return NotDone() if after["id"] in {None, before["id"]} else Done({"id": after["id"]})
+
+
+class RevokeInvite(Arguments, frozen=True, kw_only=True):
+    kind = "revoke-invite"
+    looks = True
+
+    group: str
+
+    @property
+    def target(self) -> str:
+        return self.group
+
+    def judge(self, before: Any, after: Any) -> Verdict:
+        return NotDone() if after["code"] == before["code"] else Done(after)
+
+
+class JoinGroup(Arguments, frozen=True, kw_only=True):
+    kind = "join-group"
+    done_codes = frozenset({409})
+
+    code: str
+    """Of the invite link."""
+    group: str | None = None
+    """With `admin` and `expires_s`: a personal invitation, as its message has it."""
+    admin: str | None = None
+    expires_s: int | None = None
+
+    @property
+    def target(self) -> str:
+        return self.group or "groups"
+
+
+class AnswerRequests(Arguments, frozen=True, kw_only=True):
+    """WhatsApp answers a repeated approval or rejection with 404, which counts as done."""
+
+    kind = "answer-join-requests"
+
+    group: str
+    approve: list[str] = []
+    reject: list[str] = []
+
+    @property
+    def target(self) -> str:
+        return self.group
+
+    def described(self, result: Any) -> Any:
+        return {action: member_results(rows, action=action) for action, rows in result.items()}
+
+    def outcome(self, result: Any) -> Failure | None:
+        return _all_refused(row for rows in result.values() for row in rows)
+
+
+class SetProfile(Arguments, frozen=True, kw_only=True):
+    kind = "set-profile"
+
+    name: str | None = None
+    about: str | None = None
+
+    @property
+    def target(self) -> str:
+        return "profile"
+
+
 class Block(Arguments, frozen=True, kw_only=True):
     kind = "block"
 
@@ -283,8 +369,8 @@ class RenameAccount(Arguments, frozen=True, kw_only=True):
 KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
     each.kind: each
     for each in (
-        CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, Block, ReadChat,
-        UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
+        CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, JoinGroup, RevokeInvite, AnswerRequests, SetPicture,
+        SetProfile, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
     )
 })  # fmt: skip
 

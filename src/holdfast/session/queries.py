@@ -89,6 +89,24 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """None in a list of groups."""
 
 
+class Invite(msgspec.Struct, frozen=True, kw_only=True):
+    code: str | None = None
+
+
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    jid: str
+    lid: str | None = None
+    asked_at_s: int | None = None
+    method: str | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    name: str | None = None
+    about: str | None = None
+    picture: str | None = None
+    """Its address."""
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
@@ -153,3 +171,28 @@ def subscribe_presence(jids: Sequence[str]) -> Query[PresenceSubscribed]:
     """Ask WhatsApp to report when these people come online. It lasts as long as the link."""
     arguments = {"jids": list(jids)}
     return Query(name="subscribe-presence", answer=PresenceSubscribed, arguments=arguments, cost=len(arguments["jids"]))
+
+
+def invite(group_jid: str) -> Query[Invite]:
+    """The code of a group's invite link, which is made if there is none."""
+    return Query(name="invite", answer=Invite, arguments={"jid": group_jid})
+
+
+def invited_group(code: str) -> Query[Group]:
+    """The group that an invite link leads to."""
+    return Query(name="invited-group", answer=Group, arguments={"code": code})
+
+
+def join_requests(group_jid: str) -> Query[list[JoinRequest]]:
+    """The people who ask to join a group."""
+    return Query(name="join-requests", answer=list[JoinRequest], arguments={"jid": group_jid})
+
+
+def blocklist() -> Query[list[str]]:
+    """The people that the account blocks, as JIDs, by phone number where it is known."""
+    return Query(name="blocklist", answer=list[str], arguments={})
+
+
+def profile() -> Query[Profile]:
+    """What others see of the account."""
+    return Query(name="profile", answer=Profile, arguments={}, cost=2)

@@ -18,7 +18,7 @@ from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.media_stores import InboundMedia
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, media, media_chunks, outbox, sessions
+from holdfast.store.tables import inbox, media, media_chunks, operations, outbox, sessions
 
 _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha256"]
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
@@ -137,8 +137,19 @@ class MediaRows:
         return removed
 
     async def _needed(self, company: str, settled_since: str) -> set[str]:
-        """Return the ids of the company's media that messages still need."""
-        return await self._needed_outbound(company, settled_since) | await self._needed_inbound(company, settled_since)
+        """Return the ids of the company's media that messages and operations still need."""
+        return (
+            await self._needed_outbound(company, settled_since)
+            | await self._needed_inbound(company, settled_since)
+            | await self._needed_by_operations(company)
+        )
+
+    async def _needed_by_operations(self, company: str) -> set[str]:
+        statement = select(operations.c.arguments).where(
+            operations.c.company_id == company, text("state IN ('queued','running')")
+        )
+        found = [json.loads(row.arguments).get("mediaId") for row in await self._rows(statement)]
+        return {media_id for media_id in found if media_id is not None}
 
     async def _needed_outbound(self, company: str, since: str) -> set[str]:
         """Media of messages that are open, or were accepted or sent recently: each query has an index of its own."""

@@ -319,6 +319,15 @@ def _group(directory: Directory, group: Group) -> Json:
         "addressing": group.addressing,
         "createdAt": iso(group.created_at),
         "members": members,
+        "description": group.description or None,
+        "announce": group.announce,
+        "locked": group.locked,
+        "disappearingS": group.ephemeral_s,
+        "joinApproval": group.join_approval,
+        "membersAdd": group.members_add,
+        "inviteCode": group.invite_code or None,
+        "requests": list(group.requests),
+        "picture": group.picture_id or None,
     }
 
 
@@ -336,8 +345,14 @@ async def _change_group(request: web.Request) -> web.Response:
     group = simulator.server.directory.group(parse_jid(request.match_info["id"]))
     if group is None:
         raise ControlError(404, f"there is no group {request.match_info['id']}; GET /groups lists them")
-    for name in body.keys() - {"subject", "add", "remove"}:
-        raise ControlError(400, f"{name!r} of a group can't be changed; give subject, add or remove")
+    for name in body.keys() - {"subject", "add", "remove", "requests"}:
+        raise ControlError(400, f"{name!r} of a group can't be changed; give subject, add, remove or requests")
     subject = text_of(body, "subject") if "subject" in body else None
-    simulator.change_group(group, subject=subject, add=numbers_of(body, "add"), remove=numbers_of(body, "remove"))
+    simulator.change_group(
+        group,
+        subject=subject,
+        add=numbers_of(body, "add"),
+        remove=numbers_of(body, "remove"),
+        requests=numbers_of(body, "requests"),
+    )
     return web.json_response(_group(simulator.server.directory, group))

@@ -6,6 +6,7 @@ It only translates between HTTP and the simulator. Errors are `{"error": sentenc
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 from aiohttp import web
 
@@ -32,7 +33,7 @@ from wasim.server.message_builder import BadMessageRequest
 from wasim.server.pairing import BadQr, PairingError, parse_qr
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_settings import BadChange
-from wasim.server.state import Account, Address, Device, MessageRecord
+from wasim.server.state import Account, AddedBy, Address, Device, MessageRecord
 from wasim.shell import Simulator
 
 BODY_BYTES = 32 * 1024 * 1024
@@ -41,8 +42,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
-POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?} creates
-                                     an account
+POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?,
+                                     "addedBy"?: "all"|"contacts"|"none"} creates an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
@@ -71,7 +72,7 @@ GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips tha
 GET    /phones/{number}/inbox/{id}/media   its media, decrypted; ?content=true: the bytes
 GET    /groups                       groups with their members
 POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} creates one; the first is admin
-PATCH  /groups/{id}                  {"subject"?, "add"?, "remove"?} changes it
+PATCH  /groups/{id}                  {"subject"?, "add"?, "remove"?, "requests"?} changes it
 GET    /messages?from=&to=&id=       messages that the server accepted, with acks and receipts
 GET    /links                        connections
 GET    /stats                        counts
@@ -152,7 +153,9 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "lid": f"{account.lid}@lid",
         "name": account.name,
         "autoRead": account.auto_read,
-        "picture": account.picture or None,
+        "picture": account.picture or account.picture_id or None,
+        "about": account.about or None,
+        "blocked": sorted(account.blocked),
         "addressing": account.addressing,
         "devices": [_device(simulator, device) for device in devices],
         "typing": _typing(simulator, account.number),
@@ -197,6 +200,10 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.auto_read = body["autoRead"] is True
     if "picture" in body:
         account.picture = str(body["picture"] or "")
+    if "addedBy" in body:
+        if body["addedBy"] not in get_args(AddedBy):
+            raise ControlError(400, f"addedBy {body['addedBy']!r}: give 'all', 'contacts' or 'none'")
+        account.added_by = body["addedBy"]
     if "addressing" in body:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: give 'lid' or 'pn'")

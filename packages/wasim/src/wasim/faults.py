@@ -21,6 +21,7 @@ from wasim.server.fault_hooks import (
     LoginFailure,
     MessageVerdict,
     PasskeyVerdict,
+    QueryVerdict,
 )
 from wasim.server.quota import NewChatQuota
 from wasim.server.state import PHONE, Address
@@ -64,6 +65,7 @@ class FaultRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, ren
     xmlns: str | None = None
     tag: str | None = None
     chat: str | None = None
+    lost: bool = False
     quota: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
@@ -80,6 +82,7 @@ KINDS: dict[str, frozenset[str]] = {
     "reorder-acks": frozenset({"ms"}),
     "ack-error": frozenset({"code", "count", "chat"}),
     "query-error": frozenset({"xmlns", "tag", "code", "count"}),
+    "withhold-answers": frozenset({"xmlns", "tag", "count", "lost"}),
     "reach-out-lock": frozenset({"until"}),
     "new-chat-quota": frozenset({"quota", "until"}),
     "stream-error-on-message": frozenset({"chat", "code", "attrs", "reason", "count"}),
@@ -259,6 +262,16 @@ class Faults:
                 code = 429 if request.code is None else int(request.code)
                 return code, _QUERY_ERRORS.get(code, "error")
         return None
+
+    def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
+        for fault in self.active.values():
+            request = fault.request
+            if fault.kind != "withhold-answers" or not fault.concerns(address.number) or self._used_up(fault):
+                continue
+            if request.xmlns in (None, xmlns) and request.tag in (None, tag):
+                fault.hits += 1
+                return "lost" if request.lost else "silent"
+        return "answered"
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         fault = self.running("withhold-acks", sender.number)

@@ -397,13 +397,16 @@ class Simulator:
         self._settle()
         return group
 
-    def change_group(self, group: Group, *, subject: str | None, add: list[str], remove: list[str]) -> None:
-        """Apply the requested changes in this order: name, new members, removed members."""
+    def change_group(
+        self, group: Group, *, subject: str | None, add: list[str], remove: list[str], requests: list[str]
+    ) -> None:
+        """Apply the requested changes in this order: name, new members, removed members, requests to join."""
         groups, now = self.server.groups, self.now()
         if subject is not None:
             groups.rename(group, subject, now=now)
         groups.add(group, add, now=now)
         groups.remove(group, remove, now=now)
+        groups.request(group, requests, now=now)
         self._settle()
 
     def read(self, number: str, id_: str) -> None:

@@ -225,6 +225,16 @@ def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
     assert (faults.on_media("up"), faults.on_media("down")) == (verdict, verdict)
 
 
+def test_answers_to_queries_are_withheld() -> None:
+    """The query is carried out in silence, or lost, as often as given."""
+    faults = Faults()
+    start(faults, kind="withhold-answers", number="962302", xmlns="w:g2", tag="create", count=1)
+    start(faults, kind="withhold-answers", xmlns="w:g2", tag="create", count=1, lost=True)
+    assert faults.on_answer(ALICE, xmlns="w:g2", tag="participating", now=START) == "answered"
+    found = [faults.on_answer(ALICE, xmlns="w:g2", tag="create", now=START) for _ in range(3)]
+    assert found == ["silent", "lost", "answered"]
+
+
 def test_queries_are_refused_by_namespace() -> None:
     """Queries of the account with the given xmlns and tag fail, as often as given, with WhatsApp's text for the
     code."""

@@ -20,7 +20,7 @@ import { Lane } from './lane.mjs'
 import { Liveness } from './liveness.mjs'
 import { DownloadFailed, MediaHosts } from './mediahost.mjs'
 import { NewChatLocks } from './newchatlocks.mjs'
-import { operationError, Operations } from './operations.mjs'
+import { Operations } from './operations.mjs'
 import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
@@ -29,7 +29,7 @@ import { Queries } from './queries.mjs'
 import { QrCodes } from './qrcodes.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
 import { DevicesCache, Recipients } from './recipients.mjs'
-import { LinkDown, queryError, refusalCode } from './refusals.mjs'
+import { LinkDown, failureOf, refusalCode } from './refusals.mjs'
 import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
 import { PendingRequests } from './requests.mjs'
 import { ProxyFailure, Route } from './routes.mjs'
@@ -371,29 +371,24 @@ export class Link {
     }
   }
 
-  async #query({ request, name, arguments: given }) {
-    try {
-      if (!this.#opened) throw new LinkDown('the link is not open')
-      const result = await this.queries.run(name, given)
-      // A report longer than a line of the pipe would end the link.
-      if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
-      this.#report({ r: 'query-answered', request, result })
-    } catch (error) {
-      const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
-      const detail = String(error.message).slice(0, 200)
-      this.#report({ r: 'query-answered', request, error: queryError(error), detail, retryAfterS })
-    }
+  #query({ request, name, arguments: given }) {
+    return this.#answer({ r: 'query-answered', request }, () => this.queries.run(name, given))
   }
 
-  async #operation(command) {
+  #operation(command) {
     const { operation, step } = command
+    return this.#answer({ r: 'operation-answered', operation, step }, () => this.operations.run(command))
+  }
+
+  async #answer(head, ask) {
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
-      const result = await this.operations.run(command)
+      const result = await ask()
+      // A report longer than a line of the pipe would end the link.
       if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
-      this.#report({ r: 'operation-answered', operation, step, result })
+      this.#report({ ...head, result })
     } catch (error) {
-      this.#report({ r: 'operation-answered', operation, step, ...operationError(error) })
+      this.#report({ ...head, ...failureOf(error) })
     }
   }
 

@@ -2,13 +2,15 @@
 // OPERATIONS: `run` carries it out, and `look`, for kinds that must not be repeated, shows what Python compares.
 // Every request goes through the link's QueryLimits, by the kind of the request.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser } from 'baileys'
+import { readFile } from 'node:fs/promises'
+
+import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser, S_WHATSAPP_NET } from 'baileys'
 
 import { ACCOUNT_OPERATIONS } from './accountoperations.mjs'
-import { QueryLimited } from './querylimits.mjs'
-import { refusalCode } from './refusals.mjs'
+import { NotOnWhatsApp } from './recipients.mjs'
 
 const ALL_GROUPS = '@g.us'
+const PICTURE = 'w:profile:picture'
 const OK = 200
 
 const OPERATIONS = {
@@ -93,9 +95,75 @@ const OPERATIONS = {
     }
   },
 
+  'set-picture': {
+    async run({ jid }, { sock, limits, file }) {
+      const picture = file && { tag: 'picture', attrs: { type: 'image' }, content: await readFile(file) }
+      const attrs = { to: S_WHATSAPP_NET, type: 'set', xmlns: PICTURE, ...(jid && { target: jid }) }
+      const answer = await limits.run(PICTURE, () => sock.query({ tag: 'iq', attrs, content: picture ? [picture] : undefined }))
+      return { id: getBinaryNodeChild(answer, 'picture')?.attrs.id ?? null }
+    },
+
+    async look({ jid }, { sock, limits, me }) {
+      const attrs = { to: S_WHATSAPP_NET, type: 'get', xmlns: PICTURE, target: jid ?? jidNormalizedUser(me().id) }
+      const content = [{ tag: 'picture', attrs: { type: 'preview', query: 'url' } }]
+      try {
+        const answer = await limits.run(PICTURE, () => sock.query({ tag: 'iq', attrs, content }))
+        return { id: getBinaryNodeChild(answer, 'picture')?.attrs.id ?? null }
+      } catch (error) {
+        if (error.data === 404) return { id: null } // it has none
+        throw error
+      }
+    }
+  },
+
+  'revoke-invite': {
+    run: async ({ group }, { setGroup }) => inviteOf(await setGroup(group, { tag: 'invite', attrs: {} })),
+    look: async ({ group }, { getGroup }) => inviteOf(await getGroup(group, { tag: 'invite', attrs: {} }))
+  },
+
+  'join-group': {
+    async run({ code, group, admin, expiresS }, { setGroup }) {
+      if (group) {
+        await setGroup(group, { tag: 'accept', attrs: { code, expiration: String(expiresS ?? 0), admin } })
+        return { id: group, waitsForApproval: false }
+      }
+      const answer = await setGroup(ALL_GROUPS, { tag: 'invite', attrs: { code } })
+      const joined = getBinaryNodeChild(answer, 'group')
+      const asked = getBinaryNodeChild(answer, 'membership_approval_request')
+      return { id: (joined ?? asked)?.attrs.jid ?? null, waitsForApproval: !joined }
+    }
+  },
+
+  'answer-join-requests': {
+    async run({ group, ...given }, { setGroup, groups }) {
+      const result = {}
+      for (const action of ['approve', 'reject']) {
+        if (!given[action]?.length) continue
+        const body = { tag: action, attrs: {}, content: given[action].map(participant) }
+        const answer = await setGroup(group, { tag: 'membership_requests_action', attrs: {}, content: [body] })
+        result[action] = answersAbout(getBinaryNodeChild(getBinaryNodeChild(answer, 'membership_requests_action'), action))
+      }
+      groups.forget(group)
+      return result
+    }
+  },
+
+  'set-profile': {
+    async run({ name, about }, parts) {
+      if (about !== undefined) await parts.limits.run('status', () => parts.sock.updateProfileStatus(about))
+      if (name !== undefined) await ACCOUNT_OPERATIONS['rename-account'].run({ name }, parts)
+      return { ...(about !== undefined && { about }), ...(name !== undefined && { name }) }
+    }
+  },
+
   block: {
     async run({ jid, blocked }, { sock, limits }) {
-      await limits.run('blocklist', () => sock.updateBlockStatus(jid, blocked ? 'block' : 'unblock'))
+      try {
+        await limits.run('blocklist', () => sock.updateBlockStatus(jid, blocked ? 'block' : 'unblock'))
+      } catch (error) {
+        if (error.output?.statusCode === 400 && error.data == null) throw new NotOnWhatsApp(error.message) // no hidden id
+        throw error
+      }
       return { blocked }
     }
   }
@@ -137,7 +205,7 @@ export class Operations {
     const ask = type => (to, node) =>
       limits.run('w:g2', () => sock.query({ tag: 'iq', attrs: { type, xmlns: 'w:g2', to }, content: [node] }))
     const isMe = jid => Boolean(jid) && [me().id, me().lid].some(own => own && jidNormalizedUser(own) === jidNormalizedUser(jid))
-    this.parts = { sock, limits, groups, isMe, settled, setGroup: ask('set'), getGroup: ask('get') }
+    this.parts = { sock, limits, groups, me, isMe, settled, setGroup: ask('set'), getGroup: ask('get') }
   }
 
   /** One step of an operation; it begins when the step before has ended, in whatever way. */
@@ -155,25 +223,13 @@ export class Operations {
   }
 }
 
-/** Why a step has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
-export function operationError(error) {
-  const limited = [error, error.cause].find(each => each instanceof QueryLimited)
-  const word = refusalCode(error)
-  const code = typeof error.data === 'number' ? error.data : undefined
-  return {
-    error: word === 'engine-error' && code !== undefined ? 'refused' : word,
-    code: limited ? undefined : code,
-    detail: String(error.message).slice(0, 200),
-    retryAfterS: limited?.retryAfterS
-  }
-}
-
 const refused = code => Object.assign(new Error('refused'), { data: Number(code) })
 
 // WhatsApp uses the key to recognise a repeated creation. It has the form of a message id.
 const keyOf = operation => `3EB0${operation.replace(/^op_/, '').toUpperCase()}`.slice(0, 22)
 
 const participant = jid => ({ tag: 'participant', attrs: { jid } })
+const inviteOf = answer => ({ code: getBinaryNodeChild(answer, 'invite')?.attrs.code ?? null })
 const groupJid = id => (id.includes('@') ? id : `${id}${ALL_GROUPS}`)
 const person = ({ id, lid, phoneNumber }) => ({ jid: phoneNumber || id, lid: lid || (phoneNumber && id) })
 

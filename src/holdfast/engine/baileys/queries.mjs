@@ -66,6 +66,39 @@ const QUERIES = {
     return {}
   },
 
+  invite: async ({ jid }, { sock, limits }) => ({ code: await limits.run('w:g2', () => sock.groupInviteCode(jid)) }),
+
+  'invited-group': async ({ code }, { sock, limits }) => described(await limits.run('w:g2', () => sock.groupGetInviteInfo(code))),
+
+  'join-requests': async ({ jid }, { sock, limits }) => {
+    const rows = await limits.run('w:g2', () => sock.groupRequestParticipantsList(jid))
+    return rows.map(({ jid: id, phone_number: phoneNumber, request_time: at, request_method: method }) => ({
+      jid: personOf(phoneNumber, id),
+      lid: isLidUser(id) ? jidNormalizedUser(id) : undefined,
+      askedAtS: Number(at) || undefined,
+      method
+    }))
+  },
+
+  blocklist: async (_, { sock, limits }) => {
+    const jids = (await limits.run('blocklist', () => sock.fetchBlocklist())).filter(Boolean)
+    const lids = jids.filter(isLidUser)
+    const known = lids.length ? await sock.signalRepository.lidMapping.getPNsForLIDs(lids) : []
+    const phones = new Map((known ?? []).map(({ lid, pn }) => [jidNormalizedUser(lid), pn]))
+    return jids.map(jid => personOf(phones.get(jidNormalizedUser(jid)), jid))
+  },
+
+  profile: async (_, { sock, limits }) => {
+    const { id, name } = sock.authState.creds.me
+    const me = jidNormalizedUser(id)
+    const [about] = (await limits.run('usync', () => sock.fetchStatus(me))) ?? []
+    const picture = await limits.run('w:profile:picture', () => sock.profilePictureUrl(me, 'preview')).catch(error => {
+      if (error.data === 404 || error.data === 401) return undefined
+      throw error
+    })
+    return { name, about: about?.status?.status || undefined, picture }
+  },
+
   // WhatsApp does not confirm it.
   typing: async ({ jid, state }, { sock }) => {
     await sock.sendPresenceUpdate(state, jid)

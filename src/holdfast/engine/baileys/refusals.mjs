@@ -14,8 +14,18 @@ export class LinkDown extends Error {}
 /** WhatsApp has nothing about the subject of a query. */
 export class NotThere extends Error {}
 
-/** Why a query has no answer, as one of the port's codes. */
-export const queryError = error => (error instanceof NotThere ? 'not-found' : refusalCode(error))
+/** Why a query or operation has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
+export function failureOf(error) {
+  const limited = [error, error.cause].find(each => each instanceof QueryLimited)
+  const word = error instanceof NotThere ? 'not-found' : refusalCode(error)
+  const code = !limited && typeof error.data === 'number' ? error.data : undefined
+  return {
+    error: word === 'engine-error' && code !== undefined ? 'refused' : word,
+    code,
+    detail: String(error.message).slice(0, 200),
+    retryAfterS: limited?.retryAfterS
+  }
+}
 
 export function refusalCode(error) {
   if (error instanceof QueryLimited) return error.code

@@ -294,6 +294,7 @@ class Server:
             device=device,
             directory=self.directory,
             app_state=self.app_state,
+            groups=self.groups,
             now=now,
             media=self._media_room(device),
             reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
@@ -301,11 +302,17 @@ class Server:
         )
         xmlns = node.attrs.get("xmlns", "")
         error = self._interference.on_query(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
+        verdict = "answered"
+        if error is None:
+            verdict = self._interference.on_answer(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
+        if verdict == "lost":
+            return
         answer = queries.answer(query) if error is None else queries.QueryAnswer(error=error)
         self.report(events.QueryAnswered(xmlns=xmlns, is_error=answer.error is not None))
         if answer.unknown:
             self._unknown(link.id, node)
-        self.send(link, queries.reply(node, answer))
+        if verdict == "answered":
+            self.send(link, queries.reply(node, answer))
         if answer.synced:
             self._synced(device, answer.synced, now)
         for number in answer.refill:

@@ -80,6 +80,10 @@ DELIVERED = DeliveryVerdict()
 ACCEPTED = PasskeyVerdict()
 
 
+QueryVerdict = Literal["answered", "silent", "lost"]
+"""What happens to a query without an error: `silent` carries it out without an answer, `lost` does neither."""
+
+
 class FaultHooks(Protocol):
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         """Called once for every message stanza from a linked device.
@@ -90,6 +94,9 @@ class FaultHooks(Protocol):
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
         """The error (code, text) that answers a query from a logged-in device; None: the query is answered normally."""
+
+    def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
+        """Called for every query of a logged-in device that gets no error by `on_query`."""
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
         """Called for every message to a device or phone. `again`: it was encrypted again, after a retry receipt."""
@@ -133,6 +140,9 @@ class NoFaults:
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
         return None
+
+    def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
+        return "answered"
 
     def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
         return DELIVERED

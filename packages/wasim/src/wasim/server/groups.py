@@ -1,6 +1,6 @@
 """Groups: their members, how the server describes them, and the notifications when they change.
 
-Groups are created and changed through the control interface; devices can only query them.
+They are created and changed through the control interface, and by devices of their members (`group_requests`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ class Groups:
         self._entropy = entropy
         self._deliver = deliver
 
-    def create(self, subject: str, members: Iterable[str], *, addressing: Addressing, now: float) -> Group:
+    def create(
+        self, subject: str, members: Iterable[str], *, addressing: Addressing, now: float, key: str = ""
+    ) -> Group:
         """A new group. The first member is its creator and admin; all members are notified.
+
+        key: chosen by the creating device, which recognises its own group by it in the notification.
 
         Raises GroupError without members, or for one without account.
         """
@@ -44,33 +48,54 @@ class Groups:
             addressing=addressing,
         )
         self._directory.groups[group.id] = group
-        self._tell(group, Node("create", {}, [describe(self._directory, group)]), now)
+        attrs = {"type": "new", "key": key} if key else {}
+        self.tell(group, Node("create", attrs, [describe(self._directory, group)]), now)
         return group
 
-    def rename(self, group: Group, subject: str, *, now: float) -> None:
-        group.subject, group.subject_at = subject, now
-        attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, group.creator)}
-        self._tell(group, Node("subject", attrs), now)
+    def new_id(self) -> str:
+        """A random word of 16 characters."""
+        return word(self._entropy, 16)
 
-    def add(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
+    def rename(self, group: Group, subject: str, *, now: float) -> None:
+        self.retitle(group, subject, by=group.creator, now=now)
+
+    def retitle(self, group: Group, subject: str, *, by: str, now: float) -> None:
+        """A member gives the group another name."""
+        group.subject, group.subject_at = subject, now
+        attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, by)}
+        self.tell(group, Node("subject", attrs), now, by=by)
+
+    def add(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
         """The new members; existing members are ignored. Raises GroupError for an unknown number."""
         new = [number for number in self._known(numbers) if number not in group.members]
         group.members |= dict.fromkeys(new, False)
         if new:
-            self._tell(group, Node("add", {}, [participant(self._directory, group, number) for number in new]), now)
+            added = Node("add", {}, [participant(self._directory, group, number) for number in new])
+            self.tell(group, added, now, by=by)
         return new
 
-    def remove(self, group: Group, numbers: Iterable[str], *, now: float) -> list[str]:
-        """The members that were removed; they are notified too."""
+    def remove(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
+        """The members that were removed, or left when it was `by` themselves; they are notified too."""
         gone = [number for number in numbers if number in group.members]
         if not gone:
             return []
         change = Node("remove", {}, [participant(self._directory, group, number) for number in gone])
-        self._tell(group, change, now)
+        self.tell(group, change, now, by=by)
         for number in gone:
             del group.members[number]
+        if group.members and not any(group.members.values()):
+            group.members[next(iter(group.members))] = True  # a group always has an admin
         self._directory.touch(group)
         return gone
+
+    def request(self, group: Group, numbers: Iterable[str], *, now: float) -> None:
+        """People ask to join; the members are notified. Raises GroupError for an unknown number."""
+        for number in self._known(numbers):
+            if number not in group.requests and number not in group.members:
+                group.requests[number] = now
+                asking = participant(self._directory, group, number)
+                created = Node("created_membership_requests", {"request_method": "invite_link"}, [asking])
+                self.tell(group, created, now, by=number)
 
     def _known(self, numbers: Iterable[str]) -> list[str]:
         listed = list(dict.fromkeys(numbers))
@@ -82,16 +107,19 @@ class Groups:
     def _name(self, group: Group, number: str) -> str:
         return str(self._directory.jid(Address(number, PHONE), group.addressing))
 
-    def _tell(self, group: Group, change: Node, now: float) -> None:
-        """Store the group, and notify every linked device of its members of the change."""
+    def tell(self, group: Group, change: Node, now: float, *, by: str | None = None, kind: str = "w:gp2") -> None:
+        """Store the group, and notify every linked device of its members of the change.
+
+        by: who made it; the creator by default.
+        """
         self._directory.touch(group)
-        creator = self._directory.accounts[group.creator]
+        author = group.creator if by is None else by
         attrs = {
             "from": str(group.jid),
-            "type": "w:gp2",
-            "participant": self._name(group, group.creator),
-            "participant_pn": f"{group.creator}@{PN}",
-            "notify": creator.name,
+            "type": kind,
+            "participant": self._name(group, author),
+            "participant_pn": f"{author}@{PN}",
+            "notify": self._directory.accounts[author].name,
             "t": str(int(now)),
         }
         for device in self._directory.members(group):
@@ -114,7 +142,24 @@ def describe(directory: Directory, group: Group) -> Node:
         "addressing_mode": group.addressing,
         "size": str(len(group.members)),
     }
-    return Node("group", attrs, [participant(directory, group, number) for number in group.members])
+    members = [participant(directory, group, number) for number in group.members]
+    return Node("group", attrs, [*members, *_settings(group)])
+
+
+def _settings(group: Group) -> Iterator[Node]:
+    """The settings of a group that differ from those of a new one."""
+    if group.description:
+        body = Node("body", {}, group.description.encode())
+        yield Node("description", {"id": group.description_id, "t": str(int(group.created_at))}, [body])
+    if group.announce:
+        yield Node("announcement")
+    if group.locked:
+        yield Node("locked")
+    if group.ephemeral_s:
+        yield Node("ephemeral", {"expiration": str(group.ephemeral_s)})
+    if group.join_approval:
+        yield Node("membership_approval_mode", {}, [Node("group_join", {"state": "on"})])
+    yield Node("member_add_mode", {}, b"all_member_add" if group.members_add else b"admin_add")
 
 
 def participant(directory: Directory, group: Group, number: str) -> Node:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from zlib import crc32
 
-from wasim.server import groups, keys, notices, usync
+from wasim.server import group_requests, keys, notices, profiles, usync
 from wasim.server.app_state import AppState
+from wasim.server.groups import Groups
 from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import SERVER, parse_jid
@@ -34,6 +34,7 @@ class Query:
     device: Device
     directory: Directory
     app_state: AppState
+    groups: Groups
     now: float
     media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
@@ -181,17 +182,16 @@ def _app_state(query: Query) -> QueryAnswer:
 
 
 def _picture(query: Query) -> QueryAnswer:
-    """The picture of a person; pictures of groups are not simulated."""
-    if query.node.attrs.get("type") != "get":
-        return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
-    account = query.directory.find(parse_jid(query.node.attrs.get("target", "")))
-    if account is None or not account.picture:
-        return QueryAnswer(error=NOT_FOUND)
-    if query.device.number in account.blocked:
-        return QueryAnswer(error=NOT_AUTHORIZED)
-    id_ = str(crc32(account.picture.encode()))
-    attrs = {"id": id_, "type": query.body.attrs.get("type", "image"), "url": account.picture}
-    return QueryAnswer(content=[Node("picture", attrs)])
+    return _answered(profiles.picture(query.node, query.device.number, query.directory, query.groups, now=query.now))
+
+
+def _about(query: Query) -> QueryAnswer:
+    """A device sets the text that its account shows about itself."""
+    if query.node.attrs.get("type") == "set":
+        account = query.directory.accounts[query.device.number]
+        account.about = query.body.data.decode(errors="replace")
+        query.directory.touch(account)
+    return QueryAnswer()
 
 
 def _business_profile(query: Query) -> QueryAnswer:
@@ -199,19 +199,20 @@ def _business_profile(query: Query) -> QueryAnswer:
 
 
 def _groups(query: Query) -> QueryAnswer:
-    """One group, or all groups of the account. Groups are changed only through the control interface."""
-    if query.node.attrs.get("type") != "get":
-        return QueryAnswer(error=NOT_IMPLEMENTED, unknown=True)
-    number = query.device.number
-    if query.body.tag == "participating":
-        listed = [groups.describe(query.directory, group) for group in groups.groups_of(query.directory, number)]
-        return QueryAnswer(content=[Node("groups", {}, listed)])
-    group = query.directory.group(parse_jid(query.node.attrs.get("to", "")))
-    if group is None:
-        return QueryAnswer(error=NOT_FOUND)
-    if number not in group.members:
-        return QueryAnswer(error=FORBIDDEN)
-    return QueryAnswer(content=[groups.describe(query.directory, group)])
+    request = group_requests.GroupRequest(
+        node=query.node,
+        number=query.device.number,
+        directory=query.directory,
+        groups=query.groups,
+        now=query.now,
+    )
+    return _answered(group_requests.answer(request))
+
+
+def _answered(found: group_requests.Answer) -> QueryAnswer:
+    if isinstance(found, tuple):
+        return QueryAnswer(error=found, unknown=found == NOT_IMPLEMENTED)
+    return QueryAnswer(content=found or None)
 
 
 def _mex(query: Query) -> QueryAnswer:
@@ -255,7 +256,7 @@ _HANDLERS: dict[tuple[str, str], Handler] = {
     ("urn:xmpp:whatsapp:push", "*"): _done,
     ("w:stats", "*"): _done,
     ("disappearing_mode", "*"): _done,
-    ("status", "*"): _done,
+    ("status", "*"): _about,
     ("w:profile:picture", "*"): _picture,
     ("w:biz", "*"): _business_profile,
     ("w:g2", "*"): _groups,

@@ -19,6 +19,7 @@ PHONE = 0
 """Device number of the phone itself."""
 
 Addressing = Literal["lid", "pn"]
+AddedBy = Literal["all", "contacts", "none"]
 
 
 class Address(NamedTuple):
@@ -56,6 +57,11 @@ class Account(msgspec.Struct, kw_only=True):
     auto_read: bool = True
     picture: str = ""
     """The address of its picture; empty: it has none."""
+    picture_id: str = ""
+    """The id of a picture that one of its devices has set."""
+    about: str = ""
+    added_by: AddedBy = "all"
+    """Who may add it to groups: everybody, those it has exchanged messages with, or nobody."""
     next_device: int = 1
     key_indexes: bytes = b""
     """The phone's signed list of its linked devices; empty: it has never linked any."""
@@ -106,6 +112,26 @@ class Group(msgspec.Struct, kw_only=True):
     """Phone numbers, and whether they are admins."""
     addressing: Addressing = "lid"
     """How members are identified in it."""
+    description: str = ""
+    description_id: str = ""
+    announce: bool = False
+    """Only admins may write."""
+    locked: bool = False
+    """Only admins may change subject, description and picture."""
+    ephemeral_s: int = 0
+    """After how many seconds messages disappear; 0: never."""
+    join_approval: bool = False
+    members_add: bool = False
+    """Every member may add others and share the invite link."""
+    invite_code: str = ""
+    revoked_codes: set[str] = msgspec.field(default_factory=set)
+    requests: dict[str, float] = msgspec.field(default_factory=dict)
+    """Accounts that asked to join, and when."""
+    invited: dict[str, str] = msgspec.field(default_factory=dict)
+    """Personal invitations: the code by account, for those whose privacy forbids adding them."""
+    left_at: dict[str, float] = msgspec.field(default_factory=dict)
+    """When former members left by themselves."""
+    picture_id: str = ""
 
     @property
     def jid(self) -> Jid:

@@ -128,12 +128,6 @@ def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
     assert [one.attrs["id"] for one in listed.children] == [group.id]
 
 
-def test_clients_do_not_change_groups_here(world: World, alice: Party, group: Group) -> None:
-    """Only the control interface changes groups; the answer is an error, and is counted."""
-    answer = world.ask(alice[1], "w:g2", "set", Node("create", {"subject": "mine"}))
-    assert answer.children[0].attrs["code"] == "501"
-
-
 # Messages
 
 

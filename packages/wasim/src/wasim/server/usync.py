@@ -40,7 +40,7 @@ def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None
         case "disappearing_mode":
             return Node("disappearing_mode", {"duration": "0", "t": "0"})
         case "status" if account is not None:
-            return Node("status", {"t": str(int(account.created_at))}, b"")
+            return Node("status", {"t": str(int(account.created_at))}, account.about.encode())
         case "business" | "picture" | "bot" | "username" | "status":
             return None
     return Node(protocol, {}, [Node("error", {"code": "501", "text": "feature-not-implemented"})])

@@ -1,0 +1,224 @@
+"""What devices change in groups: who may, what each member's answer is, and who is notified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wasim.server.state import Group
+from wasim.wire.nodes import Node
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import Client, World
+
+ALICE, BOB, CAROL, DAN = "962302", "962303", "962304", "962305"
+PN = "@s.whatsapp.net"
+JPEG = b"\xff\xd8\xff\xe0picture"
+
+
+def ask(world: World, client: Client, to: str, type_: str, body: Node | None, *, xmlns: str = "w:g2") -> Node:
+    attrs = {"id": "g1", "xmlns": xmlns, "type": type_, "to": to}
+    world.send(client, Node("iq", attrs, [body] if body is not None else None))
+    return client.all("iq")[-1]
+
+
+def people(tag: str, *numbers: str, **attrs: str) -> Node:
+    return Node(tag, attrs, [Node("participant", {"jid": f"{number}{PN}"}) for number in numbers])
+
+
+def rows(answer: Node) -> list[tuple[str, str | None]]:
+    """By phone number, the error of each participant."""
+    listed = list(answer.children[0].all("participant"))
+    numbers = [node.attrs.get("phone_number", node.attrs["jid"]).partition("@")[0] for node in listed]
+    return [(number, node.attrs.get("error")) for number, node in zip(numbers, listed, strict=True)]
+
+
+def error(answer: Node) -> str | None:
+    return answer.children[0].attrs["code"] if answer.attrs["type"] == "error" else None
+
+
+@pytest.fixture
+def alice(world: World) -> Client:
+    """Alice's linked device; the others only have phones."""
+    for number in (BOB, CAROL, DAN):
+        world.phone(number)
+    return world.online(ALICE)[1]
+
+
+@pytest.fixture
+def group(world: World, alice: Client) -> Group:
+    """Alice's group with Bob; she is its admin."""
+    answer = ask(world, alice, "@g.us", "set", people("create", BOB, subject="Team", key="3EB0KEY"))
+    made = world.server.directory.groups[answer.children[0].attrs["id"]]
+    alice.heard.clear()
+    return made
+
+
+def theirs(world: World, *members: str) -> Group:
+    made = world.server.groups.create("Theirs", members, addressing="lid", now=world.now)
+    world.settle()
+    return made
+
+
+def test_a_group_is_created_with_an_answer_about_each_member(world: World, alice: Client) -> None:
+    """Carol's privacy allows only an invitation, and one number is on no phone. The notification has the key."""
+    world.server.directory.accounts[CAROL].added_by = "none"
+    answer = ask(world, alice, "@g.us", "set", people("create", BOB, CAROL, "962399", subject="Team", key="3EB0KEY"))
+    assert (answer.children[0].attrs["subject"], answer.children[0].attrs["creator_pn"]) == ("Team", f"{ALICE}{PN}")
+    assert rows(answer) == [(ALICE, None), (BOB, None), (CAROL, "403"), ("962399", "404")]
+    invitation = answer.children[0].children[-2].child("add_request")
+    assert invitation is not None
+    assert invitation.attrs["code"]
+    notice = alice.one("notification")
+    assert notice.children[0].attrs == {"type": "new", "key": "3EB0KEY"}
+
+
+@pytest.mark.parametrize("subject", ["", "x" * 101])
+def test_a_group_needs_a_name(world: World, alice: Client, subject: str) -> None:
+    """Empty and too long names are not acceptable, and no group is created."""
+    answer = ask(world, alice, "@g.us", "set", people("create", BOB, subject=subject))
+    assert (error(answer), world.server.directory.groups) == ("406", {})
+
+
+def test_members_are_added_and_removed_one_by_one(world: World, alice: Client, group: Group) -> None:
+    """Each has an answer: added, there already, unknown, protected, or left a moment ago."""
+    world.server.directory.accounts[DAN].added_by = "contacts"
+    added = ask(world, alice, str(group.jid), "set", people("add", CAROL, BOB, "962399", DAN))
+    assert rows(added) == [(CAROL, None), (BOB, "409"), ("962399", "404"), (DAN, "403")]
+    removed = ask(world, alice, str(group.jid), "set", people("remove", CAROL, DAN))
+    assert rows(removed) == [(CAROL, None), (DAN, "404")]
+    assert list(group.members) == [ALICE, BOB]
+    group.left_at[CAROL] = world.now
+    assert rows(ask(world, alice, str(group.jid), "set", people("add", CAROL))) == [(CAROL, "408")]
+    assert [notice.children[0].tag for notice in alice.all("notification")] == ["add", "remove"]
+
+
+def test_roles_change_once(world: World, alice: Client, group: Group) -> None:
+    """A repeated promotion is answered as done and not announced again; the creator keeps the role."""
+    for _ in range(2):
+        assert rows(ask(world, alice, str(group.jid), "set", people("promote", BOB))) == [(BOB, None)]
+    assert group.members[BOB]
+    assert rows(ask(world, alice, str(group.jid), "set", people("demote", BOB, ALICE))) == [
+        (BOB, None),
+        (ALICE, "405"),
+    ]
+    assert [notice.children[0].tag for notice in alice.all("notification")] == ["promote", "demote"]
+
+
+def test_settings_are_shown_afterwards(world: World, alice: Client, group: Group) -> None:
+    """Each change is announced, and described in the next query."""
+    changes = [
+        Node("subject", {}, b"Crew"),
+        Node("description", {"id": "D1"}, [Node("body", {}, b"About us")]),
+        Node("announcement"),
+        Node("locked"),
+        Node("ephemeral", {"expiration": "86400"}),
+        Node("membership_approval_mode", {}, [Node("group_join", {"state": "on"})]),
+        Node("member_add_mode", {}, b"all_member_add"),
+    ]
+    for change in changes:
+        assert ask(world, alice, str(group.jid), "set", change).attrs["type"] == "result"
+    assert [notice.children[0].tag for notice in alice.all("notification")] == [change.tag for change in changes]
+    shown = ask(world, alice, str(group.jid), "get", Node("query")).children[0]
+    assert shown.attrs["subject"] == "Crew"
+    assert {node.tag for node in shown.children} >= {change.tag for change in changes[1:]}
+    assert error(ask(world, alice, str(group.jid), "set", Node("description", {"id": "D2"}))) == "409"
+    back = [Node("description", {"delete": "true", "prev": "D1"}), Node("not_ephemeral"), Node("unlocked")]
+    for change in back:
+        assert error(ask(world, alice, str(group.jid), "set", change)) is None
+    assert (group.description, group.ephemeral_s, group.locked) == ("", 0, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        people("add", CAROL),
+        people("remove", BOB),
+        people("promote", ALICE),
+        Node("announcement"),
+        Node("member_add_mode", {}, b"all_member_add"),
+        Node("membership_approval_mode", {}, [Node("group_join", {"state": "on"})]),
+    ],
+)
+def test_only_admins_may(world: World, alice: Client, body: Node) -> None:
+    """A plain member gets 403 for it, and nothing changes."""
+    group = theirs(world, BOB, ALICE)
+    assert error(ask(world, alice, str(group.jid), "set", body)) == "403"
+    assert error(ask(world, alice, str(theirs(world, BOB).jid), "set", body)) == "403"
+    assert error(ask(world, alice, "120363000@g.us", "set", body)) == "404"
+
+
+def test_an_invite_link_lets_in_until_it_is_revoked(world: World, alice: Client) -> None:
+    """Its code shows the group and joins it; joining again, a revoked and an invented code have their own errors."""
+    group = theirs(world, BOB)
+    group.invite_code = "CODE"
+    shown = ask(world, alice, "@g.us", "get", Node("invite", {"code": "CODE"}))
+    assert shown.children[0].attrs["id"] == group.id
+    joined = ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))
+    assert joined.children[0].attrs == {"jid": str(group.jid)}
+    assert error(ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))) == "409"
+    assert error(ask(world, alice, str(group.jid), "get", Node("invite"))) == "401"
+    group.members[ALICE] = True
+    code = ask(world, alice, str(group.jid), "set", Node("invite")).children[0].attrs["code"]
+    assert ask(world, alice, str(group.jid), "get", Node("invite")).children[0].attrs["code"] == code
+    assert error(ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))) == "410"
+    assert error(ask(world, alice, "@g.us", "get", Node("invite", {"code": "none"}))) == "406"
+
+
+def test_admins_let_people_in(world: World, alice: Client, group: Group) -> None:
+    """With approval, a link only makes a request, which is listed, approved or rejected."""
+    group.join_approval, group.requests = True, {CAROL: world.now, DAN: world.now}
+    listed = ask(world, alice, str(group.jid), "get", Node("membership_approval_requests")).children[0]
+    assert [node.attrs["phone_number"] for node in listed.children] == [f"{CAROL}{PN}", f"{DAN}{PN}"]
+    for action, number in (("approve", CAROL), ("reject", DAN)):
+        body = Node("membership_requests_action", {}, [people(action, number, "962399")])
+        answer = ask(world, alice, str(group.jid), "set", body).children[0]
+        assert [node.attrs.get("error") for node in answer.children[0].children] == [None, "404"]
+    assert (list(group.members), group.requests) == ([ALICE, BOB, CAROL], {})
+    theirs_ = theirs(world, BOB)
+    theirs_.invite_code, theirs_.join_approval = "CODE", True
+    asked = ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))
+    assert asked.children[0].tag == "membership_approval_request"
+    assert list(theirs_.requests) == [ALICE]
+
+
+def test_a_personal_invitation_is_good_once(world: World, alice: Client) -> None:
+    """Only for whom it was made."""
+    group = theirs(world, BOB)
+    group.invited[ALICE] = "PERSONAL"
+    accept = Node("accept", {"code": "PERSONAL", "admin": f"{BOB}{PN}"})
+    assert error(ask(world, alice, str(group.jid), "set", Node("accept", {"code": "OTHER"}))) == "410"
+    assert error(ask(world, alice, str(group.jid), "set", accept)) is None
+    assert error(ask(world, alice, str(group.jid), "set", accept)) == "409"
+    assert ALICE in group.members
+
+
+def test_who_leaves_is_gone(world: World, alice: Client, group: Group) -> None:
+    """Another member becomes admin; leaving again is an error of that group."""
+    leave = Node("leave", {}, [Node("group", {"id": group.id})])
+    assert "error" not in ask(world, alice, "@g.us", "set", leave).children[0].children[0].attrs
+    assert group.members == {BOB: True}
+    assert ask(world, alice, "@g.us", "set", leave).children[0].children[0].attrs["error"] == "404"
+
+
+def test_pictures_are_jpegs(world: World, alice: Client, group: Group) -> None:
+    """Of a group and of the account; each has an id while it is set."""
+    for target in ({"target": str(group.jid)}, {}):
+        attrs = {"id": "p", "xmlns": "w:profile:picture", "to": PN, **target}
+
+        def send(type_: str, *children: Node, attrs: dict[str, str] = attrs) -> Node:
+            world.send(alice, Node("iq", {**attrs, "type": type_}, list(children) or None))
+            return alice.all("iq")[-1]
+
+        assert error(send("set", Node("picture", {"type": "image"}, b"GIF89a"))) == "406"
+        made = send("set", Node("picture", {"type": "image"}, JPEG)).children[0].attrs["id"]
+        own = {} if target else {"target": f"{ALICE}{PN}"}
+        attrs |= own
+        assert send("get", Node("picture", {"type": "preview"})).children[0].attrs["id"] == made
+        for name in own:
+            del attrs[name]
+        assert error(send("set")) is None
+        attrs |= own
+        assert error(send("get", Node("picture", {"type": "preview"}))) == "404"
+    assert [notice.attrs["type"] for notice in alice.all("notification")] == ["picture", "picture"]

@@ -1,0 +1,144 @@
+"""How people come into groups: invite links, personal invitations, and requests that admins answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api.description import problem
+from holdfast.api.groups import GroupId, GroupModel, Members, group_of, people_of, shown_time
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.errors import BadInput, NotFound
+from holdfast.session import operations as kinds
+from holdfast.session import queries as asked
+
+_LINK = re.compile(r"(?:https?://)?chat\.whatsapp\.com/(?:invite/)?([A-Za-z0-9_-]{1,64})(?:[/?#].*)?", re.IGNORECASE)
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class InviteModel(ApiModel):
+    code: str
+    url: str
+
+
+class JoinRequestModel(ApiModel):
+    jid: Annotated[str, Field(description="by phone number where WhatsApp reports it")]
+    lid: Annotated[str | None, Field(description="the id that hides the number")]
+    asked_at: str | None
+    method: Annotated[str | None, Field(description="how, as WhatsApp reports it: invite_link, non_admin_add …")]
+
+
+class JoinRequestBody(ApiModel):
+    """An invite link or its code. For a personal invitation also `group`, `admin` and `expiresS`, from its message."""
+
+    invite: Annotated[Text, Field(min_length=1, max_length=200, description="a link to chat.whatsapp.com, or its code")]
+    group: Annotated[Text | None, Field(max_length=100, description="of a personal invitation: the group")] = None
+    admin: Annotated[Text | None, Field(max_length=100, description="of a personal invitation: who sent it")] = None
+    expires_s: Annotated[
+        int | None, Field(ge=0, le=2**40, description="of a personal invitation: its end, in Unix seconds")
+    ] = None
+
+
+class AnswerRequestsBody(ApiModel):
+    approve: Members | None = None
+    reject: Members | None = None
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
+    """The routes about invitations; all need a key."""
+    router = APIRouter(tags=["groups"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.get("/v1/sessions/{company}/groups/{id}/invite", responses=dict(ASKING))
+    async def get_invite(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        request: Request,
+    ) -> InviteModel:
+        """The group's invite link. In most groups only admins may see it."""
+        async with queries_of(request, company) as queries:
+            code = (await queries.ask(asked.invite(group_of(id)))).code
+        if code is None:
+            raise NotFound("WhatsApp gives no invite link of this group", field="id")
+        return InviteModel(code=code, url=f"https://chat.whatsapp.com/{code}")
+
+    @router.delete("/v1/sessions/{company}/groups/{id}/invite", status_code=202, responses=dict(STARTING))
+    async def revoke_invite(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Revoke the invite link. The `result` is `{code}`, that of the new link."""
+        return await starter.start(company, kinds.RevokeInvite(group=group_of(id)))
+
+    @router.get(
+        "/v1/sessions/{company}/invites/{code}",
+        responses={**ASKING, 404: problem("the link leads to no group, or was revoked")},
+    )
+    async def get_invited_group(
+        company: Company, code: Annotated[str, Path(max_length=200, description="of the link")], request: Request
+    ) -> GroupModel:
+        """The group that an invite link leads to, before joining it."""
+        async with queries_of(request, company) as queries:
+            return GroupModel.of(await queries.ask(asked.invited_group(_code(code, field="code"))))
+
+    @router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=dict(STARTING))
+    async def join_group(company: Company, body: JoinRequestBody, starter: StarterDependency) -> OperationModel:
+        """Join a group by its link. The `result` is `{id, waitsForApproval}`: an admin may have to let the account
+        in."""
+        code = _code(body.invite, field="invite")
+        if (body.group is None) is not (body.admin is None):
+            raise BadInput("a personal invitation has both group and admin: give both, or neither", field="group")
+        if body.group is None or body.admin is None:
+            return await starter.start(company, kinds.JoinGroup(code=code))
+        (admin,) = people_of([body.admin], field="admin")
+        group = group_of(body.group, field="group")
+        return await starter.start(
+            company, kinds.JoinGroup(code=code, group=group, admin=admin, expires_s=body.expires_s)
+        )
+
+    @router.get("/v1/sessions/{company}/groups/{id}/requests", responses=dict(ASKING))
+    async def list_join_requests(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        request: Request,
+    ) -> ListPage[JoinRequestModel]:
+        """The people who ask to join the group."""
+        async with queries_of(request, company) as queries:
+            found = await queries.ask(asked.join_requests(group_of(id)))
+        items = [
+            JoinRequestModel(jid=each.jid, lid=each.lid, asked_at=shown_time(each.asked_at_s), method=each.method)
+            for each in found
+        ]
+        return ListPage(items=items, next=None)
+
+    @router.post("/v1/sessions/{company}/groups/{id}/requests", status_code=202, responses=dict(STARTING))
+    async def answer_join_requests(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        body: AnswerRequestsBody,
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Let people in, or reject them. The `result` has WhatsApp's answer about each."""
+        given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
+        if not given:
+            raise BadInput("nobody to approve or reject: name at least one person", field="body")
+        return await starter.start(company, kinds.AnswerRequests(group=group_of(id), **given))
+
+    return router
+
+
+def _code(text: str, *, field: str) -> str:
+    """The code in an invite link, or the code itself. Raises `BadInput`."""
+    plain = text.strip()
+    if (link := _LINK.fullmatch(plain)) is not None:
+        return link[1]
+    if _CODE.fullmatch(plain) is not None:
+        return plain
+    cure = "give a link such as https://chat.whatsapp.com/AbCdEfGhIjK, or its code"
+    raise BadInput(f'{field} "{plain[:80]}" is not an invite link: {cure}', field=field)

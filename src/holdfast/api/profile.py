@@ -1,0 +1,134 @@
+"""What others see of the account – name, about, picture –, pictures of groups, and whom it blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api.access import message_quota
+from holdfast.api.groups import GroupId, group_of
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.errors import BadInput
+from holdfast.delivery.kinds import Image
+from holdfast.runtime.outbound_media import OutboundMediaService
+from holdfast.session import operations as kinds
+from holdfast.session import queries as asked
+
+MOST_BYTES = 512 * 1024
+"""Of a picture. Phones make squares of 640 pixels, which have about 100 kB."""
+
+
+class ProfileModel(ApiModel):
+    name: str | None
+    about: str | None
+    picture: Annotated[str | None, Field(description="its address at WhatsApp, which expires after some days")]
+
+
+class ProfileRequest(ApiModel):
+    """Fields that are left out stay unchanged."""
+
+    name: Annotated[Text | None, Field(min_length=1, max_length=25, description="what others see beside messages")] = (
+        None
+    )
+    about: Annotated[Text | None, Field(max_length=139, description="the text about the account; empty: none")] = None
+
+
+class ImageModel(ApiModel):
+    """A JPEG, given in exactly one of three ways."""
+
+    url: Annotated[Text | None, Field(description="where Holdfast fetches it; http or https")] = None
+    base64: Annotated[str | None, Field(description="the file itself")] = None
+    media: Annotated[Text | None, Field(description="id of a medium that was stored with POST …/media")] = None
+
+
+class PictureRequest(ApiModel):
+    image: Annotated[ImageModel, Field(description="a JPEG up to 512 kB, best a square of 640 pixels")]
+
+
+class BlockedModel(ApiModel):
+    chat: Annotated[str, Field(description="by phone number where it is known")]
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
+    """The routes about the profile; all need a key."""
+    router = APIRouter(tags=["profile"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.get("/v1/sessions/{company}/profile", responses=dict(ASKING))
+    async def get_profile(company: Company, request: Request) -> ProfileModel:
+        """What others see of the account."""
+        async with queries_of(request, company) as queries:
+            found = await queries.ask(asked.profile())
+        return ProfileModel(name=found.name, about=found.about, picture=found.picture)
+
+    @router.patch("/v1/sessions/{company}/profile", status_code=202, responses=dict(STARTING))
+    async def change_profile(company: Company, body: ProfileRequest, starter: StarterDependency) -> OperationModel:
+        """Change the account's name, or the text about it."""
+        if body.name is None and body.about is None:
+            raise BadInput("nothing to change: give name or about", field="body")
+        return await starter.start(company, kinds.SetProfile(name=body.name, about=body.about))
+
+    @router.put("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+    async def set_profile_picture(
+        company: Company, body: PictureRequest, request: Request, starter: StarterDependency
+    ) -> OperationModel:
+        """Set the account's picture."""
+        return await starter.start(company, kinds.SetPicture(media_id=await _stored(request, company, body.image)))
+
+    @router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+    async def remove_profile_picture(company: Company, starter: StarterDependency) -> OperationModel:
+        """Remove the account's picture."""
+        return await starter.start(company, kinds.SetPicture())
+
+    @router.put("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+    async def set_group_picture(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        body: PictureRequest,
+        request: Request,
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Set the picture of a group."""
+        group = group_of(id)
+        return await starter.start(
+            company, kinds.SetPicture(jid=group, media_id=await _stored(request, company, body.image))
+        )
+
+    @router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+    async def remove_group_picture(
+        company: Company,
+        id: GroupId,  # noqa: A002 – the interface's name
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Remove the picture of a group."""
+        return await starter.start(company, kinds.SetPicture(jid=group_of(id)))
+
+    @router.get("/v1/sessions/{company}/blocklist", responses=dict(ASKING))
+    async def list_blocked(company: Company, request: Request) -> ListPage[BlockedModel]:
+        """The people that the account blocks."""
+        async with queries_of(request, company) as queries:
+            found = await queries.ask(asked.blocklist())
+        return ListPage(items=[BlockedModel(chat=jid) for jid in sorted(found)], next=None)
+
+    return router
+
+
+async def _stored(request: Request, company: str, image: ImageModel) -> str:
+    """Store a picture; returns its id. Raises `BadInput` for what WhatsApp would not accept."""
+    body = Image(url=image.url, base64=image.base64, media=image.media)
+    body.check()
+    service: OutboundMediaService = request.app.state.media.outbound
+    async with message_quota(request, company, body, body_bytes=0):
+        stored = await service.take(company, body)
+    if stored.mimetype != "image/jpeg":
+        raise BadInput(f"image is {stored.mimetype}: WhatsApp takes pictures as JPEG only, convert it", field="image")
+    if stored.size_bytes > MOST_BYTES:
+        raise BadInput(
+            f"image has {stored.size_bytes} bytes, and may have {MOST_BYTES}: make it a square of 640 pixels",
+            field="image",
+        )
+    return stored.id

@@ -1,0 +1,170 @@
+"""Operations through the bridge, on real Baileys against wasim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation, RunQuery
+from tests.integration.conftest import Party
+from tests.processes import Wasim
+
+pytestmark = pytest.mark.slow
+
+ANNA, BASHIR, CEM = "962788888881", "962788888882", "962788888883"
+JPEG = b"\xff\xd8\xff\xe0a picture"
+
+
+def jid(number: str) -> str:
+    return f"{number}@s.whatsapp.net"
+
+
+class Operator:
+    """Gives the engine operations and waits for their answers."""
+
+    def __init__(self, party: Party) -> None:
+        self.party = party
+        self.begun = 0
+
+    async def answer(
+        self, name: str, arguments: dict[str, object], *, step: Literal["run", "look"] = "run", file: Path | None = None
+    ) -> OperationAnswered:
+        self.begun += 1
+        operation = f"op_{self.begun:024x}"
+        self.party.host.command(
+            RunOperation(
+                link=self.party.link,
+                operation=operation,
+                step=step,
+                name=name,
+                arguments=arguments,
+                file=None if file is None else str(file),
+            )
+        )
+
+        def found() -> list[OperationAnswered]:
+            return [each for each in self.party.recorder.of(OperationAnswered) if each.operation == operation]
+
+        await self.party.recorder.until(lambda: bool(found()), what=f"the answer to {name}")
+        return found()[0]
+
+    async def run(self, name: str, arguments: dict[str, object], **options: Any) -> Any:
+        answer = await self.answer(name, arguments, **options)
+        assert answer.error is None, answer
+        return answer.result
+
+    async def ask(self, name: str, **arguments: object) -> QueryAnswered:
+        self.begun += 1
+        self.party.host.command(
+            RunQuery(link=self.party.link, request=self.begun, name=name, arguments=dict(arguments))
+        )
+        return await self.party.recorder.wait(QueryAnswered, self.party.link, nth=self._asked())
+
+    def _asked(self) -> int:
+        return len(self.party.recorder.of(QueryAnswered, self.party.link)) + 1
+
+
+@pytest.fixture
+async def ours_(ours: Party, wasim: Wasim) -> Operator:
+    for number in (ANNA, BASHIR, CEM):
+        await wasim.post("/phones", {"number": number})
+    return Operator(ours)
+
+
+async def group_in(wasim: Wasim, id_: str) -> dict[str, Any]:
+    return next(group for group in await wasim.get("/groups") if group["id"] == id_)
+
+
+async def test_a_group_from_creation_to_departure(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
+    """Each step has WhatsApp's answer, and is seen in WhatsApp; a look shows the group that was created."""
+    await wasim.post("/phones", {"number": CEM, "addedBy": "none"})
+    given: dict[str, object] = {"subject": "Flowers", "members": [jid(ANNA), jid(CEM), jid("962700000999")]}
+    assert await ours_.run("create-group", given, step="look") == []
+    made = await ours_.run("create-group", given)
+    group = made["id"]
+    codes = {row["jid"]: row["code"] for row in made["members"]}
+    assert codes == {jid(ANNA): 200, jid(CEM): 403, jid("962700000999"): 404}
+    assert next(row for row in made["members"] if row["code"] == 403)["inviteCode"]
+    (seen,) = await ours_.run("create-group", given, step="look")
+    assert (seen["id"], {member["jid"] for member in seen["members"]}) == (group, {jid(ANNA), ours_.party.jid})
+    changed = await ours_.run(
+        "change-members", {"group": group, "add": [jid(BASHIR), jid(ANNA)], "promote": [jid(ANNA)]}
+    )
+    assert [(row["jid"], row["code"]) for row in changed["add"]] == [(jid(BASHIR), 200), (jid(ANNA), 409)]
+    assert [row["code"] for row in changed["promote"]] == [200]
+    settings: dict[str, object] = {
+        "subject": "Bread", "description": "Fresh", "announceOnly": True, "locked": True, "joinApproval": True,
+        "membersAdd": True, "disappearingS": 86_400,
+    }  # fmt: skip
+    assert await ours_.run("update-group", {"group": group, **settings}) == {"changed": list(settings)}
+    assert await ours_.run("update-group", {"group": group, **settings}) == {"changed": []}
+    found = await group_in(wasim, group)
+    assert (found["subject"], found["description"], found["disappearingS"]) == ("Bread", "Fresh", 86_400)
+    assert all(found[name] for name in ("announce", "locked", "joinApproval", "membersAdd"))
+    picture = tmp_path / "picture"
+    picture.write_bytes(JPEG)
+    before = await ours_.run("set-picture", {"jid": group}, step="look")
+    after = await ours_.run("set-picture", {"jid": group}, file=picture)
+    assert (before["id"], (await group_in(wasim, group))["picture"]) == (None, after["id"])
+    assert await ours_.run("set-picture", {"jid": group}, step="look") == after
+    assert await ours_.run("set-picture", {"jid": group}) == {"id": None}
+    code = (await ours_.run("revoke-invite", {"group": group}, step="look"))["code"]
+    assert (await ours_.run("revoke-invite", {"group": group}))["code"] not in {None, code}
+    await wasim.patch(f"/groups/{group}", {"requests": [CEM]})
+    requests: Any = (await ours_.ask("join-requests", jid=group)).result
+    assert [(each["jid"], each["method"]) for each in requests] == [(jid(CEM), "invite_link")]
+    answered = await ours_.run("answer-join-requests", {"group": group, "approve": [jid(CEM)]})
+    assert [row["code"] for row in answered["approve"]] == [200]
+    assert await ours_.run("leave-group", {"group": group}) == {}
+    assert {member["number"] for member in (await group_in(wasim, group))["members"]} == {ANNA, BASHIR, CEM}
+    assert (await ours_.answer("leave-group", {"group": group})).code == 404
+
+
+async def test_refusals_have_whatsapps_code(ours_: Operator, wasim: Wasim) -> None:
+    """Not an admin, not a member, no such group, a wrong and a revoked link, a limit, an unknown number."""
+    theirs = (await wasim.post("/groups", {"subject": "Theirs", "members": [ANNA, ours_.party.number]}))["id"]
+    foreign = (await wasim.post("/groups", {"subject": "Foreign", "members": [ANNA]}))["id"]
+    for group, code in ((theirs, 403), (foreign, 403), ("120363999999999999@g.us", 404)):
+        answer = await ours_.answer("change-members", {"group": group, "add": [jid(BASHIR)]})
+        assert (answer.error, answer.code) == ("refused", code)
+    assert (await ours_.answer("join-group", {"code": "nonsense"})).code == 406
+    assert (await ours_.ask("invite", jid=theirs)).code == 401
+    assert (await ours_.ask("invited-group", code="nonsense")).code == 406
+    unknown = await ours_.answer("block", {"jid": jid("962700000999"), "blocked": True})
+    assert unknown.error == "not-on-whatsapp"
+    await wasim.fault("query-error", xmlns="w:g2", code=429, count=1)
+    limited = await ours_.answer("leave-group", {"group": theirs})
+    assert (limited.error, limited.code) == ("rate-limited", None)
+    assert limited.retry_after_s is not None
+
+
+async def test_the_profile_and_the_block_list(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
+    """Others see the text and the picture; who is blocked is listed by number."""
+    picture = tmp_path / "picture"
+    picture.write_bytes(JPEG)
+    assert await ours_.run("set-profile", {"about": "Open from 7 to 20"}) == {"about": "Open from 7 to 20"}
+    assert (await ours_.run("set-picture", {}, file=picture))["id"]
+    profile: Any = (await ours_.ask("profile")).result
+    assert profile["about"] == "Open from 7 to 20"
+    assert profile["picture"]
+    assert await ours_.run("block", {"jid": jid(ANNA), "blocked": True}) == {"blocked": True}
+    assert (await ours_.ask("blocklist")).result == [jid(ANNA)]
+    assert await ours_.run("block", {"jid": jid(ANNA), "blocked": False}) == {"blocked": False}
+    assert (await ours_.ask("blocklist")).result == []
+
+
+async def test_groups_are_joined_by_link_and_by_invitation(ours_: Operator, wasim: Wasim) -> None:
+    """With approval the account waits for an admin; joining twice is a conflict."""
+    own = (await ours_.run("create-group", {"subject": "Own", "members": [jid(ANNA)]}))["id"]
+    code = (await ours_.run("revoke-invite", {"group": own}, step="look"))["code"]
+    invited: Any = (await ours_.ask("invited-group", code=code)).result
+    assert invited["subject"] == "Own"
+    assert (await ours_.answer("join-group", {"code": code})).code == 409
+    await ours_.run("update-group", {"group": own, "joinApproval": True})
+    await ours_.run("leave-group", {"group": own})
+    joined = await ours_.run("join-group", {"code": code})
+    assert joined == {"id": own, "waitsForApproval": True}
+    gone = await ours_.answer("join-group", {"code": "x", "group": own, "admin": jid(ANNA), "expiresS": 1})
+    assert (gone.error, gone.code) == ("refused", 410)
