@@ -214,6 +214,18 @@ async def test_a_process_that_stood_still_ends_its_sessions_before_it_asks_for_t
     assert (scene.leases.abandoned, scene.leases.looks) == (1, looks + 1)
 
 
+async def test_what_a_database_claims_when_it_is_back_after_hanging_is_run_at_once(scene: Scene) -> None:
+    """The look that hung is answered, too late to count from its beginning: the leases that it claimed are renewed, not
+    abandoned to nobody for as long as they live."""
+    scene.leases.answers.clear()
+    await scene.go_on(LASTS_S + 15)
+    assert (scene.tenant.sessions, scene.leases.abandoned) == (set(), 1)
+    scene.leases.answers.set()
+    await scene.go_on(0)
+    assert (scene.tenant.sessions, scene.leases.abandoned) == ({"a", "b"}, 1)
+    assert scene.ownership.left_s() == LASTS_S
+
+
 async def test_how_long_links_may_last_is_counted_from_the_asking(scene: Scene) -> None:
     """A renewal that takes long was made by the database at an unknown moment after it was asked for."""
     scene.leases.answers.clear()

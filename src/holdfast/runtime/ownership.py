@@ -108,6 +108,11 @@ class Ownership:
             if self._until is not None and not self.is_held():
                 await self._give_up(tenant)
             held = await self._look(began_at)
+            if held is not None and not self.is_held():
+                # A database that hung answers a look from long ago. Nothing runs yet: renew what it claimed, because
+                # abandoning it would keep everybody from these sessions until the leases expire.
+                self._until = None
+                continue
             if held is not None:
                 async with self._clock.until(self._until):
                     await self._follow(tenant, held)
