@@ -24,6 +24,7 @@ from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.health.stability import connectivity_of
 from holdfast.http.event_stream import Chunks
+from holdfast.http.forwarded import FROM_RECORD
 from holdfast.runtime.composer import text_request
 from holdfast.runtime.pairing import pairing_code
 from holdfast.session.state import State
@@ -33,6 +34,8 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 _LOOK_EVERY_S = 1.0
 _SLOW_EVERY = 10
 _HEARTBEAT_EVERY = 10
+_RECORD_SHOWN = 10
+"""Looks after which a stream from the stored record ends."""
 _CODE_WAIT_S = 15
 _INBOX_SHOWN = 50
 
@@ -78,6 +81,10 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
         while True:
             await context.clock.sleep(_LOOK_EVERY_S)
             look += 1
+            if FROM_RECORD not in request.scope:
+                await context.gateway.require_here(company)  # else the stream ends, and the next one is forwarded
+            elif look > _RECORD_SHOWN:
+                return  # the owner may answer again
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
             news = _swapped(parts.changed(made))
             seen = (await context.gateway.look(company)).record.state

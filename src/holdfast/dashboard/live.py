@@ -1,4 +1,4 @@
-"""Event streams of pages. A stream ends when its user signs out or its company is removed."""
+"""Event streams of pages. A stream ends when its user signs out, or its company is removed or moves to another node."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from holdfast.base.errors import NotFound
 from holdfast.dashboard.context import context_of, login_of
 from holdfast.dashboard.page_auth import HEADERS
 from holdfast.http.event_stream import Chunks, EventStream
+from holdfast.runtime.ownership import RunsElsewhere
 
 
 def event_stream(request: Request, events: Chunks) -> EventStream:
@@ -29,7 +30,7 @@ def event(name: str, html: str) -> bytes:
 async def _while_signed_in(request: Request, events: Chunks) -> Chunks:
     logins, login = context_of(request).logins, login_of(request)
     async with contextlib.aclosing(events):
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound, RunsElsewhere):
             async for chunk in events:
                 if not await logins.is_signed_in(login):
                     return

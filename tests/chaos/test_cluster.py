@@ -1,0 +1,82 @@
+"""Two nodes behind a round-robin proxy, as one service: a part of the command `tests.chaos.cluster`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.chaos.cluster import Cluster, running_cluster
+from tests.served import KEY
+
+pytestmark = pytest.mark.slow
+
+TEXTS = 20
+ROUNDS = 4
+
+
+@pytest.mark.timeout(180)
+async def test_a_round_robin_proxy_in_front_of_two_nodes_is_enough(tmp_path: Path) -> None:
+    """Texts that both nodes accept in turn arrive in order; what only an owner can do works at any node; the dashboard
+    keeps its sign-in. An owner that is killed costs a 503 that a program can read, until the other has its sessions."""
+    async with running_cluster(tmp_path, nodes=2, use_nginx=False) as cluster:
+        await cluster.pair(2)
+        connector = aiohttp.TCPConnector(force_close=True)  # each request is a turn of the proxy
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as http:
+            http.headers["Authorization"] = f"Bearer {KEY}"
+            await asyncio.gather(*(_texts(cluster, http, n) for n in range(2)))
+            await cluster.until_arrived()
+            sent, _ = await cluster.outcome()
+            assert sent == {"lost": 0, "doubled": 0, "disorder": 0}
+            await _owners(cluster, http)
+            await _dashboard(cluster, http)
+            await cluster.nodes[0].kill()
+            answer = await http.post(f"{cluster.url}/v1/sessions/co00/reconnect")
+            assert answer.status == 503
+            problem = await answer.json(content_type=None)
+            assert (problem["code"], problem["node"], problem["retryAfterS"]) == ("owner-unreachable", "n0", 5)
+            await cluster.until_all_open(within_s=30)
+            assert (await http.post(f"{cluster.url}/v1/sessions/co00/reconnect")).status == 202
+
+
+async def _texts(cluster: Cluster, http: aiohttp.ClientSession, company: int) -> None:
+    for _ in range(TEXTS):
+        await cluster.text(http, cluster.companies[company])
+
+
+async def _owners(cluster: Cluster, http: aiohttp.ClientSession) -> None:
+    """Health, diagnostics and settings of both companies, several times: half of them come to the other node."""
+    statuses: Counter[int] = Counter()
+    for _ in range(ROUNDS):
+        for company in ("co00", "co01"):
+            for kind in ("health", "diagnostics"):
+                url = f"{cluster.url}/webhook/whatsapp/baileys/{kind}/{company}"
+                statuses[(await http.get(url)).status] += 1
+            statuses[(await http.put(f"{cluster.url}/v1/sessions/{company}", json={"label": "x"})).status] += 1
+    assert statuses == {200: ROUNDS * 6}
+
+
+async def _dashboard(cluster: Cluster, http: aiohttp.ClientSession) -> None:
+    """No page is lost or redirected, actions work, and a company's page is its owner's."""
+    origin = {"Origin": cluster.url}
+    await http.post(f"{cluster.url}/login", data={"key": KEY}, headers=origin)
+    for _ in range(ROUNDS):
+        for company in ("co00", "co01"):
+            page = await http.get(f"{cluster.url}/companies/{company}", allow_redirects=False)
+            html = await page.text()
+            assert page.status == 200
+            assert 'id="do-' in html, "the page of another node has no buttons"
+            token = re.search(r'name="token" value="([0-9a-f]+)"', html)
+            assert token is not None
+            done = await http.post(
+                f"{cluster.url}/companies/{company}/action/reconnect", data={"token": token[1]}, headers=origin
+            )
+            assert done.status == 200
+        fleet = await (await http.get(f"{cluster.url}/", allow_redirects=False)).text()
+        assert "co00" in fleet
+        assert "co01" in fleet
