@@ -154,6 +154,23 @@ async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Br
         assert await at.reason() == "passkey-required"
 
 
+async def test_a_live_update_keeps_what_was_typed(browser: Browser, tmp_path: Path) -> None:
+    """The section is replaced whenever the stream of events connects again: the way without the extension stays open,
+    with the answer that was pasted."""
+    async with scene(browser, tmp_path) as at:
+        page = at.visitor.page
+        await at.visitor.go(f"/companies/{COMPANY}")
+        section = await page.locator("#link").evaluate("(link) => link.outerHTML")
+        await page.get_by_text("Without the extension").click()
+        await page.locator("#passkey-answer").fill("pasted")
+        await page.locator("#passkey-said").evaluate("(said) => { said.hidden = false; said.textContent = 'old'; }")
+        swapped = section.replace(" data-part", ' data-part hx-swap-oob="true"', 1)
+        await page.evaluate("(html) => htmx.swap('#notice', html, { swapStyle: 'none' })", swapped)
+        await expect(page.locator("#passkey-said")).to_be_hidden()
+        await expect(page.locator("#passkey-answer")).to_be_visible()
+        await expect(page.locator("#passkey-answer")).to_have_value("pasted")
+
+
 async def test_answers_that_can_t_be_used_are_refused_in_words(browser: Browser, tmp_path: Path) -> None:
     """No JSON, another site, refused by WhatsApp, silence, too old: each is said on the page."""
     async with scene(browser, tmp_path) as at:
