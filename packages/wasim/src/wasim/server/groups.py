@@ -5,7 +5,7 @@ They are created and changed through the control interface, and by devices of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from wasim.server.entropy import Entropy, digits, word
 from wasim.server.state import PHONE, Address, Addressing, Device, Directory, Group, StanzaKind
@@ -66,12 +66,15 @@ class Groups:
         self.tell(group, Node("subject", attrs), now, by=by)
 
     def add(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
-        """The new members; existing members are ignored. Raises GroupError for an unknown number."""
+        """The new members, who are sent the whole group; existing members are ignored. Raises GroupError for an
+        unknown number."""
         new = [number for number in self._known(numbers) if number not in group.members]
+        before = list(group.members)
         group.members |= dict.fromkeys(new, False)
         if new:
             added = Node("add", {}, [participant(self._directory, group, number) for number in new])
-            self.tell(group, added, now, by=by)
+            self.tell(group, added, now, by=by, to=before)
+            self.tell(group, Node("create", {}, [describe(self._directory, group)]), now, by=by, to=new)
         return new
 
     def remove(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
@@ -107,10 +110,19 @@ class Groups:
     def _name(self, group: Group, number: str) -> str:
         return str(self._directory.jid(Address(number, PHONE), group.addressing))
 
-    def tell(self, group: Group, change: Node, now: float, *, by: str | None = None, kind: str = "w:gp2") -> None:
+    def tell(
+        self,
+        group: Group,
+        change: Node,
+        now: float,
+        *,
+        by: str | None = None,
+        kind: str = "w:gp2",
+        to: Collection[str] | None = None,
+    ) -> None:
         """Store the group, and notify every linked device of its members of the change.
 
-        by: who made it; the creator by default.
+        by: who made it; the creator by default. to: only these members.
         """
         self._directory.touch(group)
         author = group.creator if by is None else by
@@ -123,7 +135,7 @@ class Groups:
             "t": str(int(now)),
         }
         for device in self._directory.members(group):
-            if device.device != PHONE:
+            if device.device != PHONE and (to is None or device.number in to):
                 notice = Node("notification", attrs | {"id": word(self._entropy, 9)}, [change])
                 self._deliver(device.address, "notification", notice, now)
 

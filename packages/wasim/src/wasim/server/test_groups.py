@@ -112,6 +112,19 @@ def test_removed_members_are_notified_too(world: World, alice: Party, group: Gro
     assert (group.subject, list(group.members)) == ("Crew", [BOB, CAROL, DAN])
 
 
+def test_a_new_member_is_notified_of_the_whole_group(world: World, alice: Party, group: Group) -> None:
+    """For the others it is a change of the members; the new member gets the group with all of them."""
+    _, dan = world.online(DAN)
+    alice[1].forget()
+    world.server.groups.add(group, [DAN], now=world.now)
+    world.settle()
+    assert alice[1].one("notification").children[0].tag == "add"
+    created = dan.one("notification").children[0]
+    assert created.tag == "create"
+    assert created.children[0].attrs["subject"] == group.subject
+    assert len(list(created.children[0].all("participant"))) == len(group.members)
+
+
 @pytest.mark.parametrize("members", [[], [ALICE, "999"]])
 def test_a_group_needs_people_who_exist(world: World, alice: Party, members: list[str]) -> None:
     with pytest.raises(GroupError):
