@@ -92,6 +92,9 @@ class FakeLeases:
     def abandon(self) -> None:
         self.abandoned += 1
 
+    async def keep(self, *, for_s: float) -> None:
+        pass
+
     async def release(self, *, keep_s: float = 0) -> None:
         self.kept_s = keep_s
         if self.error is not None:

@@ -173,3 +173,16 @@ def count_on(connection: Connection) -> None:
         sequence = _sequence(connection, table)
         drawn = connection.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 – PostgreSQL's own answer
         connection.execute(select(func.setval(sequence, func.greatest(most, drawn))))
+
+
+def continue_from(connection: Connection, table: Table, number: int) -> None:
+    """Assign no number below this one, also if no row has it: readers may have seen it before it was deleted."""
+    if connection.dialect.name == "postgresql":
+        sequence = _sequence(connection, table)
+        drawn = connection.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 – PostgreSQL's own answer
+        connection.execute(select(func.setval(sequence, max(number - 1, drawn or 1, 1))))
+        return
+    values = {"table": table.name, "number": number - 1}
+    changed = connection.execute(text("UPDATE sqlite_sequence SET seq = max(seq, :number) WHERE name = :table"), values)
+    if not changed.rowcount:
+        connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :number)"), values)

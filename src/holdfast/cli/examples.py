@@ -35,6 +35,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType({
     "webhooks failed": "holdfast webhooks failed --company 962302",
     "webhooks replay": "holdfast webhooks replay --since 2026-11-22T00:00:00Z",
     "webhooks resume": "holdfast webhooks resume default",
+    "move": "holdfast move --to postgresql://holdfast:secret@db.internal/holdfast",
     "backup create": "holdfast backup create before-upgrade.backup",
     "backup list": "holdfast backup list",
     "backup restore": "holdfast backup restore before-upgrade.backup",

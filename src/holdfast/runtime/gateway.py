@@ -54,6 +54,8 @@ class Gateway:
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Run all sessions until cancelled. `ready` is called when an engine host is up and the sessions are loaded."""
         ownership = self._services.ownership
+        if ownership is not None:
+            await ownership.announce_start()
         try:
             async with asyncio.TaskGroup() as engines:
                 engine_up = asyncio.Event()

@@ -34,6 +34,8 @@ _SOON_S = 0.1
 _MOST_CLAIMED = 200
 """Sessions claimed at once."""
 _ANNOUNCED_WITHIN_S = 0.5
+_START_S = 10
+"""How long a process may take from its start until its first engine host runs."""
 _EXPECTING_S = 0.5
 """Between two looks while another node gives sessions away: each of them is disconnected until the next look."""
 
@@ -175,6 +177,12 @@ class Ownership:
         """Is there another node that takes sessions?"""
         sharing = () if self.cluster is None else members(self.cluster.nodes, self._policy)
         return any(node.id != self.node_id for node in sharing)
+
+    async def announce_start(self) -> None:
+        """This process is starting: no other node should take the sessions that its predecessor left to it."""
+        with contextlib.suppress(Exception):  # if it fails, the others take them
+            async with self._clock.until(self._clock.monotonic() + _ANNOUNCED_WITHIN_S):
+                await self._leases.keep(for_s=_START_S)
 
     async def announce_stop(self) -> None:
         """This process is about to stop: no other node should give it a session."""

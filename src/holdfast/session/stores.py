@@ -255,6 +255,9 @@ class Leases(Protocol):
     def abandon(self) -> None:
         """All leases may have been lost: stop renewing them. They can be claimed again."""
 
+    async def keep(self, *, for_s: float) -> None:
+        """Keep the sessions that wait for this process for so much longer: it is about to claim them."""
+
     async def release(self, *, keep_s: float = 0) -> None:
         """Release all leases, so that another process need not wait until they run out. For `keep_s` only a process
         with the same name may claim them: the next one of this node."""

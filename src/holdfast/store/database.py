@@ -69,10 +69,13 @@ _Outcome = tuple[asyncio.Future[Any], bool, Any]
 class Database:
     """An open database of this version. `close` waits for running writes."""
 
-    def __init__(self, place: Path | URL, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, place: Path | URL, *, patience_s: float = PATIENCE_S, check: Callable[[Connection], None] | None = None
+    ) -> None:
         """Open the SQLite file at a path, which is created if missing, or PostgreSQL at a URL.
 
         patience_s: how long reads and writes wait for a server that accepts no connections.
+        check: raises an error if the open database must not be used.
         Raises `Misconfigured` with the cure.
         """
         self._is_closed = False
@@ -80,6 +83,8 @@ class Database:
         self._pauses = int(patience_s / _PAUSE_S)
         self._listeners: list[_Listener] = []
         self._opened = open_sqlite(place) if isinstance(place, Path) else open_postgres(place)
+        if check is not None:
+            self._check(check)
         self._connection = self._opened.writing.connect()
         self._monotonic = SystemClock().monotonic
         self._writes: WriteQueue[_Write] = WriteQueue()
@@ -89,6 +94,14 @@ class Database:
         self._writer.start()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="holdfast-reader")
         self._brief_writers: list[BriefWriter] = []
+
+    def _check(self, check: Callable[[Connection], None]) -> None:
+        try:
+            with self._opened.reading.connect() as connection, connection.begin():
+                check(connection)
+        except BaseException:
+            self._opened.close()
+            raise
 
     @property
     def is_shared(self) -> bool:

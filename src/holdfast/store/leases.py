@@ -227,6 +227,16 @@ class LeaseRows:
         self._epochs.clear()
         self._holder = self._randomness.message_id()
 
+    async def keep(self, *, for_s: float) -> None:
+        kept = (leases.c.holder == "", leases.c.node == self._node.name, leases.c.expires_at > _NOW)
+        until = _NOW + literal(timedelta(seconds=for_s), Interval)
+        statement = update(leases).where(*kept).values(expires_at=func.greatest(leases.c.expires_at, until))
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self._writer.write(work)
+
     async def release(self, *, keep_s: float = 0) -> None:
         await self._database.caught_up()  # earlier writes still need the leases
         holder = self._holder

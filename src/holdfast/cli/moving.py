@@ -1,0 +1,106 @@
+"""`holdfast move`: everything from this installation's database to another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import text
+
+from holdfast import settings as settings_module
+from holdfast import terminal
+from holdfast.backup.moving import Mover, MoveResult
+from holdfast.base.errors import Conflict, Misconfigured
+from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.requests import AsJson
+from holdfast.settings import Settings
+from holdfast.store.database import Database
+from holdfast.store.moved import MOVED_TO
+from holdfast.store.open_database import FILE
+from holdfast.store.postgres import parse, shown
+from holdfast.store.shared_secrets import noted
+
+_SQLITE = "sqlite"
+_ROOM = 1.5
+"""Free space that a move to SQLite needs, as a multiple of the database's size."""
+
+
+def move(
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="URL", help="postgresql://…, or `sqlite` for the file in HOLDFAST_DATA_DIR"),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Move everything from the database of the settings to another, which must be empty. Stop Holdfast first.
+
+    Linked phones stay linked. The copy is compared with the original, table by table, before it counts. The original is
+    kept as it was, and refuses to run. If it is interrupted, the original is unchanged: run it again.
+    """
+    settings = settings_module.load()
+    is_to_sqlite = to == _SQLITE
+    if is_to_sqlite == (settings.database_url is None):
+        where = "SQLite already: give the URL of a PostgreSQL database" if is_to_sqlite else "PostgreSQL: use `sqlite`"
+        raise WrongUse(f"--to: Holdfast's settings name {where}")
+    file = settings.data_dir / FILE
+    source_name = str(file) if settings.database_url is None else shown(parse(settings.database_url))
+    if settings.database_url is None and not file.exists():
+        raise WrongUse(f'there is no database "{file}" that could be moved: set HOLDFAST_DATA_DIR to its folder')
+    target_name = str(file) if is_to_sqlite else shown(parse(to))
+    with contextlib.closing(
+        Database(file if settings.database_url is None else parse(settings.database_url))
+    ) as source:
+        if is_to_sqlite:
+            _make_room(source, settings, file)
+        with contextlib.closing(Database(file if is_to_sqlite else parse(to))) as target:
+            mover = Mover(source, target, source_name=source_name, target_name=target_name)
+            found = asyncio.run(mover.move(terminal.tell))
+    _show(found, source_name, target_name, is_to_sqlite=is_to_sqlite, as_json=as_json)
+
+
+async def _size(source: Database) -> int:
+    return await source.read(
+        lambda connection: connection.scalar(text("SELECT pg_database_size(current_database())")) or 0
+    )
+
+
+def _make_room(source: Database, settings: Settings, file: Path) -> None:
+    """Check the free space, and rename a file that was moved away from earlier. Raises `Conflict`."""
+    needed, free = int(asyncio.run(_size(source)) * _ROOM), shutil.disk_usage(settings.data_dir).free
+    if needed > free:
+        raise Conflict(
+            f'the copy may need {needed / 1e6:.0f} MB, and "{settings.data_dir}" has {free / 1e6:.0f} MB free: '
+            "make room, or set HOLDFAST_DATA_DIR to another folder"
+        )
+    if file.exists() and asyncio.run(_was_moved(file)):
+        names = (file.with_name(f"{file.name}.moved-{number}") for number in itertools.count(1))
+        kept = file.rename(next(name for name in names if not name.exists()))
+        terminal.tell(f"The file from before the move to PostgreSQL is kept as {kept}")
+
+
+async def _was_moved(file: Path) -> bool:
+    try:
+        with contextlib.closing(Database(file)) as database:
+            return await database.read(lambda connection: noted(connection, MOVED_TO)) is not None
+    except Misconfigured:
+        return False  # whoever moves there gets the same error, with its cure
+
+
+def _show(found: MoveResult, source: str, target: str, *, is_to_sqlite: bool, as_json: bool) -> None:
+    if as_json:
+        tables = {name: {"rows": digest.rows, "sha256": digest.sha256} for name, digest in found.tables.items()}
+        terminal.show_json(
+            {"from": source, "to": target, "rows": found.rows, "sessions": found.sessions, "tables": tables}
+        )
+        return
+    cure = "unset HOLDFAST_DATABASE_URL" if is_to_sqlite else "set HOLDFAST_DATABASE_URL to it"
+    terminal.say(
+        f"Moved {found.rows} rows of {found.sessions} sessions to {target}; number and hash of the rows of all "
+        f"{len(found.tables)} tables agree.\n"
+        f"Now {cure}, and start Holdfast. {source} is kept as it was, and refuses to run."
+    )
