@@ -88,8 +88,12 @@ async def test_everything_is_in_the_other_database_and_the_old_one_never_runs_ag
 
 
 @pytest.mark.parametrize("stop_at", ["compared", "committed", "marked"])
-async def test_an_interrupted_move_leaves_the_source_as_it_was(places: tuple[Place, Place], stop_at: str) -> None:
+async def test_an_interrupted_move_leaves_the_source_as_it_was(
+    tmp_path: Path, postgres: PostgresProcess, stop_at: str
+) -> None:
     """The target is empty, or refuses to run; never may both run; and the next try does everything."""
+    places = tmp_path / "holdfast.db", parse(postgres.new_migrated())
+    places[0].write_bytes(migrated())
     with opened(places[0]) as source, opened(places[1]) as target:
         await source.write(fill)
         before = await source.read(counts)
