@@ -20,10 +20,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from tests.chaos.round_robin import round_robin
+from tests.chaos.stalling_link import StallingLink, stalling_link
 from tests.postgres_process import PostgresProcess, running_postgres
 from tests.processes import Wasim, running_wasim
 from tests.redis_process import RedisProcess, free_port, running_redis
@@ -66,6 +68,11 @@ class Observed:
 
 class Cluster:
     """Nodes on one database, behind a proxy, with one linked company per contact."""
+
+    to_database: StallingLink
+    """Between the first node and the database."""
+    to_whatsapp: StallingLink
+    """Between the first node and WhatsApp."""
 
     def __init__(
         self, nodes: Sequence[Served], url: str, wasim: Wasim, postgres: PostgresProcess, redis: RedisProcess, db: str
@@ -308,6 +315,27 @@ async def lock(cluster: Cluster) -> None:
     await asyncio.to_thread(hold)
 
 
+async def db_stall(cluster: Cluster) -> None:
+    """One node does not reach the database for 20 s, but WhatsApp: its connections hang."""
+    cluster.to_database.stall()
+    await asyncio.sleep(20)
+    cluster.to_database.heal()
+
+
+async def db_oneway(cluster: Cluster) -> None:
+    """What the database answers to one node does not arrive for 20 s: it may have carried out what it was asked."""
+    cluster.to_database.stall("back")
+    await asyncio.sleep(20)
+    cluster.to_database.heal()
+
+
+async def wa_stall(cluster: Cluster) -> None:
+    """One node does not reach WhatsApp for 20 s, but the database."""
+    cluster.to_whatsapp.stall()
+    await asyncio.sleep(20)
+    cluster.to_whatsapp.heal()
+
+
 async def redis_kill(cluster: Cluster) -> None:
     """Redis is away for 10 s."""
     await cluster.redis.kill()
@@ -325,8 +353,11 @@ FAULTS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
     "pg-stop15": pg_stop,
     "lock10": lock,
     "redis-kill": redis_kill,
+    "db-stall": db_stall,
+    "db-oneway": db_oneway,
+    "wa-stall": wa_stall,
 }
-_BACK_SINCE_END = {"pg-stop15", "pg-kill", "pg-restart"}
+_BACK_SINCE_END = {"pg-stop15", "pg-kill", "pg-restart", "wa-stall"}
 """Faults whose back times count from their end, because nothing can come back before."""
 
 
@@ -340,7 +371,9 @@ async def running_cluster(folder: Path, *, nodes: int, use_nginx: bool = True) -
         async with contextlib.AsyncExitStack() as stack:
             wasim = await stack.enter_async_context(running_wasim(folder / "wasim"))
             redis = await stack.enter_async_context(running_redis(folder / "redis"))
-            made = []
+            made, whatsapp = [], urlsplit(wasim.url)
+            to_database, database_port = await stack.enter_async_context(stalling_link(urlsplit(url).port or 0))
+            to_whatsapp, whatsapp_port = await stack.enter_async_context(stalling_link(whatsapp.port or 0))
             for n, port in enumerate(ports):
                 (folder / f"n{n}").mkdir()
                 settings = {
@@ -349,12 +382,18 @@ async def running_cluster(folder: Path, *, nodes: int, use_nginx: bool = True) -
                     "HOLDFAST_DATABASE_URL": url,
                     "HOLDFAST_REDIS_URL": redis.url,
                 }
-                node = Served(folder / f"n{n}", whatsapp_url=wasim.url, settings=settings)
+                whatsapp_url = wasim.url
+                if n == 0:
+                    settings["HOLDFAST_DATABASE_URL"] = url.replace(f":{urlsplit(url).port}/", f":{database_port}/")
+                    whatsapp_url = wasim.url.replace(f":{whatsapp.port}", f":{whatsapp_port}")
+                node = Served(folder / f"n{n}", whatsapp_url=whatsapp_url, settings=settings)
                 stack.push_async_callback(node.close)
                 made.append(node)
             await asyncio.gather(*(node.start() for node in made))
             proxy = await stack.enter_async_context(round_robin(folder / "proxy", ports, use_nginx=use_nginx))
-            yield Cluster(made, proxy, wasim, postgres, redis, url)
+            cluster = Cluster(made, proxy, wasim, postgres, redis, url)
+            cluster.to_database, cluster.to_whatsapp = to_database, to_whatsapp
+            yield cluster
 
 
 async def strike(cluster: Cluster, name: str) -> str:

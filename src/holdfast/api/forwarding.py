@@ -37,8 +37,11 @@ from holdfast.session.stores import ClusterNode
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 3.0
-"""How long a request waits for an owner that can be reached: an orderly stop hands sessions over within this time."""
+WAIT_S = 6.0
+"""How long a request waits for an owner that can be reached: a process that is restarted in order has its sessions
+again within this time, or another process has them."""
+RECORD_WAIT_S = 2.0
+"""How long a page waits that can show the stored record instead."""
 RETRY_AFTER_S = 5
 """When a caller may ask again: the leases of a node that died have expired after eight seconds."""
 CONNECT_S = 1.0
@@ -108,7 +111,8 @@ class Forwarder:
             return _away(error.node, error, headers={NOT_HERE: "1"})
         with contextlib.suppress(ClientDisconnect):
             body = await request.body()
-            until = request.scope.setdefault(_DEADLINE, self._clock.monotonic() + WAIT_S)
+            wait_s = RECORD_WAIT_S if error.has_record else WAIT_S
+            until = request.scope.setdefault(_DEADLINE, self._clock.monotonic() + wait_s)
             return await self._answer(request, body, error, until=until)
         return Response()  # nobody is there to read it
 
