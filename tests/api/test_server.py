@@ -233,6 +233,14 @@ async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: 
     assert caplog.records == []
 
 
+async def test_a_request_that_has_arrived_is_served_while_holdfast_stops(client: ApiClient) -> None:
+    """A proxy sends requests until the port is closed, and does not repeat them elsewhere when they are refused."""
+    await client("PUT", SESSION)
+    client.api.state.shutdown.end()
+    answer = await client("POST", f"{SESSION}/messages", {"to": NUMBER, "text": "hello"})
+    assert answer.status == 202
+
+
 async def test_idle_connections_keep_nobody_out(client: ApiClient) -> None:
     """At the limit the oldest idle one without a key is closed; one that showed a key, and one under way, stay."""
     async with serving(client, most_connections=4) as running:

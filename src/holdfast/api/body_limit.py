@@ -14,6 +14,8 @@ LARGEST_BODY = 1024 * 1024
 """Maximum size of a request's body in bytes."""
 BODY_DEADLINE_S = 30
 LARGE_BODY_DEADLINE_S = 300
+STOPPING_DEADLINE_S = 0.5
+"""How long the next part of a body may take to arrive while Holdfast stops."""
 _MB = 1024 * 1024
 _LARGER = {
     "/import": (64 * _MB, LARGE_BODY_DEADLINE_S),  # the keys of one device
@@ -80,8 +82,16 @@ class _Body:
         except TimeoutError:
             detail = f"the body did not arrive within {self._within_s:g} s: send it again"
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail) from None
-        except Stopping as error:  # FastAPI passes on no other error while it reads a body
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, error.sentence) from None
+        except Stopping as error:
+            return await self._arrived(error)
+
+    async def _arrived(self, stopping: Stopping) -> Message:
+        """What has been received already: a complete request is still served while Holdfast stops."""
+        try:
+            async with asyncio.timeout(STOPPING_DEADLINE_S):
+                return await self._receive()
+        except TimeoutError:  # FastAPI passes on no other error while it reads a body
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, stopping.sentence) from None
 
     def _too_large(self) -> HTTPException:
         # The connection stays open and the server discards the rest: a close would reach the caller before this
