@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -66,8 +66,10 @@ def leases_of(node_id: str, nodes: dict[str, ClusterNode]) -> tuple[FakeLeases, 
 
 
 @contextlib.asynccontextmanager
-async def two_nodes(world: World) -> AsyncIterator[Nodes]:
-    """A world with a gateway that runs."""
+async def two_nodes(
+    world: World, make: Callable[[World, Gateway, Forwarder], ApiClient] | None = None
+) -> AsyncIterator[Nodes]:
+    """A world with a gateway that runs. `make`: the application of a node; by default, the API alone."""
     known: dict[str, ClusterNode] = {}
     async with contextlib.AsyncExitStack() as stack:
         clients, seen = {}, {}
@@ -78,7 +80,9 @@ async def two_nodes(world: World) -> AsyncIterator[Nodes]:
             gateway = world.gateway
             if node_id == OTHER:
                 gateway = OtherGateway(replace(world.parts, ownership=ownership))
-            clients[node_id] = make_client(world, gateway, forwarder=forwarder)
+            clients[node_id] = (
+                make_client(world, gateway, forwarder=forwarder) if make is None else make(world, gateway, forwarder)
+            )
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         known.update({OWNER: ClusterNode(id=OWNER, name="a", url=url), OTHER: ClusterNode(id=OTHER, name="b")})

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.types import Message
 
+from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import parse
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
@@ -25,8 +26,15 @@ from tests.world import COMPANY, Chance, World
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
 
-def make_browser(world: World, gateway: Gateway, *, quotas: Quotas | None = None, base_path: str = "") -> Browser:
-    client = make_client(world, gateway, base_path=base_path)
+def make_browser(
+    world: World,
+    gateway: Gateway,
+    *,
+    quotas: Quotas | None = None,
+    base_path: str = "",
+    forwarder: Forwarder | None = None,
+) -> Browser:
+    client = make_client(world, gateway, base_path=base_path, forwarder=forwarder)
     add_dashboard(
         client.api,
         gateway,
