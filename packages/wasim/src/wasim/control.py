@@ -5,6 +5,7 @@ It only translates between HTTP and the simulator. Errors are `{"error": sentenc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
@@ -38,12 +39,13 @@ from wasim.shell import Simulator
 
 BODY_BYTES = 32 * 1024 * 1024
 """Maximum size of a request's body. Media may be sent as base64."""
+_USERNAME = re.compile(r"(?=.*[a-z])[a-z0-9_.]{3,35}")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?,
-                                     "addedBy"?: "all"|"contacts"|"none"} creates an account
+                                      "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?} creates an account
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
@@ -157,6 +159,8 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "about": account.about or None,
         "blocked": sorted(account.blocked),
         "addressing": account.addressing,
+        "username": account.username or None,
+        "hidesNumber": account.hides_number,
         "devices": [_device(simulator, device) for device in devices],
         "typing": _typing(simulator, account.number),
         "signal": {
@@ -208,8 +212,23 @@ async def _add_phone(request: web.Request) -> web.Response:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: give 'lid' or 'pn'")
         account.addressing = body["addressing"]
+    if "hidesNumber" in body:
+        account.hides_number = body["hidesNumber"] is True
+    if "username" in body:
+        account.username = _username(simulator, account, str(body["username"] or ""))
     simulator.keep(account)
     return web.json_response(_phone(simulator, account), status=201)
+
+
+def _username(simulator: Simulator, account: Account, given: str) -> str:
+    """WhatsApp's rules: 3 to 35 letters, digits, dots and underscores, at least one letter, and nobody else has it."""
+    username = given.lower()
+    if username and _USERNAME.fullmatch(username) is None:
+        raise ControlError(400, f"username {given!r}: give 3 to 35 of a-z, 0-9, _ and ., with a letter among them")
+    owner = simulator.server.directory.by_username(username)
+    if owner is not None and owner is not account:
+        raise ControlError(400, f"username {given!r} belongs to {owner.number}")
+    return username
 
 
 async def _scan(request: web.Request) -> web.Response:

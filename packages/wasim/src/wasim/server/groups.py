@@ -178,10 +178,13 @@ def participant(directory: Directory, group: Group, number: str) -> Node:
     """A member under the id that the group uses, with the other id beside it."""
     address = Address(number, PHONE)
     attrs = {"jid": str(directory.jid(address, group.addressing))}
-    if group.addressing == "lid":
-        attrs["phone_number"] = str(directory.jid(address, "pn"))
-    else:
+    account = directory.accounts[number]
+    if account.username:
+        attrs["username"] = account.username
+    if group.addressing == "pn":
         attrs["lid"] = str(directory.jid(address, "lid"))
+    elif not account.hides_number:
+        attrs["phone_number"] = str(directory.jid(address, "pn"))
     if group.members.get(number):
         attrs["type"] = "superadmin" if number == group.creator else "admin"
     return Node("participant", attrs)
@@ -221,6 +224,11 @@ def _author(directory: Directory, sender: Device, group: Group) -> dict[str, str
         "addressing_mode": group.addressing,
         f"participant_{other}": str(directory.jid(Address(sender.number, PHONE), other)),
     }
+    account = directory.accounts[sender.number]
+    if account.hides_number and group.addressing == "lid":
+        del attrs["participant_pn"]
+    if account.username:
+        attrs["participant_username"] = account.username
     return attrs | ({"notify": sender.push_name} if sender.push_name else {})
 
 

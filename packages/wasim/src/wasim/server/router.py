@@ -219,14 +219,16 @@ class Router:
 
     def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
         """The sender's addresses and, for its own other devices, the chat that the message belongs to."""
-        mode = owner.addressing
         account = self._directory.accounts[sender.number]
+        mode: Addressing = "lid" if account.hides_number or chat.hides_number else owner.addressing
         names = {"from": str(self._directory.jid(sender.address, mode)), "addressing_mode": mode}
         if owner.number != sender.number:
-            return names | _other_name("sender", account, mode)
+            return names | ({} if account.hides_number else _other_name("sender", account, mode))
         if stanza.attrs.get("category") == "peer":
             return names
         names["recipient"] = str(self._directory.jid(Address(chat.number, PHONE), mode))
+        if chat.hides_number:
+            return names | ({"peer_recipient_username": chat.username} if chat.username else {})
         return names | _other_name("peer_recipient", chat, mode) | _other_name("recipient", chat, mode)
 
     def _meet(self, one: str, other: str) -> None:

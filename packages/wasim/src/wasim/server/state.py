@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from wasim.server.webauthn import Passkey
-from wasim.wire.jids import GROUP, LID, PN, STATUS, Jid
+from wasim.wire.jids import GROUP, LID, PN, STATUS, Jid, second_spelling
 
 PHONE = 0
 """Device number of the phone itself."""
@@ -54,6 +54,10 @@ class Account(msgspec.Struct, kw_only=True):
     created_at: float
     addressing: Addressing = "lid"
     """How senders are identified to this account: by hidden id (as today), or by phone number."""
+    username: str = ""
+    """The name by which others find it, in lower case; empty: it has none."""
+    hides_number: bool = False
+    """Others see its hidden id and username instead of its number."""
     auto_read: bool = True
     picture: str = ""
     """The address of its picture; empty: it has none."""
@@ -250,6 +254,17 @@ class Directory:
             return None
         number = self._by_lid.get(jid.user) if jid.server == LID else jid.user
         return self.accounts.get(number) if number else None
+
+    def registered(self, jid: Jid | None) -> Account | None:
+        """The same, also by the second spelling of a number: some countries have two for each mobile phone."""
+        found = self.find(jid)
+        if found is not None or jid is None or jid.server != PN:
+            return found
+        other = second_spelling(jid.user)
+        return None if other is None else self.accounts.get(other)
+
+    def by_username(self, username: str) -> Account | None:
+        return next((each for each in self.accounts.values() if username and each.username == username.lower()), None)
 
     def group(self, jid: Jid | None) -> Group | None:
         return self.groups.get(jid.user) if jid is not None and jid.server == GROUP else None

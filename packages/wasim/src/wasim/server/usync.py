@@ -18,12 +18,29 @@ def answer(directory: Directory, request: Node) -> Node:
 
 
 def _user(directory: Directory, user: Node, asked: list[str]) -> Node:
+    contact = user.child("contact")
+    if contact is not None and "username" in contact.attrs:
+        return _user_by_name(directory, user, contact.attrs["username"], asked)
     number = user.data_of("contact").decode(errors="replace")
     jid = parse_jid(user.attrs.get("jid", "")) or parse_jid(number) or Jid(number, PN)
     jid = jid._replace(user=jid.user.lstrip("+"))
-    account = directory.find(jid)
+    account = directory.registered(jid)
+    if account is not None and jid.server == PN:
+        jid = jid._replace(user=account.number)  # the answer names the account by its own spelling
     told = [_tell(directory, protocol, jid, account, user) for protocol in asked]
     return Node("user", {"jid": str(jid.bare)}, [node for node in told if node is not None])
+
+
+def _user_by_name(directory: Directory, user: Node, username: str, asked: list[str]) -> Node:
+    """Whose username it is. The answer is by hidden id, and has a number only where the account shows it."""
+    account = directory.by_username(username)
+    if account is None:
+        return Node("user", {}, [Node("contact", {"type": "out", "username": username})])
+    jid = Jid(account.lid, LID)
+    attrs = {"jid": str(jid)} | ({} if account.hides_number else {"pn_jid": f"{account.number}@{PN}"})
+    others = [_tell(directory, each, jid, account, user) for each in asked if each != "contact"]
+    contact = Node("contact", {"type": "in", "username": account.username})
+    return Node("user", attrs, [contact, *(node for node in others if node is not None)])
 
 
 def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None, user: Node) -> Node | None:
@@ -41,6 +58,8 @@ def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None
             return Node("disappearing_mode", {"duration": "0", "t": "0"})
         case "status" if account is not None:
             return Node("status", {"t": str(int(account.created_at))}, account.about.encode())
+        case "username" if account is not None and account.username:
+            return Node("username", {}, account.username.encode())
         case "business" | "picture" | "bot" | "username" | "status":
             return None
     return Node(protocol, {}, [Node("error", {"code": "501", "text": "feature-not-implemented"})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +30,24 @@ class Jid(NamedTuple):
 
 STATUS = Jid("status", BROADCAST)
 """The chat of all status posts."""
+
+
+_SPELLINGS = (
+    (re.compile(r"(55\d\d)9([6-9]\d{7})"), r"\1\2"),  # Brazil, with and without the ninth digit
+    (re.compile(r"(55\d\d)([6-9]\d{7})"), r"\g<1>9\2"),
+    (re.compile(r"521(\d{10})"), r"52\1"),  # Mexico, with and without the 1 of mobile phones
+    (re.compile(r"52(\d{10})"), r"521\1"),
+    (re.compile(r"549(\d{10})"), r"54\1"),  # Argentina, with and without the 9 of mobile phones
+    (re.compile(r"54(\d{10})"), r"549\1"),
+)
+
+
+def second_spelling(number: str) -> str | None:
+    """The other spelling of a phone number that reaches the same phone; None for most numbers."""
+    for pattern, other in _SPELLINGS:
+        if (found := pattern.fullmatch(number)) is not None:
+            return found.expand(other)
+    return None
 
 
 @lru_cache(maxsize=16_384)
