@@ -45,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?,
-                                      "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?} creates an account
+                                      "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?} creates one
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
