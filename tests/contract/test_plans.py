@@ -221,6 +221,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await _queue(outbox)
     await outbox.sent_content(COMPANY, "new", chat=CHAT)
     found = await outbox.message("msg_new")
+    await outbox.receipts(found)
     for state in (None, *MessageState):
         for chat in (None, CHAT):
             await outbox.messages(COMPANY, state=state, after=0, most=100, chat=chat)

@@ -7,7 +7,16 @@ from typing import TypeVar
 
 import pytest
 
-from holdfast.session.engine import CallSignal, GroupChange, Presence, PresenceSeen, QueryAnswered, RunQuery
+from holdfast.session.engine import (
+    CallSignal,
+    GroupChange,
+    Presence,
+    PresenceSeen,
+    QueryAnswered,
+    Receipted,
+    RunQuery,
+    Written,
+)
 from holdfast.session.queries import Query, reject_call, subscribe_presence
 from tests.integration.conftest import Party
 from tests.processes import Wasim
@@ -97,6 +106,12 @@ async def test_changes_of_a_group_are_reported_with_the_people_concerned(ours: P
         [f"{FOURTH}@s.whatsapp.net"]
     ] * 2
     assert len(created.participants) == 2
+    ours.send("3EB0AA01", group["id"], "hello all")
+    written = await ours.recorder.wait(Written, ours.link)
+    assert written.members == 1
+    receipt = await ours.recorder.wait(Receipted, ours.link)
+    assert receipt.chat == group["id"]
+    assert receipt.participant in {created.actor, created.actor_lid}
     await ours.settled()
 
 

@@ -28,6 +28,7 @@ from holdfast.api.schemas import (
     AcceptedModel,
     ListPage,
     MessageModel,
+    ReceiptModel,
     ReceivedModel,
     cursor,
 )
@@ -98,6 +99,21 @@ async def get_message(
     message = await _message(id, grant, sending)
     view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
     return MessageModel.of(message, hold_notice(message, view, restrictions))
+
+
+@messages.get("/v1/messages/{id}/receipts")
+async def get_receipts(
+    id: str,  # noqa: A002 – the interface's name
+    grant: KeyDependency,
+    sending: Sending,
+    outbox: StoredMessages,
+) -> ListPage[ReceiptModel]:
+    """What each member of a group has confirmed about a message; empty for a message to a person.
+
+    Members who have not confirmed anything are missing. The message itself is `read` when all members have read it.
+    """
+    found = await outbox.receipts(await _message(id, grant, sending))
+    return ListPage(items=[ReceiptModel.of(each) for each in found], next=None)
 
 
 @messages.delete("/v1/messages/{id}")

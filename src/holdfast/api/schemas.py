@@ -15,7 +15,7 @@ from holdfast.base.errors import BadInput
 from holdfast.base.proxy_urls import proxy_url, redacted
 from holdfast.delivery.calls import checked_call_text
 from holdfast.delivery.events import received_body
-from holdfast.delivery.stores import BULK, Message, Received
+from holdfast.delivery.stores import BULK, MemberReceipt, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.account_limits import HoldNotice
@@ -341,6 +341,22 @@ class MessageModel(AcceptedModel):
             read_at=message.read_at,
             played_at=message.played_at,
             error=error,
+        )
+
+
+class ReceiptModel(ApiModel):
+    member: Annotated[str, Field(description="JID of the member")]
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
+
+    @classmethod
+    def of(cls, receipt: MemberReceipt) -> ReceiptModel:
+        return cls(
+            member=receipt.member,
+            delivered_at=receipt.delivered_at,
+            read_at=receipt.read_at,
+            played_at=receipt.played_at,
         )
 
 

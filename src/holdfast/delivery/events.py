@@ -28,6 +28,7 @@ CALL_RECEIVED = "call.received"
 CALL_ENDED = "call.ended"
 GROUP_UPDATED = "group.updated"
 PRESENCE = "presence.updated"
+RECEIPT = "message.receipt"
 GAP = "gap"
 """Sent only in event streams: some events after the reader's last one have been deleted."""
 
@@ -41,11 +42,11 @@ _TOLD = (
     MessageState.CANCELLED,
 )
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
-TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE)
+TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE, RECEIPT)
 """All types of events that are stored."""
-UNASKED = frozenset(TYPES) - {ACCEPTED, PRESENCE}
+UNASKED = frozenset(TYPES) - {ACCEPTED, PRESENCE, RECEIPT}
 """The default event types of a webhook, without `message.accepted`, which the caller got in the response, and without
-`presence.updated`, of which there may be many."""
+`presence.updated` and `message.receipt`, of which there may be many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,6 +188,21 @@ class MessageChange:
     """For a receipt: the chat that it came from. It counts only for messages to that chat, under any of its names."""
     is_forced: bool = False
     """With `StatusUpdate.CANCELLED`: also when the message may already have been sent."""
+    member: str | None = None
+    """For a receipt in a group: the member whose device sent it."""
+    members: int | None = None
+    """To how many members the message was sent, once that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberReceipt:
+    """What one member of a group has confirmed about a message."""
+
+    member: str
+    """JID."""
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +286,9 @@ class Figures(Protocol):
 
 class Outbox(Protocol):
     """Durable outbound messages. Every method returns when its change is on disk."""
+
+    async def receipts(self, message: Message) -> list[MemberReceipt]:
+        """The receipts of the members of a group; none for a message to a person."""
 
     async def accept(self, draft: Draft, *, begin: bool = False) -> Accepted:
         """Store a new message, or find the one that an earlier request with its idempotency key created.

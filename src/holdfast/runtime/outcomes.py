@@ -90,6 +90,8 @@ class Outcomes:
         """When WhatsApp last acked a message, in monotonic seconds."""
         self.batch = UpdateBatch()
         """Updates that are not committed yet."""
+        self._members: dict[str, int] = {}
+        """By WhatsApp id: to how many members of its group a message in flight was sent."""
 
     def take_batch(self) -> UpdateBatch:
         """The updates to commit now, a bounded number; later ones go into the next batch."""
@@ -110,6 +112,8 @@ class Outcomes:
 
     def handle_written(self, written: Written) -> None:
         self._in_flight.written(written.whatsapp_id, self._clock.monotonic())
+        if written.members:
+            self._members[written.whatsapp_id] = written.members
         self.report_wait()
 
     def handle_ack(self, ack: Acked) -> None:
@@ -142,9 +146,11 @@ class Outcomes:
         for whatsapp_id in dict.fromkeys(receipt.whatsapp_ids):
             message = self._in_flight.get(whatsapp_id)
             if message is not None and message.chat == receipt.chat:
-                self._settle(whatsapp_id, update, chat=receipt.chat)
+                self._settle(whatsapp_id, update, chat=receipt.chat, member=receipt.participant)
             else:  # long sent, the chat by another name, or a stranger's receipt: only the store can tell which
-                change = MessageChange(whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat)
+                change = MessageChange(
+                    whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat, member=receipt.participant
+                )
                 self.batch.updates.append(change)
         self._wake()
 
@@ -169,6 +175,7 @@ class Outcomes:
     def link_down(self) -> None:
         """There is no link: the store decides what becomes of the messages that were in flight."""
         self._in_flight.clear()
+        self._members.clear()
         self._reported_wait = None
 
     def _accuse(self, messages: Sequence[Outgoing], points: int, *, code: str) -> None:
@@ -255,6 +262,7 @@ class Outcomes:
         code: str | None = None,
         sentence: str | None = None,
         chat: str | None = None,
+        member: str | None = None,
     ) -> None:
         message = self._in_flight.remove(whatsapp_id)
         makes_known = False
@@ -275,6 +283,8 @@ class Outcomes:
             error=sentence,
             makes_known=makes_known,
             chat=chat,
+            member=member,
+            members=self._members.pop(whatsapp_id, None),
         )
         self._add(change)
         self.report_wait()

@@ -299,6 +299,8 @@ class Written(Report, frozen=True, kw_only=True, tag="written"):
     """The message's frame was written to the socket. This does not mean that WhatsApp has it."""
 
     whatsapp_id: str
+    members: int | None = None
+    """In a group: how many members other than this account it was sent to."""
 
 
 class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):

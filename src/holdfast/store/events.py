@@ -98,6 +98,19 @@ def _has_endpoints(connection: Connection) -> bool:
     return bool(found)
 
 
+_LISTED = text(
+    "SELECT 1 FROM webhook_endpoints WHERE company_id IN ('', :company) AND url IS NOT NULL "
+    "AND ' ' || events || ' ' LIKE :wanted LIMIT 1"
+)
+
+
+def is_listed(connection: Connection, company: str, type_: str) -> bool:
+    """Whether a webhook endpoint of the company names this type of event."""
+    if not _has_endpoints(connection):
+        return False
+    return connection.execute(_LISTED, {"company": company, "wanted": f"% {type_} %"}).first() is not None
+
+
 def endpoints_changed(connection: Connection) -> None:
     """Make later events of this transaction read the endpoints again."""
     connection.info.pop(_ENDPOINTS, None)

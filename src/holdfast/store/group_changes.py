@@ -24,6 +24,8 @@ from holdfast.store.identities import learn
 from holdfast.store.inbox import subjects_of
 from holdfast.store.tables import decrypted, groups
 
+_MOST_LEARNED = 64
+"""People of one change whose hidden ids are learned with it."""
 Names = Mapping[str, str | None]
 
 
@@ -69,7 +71,11 @@ def _by_canonical_ids(connection: Connection, company: str, change: GroupChange,
     if actor is not None:
         identity = Identity(jid=actor, lid=change.actor_lid, push_name=change.actor_name)
         actor = learn(connection, company, identity, now=at)
-    people = [replace(member, jid=canonical(connection, company, member.jid)) for member in change.participants]
+    people = []
+    for place, member in enumerate(change.participants):
+        if place < _MOST_LEARNED and member.lid is not None:
+            learn(connection, company, Identity(jid=member.jid, lid=member.lid), now=at)
+        people.append(replace(member, jid=canonical(connection, company, member.jid)))
     return replace(change, actor=actor, participants=people)
 
 

@@ -14,7 +14,7 @@ from holdfast.store.tables import chats, outbox
 
 NOT_SHOWN = {
     *("content", "idempotency_key", "request_hash", "made", "next_at", "lane"),
-    *("refusals", "retry_count", "crash_score", "target"),
+    *("refusals", "retry_count", "crash_score", "target", "members"),
 }
 SHOWN = [column for column in outbox.c if column.name not in NOT_SHOWN]
 _KNOWN = (

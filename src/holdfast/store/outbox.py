@@ -23,7 +23,7 @@ from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
-from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, Message, MessageChange, Taken
+from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, MemberReceipt, Message, MessageChange, Taken
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import chat_merge
@@ -35,6 +35,7 @@ from holdfast.store.connection import Prepared
 from holdfast.store.database import Database, Refusal
 from holdfast.store.events import lock_event_order, record_message
 from holdfast.store.leases import NO_FENCE, Check, Fence
+from holdfast.store.member_receipts import receipts_of
 from holdfast.store.message_rows import NOT_SHOWN, READ, message_of
 from holdfast.store.outbox_updates import TIMES, apply_all, apply_one
 from holdfast.store.tables import outbox, sessions
@@ -198,6 +199,9 @@ class OutboxRows:
     async def message(self, message_id: str) -> Message | None:
         statement = select(*READ).where(outbox.c.id == message_id)
         return await self._database.read(lambda connection: _first(connection, statement))
+
+    async def receipts(self, message: Message) -> list[MemberReceipt]:
+        return await self._database.read(lambda connection: receipts_of(connection, message.company, message.id))
 
     async def messages(
         self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None

@@ -14,6 +14,7 @@ from holdfast.store import outbox_queue as queue
 from holdfast.store.aliases import is_same_chat
 from holdfast.store.connection import Insert, Prepared
 from holdfast.store.events import lock_event_order, record_message
+from holdfast.store.member_receipts import note_receipt
 from holdfast.store.message_rows import SHOWN, message_of
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
@@ -26,7 +27,7 @@ _TIME_OF = {
 }
 """The times that a state implies: a message that was read was delivered, whatever receipts were lost."""
 
-_CHANGED = [*SHOWN, *outbox.c["lane", "next_at", "refusals", "retry_count"]]
+_CHANGED = [*SHOWN, *outbox.c["lane", "next_at", "refusals", "retry_count", "members"]]
 _CHANGED_NAMES = [column.name for column in _CHANGED]
 _BY_WHATSAPP_ID = select(*_CHANGED).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("id")
@@ -98,6 +99,7 @@ def apply_one(connection: Connection, company: str, change: MessageChange | Defe
         return None
     if change.chat is not None and not is_same_chat(connection, company, asked=row["chat"], named=change.chat):
         return None
+    change = note_receipt(connection, row, change)
     before = MessageState(row["state"])
     after = advance(_for_advance(row, before, change), change.update)
     if after is before or (after is MessageState.CANCELLED and before not in OPEN):
@@ -105,7 +107,7 @@ def apply_one(connection: Connection, company: str, change: MessageChange | Defe
     values: dict[str, Any] = {"state": after.value, **_NO_HOLD, **_NO_RETRY}
     values |= {name: row[name] for name in TIMES}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
-    values |= {"error_code": change.error_code, "error": change.error}
+    values |= {"error_code": change.error_code, "error": change.error, "members": change.members or row["members"]}
     _CHANGE.rows(connection, {"changed": row["seq"], **values})
     if change.makes_known and after in _TIME_OF:
         know_chat(connection, company, row["chat"], first_sent_at=change.at)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sqlalchemy import Column, ColumnElement, Connection, delete, func, select
+from sqlalchemy import Column, ColumnElement, Connection, delete, func, select, tuple_
 
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.retention import Batch, Kept
 from holdfast.store.compact import give_back, refresh_statistics
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, operations, outbox, quarantine, transitions
+from holdfast.store.tables import inbox, member_receipts, operations, outbox, quarantine, transitions
 
 _AT_ONCE = 500
 _PARTS_GIVEN_BACK = 100
@@ -53,6 +53,10 @@ def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> B
         return Batch(removed=0, continue_after=None)
     last, newest_at = rows[-1]
     old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_go(kept, before))
+    if kept is Kept.MESSAGES:
+        gone = select(outbox.c.company_id, outbox.c.id).where(*old)
+        named = tuple_(member_receipts.c.company_id, member_receipts.c.message_id)
+        connection.execute(delete(member_receipts).where(named.in_(gone)))
     removed = connection.execute(delete(table).where(*old)).rowcount
     is_last = len(rows) < _AT_ONCE or newest_at >= before
     return Batch(removed=removed, continue_after=None if is_last else last)

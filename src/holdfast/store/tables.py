@@ -162,6 +162,7 @@ outbox = Table(
     Column("retry_count", Integer, nullable=False, server_default=text("0")),
     Column("crash_score", Integer, nullable=False, server_default=text("0")),
     Column("target", Text),
+    Column("members", Integer),
     CheckConstraint(
         "state IN ('queued','sending','sent','delivered','read','played','failed','expired','cancelled')",
         name="outbox_state",
@@ -268,6 +269,17 @@ Index(
     operations.c.seq,
     sqlite_where=_OPEN_OPERATION,
     postgresql_where=_OPEN_OPERATION,
+)
+
+member_receipts = Table(
+    "member_receipts",
+    metadata,
+    Column("company_id", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("member", Text, primary_key=True),
+    Column("delivered_at", Text),
+    Column("read_at", Text),
+    Column("played_at", Text),
 )
 
 inbox = Table(

@@ -46,6 +46,12 @@ export class Groups {
     return this.#kept.get(jid)?.members?.has(jidDecode(person)?.user)
   }
 
+  /** How many members a group has besides this account; undefined while the members are not known. */
+  others(jid) {
+    const people = this.#kept.get(jid)?.people
+    return people ? people - 1 : undefined
+  }
+
   forget(jid) {
     this.#people -= this.#kept.get(jid)?.people ?? 0
     this.#kept.delete(jid)

@@ -354,7 +354,8 @@ export class Link {
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
       await this.outbound.send(command)
-      this.#commits.afterFrames(() => this.#report({ r: 'written', whatsappId }))
+      const members = this.groups.others(command.to)
+      this.#commits.afterFrames(() => this.#report({ r: 'written', whatsappId, members }))
     } catch (error) {
       const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
       const detail = String(error.message).slice(0, 200)
