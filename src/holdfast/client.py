@@ -60,6 +60,9 @@ class Client:
     async def put(self, path: str, body: Json | None = None) -> Any:
         return await self._ask("PUT", path, json=body or {})
 
+    async def patch(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Any:
+        return await self._ask("PATCH", path, json=body, headers=headers)
+
     async def delete(self, path: str) -> Any:
         return await self._ask("DELETE", path)
 
