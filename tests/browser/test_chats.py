@@ -1,0 +1,108 @@
+"""Chats in a real browser, on a wide screen and on a phone: read, answer, send a picture, look at groups."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, FilePayload, expect
+
+from tests.browser.visitor import Visitor, visiting
+from tests.processes import Wasim
+from tests.served import Served, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+FRIEND = "962790000098"
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR4nGNgmPKJJDSqYVTDqIZRDYNVAwAtvX6QtBY7BQAAAABJRU5ErkJggg=="
+)
+expect.set_options(timeout=20_000)
+
+
+@pytest.mark.parametrize(
+    ("width", "company", "number"), [(1280, "962312", "962790000012"), (390, "962313", "962790000013")]
+)
+async def test_a_person_serves_a_customer(
+    browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
+) -> None:
+    """A message appears without a reload, is read, answered with a text and with a picture; groups and contacts are
+    listed. axe finds nothing serious on the way, and nothing sticks out."""
+    await whatsapp.post("/phones", {"number": FRIEND, "name": "Rania Haddad"})
+    await gateway.pair(company, number, whatsapp)
+    async with visiting(browser, gateway, width=width) as visitor:
+        page = visitor.page
+        await visitor.sign_in()
+        await visitor.go(f"/companies/{company}/chats")
+        await expect(page.get_by_text("Nobody has written yet")).to_be_visible()
+        await visitor.looks_right()
+        await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "Are you open on Friday?"})
+        row = page.locator(".chat-row")
+        await expect(row).to_contain_text("Are you open on Friday?")
+        await expect(row.locator(".count")).to_contain_text("1")
+        await visitor.looks_right()
+        await row.click()
+        await expect(page.locator(".bubble.came")).to_contain_text("Are you open on Friday?")
+        await page.get_by_role("button", name="Mark as read").click()
+        await expect(page.get_by_role("button", name="Mark as unread")).to_be_visible()
+        await _answer(visitor, whatsapp)
+        await _send_picture(visitor)
+        await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "That looks good, thank you!"})
+        await expect(page.locator(".bubble.came")).to_have_count(2)
+        await visitor.looks_right()
+        await _show(visitor, f"chat-{width}")
+        subject = f"Orders {width}"
+        await whatsapp.post("/groups", {"subject": subject, "members": [number, FRIEND]})
+        await _look_at_people(visitor, company, subject)
+
+
+async def _answer(visitor: Visitor, whatsapp: Wasim) -> None:
+    page = visitor.page
+    box = page.get_by_label("Message to")
+    await box.fill("Yes, from ten to six.")
+    await box.press("Enter")
+    await expect(page.locator(".bubble.sent")).to_contain_text("Yes, from ten to six.")
+    await expect(page.locator(".bubble.sent .state")).to_have_text("Delivered")
+    await expect(box).to_have_value("")
+
+    async def is_read() -> bool:
+        inbox = await whatsapp.get(f"/phones/{FRIEND}/inbox")
+        return any(message["text"] == "Yes, from ten to six." for message in inbox)
+
+    await eventually(is_read, within_s=10, what="the answer on the customer's phone")
+
+
+async def _send_picture(visitor: Visitor) -> None:
+    page = visitor.page
+    file = FilePayload(name="menu.png", mimeType="image/png", buffer=PICTURE)
+    await page.locator("#answer-file").set_input_files(file)
+    await expect(page.locator(".attached")).to_contain_text("menu.png")
+    await expect(page.locator(".attached")).not_to_contain_text("Uploading")
+    await visitor.looks_right()
+    await page.get_by_label("Message to").fill("Our menu")
+    await page.get_by_role("button", name="Send", exact=True).click()
+    picture = page.locator(".bubble.sent .picture img")
+    await expect(picture).to_be_visible()
+    assert await picture.evaluate("async image => { await image.decode(); return image.naturalWidth }") == 16
+    await expect(page.locator(".attached")).to_be_hidden()
+
+
+async def _look_at_people(visitor: Visitor, company: str, subject: str) -> None:
+    page = visitor.page
+    await page.get_by_role("link", name="Groups", exact=True).click()
+    await page.get_by_text("Create a group").click()
+    await visitor.looks_right()
+    await page.get_by_role("link", name=subject).click()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await visitor.looks_right()
+    await visitor.go(f"/companies/{company}/contacts")
+    await expect(page.locator(".person")).not_to_have_count(0)
+    await visitor.looks_right()
+
+
+async def _show(visitor: Visitor, name: str) -> None:
+    """Keep a picture where a person wants to look at it: HOLDFAST_TEST_PICTURES names the folder."""
+    if folder := os.environ.get("HOLDFAST_TEST_PICTURES"):
+        await visitor.page.screenshot(path=Path(folder) / f"{name}.png")
