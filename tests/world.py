@@ -347,6 +347,7 @@ class World:
             outbox=self.outbox,
             operations=OperationRows(self.database, clock=self.clock),
             calls=self.calls,
+            chats=self.chats,
             event_log=self.events,
             accounts=AccountRows(self.database),
             files=self.spool,

@@ -234,6 +234,16 @@ async def test_the_examples_and_requests(gateway: Served, tmp_path: Path, node_b
     await the_node_example(gateway, tmp_path, node_bin)
     await the_curl_example(gateway, tmp_path)
     await the_requests_about_webhooks_and_the_inbox(gateway, tmp_path)
+    await the_requests_about_chats(gateway, tmp_path)
+
+
+async def the_requests_about_chats(gateway: Served, tmp_path: Path) -> None:
+    """Each finds the chat with the friend; it is read, and then marked as unread."""
+    (block,) = blocks("docs/chats.md", "sh", heading="By HTTP")
+    said = await typed(block, gateway, tmp_path)
+    assert "is it ready?" in said
+    assert '"state":"succeeded"' in said
+    assert '"markedUnread":true' in said
 
 
 async def the_python_example(gateway: Served, tmp_path: Path) -> None:

@@ -288,6 +288,28 @@ async def test_a_chat_is_marked_as_unread(linked: ApiClient, world: World) -> No
     (await linked("POST", f"{CHATS}/{LAYLA}/unread")).problem(404, "not-found", field="chat")
 
 
+async def test_what_arrives_is_read_automatically_where_a_company_asks_for_it(linked: ApiClient, world: World) -> None:
+    """Messages of people and groups, those that arrive together by one operation; until it is switched off."""
+    acknowledge(world)
+    answer = await linked("PUT", f"/v1/sessions/{COMPANY}", {"autoRead": True})
+    assert answer.json["autoRead"] is True
+    at = int(world.clock.now().timestamp())
+    for n in range(3):
+        message = InboundMessage(whatsapp_id=f"A{n}", chat=RAMI, sender=RAMI, type="text", text="hi", sent_at_s=at)
+        world.engine.receive(max(world.engine.links), message)
+    await world.quiet()
+    await receive(world, "B1", chat=FLOWERS, sender=LAYLA)
+    await receive(world, "C1", type="reaction", target="A1", content={"reaction": {"emoji": "👍"}})
+    await receive(world, "D1", chat="status@broadcast", sender=LAYLA)
+    found = receipts(world)
+    assert [id_ for chat, ids in found if chat == RAMI for id_ in ids] == ["A0", "A1", "A2"]
+    assert [ids for chat, ids in found if chat != RAMI] == [["B1"]]
+    assert {each["unread"] for each in await listed(linked)} == {0}
+    await linked("PUT", f"/v1/sessions/{COMPANY}", {"autoRead": None})
+    await receive(world, "A9")
+    assert (await listed(linked))[0]["unread"] == 1
+
+
 # Names.
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.pasted import ROOT, all_blocks
 
-PAGES = ("README.md", "docs/examples.md", "docs/passkeys.md", "docs/receiving.md", "docs/webhooks.md")
+PAGES = ("README.md", "docs/chats.md", "docs/examples.md", "docs/passkeys.md", "docs/receiving.md", "docs/webhooks.md")
 RUNNABLE = {"sh", "python", "js"}
 ELSEWHERE = {
     ("README.md", "sh", "Try it in a minute, without a phone"): "installs from the network; the demo has its own tests",

@@ -125,6 +125,9 @@ class SessionRequest(ApiModel):
         ),
     ] = None
 
+    auto_read: Annotated[
+        bool | None, Field(description="mark what arrives as read, which its senders see; null: only on request")
+    ] = None
     auto_reject_calls: Annotated[
         bool | None, Field(description="reject calls as they come in; null: let them ring on the phone")
     ] = None
@@ -142,6 +145,8 @@ class SessionRequest(ApiModel):
             given["proxy_url"] = _checked("proxyUrl", self.proxy_url, proxy_url)
         if "ignore" in self.model_fields_set:
             given["ignored"] = checked_ignored(self.ignore or ())
+        if "auto_read" in self.model_fields_set:
+            given["auto_read"] = "on" if self.auto_read else None
         if "auto_reject_calls" in self.model_fields_set:
             given["auto_reject_calls"] = "on" if self.auto_reject_calls else None
         if "rejected_call_text" in self.model_fields_set:
@@ -208,6 +213,7 @@ class SessionModel(ApiModel):
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
     ignore: Annotated[list[str], Field(description="kinds of messages that are not stored")]
+    auto_read: bool
     auto_reject_calls: bool
     rejected_call_text: Annotated[str | None, Field(description="what the caller of a rejected call gets")]
     webhook_url: Annotated[str | None, Field(description="the session's own; null: the one for all companies")]
@@ -244,6 +250,7 @@ class SessionModel(ApiModel):
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
             ignore=list(ignored_kinds(record.ignored)),
+            auto_read=record.auto_read is not None,
             auto_reject_calls=record.auto_reject_calls is not None,
             rejected_call_text=record.rejected_call_text,
             webhook_url=None if endpoint is None else endpoint.url,

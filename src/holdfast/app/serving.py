@@ -465,6 +465,7 @@ def _parts(
         outbox=OutboxRows(database, clock=clock, fence=fence),
         operations=OperationRows(database, clock=clock, fence=fence),
         calls=CallRows(database, clock=clock),
+        chats=ChatRows(database),
         event_log=EventRows(database),
         accounts=AccountRows(database),
         files=files,

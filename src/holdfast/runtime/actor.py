@@ -16,6 +16,7 @@ from pathlib import Path
 from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.stores import Accepted, Draft
 from holdfast.runtime.call_rejection import CallRejection
+from holdfast.runtime.chat_reading import AutomaticReading
 from holdfast.runtime.contact_presence import ContactPresence
 from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
@@ -130,6 +131,15 @@ class SessionActor:
             command=self._command,
             accept=self._sender.accept,
         )
+        self._reading = AutomaticReading(
+            company,
+            chats=services.chats,
+            operations=services.operations,
+            clock=services.clock,
+            randomness=services.randomness,
+            is_on=lambda: self._record.current.auto_read is not None,
+            accepted=self.operations_wait,
+        )
         self._opener = LinkOpener(company, services, storage=self._engine_storage)
 
     @property
@@ -177,6 +187,7 @@ class SessionActor:
                 tasks.create_task(self._sender.run(), name=f"sender {self.company}")
                 tasks.create_task(self._operations.run(), name=f"operations {self.company}")
                 tasks.create_task(self._engine_storage.run(), name=f"engine storage {self.company}")
+                tasks.create_task(self._reading.run(), name=f"automatic reading {self.company}")
                 tasks.create_task(self.contacts.run(), name=f"presence {self.company}")
                 await self._live()
         finally:
@@ -245,6 +256,7 @@ class SessionActor:
             auto_reject_calls=changes.get("auto_reject_calls", before.auto_reject_calls),
             rejected_call_text=changes.get("rejected_call_text", before.rejected_call_text),
             shown_available=changes.get("shown_available", before.shown_available),
+            auto_read=changes.get("auto_read", before.auto_read),
         )
         is_unlinked = self._session.state is State.PAIRING
         differs = after.proxy_url != before.proxy_url or (is_unlinked and after.device_name != before.device_name)
@@ -391,6 +403,7 @@ class SessionActor:
     def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
         self._record.received(messages)
         self._sender.handle_received(messages)
+        self._reading.received(messages)
 
     def _storing_failed(self, link: LinkId) -> None:
         self.tell(events.CommitFailed(link))

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
-from holdfast.delivery.calls import CALL
-from holdfast.delivery.chats import Chats
-from holdfast.runtime.operations import Operations
-from holdfast.session.operation_states import Operation
-from holdfast.session.operations import ReadChat
+from holdfast.base.ids import RandomSource
+from holdfast.delivery.chats import QUIET, ChatKind, Chats, chat_kind
+from holdfast.delivery.stores import Received
+from holdfast.session.engine import InboundMessage
+from holdfast.session.operation_states import MOST_OPEN, Operation, draft
+from holdfast.session.operations import Arguments, ReadChat
+from holdfast.session.stores import Operations as OperationStore
+
+_READ_AUTOMATICALLY = frozenset({ChatKind.PERSON, ChatKind.GROUP})
+
+
+class OperationService(Protocol):
+    async def accept(
+        self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
+    ) -> Operation: ...
 
 
 class ChatReading:
-    def __init__(self, chats: Chats, operations: Operations) -> None:
+    def __init__(self, chats: Chats, operations: OperationService) -> None:
         self._chats = chats
         self._operations = operations
 
@@ -21,14 +36,7 @@ class ChatReading:
         """Mark the unread messages of a chat as read. When this returns, the read receipts will be sent, also after a
         restart; those of one chat in the order of the requests. Raises as `Operations.accept`."""
         unread = await self._chats.unread(company, chat)
-        arguments = ReadChat(
-            chat=chat,
-            messages=[
-                {"id": each.whatsapp_id, "sender": each.sender, "senderLid": each.sender_lid}
-                for each in unread
-                if each.type != CALL
-            ],
-        )
+        arguments = ReadChat(chat=chat, messages=[_named(each) for each in unread])
         operation = await self._operations.accept(
             company, arguments, idempotency_key=idempotency_key, expires_in_s=expires_in_s
         )
@@ -39,3 +47,70 @@ class ChatReading:
         """Raises `NotFound`."""
         if not await self._chats.set_unread(company, chat):
             raise NotFound(f'there is no chat "{chat}": nobody has written in it', field="chat")
+
+
+def _named(message: Received) -> dict[str, str | None]:
+    return {"id": message.whatsapp_id, "sender": message.sender, "senderLid": message.sender_lid}
+
+
+class AutomaticReading:
+    """Marks what arrives as read, for a company that asks for it. Messages that arrive while the ones before are being
+    marked share one operation."""
+
+    def __init__(
+        self,
+        company: str,
+        *,
+        chats: Chats,
+        operations: OperationStore,
+        clock: Clock,
+        randomness: RandomSource,
+        is_on: Callable[[], bool],
+        accepted: Callable[[], None],
+    ) -> None:
+        """`accepted` is called when there is a new operation."""
+        self._company = company
+        self._chats = chats
+        self._operations = operations
+        self._clock = clock
+        self._randomness = randomness
+        self._is_on = is_on
+        self._accepted = accepted
+        self._waiting: dict[str, None] = {}
+        self._wake = asyncio.Event()
+
+    def received(self, messages: Iterable[InboundMessage]) -> None:
+        """These messages were stored."""
+        if not self._is_on():
+            return
+        for message in messages:
+            if not message.from_me and message.type not in QUIET and chat_kind(message.chat) in _READ_AUTOMATICALLY:
+                self._waiting[message.chat] = None
+                self._wake.set()
+
+    async def run(self) -> None:
+        """Mark chats until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                chat = next(iter(self._waiting))
+                del self._waiting[chat]
+                await self._read(chat)
+
+    async def _read(self, chat: str) -> None:
+        unread = await self._chats.unread(self._company, chat)
+        if not unread:
+            return
+        made = draft(
+            ReadChat(chat=chat, messages=[_named(each) for each in unread]),
+            company=self._company,
+            id_=self._randomness.operation_id(),
+            idempotency_key=None,
+            now=self._clock.now(),
+            expires_in_s=None,
+        )
+        if await self._operations.accept(made, most_open=MOST_OPEN) is None:
+            return  # too many are open: the next message of the chat reads these, too
+        await self._chats.set_read(self._company, chat, up_to=unread[-1].seq)
+        self._accepted()

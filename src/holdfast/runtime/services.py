@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from holdfast.base.clock import Clock, ClockWatch
 from holdfast.base.ids import RandomSource
 from holdfast.delivery.calls import Calls
+from holdfast.delivery.chats import Chats
 from holdfast.delivery.rate_limits import Pacing
 from holdfast.delivery.stores import Accounts, MediaFiles, Outbox
 from holdfast.runtime.client_versions import ClientVersions
@@ -37,6 +38,7 @@ class Services:
     store: EngineStore
     outbox: Outbox
     operations: Operations
+    chats: Chats
     calls: Calls
     event_log: EventLog
     accounts: Accounts

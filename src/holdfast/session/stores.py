@@ -47,6 +47,8 @@ class Record:
     """Sent to the caller of a call that was rejected automatically."""
     shown_available: str | None = None
     """`yes` or `no`: whether contacts see the account as online; None: as the settings say."""
+    auto_read: str | None = None
+    """`on`: what arrives is marked as read."""
 
 
 class Sessions(Protocol):
@@ -63,7 +65,7 @@ class Sessions(Protocol):
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
         """Change the settings of its owner: fields `device_name`, `proxy_url`, `ignored`,
-        `auto_reject_calls`, `rejected_call_text` and `shown_available`."""
+        `auto_reject_calls`, `rejected_call_text`, `shown_available` and `auto_read`."""
 
     async def labels(self) -> Mapping[str, str]:
         """What people call each company that has a label, by company id."""

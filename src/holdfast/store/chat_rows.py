@@ -35,7 +35,7 @@ from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, subjects_of
 from holdfast.store.message_rows import READ, message_of
-from holdfast.store.tables import chat_aliases, chats, contacts, inbox, outbox, sessions
+from holdfast.store.tables import chat_aliases, chats, contacts, groups, inbox, outbox, sessions
 
 _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
@@ -154,7 +154,24 @@ def _set_read(connection: Connection, company: str, chat: str, up_to: int) -> No
 def _page(
     connection: Connection, company: str, *, after: ChatCursor | None, most: int, unread: bool
 ) -> Sequence[RowMapping]:
-    statement = select(chats).where(_C.company_id == company)
+    return connection.execute(_older(select(chats), company, after, unread=unread).limit(most)).mappings().all()
+
+
+_NAMED = (
+    select(
+        _C.chat,
+        _C.last_at,
+        *contacts.c["saved_name", "push_name", "business_name", "username"],
+        groups.c.subject,
+    )
+    .outerjoin(contacts, (_P.company_id == _C.company_id) & (_P.jid == _C.chat))
+    .outerjoin(groups, (groups.c.company_id == _C.company_id) & (groups.c.jid == _C.chat))
+)
+
+
+def _older(statement: Select[Any], company: str, after: ChatCursor | None, *, unread: bool) -> Select[Any]:
+    """The chats after a cursor, that with the newest message first."""
+    statement = statement.where(_C.company_id == company)
     if unread:
         statement = statement.where(_IS_UNREAD)
     if after is None:
@@ -162,28 +179,24 @@ def _page(
     else:
         is_older = (_C.last_at < after.last_at) | (_C.chat < after.chat)
         statement = statement.where(_C.last_at <= after.last_at, is_older)
-    return connection.execute(statement.order_by(_C.last_at.desc(), _C.chat.desc()).limit(most)).mappings().all()
+    return statement.order_by(_C.last_at.desc(), _C.chat.desc())
 
 
 def _searched(
     connection: Connection, company: str, words: str, *, after: ChatCursor | None, most: int, unread: bool
 ) -> list[Chat]:
-    """Compare in Python: databases fold the case of few scripts only."""
-    wanted = words.casefold().lstrip("+")
-    found: list[RowMapping] = []
+    """Compare in Python, because databases fold the case of few scripts only. Of each chat only the names are read."""
+    wanted = words.casefold().lstrip("+@")
+    found: list[str] = []
     while len(found) < most:
-        page = _page(connection, company, after=after, most=_SEARCHED_AT_ONCE, unread=unread)
-        names = names_of(connection, company, [row["chat"] for row in page])
-        found += [row for row in page if _matches(row["chat"], names[row["chat"]], wanted)]
-        if len(page) < _SEARCHED_AT_ONCE:
+        rows = connection.execute(_older(_NAMED, company, after, unread=unread).limit(_SEARCHED_AT_ONCE)).all()
+        found += [chat for chat, _, *names in rows if wanted in "\n".join(filter(None, (chat, *names))).casefold()]
+        if len(rows) < _SEARCHED_AT_ONCE:
             break
-        after = ChatCursor(last_at=page[-1]["last_at"], chat=page[-1]["chat"])
-    return _chats(connection, company, found[:most])
-
-
-def _matches(chat: str, names: Names, wanted: str) -> bool:
-    known = (names.saved, names.push, names.business, names.subject, names.username, names.number, chat)
-    return any(name is not None and wanted in name.casefold() for name in known)
+        after = ChatCursor(chat=rows[-1][0], last_at=rows[-1][1])
+    chosen = select(chats).where(_C.company_id == company, _C.chat.in_(found[:most]))
+    by_chat = {row["chat"]: row for row in connection.execute(chosen).mappings()}
+    return _chats(connection, company, [by_chat[chat] for chat in found[:most]])
 
 
 def _chats(connection: Connection, company: str, rows: Sequence[RowMapping]) -> list[Chat]:

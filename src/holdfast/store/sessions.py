@@ -15,7 +15,15 @@ from holdfast.store.database import Database
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
 
-_SETTINGS = ("device_name", "proxy_url", "ignored", "auto_reject_calls", "rejected_call_text", "shown_available")
+_SETTINGS = (
+    "device_name",
+    "proxy_url",
+    "ignored",
+    "auto_reject_calls",
+    "rejected_call_text",
+    "shown_available",
+    "auto_read",
+)
 _NOT_SAVED = frozenset({"company_id", "created_at", *_SETTINGS})
 """Columns that callers set directly: saving a record that was read before must not undo their change."""
 

@@ -51,6 +51,7 @@ sessions = Table(
     Column("auto_reject_calls", Text),
     Column("rejected_call_text", Text),
     Column("shown_available", Text),
+    Column("auto_read", Text),
 )
 
 transitions = Table(
