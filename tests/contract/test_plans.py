@@ -242,6 +242,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await references.find(COMPANY, "3A7", chat=CHAT)
     await references.find(COMPANY, found.id, chat=None)
     await references.replayed(COMPANY, "k")
+    await references.canonical(COMPANY, CHAT)
 
 
 def _draft(
