@@ -218,7 +218,7 @@ async def _check_doors(cluster: Cluster) -> None:
     session = await client.get(f"/v1/sessions/{company}")
     assert (session["state"], session["node"]) == ("connected", "a")
     assert (await client.get(f"/webhook/whatsapp/baileys/health/{company}"))["status"] == "healthy"
-    assert (await client.get(f"/v1/sessions/{company}/diagnostics"))["health"]["status"] == "healthy"
+    assert (await client.get(f"/webhook/whatsapp/baileys/diagnostics/{company}"))["status"] == "healthy"
     assert (await client.put(f"/v1/sessions/{company}", {"label": "Bakery"}))["label"] == "Bakery"
     assert (await client.post(f"/v1/sessions/{company}/stop", {}))["state"] == "stopped"
     with pytest.raises(Refused, match="linked") as refused:
