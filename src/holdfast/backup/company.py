@@ -124,14 +124,22 @@ def refuse_in_use(connection: Connection, *, company: str | None = None) -> None
 
     A process that starts now waits until this transaction ends.
     """
-    if connection.dialect.name != "postgresql":
-        return  # the lock on the data folder guarantees it
-    connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
-    held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.holder != "")
-    if company is not None:
-        held = held.where(leases.c.company_id == company)
-    node = connection.scalar(held.limit(1))
+    node = node_in_use(connection, company=company)
     if node is not None:
         raise CantRestore(
             f'the database is in use by the Holdfast process "{node}": stop it first, or send the request to it'
         )
+
+
+def node_in_use(connection: Connection, *, company: str | None = None) -> str | None:
+    """The Holdfast process that runs the company, or any company, of a shared database; None without one.
+
+    A process that starts now waits until this transaction ends.
+    """
+    if connection.dialect.name != "postgresql":
+        return None  # the lock on the data folder guarantees it
+    connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
+    held = select(leases.c.node).where(leases.c.expires_at > func.clock_timestamp(), leases.c.holder != "")
+    if company is not None:
+        held = held.where(leases.c.company_id == company)
+    return connection.scalar(held.limit(1))

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select, text
 
 from holdfast.backup import rows
-from holdfast.backup.company import refuse_in_use
+from holdfast.backup.company import node_in_use
 from holdfast.backup.creating import Progress
 from holdfast.base.errors import Conflict
 from holdfast.store import moved, search_index
@@ -74,7 +74,7 @@ class Mover:
         if await self._was_interrupted_at_its_end():
             return await self._target.write(self._finish)
         await self._source.read(moved.refuse_moved)
-        await self._source.read(refuse_in_use)
+        await self._source.read(_refuse_in_use)
         await self._target.read(_refuse_filled)
         result = await self._copy()
         self._tell("The copy is committed …")
@@ -93,7 +93,7 @@ class Mover:
 
         def read(source: Connection) -> MoveResult:
             _wait_for_the_other(source)
-            refuse_in_use(source)  # a process that starts now waits until this transaction ends
+            _refuse_in_use(source)  # a process that starts now waits until this transaction ends
 
             async def write() -> MoveResult:
                 return await self._target.write(lambda target: self._fill(source, target))
@@ -114,12 +114,12 @@ class Mover:
         return MoveResult(tables=digests, sessions=digests[sessions.name].rows)
 
     def _mark_source(self, source: Connection) -> None:
-        refuse_in_use(source)
+        _refuse_in_use(source)
         moved.mark(source, moved.MOVED_TO, self._target_name)
 
     def _fill(self, source: Connection, target: Connection) -> MoveResult:
         _wait_for_the_other(target)
-        refuse_in_use(target)
+        _refuse_in_use(target)
         _refuse_filled(target)
         rows.empty(target)
         search_index.drop_lookup(target)
@@ -143,6 +143,15 @@ def _wait_for_the_other(connection: Connection) -> None:
     """While one database works, the transaction of the other one is idle for longer than otherwise allowed."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+
+
+def _refuse_in_use(connection: Connection) -> None:
+    """Raises `Conflict` while a Holdfast process runs a session of a shared database."""
+    node = node_in_use(connection)
+    if node is not None:
+        raise Conflict(
+            f'a database is in use by the Holdfast process "{node}": stop all processes that use it, and move again'
+        )
 
 
 def _refuse_filled(target: Connection) -> None:
