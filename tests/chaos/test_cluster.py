@@ -15,8 +15,8 @@ from tests.served import KEY
 
 pytestmark = pytest.mark.slow
 
-TEXTS = 20
-ROUNDS = 4
+TEXTS = 10
+ROUNDS = 2
 
 
 @pytest.mark.timeout(180)
