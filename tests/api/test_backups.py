@@ -53,7 +53,7 @@ async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world:
     made = (await client("POST", "/v1/backups")).json
     assert (made["companies"], made["trouble"], made["encrypted"]) == ([COMPANY], None, False)
     listed = (await client("GET", "/v1/backups?verify=true")).json
-    assert listed == {"items": [made], "next": None}
+    assert listed == {"items": [made], "next": None, "missing": []}
     file = await client("GET", f"/v1/backups/{made['name']}")
     assert len(file.body) == made["sizeBytes"]
     assert file.headers["cache-control"] == "no-store"

@@ -49,6 +49,32 @@ async def test_a_change_of_a_chat_is_an_operation(
 
 
 @pytest.mark.parametrize(
+    ("method", "name", "body", "arguments"),
+    [
+        ("POST", "archive", None, {"archived": True}),
+        ("POST", "unarchive", None, {"archived": False}),
+        ("POST", "mute", None, {"mutedUntilS": -1}),
+        ("POST", "unmute", None, {"mutedUntilS": 0}),
+        ("POST", "pin", None, {"pinned": True}),
+        ("POST", "unpin", None, {"pinned": False}),
+        ("PUT", "disappearing", {"seconds": 604_800}, {"disappearingS": 604_800}),
+    ],
+)
+async def test_each_change_of_a_chat_has_a_route_of_its_own(
+    linked: ApiClient,
+    world: World,
+    method: str,
+    name: str,
+    body: dict[str, object] | None,
+    arguments: dict[str, object],
+) -> None:
+    """It does what the `PATCH` does."""
+    answer = await linked(method, f"{CHAT}/{name}?wait=10", body)
+    assert (answer.status, answer.json["state"]) == (200, "succeeded")
+    assert asked(world) == [("update-chat", {"chat": ANNA, **arguments})]
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         ({}, "at least one"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -22,11 +23,16 @@ from holdfast.session import operations as kinds
 COLORS = 20
 _FOREVER_S = -1
 _TIMERS = "0 (never), a day, a week or 90 days"
+DisappearingSeconds = Literal[0, 86_400, 604_800, 7_776_000]
 
 chat_settings = keyed_router("chats")
 LabelPath = Annotated[str, Path(description="id of a label", min_length=1, max_length=50)]
 FromMe = Annotated[bool, Query(alias="fromMe", description="whether the account itself sent the message")]
 MessagePath = Annotated[str, Path(description="WhatsApp id of a message", min_length=1, max_length=200)]
+
+
+class DisappearingRequest(ApiModel):
+    seconds: Annotated[DisappearingSeconds, Field(description=_TIMERS)]
 
 
 class ChangeChatRequest(ApiModel):
@@ -40,8 +46,7 @@ class ChangeChatRequest(ApiModel):
         bool | None, Field(description="the mark that the owner sees on the phone; `…/read` sends read receipts")
     ] = None
     disappearing_s: Annotated[
-        Literal[0, 86_400, 604_800, 7_776_000] | None,
-        Field(description=f"after how many seconds new messages disappear: {_TIMERS}"),
+        DisappearingSeconds | None, Field(description=f"after how many seconds new messages disappear: {_TIMERS}")
     ] = None
     cleared: Annotated[Literal[True] | None, Field(description="remove its messages from the account's devices")] = None
 
@@ -94,6 +99,46 @@ async def change_chat(
             last=await _last(request, company, jid),
         ),
     )
+
+
+def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
+    """Add `POST …/chats/{chat}/{name}`, the short form of a `PATCH`."""
+
+    async def change_one(
+        company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
+    ) -> OperationModel:
+        jid = _jid(chat)
+        arguments = kinds.UpdateChat(chat=jid, last=await _last(request, company, jid), **change)  # type: ignore[arg-type]  # by name
+        return await starter.start(company, arguments)
+
+    chat_settings.post(
+        f"/v1/sessions/{{company}}/chats/{{chat}}/{name}",
+        status_code=202,
+        responses=dict(STARTING),
+        name=f"{name}_chat",
+        description=does,
+    )(change_one)
+
+
+for _name, _change, _does in (
+    ("archive", {"archived": True}, "Archive a chat, on all devices of the account."),
+    ("unarchive", {"archived": False}, "Take a chat out of the archive, on all devices of the account."),
+    ("mute", {"muted_until_s": _FOREVER_S}, "Mute a chat for ever, on all devices of the account."),
+    ("unmute", {"muted_until_s": 0}, "Stop muting a chat, on all devices of the account."),
+    ("pin", {"pinned": True}, "Pin a chat to the top of the list, on all devices of the account."),
+    ("unpin", {"pinned": False}, "Stop pinning a chat, on all devices of the account."),
+):
+    _add_change(_name, _change, _does)
+
+
+@chat_settings.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=dict(STARTING))
+async def set_disappearing(
+    company: CompanyPath, chat: ChatPath, body: DisappearingRequest, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Set after how many seconds new messages of a chat disappear."""
+    jid = _jid(chat)
+    last = await _last(request, company, jid)
+    return await starter.start(company, kinds.UpdateChat(chat=jid, disappearing_s=body.seconds, last=last))
 
 
 @chat_settings.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))

@@ -419,7 +419,7 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
         webhooks = [
             each
             for each in await request.app.state.webhooks.seen(request.state.grant)
-            if each.endpoint.company is None or each.endpoint.company in doctor.running
+            if not each.endpoint.company or each.endpoint.company in doctor.running
         ]
         text = exposition(seen, doctor.hosts, webhooks=webhooks, version=doctor.client_version, now=doctor.now())
         if nodes is not None and FORWARDED not in request.scope:

@@ -93,12 +93,14 @@ async def get_message(
     grant: KeyDependency,
     gateway: LoadedGateway,
     sending: Sending,
+    outbox: StoredMessages,
     limits: Limits,
 ) -> MessageModel:
     """One message in its current state."""
     message = await _message(id, grant, sending)
     view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
-    return MessageModel.of(message, hold_notice(message, view, restrictions))
+    receipts = await outbox.receipts(message) if message.chat.endswith("@g.us") else None
+    return MessageModel.of(message, hold_notice(message, view, restrictions), receipts)
 
 
 @messages.get("/v1/messages/{id}/receipts")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -311,6 +311,22 @@ class RetriesModel(ApiModel):
     message: str | None
 
 
+class ReceiptModel(ApiModel):
+    member: Annotated[str, Field(description="JID of the member")]
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
+
+    @classmethod
+    def of(cls, receipt: MemberReceipt) -> ReceiptModel:
+        return cls(
+            member=receipt.member,
+            delivered_at=receipt.delivered_at,
+            read_at=receipt.read_at,
+            played_at=receipt.played_at,
+        )
+
+
 class MessageModel(AcceptedModel):
     company_id: str
     to: str
@@ -328,9 +344,15 @@ class MessageModel(AcceptedModel):
     read_at: str | None
     played_at: str | None
     error: ErrorModel | None
+    receipts: Annotated[
+        list[ReceiptModel] | None,
+        Field(description="of a message to a group, read by its id: what each member has confirmed; otherwise null"),
+    ]
 
     @classmethod
-    def of(cls, message: Message, held: HoldNotice | None = None) -> MessageModel:
+    def of(
+        cls, message: Message, held: HoldNotice | None = None, receipts: Sequence[MemberReceipt] | None = None
+    ) -> MessageModel:
         error = None if message.error_code is None else ErrorModel(code=message.error_code, message=message.error)
         return cls(
             **AcceptedModel.of(message).model_dump(),
@@ -348,22 +370,7 @@ class MessageModel(AcceptedModel):
             read_at=message.read_at,
             played_at=message.played_at,
             error=error,
-        )
-
-
-class ReceiptModel(ApiModel):
-    member: Annotated[str, Field(description="JID of the member")]
-    delivered_at: str | None
-    read_at: str | None
-    played_at: str | None
-
-    @classmethod
-    def of(cls, receipt: MemberReceipt) -> ReceiptModel:
-        return cls(
-            member=receipt.member,
-            delivered_at=receipt.delivered_at,
-            read_at=receipt.read_at,
-            played_at=receipt.played_at,
+            receipts=None if receipts is None else [ReceiptModel.of(each) for each in receipts],
         )
 
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.delivery.events import ACCEPTED, TYPES, UNASKED, Event, event_id, written
+from holdfast.delivery.events import ACCEPTED, PRESENCE, RECEIPT, TYPES, UNASKED, Event, event_id, written
 from holdfast.delivery.message import MessageState
 
 TEXTS = st.text(max_size=20)
@@ -38,12 +38,16 @@ def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:
 
 
 def test_every_state_that_a_message_comes_to_has_a_type() -> None:
-    """Handing a message to the engine creates no event; acceptance creates one only for those who subscribe to it."""
+    """Handing a message to the engine creates no event. What the caller got in a response, and what may come in great
+    numbers, is only for those who subscribe to it."""
     states = set(MessageState) - {MessageState.QUEUED, MessageState.SENDING}
     assert {f"message.{state}" for state in states} | {
         "message.received",
         "message.completed",
         "session.state",
         "operation.updated",
+        "group.updated",
+        "call.received",
+        "call.ended",
     } == UNASKED
-    assert set(TYPES) == UNASKED | {ACCEPTED}
+    assert set(TYPES) == UNASKED | {ACCEPTED, PRESENCE, RECEIPT}
