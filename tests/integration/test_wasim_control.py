@@ -76,7 +76,7 @@ async def test_groups_are_made_and_changed(wasim: Wasim) -> None:
     assert (changed["subject"], [member["number"] for member in changed["members"]]) == ("Crew", ["962303"])
     assert changed in await wasim.get("/groups")
     async with wasim.http.patch(f"{wasim.control}/groups/{group['id']}", json={"name": "x"}) as answer:
-        assert (answer.status, "give subject, add or remove" in (await answer.json())["error"]) == (400, True)
+        assert (answer.status, "give subject, add, remove or requests" in (await answer.json())["error"]) == (400, True)
 
 
 async def test_typing_is_seen(wasim: Wasim) -> None:
