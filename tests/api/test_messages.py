@@ -299,6 +299,7 @@ async def test_the_inbox_shows_what_came_in(client: ApiClient, world: World) -> 
         **dict.fromkeys(("senderName", "senderLid", "groupSubject", "selected", "poll", "raw")),
         "sentAt": items[0]["sentAt"],
         "storedAt": items[0]["storedAt"],
+        "origin": "live",
         "whatsappId": "3A0000",
     }
     assert isinstance(await client("GET", f"{SESSION}/inbox?after=1"), Answer)

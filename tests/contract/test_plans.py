@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from sqlalchemy import URL, Connection
 
 from holdfast.backup.rows import count_on
@@ -29,7 +30,7 @@ from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
 from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
-from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, Starred
+from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, PersonNamed, Starred
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     CallSignal,
@@ -150,6 +151,7 @@ async def workload(database: Database) -> set[str]:
     await contacts.catch_up()
     await settings.labels_of(COMPANY, [CHAT])
     await settings.labels(COMPANY)
+    await settings.oldest_in(COMPANY, CHAT)
     await settings.chats_with(COMPANY, "3", after="", most=100)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
         await events.after(ROWS // 2, companies=companies, most=100)
@@ -296,6 +298,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
             ChatChanged(chat=CHAT, archived=True, unread=True),
             ContactSaved(chat=CHAT, saved_name="Salma"),
             ContactSaved(chat=CHAT),
+            PersonNamed(chat=CHAT, push_name="Salma"),
             LabelChanged(label="3", name="VIP"),
             Labelled(label="3", chat=CHAT, on=True),
             Labelled(label="3", chat=CHAT, on=False),
@@ -305,6 +308,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
         ],
     )  # fmt: skip
     await engine.commit(COMPANY, commit)
+    await engine.commit(COMPANY, Commit(link=1, seq=2, history=[message, replace_struct(message, from_me=True)]))
     await engine.credentials(COMPANY)
     await engine.is_paired(COMPANY)
     await engine.keys(COMPANY, "session", ["a", "b"])

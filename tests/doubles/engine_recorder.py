@@ -50,6 +50,7 @@ class Stored:
     undecryptable: list[Undecryptable] = field(default_factory=list)
     groups: dict[str, str] = field(default_factory=dict)
     changes: list[AnyAccountChange] = field(default_factory=list)
+    history: list[InboundMessage] = field(default_factory=list)
     calls: list[CallSignal] = field(default_factory=list)
     group_changes: list[GroupChange] = field(default_factory=list)
 
@@ -66,6 +67,7 @@ class Stored:
         self.undecryptable.extend(commit.undecryptable)
         self.groups.update(commit.groups)
         self.changes.extend(commit.changes)
+        self.history.extend(commit.history)
         self.calls.extend(commit.calls)
         self.group_changes.extend(commit.group_changes)
 

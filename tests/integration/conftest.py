@@ -21,10 +21,20 @@ from tests.processes import Wasim
 class Party:
     """One session: its number, its host, its links in order, and – by its recorder – its store."""
 
-    def __init__(self, number: str, *, first_link: int, host: EngineHost, recorder: Recorder, wasim: Wasim) -> None:
+    def __init__(
+        self,
+        number: str,
+        *,
+        first_link: int,
+        host: EngineHost,
+        recorder: Recorder,
+        wasim: Wasim,
+        history: str = "none",
+    ) -> None:
         self.number = number
         self.jid = f"{number}@s.whatsapp.net"
         self.link = first_link
+        self.history = history
         self.host, self.recorder, self.wasim = host, recorder, wasim
         self.store = recorder.store(first_link)
 
@@ -45,7 +55,10 @@ class Party:
         await self.recorder.wait(LinkOpened, self.link)
 
     def _open(self, link: int, credentials: str | None) -> None:
-        self.host.command(OpenLink(link=link, company=self.number, credentials=credentials, url=self.wasim.url))
+        command = OpenLink(
+            link=link, company=self.number, credentials=credentials, url=self.wasim.url, history=self.history
+        )
+        self.host.command(command)
 
     def send(self, whatsapp_id: str, to: str, text: str = "hello", *, typing_ms: int = 0) -> None:
         self.send_content(whatsapp_id, to, {"text": text}, typing_ms=typing_ms)

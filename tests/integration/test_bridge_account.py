@@ -7,7 +7,15 @@ import json
 import pytest
 
 from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, Starred
-from holdfast.session.engine import CutLink, LinkClosed, OperationAnswered, Presence, RunOperation
+from holdfast.session.engine import (
+    CutLink,
+    LinkClosed,
+    OperationAnswered,
+    Presence,
+    QueryAnswered,
+    RunOperation,
+    RunQuery,
+)
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.processes import Wasim
@@ -127,3 +135,38 @@ async def test_what_is_set_here_the_phone_shows(ours: Party) -> None:
     )
     assert (view["pushName"], view["invalid"]) == ("Layla", 0)
     await ours.recorder.until(lambda: any(isinstance(each, Starred) for each in ours.store.changes), what="the star")
+
+
+async def test_the_history_of_the_phone_comes_in_parts_and_more_of_it_on_request(
+    start_host: StartHost, wasim: Wasim
+) -> None:
+    """With `full` the phone sends everything, newest first; a request brings what is older than a message."""
+    recorder = Recorder()
+    async with start_host(recorder) as host:
+        ours = Party("962700000001", first_link=1, host=host, recorder=recorder, wasim=wasim, history="full")
+        await wasim.post("/phones", {"number": ours.number, "name": "Layla's Flowers"})
+        chats = [{"chat": FRIEND, "count": 300, "name": "Salma", "everyS": 86_400, "expiration": 86_400}]
+        await wasim.post(f"/phones/{ours.number}/history", {"chats": chats})
+        await ours.pair()
+        await ours.log_in()
+        await recorder.until(lambda: len(ours.store.history) >= 300, what="300 messages")
+        ids = [message.whatsapp_id for message in ours.store.history]
+        assert len(set(ids)) == 300
+        assert {message.chat for message in ours.store.history} == {FRIEND}
+        assert sum(message.from_me for message in ours.store.history) == 100
+        assert ours.store.inbox == []
+        assert ChatChanged(chat=FRIEND, disappearing_s=86_400) in ours.store.changes
+        oldest = {"id": "x", "fromMe": False, "atS": ours.store.history[100].sent_at_s}
+        host.command(
+            RunQuery(
+                link=ours.link,
+                request=1,
+                name="chat-history",
+                arguments={"jid": FRIEND, "oldest": oldest, "count": 7},
+            )
+        )
+        answer = await recorder.wait(QueryAnswered, ours.link)
+        assert answer.result == {"messages": 7}
+        assert [message.sent_at_s for message in ours.store.history[300:]] == sorted(
+            (message.sent_at_s for message in ours.store.history[300:]), reverse=True
+        )

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ChatPath
+from holdfast.api.queries import ASKING, ChatPath, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
@@ -19,6 +19,7 @@ from holdfast.delivery.chats import Chats, Sent
 from holdfast.delivery.labels import Labels
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
+from holdfast.session.queries import chat_history
 
 COLORS = 20
 _FOREVER_S = -1
@@ -171,6 +172,33 @@ async def unstar_message(
     """Remove the star of a message."""
     arguments = kinds.StarMessage(chat=_jid(chat), message=message, from_me=from_me, starred=False)
     return await starter.start(company, arguments)
+
+
+class HistoryRequest(ApiModel):
+    count: Annotated[int, Field(ge=1, le=50, description="how many messages to ask for")] = 50
+
+
+class HistoryAnswerModel(ApiModel):
+    chat: str
+    messages: Annotated[int, Field(description="how many messages the phone sent; they are in the inbox")]
+
+
+@chat_settings.post("/v1/sessions/{company}/chats/{chat}/history", responses=dict(ASKING))
+async def fetch_history(
+    company: CompanyPath, chat: ChatPath, body: HistoryRequest, request: Request
+) -> HistoryAnswerModel:
+    """Ask the phone for the messages of a chat before the oldest one that is stored. 503 when the phone is silent."""
+    jid = _jid(chat)
+    labels: Labels = request.app.state.labels
+    oldest = await labels.oldest_in(company, jid)
+    if oldest is None:
+        raise NotFound(
+            f'no message of the chat "{jid}" is stored: the phone is asked for what came before one', field="chat"
+        )
+    wanted = chat_history(jid, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count)
+    async with queries_of(request, company) as queries:
+        answer = await queries.ask(wanted)
+    return HistoryAnswerModel(chat=jid, messages=answer.messages)
 
 
 # Labels

@@ -24,7 +24,14 @@ from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import WhatsAppSilent
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
-from holdfast.runtime.session_queries import ConnectionEnded, NotPermitted, QueryFailed, QueryTimedOut, WhatsAppBusy
+from holdfast.runtime.session_queries import (
+    ConnectionEnded,
+    NotPermitted,
+    PhoneSilent,
+    QueryFailed,
+    QueryTimedOut,
+    WhatsAppBusy,
+)
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -57,6 +64,7 @@ _STATUS = {
     PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
     WhatsAppBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     ConnectionEnded: HTTPStatus.SERVICE_UNAVAILABLE,
+    PhoneSilent: HTTPStatus.SERVICE_UNAVAILABLE,
     QueryTimedOut: HTTPStatus.GATEWAY_TIMEOUT,
     NotPermitted: HTTPStatus.FORBIDDEN,
     QueryFailed: HTTPStatus.BAD_GATEWAY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -19,6 +19,7 @@ from holdfast.delivery.stores import BULK, MemberReceipt, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.account_limits import HoldNotice
+from holdfast.runtime.history_seen import HistorySeen
 from holdfast.runtime.view import Qr, View
 from holdfast.session.ignoring import checked_ignored, ignored_kinds
 from holdfast.session.reasons import Reason
@@ -116,6 +117,14 @@ class SessionRequest(ApiModel):
         ),
     ] = None
 
+    history: Annotated[
+        Literal["none", "recent", "full"] | None,
+        Field(
+            description="what to store of the phone's history: none, recent (as much as the phone decides) or full. "
+            "The phone sends it when the device is linked; null: none"
+        ),
+    ] = None
+
     ignore: Annotated[
         list[Text] | None,
         Field(
@@ -143,6 +152,8 @@ class SessionRequest(ApiModel):
             given["device_name"] = _checked("deviceName", self.device_name, device_name)
         if "proxy_url" in self.model_fields_set:
             given["proxy_url"] = _checked("proxyUrl", self.proxy_url, proxy_url)
+        if "history" in self.model_fields_set:
+            given["history"] = None if self.history == "none" else self.history
         if "ignore" in self.model_fields_set:
             given["ignored"] = checked_ignored(self.ignore or ())
         if "auto_read" in self.model_fields_set:
@@ -191,6 +202,21 @@ class VerdictModel(ApiModel):
         return cls(status=verdict.status.word, reasons=findings(verdict))
 
 
+class HistoryModel(ApiModel):
+    setting: Annotated[str, Field(description="what is stored of the phone's history: none, recent or full")]
+    state: Annotated[
+        str,
+        Field(description="since Holdfast started: off, waiting for the phone, storing, idle between parts, complete"),
+    ]
+    percent: Annotated[int | None, Field(description="how much the phone has sent, as it says")]
+    messages: Annotated[int, Field(description="messages that the phone sent, also those that were there already")]
+
+    @classmethod
+    def of(cls, setting: str | None, seen: HistorySeen) -> HistoryModel:
+        state = "off" if setting is None and not seen.messages else seen.state
+        return cls(setting=setting or "none", state=state, percent=seen.percent, messages=seen.messages)
+
+
 class SessionModel(ApiModel):
     company_id: str
     label: Annotated[str | None, Field(description="what people call the company")]
@@ -212,6 +238,7 @@ class SessionModel(ApiModel):
     node: Annotated[str | None, Field(description="the Holdfast process that runs it; null while none does")]
     device_name: Annotated[str | None, Field(description="the session's own; null: as the settings say")]
     proxy_url: Annotated[str | None, Field(description="the session's own, without its password")]
+    history: HistoryModel
     ignore: Annotated[list[str], Field(description="kinds of messages that are not stored")]
     auto_read: bool
     auto_reject_calls: bool
@@ -249,6 +276,7 @@ class SessionModel(ApiModel):
             node=view.node,
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
+            history=HistoryModel.of(record.history, view.history),
             ignore=list(ignored_kinds(record.ignored)),
             auto_read=record.auto_read is not None,
             auto_reject_calls=record.auto_reject_calls is not None,
@@ -434,6 +462,7 @@ class ReceivedModel(ApiModel):
     from_me: bool
     sent_at: str
     stored_at: str
+    origin: Annotated[str, Field(description="live; history: the phone sent it later, as a part of its history")]
     completed_at: Annotated[
         str | None, Field(description="when a message that could not be decrypted at first was decrypted")
     ]

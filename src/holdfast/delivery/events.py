@@ -163,6 +163,7 @@ def received_body(received: Received, *, media_url: str | None = None) -> dict[s
         "fromMe": received.from_me,
         "sentAt": received.sent_at,
         "storedAt": received.stored_at,
+        "origin": received.origin or "live",
         "completedAt": received.completed_at,
     }
 

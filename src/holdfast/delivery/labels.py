@@ -17,6 +17,17 @@ class Label:
     """Number in WhatsApp's palette."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMessage:
+    """Identifies a message towards the phone."""
+
+    id: str
+    """Its WhatsApp id."""
+    from_me: bool
+    at_s: int
+    """Unix seconds."""
+
+
 class Labels(Protocol):
     """The labels of accounts, as WhatsApp shares them between an account's devices."""
 
@@ -28,3 +39,6 @@ class Labels(Protocol):
 
     async def chats_with(self, company: str, label: str, *, after: str, most: int) -> list[str]:
         """Chats that have this label, by JID, from the first one after `after`."""
+
+    async def oldest_in(self, company: str, chat: str) -> StoredMessage | None:
+        """The oldest message of a chat in the inbox, by the time at which it was written."""

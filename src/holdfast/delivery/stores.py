@@ -251,6 +251,8 @@ class Received:
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`."""
     completed_at: str | None = None
     """When a message that could not be decrypted at first was decrypted."""
+    origin: str | None = None
+    """`history`: the phone sent it afterwards, as a part of its history. None: it came when it was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

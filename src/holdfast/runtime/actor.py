@@ -120,6 +120,7 @@ class SessionActor:
             received=self._received,
             ignored=lambda: ignored_kinds(self._record.current.ignored),
             left_out=self._record.left_out.update,
+            progressed=self._record.history.add,
             called=self._called,
             failed=self._storing_failed,
         )
@@ -169,6 +170,7 @@ class SessionActor:
             next_attempt_at=None if planned is None else record.wall(planned),
             keepalives=record.keepalives,
             ends=tuple(record.ends),
+            history=record.history,
             frame_at=record.frame_at,
             acked_at=self._sender.outcomes.acked_at,
             in_state_s=now - record.state_at,
@@ -252,6 +254,7 @@ class SessionActor:
             before,
             device_name=changes.get("device_name", before.device_name),
             proxy_url=changes.get("proxy_url", before.proxy_url),
+            history=changes.get("history", before.history),
             ignored=changes.get("ignored", before.ignored),
             auto_reject_calls=changes.get("auto_reject_calls", before.auto_reject_calls),
             rejected_call_text=changes.get("rejected_call_text", before.rejected_call_text),

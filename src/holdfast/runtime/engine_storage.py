@@ -28,6 +28,7 @@ from holdfast.session.engine import (
     CallSignal,
     Commit,
     Committed,
+    HistoryProgress,
     InboundMessage,
     KeysWanted,
     LinkId,
@@ -64,13 +65,14 @@ class EngineStorage:
         received: Callable[[Sequence[InboundMessage]], None],
         ignored: Callable[[], Collection[str]],
         left_out: Callable[[Mapping[str, int]], None],
+        progressed: Callable[[HistoryProgress, int], None],
         called: Callable[[Sequence[CallSignal]], Awaitable[None]],
         failed: Callable[[LinkId], None],
     ) -> None:
         """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
         messages once they are durable; `left_out`, with the number of messages that were not stored, by `ignored`
-        kind. `called` handles calls before WhatsApp may forget them, perhaps more than once. `failed` is called with a
-        link that must be given up."""
+        kind; `progressed`, with parts of a history and the number of messages in them. `called` handles calls before
+        WhatsApp may forget them, perhaps more than once. `failed` is called with a link that must be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
@@ -80,6 +82,7 @@ class EngineStorage:
         self._received = received
         self._ignored = ignored
         self._left_out = left_out
+        self._progressed = progressed
         self._called = called
         self._failed = failed
         self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
@@ -160,6 +163,9 @@ class EngineStorage:
             await settling  # concurrently with the commit: one wait for the disk, not two
 
     async def _keep_merged(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            if commit.history_progress is not None:
+                self._progressed(commit.history_progress, len(commit.history))
         merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
         if merged is None:
             return
@@ -233,9 +239,10 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     made = [item for commit in commits for item in commit.made]
     groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
     changes = [item for commit in commits for item in commit.changes]
+    history = [item for commit in commits for item in commit.history]
     calls = [call for commit in commits for call in commit.calls]
     group_changes = [change for commit in commits for change in commit.group_changes]
-    told = (groups, changes, calls, group_changes)
+    told = (groups, changes, history, calls, group_changes)
     if not (keys or credentials or decrypted or undecryptable or made or any(told)):
         return None
     last = commits[-1]
@@ -250,6 +257,7 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
         made=made,
         groups=groups,
         changes=changes,
+        history=history,
         calls=calls,
         group_changes=group_changes,
     )
@@ -257,4 +265,5 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
 
 def _is_empty(commit: Commit) -> bool:
     content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
-    return not (commit.keys or any(content) or commit.calls or commit.group_changes)
+    told = (commit.calls, commit.group_changes, commit.history, commit.history_progress)
+    return not (commit.keys or any(content) or any(told))

@@ -51,6 +51,7 @@ class LinkOpener:
                 device_name=record.device_name or self._services.device_name,
                 proxy_url=record.proxy_url or self._services.proxy_url,
                 proxy_addresses=proxy_addresses,
+                history=record.history or "none",
                 version=None if self._version is None else list(self._version.numbers),
             )
         )

@@ -56,6 +56,13 @@ class QueryTimedOut(HoldfastError):
     fault = Fault.WHATSAPP
 
 
+class PhoneSilent(HoldfastError):
+    """The phone, which alone has what was asked for, did not answer in time."""
+
+    code = "phone-silent"
+    fault = Fault.CALLER
+
+
 class ConnectionEnded(HoldfastError):
     """The connection ended while WhatsApp was asked."""
 
@@ -193,6 +200,8 @@ class SessionQueries:
                 )
             case "timeout":
                 return QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
+            case "phone-silent":
+                return PhoneSilent("the phone did not answer: it may be off or without a connection; ask again later")
             case "link-down":
                 return ConnectionEnded("the connection to WhatsApp ended before it answered: ask again shortly")
             case "refused" if report.code in {401, 403}:

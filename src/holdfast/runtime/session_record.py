@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from holdfast.base.clock import iso, to_monotonic, to_wall
 from holdfast.base.clock_step import ClockStep
 from holdfast.health.keepalive import KeepAlives, RoundTrips, follow
+from holdfast.runtime.history_seen import HistorySeen
 from holdfast.runtime.log_lines import is_routine, keep_alive, received, transition
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import LinkEnd, NotStored
@@ -41,6 +42,7 @@ class SessionRecord:
         self.ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self.left_out: Counter[str] = Counter()
+        self.history = HistorySeen()
         """Messages that were not stored because the company ignores their kind, by kind, since the actor started."""
         self.frame_at: float | None = None
         """When bytes last came from WhatsApp, in monotonic seconds."""

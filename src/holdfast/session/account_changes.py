@@ -39,6 +39,14 @@ class ContactSaved(AccountChange, frozen=True, kw_only=True, tag="contact"):
     username: str | None = None
 
 
+class PersonNamed(AccountChange, frozen=True, kw_only=True, tag="person"):
+    """The phone reported the name that a person set."""
+
+    chat: str
+    """JID of the person."""
+    push_name: str
+
+
 class LabelChanged(AccountChange, frozen=True, kw_only=True, tag="label"):
     label: str
     name: str | None = None
@@ -64,4 +72,4 @@ class Starred(AccountChange, frozen=True, kw_only=True, tag="starred"):
     on: bool
 
 
-AnyAccountChange = ChatChanged | ContactSaved | LabelChanged | Labelled | Starred
+AnyAccountChange = ChatChanged | ContactSaved | PersonNamed | LabelChanged | Labelled | Starred

@@ -44,6 +44,9 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
     """IP addresses of the proxy, used instead of resolving its name. None: its name is resolved."""
     version: list[int] | None = None
     """The client version to log in with, three numbers; None: the engine's own."""
+    history: str = "none"
+    """What to store of the history that the phone sends: `none`, `recent` or `full`. A phone decides when the device is
+    linked what it sends."""
 
 
 class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
@@ -446,6 +449,15 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """None: protocol traffic that no person reads."""
 
 
+class HistoryProgress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How far the phone and the engine are with a history."""
+
+    percent: int | None = None
+    """As the phone reports it, when a part is stored."""
+    finished: bool = False
+    """A part of the history is stored."""
+
+
 class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     """Changes that must be durable, all or none, before a later frame of this link leaves. Answered by `Committed`.
 
@@ -468,6 +480,9 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     """Usernames of people by hidden id, as far as they became known."""
     changes: list[AnyAccountChange] = []
     """Settings of the account that changed, in order. The versions that brought them are among `keys`."""
+    history: list[InboundMessage] = []
+    """Messages from before the device was linked, or that were requested from the phone."""
+    history_progress: HistoryProgress | None = None
     calls: list[CallSignal] = []
     group_changes: list[GroupChange] = []
 

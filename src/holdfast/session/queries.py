@@ -111,6 +111,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
+class HistorySent(msgspec.Struct, frozen=True, kw_only=True):
+    messages: int
+    """How many messages the phone sent; they are stored."""
+
+
 class TypingShown(msgspec.Struct, frozen=True, kw_only=True):
     """WhatsApp was informed."""
 
@@ -196,3 +201,9 @@ def blocklist() -> Query[list[str]]:
 def profile() -> Query[Profile]:
     """What others see of the account."""
     return Query(name="profile", answer=Profile, arguments={}, cost=2)
+
+
+def chat_history(jid: str, *, oldest: Mapping[str, object], count: int) -> Query[HistorySent]:
+    """Ask the phone for messages of a chat before `oldest`: `{id, fromMe, atS}`."""
+    arguments = {"jid": jid, "oldest": dict(oldest), "count": count}
+    return Query(name="chat-history", answer=HistorySent, arguments=arguments)

@@ -39,6 +39,8 @@ class Record:
     """What the phone lists the device as when it is linked; None: as the settings say."""
     proxy_url: str | None = field(default=None, repr=False)
     """With its credentials. None: the proxy in the settings, if there is one."""
+    history: str | None = None
+    """What is stored of the phone's history: `recent` or `full`; None: nothing."""
     ignored: str | None = None
     """Kinds of messages that are not stored, as `holdfast.session.ignoring` writes them; None: all are stored."""
     auto_reject_calls: str | None = None
@@ -64,7 +66,7 @@ class Sessions(Protocol):
         """Store all of it but what `set_connection` stores."""
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
-        """Change the settings of its owner: fields `device_name`, `proxy_url`, `ignored`,
+        """Change the settings of its owner: fields `device_name`, `proxy_url`, `history`, `ignored`,
         `auto_reject_calls`, `rejected_call_text`, `shown_available` and `auto_read`."""
 
     async def labels(self) -> Mapping[str, str]:

@@ -24,6 +24,7 @@ from holdfast.session.account_changes import (
     ContactSaved,
     LabelChanged,
     Labelled,
+    PersonNamed,
     Starred,
 )
 from holdfast.session.contacts import Identity
@@ -135,6 +136,7 @@ def bounded_commit(commit: Commit) -> Commit:
         made=[_made(item) for item in commit.made],
         groups={bounded_id(jid): bounded_name(subject) for jid, subject in commit.groups.items()},
         changes=[bounded_change(change) for change in commit.changes],
+        history=[bounded_message(message) for message in commit.history],
         calls=[_call(call) for call in commit.calls[:LIST_ITEMS]],
         group_changes=[_group_change(change) for change in commit.group_changes[:LIST_ITEMS]],
         usernames={bounded_id(lid): bounded_name(username) for lid, username in commit.usernames.items()},
@@ -193,6 +195,8 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
                 saved_name=_optional(change.saved_name, bounded_name),
                 username=_optional(change.username, bounded_name),
             )
+        case PersonNamed():
+            return replace(change, chat=bounded_id(change.chat), push_name=bounded_name(change.push_name))
         case LabelChanged():
             name, color = _optional(change.name, bounded_name), change.color
             known = color is not None and 0 <= color <= MOST_COLOR

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from holdfast.base.clock import iso
 from holdfast.delivery.chats import MARKED_UNREAD
-from holdfast.delivery.labels import Label
+from holdfast.delivery.labels import Label, StoredMessage
 from holdfast.session.account_changes import (
     FOREVER_S,
     AnyAccountChange,
@@ -18,6 +18,7 @@ from holdfast.session.account_changes import (
     ContactSaved,
     LabelChanged,
     Labelled,
+    PersonNamed,
     Starred,
 )
 from holdfast.session.contacts import HIDDEN, PERSON, Identity
@@ -25,7 +26,7 @@ from holdfast.store.aliases import canonical
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.identities import learn
-from holdfast.store.tables import chats, contacts, labelled, labels, starred
+from holdfast.store.tables import chats, contacts, inbox, labelled, labels, starred
 
 FOREVER = "9999-12-31T23:59:59.999Z"
 """Stored in place of a time that never comes."""
@@ -55,6 +56,9 @@ def apply_changes(connection: Connection, company: str, changes: Sequence[AnyAcc
                 chat = canonical(connection, company, change.chat)
                 row = {"company_id": company, "chat": chat, "whatsapp_id": change.whatsapp_id}
                 _toggle(connection, starred, _STAR, row, on=change.on, starred_at=now)
+            case PersonNamed():
+                if change.chat.endswith((PERSON, HIDDEN)):
+                    learn(connection, company, Identity(jid=change.chat, push_name=change.push_name), now=now)
             case ContactSaved():
                 _save_contact(connection, company, change, now)
 
@@ -141,6 +145,20 @@ class AccountSettingRows:
 
         def work(connection: Connection) -> list[Label]:
             return [Label(id=row.id, name=row.name, color=row.color) for row in connection.execute(statement)]
+
+        return await self._database.read(work)
+
+    async def oldest_in(self, company: str, chat: str) -> StoredMessage | None:
+        columns = inbox.c["whatsapp_id", "from_me", "sent_at"]
+
+        def work(connection: Connection) -> StoredMessage | None:
+            mine = (inbox.c.company_id == company, inbox.c.chat == canonical(connection, company, chat))
+            first = select(*columns).where(*mine).order_by(inbox.c.sent_at, inbox.c.seq).limit(1)
+            row = connection.execute(first).first()
+            if row is None:
+                return None
+            at_s = int(datetime.fromisoformat(row.sent_at).timestamp())
+            return StoredMessage(id=row.whatsapp_id, from_me=row.from_me, at_s=at_s)
 
         return await self._database.read(work)
 

@@ -24,8 +24,10 @@ from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.account_settings import apply_changes
 from holdfast.store.aliases import canonical
 from holdfast.store.calls import keep_call
+from holdfast.store.chat_updates import note_received
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
+from holdfast.store.events import lock_event_order
 from holdfast.store.group_changes import keep_group_change, learn_group
 from holdfast.store.identities import learn, learn_keys, learn_sender
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
@@ -33,6 +35,8 @@ from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
 
+HISTORY = "history"
+"""Origin of the inbox row of a message that the phone sent as a part of its history."""
 UNDECRYPTABLE = "undecryptable"
 """Type of the inbox row of a message that can't be decrypted yet."""
 
@@ -79,6 +83,12 @@ def _complete(insert: Callable[[Table], Any]) -> Insert:
 
 _RECEIVE = Prepared(lambda insert: _complete(insert).returning(*RECEIVED))
 _RECEIVE_UNREAD = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
+_RECEIVE_HISTORY = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
+_SENT_HERE = Prepared(
+    lambda _: select(outbox.c.seq).where(
+        outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
+    )
+)
 _KEEP_MADE = update(outbox).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
 )
@@ -141,6 +151,8 @@ class EngineRows:
                 keep_group_change(connection, company, change, at=now)
             for item in commit.undecryptable:
                 self._save_undecryptable(connection, company, item, now)
+            for message in commit.history:
+                self._save_history(connection, company, message, now)
             stored = (self._save_decrypted(connection, company, item, now) for item in commit.decrypted)
             return [message for message in stored if message is not None]
 
@@ -256,16 +268,7 @@ class EngineRows:
 
         Returns it with the canonical ids of chat and sender if it is new.
         """
-        values = {
-            "type": message.type,
-            "text": message.text,
-            "content": _json(message.content),
-            "target": message.target,
-            "media": _json(message.media),
-            "media_keys": message.media_keys,
-            "sender_lid": message.sender_lid,
-            "message_secret": message.message_secret,
-        }
+        values = _said(message)
         origin = self._origin(connection, company, message, now)
         row = {**values, **origin, "from_me": message.from_me}
         if not keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url):
@@ -274,6 +277,21 @@ class EngineRows:
         if not message.from_me:
             know_chat(connection, company, stored.chat, first_received_at=now)
         return stored
+
+    def _save_history(self, connection: Connection, company: str, message: InboundMessage, now: str) -> None:
+        """Store a message from before, unless it is known. It raises no event and counts as read."""
+        sent = {"company": company, "sent": message.whatsapp_id}
+        if message.from_me and _SENT_HERE.scalar(connection, sent) is not None:
+            return
+        lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+        origin = self._origin(connection, company, message, now)
+        row = {**_said(message), **origin, "from_me": message.from_me, "origin": HISTORY}
+        stored = connection.execute(_RECEIVE_HISTORY.on(connection), row).mappings().first()
+        if stored is None:
+            return
+        note_received(connection, dict(stored), at=str(origin["sent_at"]), counts=False)
+        if not message.from_me:
+            know_chat(connection, company, str(origin["chat"]), first_received_at=now)
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
         row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(connection, company, item, now)}
@@ -294,6 +312,20 @@ class EngineRows:
             "sent_at": iso(datetime.fromtimestamp(message.sent_at_s, UTC)),
             "stored_at": now,
         }
+
+
+def _said(message: InboundMessage) -> dict[str, object]:
+    """The columns that are empty while a message can't be decrypted."""
+    return {
+        "type": message.type,
+        "text": message.text,
+        "content": _json(message.content),
+        "target": message.target,
+        "media": _json(message.media),
+        "media_keys": message.media_keys,
+        "sender_lid": message.sender_lid,
+        "message_secret": message.message_secret,
+    }
 
 
 def _json(value: object) -> str | None:

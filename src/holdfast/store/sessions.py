@@ -18,6 +18,7 @@ from holdfast.store.tables import sessions
 _SETTINGS = (
     "device_name",
     "proxy_url",
+    "history",
     "ignored",
     "auto_reject_calls",
     "rejected_call_text",

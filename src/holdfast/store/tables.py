@@ -48,6 +48,7 @@ sessions = Table(
     Column("label", Text),
     Column("media_links_revoked_at", Text),
     Column("ignored", Text),
+    Column("history", Text),
     Column("auto_reject_calls", Text),
     Column("rejected_call_text", Text),
     Column("shown_available", Text),
@@ -301,6 +302,7 @@ inbox = Table(
     *(Column(name, Text) for name in ("content", "target", "media", "media_keys", "media_id", "completed_at")),
     Column("sender_lid", Text),
     Column("message_secret", Text),
+    Column("origin", Text),
     sqlite_autoincrement=True,
 )
 Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, inbox.c.sender, unique=True)

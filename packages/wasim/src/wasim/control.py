@@ -64,6 +64,8 @@ POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} 
 GET    /phones/{number}/settings     the account's settings as the phone shows them: names, chats, labels, stars
 POST   /phones/{number}/settings     {"changes": [{"pushName" | "contact" | "archive" | "pin" | "unread" | "mute" |
                                      "label" | "labelled" | "star", "on"?, "name"?, "chat"?, "color"?, "untilMs"?}]}
+POST   /phones/{number}/history      {"chats": [{"chat", "count", "name"?, "everyS"?, "expiration"?}]} the phone has
+                                     texts of chats, for devices that are linked later or ask for them
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
 POST   /phones/{number}/presence     {"available"} the owner opens WhatsApp or leaves it
 GET    /phones/{number}/calls        its calls

@@ -202,8 +202,7 @@ class Simulator:
 
     def _write_blobs(self) -> None:
         """Write files to the media host before anything leads to them; without a media host they lead nowhere."""
-        blobs, self.server.app_state.blobs = self.server.app_state.blobs, []
-        for blob in blobs:
+        for blob in self.server.take_blobs():
             if self._media_folder is not None:
                 self._media_folder.write(blob.sealed, blob.name)
 

@@ -12,7 +12,21 @@ export class Commits {
   }
 
   /** Start a commit; returns its number. Without content it is a barrier after everything that was reported before. */
-  begin({ credentials, paired, keys, decrypted, undecryptable, made, groups, usernames, changes, calls, groupChanges }) {
+  begin({
+    credentials,
+    paired,
+    keys,
+    decrypted,
+    undecryptable,
+    made,
+    groups,
+    usernames,
+    changes,
+    history,
+    historyProgress,
+    calls,
+    groupChanges
+  }) {
     const seq = this.#gate.begin()
     this.report({
       r: 'commit',
@@ -26,6 +40,8 @@ export class Commits {
       groups,
       usernames,
       changes: changes?.length ? changes : undefined,
+      history: history?.length ? history : undefined,
+      historyProgress,
       calls,
       groupChanges
     })

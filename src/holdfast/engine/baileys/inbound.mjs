@@ -174,6 +174,11 @@ export class Inbound {
     return { chat, sender, fromMe, ...(await this.#byPhone(open)), whatsappId: key.id, sentAtS, pushName: pushName || undefined, offline: false }
   }
 
+  /** A message of the history that the phone sends, as the port's `InboundMessage`; null when it says nothing. */
+  async fromHistory(info) {
+    return info.key?.id && info.key.remoteJid ? this.#given({ ...info, message: info.message ?? null }) : null
+  }
+
   #isOwn({ attrs }) {
     const { id, lid } = this.me()
     return attrs.category === 'peer' && [id, lid].some(own => own && areJidsSameUser(own, attrs.from))

@@ -14,6 +14,7 @@ import { ContactPresence } from './contactpresence.mjs'
 import { groupChanges } from './groupchanges.mjs'
 import { GroupNames } from './groupnames.mjs'
 import { Groups } from './groups.mjs'
+import { History } from './history.mjs'
 import { currentMappings, Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
@@ -174,7 +175,7 @@ export class Link {
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
     const { sock, creds, store, recipients } = this
     const report = each => this.#report(each)
-    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups })
+    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups, history: this.history })
     this.operations = new Operations({
       sock,
       limits: this.#limits,
@@ -223,6 +224,14 @@ export class Link {
         me: () => this.creds.me
       })
     })
+    this.history = new History({
+      wanted: this.order.history,
+      hosts: () => this.hosts,
+      inbound: this.inbound,
+      commit: content => this.#commit(content),
+      durable: seq => this.#commits.whenDurable(seq),
+      learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings)
+    })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.usernames = new Usernames({
       ask: node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node)),
@@ -239,6 +248,7 @@ export class Link {
       userDevicesCache,
       cachedGroupMetadata: jid => this.groups.get(jid),
       getMessage: key => this.#sentContent(key),
+      shouldSyncHistoryMessage: this.history.take,
       makeSignalRepository: signalRepositoryMaker({
         store: this.store,
         inbound: this.inbound,
@@ -471,6 +481,7 @@ export class Link {
     this.#limits.close(gone)
     this.arrivals?.close(gone)
     this.appState?.close()
+    this.history?.close()
     this.groupNames?.close(gone)
     this.contacts?.close()
     this.usernames?.close(gone)

@@ -74,11 +74,27 @@ export class MediaHosts {
   async download({ keys, file, mostBytes }) {
     const part = `${file}.part`
     try {
-      const size = await this.#fetch(keys, part, mostBytes)
+      const size = await this.#fetch(keys, mostBytes, async plain => {
+        await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
+        return (await stat(part)).size
+      })
       await rename(part, file)
       return size
     } catch (error) {
       await rm(part, { force: true }).catch(() => {}) // an unwritable folder has already been reported
+      throw downloadFailed(error)
+    }
+  }
+
+  /** Download a file of the account into memory; throws `DownloadFailed`. */
+  async read({ keys, mostBytes }) {
+    try {
+      return await this.#fetch(keys, mostBytes, async plain => {
+        const parts = []
+        for await (const part of plain) parts.push(part)
+        return Buffer.concat(parts)
+      })
+    } catch (error) {
       throw downloadFailed(error)
     }
   }
@@ -99,7 +115,7 @@ export class MediaHosts {
     throw failure
   }
 
-  async #fetch({ type, mediaKey, directPath, fileSha256 }, part, mostBytes) {
+  async #fetch({ type, mediaKey, directPath, fileSha256 }, mostBytes, consume) {
     const keys = mediaKey && (await getMediaKeys(Buffer.from(mediaKey, 'base64'), type))
     const sha256 = fileSha256 && Buffer.from(fileSha256, 'base64')
     const { hosts } = await this.#servers()
@@ -109,8 +125,7 @@ export class MediaHosts {
       try {
         const sealed = await get(this.route, addressOf(host, directPath), mostBytes, watch)
         const plain = limited(keys ? unseal(sealed, keys, sha256) : verified(sealed, sha256), mostBytes)
-        await pipeline(plain, createWriteStream(part)) // no fsync: Node's permission model has none, and the spool needs none
-        return (await stat(part)).size
+        return await consume(plain)
       } catch (error) {
         failure = watch.silent ? new DownloadFailed('timeout', `${host} stopped sending`) : error
         if (failure instanceof DownloadFailed && failure.code !== 'timeout') break // the next server would answer the same

@@ -7,6 +7,11 @@ import { NotThere } from './refusals.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
 
 const QUERIES = {
+  // Answered when the messages are stored.
+  'chat-history': async ({ jid, oldest, count }, { sock, history }) => ({
+    messages: await history.ask(sock, { chat: jid, oldest, count })
+  }),
+
   'check-numbers': async ({ numbers, atOnce }, { ask }) => {
     const rows = []
     for (let from = 0; from < numbers.length; from += atOnce) {
@@ -111,10 +116,11 @@ export class Queries {
    * @param sock    Baileys' socket
    * @param limits  the link's QueryLimits
    * @param groups  the link's Groups
+   * @param history the link's History
    */
-  constructor({ sock, limits, groups }) {
+  constructor({ sock, limits, groups, history }) {
     const ask = node => limits.run(node.attrs.xmlns, () => sock.query(node))
-    this.parts = { sock, limits, groups, ask }
+    this.parts = { sock, limits, groups, history, ask }
   }
 
   async run(name, given) {

@@ -14,10 +14,13 @@ export class LinkDown extends Error {}
 /** WhatsApp has nothing about the subject of a query. */
 export class NotThere extends Error {}
 
+/** The phone did not send what was asked for: it is off, or has nothing. */
+export class PhoneSilent extends Error {}
+
 /** Why a query or operation has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
 export function failureOf(error) {
   const limited = [error, error.cause].find(each => each instanceof QueryLimited)
-  const word = error instanceof NotThere ? 'not-found' : refusalCode(error)
+  const word = wordFor(error)
   const code = !limited && typeof error.data === 'number' ? error.data : undefined
   return {
     error: word === 'engine-error' && code !== undefined ? 'refused' : word,
@@ -25,6 +28,11 @@ export function failureOf(error) {
     detail: String(error.message).slice(0, 200),
     retryAfterS: limited?.retryAfterS
   }
+}
+
+function wordFor(error) {
+  if (error instanceof NotThere) return 'not-found'
+  return error instanceof PhoneSilent ? 'phone-silent' : refusalCode(error)
 }
 
 export function refusalCode(error) {

@@ -30,7 +30,7 @@ export function makeSocket({ order, auth, route, ...config }) {
     retryRequestDelayMs: 0, // otherwise each undecryptable message would delay all others
     emitOwnEvents: false,
     markOnlineOnConnect: false,
-    syncFullHistory: false, // shouldSyncHistoryMessage keeps its default: without it the first LID mappings would be lost
+    syncFullHistory: order.history === 'full',
     generateHighQualityLinkPreview: false,
     ...config
   })

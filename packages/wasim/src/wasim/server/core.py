@@ -31,6 +31,7 @@ from wasim.server.signal_sessions import KeyUses, SignalSessions
 from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.server.timers import Action, Timers
 from wasim.wire import nodes
+from wasim.wire.blobs import Blob
 from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, PN, Jid
 from wasim.wire.messages import ClientPayload
@@ -110,6 +111,12 @@ class Server:
 
     def take_events(self) -> list[events.Event]:
         taken, self._events = self._events, []
+        return taken
+
+    def take_blobs(self) -> list[Blob]:
+        """Files for the media host, written before the next bytes are sent."""
+        sender, state = self.phone_clients.phone_sender, self.app_state
+        taken, sender.blobs, state.blobs = [*sender.blobs, *state.blobs], [], []
         return taken
 
     def report(self, event: events.Event) -> None:

@@ -190,5 +190,6 @@ def _linked(made: PairingOffer, pairing: Pairing, device_signature: bytes, now: 
         noise_key=pairing.noise_key,
         proof=encode(proof),
         name=display_name(data),
+        wants_full_history=bool(decode(DeviceProps, data.device_props or b"").require_full_sync),
         linked_at=now,
     )

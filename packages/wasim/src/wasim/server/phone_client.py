@@ -203,7 +203,7 @@ class PhoneClients:
         self, number: str, sender: Address, node: Node, opened: Content | None, now: float
     ) -> list[MessageContent]:
         if node.attrs.get("category") == "peer":
-            return [MessageContent(_receipt(node, type="peer_msg"))]
+            return [MessageContent(_receipt(node, type="peer_msg")), *self._given(sender, node, opened)]
         if "recipient" in node.attrs:
             return [MessageContent(_receipt(node, type="sender", recipient=node.attrs["recipient"]))]
         if sender.number == number:
@@ -217,6 +217,13 @@ class PhoneClients:
         if self._directory.accounts[number].auto_read and not phone_message.read:
             said.append(MessageContent(_read_receipt(phone_message), READ_AFTER_S))
         return said
+
+    def _given(self, sender: Address, node: Node, opened: Content | None) -> list[MessageContent]:
+        """What a linked device asked this phone for."""
+        note, device = opened.inner.protocol if opened is not None else None, self._directory.device(sender)
+        if note is None or note.peer_request is None or device is None:
+            return []
+        return self.phone_sender.answer(device, note.peer_request, node.attrs["id"]).said
 
     def _fill(self, number: str, phone_message: PhoneMessage, opened: Content) -> None:
         fill(phone_message, opened)

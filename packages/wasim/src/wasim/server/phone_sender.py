@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from wasim.server import keys as server_keys
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
+from wasim.server.phone_history import PhoneHistories
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import SignalSessions
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience
 from wasim.wire import content
 from wasim.wire.attachments import GroupSenderKey
-from wasim.wire.content import Content, seal
+from wasim.wire.blobs import HISTORY, Blob, seal_blob
+from wasim.wire.content import Content, ProtocolNote, seal
 from wasim.wire.jids import PN, Jid, parse_jid
 from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
@@ -28,6 +30,7 @@ RETRIES = 5
 SENT_KEPT = 2000
 """How many sent messages of each phone are kept for resends."""
 _SENT = "said"
+_INLINE_BYTES = 64 * 1024
 _OWN_EDIT, _OWN_DELETION = "1", "7"
 
 
@@ -65,9 +68,13 @@ class PhoneSender:
         self._groups = groups
         self._entropy = entropy
         self._sent: dict[str, dict[str, SentMessage]] = {}
+        self.histories = PhoneHistories(directory)
+        self.blobs: list[Blob] = []
+        """Files to be written to the media host before the next bytes are sent; whoever writes them clears it."""
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
         """Restore a stored record; records of other kinds are ignored."""
+        self.histories.restore(kind, key, value)
         if kind == _SENT:
             number, _, id_ = key.partition(">")
             self._sent.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=SentMessage)
@@ -200,13 +207,48 @@ class PhoneSender:
     # Settings and history
 
     def welcome(self, device: Device, *, now: float) -> EncryptedMessage:
-        """What a phone sends to a newly linked device: the key of its settings, and its (empty) history."""
+        """What a phone sends to a newly linked device: the key of its settings, and its history."""
+        parts = self.histories.parts(device.number, full=device.wants_full_history, now=now)
+        notes = [self._sync_keys(device, now), *(self._history(part.sync_type, part.history) for part in parts)]
+        return self._to_own(device, notes)
+
+    def answer(self, device: Device, request: content.PeerRequest, request_id: str) -> EncryptedMessage:
+        """A linked device asks for older messages of a chat."""
+        if request.on_demand is None:
+            return EncryptedMessage()
+        history = self.histories.before(device.number, request.on_demand)
+        return self._to_own(device, [self._history(content.ON_DEMAND, history, request=request_id)])
+
+    def _to_own(self, device: Device, notes: list[content.ProtocolNote]) -> EncryptedMessage:
         spoken = EncryptedMessage()
-        for note in (self._sync_keys(device, now), _history()):
+        for note in notes:
             enc = self._enc(device.number, device, Content(protocol=note), spoken)
             attrs = {"to": str(self._directory.jid(device.address, "pn")), "id": self.new_id()}
             spoken.said.append(MessageContent(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
         return spoken
+
+    def _history(self, sync_type: int, history: content.HistorySync, *, request: str | None = None) -> ProtocolNote:
+        """The notification of a part of the history: in the message itself when it is short, else a file."""
+        order, progress = history.chunk_order or 1, 100 if history.progress is None else history.progress
+        whole = replace(history, sync_type=sync_type, chunk_order=order, progress=progress)
+        compressed = zlib.compress(encode(whole))
+        notice = content.HistorySyncNotification(
+            sync_type=sync_type, chunk_order=order, progress=progress, request=request
+        )
+        if sync_type == content.INITIAL_BOOTSTRAP and len(compressed) <= _INLINE_BYTES:
+            notice = replace(notice, inline=compressed)
+        else:
+            blob = seal_blob(compressed, content=HISTORY, key=self._entropy(32))
+            self.blobs.append(blob)
+            notice = replace(
+                notice,
+                sha256=blob.sha256,
+                length=blob.length,
+                key=blob.key,
+                encrypted_sha256=blob.encrypted_sha256,
+                direct_path=blob.direct_path,
+            )
+        return ProtocolNote(type=content.HISTORY_SYNC_NOTIFICATION, history=notice)
 
     def _sync_keys(self, device: Device, now: float) -> content.ProtocolNote:
         keys = self._phones.keys(device.number)
@@ -256,11 +298,3 @@ def _enc_attrs(words: Words) -> dict[str, str]:
         return {}
     kind = "ptt" if media.voice else "gif" if media.gif else words.kind
     return {"mediatype": kind}
-
-
-def _history() -> content.ProtocolNote:
-    history = content.HistorySync(sync_type=content.INITIAL_BOOTSTRAP, chunk_order=1, progress=100)
-    notice = content.HistorySyncNotification(
-        sync_type=content.INITIAL_BOOTSTRAP, chunk_order=1, progress=100, inline=zlib.compress(encode(history))
-    )
-    return content.ProtocolNote(type=content.HISTORY_SYNC_NOTIFICATION, history=notice)

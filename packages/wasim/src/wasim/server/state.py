@@ -95,6 +95,8 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     """The name in the phone's list of linked devices."""
     linked_at: float = 0.0
     logins: int = 0
+    wants_full_history: bool = False
+    """It asked for everything when it was linked."""
     welcomed: bool = False
     """Its phone has sent it what a new device needs."""
 

@@ -28,7 +28,7 @@ REVOKE = 0
 HISTORY_SYNC_NOTIFICATION = 5
 APP_STATE_SYNC_KEY_SHARE = 6
 MESSAGE_EDIT = 14
-INITIAL_BOOTSTRAP = 0
+INITIAL_BOOTSTRAP, FULL, RECENT, PUSH_NAME, ON_DEMAND = 0, 2, 3, 4, 6
 _MAX_PAD = 16
 
 
@@ -55,18 +55,80 @@ class Wrapped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorySyncNotification:
+    sha256: bytes | None = optional(1, "bytes")
+    length: int | None = optional(2, "uint")
+    key: bytes | None = optional(3, "bytes")
+    encrypted_sha256: bytes | None = optional(4, "bytes")
+    direct_path: str | None = optional(5, "string")
     sync_type: int | None = optional(6, "uint")
     chunk_order: int | None = optional(7, "uint")
     progress: int | None = optional(9, "uint")
     inline: bytes | None = optional(11, "bytes")
     """The history itself (`HistorySync`), compressed by zlib."""
+    request: str | None = optional(12, "string")
+    """The id of the message that asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebMessage:
+    """WebMessageInfo: a message as a history has it."""
+
+    key: MessageKey | None = optional(1, lambda: MessageKey)
+    message: Content | None = optional(2, lambda: Content)
+    at: int | None = optional(3, "uint")
+    push_name: str | None = optional(19, "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryMessage:
+    message: WebMessage | None = optional(1, lambda: WebMessage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    id: str | None = optional(1, "string")
+    messages: tuple[HistoryMessage, ...] = repeated(2, lambda: HistoryMessage)
+    expiration: int | None = optional(9, "uint")
+    name: str | None = optional(13, "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushNameOf:
+    id: str | None = optional(1, "string")
+    name: str | None = optional(2, "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LidMapping:
+    pn: str | None = optional(1, "string")
+    lid: str | None = optional(2, "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemandRequest:
+    chat: str | None = optional(1, "string")
+    oldest_id: str | None = optional(2, "string")
+    oldest_from_me: int | None = optional(3, "uint")
+    count: int | None = optional(4, "uint")
+    oldest_at_ms: int | None = optional(5, "uint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRequest:
+    """PeerDataOperationRequestMessage: a linked device asks the phone for something."""
+
+    type: int | None = optional(1, "uint")
+    on_demand: OnDemandRequest | None = optional(4, lambda: OnDemandRequest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorySync:
     sync_type: int | None = optional(1, "uint")
+    conversations: tuple[Conversation, ...] = repeated(2, lambda: Conversation)
     chunk_order: int | None = optional(5, "uint")
     progress: int | None = optional(6, "uint")
+    push_names: tuple[PushNameOf, ...] = repeated(7, lambda: PushNameOf)
+    mappings: tuple[LidMapping, ...] = repeated(15, lambda: LidMapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +172,7 @@ class ProtocolNote:
     sync_keys: SyncKeyShare | None = optional(7, lambda: SyncKeyShare)
     edited: Content | None = optional(14, lambda: Content)
     timestamp_ms: int | None = optional(15, "uint")
+    peer_request: PeerRequest | None = optional(16, lambda: PeerRequest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class DeviceProps:
 
     os: str | None = optional(1, "string")
     platform_type: int | None = optional(3, "uint")
+    require_full_sync: int | None = optional(4, "uint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

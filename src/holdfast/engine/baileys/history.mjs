@@ -1,0 +1,177 @@
+// The account's history that the phone sends after linking, or on request: read in pieces, and reported to Holdfast in
+// batches. Each batch waits until the one before is durable.
+//
+// Baileys would hold a part of the history in memory as a whole, several times over. It gets an empty one instead, after
+// which it fetches the account's settings as usual.
+
+import { deflateSync } from 'node:zlib'
+
+import { isJidGroup, isLidUser, proto } from 'baileys'
+
+import { bounded, MESSAGE_CHARS } from './bounds.mjs'
+import { inflated, readHistory } from './history_stream.mjs'
+import { Lane } from './lane.mjs'
+import { PhoneSilent } from './refusals.mjs'
+
+const EMPTY = deflateSync(Buffer.alloc(0))
+const MOST_COMPRESSED_BYTES = 32 * 1024 * 1024
+const MESSAGES_AT_ONCE = 50 // in one commit: frames of the link wait for it
+const CHARS_AT_ONCE = 500_000
+const CHANGES_AT_ONCE = 200
+const MAPPINGS_AT_ONCE = 200
+const MOST_PENDING = 100
+const { FULL, ON_DEMAND } = proto.HistorySync.HistorySyncType
+const ON_DEMAND_DEADLINE_MS = 18_000
+
+// One part at a time in the whole process, whatever the number of links.
+const parts = new Lane()
+
+export class History {
+  #closed = false
+  #ended = Promise.withResolvers()
+  #asked = new Map() // id of the request -> {resolve, messages}
+
+  /**
+   * @param wanted    'none', 'recent' or 'full'
+   * @param hosts     () => the link's MediaHosts
+   * @param inbound   the link's Inbound
+   * @param commit    content => seq
+   * @param durable   async seq => void
+   * @param learn     async [{lid, pn}] => void: stores which hidden ids belong to which numbers
+   */
+  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn }) {
+    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn })
+  }
+
+  /**
+   * Baileys asks whether it should process a history: yes, but an empty one. Baileys also asks with an empty
+   * notification whether there will be any.
+   */
+  take = notification => {
+    const { syncType, mediaKey, directPath, fileSha256, progress, peerDataRequestSessionId, initialHistBootstrapInlinePayload: inline } = notification
+    if (!directPath && !inline?.length) return true
+    notification.initialHistBootstrapInlinePayload = EMPTY
+    const part = { syncType, mediaKey, directPath, fileSha256, inline, progress: progress ?? undefined, request: peerDataRequestSessionId }
+    parts.run(() => this.#store(part)).catch(() => this.#settle(part, 0))
+    return true
+  }
+
+  /** Ask the phone for messages of a chat before the oldest one that is known; resolves to how many it sent. */
+  async ask(sock, { chat, oldest, count }) {
+    const { promise, resolve, reject } = Promise.withResolvers()
+    const key = { remoteJid: chat, id: oldest.id, fromMe: oldest.fromMe }
+    const request = await sock.fetchMessageHistory(count, key, oldest.atS * 1000)
+    const timer = setTimeout(() => reject(new PhoneSilent('the phone did not answer')), ON_DEMAND_DEADLINE_MS)
+    this.#asked.set(request, { resolve })
+    while (this.#asked.size > MOST_PENDING) this.#asked.delete(this.#asked.keys().next().value)
+    try {
+      return await promise
+    } finally {
+      clearTimeout(timer)
+      this.#asked.delete(request)
+    }
+  }
+
+  /** The link is closed: a part that is being read is given up, so that those of other links are not kept waiting. */
+  close() {
+    this.#closed = true
+    this.#ended.resolve()
+  }
+
+  /** Commit a batch; resolves when it is durable, or the link has closed. */
+  async keep(content) {
+    const seq = this.commit(content)
+    if (seq) await Promise.race([this.durable(seq), this.#ended.promise])
+  }
+
+  #keeps(syncType) {
+    return syncType === ON_DEMAND || this.wanted === 'full' || (this.wanted === 'recent' && syncType !== FULL)
+  }
+
+  async #store(part) {
+    if (this.#closed) return
+    const keys = { type: 'md-msg-hist', mediaKey: part.mediaKey, directPath: part.directPath, fileSha256: part.fileSha256 }
+    const compressed = part.inline?.length ? part.inline : await this.hosts().read({ keys, mostBytes: MOST_COMPRESSED_BYTES })
+    const batch = new Batch(this, part)
+    const keeps = this.#keeps(part.syncType)
+    for await (const { message, conversation, pushName, mapping } of readHistory(inflated(compressed))) {
+      if (this.#closed) return
+      if (message && keeps) await batch.message(message)
+      else if (conversation) batch.conversation(conversation)
+      else if (pushName) batch.person(pushName)
+      else if (mapping?.lidJid && mapping.pnJid) batch.mapping({ lid: mapping.lidJid, pn: mapping.pnJid })
+      if (batch.isFull) await batch.flush()
+    }
+    await batch.flush({ finished: true })
+    this.#settle(part, batch.count)
+  }
+
+  #settle({ request }, count) {
+    if (request) this.#asked.get(request)?.resolve(count)
+  }
+}
+
+class Batch {
+  count = 0
+  #messages = []
+  #chars = 0
+  #changes = []
+  #groups = {}
+  #mappings = []
+
+  constructor(history, part) {
+    Object.assign(this, { history, part })
+  }
+
+  get isFull() {
+    return (
+      this.#messages.length >= MESSAGES_AT_ONCE ||
+      this.#chars >= CHARS_AT_ONCE ||
+      this.#changes.length >= CHANGES_AT_ONCE ||
+      this.#mappings.length >= MAPPINGS_AT_ONCE
+    )
+  }
+
+  async message(info) {
+    const described = await this.history.inbound.fromHistory(info).catch(() => null)
+    const message = described && bounded(described)
+    const chars = message ? JSON.stringify(message).length : MESSAGE_CHARS
+    if (chars >= MESSAGE_CHARS) return
+    this.#messages.push(message)
+    this.#chars += chars
+    this.count += 1
+  }
+
+  conversation({ id, name, ephemeralExpiration, pnJid, lidJid }) {
+    if (!id) return
+    if (isJidGroup(id) && name) this.#groups[id] = name
+    if (ephemeralExpiration) this.#changes.push({ t: 'chat', chat: id, disappearingS: ephemeralExpiration })
+    if (isLidUser(id) ? pnJid : lidJid) this.mapping(isLidUser(id) ? { lid: id, pn: pnJid } : { lid: lidJid, pn: id })
+  }
+
+  person({ id, pushname }) {
+    if (id && pushname) this.#changes.push({ t: 'person', chat: id, pushName: pushname })
+  }
+
+  mapping(pair) {
+    this.#mappings.push(pair)
+  }
+
+  async flush({ finished = false } = {}) {
+    if (this.#mappings.length) await this.history.learn(this.#mappings).catch(() => {})
+    const { syncType, progress } = this.part
+    const kept = this.history.keep({
+      history: this.#messages,
+      changes: this.#changes,
+      groups: Object.keys(this.#groups).length ? this.#groups : undefined,
+      historyProgress: { syncType, percent: finished ? progress : undefined, finished }
+    })
+    this.#messages = []
+    this.#changes = []
+    this.#groups = {}
+    this.#mappings = []
+    this.#chars = 0
+    await kept
+    await new Promise(setImmediate)
+  }
+}

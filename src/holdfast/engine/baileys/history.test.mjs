@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { deflateSync } from 'node:zlib'
+
+import { proto } from 'baileys'
+
+import { History } from './history.mjs'
+import { BadHistory, inflated, readHistory } from './history_stream.mjs'
+
+const FRIEND = '962700000002@s.whatsapp.net'
+const GROUP = '1203630000@g.us'
+const { RECENT, FULL, INITIAL_BOOTSTRAP, ON_DEMAND } = proto.HistorySync.HistorySyncType
+
+const text = (n, chat = FRIEND) => ({
+  message: { key: { remoteJid: chat, id: `3A${n}`, fromMe: false }, message: { conversation: `text ${n}` }, messageTimestamp: n }
+})
+const encoded = history => Buffer.from(proto.HistorySync.encode(proto.HistorySync.fromObject(history)).finish())
+
+async function all(chunks) {
+  const found = []
+  for await (const each of readHistory(chunks)) found.push(each)
+  return found
+}
+
+async function* inPieces(bytes, size) {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+const SOME = {
+  syncType: RECENT,
+  progress: 40,
+  conversations: [
+    { id: FRIEND, messages: [text(1), text(2)], ephemeralExpiration: 86400, lidJid: '77@lid' },
+    { id: GROUP, name: 'Flowers', messages: [text(3, GROUP)] }
+  ],
+  pushnames: [{ id: FRIEND, pushname: 'Salma' }],
+  phoneNumberToLidMappings: [{ pnJid: FRIEND, lidJid: '77@lid' }]
+}
+
+test('a history is read the same, however its bytes are divided', async () => {
+  for (const size of [1, 7, 100_000]) {
+    const found = await all(inPieces(encoded(SOME), size))
+    assert.deepEqual(found.map(each => Object.keys(each)[0]), ['message', 'message', 'conversation', 'message', 'conversation', 'pushName', 'mapping'])
+    assert.deepEqual(found.flatMap(({ message }) => (message ? [message.key.id] : [])), ['3A1', '3A2', '3A3'])
+    assert.equal(found[4].conversation.name, 'Flowers')
+  }
+})
+
+test('a history that is cut off or no protobuf is an error, not an endless wait', async () => {
+  const whole = encoded(SOME)
+  for (const bytes of [whole.subarray(0, 20), Buffer.from([0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]), Buffer.alloc(20, 0xff), Buffer.from([0x12, 0x05, 0x12, 0x70])]) {
+    await assert.rejects(all(inPieces(bytes, 5)), BadHistory)
+  }
+})
+
+test('bytes that do not inflate are an error', async () => {
+  await assert.rejects(all(inflated(Buffer.from('no zlib'))))
+})
+
+test('a message that can not be decoded, or is too long, is left out', async () => {
+  const long = encoded({ conversations: [{ id: FRIEND, messages: [{ message: { key: { id: 'x' }, message: { conversation: 'y'.repeat(300_000) } } }, text(2)] }] })
+  assert.deepEqual((await all(inPieces(long, 1000))).flatMap(({ message }) => (message ? [message.key.id] : [])), ['3A2'])
+})
+
+function fixture({ wanted = 'recent' } = {}) {
+  const commits = []
+  const learned = []
+  const { promise: over, resolve } = Promise.withResolvers()
+  const history = new History({
+    wanted,
+    hosts: () => ({}),
+    inbound: { fromHistory: async ({ key, message }) => ({ whatsappId: key.id, chat: key.remoteJid, text: message.conversation }) },
+    commit: content => {
+      commits.push(content)
+      if (content.historyProgress.finished) resolve()
+      return commits.length
+    },
+    durable: async () => {},
+    learn: async mappings => learned.push(...mappings)
+  })
+  return { history, commits, learned, over }
+}
+
+const notice = (history, more = {}) => ({
+  syncType: history.syncType,
+  progress: history.progress,
+  initialHistBootstrapInlinePayload: deflateSync(encoded(history)),
+  ...more
+})
+
+test('messages, names, timers and hidden ids of a history are reported, and Baileys gets an empty one', async () => {
+  const { history, commits, learned, over } = fixture()
+  const given = notice(SOME)
+  assert.equal(history.take(given), true)
+  await over
+  assert.deepEqual(commits.flatMap(each => each.history.map(({ text }) => text)), ['text 1', 'text 2', 'text 3'])
+  assert.deepEqual(commits[0].groups, { [GROUP]: 'Flowers' })
+  assert.deepEqual(commits.flatMap(each => each.changes), [
+    { t: 'chat', chat: FRIEND, disappearingS: 86400 },
+    { t: 'person', chat: FRIEND, pushName: 'Salma' }
+  ])
+  assert.deepEqual(learned.at(-1), { lid: '77@lid', pn: FRIEND })
+  assert.equal(commits.at(-1).historyProgress.percent, 40)
+  assert.ok(given.initialHistBootstrapInlinePayload.length < 20)
+})
+
+for (const [wanted, syncType, kept] of [
+  ['none', INITIAL_BOOTSTRAP, 0],
+  ['recent', INITIAL_BOOTSTRAP, 3],
+  ['recent', FULL, 0],
+  ['full', FULL, 3],
+  ['none', ON_DEMAND, 3]
+]) {
+  test(`history: ${wanted} keeps ${kept ? 'the messages' : 'no messages'} of type ${syncType}, and what people are called`, async () => {
+    const { history, commits, over } = fixture({ wanted })
+    history.take(notice({ ...SOME, syncType }))
+    await over
+    assert.equal(commits.flatMap(each => each.history).length, kept)
+    assert.equal(commits.flatMap(each => each.changes).length, 2)
+  })
+}
+
+test('many messages become commits of fifty, each after the one before is durable', async () => {
+  const { history, commits, over } = fixture()
+  const durable = []
+  history.durable = async seq => durable.push([seq, commits.length])
+  history.take(notice({ syncType: RECENT, conversations: [{ id: FRIEND, messages: Array.from({ length: 120 }, (_, n) => text(n)) }] }))
+  await over
+  assert.deepEqual(commits.map(each => each.history.length), [50, 50, 20])
+  assert.deepEqual(durable.slice(0, 2), [[1, 1], [2, 2]])
+})
+
+test('a link that closes does not keep the history of other links waiting', async () => {
+  const first = fixture()
+  first.history.durable = () => new Promise(() => {})
+  first.history.take(notice(SOME))
+  await new Promise(resolve => setTimeout(resolve, 20))
+  first.history.close()
+  const second = fixture()
+  second.history.take(notice(SOME))
+  await second.over
+})
+
+test('Baileys asks whether there will be a history: yes', () => {
+  assert.equal(fixture().history.take({ syncType: RECENT }), true)
+})
+
+test('a request for older messages is answered when they are stored', async () => {
+  const { history } = fixture({ wanted: 'none' })
+  const sock = { fetchMessageHistory: async (count, key, atMs) => (assert.deepEqual([count, key.id, atMs], [10, '3A9', 9000]), 'request-1') }
+  const asked = history.ask(sock, { chat: FRIEND, oldest: { id: '3A9', fromMe: false, atS: 9 }, count: 10 })
+  await new Promise(setImmediate)
+  history.take(notice({ ...SOME, syncType: ON_DEMAND }, { peerDataRequestSessionId: 'request-1' }))
+  assert.equal(await asked, 3)
+})
