@@ -37,6 +37,7 @@ from holdfast.session.engine import (
     Fields,
     FrameSeen,
     GroupChange,
+    HistoryProgress,
     HostFacts,
     InboundMessage,
     LinkClosed,
@@ -269,6 +270,11 @@ class FakeEngine:
         """A group changes; its notification is acknowledged when that is durable."""
         self._tell_of(link_id, [change.notice_id for change in changes], group_changes=list(changes))
 
+    def send_history(self, link_id: LinkId, *messages: InboundMessage, percent: int | None = None) -> None:
+        """The phone sends a part of its history."""
+        progress = HistoryProgress(percent=percent, finished=True)
+        self._commit(link_id, history=list(messages), history_progress=progress)
+
     def _tell_of(
         self,
         link_id: LinkId,
@@ -433,6 +439,8 @@ class FakeEngine:
         made: list[CreatedMessage] | None = None,
         calls: list[CallSignal] | None = None,
         group_changes: list[GroupChange] | None = None,
+        history: list[InboundMessage] | None = None,
+        history_progress: HistoryProgress | None = None,
     ) -> None:
         if link := self.links.get(link_id):
             link.begun += 1
@@ -449,6 +457,8 @@ class FakeEngine:
                     made=made or [],
                     calls=calls or [],
                     group_changes=group_changes or [],
+                    history=history or [],
+                    history_progress=history_progress,
                 ),
             )
 

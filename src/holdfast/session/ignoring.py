@@ -63,4 +63,5 @@ def without_ignored(commit: Commit, ignored: Collection[str]) -> tuple[Commit, C
 
     decrypted = [kept(item) for item in commit.decrypted]
     undecryptable = [item for item in commit.undecryptable if is_kept(kind_of(item.chat))]
-    return replace(commit, decrypted=decrypted, undecryptable=undecryptable), left_out
+    history = [message for message in commit.history if is_kept(kind_of(message.chat, message.content))]
+    return replace(commit, decrypted=decrypted, undecryptable=undecryptable, history=history), left_out

@@ -30,11 +30,11 @@ def identities(commit: Commit) -> frozenset[str]:
 def with_stubs(commit: Commit, *, error: str) -> Commit:
     """A commit with the same keys and with stubs in place of the decrypted messages.
 
-    Undecryptable messages and names of groups are left out, because WhatsApp delivers them again. Calls and changes of
-    groups are left out, because there is nothing to put in their place.
+    Undecryptable messages and names of groups are left out, because WhatsApp delivers them again. Calls, changes of
+    groups and history are left out, because there is nothing to put in their place.
     """
     kept = [_stub(item, error) for item in commit.decrypted]
-    return replace(commit, decrypted=kept, undecryptable=[], groups={}, calls=[], group_changes=[])
+    return replace(commit, decrypted=kept, undecryptable=[], groups={}, calls=[], group_changes=[], history=[])
 
 
 def not_stored(messages: Iterable[InboundMessage]) -> list[InboundMessage]:

@@ -134,6 +134,10 @@ class EngineRows:
 
         def work(connection: Connection) -> list[InboundMessage]:
             check(connection)
+            if commit.history or commit.changes:
+                # Before rows of chats are locked, as acceptances do, and before numbers are drawn: their order is that
+                # of commits.
+                lock_event_order(connection)
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
@@ -279,11 +283,13 @@ class EngineRows:
         return stored
 
     def _save_history(self, connection: Connection, company: str, message: InboundMessage, now: str) -> None:
-        """Store a message from before, unless it is known. It raises no event and counts as read."""
+        """Store a message from before, unless it is known. It raises no event and counts as read.
+
+        Call after `lock_event_order`.
+        """
         sent = {"company": company, "sent": message.whatsapp_id}
         if message.from_me and _SENT_HERE.scalar(connection, sent) is not None:
             return
-        lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
         origin = self._origin(connection, company, message, now)
         row = {**_said(message), **origin, "from_me": message.from_me, "origin": HISTORY}
         stored = connection.execute(_RECEIVE_HISTORY.on(connection), row).mappings().first()

@@ -2,7 +2,8 @@
 // batches. Each batch waits until the one before is durable.
 //
 // Baileys would hold a part of the history in memory as a whole, several times over. It gets an empty one instead, after
-// which it fetches the account's settings as usual.
+// which it fetches the account's settings as usual. What Baileys keeps of a history is kept here as well: which hidden
+// ids belong to which numbers, and privacy tokens. A history that nobody wants is left to Baileys.
 
 import { deflateSync } from 'node:zlib'
 
@@ -38,17 +39,19 @@ export class History {
    * @param commit    content => seq
    * @param durable   async seq => void
    * @param learn     async [{lid, pn}] => void: stores which hidden ids belong to which numbers
+   * @param tokens    async [conversation] => void: stores their privacy tokens
    */
-  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn }) {
-    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn })
+  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn, tokens }) {
+    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn, tokens })
   }
 
   /**
-   * Baileys asks whether it should process a history: yes, but an empty one. Baileys also asks with an empty
-   * notification whether there will be any.
+   * Baileys asks whether it should process a history: yes, but an empty one, or the whole if nobody wants it here.
+   * Baileys also asks with an empty notification whether there will be any.
    */
   take = notification => {
     const { syncType, mediaKey, directPath, fileSha256, progress, peerDataRequestSessionId, initialHistBootstrapInlinePayload: inline } = notification
+    if (this.wanted === 'none' && syncType !== ON_DEMAND) return syncType !== FULL // as Baileys decides itself
     if (!directPath && !inline?.length) return true
     notification.initialHistBootstrapInlinePayload = EMPTY
     const part = { syncType, mediaKey, directPath, fileSha256, inline, progress: progress ?? undefined, request: peerDataRequestSessionId }
@@ -118,6 +121,7 @@ class Batch {
   #changes = []
   #groups = {}
   #mappings = []
+  #tokens = []
 
   constructor(history, part) {
     Object.assign(this, { history, part })
@@ -128,7 +132,8 @@ class Batch {
       this.#messages.length >= MESSAGES_AT_ONCE ||
       this.#chars >= CHARS_AT_ONCE ||
       this.#changes.length >= CHANGES_AT_ONCE ||
-      this.#mappings.length >= MAPPINGS_AT_ONCE
+      this.#mappings.length >= MAPPINGS_AT_ONCE ||
+      this.#tokens.length >= MAPPINGS_AT_ONCE
     )
   }
 
@@ -142,8 +147,9 @@ class Batch {
     this.count += 1
   }
 
-  conversation({ id, name, ephemeralExpiration, pnJid, lidJid }) {
+  conversation({ id, name, ephemeralExpiration, pnJid, lidJid, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp }) {
     if (!id) return
+    if (tcToken?.length) this.#tokens.push({ id, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp })
     if (isJidGroup(id) && name) this.#groups[id] = name
     if (ephemeralExpiration) this.#changes.push({ t: 'chat', chat: id, disappearingS: ephemeralExpiration })
     if (isLidUser(id) ? pnJid : lidJid) this.mapping(isLidUser(id) ? { lid: id, pn: pnJid } : { lid: lidJid, pn: id })
@@ -159,6 +165,7 @@ class Batch {
 
   async flush({ finished = false } = {}) {
     if (this.#mappings.length) await this.history.learn(this.#mappings).catch(() => {})
+    if (this.#tokens.length) await this.history.tokens(this.#tokens).catch(() => {})
     const { syncType, progress } = this.part
     const kept = this.history.keep({
       history: this.#messages,
@@ -170,6 +177,7 @@ class Batch {
     this.#changes = []
     this.#groups = {}
     this.#mappings = []
+    this.#tokens = []
     this.#chars = 0
     await kept
     await new Promise(setImmediate)

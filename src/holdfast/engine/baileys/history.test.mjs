@@ -6,6 +6,7 @@ import { proto } from 'baileys'
 
 import { History } from './history.mjs'
 import { BadHistory, inflated, readHistory } from './history_stream.mjs'
+import { storePrivacyTokens } from './privacytokens.mjs'
 
 const FRIEND = '962700000002@s.whatsapp.net'
 const GROUP = '1203630000@g.us'
@@ -64,6 +65,7 @@ test('a message that can not be decoded, or is too long, is left out', async () 
 
 function fixture({ wanted = 'recent' } = {}) {
   const commits = []
+  const tokens = []
   const learned = []
   const { promise: over, resolve } = Promise.withResolvers()
   const history = new History({
@@ -76,9 +78,10 @@ function fixture({ wanted = 'recent' } = {}) {
       return commits.length
     },
     durable: async () => {},
-    learn: async mappings => learned.push(...mappings)
+    learn: async mappings => learned.push(...mappings),
+    tokens: async conversations => tokens.push(...conversations)
   })
-  return { history, commits, learned, over }
+  return { history, commits, learned, tokens, over }
 }
 
 const notice = (history, more = {}) => ({
@@ -105,7 +108,6 @@ test('messages, names, timers and hidden ids of a history are reported, and Bail
 })
 
 for (const [wanted, syncType, kept] of [
-  ['none', INITIAL_BOOTSTRAP, 0],
   ['recent', INITIAL_BOOTSTRAP, 3],
   ['recent', FULL, 0],
   ['full', FULL, 3],
@@ -119,6 +121,45 @@ for (const [wanted, syncType, kept] of [
     assert.equal(commits.flatMap(each => each.changes).length, 2)
   })
 }
+
+for (const [syncType, processed] of [
+  [INITIAL_BOOTSTRAP, true],
+  [RECENT, true],
+  [FULL, false]
+]) {
+  test(`history: none leaves a history of type ${syncType} to Baileys, unchanged`, () => {
+    const { history, commits } = fixture({ wanted: 'none' })
+    const given = notice({ ...SOME, syncType })
+    const before = Buffer.from(given.initialHistBootstrapInlinePayload)
+    assert.equal(history.take(given), processed)
+    assert.equal(history.take({ syncType }), processed)
+    assert.deepEqual(given.initialHistBootstrapInlinePayload, before)
+    assert.deepEqual(commits, [])
+  })
+}
+
+test('privacy tokens of a history are passed on', async () => {
+  const { history, tokens, over } = fixture()
+  const conversations = [{ id: FRIEND, tcToken: Buffer.from('abc'), tcTokenTimestamp: 7 }, { id: GROUP }]
+  history.take(notice({ syncType: RECENT, conversations }))
+  await over
+  assert.deepEqual(tokens.map(({ id, tcToken, tcTokenTimestamp }) => [id, String(tcToken), Number(tcTokenTimestamp)]), [[FRIEND, 'abc', 7]])
+})
+
+test('a privacy token is stored as Baileys stores it: by hidden id, unless a newer one is there', async () => {
+  const stored = { '77@lid': { token: Buffer.from('old'), timestamp: '5', senderTimestamp: 4 }, '88@lid': { token: Buffer.from('new'), timestamp: '9' } }
+  const keys = {
+    get: async (type, ids) => Object.fromEntries(ids.filter(id => stored[id]).map(id => [id, stored[id]])),
+    set: async ({ tctoken }) => Object.assign(stored, tctoken)
+  }
+  const sock = { authState: { keys }, signalRepository: { lidMapping: { getLIDForPN: async () => '77@lid' } } }
+  const token = (id, at) => ({ id, tcToken: Buffer.from('abc'), tcTokenTimestamp: at })
+  await storePrivacyTokens([token(FRIEND, 7), token('88@lid', 8), token('99@lid', undefined)], sock)
+  assert.deepEqual(stored['77@lid'], { token: Buffer.from('abc'), timestamp: '7', senderTimestamp: 4 })
+  assert.equal(stored['88@lid'].timestamp, '9')
+  assert.equal(stored['99@lid'], undefined)
+  assert.deepEqual(JSON.parse(stored.__index.token), ['77@lid'])
+})
 
 test('many messages become commits of fifty, each after the one before is durable', async () => {
   const { history, commits, over } = fixture()

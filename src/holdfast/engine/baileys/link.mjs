@@ -26,6 +26,7 @@ import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
 import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
 import { Presence } from './presence.mjs'
+import { storePrivacyTokens } from './privacytokens.mjs'
 import { Queries } from './queries.mjs'
 import { QrCodes } from './qrcodes.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
@@ -230,7 +231,8 @@ export class Link {
       inbound: this.inbound,
       commit: content => this.#commit(content),
       durable: seq => this.#commits.whenDurable(seq),
-      learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings)
+      learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings),
+      tokens: conversations => storePrivacyTokens(conversations, this.sock)
     })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.usernames = new Usernames({

@@ -1,0 +1,60 @@
+"""The phone's history by HTTP: the setting, how far it is, and more of one chat on request."""
+
+from __future__ import annotations
+
+from holdfast.session.engine import InboundMessage, OpenLink, RunQuery
+from tests.api.api_client import ApiClient
+from tests.world import COMPANY, World
+
+SESSION = f"/v1/sessions/{COMPANY}"
+FRIEND = "962799999999@s.whatsapp.net"
+CHANNEL = "120363001@newsletter"
+MORE = f"{SESSION}/chats/962799999999/history"
+
+
+def message(id_: str, chat: str = FRIEND) -> InboundMessage:
+    return InboundMessage(whatsapp_id=id_, chat=chat, sender=FRIEND, type="text", text=id_, sent_at_s=1_700_000_000)
+
+
+async def store(world: World, *messages: InboundMessage) -> None:
+    world.engine.send_history(world.link(), *messages, percent=40)
+    await world.quiet()
+
+
+async def test_nothing_is_stored_unless_it_is_wanted(client: ApiClient, world: World) -> None:
+    """Without the setting the engine is opened as before."""
+    await world.pair()
+    assert {command.history for command in world.commands(OpenLink)} == {"none"}
+    nothing = {"setting": "none", "state": "off", "percent": None, "messages": 0}
+    assert (await client("GET", SESSION)).json["history"] == nothing
+
+
+async def test_the_setting_reaches_the_engine_and_the_session_shows_progress(client: ApiClient, world: World) -> None:
+    """Kinds of messages that the company ignores are left out of the history, too."""
+    put = await client("PUT", SESSION, {"history": "full", "ignore": ["channels"]})
+    assert put.json["history"] == {"setting": "full", "state": "waiting", "percent": None, "messages": 0}
+    await world.pair()
+    assert {command.history for command in world.commands(OpenLink)} == {"full"}
+    await store(world, message("a"), message("b", CHANNEL))
+    shown = (await client("GET", SESSION)).json["history"]
+    assert shown == {"setting": "full", "state": "idle", "percent": 40, "messages": 2}
+    (item,) = (await client("GET", f"{SESSION}/inbox")).json["items"]
+    assert (item["whatsappId"], item["origin"]) == ("a", "history")
+    assert (await client("PUT", SESSION, {"history": "none"})).json["history"]["setting"] == "none"
+
+
+async def test_an_unknown_setting_is_refused(client: ApiClient) -> None:
+    answer = await client("PUT", SESSION, {"history": "some"})
+    answer.problem(422, "bad-input", field="history")
+
+
+async def test_the_phone_is_asked_for_what_came_before_the_oldest_message(client: ApiClient, world: World) -> None:
+    """Of a chat without any message nothing can be requested."""
+    await world.pair()
+    world.engine.answers = {"chat-history": lambda _: {"messages": 7}}
+    (await client("POST", MORE, {})).problem(404, "not-found", field="chat")
+    await store(world, message("a"))
+    assert (await client("POST", MORE, {"count": 9})).json == {"chat": FRIEND, "messages": 7}
+    (query,) = [command for command in world.engine.commands if isinstance(command, RunQuery)]
+    oldest = {"id": "a", "fromMe": False, "atS": 1_700_000_000}
+    assert query.arguments == {"jid": FRIEND, "oldest": oldest, "count": 9}
