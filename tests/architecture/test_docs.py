@@ -123,7 +123,7 @@ def test_every_route_is_in_the_docs() -> None:
     for name, operation in known.items():
         assert "curl " in sections[name]
         assert "requestBody" not in operation or re.search(r" (-d|--data-binary) ", sections[name]), (
-            f"add a body for {name} to scripts/reference.py"
+            f"add a body for {name} to api/examples.py"
         )
 
 

@@ -17,6 +17,7 @@ BODIES: Mapping[str, object] = {
     "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
     "PATCH /v1/sessions/{company}/chats/{chat}": {"pinned": True},
     "PUT /v1/sessions/{company}/chats/{chat}/disappearing": {"seconds": 604_800},
+    "POST /v1/sessions/{company}/chats/{chat}/history": {"count": 50},
     "POST /v1/sessions/{company}/labels": {"name": "New order", "color": 3},
     "PUT /v1/sessions/{company}/labels/{label}": {"name": "New order", "color": 3},
     "POST /v1/sessions/{company}/passkey/confirm": {"matches": True},
