@@ -19,7 +19,7 @@ _OPTIONS = frozenset({"text", "typing"})
 """Parts of a stored outbound content that are not shown as content."""
 
 
-class ReactionModel(ApiModel):
+class GivenReactionModel(ApiModel):
     emoji: str
     sender: Annotated[str | None, Field(description="JID")]
     sender_name: str | None
@@ -69,7 +69,7 @@ class ChatMessageModel(ApiModel):
     read_at: str | None
     edited_at: str | None
     deleted_at: str | None
-    reactions: list[ReactionModel]
+    reactions: list[GivenReactionModel]
     error: ErrorModel | None
 
     @classmethod
@@ -87,7 +87,7 @@ class ChatMessageModel(ApiModel):
             at=entry.at,
             edited_at=entry.edited_at,
             deleted_at=entry.deleted_at,
-            reactions=[ReactionModel.of(each) for each in entry.reactions],
+            reactions=[GivenReactionModel.of(each) for each in entry.reactions],
         )
 
 

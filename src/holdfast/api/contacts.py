@@ -52,7 +52,7 @@ class PictureModel(ApiModel):
     url: str
 
 
-class ContactModel(ApiModel):
+class PersonModel(ApiModel):
     chat: Annotated[
         str, Field(description="the one JID of the person: by number, or by hidden id where it is not known")
     ]
@@ -112,22 +112,22 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
         limit: Limit = 100,
         q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
-    ) -> ListPage[ContactModel]:
+    ) -> ListPage[PersonModel]:
         """The people of whom WhatsApp reported something, by JID."""
         await gateway.require(company)
         found = await _contacts(request).contacts(company, after=after or "", most=limit + 1, words=q.strip())
-        items = [ContactModel.of(contact) for contact in found[:limit]]
+        items = [PersonModel.of(contact) for contact in found[:limit]]
         return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
 
     @router.get(
         "/v1/sessions/{company}/contacts/{chat}",
         responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
     )
-    async def get_contact(company: Company, chat: ChatPath, request: Request, gateway: LoadedGateway) -> ContactModel:
+    async def get_contact(company: Company, chat: ChatPath, request: Request, gateway: LoadedGateway) -> PersonModel:
         """What is known of a person: number and hidden id lead to each other. WhatsApp is asked where one is missing;
         it tells nobody's number by the hidden id alone."""
         await gateway.require(company)
-        return ContactModel.of(await people_of(request).contact(company, chat, field="chat"))
+        return PersonModel.of(await people_of(request).contact(company, chat, field="chat"))
 
     @router.get(
         "/v1/sessions/{company}/contacts/{chat}/picture",

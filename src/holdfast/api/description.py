@@ -56,7 +56,10 @@ def install(api: FastAPI) -> None:
             _name_problems(document)
             _add_examples(document)
             _name_schemas(document)
-            document["components"]["schemas"] |= bodies.schemas()
+            messages = bodies.schemas()
+            clash = document["components"]["schemas"].keys() & messages.keys()
+            assert not clash, f"names with two meanings: {clash}"
+            document["components"]["schemas"] |= messages
         return document
 
     api.openapi = described  # type: ignore[method-assign]  # the way FastAPI's own documentation names
@@ -83,6 +86,7 @@ def _name_schemas(document: dict[str, Any]) -> None:
     """`SessionModel` → `Session`, `ListPage_SessionModel_` → `SessionList`: the type names in generated clients."""
     schemas = document["components"]["schemas"]
     names = {name: _LIST.sub(r"\1List", name).removesuffix("Model") for name in schemas}
+    assert len(set(names.values())) == len(names), "a name would have two meanings"
     document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
     _refer(document, names)
 

@@ -38,7 +38,7 @@ class ProfileRequest(ApiModel):
     about: Annotated[Text | None, Field(max_length=139, description="the text about the account; empty: none")] = None
 
 
-class ImageModel(ApiModel):
+class PictureSourceModel(ApiModel):
     """A JPEG, given in exactly one of three ways."""
 
     url: Annotated[Text | None, Field(description="where Holdfast fetches it; http or https")] = None
@@ -47,7 +47,7 @@ class ImageModel(ApiModel):
 
 
 class PictureRequest(ApiModel):
-    image: Annotated[ImageModel, Field(description="a JPEG up to 512 kB, best a square of 640 pixels")]
+    image: Annotated[PictureSourceModel, Field(description="a JPEG up to 512 kB, best a square of 640 pixels")]
 
 
 class BlockedModel(ApiModel):
@@ -117,7 +117,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     return router
 
 
-async def _stored(request: Request, company: str, image: ImageModel) -> str:
+async def _stored(request: Request, company: str, image: PictureSourceModel) -> str:
     """Store a picture; returns its id. Raises `BadInput` for what WhatsApp would not accept."""
     body = Image(url=image.url, base64=image.base64, media=image.media)
     body.check()
