@@ -74,7 +74,7 @@ class Mover:
         if await self._was_interrupted_at_its_end():
             return await self._target.write(self._finish)
         await self._source.read(moved.refuse_moved)
-        await self._source.read(_refuse_in_use)
+        await self._source.read(refuse_running)
         await self._target.read(_refuse_filled)
         result = await self._copy()
         self._tell("The copy is committed …")
@@ -93,7 +93,7 @@ class Mover:
 
         def read(source: Connection) -> MoveResult:
             _wait_for_the_other(source)
-            _refuse_in_use(source)  # a process that starts now waits until this transaction ends
+            refuse_running(source)  # a process that starts now waits until this transaction ends
 
             async def write() -> MoveResult:
                 return await self._target.write(lambda target: self._fill(source, target))
@@ -114,12 +114,12 @@ class Mover:
         return MoveResult(tables=digests, sessions=digests[sessions.name].rows)
 
     def _mark_source(self, source: Connection) -> None:
-        _refuse_in_use(source)
+        refuse_running(source)
         moved.mark(source, moved.MOVED_TO, self._target_name)
 
     def _fill(self, source: Connection, target: Connection) -> MoveResult:
         _wait_for_the_other(target)
-        _refuse_in_use(target)
+        refuse_running(target)
         _refuse_filled(target)
         rows.empty(target)
         search_index.drop_lookup(target)
@@ -145,7 +145,7 @@ def _wait_for_the_other(connection: Connection) -> None:
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
-def _refuse_in_use(connection: Connection) -> None:
+def refuse_running(connection: Connection) -> None:
     """Raises `Conflict` while a Holdfast process runs a session of a shared database."""
     node = node_in_use(connection)
     if node is not None:

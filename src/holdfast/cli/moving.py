@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.backup.moving import Mover, MoveResult
+from holdfast.backup.moving import Mover, MoveResult, refuse_running
 from holdfast.base.errors import Conflict, Misconfigured
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.cli.requests import AsJson
@@ -64,6 +64,8 @@ def move(
 
 
 async def _size(source: Database) -> int:
+    """Bytes of a database that nobody uses. Raises `Conflict`."""
+    await source.read(refuse_running)
     return await source.read(
         lambda connection: connection.scalar(text("SELECT pg_database_size(current_database())")) or 0
     )
