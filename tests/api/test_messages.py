@@ -50,6 +50,7 @@ async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
         "state": "sent",
         "held": None,
         "retries": None,
+        "receipts": None,
         "attempts": 1,
         "expiresAt": None,
         "acceptedAt": taken["acceptedAt"],

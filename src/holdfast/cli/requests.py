@@ -82,14 +82,17 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def _in_words(value: object) -> object:
-    """Times to the second; a reason, an error or a verdict as a sentence; everything else unchanged."""
+    """Times to the second; a reason, an error or a verdict as a sentence; another object as its values;
+    everything else unchanged."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         return moment(value)
     if not isinstance(value, dict):
         return value
     if "reasons" in value:
         return "; ".join([value["status"], *map(_sentence, value["reasons"])])
-    return _sentence(value)
+    if "code" in value:
+        return _sentence(value)
+    return ", ".join(f"{name} {_in_words(each)}" for name, each in value.items() if each is not None)
 
 
 def _sentence(reason: Json) -> str:
