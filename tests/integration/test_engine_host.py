@@ -115,8 +115,13 @@ async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_h
 
 @pytest.mark.parametrize(
     "report",
-    ["r='receipt', link=c['link'], whatsappIds=[], chat='x'", "r='telepathy', link=c['link']", "link=c['link']"],
-    ids=["without a field", "unknown", "without a kind"],
+    [
+        "r='receipt', link=c['link'], whatsappIds=[], chat='x'",
+        "r='telepathy', link=c['link']",
+        "link=c['link']",
+        "r='pong', link=c['link'], n=1, names={chr(0xd83d): 1}",
+    ],
+    ids=["without a field", "unknown", "without a kind", "with a lone surrogate"],
 )
 async def test_a_report_that_cannot_be_read_costs_its_link_and_not_the_host(report: str) -> None:
     """The link is cut and closed once, with a sentence; others go on."""

@@ -7,6 +7,7 @@ people's messages.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Literal
 
@@ -96,14 +97,14 @@ class _OfLink(msgspec.Struct, frozen=True):
     link: LinkId
 
 
-_link_decoder = msgspec.json.Decoder(_OfLink)
-
-
 def link_of(line: bytes) -> LinkId | None:
-    """The link that an invalid line names; None if it names none."""
+    """The link that an invalid line names; None if it names none.
+
+    Reads what JavaScript takes for JSON, lone surrogates included, which msgspec refuses.
+    """
     try:
-        return _link_decoder.decode(line).link
-    except msgspec.MsgspecError:
+        return msgspec.convert(json.loads(line), _OfLink).link
+    except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
 
 

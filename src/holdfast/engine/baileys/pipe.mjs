@@ -79,5 +79,7 @@ function stringify(report) {
 }
 
 function wellFormed(_, value) {
-  return typeof value === 'string' ? value.toWellFormed() : value
+  if (typeof value === 'string') return value.toWellFormed()
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key.toWellFormed(), each]))
 }

@@ -67,10 +67,11 @@ test('lone surrogates, which anybody can send, are written as the replacement ch
   const { output, pipe } = fixture()
   const chunks = []
   output.on('data', chunk => chunks.push(chunk.toString()))
-  pipe.write({ r: 'a', texts: ['x\ud83dy', 'whole 👋', 'spelt out \\ud83d'] })
+  pipe.write({ r: 'a', texts: ['x\ud83dy', 'whole 👋', 'spelt out \\ud83d'], names: [{ 'k\ud83d': { 'v\udc00': 1 } }] })
   await turn()
   await turn()
   assert.deepEqual(JSON.parse(chunks[0]).texts, ['x\ufffdy', 'whole 👋', 'spelt out \\ud83d'])
+  assert.deepEqual(JSON.parse(chunks[0]).names, [{ 'k\ufffd': { 'v\ufffd': 1 } }])
   assert.ok(!chunks[0].includes('x\\ud83d'))
 })
 
