@@ -58,7 +58,7 @@ class LookupRows:
             return [_outbound(row) for row in rows]
 
         if words:
-            await self._indexer.catch_up()
+            await self._indexer.try_to_catch_up()
         return await self._database.read(work)
 
     async def sent_message(self, company: str, message_id: str) -> OutboundRow | None:
@@ -82,7 +82,7 @@ class LookupRows:
             return [received(row, subjects) for row in rows]
 
         if words:
-            await self._indexer.catch_up()
+            await self._indexer.try_to_catch_up()
         return await self._database.read(work)
 
     async def tallies(self, *, since: str, until: str) -> Mapping[str, DeliveryTally]:

@@ -139,6 +139,12 @@ def index_part(connection: Connection, *, table: Table, most: int) -> int:
     return len(rows)
 
 
+def is_behind(connection: Connection, *, table: Table) -> bool:
+    """Whether a message is not indexed yet."""
+    newest = connection.scalar(select(func.max(table.c.seq))) or 0
+    return newest > _last(connection, table)
+
+
 def _last(connection: Connection, table: Table) -> int:
     return connection.exec_driver_sql(_sql(_LAST, connection, table)).scalar() or 0
 

@@ -24,22 +24,27 @@ MOST_AT_ONCE = 50
 class SearchIndexer:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._clock = clock
+        self._database = database
         # On a server others can write meanwhile, but not through the same connection.
         self._write = database.brief_writer().write if database.is_shared else database.write
 
     async def run(self) -> None:
-        """Index until cancelled. A failure, such as a full disk, is logged and tried again."""
+        """Index until cancelled."""
         while True:
-            try:
-                await self.catch_up()
-            except Exception:
-                log.exception("Messages could not be indexed for search; next try in %.0f s", RETRY_S)
-                await self._clock.sleep(RETRY_S)
-            await self._clock.sleep(PAUSE_S)
+            await self._clock.sleep(PAUSE_S if await self.try_to_catch_up() else RETRY_S)
+
+    async def try_to_catch_up(self) -> bool:
+        """As `catch_up`. A failure, such as a full disk, is logged: a search then finds what was indexed before."""
+        try:
+            await self.catch_up()
+        except Exception:
+            log.exception("Messages could not be indexed for search; it is tried again")
+            return False
+        return True
 
     async def catch_up(self) -> None:
-        """Index every message that is committed now."""
+        """Index every message that is committed now. Writes nothing if all are indexed: a full disk would not show."""
         for table in search_index.INDEXED:
             index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE)
-            while await self._write(index_part) == MOST_AT_ONCE:
-                pass
+            while await self._database.read(functools.partial(search_index.is_behind, table=table)):
+                await self._write(index_part)
