@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import resource
 import secrets
@@ -30,6 +29,7 @@ import aiohttp
 
 from holdfast.client import Json, NoServer, Refused
 from tests.chaos.receiver import SECRET, Receiver, receiving
+from tests.chaos.victims import kill_gateway, kill_hosts, send_signal
 from tests.processes import KillableWasim, killable_wasim
 from tests.served import Served, eventually, served
 
@@ -246,23 +246,6 @@ def _difference(owed: list[str], seen: list[str]) -> str:
 Strike = Callable[[Trial], Awaitable[None]]
 
 
-async def _kill_gateway(trial: Trial) -> None:
-    await trial.gateway.kill()
-    for pid in trial.gateway.processes():
-        os.kill(pid, signal.SIGCONT)
-
-    async def look() -> bool:
-        return not trial.gateway.processes()
-
-    await eventually(look, within_s=5, what="the end of the killed gateway's engine host")
-    await trial.gateway.start()
-
-
-async def _kill_host(trial: Trial) -> None:
-    for host in trial.gateway.hosts():
-        os.kill(host, signal.SIGKILL)
-
-
 async def _kill_whatsapp(trial: Trial) -> None:
     await trial.wasim.kill()
     await asyncio.sleep(trial.randomness.uniform(0, 1))
@@ -280,8 +263,8 @@ async def _fill_disk(trial: Trial) -> None:
 
 
 VICTIMS: dict[str, Strike] = {
-    "gateway": _kill_gateway,
-    "host": _kill_host,
+    "gateway": lambda trial: kill_gateway(trial.gateway),
+    "host": lambda trial: kill_hosts(trial.gateway),
     "whatsapp": _kill_whatsapp,
     "disk": _fill_disk,
 }
@@ -305,13 +288,13 @@ async def _committed(trial: Trial, company: str, tasks: asyncio.TaskGroup, strik
 async def _handed_over(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The gateway has passed the message to its engine host, which is frozen."""
     hosts = trial.gateway.hosts()
-    _signal(hosts, signal.SIGSTOP)
+    send_signal(hosts, signal.SIGSTOP)
     try:
         await trial.send(trial.new_message(company))
         await asyncio.sleep(0.05)
         await strike(trial)
     finally:
-        _signal(hosts, signal.SIGCONT)
+        send_signal(hosts, signal.SIGCONT)
 
 
 async def _frame_written(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
@@ -346,13 +329,13 @@ async def _inbound_decrypt(trial: Trial, company: str, tasks: asyncio.TaskGroup,
     await trial.write(before)
     await _patiently(lambda: trial.has_stored(before), within_s=_REACHED_WITHIN_S)
     gateway = [trial.gateway.pid]
-    _signal(gateway, signal.SIGSTOP)
+    send_signal(gateway, signal.SIGSTOP)
     try:
         await trial.write(replace(trial.new_message(company), contact=before.contact))
         await asyncio.sleep(_UNTIL_DECRYPTED_S)
         await strike(trial)
     finally:
-        _signal(gateway, signal.SIGCONT)
+        send_signal(gateway, signal.SIGCONT)
 
 
 async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
@@ -387,14 +370,6 @@ async def _at_fault(trial: Trial, kind: str, company: str, tasks: asyncio.TaskGr
 
 async def _patiently(look: Callable[[], Awaitable[bool]], *, within_s: float) -> None:
     await eventually(look, within_s=within_s, what="the point that was to be struck")
-
-
-def _signal(pids: list[int], what: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, what)
-        except ProcessLookupError:
-            continue  # it was the victim
 
 
 POINTS: dict[str, Callable[[Trial, str, asyncio.TaskGroup, Strike], Awaitable[None]]] = {

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import secrets
 import signal
@@ -28,6 +27,7 @@ from typing import Any
 import aiohttp
 
 from holdfast.client import NoServer, Refused
+from tests.chaos.victims import kill_gateway, kill_hosts, send_signal
 from tests.processes import Wasim, running_wasim
 from tests.served import Served, eventually, served
 
@@ -184,24 +184,10 @@ KINDS: dict[str, tuple[Begin, str, str]] = {
 Strike = Callable[[Trial], Awaitable[None]]
 
 
-async def _kill_gateway(trial: Trial) -> None:
-    await trial.gateway.kill()
-    for pid in trial.gateway.processes():
-        os.kill(pid, signal.SIGCONT)
-
-    async def look() -> bool:
-        return not trial.gateway.processes()
-
-    await eventually(look, within_s=10, what="the end of the killed gateway's engine host")
-    await trial.gateway.start()
-
-
-async def _kill_host(trial: Trial) -> None:
-    for host in trial.gateway.hosts():
-        os.kill(host, signal.SIGKILL)
-
-
-VICTIMS: dict[str, Strike] = {"gateway": _kill_gateway, "host": _kill_host}
+VICTIMS: dict[str, Strike] = {
+    "gateway": lambda trial: kill_gateway(trial.gateway),
+    "host": lambda trial: kill_hosts(trial.gateway),
+}
 
 # Points.
 
@@ -226,13 +212,13 @@ async def _handed_over(trial: Trial, tasks: asyncio.TaskGroup, begin: Begin, que
     """The gateway has passed the operation to its engine host, which is frozen."""
     hosts = trial.gateway.hosts()
     if query["tag"]:
-        _signal(hosts, signal.SIGSTOP)
+        send_signal(hosts, signal.SIGSTOP)
     try:
         await begin(trial)
         await asyncio.sleep(0.05)
         await strike(trial)
     finally:
-        _signal(hosts, signal.SIGCONT)
+        send_signal(hosts, signal.SIGCONT)
 
 
 async def _asked(trial: Trial, tasks: asyncio.TaskGroup, begin: Begin, query: Query, strike: Strike) -> None:
@@ -258,14 +244,6 @@ async def _at_fault(trial: Trial, begin: Begin, query: Query, strike: Strike) ->
 
     await eventually(look, within_s=_REACHED_WITHIN_S, what="the point that was to be struck")
     await strike(trial)
-
-
-def _signal(pids: list[int], what: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, what)
-        except ProcessLookupError:
-            continue  # it was the victim
 
 
 POINTS: dict[str, Callable[[Trial, asyncio.TaskGroup, Begin, Query, Strike], Awaitable[None]]] = {
