@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
+import msgspec
 from fastapi import Path, Query, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
-from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.operations import STARTING, OperationModel, Starter, StarterDependency
 from holdfast.api.queries import ASKING, ChatPath, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
@@ -86,20 +87,16 @@ async def change_chat(
 ) -> OperationModel:
     """Change settings of a chat, on all devices of the account."""
     body.check()
-    jid = _jid(chat)
-    return await starter.start(
-        company,
-        kinds.UpdateChat(
-            chat=jid,
-            archived=body.archived,
-            muted_until_s=body.muted_until_s,
-            pinned=body.pinned,
-            unread=body.unread,
-            disappearing_s=body.disappearing_s,
-            cleared=body.cleared,
-            last=await _last(request, company, jid),
-        ),
+    change = kinds.UpdateChat(
+        chat=_jid(chat),
+        archived=body.archived,
+        muted_until_s=body.muted_until_s,
+        pinned=body.pinned,
+        unread=body.unread,
+        disappearing_s=body.disappearing_s,
+        cleared=body.cleared,
     )
+    return await _start(request, company, change, starter)
 
 
 def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
@@ -108,9 +105,7 @@ def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
     async def change_one(
         company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
     ) -> OperationModel:
-        jid = _jid(chat)
-        arguments = kinds.UpdateChat(chat=jid, last=await _last(request, company, jid), **change)  # type: ignore[arg-type]  # by name
-        return await starter.start(company, arguments)
+        return await _start(request, company, kinds.UpdateChat(chat=_jid(chat), **change), starter)  # type: ignore[arg-type]  # by name
 
     chat_settings.post(
         f"/v1/sessions/{{company}}/chats/{{chat}}/{name}",
@@ -137,9 +132,8 @@ async def set_disappearing(
     company: CompanyPath, chat: ChatPath, body: DisappearingRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Set after how many seconds new messages of a chat disappear."""
-    jid = _jid(chat)
-    last = await _last(request, company, jid)
-    return await starter.start(company, kinds.UpdateChat(chat=jid, disappearing_s=body.seconds, last=last))
+    change = kinds.UpdateChat(chat=_jid(chat), disappearing_s=body.seconds)
+    return await _start(request, company, change, starter)
 
 
 @chat_settings.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
@@ -147,9 +141,7 @@ async def delete_chat(
     company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Delete a chat on the account's devices. What Holdfast stored of it stays."""
-    jid = _jid(chat)
-    arguments = kinds.UpdateChat(chat=jid, deleted=True, last=await _last(request, company, jid))
-    return await starter.start(company, arguments)
+    return await _start(request, company, kinds.UpdateChat(chat=_jid(chat), deleted=True), starter)
 
 
 @chat_settings.put(
@@ -287,6 +279,11 @@ def _jid(chat: str) -> str:
 def _labels(request: Request) -> Labels:
     labels: Labels = request.app.state.labels
     return labels
+
+
+async def _start(request: Request, company: str, change: kinds.UpdateChat, starter: Starter) -> OperationModel:
+    last = await _last(request, company, change.chat)
+    return await starter.start(company, msgspec.structs.replace(change, last=last))
 
 
 async def _last(request: Request, company: str, jid: str) -> dict[str, object] | None:
