@@ -38,7 +38,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import Spool
 from holdfast.runtime.messages import Messages
-from holdfast.runtime.operations import Operations
+from holdfast.runtime.operations import OperationService
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.pairing import qr_code
 from holdfast.runtime.people import People
@@ -272,7 +272,7 @@ class World:
     engine: FakeEngine
     parts: Services
     sending: Messages
-    operations: Operations
+    operations: OperationService
     limits: AccountLimits
     listener: Listener
     """The listener of the current engine."""
@@ -362,7 +362,7 @@ class World:
         self.gateway = Gateway(parts)
         self.people = People(self.gateway, self.contacts)
         self.sending = Messages(self.gateway, self.outbox, self.composer, self.people)
-        self.operations = Operations(
+        self.operations = OperationService(
             self.gateway, parts.operations, events=self.events, clock=self.clock, randomness=Chance()
         )
         self.open_alerts: list[Condition] = []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
-from holdfast.delivery.chats import Sent
+from holdfast.delivery.chats import SentEntry
 from holdfast.delivery.content import Content
 from holdfast.delivery.stores import Received
 from holdfast.session.engine import Commit
@@ -34,5 +34,5 @@ async def test_what_an_older_version_left_is_filled_in(store: Store) -> None:
     found = await rows.overview(COMPANY, after=None, most=10)
     assert [chat.unread for chat in found] == [0, 0]
     last = {type(chat.last.message): chat.last for chat in found if chat.last is not None}
-    assert last.keys() == {Sent, Received}
-    assert [each.emoji for each in last[Sent].reactions] == ["👍"]
+    assert last.keys() == {SentEntry, Received}
+    assert [each.emoji for each in last[SentEntry].reactions] == ["👍"]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete
 
 from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.stores import Message, MessageChange
-from holdfast.session.contacts import Contact, Identity
+from holdfast.session.contacts import Identity, KnownContact
 from holdfast.session.engine import Commit
 from holdfast.store import chat_merge
 from holdfast.store.database import Database
@@ -172,7 +172,7 @@ async def test_what_is_known_of_a_person_is_kept_under_every_name(store: Store) 
     await store.contacts.learn(COMPANY, [Identity(jid=NUMBER, business_name="Flowers")])
     found = await store.contacts.find(COMPANY, LID)
     assert found is not None
-    assert replace(found, updated_at=None) == Contact(
+    assert replace(found, updated_at=None) == KnownContact(
         jid=NUMBER, number="962790000001", lid=LID, username="rami.h", push_name="Rami", business_name="Flowers"
     )
     await receive(store, 2, chat=NUMBER, sender=NUMBER, push_name="Rami H")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.session.operation_states import Draft, Operation, OperationState
+from holdfast.session.operation_states import Operation, OperationDraft, OperationState
 from holdfast.store.operations import OperationRows
 from tests.contract.rows import COMPANY, OTHER, Store
 
@@ -18,8 +18,8 @@ def operations(store: Store) -> OperationRows:
     return OperationRows(store.database, clock=store.clock)
 
 
-def made(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> Draft:
-    return Draft(
+def made(number: int = 1, *, company: str = COMPANY, key: str | None = None, request_hash: str = "h") -> OperationDraft:
+    return OperationDraft(
         id=f"op_{number}",
         company=company,
         kind="block",
@@ -30,7 +30,7 @@ def made(number: int = 1, *, company: str = COMPANY, key: str | None = None, req
     )
 
 
-async def accept(operations: OperationRows, draft: Draft, *, most_open: int = 10) -> Operation:
+async def accept(operations: OperationRows, draft: OperationDraft, *, most_open: int = 10) -> Operation:
     accepted = await operations.accept(draft, most_open=most_open)
     assert accepted is not None
     return accepted.operation

@@ -41,8 +41,7 @@ from holdfast.session.engine import (
     InboundMessage,
     Undecryptable,
 )
-from holdfast.session.operation_states import Draft as OperationDraft
-from holdfast.session.operation_states import OperationState
+from holdfast.session.operation_states import OperationDraft, OperationState
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.account_settings import AccountSettingRows

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.base.errors import Conflict, NotFound
-from holdfast.runtime.operations import Operations, TooManyOperations
+from holdfast.runtime.operations import OperationService, TooManyOperations
 from holdfast.session.engine import LinkId, OperationAnswered, RunOperation
 from holdfast.session.operation_states import CONFIRM_AFTER_S, OPEN, Operation
 from holdfast.session.operations import Arguments, Block, ChangeMembers, CreateGroup, LeaveGroup, UpdateGroup
@@ -296,7 +296,7 @@ async def test_a_company_has_a_bounded_number_of_open_operations(world: World) -
     """Past the bound requests are refused with 429; a settled operation makes room."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
-        few = Operations(
+        few = OperationService(
             gateway, world.parts.operations, events=world.events, clock=world.clock, randomness=Chance(), most_open=2
         )
         first = await world.now(few.accept(COMPANY, FLOWERS))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from holdfast.api.schemas import ApiModel, ErrorModel, ListPage, MediaModel
-from holdfast.delivery.chats import MARKED_UNREAD, Chat, Entry, Names, Reaction, Sent
+from holdfast.delivery.chats import MARKED_UNREAD, Chat, Entry, GivenReaction, Names, SentEntry
 from holdfast.delivery.content import text_of
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.message import MessageState
@@ -27,7 +27,7 @@ class GivenReactionModel(ApiModel):
     at: str
 
     @classmethod
-    def of(cls, reaction: Reaction) -> Self:
+    def of(cls, reaction: GivenReaction) -> Self:
         return cls(
             emoji=reaction.emoji,
             sender=reaction.sender,
@@ -74,7 +74,7 @@ class ChatMessageModel(ApiModel):
 
     @classmethod
     def of(cls, entry: Entry, media_url: MediaUrl) -> Self:
-        if isinstance(entry.message, Sent):
+        if isinstance(entry.message, SentEntry):
             fields = _sent(entry.message)
         else:
             fields = _received(entry.message, media_url(entry.message))
@@ -91,7 +91,7 @@ class ChatMessageModel(ApiModel):
         )
 
 
-def _sent(sent: Sent) -> dict[str, Any]:
+def _sent(sent: SentEntry) -> dict[str, Any]:
     message, body = sent.message, sent.content.get(sent.message.kind)
     medium = body if isinstance(body, dict) and "media" in body else None
     content = {

@@ -16,7 +16,7 @@ from holdfast.api.queries import ASKING, ChatPath, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
-from holdfast.delivery.chats import Chats, Sent
+from holdfast.delivery.chats import Chats, SentEntry
 from holdfast.delivery.labels import Labels
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
@@ -293,7 +293,7 @@ async def _last(request: Request, company: str, jid: str) -> dict[str, object] |
     if chat is None or chat.last is None:
         return None
     message, at_s = chat.last.message, int(datetime.fromisoformat(chat.last.at).timestamp())
-    if isinstance(message, Sent):
+    if isinstance(message, SentEntry):
         return {"id": message.message.whatsapp_id, "fromMe": True, "atS": at_s}
     sender = message.sender_lid or message.sender
     return {"id": message.whatsapp_id, "fromMe": message.from_me, "sender": sender, "atS": at_s}

@@ -18,7 +18,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
-from holdfast.session.contacts import Contact, Contacts
+from holdfast.session.contacts import Contacts, KnownContact
 
 MOST_NUMBERS = 500
 _LONGEST_JID = 200
@@ -63,7 +63,7 @@ class PersonModel(ApiModel):
     updated_at: Annotated[str | None, Field(description="null: nothing is known of this person")]
 
     @classmethod
-    def of(cls, contact: Contact) -> Self:
+    def of(cls, contact: KnownContact) -> Self:
         names = Names(
             saved=contact.saved_name,
             push=contact.push_name,

@@ -16,7 +16,7 @@ from holdfast.api.routing import After, CompanyPath, KeyDependency, Limit, Loade
 from holdfast.api.schemas import ApiModel, ListPage, cursor
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
-from holdfast.runtime.operations import Operations, unknown_operation
+from holdfast.runtime.operations import OperationService, unknown_operation
 from holdfast.session.operation_states import LONGEST_EXPIRY_S, OPEN, Operation, OperationState, body_of
 from holdfast.session.operations import Arguments
 
@@ -80,7 +80,7 @@ class Starter:
     async def start(self, company: str, arguments: Arguments) -> OperationModel:
         """Accept the operation. 202, or 200 when it is settled within the time that the caller waits."""
         state = self.request.app.state
-        service: Operations = state.operations
+        service: OperationService = state.operations
         await until_loaded(self.request, state.gateway)
         operation = await service.accept(
             company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s
@@ -90,7 +90,7 @@ class Starter:
     async def answer(self, operation: Operation) -> OperationModel:
         """The response for an accepted operation, after the time that the caller waits."""
         state = self.request.app.state
-        service: Operations = state.operations
+        service: OperationService = state.operations
         shutdown: ShutdownScope = state.shutdown
         if self.wait_s and operation.state in OPEN:
             async with shutdown.until_stopping():
@@ -121,12 +121,12 @@ async def _starter(
 StarterDependency = Annotated[Starter, Depends(_starter)]
 
 
-async def _service(request: Request, _: LoadedGateway) -> Operations:
-    service: Operations = request.app.state.operations
+async def _service(request: Request, _: LoadedGateway) -> OperationService:
+    service: OperationService = request.app.state.operations
     return service
 
 
-Service = Annotated[Operations, Depends(_service)]
+Service = Annotated[OperationService, Depends(_service)]
 
 
 @operations.get("/v1/operations/{id}")
@@ -171,7 +171,7 @@ async def list_operations(
     return ListPage(items=[OperationModel.of(each) for each in found[:limit]], next=next_)
 
 
-async def _operation(id: str, grant: KeyGrant, service: Operations) -> Operation:  # noqa: A002 – the interface's name
+async def _operation(id: str, grant: KeyGrant, service: OperationService) -> Operation:  # noqa: A002 – the interface's name
     """The operation, if the key may access it; for another key it does not exist."""
     operation = await service.find(id)
     if not grant.covers(operation.company):

@@ -51,7 +51,7 @@ from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
-from holdfast.runtime.operations import Operations
+from holdfast.runtime.operations import OperationService
 from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
@@ -90,7 +90,7 @@ def make_api(
     *,
     sending: Messages,
     people: People,
-    operations: Operations,
+    operations: OperationService,
     outbox: Outbox,
     inbox: Inbox,
     call_rows: Calls,

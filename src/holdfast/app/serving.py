@@ -59,7 +59,7 @@ from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.inbound_media import InboundMediaService
 from holdfast.runtime.media_spool import MediaSweeper, Spool
 from holdfast.runtime.messages import Messages
-from holdfast.runtime.operations import Operations
+from holdfast.runtime.operations import OperationService
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership
 from holdfast.runtime.people import People
@@ -286,7 +286,7 @@ def _http(
     figures = FigureRows(held.database)
     limits = AccountLimits(gateway, parts.accounts, default=parts.pacing, clock=parts.clock)
     diagnoser = Diagnoser(gateway, parts, figures=figures, limits=limits, undelivered=lambda: alert_sink.undelivered)
-    operations = Operations(
+    operations = OperationService(
         gateway, parts.operations, events=EventRows(held.database), clock=parts.clock, randomness=parts.randomness
     )
     api = make_api(

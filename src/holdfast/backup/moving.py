@@ -29,15 +29,15 @@ _NUMBERED = tuple(table for table in rows.KEPT if "seq" in table.primary_key.col
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
+class TableDigest:
     """Number and hash of the rows of a table, whatever their order."""
 
     rows: int = 0
     total: int = 0
 
-    def with_row(self, row: Sequence[Any]) -> Digest:
+    def with_row(self, row: Sequence[Any]) -> TableDigest:
         encoded = repr(tuple(_plain(value) for value in row)).encode()
-        return Digest(self.rows + 1, (self.total + int.from_bytes(hashlib.sha256(encoded).digest())) % 2**256)
+        return TableDigest(self.rows + 1, (self.total + int.from_bytes(hashlib.sha256(encoded).digest())) % 2**256)
 
     @property
     def sha256(self) -> str:
@@ -46,7 +46,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveResult:
-    tables: dict[str, Digest]
+    tables: dict[str, TableDigest]
     """What both databases have, by table."""
     sessions: int
 
@@ -167,11 +167,11 @@ def _has_rows(connection: Connection, table: Table) -> bool:
     return connection.execute(select(table).limit(1)).first() is not None
 
 
-def _copy_table(source: Connection, target: Connection, table: Table, tell: Progress) -> Digest:
+def _copy_table(source: Connection, target: Connection, table: Table, tell: Progress) -> TableDigest:
     count = source.scalar(select(func.count()).select_from(table)) or 0
     if count >= _WORTH_TELLING:
         tell(f"{table.name}: {count} rows …")
-    digest = Digest()
+    digest = TableDigest()
 
     def counted() -> Iterator[Sequence[Any]]:
         nonlocal digest
@@ -185,8 +185,8 @@ def _copy_table(source: Connection, target: Connection, table: Table, tell: Prog
     return digest
 
 
-def _digest(connection: Connection, table: Table) -> Digest:
-    digest = Digest()
+def _digest(connection: Connection, table: Table) -> TableDigest:
+    digest = TableDigest()
     for row in rows.read(connection, table):
         digest = digest.with_row(row)
     return digest

@@ -11,10 +11,9 @@ from urllib.parse import quote
 from holdfast.dashboard.inbox_details import details, empty_note
 from holdfast.dashboard.inbox_rows import file_label, media_path, person, shortened
 from holdfast.dashboard.ports import MediaAddresses
-from holdfast.delivery.chats import Chat, ChatKind, Entry, Sent
+from holdfast.delivery.chats import Chat, ChatKind, Entry, SentEntry, TimelineMessage
 from holdfast.delivery.content import Content, shown_text
-from holdfast.delivery.stores import Received
-from holdfast.session.contacts import Contact
+from holdfast.session.contacts import KnownContact
 
 _SNIPPET = 90
 _QUOTED = 160
@@ -94,7 +93,7 @@ def _snippet(entry: Entry) -> tuple[str, str | None]:
     text = _text(entry) or _note(entry) or ""
     line = " ".join(text[: _SNIPPET * 2].split())[:_SNIPPET]
     message = entry.message
-    if isinstance(message, Sent):
+    if isinstance(message, SentEntry):
         return line, _STEPS[message.message.state.value]
     if message.from_me:
         return line, _STEPS["sent"]
@@ -133,19 +132,19 @@ def message_view(entry: Entry, *, files: str, media: MediaAddresses) -> MessageV
     file, file_url, mimetype = (None, None, None) if is_deleted else _file(message, files, media)
     text = "" if is_deleted else _text(entry) or ""
     return MessageView(
-        id=message.message.id if isinstance(message, Sent) else message.id,
+        id=message.message.id if isinstance(message, SentEntry) else message.id,
         at=entry.at,
-        is_sent=isinstance(message, Sent) or message.from_me,
+        is_sent=isinstance(message, SentEntry) or message.from_me,
         sender=_sender(message),
         quoted=None if is_deleted else _quoted(message),
         text=shortened(text),
         note=None if text or file else _note(entry),
-        details=None if is_deleted or isinstance(message, Sent) else details(message),
+        details=None if is_deleted or isinstance(message, SentEntry) else details(message),
         file=file,
         file_url=file_url,
         is_picture=mimetype in _PICTURES,
-        state=_STEPS[message.message.state.value] if isinstance(message, Sent) else None,
-        error=message.message.error if isinstance(message, Sent) else None,
+        state=_STEPS[message.message.state.value] if isinstance(message, SentEntry) else None,
+        error=message.message.error if isinstance(message, SentEntry) else None,
         is_edited=entry.edited_at is not None and not is_deleted,
         is_deleted=is_deleted,
         reactions=tuple(Counter(each.emoji[:20] for each in entry.reactions).items())[:8],
@@ -158,11 +157,11 @@ def _text(entry: Entry) -> str | None:
     if entry.edited_at is not None:
         return entry.edited_text
     message = entry.message
-    return shown_text(_content(message), text=None if isinstance(message, Sent) else message.text)
+    return shown_text(_content(message), text=None if isinstance(message, SentEntry) else message.text)
 
 
-def _content(message: Sent | Received) -> Content:
-    if not isinstance(message, Sent):
+def _content(message: TimelineMessage) -> Content:
+    if not isinstance(message, SentEntry):
         return message.content or {}
     kind = message.message.kind
     body = message.content.get(kind)
@@ -174,18 +173,18 @@ def _note(entry: Entry) -> str | None:
     if entry.deleted_at is not None:
         return _DELETED
     message = entry.message
-    if isinstance(message, Sent):
+    if isinstance(message, SentEntry):
         return f"({message.message.kind})"
     return f"({message.type})" if message.media else empty_note(message.content or {}, message.type)
 
 
-def _sender(message: Sent | Received) -> str | None:
-    if isinstance(message, Sent) or message.from_me or not message.chat.endswith("@g.us"):
+def _sender(message: TimelineMessage) -> str | None:
+    if isinstance(message, SentEntry) or message.from_me or not message.chat.endswith("@g.us"):
         return None
     return message.sender_name or person(message.sender)
 
 
-def _quoted(message: Sent | Received) -> str | None:
+def _quoted(message: TimelineMessage) -> str | None:
     answered = message.content.get("replyTo") if message.content else None
     if not isinstance(answered, Mapping):
         return None
@@ -193,9 +192,9 @@ def _quoted(message: Sent | Received) -> str | None:
     return text[:_QUOTED] if isinstance(text, str) and text else "a message"
 
 
-def _file(message: Sent | Received, files: str, media: MediaAddresses) -> tuple[str | None, str | None, str | None]:
+def _file(message: TimelineMessage, files: str, media: MediaAddresses) -> tuple[str | None, str | None, str | None]:
     """Label, URL and type of the attached file."""
-    if isinstance(message, Sent):
+    if isinstance(message, SentEntry):
         body = message.content.get(message.message.kind)
         if not isinstance(body, Mapping) or not isinstance(body.get("media"), str):
             return None, None, None
@@ -233,6 +232,6 @@ def person_view(jid: str, name: str | None) -> PersonView:
     )
 
 
-def name_of(contact: Contact) -> str | None:
+def name_of(contact: KnownContact) -> str | None:
     """The name of a person; None when only the number or an id is known."""
     return contact.saved_name or contact.push_name or contact.business_name or contact.username

@@ -25,7 +25,7 @@ from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
-from holdfast.runtime.operations import Operations
+from holdfast.runtime.operations import OperationService
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
@@ -47,7 +47,7 @@ class AppContext:
     events: Events
     files: Files
     reading: ChatReading
-    operations: Operations
+    operations: OperationService
     webhooks: Webhooks
     webhook_settings: WebhookSettings
     limits: AccountLimits

@@ -37,7 +37,7 @@ from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
-from holdfast.runtime.operations import Operations
+from holdfast.runtime.operations import OperationService
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
@@ -53,7 +53,7 @@ def add_dashboard(
     contacts: Contacts,
     events: Events,
     files: Files,
-    operations: Operations,
+    operations: OperationService,
     webhooks: Webhooks,
     webhook_settings: WebhookSettings,
     limits: AccountLimits,

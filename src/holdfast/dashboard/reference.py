@@ -42,7 +42,7 @@ class ResponseDoc:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class ApiOperation:
     anchor: str
     method: str
     path: str
@@ -57,7 +57,7 @@ class Operation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
     name: str
-    operations: tuple[Operation, ...]
+    operations: tuple[ApiOperation, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class SchemaDoc:
 
 def chapters(document: JsonMapping, *, url: str) -> list[Chapter]:
     """Operations by tag, in the order of the document. `url` is the base URL in the examples."""
-    found: dict[str, list[Operation]] = {}
+    found: dict[str, list[ApiOperation]] = {}
     for path, methods in document["paths"].items():
         for method in (method for method in _METHODS if method in methods):
             tag = next(iter(methods[method].get("tags", ())), "other")
@@ -85,9 +85,9 @@ def shapes(document: JsonMapping) -> list[SchemaDoc]:
     return [_shape(name, schema) for name, schema in sorted(schemas.items()) if name not in _HIDDEN]
 
 
-def _operation(document: JsonMapping, path: str, method: str, operation: JsonMapping, url: str) -> Operation:
+def _operation(document: JsonMapping, path: str, method: str, operation: JsonMapping, url: str) -> ApiOperation:
     body = _body_schema(operation)
-    return Operation(
+    return ApiOperation(
         anchor=f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""),
         method=method.upper(),
         path=path,

@@ -80,15 +80,18 @@ def shown_id(chat: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentEntry:
     """An outbound message with its content."""
 
     message: Message
     content: Content
 
 
+TimelineMessage = SentEntry | Received
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reaction:
+class GivenReaction:
     sender: str | None
     """The JID of the person; None: this account, while its own JID is not known."""
     sender_name: str | None
@@ -101,13 +104,13 @@ class Reaction:
 class Entry:
     """A message of either direction in a timeline."""
 
-    message: Sent | Received
+    message: TimelineMessage
     at: str
     """Orders the timeline."""
     edited_at: str | None = None
     edited_text: str | None = None
     deleted_at: str | None = None
-    reactions: Sequence[Reaction] = ()
+    reactions: Sequence[GivenReaction] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,22 +196,22 @@ def _no_cursor(text: str) -> BadInput:
 class Slice:
     """One page of a timeline, newest message first."""
 
-    messages: Sequence[Sent | Received]
+    messages: Sequence[TimelineMessage]
     older: TimelineCursor | None
     """Where the next older page begins; None at the beginning of the chat."""
     newer: TimelineCursor
     """Where newer messages will be found."""
 
 
-def timeline_at(message: Sent | Received) -> str:
+def timeline_at(message: TimelineMessage) -> str:
     """The time that orders a message among those of the other direction."""
-    if isinstance(message, Sent):
+    if isinstance(message, SentEntry):
         return message.message.accepted_at
     delay = datetime.fromisoformat(message.stored_at) - datetime.fromisoformat(message.sent_at)
     return message.stored_at if delay <= _ON_ARRIVAL else message.sent_at
 
 
-def older_page(sent: Sequence[Sent], received: Sequence[Received], *, before: TimelineCursor, most: int) -> Slice:
+def older_page(sent: Sequence[SentEntry], received: Sequence[Received], *, before: TimelineCursor, most: int) -> Slice:
     """Merge the newest messages before a cursor, each direction newest first; up to one more than `most` of each."""
     taken = _merge(sent, received, newest_first=True)
     shown = taken[:most]
@@ -221,15 +224,15 @@ def older_page(sent: Sequence[Sent], received: Sequence[Received], *, before: Ti
     )
 
 
-def newer_page(sent: Sequence[Sent], received: Sequence[Received], *, after: TimelineCursor, most: int) -> Slice:
+def newer_page(sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, most: int) -> Slice:
     """Merge the messages from a cursor on, each direction oldest first."""
     shown = _merge(sent, received, newest_first=False)[:most]
     return Slice(messages=shown[::-1], older=after, newer=_above(shown, after))
 
 
-def _merge(sent: Sequence[Sent], received: Sequence[Received], *, newest_first: bool) -> list[Sent | Received]:
+def _merge(sent: Sequence[SentEntry], received: Sequence[Received], *, newest_first: bool) -> list[TimelineMessage]:
     """Each direction keeps its order. At the same time, the received message is the older one."""
-    merged: list[Sent | Received] = []
+    merged: list[TimelineMessage] = []
     mine, theirs = list(sent)[::-1], list(received)[::-1]
     while mine and theirs:
         sent_is_newer = timeline_at(mine[-1]) >= timeline_at(theirs[-1])
@@ -237,20 +240,20 @@ def _merge(sent: Sequence[Sent], received: Sequence[Received], *, newest_first: 
     return merged + mine[::-1] + theirs[::-1]
 
 
-def _below(shown: Sequence[Sent | Received], before: TimelineCursor) -> TimelineCursor:
+def _below(shown: Sequence[TimelineMessage], before: TimelineCursor) -> TimelineCursor:
     sent, received = before.sent, (before.received_at, before.received)
     for each in shown:
-        if isinstance(each, Sent):
+        if isinstance(each, SentEntry):
             sent = each.message.seq
         else:
             received = (each.sent_at, each.seq)
     return TimelineCursor(sent=sent, received_at=received[0], received=received[1])
 
 
-def _above(shown: Sequence[Sent | Received], after: TimelineCursor) -> TimelineCursor:
+def _above(shown: Sequence[TimelineMessage], after: TimelineCursor) -> TimelineCursor:
     sent, received = after.sent, (after.received_at, after.received)
     for each in shown:
-        if isinstance(each, Sent):
+        if isinstance(each, SentEntry):
             sent = max(sent, each.message.seq + 1)
         else:
             received = max(received, (each.sent_at, each.seq + 1))
@@ -273,7 +276,7 @@ class Change:
     """The new text, or the emoji."""
 
 
-def fold(message: Sent | Received, changes: Collection[Change], *, own: str | None) -> Entry:
+def fold(message: TimelineMessage, changes: Collection[Change], *, own: str | None) -> Entry:
     """A message with what its edits, deletion and reactions made of it.
 
     Only the author of a message can edit it. `own` is the JID of this account.
@@ -281,13 +284,13 @@ def fold(message: Sent | Received, changes: Collection[Change], *, own: str | No
     edited_at: str | None = None
     edited_text: str | None = None
     deleted_at: str | None = None
-    reactions: dict[str | None, Reaction] = {}
+    reactions: dict[str | None, GivenReaction] = {}
     for change in sorted(changes, key=lambda each: each.at):
         who = own if change.from_me else change.sender
         if change.type == "reaction":
             reactions.pop(who, None)
             if change.text:
-                reactions[who] = Reaction(
+                reactions[who] = GivenReaction(
                     sender=who, sender_name=change.sender_name, from_me=change.from_me, emoji=change.text, at=change.at
                 )
         elif change.type == "edit":
@@ -305,15 +308,15 @@ def fold(message: Sent | Received, changes: Collection[Change], *, own: str | No
     )
 
 
-def _is_author(message: Sent | Received, change: Change) -> bool:
-    if isinstance(message, Sent) or message.from_me:
+def _is_author(message: TimelineMessage, change: Change) -> bool:
+    if isinstance(message, SentEntry) or message.from_me:
         return change.from_me
     return not change.from_me and change.sender == message.sender
 
 
-def _may_delete(message: Sent | Received, change: Change) -> bool:
+def _may_delete(message: TimelineMessage, change: Change) -> bool:
     """In a group an admin may delete everybody's messages, and WhatsApp's server checks that."""
-    chat = message.message.chat if isinstance(message, Sent) else message.chat
+    chat = message.message.chat if isinstance(message, SentEntry) else message.chat
     return chat_kind(chat) is ChatKind.GROUP or _is_author(message, change)
 
 

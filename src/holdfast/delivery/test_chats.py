@@ -16,7 +16,7 @@ from holdfast.delivery.chats import (
     ChatCursor,
     ChatKind,
     Names,
-    Sent,
+    SentEntry,
     TimelineCursor,
     chat_kind,
     fold,
@@ -35,13 +35,13 @@ def at(seconds: float) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def sent(seq: int, seconds: float, *, chat: str = RAMI) -> Sent:
+def sent(seq: int, seconds: float, *, chat: str = RAMI) -> SentEntry:
     message = Message(
         seq=seq, id=f"msg_{seq}", whatsapp_id=f"3EB0{seq}", company="c", recipient="1", chat=chat,
         state=MessageState.SENT, attempts=1, accepted_at=at(seconds), sent_at=None, delivered_at=None, read_at=None,
         played_at=None, error_code=None, error=None,
     )  # fmt: skip
-    return Sent(message=message, content={"text": f"sent {seq}"})
+    return SentEntry(message=message, content={"text": f"sent {seq}"})
 
 
 def came(seq: int, seconds: float, *, delay_s: float = 0, chat: str = RAMI, **changes: object) -> Received:
@@ -68,12 +68,12 @@ def test_pages_have_every_message_once_in_either_direction(mine: list[float], th
     outbox = [sent(n, seconds) for n, seconds in enumerate(mine, start=1)]
     inbox = sorted((came(n, s) for n, s in enumerate(theirs, start=1)), key=lambda each: (each.sent_at, each.seq))
 
-    def older(place: TimelineCursor) -> tuple[list[Sent], list[Received]]:
+    def older(place: TimelineCursor) -> tuple[list[SentEntry], list[Received]]:
         below = [each for each in outbox if each.message.seq < place.sent]
         before = [each for each in inbox if (each.sent_at, each.seq) < (place.received_at, place.received)]
         return below[::-1][: most + 1], before[::-1][: most + 1]
 
-    def newer(place: TimelineCursor) -> tuple[list[Sent], list[Received]]:
+    def newer(place: TimelineCursor) -> tuple[list[SentEntry], list[Received]]:
         above = [each for each in outbox if each.message.seq >= place.sent]
         after = [each for each in inbox if (each.sent_at, each.seq) >= (place.received_at, place.received)]
         return above[: most + 1], after[: most + 1]
@@ -85,7 +85,7 @@ def test_pages_have_every_message_once_in_either_direction(mine: list[float], th
         page = older_page(*older(place), before=place, most=most)
         found += page.messages
     assert len(found) == len(outbox) + len(inbox)
-    assert [each for each in found if isinstance(each, Sent)] == outbox[::-1]
+    assert [each for each in found if isinstance(each, SentEntry)] == outbox[::-1]
     assert [each for each in found if isinstance(each, Received)] == inbox[::-1]
     assert not any(newer(newest.newer))
     if found:

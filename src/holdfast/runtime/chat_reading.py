@@ -14,19 +14,19 @@ from holdfast.delivery.stores import Received
 from holdfast.session.engine import InboundMessage
 from holdfast.session.operation_states import MOST_OPEN, Operation, draft
 from holdfast.session.operations import Arguments, ReadChat
-from holdfast.session.stores import Operations as OperationStore
+from holdfast.session.stores import Operations
 
 _READ_AUTOMATICALLY = frozenset({ChatKind.PERSON, ChatKind.GROUP})
 
 
-class OperationService(Protocol):
+class AcceptsOperations(Protocol):
     async def accept(
         self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
     ) -> Operation: ...
 
 
 class ChatReading:
-    def __init__(self, chats: Chats, operations: OperationService) -> None:
+    def __init__(self, chats: Chats, operations: AcceptsOperations) -> None:
         self._chats = chats
         self._operations = operations
 
@@ -62,7 +62,7 @@ class AutomaticReading:
         company: str,
         *,
         chats: Chats,
-        operations: OperationStore,
+        operations: Operations,
         clock: Clock,
         randomness: RandomSource,
         is_on: Callable[[], bool],

@@ -10,7 +10,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import QuotaExceeded
 from holdfast.session.operation_states import MOST_OPEN, OPEN, Operation, OperationState, draft
 from holdfast.session.operations import Arguments
-from holdfast.session.stores import Operations as OperationStore
+from holdfast.session.stores import Operations
 
 _RETRY_AFTER_S = 5.0
 
@@ -21,11 +21,11 @@ class TooManyOperations(QuotaExceeded):
     code = "too-many-operations"
 
 
-class Operations:
+class OperationService:
     def __init__(
         self,
         gateway: Gateway,
-        store: OperationStore,
+        store: Operations,
         *,
         events: Events,
         clock: Clock,

@@ -13,7 +13,7 @@ from holdfast.delivery.recipient import jid as jid_of
 from holdfast.delivery.recipient import parse_recipient, username_in
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.session_queries import SessionQueries
-from holdfast.session.contacts import HIDDEN, PERSON, Contact, Contacts, Identity
+from holdfast.session.contacts import HIDDEN, PERSON, Contacts, Identity, KnownContact
 from holdfast.session.queries import find_hidden, find_username
 
 
@@ -79,7 +79,7 @@ class People:
         }
         return [await self._checked(company, name, numbers | hidden | usernames) for name in names]
 
-    async def contact(self, company: str, text: str, *, field: str) -> Contact:
+    async def contact(self, company: str, text: str, *, field: str) -> KnownContact:
         """What is known of a person; asks WhatsApp when a name is missing.
 
         Raises `NotFound` for somebody who is not on WhatsApp, `BadInput`, and what queries raise.
@@ -100,7 +100,7 @@ class People:
             return known
         if checked.chat is None:
             raise NotFound(f'"{chat}" is not on WhatsApp', field=field)
-        return await self._contacts.find(company, checked.chat) or known or Contact(jid=checked.chat)
+        return await self._contacts.find(company, checked.chat) or known or KnownContact(jid=checked.chat)
 
     async def _queries(self, company: str) -> SessionQueries:
         return (await self._gateway.actor(company)).queries
@@ -136,7 +136,7 @@ class People:
         chat = found.get(name.number or name.lid or name.username or "")
         if chat is None:
             return Checked(given=name.given)
-        known = await self._contacts.find(company, chat) or Contact(jid=chat)
+        known = await self._contacts.find(company, chat) or KnownContact(jid=chat)
         return Checked(given=name.given, chat=chat, number=known.number, lid=known.lid, username=known.username)
 
 

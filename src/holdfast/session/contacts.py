@@ -29,7 +29,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
+class KnownContact:
     """What is known of one person."""
 
     jid: str
@@ -48,13 +48,13 @@ class Contacts(Protocol):
     async def canonical(self, company: str, jid: str) -> str:
         """The canonical id of the chat that any name of a person belongs to; other chats are unchanged."""
 
-    async def find(self, company: str, jid: str) -> Contact | None:
+    async def find(self, company: str, jid: str) -> KnownContact | None:
         """The person by any JID."""
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[Contact]:
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[KnownContact]:
         """People ordered by JID, after `after`. words: a part of a name or of the number."""
 
-    async def by_username(self, company: str, username: str) -> Contact | None: ...
+    async def by_username(self, company: str, username: str) -> KnownContact | None: ...
 
     async def learn(self, company: str, identities: Sequence[Identity]) -> None:
         """Store what WhatsApp reported. Chats of one person become one."""

@@ -47,7 +47,7 @@ OPEN = frozenset({OperationState.QUEUED, OperationState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class OperationDraft:
     """A request that was checked: what is stored of it."""
 
     id: str
@@ -108,10 +108,10 @@ def draft(
     idempotency_key: str | None,
     now: datetime,
     expires_in_s: int | None,
-) -> Draft:
+) -> OperationDraft:
     given = msgspec.to_builtins(arguments)
     asked = json.dumps([arguments.kind, arguments.asked(given), expires_in_s], sort_keys=True)
-    return Draft(
+    return OperationDraft(
         id=id_,
         company=company,
         kind=arguments.kind,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from holdfast.base.errors import HoldfastError
 from holdfast.session.engine import AnsweredMessage, Commit, InboundMessage
-from holdfast.session.operation_states import AcceptedOperation, Draft, Operation, OperationState
+from holdfast.session.operation_states import AcceptedOperation, Operation, OperationDraft, OperationState
 from holdfast.session.reasons import PASSKEY_REQUIRED
 from holdfast.session.state import State
 
@@ -295,7 +295,7 @@ class EngineStore(Protocol):
 class Operations(Protocol):
     """Durable operations. Every method that changes something returns when the change is on disk."""
 
-    async def accept(self, draft: Draft, *, most_open: int) -> AcceptedOperation | None:
+    async def accept(self, draft: OperationDraft, *, most_open: int) -> AcceptedOperation | None:
         """Store a request, or find the one with its Idempotency-Key; None when so many are open already.
 
         Raises `NotFound`, and `Conflict` for a key that was used for another request.

@@ -19,9 +19,10 @@ from holdfast.delivery.chats import (
     ChatCursor,
     Entry,
     Names,
-    Sent,
+    SentEntry,
     Slice,
     TimelineCursor,
+    TimelineMessage,
     TimelinePage,
     fold,
     newer_page,
@@ -222,7 +223,7 @@ def _last_messages(
 ) -> dict[tuple[bool, int | None], Entry]:
     sent = [row["last_seq"] for row in rows if row["last_is_sent"]]
     arrived = [row["last_seq"] for row in rows if not row["last_is_sent"] and row["last_seq"] is not None]
-    found: list[tuple[bool, int, Sent | Received]] = []
+    found: list[tuple[bool, int, TimelineMessage]] = []
     if sent:
         of_outbox = _sent(connection, select(*_SENT).where(_O.seq.in_(sent)))
         found += [(True, each.message.seq, each) for each in of_outbox]
@@ -292,9 +293,9 @@ def _slice(
     return newer_page(mine, theirs, after=after, most=most)
 
 
-def _sent(connection: Connection, statement: Select[Any]) -> list[Sent]:
+def _sent(connection: Connection, statement: Select[Any]) -> list[SentEntry]:
     rows = connection.execute(statement).mappings()
-    return [Sent(message=message_of(row), content=json.loads(row["content"])) for row in rows]
+    return [SentEntry(message=message_of(row), content=json.loads(row["content"])) for row in rows]
 
 
 def _received(connection: Connection, company: str, statement: Select[Any]) -> list[Received]:
@@ -309,13 +310,13 @@ _Key = tuple[str, str]
 """Chat and WhatsApp id of a message."""
 
 
-def _folded(connection: Connection, company: str, chat: str, messages: Sequence[Sent | Received]) -> list[Entry]:
+def _folded(connection: Connection, company: str, chat: str, messages: Sequence[TimelineMessage]) -> list[Entry]:
     changes, own = _changes(connection, company, messages), _own(connection, company)
     return [fold(each, changes.get(_key(each), ()), own=own) for each in messages]
 
 
-def _key(message: Sent | Received) -> _Key:
-    shown = message.message if isinstance(message, Sent) else message
+def _key(message: TimelineMessage) -> _Key:
+    shown = message.message if isinstance(message, SentEntry) else message
     return shown.chat, shown.whatsapp_id
 
 
@@ -325,7 +326,7 @@ def _own(connection: Connection, company: str) -> str | None:
     return f"{user.partition(':')[0]}@{server}" if found else None
 
 
-def _changes(connection: Connection, company: str, messages: Sequence[Sent | Received]) -> dict[_Key, list[Change]]:
+def _changes(connection: Connection, company: str, messages: Sequence[TimelineMessage]) -> dict[_Key, list[Change]]:
     """The reactions, edits and deletions of these messages, by the message."""
     wanted = {_key(each) for each in messages}
     found: dict[_Key, list[Change]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from holdfast.base.clock import Clock, iso
-from holdfast.session.contacts import Contact, Identity
+from holdfast.session.contacts import Identity, KnownContact
 from holdfast.session.untrusted import bounded_identity
 from holdfast.store.aliases import canonical
 from holdfast.store.chat_merge import move_rest
@@ -31,19 +31,19 @@ class ContactRows:
     async def canonical(self, company: str, jid: str) -> str:
         return await self._database.read(lambda connection: canonical(connection, company, jid))
 
-    async def find(self, company: str, jid: str) -> Contact | None:
-        def work(connection: Connection) -> Contact | None:
+    async def find(self, company: str, jid: str) -> KnownContact | None:
+        def work(connection: Connection) -> KnownContact | None:
             chat = canonical(connection, company, jid)
             row = connection.execute(select(contacts).where(_C.company_id == company, _C.jid == chat)).mappings()
             return _contact(row.first())
 
         return await self._database.read(work)
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[Contact]:
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[KnownContact]:
         wanted = words.casefold().lstrip("+@")
         mine = select(contacts).where(_C.company_id == company).order_by(_C.jid)
 
-        def work(connection: Connection) -> list[Contact]:
+        def work(connection: Connection) -> list[KnownContact]:
             chosen = mine.where(_C.jid > after).limit(most)
             if wanted:
                 chosen = mine.where(_C.jid.in_(_named(connection, company, wanted, after=after, most=most)))
@@ -51,7 +51,7 @@ class ContactRows:
 
         return await self._database.read(work)
 
-    async def by_username(self, company: str, username: str) -> Contact | None:
+    async def by_username(self, company: str, username: str) -> KnownContact | None:
         mine = select(contacts).where(_C.company_id == company, _C.username == username)
         return await self._database.read(lambda connection: _contact(connection.execute(mine).mappings().first()))
 
@@ -96,8 +96,8 @@ def _named(connection: Connection, company: str, wanted: str, *, after: str, mos
     return found[:most]
 
 
-def _contact(row: RowMapping | None) -> Contact | None:
+def _contact(row: RowMapping | None) -> KnownContact | None:
     if row is None:
         return None
     values: dict[str, Any] = {str(name): value for name, value in row.items() if name != "company_id"}
-    return Contact(**values)
+    return KnownContact(**values)

@@ -14,8 +14,8 @@ from holdfast.delivery.events import OPERATION
 from holdfast.session.operation_states import (
     OPEN,
     AcceptedOperation,
-    Draft,
     Operation,
+    OperationDraft,
     OperationState,
     body_of,
     is_light,
@@ -43,7 +43,7 @@ class OperationRows:
         self._clock = clock
         self._fence = fence
 
-    async def accept(self, draft: Draft, *, most_open: int) -> AcceptedOperation | None:
+    async def accept(self, draft: OperationDraft, *, most_open: int) -> AcceptedOperation | None:
         values = _accepted(draft, iso(self._clock.now()))
 
         def work(connection: Connection) -> AcceptedOperation | Refusal | None:
@@ -129,7 +129,7 @@ class OperationRows:
         )
 
 
-def _keyed(connection: Connection, draft: Draft) -> AcceptedOperation | Refusal | None:
+def _keyed(connection: Connection, draft: OperationDraft) -> AcceptedOperation | Refusal | None:
     """The answer to a request whose Idempotency-Key was used before."""
     key = draft.idempotency_key
     mine = (operations.c.company_id == draft.company, operations.c.idempotency_key == key)
@@ -150,7 +150,7 @@ def _first(connection: Connection, operation_id: str) -> Operation | None:
     return None if row is None else _operation(row)
 
 
-def _accepted(draft: Draft, now: str) -> dict[str, Any]:
+def _accepted(draft: OperationDraft, now: str) -> dict[str, Any]:
     return {
         "id": draft.id,
         "company_id": draft.company,
