@@ -7,10 +7,13 @@ import contextlib
 import json
 import logging
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 
 import pytest
+from fastapi import FastAPI
 
 from holdfast.api.body_limit import LARGEST_BODY
 from holdfast.api.server import KEEP_ALIVE_S, HttpServer
@@ -108,6 +111,33 @@ async def test_an_answer_says_that_it_is_holdfasts(client: ApiClient) -> None:
     assert headers["holdfast-api"] == "1"
     assert headers["x-content-type-options"] == "nosniff"
     assert "server" not in headers
+
+
+def test_the_first_request_finds_the_routes_built(client: ApiClient) -> None:
+    """It needs no more calls of functions than the next one: building the routes would take thousands of times as
+    many, and nothing else would run meanwhile."""
+    server = HttpServer(client.api)
+    assert isinstance(server.config.app, FastAPI)
+    routes = server.config.app.router.routes
+
+    def calls_to_match() -> int:
+        count = 0
+
+        def profile(_frame: FrameType, _event: str, _argument: object) -> None:
+            nonlocal count
+            count += 1
+
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            for route in routes:
+                route.matches({"type": "http", "method": "GET", "path": "/healthz", "headers": []})
+        finally:
+            sys.setprofile(before)
+        return count
+
+    first, second = calls_to_match(), calls_to_match()
+    assert first < 2 * second, (first, second)
 
 
 async def test_a_connection_serves_many_requests(client: ApiClient) -> None:
