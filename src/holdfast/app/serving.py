@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import resource
 import shutil
@@ -198,7 +199,10 @@ async def serve(
                 wakeups.woken = gateway.work_waits
                 watchers.append(wakeups.run)
             tell = functools.partial(ready, f"http://{_shown(held.listener)}")
-            await run_until_stopped(gateway, watchers, _server(api, settings), held.listener, asked_to_stop, ready=tell)
+            server = _server(api, settings)
+            gc.collect()
+            gc.freeze()  # what exists now stays: looking through it for garbage takes a tenth of a second
+            await run_until_stopped(gateway, watchers, server, held.listener, asked_to_stop, ready=tell)
 
 
 async def _forwarder(held: StartupClaims, parts: Services, stack: contextlib.AsyncExitStack) -> Forwarder | None:
