@@ -171,3 +171,12 @@ async def test_a_username_that_nobody_has_is_refused_with_the_cure(linked: ApiCl
     (await send(linked, "@silence")).problem(504, "whatsapp-silent")
     for wrong in ("@", "@ab", "@rami h", "@123456", "@rämi"):
         assert "is not a valid recipient" in (await send(linked, wrong)).problem(422, "bad-input", field="to")
+
+
+async def test_settings_of_a_chat_take_any_name(linked: ApiClient, world: World) -> None:
+    """The operation names the canonical chat."""
+    await receive(world)
+    for to in (NINE, LID, "@rami.h"):
+        answer = await linked("PUT", f"{SESSION}/chats/{quote(to, safe='')}/labels/7")
+        operation = (await linked("GET", f"/v1/operations/{answer.json['id']}")).json
+        assert operation["target"] == CHAT

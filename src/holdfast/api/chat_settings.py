@@ -12,13 +12,12 @@ from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, Starter, StarterDependency
-from holdfast.api.queries import ASKING, ChatPath, queries_of
+from holdfast.api.queries import ASKING, ChatJid, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chats, SentEntry
 from holdfast.delivery.labels import Labels
-from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
 from holdfast.session.queries import chat_history
 
@@ -83,12 +82,12 @@ class LabelledChatModel(ApiModel):
 
 @chat_settings.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
 async def change_chat(
-    company: CompanyPath, chat: ChatPath, body: ChangeChatRequest, request: Request, starter: StarterDependency
+    company: CompanyPath, chat: ChatJid, body: ChangeChatRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Change settings of a chat, on all devices of the account."""
     body.check()
     change = kinds.UpdateChat(
-        chat=_jid(chat),
+        chat=chat,
         archived=body.archived,
         muted_until_s=body.muted_until_s,
         pinned=body.pinned,
@@ -103,9 +102,9 @@ def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
     """Add `POST …/chats/{chat}/{name}`, the short form of a `PATCH`."""
 
     async def change_one(
-        company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
+        company: CompanyPath, chat: ChatJid, request: Request, starter: StarterDependency
     ) -> OperationModel:
-        return await _start(request, company, kinds.UpdateChat(chat=_jid(chat), **change), starter)  # type: ignore[arg-type]  # by name
+        return await _start(request, company, kinds.UpdateChat(chat=chat, **change), starter)  # type: ignore[arg-type]  # by name
 
     chat_settings.post(
         f"/v1/sessions/{{company}}/chats/{{chat}}/{name}",
@@ -129,29 +128,29 @@ for _name, _change, _does in (
 
 @chat_settings.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=dict(STARTING))
 async def set_disappearing(
-    company: CompanyPath, chat: ChatPath, body: DisappearingRequest, request: Request, starter: StarterDependency
+    company: CompanyPath, chat: ChatJid, body: DisappearingRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Set after how many seconds new messages of a chat disappear."""
-    change = kinds.UpdateChat(chat=_jid(chat), disappearing_s=body.seconds)
+    change = kinds.UpdateChat(chat=chat, disappearing_s=body.seconds)
     return await _start(request, company, change, starter)
 
 
 @chat_settings.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
 async def delete_chat(
-    company: CompanyPath, chat: ChatPath, request: Request, starter: StarterDependency
+    company: CompanyPath, chat: ChatJid, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Delete a chat on the account's devices. What Holdfast stored of it stays."""
-    return await _start(request, company, kinds.UpdateChat(chat=_jid(chat), deleted=True), starter)
+    return await _start(request, company, kinds.UpdateChat(chat=chat, deleted=True), starter)
 
 
 @chat_settings.put(
     "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
 )
 async def star_message(
-    company: CompanyPath, chat: ChatPath, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
+    company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
     """Star a message on all devices of the account."""
-    arguments = kinds.StarMessage(chat=_jid(chat), message=message, from_me=from_me, starred=True)
+    arguments = kinds.StarMessage(chat=chat, message=message, from_me=from_me, starred=True)
     return await starter.start(company, arguments)
 
 
@@ -159,10 +158,10 @@ async def star_message(
     "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
 )
 async def unstar_message(
-    company: CompanyPath, chat: ChatPath, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
+    company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
     """Remove the star of a message."""
-    arguments = kinds.StarMessage(chat=_jid(chat), message=message, from_me=from_me, starred=False)
+    arguments = kinds.StarMessage(chat=chat, message=message, from_me=from_me, starred=False)
     return await starter.start(company, arguments)
 
 
@@ -177,20 +176,19 @@ class HistoryAnswerModel(ApiModel):
 
 @chat_settings.post("/v1/sessions/{company}/chats/{chat}/history", responses=dict(ASKING))
 async def fetch_history(
-    company: CompanyPath, chat: ChatPath, body: HistoryRequest, request: Request
+    company: CompanyPath, chat: ChatJid, body: HistoryRequest, request: Request
 ) -> HistoryAnswerModel:
     """Ask the phone for the messages of a chat before the oldest one that is stored. 503 when the phone is silent."""
-    jid = _jid(chat)
     labels: Labels = request.app.state.labels
-    oldest = await labels.oldest_in(company, jid)
+    oldest = await labels.oldest_in(company, chat)
     if oldest is None:
         raise NotFound(
-            f'no message of the chat "{jid}" is stored: the phone is asked for what came before one', field="chat"
+            f'no message of the chat "{chat}" is stored: the phone is asked for what came before one', field="chat"
         )
-    wanted = chat_history(jid, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count)
+    wanted = chat_history(chat, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count)
     async with queries_of(request, company) as queries:
         answer = await queries.ask(wanted)
-    return HistoryAnswerModel(chat=jid, messages=answer.messages)
+    return HistoryAnswerModel(chat=chat, messages=answer.messages)
 
 
 # Labels
@@ -258,22 +256,18 @@ async def list_labelled_chats(
 
 @chat_settings.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
 async def label_chat(
-    company: CompanyPath, chat: ChatPath, label: LabelPath, starter: StarterDependency
+    company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:
     """Give a chat a label."""
-    return await starter.start(company, kinds.LabelChat(chat=_jid(chat), label=label, labelled=True))
+    return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=True))
 
 
 @chat_settings.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
 async def unlabel_chat(
-    company: CompanyPath, chat: ChatPath, label: LabelPath, starter: StarterDependency
+    company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:
     """Remove a label from a chat."""
-    return await starter.start(company, kinds.LabelChat(chat=_jid(chat), label=label, labelled=False))
-
-
-def _jid(chat: str) -> str:
-    return parse_recipient(chat, field="chat")[1]
+    return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=False))
 
 
 def _labels(request: Request) -> Labels:

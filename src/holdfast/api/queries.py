@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Path, Request
+from fastapi import Depends, Path, Request
 
 from holdfast.api.description import problem
 from holdfast.http.shutdown import ShutdownScope
@@ -34,9 +34,13 @@ def people_of(request: Request) -> People:
     return people
 
 
-async def chat_of(request: Request, company: str, chat: str) -> str:
+async def chat_of(request: Request, company: Company, chat: ChatPath) -> str:
     """The canonical id of the chat in a path. Raises `BadInput`, and for a username what a query raises."""
     return await people_of(request).chat(company, chat, field="chat")
+
+
+ChatJid = Annotated[str, Depends(chat_of)]
+"""The canonical id of the chat that the path names in any way."""
 
 
 @asynccontextmanager

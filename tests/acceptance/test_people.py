@@ -1,0 +1,75 @@
+"""One person, one chat: `holdfast serve` with real Baileys against wasim, from HTTP to the phone's screen."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from holdfast.client import Json, Refused
+from tests.processes import Wasim
+from tests.served import Served, eventually, served
+
+pytestmark = pytest.mark.slow
+
+COMPANY, NUMBER = "962302", "962790000002"
+PERSON, NINE = "551187654321", "5511987654321"
+HIDDEN = "962790000099"
+CHAT = f"{PERSON}@s.whatsapp.net"
+
+
+async def test_one_person_is_one_chat_under_every_name(tmp_path: Path, wasim: Wasim) -> None:
+    """Six spellings and the hidden id: one order on the phone, also across a kill before the first is sent; a reply by
+    any of them. A person who hides the number is written to and answered by hidden id and username."""
+    await wasim.post("/phones", {"number": NUMBER})
+    lid = str((await wasim.post("/phones", {"number": PERSON, "name": "Customer"}))["lid"])
+    hidden = await wasim.post("/phones", {"number": HIDDEN, "name": "Nour", "username": "nour.k", "hidesNumber": True})
+    spellings = [NINE, PERSON, "+55 11 98765-4321", f"{PERSON}@c.us", f"{NINE}:2@s.whatsapp.net", "+55 (0)11 8765 4321"]
+    async with served(tmp_path, wasim=wasim) as gateway:
+        await gateway.pair(COMPANY, NUMBER, wasim)
+        await gateway.client.post(f"/v1/sessions/{COMPANY}/stop")
+        for n, to in enumerate([*spellings[:3], lid]):
+            await gateway.send(COMPANY, to, str(n))
+        await gateway.kill()
+        await gateway.start()
+        await wasim.post(f"/phones/{PERSON}/send", {"to": NUMBER, "text": "hello"})
+        await gateway.client.post(f"/v1/sessions/{COMPANY}/start")
+        for n, to in enumerate([*spellings[3:], lid], start=4):
+            await gateway.send(COMPANY, to, str(n))
+        await eventually(partial(_has_come, wasim, PERSON, 8), within_s=20, what="eight messages on the phone")
+        texts = [each["text"] for each in await wasim.get(f"/phones/{PERSON}/inbox")]
+        assert [each for each in texts if each != "3"] == ["0", "1", "2", "4", "5", "6", "7"]
+        (item,) = [each for each in await gateway.inbox(COMPANY) if each["text"] == "hello"]
+        assert item["chat"] == CHAT
+        for to in (NINE, lid):
+            answer: Json = await gateway.client.post(
+                f"/v1/sessions/{COMPANY}/messages", {"to": to, "text": "answer", "replyTo": item["id"]}
+            )
+            await gateway.until_message(answer["id"], "delivered", "read", within_s=10)
+        assert {each["chat"] for each in await gateway.messages(COMPANY)} == {CHAT}
+        await _write_to_the_hidden(gateway, wasim, str(hidden["lid"]))
+
+
+async def _write_to_the_hidden(gateway: Served, wasim: Wasim, lid: str) -> None:
+    first = await gateway.send(COMPANY, "@Nour.K", "by username")
+    await gateway.until_message(first["id"], "delivered", "read", within_s=10)
+    await wasim.post(f"/phones/{HIDDEN}/send", {"to": NUMBER, "text": "who is this?"})
+
+    async def arrived() -> Json | None:
+        found = [each for each in await gateway.inbox(COMPANY) if each["text"] == "who is this?"]
+        return found[0] if found else None
+
+    item = await eventually(arrived, within_s=10, what="the answer")
+    assert (item["chat"], item["sender"]) == (lid, lid)
+    body = {"to": lid, "text": "Layla's Flowers", "replyTo": item["id"]}
+    reply: Json = await gateway.client.post(f"/v1/sessions/{COMPANY}/messages", body)
+    await gateway.until_message(reply["id"], "delivered", "read", within_s=10)
+    contact: Json = await gateway.client.get(f"/v1/sessions/{COMPANY}/contacts/{lid}")
+    assert (contact["chat"], contact["phoneNumber"], contact["names"]["username"]) == (lid, None, "nour.k")
+    with pytest.raises(Refused, match="is not the username of anybody on WhatsApp"):
+        await gateway.send(COMPANY, "@nobody.at.all", "x")
+
+
+async def _has_come(wasim: Wasim, number: str, count: int) -> bool:
+    return len(await wasim.get(f"/phones/{number}/inbox")) >= count
