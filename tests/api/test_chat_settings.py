@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.session.account_changes import AnyAccountChange, LabelChanged, Labelled
-from holdfast.session.engine import Commit, RunOperation
+from holdfast.session.engine import Commit, InboundMessage, RunOperation
 from tests.api.api_client import ApiClient
 from tests.world import COMPANY, World
 
@@ -87,6 +87,17 @@ async def test_a_change_that_is_none_is_refused(linked: ApiClient, body: dict[st
     answer = await linked("PATCH", CHAT, body)
     assert answer.status == 422
     assert words in str(answer.json)
+
+
+async def test_a_repeated_change_gets_the_first_answer(linked: ApiClient, world: World) -> None:
+    """By its Idempotency-Key, although a message has arrived since."""
+    key = {"Idempotency-Key": "k"}
+    first = (await linked("PATCH", CHAT, {"archived": True}, headers=key)).json
+    message = InboundMessage(whatsapp_id="3A1", chat=ANNA, sender=ANNA, type="text", text="hi", sent_at_s=1)
+    world.engine.receive(max(world.engine.links), message)
+    await world.quiet()
+    again = await linked("PATCH", CHAT, {"archived": True}, headers=key)
+    assert again.json["id"] == first["id"]
 
 
 async def test_deleting_starring_and_labels_are_operations(linked: ApiClient, world: World) -> None:

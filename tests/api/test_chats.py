@@ -193,6 +193,13 @@ def receipts(world: World) -> list[tuple[str, list[str]]]:
 
 def acknowledge(world: World) -> None:
     world.engine.operations["read-chat"] = lambda command: {"messages": len(command.arguments["messages"])}  # type: ignore[arg-type]  # a list
+    world.engine.operations["update-chat"] = lambda _: {}
+
+
+def marks(world: World) -> list[object]:
+    """What the engine was told to set as the unread mark on the phone."""
+    found = [each for each in world.engine.commands if isinstance(each, RunOperation) and each.name == "update-chat"]
+    return [each.arguments["unread"] for each in found]
 
 
 async def test_a_chat_is_marked_as_read(linked: ApiClient, world: World) -> None:
@@ -271,15 +278,18 @@ async def test_read_receipts_are_neither_paced_nor_reported_as_events(linked: Ap
 
 
 async def test_a_chat_is_marked_as_unread(linked: ApiClient, world: World) -> None:
-    """Without a count; the next message counts from one, and reading takes the mark away."""
+    """In the list at once and on the phone, without a count; the next message counts from one, and reading removes the
+    mark in both places."""
     acknowledge(world)
     await receive(world, "A1")
     await linked("POST", f"{CHATS}/{RAMI}/read")
-    chat = (await linked("POST", f"{CHATS}/{RAMI}/unread")).json
-    assert (chat["unread"], chat["markedUnread"]) == (0, True)
-    assert [each["chat"] for each in await listed(linked, "?unread=true")] == [RAMI]
-    await linked("POST", f"{CHATS}/{RAMI}/read")
+    answer = await linked("POST", f"{CHATS}/{RAMI}/unread?wait=10")
+    assert (answer.status, answer.json["kind"], answer.json["state"]) == (200, "update-chat", "succeeded")
+    (chat,) = await listed(linked, "?unread=true")
+    assert (chat["chat"], chat["unread"], chat["markedUnread"]) == (RAMI, 0, True)
+    await linked("POST", f"{CHATS}/{RAMI}/read?wait=10")
     assert await listed(linked, "?unread=true") == []
+    assert marks(world) == [True, False]
     await linked("POST", f"{CHATS}/{RAMI}/unread")
     await receive(world, "A2")
     assert [(each["unread"], each["markedUnread"]) for each in await listed(linked)] == [(1, False)]

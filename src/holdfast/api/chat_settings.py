@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,8 +15,9 @@ from holdfast.api.queries import ASKING, ChatJid, queries_of
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
-from holdfast.delivery.chats import Chats, SentEntry
+from holdfast.delivery.chats import Chats
 from holdfast.delivery.labels import Labels
+from holdfast.runtime.chat_reading import newest_of
 from holdfast.session import operations as kinds
 from holdfast.session.queries import chat_history
 
@@ -185,7 +185,9 @@ async def fetch_history(
         raise NotFound(
             f'no message of the chat "{chat}" is stored: the phone is asked for what came before one', field="chat"
         )
-    wanted = chat_history(chat, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count)
+    wanted = chat_history(
+        chat, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count
+    )
     async with queries_of(request, company) as queries:
         answer = await queries.ask(wanted)
     return HistoryAnswerModel(chat=chat, messages=answer.messages)
@@ -276,18 +278,7 @@ def _labels(request: Request) -> Labels:
 
 
 async def _start(request: Request, company: str, change: kinds.UpdateChat, starter: Starter) -> OperationModel:
-    last = await _last(request, company, change.chat)
-    return await starter.start(company, msgspec.structs.replace(change, last=last))
-
-
-async def _last(request: Request, company: str, jid: str) -> dict[str, object] | None:
-    """The newest message of a chat, in the form of `UpdateChat.last`."""
     chats: Chats = request.app.state.chats
-    chat = await chats.chat(company, jid)
-    if chat is None or chat.last is None:
-        return None
-    message, at_s = chat.last.message, int(datetime.fromisoformat(chat.last.at).timestamp())
-    if isinstance(message, SentEntry):
-        return {"id": message.message.whatsapp_id, "fromMe": True, "atS": at_s}
-    sender = message.sender_lid or message.sender
-    return {"id": message.whatsapp_id, "fromMe": message.from_me, "sender": sender, "atS": at_s}
+    chat = await chats.chat(company, change.chat)
+    last = None if chat is None else newest_of(chat)
+    return await starter.start(company, msgspec.structs.replace(change, last=last))

@@ -115,13 +115,23 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         )
         return await starter.answer(operation)
 
-    @router.post("/v1/sessions/{company}/chats/{chat}/unread", responses={404: problem("there is no such chat")})
-    async def mark_unread(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
-        """Mark a chat as unread in Holdfast's list, for people who come back to it later."""
+    @router.post(
+        "/v1/sessions/{company}/chats/{chat}/unread",
+        status_code=202,
+        response_model=OperationModel,
+        responses={**STARTING, 404: problem("there is no such chat")},
+    )
+    async def mark_unread(
+        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, starter: StarterDependency, request: Request
+    ) -> OperationModel:
+        """Mark a chat as unread, for people who come back to it later: in Holdfast's list at once, and on the phone
+        as soon as the session is connected."""
         await gateway.require(company)
         jid = await chat_of(request, company, chat)
-        await _reading(request).mark_unread(company, jid)
-        return await get_chat(company, chat, gateway, request)
+        operation = await _reading(request).mark_unread(
+            company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
+        )
+        return await starter.answer(operation)
 
     @router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
     async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import RandomSource
-from holdfast.delivery.chats import QUIET, ChatKind, Chats, chat_kind
+from holdfast.delivery.chats import MARKED_UNREAD, QUIET, Chat, ChatKind, Chats, SentEntry, chat_kind
 from holdfast.delivery.stores import Received
 from holdfast.session.engine import InboundMessage
 from holdfast.session.operation_states import MOST_OPEN, Operation, draft
-from holdfast.session.operations import Arguments, ReadChat
+from holdfast.session.operations import Arguments, ReadChat, UpdateChat
 from holdfast.session.stores import Operations
 
 _READ_AUTOMATICALLY = frozenset({ChatKind.PERSON, ChatKind.GROUP})
@@ -34,7 +35,11 @@ class ChatReading:
         self, company: str, chat: str, *, idempotency_key: str | None = None, expires_in_s: int | None = None
     ) -> Operation:
         """Mark the unread messages of a chat as read. When this returns, the read receipts will be sent, also after a
-        restart; those of one chat in the order of the requests. Raises as `Operations.accept`."""
+        restart; those of one chat in the order of the requests. If the chat is marked as unread, an operation of its
+        own removes the mark from the phone. Raises as `Operations.accept`."""
+        found = await self._chats.chat(company, chat)
+        if found is not None and found.unread == MARKED_UNREAD:
+            await self._operations.accept(company, UpdateChat(chat=chat, unread=False, last=newest_of(found)))
         unread = await self._chats.unread(company, chat)
         arguments = ReadChat(chat=chat, messages=[_named(each) for each in unread])
         operation = await self._operations.accept(
@@ -43,10 +48,31 @@ class ChatReading:
         await self._chats.set_read(company, chat, up_to=max((each.seq for each in unread), default=0))
         return operation
 
-    async def mark_unread(self, company: str, chat: str) -> None:
-        """Raises `NotFound`."""
-        if not await self._chats.set_unread(company, chat):
+    async def mark_unread(
+        self, company: str, chat: str, *, idempotency_key: str | None = None, expires_in_s: int | None = None
+    ) -> Operation:
+        """Mark a chat as unread: in Holdfast's list at once, and on the phone. Raises `NotFound`, and as
+        `Operations.accept`."""
+        found = await self._chats.chat(company, chat)
+        if found is None:
             raise NotFound(f'there is no chat "{chat}": nobody has written in it', field="chat")
+        arguments = UpdateChat(chat=chat, unread=True, last=newest_of(found))
+        operation = await self._operations.accept(
+            company, arguments, idempotency_key=idempotency_key, expires_in_s=expires_in_s
+        )
+        await self._chats.set_unread(company, chat)
+        return operation
+
+
+def newest_of(chat: Chat) -> dict[str, Any] | None:
+    """The newest message of a chat, in the form of `UpdateChat.last`."""
+    if chat.last is None:
+        return None
+    message, at_s = chat.last.message, int(datetime.fromisoformat(chat.last.at).timestamp())
+    if isinstance(message, SentEntry):
+        return {"id": message.message.whatsapp_id, "fromMe": True, "atS": at_s}
+    sender = message.sender_lid or message.sender
+    return {"id": message.whatsapp_id, "fromMe": message.from_me, "sender": sender, "atS": at_s}
 
 
 def _named(message: Received) -> dict[str, str | None]:

@@ -312,6 +312,10 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
     def target(self) -> str:
         return self.chat
 
+    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A repeated request may find newer messages."""
+        return {name: value for name, value in given.items() if name != "last"}
+
 
 class EditLabel(Arguments, frozen=True, kw_only=True):
     """Create, rename or delete a label."""
