@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete
+import pytest
+from sqlalchemy import URL, Connection, delete
 
 from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.stores import Message, MessageChange
@@ -13,6 +15,7 @@ from holdfast.session.contacts import Identity, KnownContact
 from holdfast.session.engine import Commit
 from holdfast.store import chat_merge
 from holdfast.store.database import Database
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.tables import chat_aliases, contacts
 from tests.contract.rows import COMPANY, T1, Store, apply_updates, decrypted, draft, inbound, refuse, take
 
@@ -100,6 +103,26 @@ async def test_second_spellings_stand_in_one_queue_before_whatsapp_was_asked(sto
     assert (await accepted(store, 4, NINE)).chat == EIGHT
     assert await sent_in_order(store) == ["msg_1", "msg_2", "msg_3", "msg_4"]
     assert await store.contacts.canonical(COMPANY, NINE) == EIGHT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("new_place", ["postgres"], indirect=True)
+async def test_processes_that_accept_one_person_under_several_names_make_one_chat(store: Store, place: URL) -> None:
+    """Two processes at the same time on one PostgreSQL, while WhatsApp reports the hidden id: one queue with one head,
+    and messages are sent in the order of acceptance."""
+    other = Database(place)
+    outboxes = [store.outbox, OutboxRows(other, clock=store.clock)]
+    names = [NINE, LID, EIGHT]
+    drafts = [replace(draft(number), chat=names[number % 3]) for number in range(1, 31)]
+    async with asyncio.TaskGroup() as tasks:
+        accepting = [tasks.create_task(outboxes[n // 3 % 2].accept(each)) for n, each in enumerate(drafts)]
+        tasks.create_task(store.contacts.learn(COMPANY, [Identity(jid=EIGHT, lid=LID)]))
+    other.close()
+    by_seq = sorted((task.result().message for task in accepting), key=lambda message: message.seq)
+    assert len(heads(store)) == 1
+    assert await sent_in_order(store) == [message.id for message in by_seq]
+    assert store.rows("SELECT DISTINCT chat FROM outbox") == [(EIGHT,)]
+    assert store.rows("SELECT chat FROM chats") == [(EIGHT,)]
 
 
 async def test_an_inbound_message_says_which_spelling_is_canonical(store: Store) -> None:
