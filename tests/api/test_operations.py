@@ -109,6 +109,12 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("PATCH", "profile", {"name": ""}, "name"),
     ("PATCH", "profile", {"name": "x" * 26}, "name"),
     ("PATCH", "profile", {"about": "x" * 140}, "about"),
+    ("PATCH", "privacy", {}, "body"),
+    ("PATCH", "privacy", {"lastSeen": None}, "body"),
+    ("PATCH", "privacy", {"lastSeen": "everybody"}, "lastSeen"),
+    ("PATCH", "privacy", {"online": "none"}, "online"),
+    ("PATCH", "privacy", {"groupsAdd": "contact_blacklist"}, "groupsAdd"),
+    ("PATCH", "privacy", {"readReceipts": True}, "readReceipts"),
     ("PUT", "profile/picture", {}, "image"),
     ("PUT", "profile/picture", {"image": {}}, "image"),
     ("PUT", "profile/picture", {"image": {"base64": ""}}, "image.base64"),
@@ -187,6 +193,28 @@ async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: Worl
         {"code": "AbC"},
         {"code": "P", "group": GROUP, "admin": ANNA, "expiresS": 5},
     ]
+
+
+async def test_privacy_settings_are_shown_and_changed(linked: ApiClient, world: World) -> None:
+    """What WhatsApp does not report is null; only what the caller gives reaches the engine."""
+    world.engine.answers["privacy"] = lambda _: {"lastSeen": "contact_blacklist", "online": "all", "calls": None}
+    shown = (await linked("GET", f"{SESSION}/privacy")).json
+    assert (shown["lastSeen"], shown["online"], shown["calls"], len(shown)) == ("contact_blacklist", "all", None, 8)
+    world.engine.operations["set-privacy"] = lambda _: {"changed": ["lastSeen"]}
+    answer = await linked("PATCH", f"{SESSION}/privacy?wait=5", {"lastSeen": "contacts", "online": "all"})
+    assert (answer.json["state"], answer.json["result"]) == ("succeeded", {"changed": ["lastSeen"]})
+    assert answer.json["target"] == "privacy"
+    assert [command.arguments for command in asked(world)] == [{"lastSeen": "contacts", "online": "all"}]
+
+
+async def test_privacy_settings_need_a_company_and_a_link(client: ApiClient, world: World) -> None:
+    """404 for an unknown company. Without a link the question is answered 503, and a change waits for it."""
+    (await client("GET", "/v1/sessions/nobody/privacy")).problem(404, "not-found", field="company")
+    (await client("PATCH", "/v1/sessions/nobody/privacy", {"calls": "all"})).problem(404, "not-found", field="company")
+    await world.now(world.gateway.put(COMPANY))
+    assert (await client("GET", f"{SESSION}/privacy")).status == 503
+    queued = await client("PATCH", f"{SESSION}/privacy", {"calls": "known"})
+    assert (queued.status, queued.json["state"]) == (202, "queued")
 
 
 @pytest.mark.parametrize(

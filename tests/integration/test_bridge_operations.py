@@ -155,6 +155,33 @@ async def test_the_profile_and_the_block_list(ours_: Operator, wasim: Wasim, tmp
     assert (await ours_.ask("blocklist")).result == []
 
 
+async def test_privacy_settings(ours_: Operator, wasim: Wasim) -> None:
+    """WhatsApp has them, a repetition changes nothing, and read receipts follow a changed setting at once."""
+    before: Any = (await ours_.ask("privacy")).result
+    assert before == dict.fromkeys(
+        ("lastSeen", "online", "picture", "about", "readReceipts", "groupsAdd", "calls", "messages"), "all"
+    )
+    wanted: dict[str, object] = {
+        "lastSeen": "none", "online": "match_last_seen", "picture": "contacts", "about": "contacts",
+        "readReceipts": "none", "groupsAdd": "contacts", "calls": "known", "messages": "contacts",
+    }  # fmt: skip
+    await wasim.post("/phones", {"number": ours_.party.number, "autoRead": False})
+    sent = await wasim.post(f"/phones/{ANNA}/send", {"to": ours_.party.number, "text": "hello"})
+    await ours_.party.shown(1)
+    assert await ours_.run("set-privacy", wanted) == {"changed": list(wanted)}
+    read = {"id": sent["id"], "sender": jid(ANNA), "senderLid": None}
+    assert await ours_.run("read-chat", {"chat": jid(ANNA), "messages": [read]}) == {"messages": 1}
+    assert await ours_.run("set-privacy", wanted) == {"changed": []}
+    assert (await ours_.ask("privacy")).result == wanted
+    (message,) = await wasim.get(f"/messages?id={sent['id']}")
+    assert message["receipts"]["read"] == 0
+    (phone,) = [each for each in await wasim.get("/phones") if each["number"] == ours_.party.number]
+    assert (phone["privacy"]["last"], phone["privacy"]["calladd"]) == ("none", "known")
+    await wasim.fault("query-error", xmlns="privacy", code=429, count=1)
+    limited = await ours_.answer("set-privacy", {"calls": "all"})
+    assert (limited.error, limited.code) == ("rate-limited", None)
+
+
 async def test_groups_are_joined_by_link_and_by_invitation(ours_: Operator, wasim: Wasim) -> None:
     """With approval the account waits for an admin; joining twice is a conflict."""
     own = (await ours_.run("create-group", {"subject": "Own", "members": [jid(ANNA)]}))["id"]

@@ -28,6 +28,7 @@ BODIES: Mapping[str, object] = {
     "POST /v1/sessions/{company}/groups/{id}/requests": {"approve": ["962790000098"]},
     "PUT /v1/sessions/{company}/groups/{id}/picture": {"image": {"url": "https://example.com/logo.jpg"}},
     "PATCH /v1/sessions/{company}/profile": {"name": "Bakery Irbid", "about": "Open from 7 to 20"},
+    "PATCH /v1/sessions/{company}/privacy": {"lastSeen": "contacts", "groupsAdd": "contacts"},
     "PUT /v1/sessions/{company}/profile/picture": {"image": {"media": "med_0a6b7c1f52d34e8a9b01c2d3"}},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }

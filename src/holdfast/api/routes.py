@@ -18,6 +18,7 @@ from holdfast.api import (
     groups,
     invitations,
     presence,
+    privacy,
     problems,
     profile,
 )
@@ -158,7 +159,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups, invitations, profile, calls, presence)
+        for routes in (chats, contacts, groups, invitations, profile, privacy, calls, presence)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     for router in (

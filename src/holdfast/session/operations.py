@@ -258,6 +258,25 @@ class SetProfile(Arguments, frozen=True, kw_only=True):
         return "profile"
 
 
+class SetPrivacy(Arguments, frozen=True, kw_only=True):
+    """The engine reads the settings first and changes only what differs. Fields that are None stay unchanged."""
+
+    kind = "set-privacy"
+
+    last_seen: str | None = None
+    online: str | None = None
+    picture: str | None = None
+    about: str | None = None
+    read_receipts: str | None = None
+    groups_add: str | None = None
+    calls: str | None = None
+    messages: str | None = None
+
+    @property
+    def target(self) -> str:
+        return "privacy"
+
+
 class Block(Arguments, frozen=True, kw_only=True):
     kind = "block"
 
@@ -374,7 +393,7 @@ KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
     each.kind: each
     for each in (
         CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, JoinGroup, RevokeInvite, AnswerRequests, SetPicture,
-        SetProfile, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
+        SetProfile, SetPrivacy, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
     )
 })  # fmt: skip
 

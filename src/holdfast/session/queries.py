@@ -107,6 +107,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Its address."""
 
 
+class Privacy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """WhatsApp's own values; None: it does not report this setting for the account."""
+
+    last_seen: str | None = None
+    online: str | None = None
+    picture: str | None = None
+    about: str | None = None
+    read_receipts: str | None = None
+    groups_add: str | None = None
+    calls: str | None = None
+    messages: str | None = None
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
@@ -201,6 +214,11 @@ def blocklist() -> Query[list[str]]:
 def profile() -> Query[Profile]:
     """What others see of the account."""
     return Query(name="profile", answer=Profile, arguments={}, cost=2)
+
+
+def privacy() -> Query[Privacy]:
+    """The account's privacy settings."""
+    return Query(name="privacy", answer=Privacy, arguments={})
 
 
 def chat_history(jid: str, *, oldest: Mapping[str, object], count: int) -> Query[HistorySent]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import get_args
 
 from aiohttp import web
 
@@ -27,6 +26,7 @@ from wasim.requests import (
     number_of,
     text_of,
 )
+from wasim.server import privacy
 from wasim.server.calls import CallError
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
@@ -34,7 +34,7 @@ from wasim.server.message_builder import BadMessageRequest
 from wasim.server.pairing import BadQr, PairingError, parse_qr
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_settings import BadChange
-from wasim.server.state import Account, AddedBy, Address, Device, MessageRecord
+from wasim.server.state import Account, Address, Device, MessageRecord
 from wasim.shell import Simulator
 
 BODY_BYTES = 32 * 1024 * 1024
@@ -159,6 +159,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "autoRead": account.auto_read,
         "picture": account.picture or account.picture_id or None,
         "about": account.about or None,
+        "privacy": privacy.settings(account),
         "blocked": sorted(account.blocked),
         "addressing": account.addressing,
         "username": account.username or None,
@@ -207,9 +208,9 @@ async def _add_phone(request: web.Request) -> web.Response:
     if "picture" in body:
         account.picture = str(body["picture"] or "")
     if "addedBy" in body:
-        if body["addedBy"] not in get_args(AddedBy):
+        if body["addedBy"] not in privacy.VALUES[privacy.GROUP_ADD]:
             raise ControlError(400, f"addedBy {body['addedBy']!r}: give 'all', 'contacts' or 'none'")
-        account.added_by = body["addedBy"]
+        account.privacy[privacy.GROUP_ADD] = body["addedBy"]
     if "addressing" in body:
         if body["addressing"] not in ("lid", "pn"):
             raise ControlError(400, f"addressing {body['addressing']!r}: give 'lid' or 'pn'")

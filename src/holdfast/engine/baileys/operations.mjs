@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser, S_WHATSAPP_NET } from 'baileys'
 
 import { ACCOUNT_OPERATIONS } from './accountoperations.mjs'
+import { setPrivacy } from './privacy.mjs'
 import { NotOnWhatsApp } from './recipients.mjs'
 
 const ALL_GROUPS = '@g.us'
@@ -154,6 +155,11 @@ const OPERATIONS = {
       if (name !== undefined) await ACCOUNT_OPERATIONS['rename-account'].run({ name }, parts)
       return { ...(about !== undefined && { about }), ...(name !== undefined && { name }) }
     }
+  },
+
+  // Only what differs is changed, so a repetition has no effect.
+  'set-privacy': {
+    run: async (wanted, parts) => ({ changed: await setPrivacy(wanted, parts) })
   },
 
   block: {

@@ -3,6 +3,7 @@
 
 import { getBinaryNodeChild, isLidUser, jidNormalizedUser } from 'baileys'
 
+import { privacyNow } from './privacy.mjs'
 import { NotThere } from './refusals.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
 
@@ -103,6 +104,8 @@ const QUERIES = {
     })
     return { name, about: about?.status?.status || undefined, picture }
   },
+
+  privacy: (_, parts) => privacyNow(parts),
 
   // WhatsApp does not confirm it.
   typing: async ({ jid, state }, { sock }) => {

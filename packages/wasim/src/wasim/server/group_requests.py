@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wasim.server import privacy
 from wasim.server.groups import Groups, describe, groups_of, participant
 from wasim.server.state import PHONE, Account, Address, Directory, Group
 from wasim.wire.jids import GROUP, parse_jid
@@ -92,7 +93,7 @@ def _create(request: GroupRequest) -> Answer:
         return NOT_ACCEPTABLE
     asked = [(node.attrs.get("jid", ""), _account(request, node)) for node in request.body.all("participant")]
     found = [account for _, account in asked if account is not None and account.number != request.number]
-    addable = [account.number for account in found if _may_be_added(account, request.number)]
+    addable = [account.number for account in found if privacy.allows(account, privacy.GROUP_ADD, by=request.number)]
     group = request.groups.create(
         subject, [request.number, *addable], addressing="lid", now=request.now, key=request.body.attrs.get("key", "")
     )
@@ -230,7 +231,7 @@ def _add(request: GroupRequest, group: Group) -> Answer:
             rows.append(_row(request, group, account, "409"))
         elif request.now - group.left_at.get(account.number, -_RECENTLY_LEFT_S) < _RECENTLY_LEFT_S:
             rows.append(_not_added(request, group, "", account, code="408"))
-        elif not _may_be_added(account, request.number):
+        elif not privacy.allows(account, privacy.GROUP_ADD, by=request.number):
             rows.append(_not_added(request, group, "", account))
         else:
             request.groups.add(group, [account.number], now=request.now, by=request.number)
@@ -357,10 +358,6 @@ def _accept(request: GroupRequest, group: Group) -> Answer:
 
 def _account(request: GroupRequest, node: Node) -> Account | None:
     return request.directory.find(parse_jid(node.attrs.get("jid", "")))
-
-
-def _may_be_added(account: Account, by: str) -> bool:
-    return account.added_by == "all" or (account.added_by == "contacts" and by in account.contacts)
 
 
 def _row(request: GroupRequest, group: Group, account: Account, error: str | None = None) -> Node:

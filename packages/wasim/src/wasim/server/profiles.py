@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from wasim.server import privacy
 from wasim.server.group_requests import FORBIDDEN, NOT_ACCEPTABLE, NOT_AUTHORIZED, NOT_FOUND, Answer
 from wasim.server.groups import Groups
 from wasim.server.state import Account, Directory, Group
@@ -37,7 +38,9 @@ def _shown(account: Account | None, group: Group | None, number: str, type_: str
         return _node(group.picture_id, f"https://pps.wasim.invalid/{group.picture_id}", type_)
     if account is None or not (account.picture or account.picture_id):
         return NOT_FOUND
-    if number in account.blocked:
+    if number in account.blocked or not (
+        number == account.number or privacy.allows(account, privacy.PICTURE, by=number)
+    ):
         return NOT_AUTHORIZED
     id_ = account.picture_id or str(crc32(account.picture.encode()))
     return _node(id_, account.picture or f"https://pps.wasim.invalid/{id_}", type_)

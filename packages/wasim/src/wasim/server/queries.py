@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from wasim.server import group_requests, keys, notices, profiles, usync
+from wasim.server import group_requests, keys, notices, privacy, profiles, usync
 from wasim.server.app_state import AppState
 from wasim.server.groups import Groups
 from wasim.server.quota import NewChatQuota, quota_state
@@ -141,14 +141,14 @@ def _props(query: Query) -> QueryAnswer:
     return QueryAnswer(content=[Node("props", {"protocol": "1", "hash": "wasim", "refresh": "86400"}, [])])
 
 
-_PRIVACY = ("last", "online", "profile", "status", "groupadd", "readreceipts", "calladd", "messages")
-
-
 def _privacy(query: Query) -> QueryAnswer:
-    if query.node.attrs.get("type") == "set":
-        return QueryAnswer()
-    children = [Node("category", {"name": name, "value": "all"}) for name in _PRIVACY]
-    return QueryAnswer(content=[Node("privacy", {}, children)])
+    account = query.directory.accounts[query.device.number]
+    if query.node.attrs.get("type") == "get":
+        return QueryAnswer(content=[privacy.listing(account)])
+    if not privacy.change(account, query.body):
+        return QueryAnswer(error=BAD_REQUEST)
+    query.directory.touch(account)
+    return QueryAnswer()
 
 
 def _tokens(query: Query) -> QueryAnswer:

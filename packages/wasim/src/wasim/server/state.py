@@ -19,7 +19,6 @@ PHONE = 0
 """Device number of the phone itself."""
 
 Addressing = Literal["lid", "pn"]
-AddedBy = Literal["all", "contacts", "none"]
 
 
 class Address(NamedTuple):
@@ -64,8 +63,8 @@ class Account(msgspec.Struct, kw_only=True):
     picture_id: str = ""
     """The id of a picture that one of its devices has set."""
     about: str = ""
-    added_by: AddedBy = "all"
-    """Who may add it to groups: everybody, those it has exchanged messages with, or nobody."""
+    privacy: dict[str, str] = msgspec.field(default_factory=dict)
+    """Its privacy settings by category; what is missing is `all`."""
     next_device: int = 1
     key_indexes: bytes = b""
     """The phone's signed list of its linked devices; empty: it has never linked any."""

@@ -63,7 +63,7 @@ def theirs(world: World, *members: str) -> Group:
 
 def test_a_group_is_created_with_an_answer_about_each_member(world: World, alice: Client) -> None:
     """Carol's privacy allows only an invitation, and one number is on no phone. The notification has the key."""
-    world.server.directory.accounts[CAROL].added_by = "none"
+    world.server.directory.accounts[CAROL].privacy["groupadd"] = "none"
     answer = ask(world, alice, "@g.us", "set", people("create", BOB, CAROL, "962399", subject="Team", key="3EB0KEY"))
     assert (answer.children[0].attrs["subject"], answer.children[0].attrs["creator_pn"]) == ("Team", f"{ALICE}{PN}")
     assert rows(answer) == [(ALICE, None), (BOB, None), (CAROL, "403"), ("962399", "404")]
@@ -83,7 +83,7 @@ def test_a_group_needs_a_name(world: World, alice: Client, subject: str) -> None
 
 def test_members_are_added_and_removed_one_by_one(world: World, alice: Client, group: Group) -> None:
     """Each has an answer: added, there already, unknown, protected, or left a moment ago."""
-    world.server.directory.accounts[DAN].added_by = "contacts"
+    world.server.directory.accounts[DAN].privacy["groupadd"] = "contacts"
     added = ask(world, alice, str(group.jid), "set", people("add", CAROL, BOB, "962399", DAN))
     assert rows(added) == [(CAROL, None), (BOB, "409"), ("962399", "404"), (DAN, "403")]
     removed = ask(world, alice, str(group.jid), "set", people("remove", CAROL, DAN))

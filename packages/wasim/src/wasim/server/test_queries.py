@@ -103,6 +103,35 @@ def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
         friend.picture = ""
 
 
+def privacy(*settings: tuple[str, str]) -> Node:
+    return Node("privacy", {}, [Node("category", {"name": name, "value": value}) for name, value in settings])
+
+
+def test_privacy_settings_are_kept_and_obeyed(world: World) -> None:
+    """Every category is `all` until it is set. A picture for contacts only is hidden from others."""
+    _, client = world.online("962302")
+    friend, friends = world.online("962303")
+    world.phone("962303").picture = "https://example.test/picture"
+    assert world.ask(friends, "privacy", "set", privacy(("profile", "contacts"), ("last", "none"))).children == []
+    (listed,) = world.ask(friends, "privacy", "get", Node("privacy")).children
+    found = {node.attrs["name"]: node.attrs["value"] for node in listed.children}
+    assert (found["profile"], found["last"], found["online"], len(found)) == ("contacts", "none", "all", 8)
+    asked = Node("picture", {"type": "preview", "query": "url"})
+    (hidden,) = world.ask(client, "w:profile:picture", "get", asked, target=friend.lid).children
+    world.phone("962303").contacts.add("962302")
+    (shown,) = world.ask(client, "w:profile:picture", "get", asked, target=friend.lid).children
+    assert (hidden.attrs["code"], shown.tag) == ("401", "picture")
+
+
+@pytest.mark.parametrize("setting", [("last", "known"), ("online", "none"), ("colour", "all"), ("readreceipts", "")])
+def test_privacy_settings_that_do_not_exist_are_refused(world: World, setting: tuple[str, str]) -> None:
+    """Error 400, and what else the request has is not set either."""
+    _, client = world.online("962302")
+    refused = world.ask(client, "privacy", "set", privacy(("profile", "none"), setting))
+    assert refused.children[0].attrs["code"] == "400"
+    assert world.phone("962302").privacy == {}
+
+
 def test_an_unknown_query_is_reported(world: World) -> None:
     """An event names the query, so that it can be added to the server."""
     _, client = world.online("962302")
