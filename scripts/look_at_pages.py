@@ -50,6 +50,7 @@ _COMPANIES = (
 PAGES = {
     "fleet": "/",
     "webhooks": "/webhooks",
+    "keys": "/keys",
     "docs": "/docs",
     "docs-message": "/docs#post-v1-sessions-company-messages",
     "no-company": "/companies/nobody",

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import typer
 
+from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
 from holdfast.api.description import KEYED
 from holdfast.api.examples import BODIES
@@ -162,6 +163,7 @@ def document() -> dict[str, Any]:
     parts = dict.fromkeys(inspect.signature(make_api).parameters)
     api = make_api(**cast(Any, {**parts, "settings": {}}))
     add_backups(api, cast(Any, None))
+    add_api_keys(api, cast(Any, None))
     return api.openapi()
 
 

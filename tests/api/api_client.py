@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from holdfast.api.forwarding import Forwarder
-from holdfast.api.keys import parse
+from holdfast.api.keys import KnownKeys, parse
 from holdfast.api.routes import make_api
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
@@ -56,16 +56,16 @@ def make_client(
     world: World,
     gateway: Gateway,
     *,
+    keys: KnownKeys | None = None,
     quotas: Quotas | None = None,
     base_path: str = "",
     forwarder: Forwarder | None = None,
 ) -> ApiClient:
-    known = parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}")
     return ApiClient(
         world,
         make_api(
             gateway,
-            known,
+            keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
             Diagnoser(gateway, world.parts, figures=FigureRows(world.database), limits=world.limits),
             sending=Messages(gateway, world.outbox, world.composer, People(gateway, world.contacts)),
             people=People(gateway, world.contacts),

@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 import typer
 
+from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.cli import cli
@@ -112,6 +113,7 @@ def test_every_route_is_in_the_docs() -> None:
     parts = dict.fromkeys(signature(make_api).parameters)
     api = make_api(**cast(Any, {**parts, "settings": {}}))
     add_backups(api, cast(Any, None))
+    add_api_keys(api, cast(Any, None))
     document = api.openapi()
     known = {
         f"{method.upper()} {path}": operation

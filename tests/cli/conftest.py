@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
+from holdfast.api.key_registry import KeyRegistry
 from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
+from holdfast.store.api_keys import ApiKeyRows
 from tests.backup_service import backup_service_of
 from tests.cli.command import Command
-from tests.world import World
+from tests.world import Chance, World
 
 KEY = "a-key-of-a-test-of-commands"
 
@@ -38,9 +41,17 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
     """Commands that find a running gateway, and have its key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with world.running() as gateway, asyncio.TaskGroup() as tasks:
+            registry = KeyRegistry(
+                parse(KEY),
+                ApiKeyRows(world.database),
+                source="HOLDFAST_API_KEY",
+                is_shared=False,
+                clock=world.clock,
+                randomness=Chance(),
+            )
             api = make_api(
                 gateway,
-                parse(KEY),
+                registry,
                 world.diagnoser(),
                 sending=world.sending,
                 people=world.people,
@@ -60,6 +71,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
                 is_writable=lambda: world.database.is_writable,
             )
             add_backups(api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+            add_api_keys(api, registry)
             server = HttpServer(api)
             tasks.create_task(server.serve(sockets=[listener]))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -11,10 +11,12 @@ from urllib.parse import urlencode
 from starlette.types import Message
 
 from holdfast.api.forwarding import Forwarder
+from holdfast.api.key_registry import KeyRegistry
 from holdfast.api.keys import parse
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import Quotas
+from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.sign_outs import SignOutRows
@@ -34,7 +36,15 @@ def make_browser(
     base_path: str = "",
     forwarder: Forwarder | None = None,
 ) -> Browser:
-    client = make_client(world, gateway, base_path=base_path, forwarder=forwarder)
+    registry = KeyRegistry(
+        parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
+        ApiKeyRows(world.database),
+        source="HOLDFAST_API_KEY",
+        is_shared=False,
+        clock=world.clock,
+        randomness=Chance(),
+    )
+    client = make_client(world, gateway, keys=registry, base_path=base_path, forwarder=forwarder)
     add_dashboard(
         client.api,
         gateway,
@@ -51,7 +61,8 @@ def make_browser(
         limits=world.limits,
         removal=backup_service_of(gateway, world.database, world.spool.folder.parent / "backups", clock=world.clock),
         media=world.media_service(),
-        keys=parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
+        keys=registry,
+        key_management=registry,
         shutdown=client.api.state.shutdown,
         secret=b"a secret of a test",
         sign_outs=SignOutRows(world.database),

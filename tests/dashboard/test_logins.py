@@ -173,3 +173,11 @@ async def test_wrong_keys_are_logged_with_the_address(clock: FakeClock, caplog: 
     assert set(caplog.messages) == {f"API key refused from {HERE}: unknown key at the dashboard's sign-in"}
     assert len(caplog.messages) == 10
     assert "a-wrong-key" not in caplog.text
+
+
+async def test_open_streams_end_with_their_key(clock: FakeClock) -> None:
+    """They outlive the request that was checked when they began."""
+    logins = make(clock)
+    login = await read(logins, logins.sign_in(OTHER, address=HERE))
+    assert await logins.is_signed_in(login)
+    assert not await make(clock, parse(KEY)).is_signed_in(login)

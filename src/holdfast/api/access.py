@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from fastapi import Request
 
 from holdfast.api.connections import KEYED
-from holdfast.api.keys import ApiKeys, KeyGrant, NoKey
+from holdfast.api.keys import KeyGrant, KnownKeys, NoKey
 from holdfast.base.limited_log import LimitedLog
 from holdfast.delivery.content import MediaBody, MessageBody
 from holdfast.http.forwarded import FORWARDED, Hop
@@ -32,7 +32,7 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 class Access:
     """One for each HTTP application."""
 
-    def __init__(self, keys: ApiKeys, quotas: Quotas) -> None:
+    def __init__(self, keys: KnownKeys, quotas: Quotas) -> None:
         self.keys = keys
         self.quotas = quotas
         self._refusals = LimitedLog(log, monotonic=lambda: self.quotas.clock.monotonic())
@@ -62,6 +62,10 @@ class Access:
         if grant.companies is not None:
             self.quotas.check_request(request.state.key_id, writes=request.method not in _READS)
         return grant
+
+    def is_valid(self, request: Request) -> bool:
+        """Whether the key of an authenticated request has not been revoked since."""
+        return self.keys.knows(bytes.fromhex(request.state.key_id))
 
     def body_lock(self, key_id: str) -> asyncio.Lock:
         lock = self._locks.get(key_id)

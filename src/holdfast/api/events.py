@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import format_sse_event
 
-from holdfast.api.access import stream_quota
+from holdfast.api.access import access_of, stream_quota
 from holdfast.api.description import Answers
 from holdfast.api.routing import Moment
 from holdfast.base.clock import iso
@@ -56,6 +56,15 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(events.look_every_s):
                     await bell.wait()
+
+
+async def _while_valid(request: Request, events: Chunks) -> Chunks:
+    """The events until the request's key is revoked."""
+    async with contextlib.aclosing(events):
+        async for chunk in events:
+            if not access_of(request).is_valid(request):
+                return
+            yield chunk
 
 
 def _written(event: Event) -> bytes:
@@ -120,7 +129,8 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         if shape == "json":
             companies = company or grant.companies
             return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))
-        events = await open_events(place, events=state.events, companies=company or grant.companies)
+        opened = await open_events(place, events=state.events, companies=company or grant.companies)
+        events = _while_valid(request, opened)
         quota = contextlib.ExitStack()
         quota.enter_context(stream_quota(request))
         return EventStream(events, shutdown=state.shutdown, quota=quota)

@@ -30,6 +30,7 @@ BODIES: Mapping[str, object] = {
     "PATCH /v1/sessions/{company}/profile": {"name": "Bakery Irbid", "about": "Open from 7 to 20"},
     "PATCH /v1/sessions/{company}/privacy": {"lastSeen": "contacts", "groupsAdd": "contacts"},
     "PUT /v1/sessions/{company}/profile/picture": {"image": {"media": "med_0a6b7c1f52d34e8a9b01c2d3"}},
+    "POST /v1/keys": {"name": "Bakery CRM", "companies": ["962302", "962303"]},
     "POST /v1/webhooks/replay": {"since": "2026-11-22T00:00:00.000Z"},
 }
 """By method and path."""

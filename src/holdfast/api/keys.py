@@ -7,6 +7,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from holdfast.base.errors import Fault, HoldfastError
 from holdfast.base.ids import RandomSource, is_company_id
@@ -50,9 +51,19 @@ class KeyGrant:
             raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
 
 
+class KnownKeys(Protocol):
+    """The valid keys at the time of the call."""
+
+    def entry(self, key: str | None) -> tuple[bytes, KeyGrant]:
+        """The key's hash and what it allows. Raises `NoKey`."""
+
+    def knows(self, digest: bytes) -> bool:
+        """Whether the key with this hash is still valid."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The valid keys, by the SHA-256 of each."""
+    """The keys of the settings, by the SHA-256 of each."""
 
     grants: tuple[tuple[bytes, KeyGrant], ...]
 
@@ -67,13 +78,16 @@ class ApiKeys:
         """
         if key is None:
             raise NoKey("an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        given = _digest(key)
+        given = digest_of(key)
         found = [(known, grant) for known, grant in self.grants if hmac.compare_digest(known, given)]
         if not found:
             raise NoKey(
                 "the API key is unknown: the one generated at the first start is in the file api-key of the data folder"
             )
         return found[0]
+
+    def knows(self, digest: bytes) -> bool:
+        return any(known == digest for known, _ in self.grants)
 
 
 def parse(text: str, *, source: str = variable("api_key")) -> ApiKeys:
@@ -90,7 +104,7 @@ def parse(text: str, *, source: str = variable("api_key")) -> ApiKeys:
             raise BadSetting(f"{which} has a space or a character that is not ASCII: leave those out", field=source)
     if len({key for key, _ in entries}) < len(entries):
         raise BadSetting(f"{source} has the same key twice: give each key once, with all its companies", field=source)
-    return ApiKeys(tuple((_digest(key), KeyGrant(_companies(limit, source))) for key, limit in entries))
+    return ApiKeys(tuple((digest_of(key), KeyGrant(_companies(limit, source))) for key, limit in entries))
 
 
 def first_key(text: str) -> str:
@@ -118,7 +132,7 @@ def _companies(limit: str | None, source: str) -> frozenset[str] | None:
     return frozenset(companies)
 
 
-def _digest(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 

@@ -33,7 +33,7 @@ from holdfast.api.body_limit import BodyLimit
 from holdfast.api.chat_settings import chat_settings
 from holdfast.api.fast_send import FastSendRoute
 from holdfast.api.forwarding import Forwarder
-from holdfast.api.keys import ApiKeys
+from holdfast.api.keys import KnownKeys
 from holdfast.api.media import MediaService
 from holdfast.api.messages import MESSAGES, accept, messages
 from holdfast.api.nodes import nodes
@@ -86,7 +86,7 @@ async def readyz(request: Request, response: Response) -> dict[str, str]:
 
 def make_api(
     gateway: Gateway,
-    keys: ApiKeys,
+    keys: KnownKeys,
     diagnoser: Diagnoser,
     *,
     sending: Messages,

@@ -18,9 +18,12 @@ from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
 from holdfast.api.allowed_hosts import names_of
+from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
 from holdfast.api.base_path import base_path_of
 from holdfast.api.forwarding import Forwarder
+from holdfast.api.key_registry import KeyRegistry
+from holdfast.api.keys import FILE as API_KEY_FILE
 from holdfast.api.media import MediaService
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
@@ -75,10 +78,11 @@ from holdfast.session.engine import Engine, Listener
 from holdfast.session.placement import PlacementPolicy
 from holdfast.session.state import Policy
 from holdfast.session.stores import NodeDescription
-from holdfast.settings import Settings
+from holdfast.settings import Settings, variable
 from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.alerts import AlertTable
+from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.calls import CallRows
 from holdfast.store.chat_rows import ChatRows
 from holdfast.store.client_version import ClientVersionRows
@@ -173,8 +177,10 @@ async def serve(
             )
             forwarder = await _forwarder(held, parts, stack)
             indexer = SearchIndexer(held.database, clock=clock)
+            registry = await _key_registry(held, parts)
             api = _http(
                 held,
+                registry,
                 gateway,
                 sending,
                 people,
@@ -189,10 +195,12 @@ async def serve(
                 indexer,
             )
             add_backups(api, backup_service)
+            add_api_keys(api, registry)
             watchers = [versions.run, monitor.run, alert_sink.run, sender.run, schedule.run, spool.run, sweeper.run]
             watchers += [
                 _retention_sweeper(held, clock=clock).run,
                 indexer.run,
+                registry.run,
                 ContactCatchUp(contacts, clock=clock).run,
             ]
             if wakeups is not None:
@@ -270,8 +278,22 @@ def _monitor(
     )
 
 
+async def _key_registry(held: StartupClaims, parts: Services) -> KeyRegistry:
+    registry = KeyRegistry(
+        held.known,
+        ApiKeyRows(held.database),
+        source=variable("api_key") if held.settings.api_key is not None else f"the file {API_KEY_FILE}",
+        is_shared=held.database.is_shared,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    await registry.load()
+    return registry
+
+
 def _http(
     held: StartupClaims,
+    registry: KeyRegistry,
     gateway: Gateway,
     sending: Messages,
     people: People,
@@ -295,7 +317,7 @@ def _http(
     )
     api = make_api(
         gateway,
-        held.known,
+        registry,
         diagnoser,
         sending=sending,
         people=people,
@@ -333,7 +355,8 @@ def _http(
         limits=limits,
         removal=removal,
         media=media,
-        keys=held.known,
+        keys=registry,
+        key_management=registry,
         shutdown=api.state.shutdown,
         secret=dashboard_secret,
         sign_outs=SignOutRows(held.database),

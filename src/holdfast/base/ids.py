@@ -31,6 +31,7 @@ class RandomSource(Protocol):
     def media_id(self) -> str: ...
     def operation_id(self) -> str: ...
     def api_key(self) -> str: ...
+    def api_key_id(self) -> str: ...
     def webhook_secret(self) -> str: ...
     def secret(self) -> str:
         """43 random characters that can't be guessed."""
@@ -55,6 +56,9 @@ class SystemRandomSource:
 
     def api_key(self) -> str:
         return f"hf_{secrets.token_urlsafe(32)}"
+
+    def api_key_id(self) -> str:
+        return f"key_{secrets.token_hex(8)}"
 
     def secret(self) -> str:
         return secrets.token_urlsafe(32)

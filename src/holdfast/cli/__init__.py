@@ -14,6 +14,7 @@ from holdfast.cli import (
     chats,
     check,
     configuration,
+    keys,
     lab,
     logs,
     messages,
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., object] | typer.Typer]] = {
         "serve": serving.serve,
         "settings": configuration.show_settings,
         "check": check.check,
+        "keys": keys.keys,
         "fill-npm-cache": serving.fill_npm_cache,
     },
     "Cluster": {

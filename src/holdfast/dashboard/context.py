@@ -13,7 +13,7 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import CompanyRemoval, Files, MediaAddresses, WebhookSettings
+from holdfast.dashboard.ports import CompanyRemoval, Files, KeyManagement, MediaAddresses, WebhookSettings
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
@@ -54,6 +54,7 @@ class AppContext:
     removal: CompanyRemoval
     media: MediaAddresses
     logins: Logins
+    key_management: KeyManagement
     quotas: Quotas
     shutdown: ShutdownScope
     clock: Clock

@@ -12,6 +12,7 @@ from holdfast.dashboard import (
     chat_pages,
     company_pages,
     fleet_pages,
+    key_pages,
     login_pages,
     passkey_pages,
     people_pages,
@@ -23,7 +24,15 @@ from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Logins
-from holdfast.dashboard.ports import CompanyRemoval, Files, KeyLookup, MediaAddresses, SignOuts, WebhookSettings
+from holdfast.dashboard.ports import (
+    CompanyRemoval,
+    Files,
+    KeyLookup,
+    KeyManagement,
+    MediaAddresses,
+    SignOuts,
+    WebhookSettings,
+)
 from holdfast.dashboard.rendering import Templates
 from holdfast.dashboard.unknown_pages import show_unknown_pages
 from holdfast.delivery.chats import Chats
@@ -60,6 +69,7 @@ def add_dashboard(
     removal: CompanyRemoval,
     media: MediaAddresses,
     keys: KeyLookup,
+    key_management: KeyManagement,
     shutdown: ShutdownScope,
     secret: bytes,
     sign_outs: SignOuts,
@@ -93,6 +103,7 @@ def add_dashboard(
         removal=removal,
         media=media,
         logins=Logins(keys, secret=secret, sign_outs=sign_outs, clock=clock, randomness=randomness),
+        key_management=key_management,
         quotas=quotas,
         shutdown=shutdown,
         clock=clock,
@@ -115,6 +126,7 @@ def add_dashboard(
         passkey_pages.pages,
         settings_pages.pages,
         webhook_pages.pages,
+        key_pages.pages,
     ):
         api.include_router(router)
     show_unknown_pages(api)

@@ -117,7 +117,8 @@ class Logins:
 
     async def is_signed_in(self, login: Login) -> bool:
         """Whether the session is still valid. For streams, which outlive their request."""
-        return self._now() < login.signed_in_at + LONGEST_S and not await self._sign_outs.has(login.id)
+        is_over = login.mark not in self._grants() or self._now() >= login.signed_in_at + LONGEST_S
+        return not is_over and not await self._sign_outs.has(login.id)
 
     def form_token(self, login: Login) -> str:
         """The token against cross-site request forgery that every form of this session contains."""

@@ -1,10 +1,11 @@
-"""Interfaces that `app` connects to the API: keys, media URLs, webhooks, and the removal of companies."""
+"""Interfaces that `app` connects to the API: keys and their management, media URLs, webhooks, removal of companies."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
+from holdfast.base.api_keys import ListedKey
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.stores import Received
 from holdfast.runtime.outbound_media import OpenedMedia
@@ -29,6 +30,18 @@ class KeyLookup(Protocol):
 
     def entry(self, key: str | None) -> tuple[bytes, CompanyGrant]:
         """The hash and the grant of a key. Raises a `HoldfastError` when the key is unknown."""
+
+
+class KeyManagement(Protocol):
+    """Lists, creates and revokes API keys."""
+
+    def listed(self) -> list[ListedKey]: ...
+
+    async def create(self, *, name: str, companies: Collection[str]) -> tuple[ListedKey, str]:
+        """Create a key for these companies, and return it: it can't be shown again. Raises `BadInput`, `Conflict`."""
+
+    async def revoke(self, key_id: str) -> ListedKey:
+        """Raises `NotFound`, and `Conflict` for a key of the settings."""
 
 
 class MediaAddresses(Protocol):

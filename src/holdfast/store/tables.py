@@ -99,6 +99,15 @@ sign_outs = Table(
 )
 Index("sign_outs_forget_at", sign_outs.c.forget_at)
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("name", "digest", "companies", "created_at")),
+    Column("used_at", Text),
+)
+Index("api_keys_digest", api_keys.c.digest, unique=True)
+
 credentials = Table(
     "credentials",
     metadata,

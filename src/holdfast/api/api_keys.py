@@ -1,0 +1,98 @@
+"""`/v1/keys`: list, create and revoke API keys. All of it needs a key for all companies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from pydantic import Field
+
+from holdfast.api import description
+from holdfast.api.key_registry import KeyRegistry
+from holdfast.api.keys import NotAllowed
+from holdfast.api.routing import KEY_DESCRIBED, KeyDependency, KeyedRoute
+from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.base.api_keys import ListedKey
+
+
+class ApiKeyRequest(ApiModel):
+    name: Annotated[Text, Field(description="who or what uses the key: 1 to 100 characters")]
+    companies: Annotated[list[str], Field(description="the companies that the key may access; they need not exist yet")]
+
+
+class ApiKeyModel(ApiModel):
+    id: str
+    name: str
+    companies: Annotated[list[str] | None, Field(description="null: all companies")]
+    source: Annotated[
+        Literal["settings", "created"],
+        Field(
+            description="settings: from HOLDFAST_API_KEY or the data folder, and removed there; created: by this API"
+        ),
+    ]
+    created_at: Annotated[str | None, Field(description="null for a key of the settings")]
+    last_used_at: Annotated[
+        str | None, Field(description="to the minute; for a key of the settings, uses since the last start")
+    ]
+
+    @classmethod
+    def of(cls, key: ListedKey) -> ApiKeyModel:
+        return cls.model_validate(_values(key))
+
+
+class CreatedApiKeyModel(ApiKeyModel):
+    key: Annotated[str, Field(description="the API key itself: it is stored as a hash, and never shown again")]
+
+
+def _values(key: ListedKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "companies": None if key.companies is None else sorted(key.companies),
+        "source": key.source,
+        "created_at": key.created_at,
+        "last_used_at": key.used_at,
+    }
+
+
+async def _registry(request: Request, grant: KeyDependency) -> KeyRegistry:
+    if grant.companies is not None:
+        raise NotAllowed("this API key is limited to some companies: only a key for all companies can manage keys")
+    registry: KeyRegistry = request.app.state.key_registry
+    return registry
+
+
+Registry = Annotated[KeyRegistry, Depends(_registry)]
+
+keys = APIRouter(
+    tags=["keys"], route_class=KeyedRoute, prefix="/v1/keys", dependencies=KEY_DESCRIBED, responses=description.KEYED
+)
+
+
+@keys.get("")
+async def list_keys(registry: Registry) -> ListPage[ApiKeyModel]:
+    """The API keys, without the keys themselves. Needs a key for all companies."""
+    return ListPage(items=[ApiKeyModel.of(key) for key in registry.listed()], next=None)
+
+
+@keys.post("", status_code=201)
+async def create_key(registry: Registry, body: ApiKeyRequest) -> CreatedApiKeyModel:
+    """Create an API key for some companies. It is valid at once, in a cluster on every node within seconds. Needs a key
+    for all companies."""
+    created, key = await registry.create(name=body.name, companies=body.companies)
+    return CreatedApiKeyModel.model_validate({**_values(created), "key": key})
+
+
+@keys.delete("/{id}")
+async def revoke_key(
+    registry: Registry,
+    id: Annotated[str, Path(description="the id in the list", max_length=100)],  # noqa: A002 – the interface's name
+) -> ApiKeyModel:
+    """Revoke an API key: its requests are refused, and its event streams and dashboard sessions end. Needs a key for
+    all companies."""
+    return ApiKeyModel.of(await registry.revoke(id))
+
+
+def add_api_keys(api: FastAPI, registry: KeyRegistry) -> None:
+    api.state.key_registry = registry
+    api.include_router(keys)

@@ -1,0 +1,136 @@
+"""`/v1/keys`: operators list, create and revoke keys; a key for some companies sees none of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from holdfast.api.api_keys import add_api_keys
+from holdfast.api.key_registry import REFRESH_S, KeyRegistry
+from holdfast.api.keys import parse
+from holdfast.store.api_keys import ApiKeyRows
+from holdfast.store.tables import api_keys
+from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient, make_client
+from tests.world import COMPANY, Chance, World
+
+BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
+
+
+def registry_of(world: World, *, is_shared: bool = False) -> KeyRegistry:
+    return KeyRegistry(
+        parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
+        ApiKeyRows(world.database),
+        source="HOLDFAST_API_KEY",
+        is_shared=is_shared,
+        clock=world.clock,
+        randomness=Chance(),
+    )
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[ApiClient]:
+    registry = registry_of(world)
+    async with world.running() as gateway:
+        client = make_client(world, gateway, keys=registry)
+        add_api_keys(client.api, registry)
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", "/v1/keys/x")])
+async def test_keys_are_managed_with_a_key_for_all_companies(client: ApiClient, method: str, path: str) -> None:
+    """Neither without a key, nor with one for some companies, whether that is from the settings or created."""
+    created = (await client("POST", "/v1/keys", BAKERY)).json["key"]
+    body = BAKERY if method == "POST" else None
+    (await client(method, path, body, key=None)).problem(401, "unauthorized")
+    for key in (KEY_OF_ONE, created):
+        sentence = (await client(method, path, body, key=key)).problem(403, "forbidden")
+        assert "only a key for all companies can manage keys" in sentence
+
+
+async def test_a_created_key_covers_its_companies_and_is_never_shown_again(
+    client: ApiClient, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database has a hash of it, the log its id, the list its name, companies and last use."""
+    with caplog.at_level(logging.INFO):
+        answer = await client("POST", "/v1/keys", BAKERY)
+    created = answer.json
+    key = created.pop("key")
+    assert answer.status == 201
+    assert (await client("PUT", f"/v1/sessions/{OTHER}", key=key)).status == 200
+    (await client("GET", f"/v1/sessions/{COMPANY}", key=key)).problem(403, "forbidden", field="company")
+    listed = (await client("GET", "/v1/keys")).json
+    [of_all, of_one, bakery] = listed["items"]
+    assert bakery == created | {"lastUsedAt": bakery["lastUsedAt"]}
+    assert bakery["lastUsedAt"] is not None
+    assert (of_all["id"], of_all["companies"], of_all["source"]) == ("settings-1", None, "settings")
+    assert (of_one["name"], of_one["companies"]) == ("HOLDFAST_API_KEY, key 2", [COMPANY])
+    rows = await world.now(world.database.read(lambda connection: connection.execute(api_keys.select()).all()))
+    assert key not in f"{rows}{listed}{caplog.text}"
+    assert f"API key {bakery['id']} created for {OTHER}" in caplog.text
+
+
+async def test_a_revoked_key_is_refused_at_once(client: ApiClient) -> None:
+    """One of the settings is revoked there, and an unknown id is not found."""
+    created = (await client("POST", "/v1/keys", BAKERY)).json
+    revoked = await client("DELETE", f"/v1/keys/{created['id']}")
+    assert (revoked.status, revoked.json["name"]) == (200, "Bakery CRM")
+    (await client("GET", "/v1/sessions", key=created["key"])).problem(401, "unauthorized")
+    assert created["id"] not in str((await client("GET", "/v1/keys")).json)
+    (await client("DELETE", f"/v1/keys/{created['id']}")).problem(404, "not-found", field="id")
+    sentence = (await client("DELETE", "/v1/keys/settings-1")).problem(409, "conflict", field="id")
+    assert sentence == "this key comes from HOLDFAST_API_KEY: remove it there, and restart Holdfast"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "sentence"),
+    [
+        ({"name": "  "}, "name", "name is empty"),
+        ({"name": "x" * 101}, "name", "name has 101 characters: give at most 100"),
+        ({"name": "a\u202eb"}, "name", "invisible character U+202E"),
+        ({"companies": []}, "companies", "companies is empty"),
+        ({"companies": ["../etc"]}, "companies", 'companies: "../etc" is no company id: give 1 to 64 letters'),
+        ({"companies": ["a"] * 1001}, "companies", "companies has 1001 ids: give at most 1000"),
+        ({"scopes": ["read"]}, "scopes", "scopes"),
+    ],
+)
+async def test_a_bad_key_is_refused_with_the_cure(
+    client: ApiClient, wrong: dict[str, object], field: str, sentence: str
+) -> None:
+    """Nothing is stored."""
+    assert sentence in (await client("POST", "/v1/keys", BAKERY | wrong)).problem(422, "bad-input", field=field)
+    assert len((await client("GET", "/v1/keys")).json["items"]) == 2
+
+
+async def test_an_event_stream_ends_when_its_key_is_revoked(client: ApiClient, world: World) -> None:
+    """Before anything that happened after that."""
+    created = (await client("POST", "/v1/keys", {"name": "CRM", "companies": [COMPANY]})).json
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    asking = asyncio.ensure_future(client("GET", "/v1/events", key=created["key"]))
+    await world.quiet()
+    await client("DELETE", f"/v1/keys/{created['id']}")
+    assert not asking.done()
+    await client("POST", f"/v1/sessions/{COMPANY}/stop")
+    assert b"session." not in (await asking).body
+
+
+async def test_created_keys_survive_a_restart_and_reach_the_other_nodes(world: World) -> None:
+    """So do revocations and the times of last uses, within some seconds."""
+    first, second = registry_of(world, is_shared=True), registry_of(world, is_shared=True)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(each.run()) for each in (first, second)]
+        created, key = await world.now(first.create(name="CRM", companies=[COMPANY]))
+        await world.wait(REFRESH_S + 1)
+        assert second.entry(key)[1].companies == frozenset({COMPANY})
+        await world.wait(2 * REFRESH_S + 1)
+        third = registry_of(world)
+        await world.now(third.load())
+        assert [each.used_at is not None for each in first.listed()[2:] + third.listed()[2:]] == [True, True]
+        digest, _ = second.entry(key)
+        await world.now(first.revoke(created.id))
+        await world.wait(REFRESH_S + 1)
+        assert not second.knows(digest)
+        for each in running:
+            each.cancel()
