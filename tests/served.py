@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from holdfast.client import Client, Json, connect
 from tests.conftest import CACHE
+from tests.databases import migrated
 from tests.processes import Wasim
 
 T = TypeVar("T")
@@ -67,6 +68,9 @@ class Served:
 
     async def start(self) -> None:
         """Start it; returns when it reports that it listens."""
+        if "HOLDFAST_DATABASE_URL" not in self._environment and not self._data_dir.exists():
+            self._data_dir.mkdir(mode=0o700)
+            self.database.write_bytes(migrated())
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "holdfast", "serve", "--until-stdin-closes",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
@@ -68,6 +66,7 @@ from holdfast.store.timeline import TimelineRows
 from holdfast.store.usage import UsageRows
 from holdfast.store.webhooks import WebhookRows
 from holdfast.web.client import WebClient
+from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
 
@@ -90,15 +89,6 @@ class Chance(SystemRandomSource):
 
     def jitter(self) -> float:
         return 0.0
-
-
-@functools.cache
-def migrated() -> bytes:
-    """An empty database file of this version: copying one is faster than migrating."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "holdfast.db"
-        Database(path).close()
-        return path.read_bytes()
 
 
 class WatchedDatabase(Database):

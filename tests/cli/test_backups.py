@@ -14,7 +14,8 @@ from holdfast.store.sessions import SessionRows
 from tests import peer_stores as stores
 from tests.backup_service import FILES, bot_folder
 from tests.cli.command import Command
-from tests.world import COMPANY, World, migrated
+from tests.databases import migrated
+from tests.world import COMPANY, World
 
 
 @pytest.fixture

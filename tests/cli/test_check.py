@@ -12,8 +12,9 @@ from holdfast.store.inspect import peek
 from holdfast.store.migrate import revisions
 from tests.cli.command import Command, Ran
 from tests.cli.conftest import KEY
+from tests.databases import migrated
 from tests.postgres_process import PASSWORD, PostgresProcess
-from tests.world import World, migrated
+from tests.world import World
 
 PARTS = {
     "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "engine sandbox", "Baileys", "HTTP",

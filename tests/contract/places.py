@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import URL
 
 from holdfast.store.postgres import parse
+from tests.databases import migrated
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 
 def make_place(kind: str, request: pytest.FixtureRequest, folder: Path) -> Path | URL:

@@ -11,8 +11,8 @@ import pytest
 from holdfast.health.stores import AlertRows, NotKept, PendingAlert
 from holdfast.store.alerts import AlertTable
 from holdfast.store.database import Database
+from tests.databases import migrated
 from tests.doubles.fake_alert_rows import FakeAlertRows
-from tests.world import migrated
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -39,10 +39,10 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import media, media_chunks, metadata, notes, signal_keys
 from holdfast.store.webhooks import WebhookRows
 from tests.contract.places import make_place
+from tests.databases import migrated
 from tests.doubles.disk import record_syncs, survives_power_cut
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
 CREDENTIALS = json.dumps({"me": {"id": "962302:7@s.whatsapp.net", "lid": "77:7@lid"}, "account": {}})

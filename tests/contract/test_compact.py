@@ -17,8 +17,8 @@ from holdfast.store.database import Database
 from holdfast.store.postgres import parse
 from holdfast.store.retention import RetentionRows
 from tests import filling
+from tests.databases import migrated
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 ROWS = 4000
 FILLING = filling.Filling(companies=2, total=ROWS, largest=0.9)

@@ -29,9 +29,9 @@ from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_deliveries
 from holdfast.store.timeline import TimelineRows
 from holdfast.store.webhooks import WebhookRows, new_endpoint
+from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 COMPANY, OTHER = "962302", "962303"
 CHAT = "962790000001@s.whatsapp.net"

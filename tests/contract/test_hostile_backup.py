@@ -20,8 +20,8 @@ from holdfast.backup.restoring import Restorer
 from holdfast.store.database import Database
 from holdfast.store.tables import metadata
 from tests import filling
+from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
-from tests.world import migrated
 
 COMPANY, OTHER = filling.company(1), filling.company(2)
 FILLING = filling.Filling(companies=3, total=30, largest=0.003)

@@ -17,8 +17,8 @@ from holdfast.store.moved import refuse_moved
 from holdfast.store.postgres import parse
 from holdfast.store.tables import events, leases, outbox, sessions
 from tests import filling
+from tests.databases import migrated
 from tests.postgres_process import PostgresProcess
-from tests.world import migrated
 
 pytestmark = pytest.mark.slow
 

@@ -33,8 +33,9 @@ from holdfast.store.inbox import InboxRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.sessions import SessionRows
 from tests.contract.rows import take
+from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
-from tests.world import COMPANY, migrated
+from tests.world import COMPANY
 
 T = TypeVar("T")
 

@@ -23,9 +23,10 @@ from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
 from holdfast.web.client import WebClient, place
+from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
 from tests.web.site import Site
-from tests.world import COMPANY, migrated
+from tests.world import COMPANY
 
 MB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000
