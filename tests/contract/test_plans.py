@@ -244,6 +244,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await references.find(COMPANY, found.id, chat=None)
     await references.replayed(COMPANY, "k")
     await references.canonical(COMPANY, CHAT)
+    await references.saved_contacts(COMPANY, most=1000)
 
 
 def _draft(

@@ -74,7 +74,7 @@ from holdfast.session.engine import (
 MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 MADE_ONCE = MEDIA | {"reaction", "edit"}
 KINDS = MADE_ONCE | {"text", "location", "contact", "delete"}
-OPTIONS = frozenset({"mentions", "replyTo", "typing"})
+OPTIONS = frozenset({"audience", "mentions", "replyTo", "typing"})
 
 
 @dataclass(slots=True, kw_only=True)

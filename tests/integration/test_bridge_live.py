@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -15,6 +16,7 @@ from holdfast.session.engine import (
     QueryAnswered,
     Receipted,
     RunQuery,
+    SendRefused,
     Written,
 )
 from holdfast.session.queries import Query, reject_call, subscribe_presence
@@ -49,6 +51,35 @@ async def test_posts_of_people_and_channels_are_kept_and_acknowledged(ours: Part
     assert (status.chat, status.sender, status.from_me) == ("status@broadcast", f"{THIRD}@s.whatsapp.net", False)
     assert (post.chat, post.sender, post.content) == (CHANNEL, CHANNEL, {"serverId": "117"})
     await ours.settled()
+
+
+async def test_a_status_reaches_its_audience_and_shows_who_saw_it(ours: Party, wasim: Wasim, tmp_path: Path) -> None:
+    """Text and picture reach the people who were named and the account's own phone, nobody else; a number without
+    WhatsApp is left out."""
+    for number in (THIRD, FOURTH):
+        await wasim.post("/phones", {"number": number})
+    audience = [f"{number}@s.whatsapp.net" for number in (THIRD, "962700000999")]
+    ours.send_content("3EB0AA05", "status@broadcast", {"text": "roses", "audience": audience})
+    written = await ours.recorder.wait(Written, ours.link)
+    assert written.members == 1
+    assert (await ours.acked("3EB0AA05")).chat == "status@broadcast"
+    receipt = await ours.recorder.wait(Receipted, ours.link)
+    assert (receipt.chat, receipt.participant) == ("status@broadcast", f"{THIRD}@s.whatsapp.net")
+    (seen,) = await wasim.get(f"/phones/{THIRD}/inbox")
+    assert (seen["kind"], seen["text"], seen["from"]) == ("text", "roses", ours.number)
+    assert await wasim.get(f"/phones/{FOURTH}/inbox") == []
+    picture = tmp_path / "picture"
+    picture.write_bytes(b"\xff\xd8\xff\xe0a picture")
+    image = {"file": str(picture), "mimetype": "image/jpeg", "caption": "look"}
+    ours.send_content("3EB0AA07", "status@broadcast", {"image": image, "audience": audience})
+    await ours.acked("3EB0AA07")
+    shown = await wasim.get(f"/phones/{THIRD}/inbox")
+    assert [(each["kind"], each["text"]) for each in shown] == [("text", "roses"), ("image", "look")]
+    (own,) = [phone for phone in await wasim.get("/phones") if phone["number"] == ours.number]
+    assert (own["signal"]["decrypted"], own["signal"]["undecryptable"]) == (2, 0)
+    ours.send_content("3EB0AA06", "status@broadcast", {"text": "tulips", "audience": audience[1:]})
+    refused = await ours.recorder.wait(SendRefused, ours.link)
+    assert (refused.whatsapp_id, refused.code) == ("3EB0AA06", "no-audience")
 
 
 async def ask(party: Party, number: int, query: Query[R]) -> QueryAnswered:

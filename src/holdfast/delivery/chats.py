@@ -15,6 +15,7 @@ from typing import Protocol
 
 from holdfast.base.errors import BadInput
 from holdfast.delivery.content import Content
+from holdfast.delivery.recipient import STATUS
 from holdfast.delivery.stores import Message, Received
 
 FOLDED = frozenset({"reaction", "edit", "revoke", "delete"})
@@ -43,7 +44,6 @@ _KINDS = {
     "newsletter": ChatKind.CHANNEL,
     "broadcast": ChatKind.BROADCAST,
 }
-STATUS = "status@broadcast"
 
 
 def chat_kind(chat: str) -> ChatKind:

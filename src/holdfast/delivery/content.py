@@ -81,6 +81,8 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whether a message of this kind can quote another message (`reply_to`)."""
     can_mention: ClassVar[bool] = True
     """Whether a message of this kind can mention people."""
+    is_for_status: ClassVar[bool] = False
+    """Whether phones show a message of this kind as a status."""
     one_of: ClassVar[tuple[str, ...]] = ()
     """Exactly one of these fields must be given, by their names in JSON."""
 
@@ -202,11 +204,15 @@ def mentioned(mentions: list[str]) -> list[str]:
     """The JIDs of the mentioned people, who are given by phone number or JID. Raises `BadInput`."""
     if len(mentions) > MOST_MENTIONS:
         raise BadInput(f"mentions has {len(mentions)} people: give at most {MOST_MENTIONS}", field="mentions")
-    jids = [parse_recipient(text, field=f"mentions.{n}")[1] for n, text in enumerate(mentions)]
+    return people(mentions, field="mentions")
+
+
+def people(given: list[str], *, field: str) -> list[str]:
+    """The JIDs of people who are given by phone number or JID, each once. Raises `BadInput`."""
+    jids = [parse_recipient(text, field=f"{field}.{n}")[1] for n, text in enumerate(given)]
     for n, jid in enumerate(jids):
         if jid.endswith("@g.us"):
-            field = f"mentions.{n}"
-            raise BadInput(f'{field} "{jid}" is a group: only people can be mentioned', field=field)
+            raise BadInput(f'{field}.{n} "{jid}" is a group: give people only', field=f"{field}.{n}")
     return list(dict.fromkeys(jids))
 
 

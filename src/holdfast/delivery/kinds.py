@@ -39,6 +39,7 @@ class Text(MessageBody, frozen=True, kw_only=True):
     """A plain text. In requests it stands by itself: `{"text": "hello"}`."""
 
     kind = "text"
+    is_for_status = True
 
     text: str
 
@@ -53,6 +54,7 @@ class Image(MediaBody, frozen=True, kw_only=True):
     """JPEG or PNG, up to 16 MB."""
 
     kind = MessageKind.IMAGE
+    is_for_status = True
 
     caption: Caption = None
 
@@ -61,6 +63,7 @@ class Video(MediaBody, frozen=True, kw_only=True):
     """MP4 (H.264, AAC) or 3GP, up to 16 MB."""
 
     kind = MessageKind.VIDEO
+    is_for_status = True
 
     caption: Caption = None
     gif: Annotated[bool | None, Meta(description="plays automatically in a loop, without sound")] = None

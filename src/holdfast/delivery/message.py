@@ -137,6 +137,7 @@ _HOLDS = {
 }
 _REFUSALS = {
     "not-on-whatsapp": "this number is not on WhatsApp",
+    "no-audience": "nobody in the audience of this status is on WhatsApp",
     "no-such-group": "there is no such group, or this number is not in it",
     "bad-content": "the engine can't make a WhatsApp message of this content",
 }

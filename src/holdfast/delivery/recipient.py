@@ -7,13 +7,28 @@ import re
 from holdfast.base.errors import BadInput
 from holdfast.delivery.phone_numbers import LONGEST, SHORTEST, phone_number, shown, visible
 
-__all__ = ["LONGEST", "SHORTEST", "jid", "parse_recipient", "phone_number", "username_in"]
+__all__ = [
+    "LONGEST",
+    "NOT_PERSONS",
+    "SHORTEST",
+    "STATUS",
+    "jid",
+    "parse_destination",
+    "parse_recipient",
+    "phone_number",
+    "username_in",
+]
 
 _GROUP = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?@g\.us", re.IGNORECASE)
 _HIDDEN_ID = re.compile(r"(?P<user>[0-9]{1,20})(:[0-9]{1,3})?@lid", re.IGNORECASE)
 _SERVER = "s.whatsapp.net"
 _PERSON_SERVERS = (f"@{_SERVER}", "@c.us")
 
+
+STATUS = "status@broadcast"
+"""The chat of everybody's status posts."""
+NOT_PERSONS = ("@g.us", "@broadcast", "@newsletter")
+"""Ends of the JIDs of groups, status and broadcast lists, and channels."""
 
 _USERNAME = re.compile(r"@(?=[\w.]*[a-z])[a-z0-9_.]{3,35}", re.IGNORECASE | re.ASCII)
 
@@ -53,3 +68,10 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
         "a group such as 120363012345678901@g.us, a hidden id such as 123456789012345@lid, or a username such as @rami",
         field=field,
     )
+
+
+def parse_destination(text: str, *, field: str) -> tuple[str, str]:
+    """As `parse_recipient`; or `status`, for a status post."""
+    if visible(text).lower() in {"status", STATUS}:
+        return "status", STATUS
+    return parse_recipient(text, field=field)

@@ -13,6 +13,8 @@ from holdfast.delivery.content import MOST_MENTIONS, MessageBody, MessageId
 from holdfast.delivery.kinds import KINDS, Text
 
 LONGEST_EXPIRY_S = 30 * 24 * 3600
+MOST_AUDIENCE = 1_000
+"""People who get one status. Each of their devices gets a key of its own in one stanza."""
 
 
 class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -22,8 +24,15 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str | None,
         Meta(
             description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), a "
-            "hidden id (…@lid), or a username (@name). reaction, edit and delete need none when their messageId is an "
-            "`id`"
+            "hidden id (…@lid), a username (@name), or `status` for a status post. reaction, edit and delete need none "
+            "when their messageId is an `id`"
+        ),
+    ] = None
+    audience: Annotated[
+        Annotated[list[str], Meta(min_length=1, max_length=MOST_AUDIENCE)] | None,
+        Meta(
+            description="only to `status`: who can see it, by number or JID. Default: the people saved in the phone's "
+            f"address book, up to {MOST_AUDIENCE:,}"
         ),
     ] = None
     mentions: Annotated[

@@ -103,7 +103,7 @@ class Outgoing:
     @property
     def is_slow(self) -> bool:
         """Does the engine need long until it has a frame?"""
-        return self.has_media or bool(self.content.get("typing"))
+        return self.has_media or bool(self.content.get("typing")) or "audience" in self.content
 
     @property
     def typing_ms(self) -> int:

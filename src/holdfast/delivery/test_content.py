@@ -244,7 +244,7 @@ def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
         "962790000001@s.whatsapp.net",
         "123@lid",
     ]
-    with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: only people can be mentioned$'):
+    with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: give people only$'):
         mentioned(["123@lid", "1-2@g.us"])
     with pytest.raises(BadInput, match=r"^mentions has 1025 people: give at most 1024$"):
         mentioned(["123@lid"] * (MOST_MENTIONS + 1))

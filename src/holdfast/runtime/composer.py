@@ -21,12 +21,13 @@ from holdfast.delivery.content import (
     ReferringBody,
     check_reachable,
     mentioned,
+    people,
     reply_to,
 )
-from holdfast.delivery.kinds import Text
+from holdfast.delivery.kinds import KINDS, Text
 from holdfast.delivery.media_stores import References
-from holdfast.delivery.recipient import parse_recipient, username_in
-from holdfast.delivery.requests import MessageOptions
+from holdfast.delivery.recipient import STATUS, parse_destination, parse_recipient, username_in
+from holdfast.delivery.requests import MOST_AUDIENCE, MessageOptions, listed
 from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
@@ -81,6 +82,7 @@ class Composer:
         recipient, chat = _recipient(options.to, named)
         body.check()
         _check_options(body, options)
+        _check_status(body, options, chat)
         request_hash = _hash(request, recipient)
         if not isinstance(body, Text) and request.idempotency_key is not None:
             before = await self._references.replayed(company, request.idempotency_key)
@@ -119,7 +121,27 @@ class Composer:
         mentions = mentioned(options.mentions or [])
         content = await self._stored(company, request.body, target)
         content |= {"mentions": mentions} if mentions else {}
+        content |= {"audience": await self._audience(company, options)} if chat == STATUS else {}
         return content | answered | ({"typing": True} if options.typing else {})
+
+    async def _audience(self, company: str, options: MessageOptions) -> list[str]:
+        """The JIDs of the people who get a status."""
+        if options.audience is not None:
+            return people(options.audience, field="audience")
+        saved = await self._references.saved_contacts(company, most=MOST_AUDIENCE + 1)
+        if not saved:
+            raise BadInput(
+                "the phone has shared no saved contacts, so nobody would see the status: give audience, a list of "
+                "phone numbers",
+                field="audience",
+            )
+        if len(saved) > MOST_AUDIENCE:
+            raise BadInput(
+                f"the phone has more than {MOST_AUDIENCE:,} saved contacts, and a status goes to at most as many: give "
+                "audience, a list of phone numbers",
+                field="audience",
+            )
+        return saved
 
     async def _stored(self, company: str, body: MessageBody, target: Referred | None) -> Content:
         """The body as it is stored in the outbox, under the name of its kind."""
@@ -165,11 +187,26 @@ def _check_options(body: MessageBody, options: MessageOptions) -> None:
             raise BadInput(f"{name} can't go with {body.kind}: leave it out", field=name)
 
 
+def _check_status(body: MessageBody, options: MessageOptions, chat: str | None) -> None:
+    if chat != STATUS:
+        if options.audience is not None:
+            raise BadInput(f'audience can\'t go to "{options.to}": it is for a message to `status`', field="audience")
+        return
+    if not body.is_for_status:
+        kinds = listed(name for name, kind in KINDS.items() if kind.is_for_status)
+        raise BadInput(f"{body.kind} can't be a status: give {kinds}", field=str(body.kind))
+    for name, is_given in (
+        ("mentions", bool(options.mentions)), ("replyTo", options.reply_to is not None), ("typing", options.typing),
+    ):  # fmt: skip
+        if is_given:
+            raise BadInput(f"{name} can't go with a status: leave it out", field=name)
+
+
 def _recipient(to: str | None, named: str | None) -> tuple[str | None, str | None]:
     """The recipient as it is shown, and the JID of the chat."""
     if to is None:
         return None, None
-    return parse_recipient(to, field="to") if named is None else (f"@{username_in(to)}", named)
+    return parse_destination(to, field="to") if named is None else (f"@{username_in(to)}", named)
 
 
 def _chat_of(target: Referred | None) -> tuple[str, str]:
@@ -195,6 +232,7 @@ def _hash(request: SendRequest, recipient: str | None) -> str:
     }
     given: Content = {
         "to": recipient,
+        "audience": options.audience,
         "mentions": options.mentions,
         "replyTo": options.reply_to,
         "expiresInS": options.expires_in_s,

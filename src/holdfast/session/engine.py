@@ -303,7 +303,7 @@ class Written(Report, frozen=True, kw_only=True, tag="written"):
 
     whatsapp_id: str
     members: int | None = None
-    """In a group: how many members other than this account it was sent to."""
+    """In a group, or for a status: how many people other than this account it was sent to."""
 
 
 class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
@@ -311,8 +311,8 @@ class SendRefused(Report, frozen=True, kw_only=True, tag="send-refused"):
 
     whatsapp_id: str
     code: str
-    """`not-on-whatsapp`, `no-such-group`, `link-down`, `timeout`, `upload-failed`, `bad-content`, `rate-limited`,
-    `server-busy`, `engine-error`."""
+    """`not-on-whatsapp`, `no-audience`, `no-such-group`, `link-down`, `timeout`, `upload-failed`, `bad-content`,
+    `rate-limited`, `server-busy`, `engine-error`."""
     detail: str = ""
     retry_after_s: float | None = None
     """Seconds during which no query that this message needs is sent, because WhatsApp answers none."""

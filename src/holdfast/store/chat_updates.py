@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, case, func
 
-from holdfast.delivery.chats import FOLDED, QUIET, STATUS
+from holdfast.delivery.chats import FOLDED, QUIET
+from holdfast.delivery.recipient import STATUS
 from holdfast.store.connection import Insert, Prepared
 from holdfast.store.tables import chats
 
@@ -37,7 +38,7 @@ _OWN = Prepared(lambda insert: _upsert(insert, _read_on_phone))
 
 def note_sent(connection: Connection, company: str, chat: str, *, kind: str, seq: int, at: str) -> None:
     """An outbound message was accepted."""
-    if kind not in QUIET:
+    if kind not in QUIET and chat != STATUS:
         row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": True}
         _SENT.rows(connection, row)
 

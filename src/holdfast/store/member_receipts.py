@@ -1,4 +1,4 @@
-"""Receipts of the members of a group: who received, read and played each message.
+"""Receipts of the members of a group, and of those who see a status: who received, read and played each message.
 
 A message to a group counts as delivered with its first receipt, and as read or played only when every member that it
 was sent to has read or played it, as WhatsApp's own apps show it.
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select
 
 from holdfast.delivery.events import RECEIPT
 from holdfast.delivery.message import StatusUpdate
+from holdfast.delivery.recipient import STATUS
 from holdfast.delivery.stores import MemberReceipt, MessageChange
 from holdfast.store.aliases import canonical
 from holdfast.store.connection import Insert, Prepared
@@ -56,7 +57,8 @@ def note_receipt(connection: Connection, row: Mapping[str, Any], change: Message
 
     row: the message's row in the outbox.
     """
-    if change.member is None or change.update not in _NEWS or not str(row["chat"]).endswith(GROUP):
+    chat = str(row["chat"])
+    if change.member is None or change.update not in _NEWS or not (chat.endswith(GROUP) or chat == STATUS):
         return change
     company, message_id = str(row["company_id"]), str(row["id"])
     member = canonical(connection, company, change.member)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping, case, false, literal, select
+from sqlalchemy import RowMapping, case, false, literal, or_, select
 
 from holdfast.delivery.message import MessageState
+from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import Message
 from holdfast.store.outbox_queue import WAS_MET
 from holdfast.store.tables import chats, outbox
@@ -30,7 +31,7 @@ _KNOWN = (
 """A limit instead of EXISTS, for which PostgreSQL might read all chats into a hash table."""
 IS_TO_NEW_CONTACT = case(
     (outbox.c.state != MessageState.QUEUED.value, false()),
-    (outbox.c.chat.endswith("@g.us"), false()),
+    (or_(*(outbox.c.chat.endswith(server) for server in NOT_PERSONS)), false()),
     else_=_KNOWN.is_(None),
 ).label("is_to_new_contact")
 READ = (*SHOWN, IS_TO_NEW_CONTACT)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, select, text, update
 
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
+from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import BULK, Outgoing, Taken
 from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
@@ -227,7 +228,7 @@ def _choose(
 
 
 def _contact(connection: Connection, company: str, chat: str, *, is_new: bool) -> ContactStatus:
-    if chat.endswith("@g.us") or _IS_KNOWN.rows(connection, {"company": company, "name": chat}):
+    if chat.endswith(NOT_PERSONS) or _IS_KNOWN.rows(connection, {"company": company, "name": chat}):
         return ContactStatus.KNOWN
     return ContactStatus.NEW if is_new else ContactStatus.APPROACHED
 

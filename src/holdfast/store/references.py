@@ -10,7 +10,7 @@ from holdfast.delivery.content import Referred, text_of
 from holdfast.delivery.message import MessageState
 from holdfast.store.aliases import canonical
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, outbox, sessions
+from holdfast.store.tables import contacts, inbox, outbox, sessions
 
 _OURS = "msg_"
 """Prefix of Holdfast's own message ids; WhatsApp's never have it."""
@@ -34,6 +34,11 @@ class ReferenceRows:
 
     async def canonical(self, company: str, chat: str) -> str:
         return await self._database.read(lambda connection: canonical(connection, company, chat))
+
+    async def saved_contacts(self, company: str, *, most: int) -> list[str]:
+        saved = contacts.c.company_id == company, contacts.c.saved_name.is_not(None)
+        statement = select(contacts.c.jid).where(*saved).order_by(contacts.c.jid).limit(most)
+        return await self._database.read(lambda connection: list(connection.scalars(statement)))
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:
         statement = select(outbox.c.id, outbox.c.request_hash).where(

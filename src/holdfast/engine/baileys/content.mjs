@@ -1,12 +1,15 @@
 // Builds WhatsApp's message from the port's content (`holdfast.delivery.kinds`). The same content always gives the same
 // message, so that a recipient who asks for a message again gets what was sent. Fetches nothing: no link previews.
 
-import { isJidGroup, proto } from 'baileys'
+import { isJidGroup, isJidStatusBroadcast, proto } from 'baileys'
 
 const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
 
 /** Content from which this bridge can't build a message. */
 export class BadContent extends Error {}
+
+// Phones show a text status in large letters on a colour.
+const STATUS_LOOK = { backgroundArgb: 0xff1f6f5c, textArgb: 0xffffffff, font: proto.Message.ExtendedTextMessage.FontType.SYSTEM }
 
 // Every kind that can be sent. A new kind is one entry here, under the name that `holdfast.delivery.kinds` gives it.
 //   fields    required fields, by type; the API has checked the rest
@@ -14,7 +17,7 @@ export class BadContent extends Error {}
 //   isMedia   its file is uploaded first
 //   isTimed   the message contains the time, so building it again gives a different message
 const KINDS = {
-  text: { make: text => ({ extendedTextMessage: { text } }) },
+  text: { make: (text, { chat }) => ({ extendedTextMessage: { text, ...(isJidStatusBroadcast(chat) && STATUS_LOOK) } }) },
   image: media(({ mimetype, caption }, uploaded) => ({ imageMessage: { ...uploaded, mimetype, caption } })),
   video: media(({ mimetype, caption, gif }, uploaded) => ({
     videoMessage: { ...uploaded, mimetype, caption, gifPlayback: gif || undefined }
@@ -63,8 +66,8 @@ function media(make) {
   return { isMedia: true, fields: { file: 'string', mimetype: 'string' }, make: (body, { uploaded }) => make(body, uploaded) }
 }
 
-// Options of any kind. `typing` is part of the stored content, but is meant for the sender of messages.
-const OPTIONS = new Set(['mentions', 'replyTo', 'typing'])
+// Options of any kind. `typing` and `audience` are part of the stored content, but are meant for the senders of messages.
+const OPTIONS = new Set(['audience', 'mentions', 'replyTo', 'typing'])
 
 /** The single kind of a content; throws `BadContent` when it is none that can be sent. */
 export function kindOf(content) {

@@ -1,7 +1,7 @@
 // One link: a Baileys socket from `open` to its single `closed`, behind its gate. It decides nothing: it never
 // reconnects, retries or interprets codes.
 
-import { DisconnectReason, initAuthCreds, isJidGroup } from 'baileys'
+import { DisconnectReason, initAuthCreds, isJidGroup, isJidStatusBroadcast } from 'baileys'
 
 import { Answers } from './answers.mjs'
 import { AppState, COLLECTIONS, VERSIONS } from './appstate.mjs'
@@ -365,8 +365,7 @@ export class Link {
     const { whatsappId } = command
     try {
       if (!this.#opened) throw new LinkDown('the link is not open')
-      await this.outbound.send(command)
-      const members = this.groups.others(command.to)
+      const members = await this.outbound.send(command)
       this.#commits.afterFrames(() => this.#report({ r: 'written', whatsappId, members }))
     } catch (error) {
       const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
@@ -428,6 +427,8 @@ export class Link {
   // to.
   async #sentContent({ remoteJid, id, participant }) {
     if (!mayBeOurs(id)) return undefined
+    // Baileys would send it as a message to this person alone, and in their chat, not as a status.
+    if (isJidStatusBroadcast(remoteJid)) return undefined
     if (isJidGroup(remoteJid)) {
       await this.groups.get(remoteJid)
       if (!this.groups.hasMember(remoteJid, participant)) return undefined

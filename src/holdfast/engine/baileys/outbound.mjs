@@ -6,7 +6,7 @@
 import { createHmac } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 
-import { isJidGroup, isPnUser, jidNormalizedUser, proto } from 'baileys'
+import { isJidGroup, isJidStatusBroadcast, isPnUser, jidNormalizedUser, proto } from 'baileys'
 
 import { attributesOf, isMadeOnce, isMedia, kindOf, makeMessage } from './content.mjs'
 
@@ -25,15 +25,28 @@ export class Outbound {
     Object.assign(this, { sock, creds, lane, recipients, groups, hosts, commitMade, now })
   }
 
-  /** Resolves when the message has been passed to the socket's gate. */
+  /**
+   * Resolves when the message has been passed to the socket's gate: to how many people a group's message or a status goes,
+   * if that is known.
+   */
   async send({ whatsappId, to, content, made, typingMs }) {
     const message = made ? decode(made) : await this.#make(whatsappId, to, content)
+    if (isJidStatusBroadcast(to)) return this.#post(whatsappId, to, message, content.audience)
     const recipient = await this.recipients.prepare(to)
     if (typingMs) await this.#type(recipient, content.audio?.voice ? 'recording' : 'composing', typingMs)
     const relay = { messageId: whatsappId, additionalAttributes: attributesOf(message) }
     await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
     // The message has been sent: failures after that say nothing about it.
     if (typingMs) this.sock.sendPresenceUpdate('paused', recipient).catch(() => {})
+    return this.groups.others(to)
+  }
+
+  // The account's own devices get it too, as from WhatsApp's own apps.
+  async #post(whatsappId, to, message, audience) {
+    const reached = await this.recipients.prepareAudience(audience)
+    const statusJidList = [...reached, jidNormalizedUser(this.creds.me.id)]
+    await this.lane.run(() => this.sock.relayMessage(to, message, { messageId: whatsappId, statusJidList }))
+    return reached.length
   }
 
   /** What was sent under an id, for a recipient who asks again; undefined when it is no longer known. */

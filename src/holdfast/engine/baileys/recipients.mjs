@@ -8,6 +8,7 @@
 import { isJidGroup, isLidUser, isPnUser, jidDecode, jidNormalizedUser } from 'baileys'
 
 export class NotOnWhatsApp extends Error {}
+export class NoAudience extends Error {}
 export class NoAnswer extends Error {}
 
 // Kinds of queries, for the limits: device lists and numbers, and key bundles.
@@ -17,7 +18,9 @@ const KEYS = 'encrypt'
 // As in Baileys: after this time the device list is queried again.
 const DEVICES_KEPT_MS = 5 * 60 * 1000
 const DEVICES_KEPT = 2000
-/** Baileys' cache of device lists, as a plain map that we can read. */
+/** People in one query about the audience of a status. */
+const PEOPLE_AT_ONCE = 50
+
 /** Baileys' cache of device lists, as a plain map that we can look into. */
 export class DevicesCache {
   #kept = new Map()
@@ -75,6 +78,25 @@ export class Recipients {
       this.#asking.set(jid, this.#ask(jid).finally(() => this.#asking.delete(jid)))
     }
     return this.#asking.get(jid)
+  }
+
+  /**
+   * The people who may see a status, prepared: those of them who are on WhatsApp. Throws `NoAudience` when nobody is,
+   * `NoAnswer` or `QueryLimited`.
+   */
+  async prepareAudience(people) {
+    const own = jidNormalizedUser(this.sock.user.id)
+    const reached = []
+    for (let from = 0; from < people.length; from += PEOPLE_AT_ONCE) {
+      const part = people.slice(from, from + PEOPLE_AT_ONCE)
+      const devices = await this.#devicesOf([own, ...part], true)
+      if (!devices.length) throw new NoAnswer('WhatsApp did not answer the query for the list of devices')
+      await this.#readySessions(devices.map(({ jid }) => jid), false)
+      const users = new Set(devices.map(({ user }) => user))
+      reached.push(...part.filter(jid => users.has(jidDecode(jid).user)))
+    }
+    if (!reached.length) throw new NoAudience('nobody in the audience is on WhatsApp')
+    return reached
   }
 
   /**

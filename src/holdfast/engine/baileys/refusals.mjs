@@ -6,7 +6,7 @@ import { BadContent } from './content.mjs'
 import { NoSuchGroup } from './groups.mjs'
 import { UploadFailed } from './mediahost.mjs'
 import { limitCode, QueryLimited } from './querylimits.mjs'
-import { NoAnswer, NotOnWhatsApp } from './recipients.mjs'
+import { NoAnswer, NoAudience, NotOnWhatsApp } from './recipients.mjs'
 
 /** A request of the link, or to it, can't be answered because the link has closed. */
 export class LinkDown extends Error {}
@@ -41,6 +41,7 @@ export function refusalCode(error) {
   if (limitCode(error)) return limitCode(error)
   if (error instanceof BadContent) return 'bad-content'
   if (error instanceof NotOnWhatsApp) return 'not-on-whatsapp'
+  if (error instanceof NoAudience) return 'no-audience'
   if (error instanceof NoSuchGroup) return 'no-such-group'
   if (error instanceof LinkDown || error.output?.statusCode === DisconnectReason.connectionClosed) return 'link-down'
   if (error instanceof NoAnswer || error.output?.statusCode === DisconnectReason.timedOut) return 'timeout'
