@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 COMPANY, NUMBER = "962302", "962790000002"
 PERSON, NINE = "551187654321", "5511987654321"
 HIDDEN = "962790000099"
+DAY_TIMER = "YgYQAyCAowU="
+"""A `ProtocolMessage` of the type `EPHEMERAL_SETTING`: messages of the chat disappear after a day."""
 CHAT = f"{PERSON}@s.whatsapp.net"
 
 
@@ -49,6 +51,7 @@ async def test_one_person_is_one_chat_under_every_name(tmp_path: Path, wasim: Wa
             await gateway.until_message(answer["id"], "delivered", "read", within_s=10)
         assert {each["chat"] for each in await gateway.messages(COMPANY)} == {CHAT}
         await _write_to_the_hidden(gateway, wasim, str(hidden["lid"]))
+        await _write_what_disappears(gateway, wasim)
 
 
 async def _write_to_the_hidden(gateway: Served, wasim: Wasim, lid: str) -> None:
@@ -69,6 +72,20 @@ async def _write_to_the_hidden(gateway: Served, wasim: Wasim, lid: str) -> None:
     assert (contact["chat"], contact["phoneNumber"], contact["names"]["username"]) == (lid, None, "nour.k")
     with pytest.raises(Refused, match="is not the username of anybody on WhatsApp"):
         await gateway.send(COMPANY, "@nobody.at.all", "x")
+
+
+async def _write_what_disappears(gateway: Served, wasim: Wasim) -> None:
+    """The timer that a person sets, and that of a group, is that of the account's messages."""
+    await wasim.post(f"/phones/{PERSON}/send", {"to": NUMBER, "payload": DAY_TIMER})
+    group: Json = await wasim.post("/groups", {"subject": "Short-lived", "members": [NUMBER, PERSON]})
+    address = f"/v1/sessions/{COMPANY}/groups/{group['id']}"
+    changed: Json = await gateway.client.patch(f"{address}?wait=10", {"disappearingS": 604_800})
+    assert changed["state"] == "succeeded"
+    for to, seconds in ((PERSON, 86_400), (group["id"], 604_800)):
+        sent = await gateway.send(COMPANY, to, "gone soon")
+        await gateway.until_message(sent["id"], "delivered", "read", within_s=10)
+        (shown,) = [each for each in await wasim.get(f"/phones/{PERSON}/inbox") if each["id"] == sent["whatsappId"]]
+        assert shown["disappearsAfterS"] == seconds
 
 
 async def _has_come(wasim: Wasim, number: str, count: int) -> bool:

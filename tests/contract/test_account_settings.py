@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from holdfast.delivery.labels import Label
@@ -16,7 +19,7 @@ from holdfast.session.account_changes import (
 )
 from holdfast.session.engine import Commit
 from holdfast.store.account_settings import FOREVER, AccountSettingRows
-from tests.contract.rows import COMPANY, OTHER, Store, decrypted, inbound
+from tests.contract.rows import COMPANY, OTHER, Store, decrypted, draft, inbound
 
 CHAT, GROUP = "962790000001@s.whatsapp.net", "1203630000@g.us"
 
@@ -53,6 +56,19 @@ async def test_a_change_leaves_what_it_does_not_name(store: Store) -> None:
     await commit(store, ChatChanged(chat=GROUP, unread=False))
     assert chats(store) == {CHAT: {}, GROUP: {}}
     assert chats(store, OTHER) == {CHAT: {"unread": -1}}
+
+
+async def test_a_message_has_the_timer_that_its_chat_had_when_it_was_accepted(store: Store) -> None:
+    """Also one that begins at once; a reaction has none, and changing the timer changes no accepted message."""
+    chat = draft(1).chat
+    await commit(store, ChatChanged(chat=chat, disappearing_s=86_400))
+    first = await store.outbox.accept(draft(1))
+    await store.outbox.accept(replace(draft(2), kind="reaction", content={"reaction": {"emoji": "👍"}}))
+    await commit(store, ChatChanged(chat=chat, disappearing_s=0))
+    await store.outbox.accept(draft(3))
+    assert first.outgoing(draft(1)).content == {"text": "message 1", "disappearingS": 86_400}
+    stored = [json.loads(str(content)) for (content,) in store.rows("SELECT content FROM outbox ORDER BY seq")]
+    assert [each.get("disappearingS") for each in stored] == [86_400, None, None]
 
 
 async def test_a_chat_with_unread_messages_that_is_marked_unread_keeps_its_count(store: Store) -> None:

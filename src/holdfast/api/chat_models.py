@@ -15,7 +15,7 @@ from holdfast.delivery.message import MessageState
 from holdfast.delivery.stores import Received
 
 MediaUrl = Callable[[Received], str | None]
-_OPTIONS = frozenset({"text", "typing"})
+_OPTIONS = frozenset({"text", "typing", "disappearingS"})
 """Parts of a stored outbound content that are not shown as content."""
 
 

@@ -19,6 +19,11 @@ INTERACTIVE, BULK = 0, 1
 _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 
+def disappearing(content: Content, timer_s: int | None) -> Content:
+    """The content of a message to a chat whose messages disappear after `timer_s` seconds, as it is stored."""
+    return {**content, "disappearingS": timer_s} if timer_s else content
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A message as it is accepted, with the WhatsApp id that every attempt to send it uses."""
@@ -140,6 +145,8 @@ class Accepted:
     """False: an earlier request with its idempotency key created it."""
     has_begun: bool
     """It is committed as `sending`, so the caller may give it to the engine."""
+    timer_s: int | None = None
+    """After how many seconds messages of the chat disappear."""
 
     def outgoing(self, draft: Draft) -> Outgoing:
         """The message for the engine; only where `has_begun`."""
@@ -148,7 +155,7 @@ class Accepted:
             id=draft.id,
             whatsapp_id=draft.whatsapp_id,
             chat=self.message.chat,
-            content=draft.content,
+            content=disappearing(draft.content, self.timer_s),
             attempts=1,
             accepted_at=self.message.accepted_at,
             is_bulk=draft.priority >= BULK,

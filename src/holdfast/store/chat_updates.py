@@ -31,16 +31,18 @@ def _read_on_phone(row: Insert) -> dict[str, ColumnElement[Any]]:
     return {"unread": row.excluded.unread, "read_seq": row.excluded.read_seq}
 
 
-_SENT = Prepared(lambda insert: _upsert(insert, lambda _: {}))
+_SENT = Prepared(lambda insert: _upsert(insert, lambda _: {}).returning(chats.c.disappearing_s))
 _COUNTED = Prepared(lambda insert: _upsert(insert, _counted))
 _OWN = Prepared(lambda insert: _upsert(insert, _read_on_phone))
 
 
-def note_sent(connection: Connection, company: str, chat: str, *, kind: str, seq: int, at: str) -> None:
-    """An outbound message was accepted."""
-    if kind not in QUIET and chat != STATUS:
-        row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": True}
-        _SENT.rows(connection, row)
+def note_sent(connection: Connection, company: str, chat: str, *, kind: str, seq: int, at: str) -> int | None:
+    """An outbound message was accepted. Returns the chat's timer of disappearing messages, in seconds."""
+    if kind in QUIET or chat == STATUS:
+        return None
+    row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": True}
+    timer_s: int | None = _SENT.scalar(connection, row)
+    return timer_s
 
 
 def note_received(connection: Connection, message: Mapping[str, Any], *, at: str, counts: bool = True) -> None:

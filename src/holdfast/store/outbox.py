@@ -23,7 +23,17 @@ from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
-from holdfast.delivery.stores import Accepted, Content, Deferral, Draft, MemberReceipt, Message, MessageChange, Taken
+from holdfast.delivery.stores import (
+    Accepted,
+    Content,
+    Deferral,
+    Draft,
+    MemberReceipt,
+    Message,
+    MessageChange,
+    Taken,
+    disappearing,
+)
 from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import chat_merge
@@ -52,6 +62,7 @@ _KEYED = Prepared(
         outbox.c.company_id == bindparam("company"), outbox.c.idempotency_key == bindparam("key")
     )
 )
+_SET_CONTENT = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("accepted")))
 _NOT_YET = dict.fromkeys((*TIMES, "error_code", "error"))
 
 
@@ -82,13 +93,17 @@ class OutboxRows:
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             seq = _ACCEPT.scalar(connection, values | placed | state)
-            note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
+            timer_s = note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
+            if timer_s:
+                # Stored, so that a message that is sent again is the same message.
+                content = json.dumps(disappearing(draft.content, timer_s))
+                _SET_CONTENT.rows(connection, {"accepted": seq, "content": content})
             shown = {name: value for name, value in values.items() if name not in NOT_SHOWN}
             message = message_of(
                 {**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not ContactStatus.KNOWN}
             )
             record_message(connection, message, at=message.accepted_at)
-            return Accepted(message=message, is_new=True, has_begun=begins)
+            return Accepted(message=message, is_new=True, has_begun=begins, timer_s=timer_s)
 
         return await self._database.write(work, company=draft.company)
 

@@ -242,6 +242,7 @@ def _letter(phone_message: PhoneMessage) -> Json:
         "emoji": phone_message.emoji,
         "quoted": phone_message.quoted,
         "mentions": list(phone_message.mentions),
+        "disappearsAfterS": phone_message.disappears_after_s,
         "media": _enclosed(phone_message.media) if phone_message.media is not None else None,
         "location": msgspec.to_builtins(phone_message.location),
         "contact": msgspec.to_builtins(phone_message.contact),

@@ -66,8 +66,15 @@ function media(make) {
   return { isMedia: true, fields: { file: 'string', mimetype: 'string' }, make: (body, { uploaded }) => make(body, uploaded) }
 }
 
+<<<<<<< HEAD
 // Options of any kind. `typing` and `audience` are part of the stored content, but are meant for the senders of messages.
 const OPTIONS = new Set(['audience', 'mentions', 'replyTo', 'typing'])
+=======
+// Options of any kind. `typing` is part of the stored content, but is meant for the sender of messages.
+const OPTIONS = new Set(['disappearingS', 'mentions', 'replyTo', 'typing'])
+// Messages without a context: they change another message, and disappear with it.
+const WITHOUT_CONTEXT = new Set(['reaction', 'edit', 'delete'])
+>>>>>>> 1e3df9a (Send messages to a chat with its timer of disappearing messages)
 
 /** The single kind of a content; throws `BadContent` when it is none that can be sent. */
 export function kindOf(content) {
@@ -103,7 +110,7 @@ export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   const kind = kindOf(content)
   const message = KINDS[kind].make(content[kind], { chat, nowMs, uploaded })
   const contextInfo = contextOf(content, chat)
-  if (contextInfo) Object.values(message)[0].contextInfo = contextInfo
+  if (contextInfo && !WITHOUT_CONTEXT.has(kind)) Object.values(message)[0].contextInfo = contextInfo
   if (kind !== 'reaction') message.messageContextInfo = { messageSecret: secret }
   return proto.Message.fromObject(message)
 }
@@ -115,9 +122,10 @@ export function attributesOf(message) {
   return { edit: edits[message.protocolMessage.type] }
 }
 
-function contextOf({ mentions, replyTo }, chat) {
-  if (!mentions?.length && !replyTo) return undefined
+function contextOf({ disappearingS, mentions, replyTo }, chat) {
+  if (!disappearingS && !mentions?.length && !replyTo) return undefined
   return {
+    ...(disappearingS && { expiration: disappearingS }),
     ...(mentions?.length && { mentionedJid: mentions, nonJidMentions: 0 }),
     ...(replyTo && {
       stanzaId: replyTo.whatsappId,

@@ -52,6 +52,16 @@ test('a reply: what Baileys would send', async () => {
   assert.deepEqual(plain(made(content)), await byBaileys({ text: 'yes', linkPreview: null }, { quoted }))
 })
 
+test('in a chat with a timer: what Baileys would send, and nothing in messages that change another one', async () => {
+  const [text, options] = [{ text: 'gone in a day' }, { ephemeralExpiration: 86_400 }]
+  const expected = await byBaileys({ ...text, linkPreview: null }, options)
+  assert.deepEqual(plain(made({ ...text, disappearingS: 86_400 })), expected)
+  assert.equal(expected.extendedTextMessage.contextInfo.expiration, 86_400)
+  for (const content of [{ reaction: { emoji: '👍', whatsappId: '3A00' } }, { edit: { whatsappId: '3A00', text: 'b' } }]) {
+    assert.deepEqual(plain(made({ ...content, disappearingS: 86_400 })), plain(made(content)))
+  }
+})
+
 test('a media message has the fields of the upload and of the request', () => {
   const uploaded = { url: 'https://mmg/v/1', directPath: '/v/1', mediaKey: Buffer.alloc(32), fileLength: 12, seconds: 3 }
   const make = content => plain(makeMessage(content, { chat: CHAT, secret: Buffer.alloc(32), nowMs: NOW, uploaded }))

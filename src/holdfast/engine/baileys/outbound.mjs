@@ -69,18 +69,19 @@ export class Outbound {
   }
 
   async #build(whatsappId, chat, content, uploaded) {
-    const named = await this.#asNamedThere(chat, content)
-    return makeMessage(named, { chat, secret: this.#secretOf(whatsappId), nowMs: this.now(), uploaded })
+    const known = isJidGroup(chat) ? await this.#ofGroup(chat, content) : content
+    return makeMessage(known, { chat, secret: this.#secretOf(whatsappId), nowMs: this.now(), uploaded })
   }
 
-  // A group identifies its people by LID or by number; senders of quoted messages are identified in the same way.
-  async #asNamedThere(chat, content) {
+  // What only the group itself tells: its timer, and whether it identifies its people by LID or by number. Senders of
+  // quoted messages are identified in the same way.
+  async #ofGroup(chat, content) {
+    const { addressingMode, ephemeralDuration } = await this.groups.get(chat)
+    const timed = { ...content, disappearingS: ephemeralDuration }
     const { replyTo, reaction } = content
-    if (!isJidGroup(chat) || (!replyTo?.sender && !reaction?.sender)) return content
-    const { addressingMode } = await this.groups.get(chat)
-    if (addressingMode !== 'lid') return content
+    if (addressingMode !== 'lid' || (!replyTo?.sender && !reaction?.sender)) return timed
     return {
-      ...content,
+      ...timed,
       ...(replyTo && { replyTo: { ...replyTo, sender: await this.#lidOf(replyTo.sender) } }),
       ...(reaction && { reaction: { ...reaction, sender: await this.#lidOf(reaction.sender) } })
     }

@@ -70,6 +70,7 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
     emoji: str | None = None
     quoted: str | None = None
     mentions: tuple[str, ...] = ()
+    disappears_after_s: int | None = None
     media: MediaAttachment | None = None
     location: PhoneLocation | None = None
     contact: ContactCard | None = None
@@ -89,6 +90,7 @@ def fill(phone_message: PhoneMessage, opened: Content) -> None:
     phone_message.text = None if opened.text is None else opened.text[:TEXT_KEPT]
     if opened.context is not None:
         phone_message.quoted, phone_message.mentions = opened.context.stanza_id, opened.context.mentioned
+        phone_message.disappears_after_s = opened.context.expiration
     if inner.reaction is not None:
         phone_message.emoji = inner.reaction.emoji or ""
     phone_message.target = _target(inner)

@@ -31,6 +31,8 @@ class ContextInfo:
     quoted: bytes | None = optional(3, "bytes")
     """The quoted `Message`."""
     mentioned: tuple[str, ...] = repeated(15, "string")
+    expiration: int | None = optional(25, "uint")
+    """After how many seconds the message disappears."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

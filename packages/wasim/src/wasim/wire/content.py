@@ -168,6 +168,8 @@ class ProtocolNote:
     key: MessageKey | None = optional(1, lambda: MessageKey)
     """The message that is deleted or edited."""
     type: int | None = optional(2, "uint")
+    expiration: int | None = optional(4, "uint")
+    """The chat's new timer of disappearing messages, in seconds."""
     history: HistorySyncNotification | None = optional(6, lambda: HistorySyncNotification)
     sync_keys: SyncKeyShare | None = optional(7, lambda: SyncKeyShare)
     edited: Content | None = optional(14, lambda: Content)
