@@ -54,8 +54,6 @@ class Gateway:
     async def run(self, *, ready: Callable[[], None]) -> None:
         """Run all sessions until cancelled. `ready` is called when an engine host is up and the sessions are loaded."""
         ownership = self._services.ownership
-        if ownership is not None:
-            await ownership.announce_start()
         try:
             async with asyncio.TaskGroup() as engines:
                 engine_up = asyncio.Event()
@@ -64,6 +62,8 @@ class Gateway:
                 async with asyncio.TaskGroup() as self._tasks:
                     self._actors.supervise_in(self._tasks)
                     try:
+                        if ownership is not None:
+                            await ownership.announce_start()
                         await engine_up.wait()
                         await (self._load_all() if ownership is None else self._load_owned(ownership))
                         self._loaded.set()
