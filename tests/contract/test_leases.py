@@ -161,12 +161,32 @@ async def test_a_session_that_was_anothers_in_between_is_owned_again_one_look_la
     assert await one.owned() == {COMPANY, OTHER}
 
 
-async def test_what_was_abandoned_is_claimed_when_it_has_run_out(one: Node, expire: Callable[[], None]) -> None:
-    """It is not renewed meanwhile: another process may have it."""
+async def test_a_process_claims_what_it_abandoned_before_it_expires(one: Node, two: Node) -> None:
+    """Under a new epoch: what it requested under the old one is not written any more."""
     await one.owned()
+    check = one.leases.check(COMPANY)
     one.leases.abandon()
-    assert await one.owned() == set()
+    assert await two.owned() == set()
+    assert await one.owned() == {COMPANY, OTHER}
+    with pytest.raises(LeaseLost):
+        await one.database.write(check)
+
+
+async def test_after_an_outage_each_process_gets_back_its_own_sessions(
+    one: Node, two: Node, expire: Callable[[], None]
+) -> None:
+    """Whoever gets an answer from the database first: sessions of others are claimed a second later."""
+    assert await one.leases.claim(COMPANY)
+    assert await two.leases.claim(OTHER)
+    for node in (one, two):
+        node.leases.abandon()
     expire()
+    assert [await one.owned(), await one.owned()] == [{COMPANY}, {COMPANY}]
+    assert await two.owned() == {OTHER}
+    expire()
+    one.leases.abandon()
+    assert await one.owned() == {COMPANY}
+    await asyncio.sleep(1)
     assert await one.owned() == {COMPANY, OTHER}
 
 

@@ -52,6 +52,7 @@ _LATE_S = 3
 _SHOWN_S = 60
 """A node that has not renewed its leases for this long is not shown any more."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
+_OWN_FIRST = timedelta(seconds=1)
 _NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
 _QUEUED = or_(
     exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'")),
@@ -95,6 +96,10 @@ class LeaseRows:
         self._epochs: dict[str, int] = {}
         self._seen = _NOTHING_SEEN
         self._is_draining = False
+        self._former: set[str] = set()
+        """Holder ids of this process whose leases it abandoned."""
+        self._returned_at: datetime | None = None
+        """When this process first looked after it abandoned its leases."""
 
     @property
     def ttl_s(self) -> float:
@@ -140,15 +145,17 @@ class LeaseRows:
     def _look(
         self, connection: Connection, holder: str, own: int, *, most: int, share: Share | None
     ) -> tuple[dict[str, int], HeldLease]:
-        _, in_time = self._in_time(connection, holder)
+        asked_at, in_time = self._in_time(connection, holder)
         connection.execute(delete(nodes).where(nodes.c.seen_at < _NOW - literal(_FORGOTTEN_AFTER, Interval)))
         _make_rows(connection)
         others_and_this = tuple(_nodes(connection, _recent_nodes()))
         if share is not None:
             total: int = connection.scalar(select(func.count()).select_from(leases)) or 0
             most = min(most, share(others_and_this, own, total))
-        is_free = or_(leases.c.expires_at <= _NOW, self._is_kept_for_this())
-        taken = self._take(connection, holder, in_time, is_free, most=most)
+        taken = self._take_former(connection, holder, in_time, asked_at)
+        if not self._former:
+            is_free = or_(leases.c.expires_at <= _NOW, self._is_kept_for_this())
+            taken = self._take(connection, holder, in_time, is_free, most=most)
         waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
         others = select(leases.c.company_id, leases.c.node, leases.c.holder).where(leases.c.holder != holder)
         elsewhere = {row.company_id: row.node if row.holder else "" for row in connection.execute(others)}
@@ -224,8 +231,9 @@ class LeaseRows:
         self._epochs.pop(company, None)
 
     def abandon(self) -> None:
-        self._epochs.clear()
-        self._holder = self._randomness.message_id()
+        self._former.add(self._holder)
+        self._returned_at = None
+        self._draw_holder()
 
     async def keep(self, *, for_s: float) -> None:
         kept = (leases.c.holder == "", leases.c.node == self._node.name, leases.c.expires_at > _NOW)
@@ -240,7 +248,7 @@ class LeaseRows:
     async def release(self, *, keep_s: float = 0) -> None:
         await self._database.caught_up()  # earlier writes still need the leases
         holder = self._holder
-        self.abandon()
+        self._draw_holder()
         released = {
             "node": self._node.name,
             "holder": "",
@@ -311,6 +319,26 @@ class LeaseRows:
             .returning(leases.c.company_id, leases.c.epoch)
         )
         return {row.company_id: row.epoch for row in connection.execute(statement)}
+
+    def _take_former(
+        self, connection: Connection, holder: str, in_time: ColumnElement[bool], now: datetime
+    ) -> dict[str, int]:
+        """Claim what this process abandoned, also before it expires: nobody else may act under those leases.
+
+        After an outage of the database, every process does only this for a second. Otherwise the first one that gets
+        an answer would take the sessions of all, and give them back later one by one.
+        """
+        if not self._former:
+            return {}
+        self._returned_at = self._returned_at or now
+        if now - self._returned_at >= _OWN_FIRST:
+            self._former.clear()
+            return {}
+        return {} if self._is_draining else self._take(connection, holder, in_time, leases.c.holder.in_(self._former))
+
+    def _draw_holder(self) -> None:
+        self._epochs.clear()
+        self._holder = self._randomness.message_id()
 
     def _end(self) -> ColumnElement[object]:
         return _NOW + literal(timedelta(seconds=self._ttl_s), Interval)
