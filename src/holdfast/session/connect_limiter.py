@@ -109,7 +109,9 @@ def ask(
     limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy, urgent: bool = False
 ) -> tuple[Limiter, Go | DeferConnect]:
     """Decide whether this company's link may start now. `urgent`: it has messages to send."""
-    limiter = replace(limiter, rate=connect_rate.resumed(limiter.rate, now=now, policy=policy.rate))
+    rate = connect_rate.resumed(limiter.rate, now=now, policy=policy.rate)
+    if rate is not limiter.rate:
+        limiter = replace(limiter, rate=rate)
     if limiter.breaker is not None:
         return _ask_breaker(limiter, limiter.breaker, company, now, policy, urgent=urgent)
     place = limiter.promised.get(company)
@@ -233,19 +235,18 @@ def _next_place(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Li
 
 
 def _without(limiter: Limiter, company: str) -> Limiter:
-    is_waiting = company in limiter.waiting
-    return replace(
-        limiter,
-        opening=_less(limiter.opening, company),
-        promised=_less(limiter.promised, company),
-        waiting=tuple(other for other in limiter.waiting if other != company) if is_waiting else limiter.waiting,
-        urgent=limiter.urgent - {company},
-    )
+    if company in limiter.opening:
+        limiter = replace(limiter, opening=_less(limiter.opening, company))
+    if company in limiter.promised:
+        limiter = replace(limiter, promised=_less(limiter.promised, company))
+    if company in limiter.waiting:
+        place = limiter.waiting.index(company)
+        waiting = limiter.waiting[:place] + limiter.waiting[place + 1 :]
+        limiter = replace(limiter, waiting=waiting, urgent=limiter.urgent - {company})
+    return limiter
 
 
 def _less(times: Mapping[str, float], company: str) -> Mapping[str, float]:
-    if company not in times:
-        return times
     return MappingProxyType({other: at for other, at in times.items() if other != company})
 
 
