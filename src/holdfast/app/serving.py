@@ -533,8 +533,8 @@ def _host_starter(
     """With leases, a host is limited in how long it runs without its parent: its sockets close before a lease ends."""
     limits, lifetime_s = HostLimits(), _unlimited
     if ownership is not None:
-        program = replace(program, argv=[*program.argv, str(int(TTL_S - MARGIN_S))])
-        limits, lifetime_s = HostLimits(heartbeat_interval_s=1), ownership.left_s
+        program = replace(program, argv=[*program.argv, str(TTL_S - MARGIN_S)])
+        limits, lifetime_s = HostLimits(heartbeat_interval_s=1), ownership.host_lifetime_s
 
     @contextlib.asynccontextmanager
     async def start(listener: Listener) -> AsyncIterator[Engine]:

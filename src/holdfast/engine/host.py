@@ -242,7 +242,7 @@ class EngineHost:
         """Ask for a heartbeat, and end a host that stops answering."""
         while not self._state.gone.is_set():
             lifetime_s = self._lifetime_s()
-            self._write(AskHeartbeat(ticks=None if lifetime_s is None else int(lifetime_s)))
+            self._write(AskHeartbeat(lifetime_ms=None if lifetime_s is None else int(lifetime_s * 1000)))
             due_at = self._clock.monotonic() + self._limits.heartbeat_interval_s
             await self._clock.sleep(self._limits.heartbeat_interval_s)
             self._silence.excuse(self._clock.monotonic() - due_at)

@@ -28,8 +28,8 @@ class HostCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="c", rena
 class AskHeartbeat(HostCommand, frozen=True, kw_only=True, tag="heartbeat"):
     """Answered by `Heartbeat`. A host that gets none for a while assumes that its parent hangs, and ends."""
 
-    ticks: int | None = None
-    """How many seconds that is from now on; None: the host's own default."""
+    lifetime_ms: int | None = None
+    """How long its links may live without another one; None: the host's own default."""
 
 
 class Stop(HostCommand, frozen=True, kw_only=True, tag="stop"):

@@ -1,9 +1,13 @@
 """Decides which sessions this process runs, where several processes share a database.
 
-Leases are renewed every two seconds and live for eight. When no renewal has succeeded for six and a half – the
-database is away, or this process stood still – every link is cut before another process may own the
-sessions: no fence in the database can close a socket. Each heartbeat tells an engine host how long its sockets may
-live, so that they end in time even when this process does not wake up.
+Leases are renewed every second and live for six. When no renewal has succeeded for five and a quarter – the database
+is away, or this process stood still – every link is cut before another process may own the sessions: no fence in the
+database can close a socket. Each heartbeat tells an engine host how long its sockets may live, so that they end in time
+even when this process does not wake up.
+
+Nothing shorter would be safe. That a process closed its connection to the database, or does not answer, does not prove
+that its sockets are closed: it may only have lost its network. So the duration of a lease is a compromise between how
+soon the sessions of a dead process are taken over, and for how long the database may be away before links are cut.
 
 It must never let this process act for a session under a lease that may have run out.
 """
@@ -24,12 +28,14 @@ from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
 
-TTL_S = 8.0
+TTL_S = 6.0
 """How long a lease lives after a renewal: what a dead process's sessions wait at most before another claims them."""
-RENEW_EVERY_S = 2.0
-MARGIN_S = 1.5
-"""Sockets are closed this long before the lease ends: an engine host counts in seconds, and closing takes a moment."""
-_RETRY_S = 0.5
+RENEW_EVERY_S = 1.0
+MARGIN_S = 0.75
+"""Links are cut this long before the lease ends: closing them takes a moment."""
+_HOST_GRACE_S = 0.25
+"""An engine host that still has links this long after they should have been cut ends."""
+_RETRY_S = 0.25
 _SOON_S = 0.1
 _MOST_CLAIMED = 200
 """Sessions claimed at once."""
@@ -97,6 +103,11 @@ class Ownership:
     def left_s(self) -> float | None:
         """How long links may last without another renewal; None while no lease is held."""
         return None if self._until is None else max(self._until - self._clock.monotonic(), 0.0)
+
+    def host_lifetime_s(self) -> float | None:
+        """How long an engine host may keep links without another heartbeat; None while no lease is held."""
+        left_s = self.left_s()
+        return None if left_s is None else left_s + _HOST_GRACE_S
 
     def is_held(self) -> bool:
         """May this process act for its sessions now?"""

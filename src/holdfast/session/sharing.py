@@ -19,8 +19,8 @@ from holdfast.session.stores import ClusterNode
 class SharingPolicy:
     """Seconds unless the name says otherwise."""
 
-    alive_s: float = 6
-    """A node that has not renewed its leases for this long gets no sessions. It renews every two seconds."""
+    alive_s: float = 5
+    """A node that has not renewed its leases for this long gets no sessions. It renews every second."""
     settle_s: float = 10
     """Moving begins when the nodes have been the same for this long."""
     tolerance: float = 0.06

@@ -24,9 +24,10 @@ const EXIT_DESERTED = 75
 
 // Holdfast asks for a heartbeat every few seconds. A Holdfast process that hangs can't renew the leases of its
 // sessions, and its sockets must be closed before another process takes the sessions over. When that may happen soon,
-// the heartbeat says how soon.
-const TICK_MS = 1000
-const DESERTED_AFTER_TICKS = Number(process.argv[2] ?? 120)
+// the heartbeat says how soon. A host without links has nothing to close and waits longer for a heartbeat.
+const DESERTED_AFTER_MS = Number(process.argv[2] ?? 120) * 1000
+const TICK_MS = 100
+const LONGEST_TICK_MS = 1000
 
 globalThis.fetch = guarded(routed(globalThis.fetch))
 
@@ -36,17 +37,20 @@ delay.enable()
 
 const pipe = new Pipe({ input: process.stdin, output: process.stdout, take, fail: end })
 
-let ticksLeft = DESERTED_AFTER_TICKS
+let leftMs = DESERTED_AFTER_MS
+let tickedAt = performance.now()
 setInterval(() => {
-  // Counted in ticks, not by the clock: a pause of the whole machine counts as one tick, not as thirty.
-  ticksLeft -= 1
-  if (ticksLeft < 0) quit(EXIT_DESERTED)
+  // A pause of the whole machine counts as one second: the parent stood still, too, and continues with this process.
+  const now = performance.now()
+  leftMs -= Math.min(now - tickedAt, LONGEST_TICK_MS)
+  tickedAt = now
+  if (leftMs < (links.size ? 0 : -DESERTED_AFTER_MS)) quit(EXIT_DESERTED)
 }, TICK_MS)
 
 function take(command) {
   switch (command.c) {
     case 'heartbeat':
-      ticksLeft = command.ticks ?? DESERTED_AFTER_TICKS
+      leftMs = command.lifetimeMs ?? DESERTED_AFTER_MS
       return beat()
     case 'stop':
       return quit(EXIT_STOPPED)
