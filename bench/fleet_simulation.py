@@ -4,7 +4,7 @@
 
 Nothing is measured here: the sessions decide by the same pure code as a running Holdfast (`session/connect_limiter.py`,
 `connect_rate.py`, the backoff), and logins, leases and nodes follow the measured costs named below. One
-seed gives one result.
+seed gives one result. The defaults take a few minutes.
 
 Node deaths: ten nodes are gone at once. WhatsApp's restart: all links end, and it can't be reached for five seconds.
 Rolling upgrade: each node is stopped and starts again, ten at a time. `--connects` is HOLDFAST_CONNECTS_PER_SECOND.
@@ -15,14 +15,16 @@ from __future__ import annotations
 import argparse
 import functools
 import heapq
+import itertools
 import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from holdfast.runtime.ownership import RENEW_EVERY_S, TTL_S
 from holdfast.session import connect_limiter
 from holdfast.session.backoff import Backoff, immediate_delay_s
 from holdfast.session.connect_limiter import Go, Limiter, LimiterPolicy
@@ -34,7 +36,8 @@ LOGIN_S = 0.4
 """From the start of a link to WhatsApp's acceptance over the Internet, when nobody waits."""
 LOGINS_PER_S = 50
 """What one node can log in a second: 10 ms of Python and 11 ms of an engine host each (bench.fleet_return)."""
-LEASE_S, RENEW_S, RESTART_S = 8.0, 2.0, 4.0
+RESTART_S = 4.0
+"""From a node's SIGTERM until its next process connects sessions."""
 QUERIES_OF_A_LOGIN = 9
 """Statements: credentials, three reads of keys, two commits of the engine, record, history and event."""
 QUERIES_OF_A_LOOK = 8
@@ -54,8 +57,7 @@ class Result:
     connects: int
     most_connects_a_second: int
     most_queries_a_second: int
-    back: tuple[int, ...]
-    """Sessions that are connected again, by second."""
+    away_by_second: tuple[int, ...]
 
 
 @dataclass
@@ -166,7 +168,7 @@ class Fleet:
         others = [self.node(lambda now: True, number) for number in range(self.nodes - count)]
         for number in range(count * self.each):
             node = others[number % len(others)]
-            claimed_at = LEASE_S - node.chance.random() * RENEW_S + node.chance.random() * 0.1
+            claimed_at = TTL_S - node.chance.random() * RENEW_EVERY_S + node.chance.random() * 0.1
             node.add(f"{number}", claimed_at)
         return self._result(f"{count} nodes die", others, lambda company: 0.0)
 
@@ -191,10 +193,10 @@ class Fleet:
     def _result(self, what: str, nodes: list[Node], ended: Callable[[str], float]) -> Result:
         for node in nodes:
             node.run()
-        away = sorted(at - ended(company) for node in nodes for company, at in node.back.items())
+        absences = [(ended(company), at) for node in nodes for company, at in node.back.items()]
+        away = sorted(back - end for end, back in absences)
         connects = Counter(int(at) for node in nodes for at in node.connects)
-        back = Counter(int(at) for node in nodes for at in node.back.values())
-        renewals = self.nodes / RENEW_S * QUERIES_OF_A_LOOK
+        renewals = self.nodes / RENEW_EVERY_S * QUERIES_OF_A_LOOK
         return Result(
             what=what,
             connects_per_second=self.connects,
@@ -205,46 +207,64 @@ class Fleet:
             connects=sum(connects.values()),
             most_connects_a_second=max(connects.values()),
             most_queries_a_second=round(max(connects.values()) * QUERIES_OF_A_LOGIN + renewals),
-            back=_sums(back),
+            away_by_second=_by_second(absences),
         )
 
 
-def _sums(counts: Mapping[int, int]) -> tuple[int, ...]:
-    total, sums = 0, []
-    for second in range(max(counts) + 1):
-        total += counts.get(second, 0)
-        sums.append(total)
-    return tuple(sums)
+def _by_second(absences: Sequence[tuple[float, float]]) -> tuple[int, ...]:
+    """How many sessions are away at the end of each second."""
+    changes = Counter(math.ceil(end) for end, _ in absences)
+    changes.subtract(math.ceil(back) for _, back in absences)
+    return tuple(itertools.accumulate(changes[second] for second in range(max(changes) + 1)))
 
 
-def drawing(results: list[Result]) -> str:
-    """Sessions that are back after WhatsApp's restart, over time, as SVG."""
-    width, height, left, top = 720, 320, 60, 20
-    shown = [result for result in results if result.what.startswith("WhatsApp")]
-    longest = max(len(result.back) for result in shown)
-    colours = ("#1565c0", "#2e7d32", "#c62828", "#6a1b9a")
-    lines: list[str] = []
-    for result, colour in zip(shown, colours, strict=False):
-        across, down = (width - left - 20) / longest, (height - 60) / result.sessions_away
-        points = " ".join(
-            f"{left + second * across:.0f},{top + (result.sessions_away - back) * down:.0f}"
-            for second, back in enumerate(result.back)
-        )
-        label = f"{result.connects_per_second} connects a second"
-        y = top + 16 * (len(lines) // 2 + 1)
-        lines += [
-            f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>',
-            f'<text x="{width - 210}" y="{y + 150}" fill="{colour}">{label}</text>',
-        ]
-    axes = (
-        f'<path d="M{left} {top}V{height - 40}H{width - 20}" fill="none" stroke="#555"/>'
-        f'<text x="4" y="{top + 6}">100 %</text><text x="16" y="{height - 38}">0 %</text>'
-        f'<text x="{left}" y="{height - 18}">0 s</text>'
-        f'<text x="{width - 70}" y="{height - 18}">{longest} s</text>'
+# The drawing.
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 230, 64, 40, 34
+_COLOURS = ("#1565c0", "#2e7d32", "#c62828", "#6a1b9a")
+
+
+def drawing(results: Sequence[Result]) -> str:
+    """Sessions that are away over time, as SVG: a chart for each event, a line for each rate of connects."""
+    charts: dict[str, list[Result]] = {}
+    for result in results:
+        charts.setdefault(result.what, []).append(result)
+    drawn = "".join(
+        f'<g transform="translate(0 {number * _HEIGHT})">{_chart(what, shown)}</g>'
+        for number, (what, shown) in enumerate(charts.items())
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
-        f'font-size="13"><rect width="100%" height="100%" fill="#fff"/>{axes}{"".join(lines)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT * len(charts)}" '
+        f'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="#fff"/>{drawn}</svg>\n'
+    )
+
+
+def _chart(what: str, shown: Sequence[Result]) -> str:
+    """The time axis ends when the second slowest line has ended, so that the slowest does not flatten the others."""
+    lengths = sorted(len(result.away_by_second) for result in shown)
+    seconds = lengths[-2] if len(lengths) > 1 else lengths[-1]
+    most = max(max(result.away_by_second) for result in shown)
+    floor = _HEIGHT - _BOTTOM
+    across, down = (_WIDTH - _LEFT - 20) / max(seconds, 1), (floor - _TOP) / most
+    lines = []
+    for number, (result, colour) in enumerate(zip(shown, _COLOURS, strict=False)):
+        step = max(seconds // (_WIDTH - _LEFT), 1)
+        points = " ".join(
+            f"{_LEFT + second * across:.0f},{floor - away * down:.0f}"
+            for second, away in enumerate(result.away_by_second[: seconds + 1])
+            if not second % step
+        )
+        lines.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+            f'<text x="{_LEFT + 360 + 95 * number}" y="22" fill="{colour}">{result.connects_per_second} a second</text>'
+        )
+    return (
+        f'<text x="{_LEFT}" y="22" font-weight="bold">{what}: sessions away</text>'
+        f'<path d="M{_LEFT} {_TOP}V{floor}H{_WIDTH - 20}" fill="none" stroke="#555"/>'
+        f'<text x="{_LEFT - 6}" y="{_TOP + 5}" text-anchor="end">{most}</text>'
+        f'<text x="{_LEFT - 6}" y="{floor}" text-anchor="end">0</text>'
+        f'<text x="{_LEFT}" y="{floor + 18}">0 s</text>'
+        f'<text x="{_WIDTH - 20}" y="{floor + 18}" text-anchor="end">{seconds} s</text>{"".join(lines)}'
     )
 
 
