@@ -85,7 +85,7 @@ async def test_the_number_of_followed_contacts_is_bounded(client: ApiClient) -> 
     world = client.world
     await world.pair()
     for number in range(MOST_SUBSCRIBED):
-        (await world.gateway.actor(COMPANY)).contacts.subscribe(f"{number}@lid")
+        (await world.gateway.actor(COMPANY)).work.contacts.subscribe(f"{number}@lid")
     assert str(MOST_SUBSCRIBED) in (await client("POST", PRESENCE)).problem(409, "conflict", field="chat")
 
 

@@ -60,7 +60,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """
         actor = await _actor(request, company)
         jid = await chat_of(request, company, chat)
-        actor.contacts.subscribe(jid)
+        actor.work.contacts.subscribe(jid)
         return _presence(actor, jid)
 
     @router.get("/v1/sessions/{company}/contacts/{chat}/presence")
@@ -74,7 +74,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """Ask WhatsApp no more from the next connection on."""
         actor = await _actor(request, company)
         jid = await chat_of(request, company, chat)
-        actor.contacts.unsubscribe(jid)
+        actor.work.contacts.unsubscribe(jid)
         return _presence(actor, jid)
 
     @router.put("/v1/sessions/{company}/presence")
@@ -96,5 +96,5 @@ async def _actor(request: Request, company: str) -> SessionActor:
 
 
 def _presence(actor: SessionActor, chat: str) -> PresenceModel:
-    seen = [SeenModel.of(each) for each in actor.contacts.seen(chat)]
-    return PresenceModel(chat=chat, subscribed=chat in actor.contacts.subscribed, presences=seen)
+    seen = [SeenModel.of(each) for each in actor.work.contacts.seen(chat)]
+    return PresenceModel(chat=chat, subscribed=chat in actor.work.contacts.subscribed, presences=seen)

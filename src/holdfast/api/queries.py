@@ -53,4 +53,4 @@ async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQue
     shutdown: ShutdownScope = request.app.state.shutdown
     await until_loaded(request, gateway)
     async with shutdown.until_stopping():
-        yield (await gateway.actor(company)).queries
+        yield (await gateway.actor(company)).work.queries

@@ -148,7 +148,7 @@ async def _ask(request: Request, company: str, query: Query[R]) -> R | str:
     context = context_of(request)
     try:
         async with context.shutdown.until_stopping():
-            return await (await context.gateway.actor(company)).queries.ask(query)
+            return await (await context.gateway.actor(company)).work.queries.ask(query)
     except NotFound:
         raise
     except HoldfastError as error:

@@ -81,7 +81,7 @@ class AccountLimits:
         await self._gateway.require(company)
         await self._accounts.set_pacing(company, pacing)
         if actor := self._gateway.find(company):
-            await actor.account_changed()
+            await actor.work.sender.account_changed()
 
     async def tenant_pacing(self, company: str, wanted: Content) -> Content | None:
         """What to store when a tenant wants these figures, beside those of the operator.

@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 from holdfast.base.clock_step import ClockStep
-from holdfast.delivery.stores import Accepted, Draft
-from holdfast.runtime.call_rejection import CallRejection
-from holdfast.runtime.chat_reading import AutomaticReading
-from holdfast.runtime.contact_presence import ContactPresence
-from holdfast.runtime.engine_storage import EngineStorage
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.link_opener import LinkOpener
-from holdfast.runtime.link_requests import LinkRequests
-from holdfast.runtime.operation_runner import OperationRunner
-from holdfast.runtime.outbox_sender import OutboxSender
+from holdfast.runtime.link_work import LinkWork
 from holdfast.runtime.passkeys import PasskeyRelay
-from holdfast.runtime.rate_limiter import RateLimiter
 from holdfast.runtime.services import Services
-from holdfast.runtime.session_queries import SessionQueries
 from holdfast.runtime.session_record import SessionRecord, restored_session
 from holdfast.runtime.view import Qr, View
 from holdfast.session import engine, events
 from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
-from holdfast.session.ignoring import ignored_kinds
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.queries import subscribe_presence
 from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
 from holdfast.session.stores import Record
@@ -45,9 +33,6 @@ log = logging.getLogger(__name__)
 
 _REDUCED_RATE_S = 24 * 3600.0
 """For how long after a temporary ban fewer messages are sent."""
-_STREAM_ERROR, _CLOSED = 500, 428
-_ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
-"""A stream error without a code of its own arrives as 500; a close without a reason as 428 (source: Baileys)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,81 +52,22 @@ class SessionActor:
         self._mailbox: asyncio.Queue[_Mail] = asyncio.Queue()
         self._leaving: LinkId | None = None
         """The link on which the device logs out. It ends by itself; until then its commits must still be stored."""
-        self._sending_on: LinkId | None = None
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
         self._has_ended = False
         self._took_at = services.clock.monotonic()
         company = record.company
-        self._requests = LinkRequests(clock=services.clock, command=services.supervisor.command)
         self.passkeys = PasskeyRelay(
             company, clock=services.clock, policy=services.policy, command=self._command, tell=self._tell_of_link
         )
-        self.queries = SessionQueries(
-            company, clock=services.clock, command=services.supervisor.command, link=self._open_link
+        self.work = LinkWork(
+            self._record,
+            services,
+            not_connected=lambda: NotConnected(company, self._session.state, self._session.reason),
+            sends_waited=lambda since: self._tell_of_link(lambda link: events.SendsWaited(link, since)),
+            storing_failed=lambda link: self.tell(events.CommitFailed(link)),
         )
-        self._operations = OperationRunner(
-            company,
-            store=services.operations,
-            files=services.files,
-            clock=services.clock,
-            command=services.supervisor.command,
-        )
-        self.contacts = ContactPresence(
-            company, events=services.event_log, clock=services.clock, subscribe=self._subscribe
-        )
-        self._limiter = RateLimiter(
-            company,
-            outbox=services.outbox,
-            accounts=services.accounts,
-            clock=services.clock,
-            pacing=services.pacing,
-            jitter=services.randomness.jitter,
-        )
-        self._sender = OutboxSender(
-            company,
-            outbox=services.outbox,
-            limiter=self._limiter,
-            shares=services.shares,
-            jitter=services.randomness.jitter,
-            files=services.files,
-            supervisor=services.supervisor,
-            clock=services.clock,
-            clock_watch=services.clock_watch,
-            waited=self._sends_waited,
-        )
-        self._engine_storage = EngineStorage(
-            company,
-            store=services.store,
-            outbox=services.outbox,
-            supervisor=services.supervisor,
-            clock=services.clock,
-            settled=self._sender.outcomes.committed,
-            received=self._received,
-            ignored=lambda: ignored_kinds(self._record.current.ignored),
-            left_out=self._record.left_out.update,
-            progressed=self._record.history.add,
-            called=self._called,
-            failed=self._storing_failed,
-        )
-        self._calls = CallRejection(
-            calls=services.calls,
-            clock=services.clock,
-            randomness=services.randomness,
-            record=lambda: self._record.current,
-            command=self._command,
-            accept=self._sender.accept,
-        )
-        self._reading = AutomaticReading(
-            company,
-            chats=services.chats,
-            operations=services.operations,
-            clock=services.clock,
-            randomness=services.randomness,
-            is_on=lambda: self._record.current.auto_read is not None,
-            accepted=self.operations_wait,
-        )
-        self._opener = LinkOpener(company, services, storage=self._engine_storage)
+        self._opener = LinkOpener(company, services, storage=self.work.storage)
 
     @property
     def company(self) -> str:
@@ -149,7 +75,7 @@ class SessionActor:
 
     @property
     def has_messages(self) -> bool:
-        return self._sender.has_messages
+        return self.work.sender.has_messages
 
     @property
     def has_own_route(self) -> bool:
@@ -172,25 +98,21 @@ class SessionActor:
             ends=tuple(record.ends),
             history=record.history,
             frame_at=record.frame_at,
-            acked_at=self._sender.outcomes.acked_at,
+            acked_at=self.work.sender.outcomes.acked_at,
             in_state_s=now - record.state_at,
             silent_s=now - self._took_at,
             node=self._services.node,
             round_trips=record.round_trips,
             not_stored=tuple(record.not_stored),
             left_out=dict(record.left_out),
-            hold=self._limiter.lock_now,
+            hold=self.work.limiter.lock_now,
         )
 
     async def run(self) -> None:
         """Run until cancelled; then the engine's link is cut."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._sender.run(), name=f"sender {self.company}")
-                tasks.create_task(self._operations.run(), name=f"operations {self.company}")
-                tasks.create_task(self._engine_storage.run(), name=f"engine storage {self.company}")
-                tasks.create_task(self._reading.run(), name=f"automatic reading {self.company}")
-                tasks.create_task(self.contacts.run(), name=f"presence {self.company}")
+                self.work.start(tasks)
                 await self._live()
         finally:
             self._end()
@@ -200,10 +122,7 @@ class SessionActor:
         self._has_ended = True
         if self._session.link is not None:
             self._services.supervisor.command(engine.CutLink(link=self._session.link.number))
-        self._sender.link_down()
-        self._operations.link_down()
-        self._requests.link_ended()
-        self.queries.link_ended()
+        self.work.end()
         self.passkeys.link_gone(None)
         while not self._mailbox.empty():
             self._refuse(self._mailbox.get_nowait())
@@ -235,17 +154,7 @@ class SessionActor:
 
     async def pairing_code(self, phone: str, *, within_s: float) -> engine.PairingCodeShown:
         """Ask WhatsApp for a code to be typed on the phone. Needs a link that shows QR codes."""
-        return await self._requests.pairing_code(self._link, phone, within_s=within_s)
-
-    async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> engine.Downloaded:
-        """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
-        return await self._requests.download(
-            self._open_link(), media_keys, file, most_bytes=most_bytes, within_s=within_s
-        )
-
-    async def accept(self, draft: Draft) -> Accepted:
-        """Store a message, and send it as soon as it may leave."""
-        return await self._sender.accept(draft)
+        return await self.work.requests.pairing_code(self._link, phone, within_s=within_s)
 
     def set_connection(self, changes: Mapping[str, str | None]) -> None:
         """Use the settings that are stored now. A link through another proxy is replaced."""
@@ -266,34 +175,13 @@ class SessionActor:
         if differs and self._session.link is not None:
             self.tell(events.ReconnectAsked())
         if after.shown_available != before.shown_available:
-            self._show_presence()
-
-    async def account_changed(self) -> None:
-        """The operator set other limits for this company."""
-        await self._sender.account_changed()
+            self.work.show_presence()
 
     def clock_was_set(self, step: ClockStep) -> None:
         """Follow the wall clock, also with the time that is recorded for the next attempt."""
-        self._sender.clock_was_set(step)
-        self._operations.look_again()
+        self.work.clock_was_set(step)
         self._record.clock_was_set(step)
         self.tell(events.Tick())
-
-    def messages_wait(self) -> None:
-        self._sender.look_again()
-        self._operations.look_again()
-
-    def operations_wait(self) -> None:
-        self._operations.look_again()
-
-    def message_cancelled(self, whatsapp_id: str) -> None:
-        self._sender.forget(whatsapp_id)
-
-    def _open_link(self) -> LinkId:
-        """The link that is logged in. Raises `NotConnected`."""
-        if self._sending_on is None:
-            raise NotConnected(self.company, self._session.state, self._session.reason)
-        return self._sending_on
 
     # What the engine reports.
 
@@ -312,7 +200,7 @@ class SessionActor:
                 | engine.AnsweredMessageWanted()
             ):
                 if report.link in {self._link, self._leaving}:
-                    self._engine_storage.handle(report)
+                    self.work.storage.handle(report)
             case _ if report.link == self._link:
                 self._handle(report)
 
@@ -331,44 +219,22 @@ class SessionActor:
                 self._opener.handle(report)
                 self.tell(report)
             case engine.LinkClosed():
-                self._sender_link_ended(report)
+                self.work.handle(report)
                 self._opener.handle(report)
                 self.tell(report)
             case engine.Ponged():
                 self.tell(report)
             case engine.FrameSeen():
                 self._record.frame_came()
-            case engine.PairingCodeShown() | engine.Downloaded():
-                self._requests.answer(report)
-            case engine.QueryAnswered():
-                self.queries.answer(report)
-            case engine.OperationAnswered():
-                self._operations.answer(report)
-            case engine.Acked():
-                self._sender.outcomes.handle_ack(report)
-            case engine.SendRefused():
-                self._sender.outcomes.handle_refusal(report)
-            case engine.Receipted():
-                self._sender.outcomes.handle_receipt(report)
-            case engine.Written():
-                self._sender.outcomes.handle_written(report)
-            case engine.PresenceSeen():
-                self.contacts.handle(report)
-            case engine.NewChatsLocked():
-                self._sender.outcomes.handle_lock(report)
-
-    def _sender_link_ended(self, report: engine.LinkClosed) -> None:
-        """WhatsApp may have ended the link because of a message; codes about the session have nothing to do with
-        messages."""
-        if report.link == self._sending_on and report.code in _ENDED_BY_MESSAGE:
-            self._sender.link_ended(by_stream_error=report.code == _STREAM_ERROR)
+            case _:
+                self.work.handle(report)
 
     def lose_host(self) -> None:
-        self._sender.host_lost()
+        self.work.sender.host_lost()
         self._tell_of_link(events.HostLost)
 
     def quarantine(self) -> None:
-        self._sender.host_lost()
+        self.work.sender.host_lost()
         self.tell(events.EngineQuarantined())
 
     @property
@@ -388,32 +254,6 @@ class SessionActor:
             self.tell(events.ReconnectAsked(HOST_REPLACED))
         return True
 
-    async def _called(self, signals: Sequence[engine.CallSignal]) -> None:
-        await self._calls.handle(signals)
-
-    def _subscribe(self, jids: Sequence[str]) -> None:
-        if (link := self._sending_on) is not None:
-            query = subscribe_presence(jids)
-            command = engine.RunQuery(link=link, request=0, name=query.name, arguments=dict(query.arguments))
-            self._services.supervisor.command(command)
-
-    def _show_presence(self) -> None:
-        """Contacts see the account as online or not, as the company set it; WhatsApp forgets it with each link."""
-        shown = self._record.current.shown_available
-        if shown is not None and self._sending_on is not None:
-            self._services.supervisor.command(engine.Presence(link=self._sending_on, available=shown == "yes"))
-
-    def _received(self, messages: Sequence[engine.InboundMessage]) -> None:
-        self._record.received(messages)
-        self._sender.handle_received(messages)
-        self._reading.received(messages)
-
-    def _storing_failed(self, link: LinkId) -> None:
-        self.tell(events.CommitFailed(link))
-
-    def _sends_waited(self, since: float | None) -> None:
-        self._tell_of_link(lambda link: events.SendsWaited(link, since))
-
     def _tell_of_link(self, make: Callable[[LinkId], Event]) -> None:
         if self._link is not None:
             self.tell(make(self._link))
@@ -431,7 +271,7 @@ class SessionActor:
             async with clock.until(deadline(self._session, policy=policy)):
                 mail = await self._mailbox.get()
             if isinstance(mail.event, events.Tick):
-                mail = _Mail(events.Tick(held_until=self._engine_storage.held_until), mail.answer)
+                mail = _Mail(events.Tick(held_until=self.work.storage.held_until), mail.answer)
             try:
                 await self._take(mail)
             finally:
@@ -467,17 +307,8 @@ class SessionActor:
             mail.answer.set_exception(SessionRestarting(self.company))
 
     def _follow_link(self) -> None:
-        """The outbox sender uses a link while it is open."""
         link = self._session.link
-        usable = link.number if link is not None and link.opened_at is not None else None
-        if usable != self._sending_on:
-            self._sender.link_down()
-            self._operations.link_down()
-            self._sending_on = usable
-            if usable is not None:
-                self._sender.link_up(usable)
-                self._operations.link_up(usable)
-                self.contacts.link_up()
+        self.work.use(link.number if link is not None and link.opened_at is not None else None)
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -494,7 +325,7 @@ class SessionActor:
                 self._services.supervisor.command(effect)
             case engine.Ping():
                 self._services.supervisor.command(effect)
-                self._show_presence()
+                self.work.show_presence()
             case engine.Presence() if self._record.current.shown_available is not None:
                 pass  # the company's own setting counts
             case engine.CutLink() | engine.Presence():
@@ -511,8 +342,7 @@ class SessionActor:
     async def _note(self, before: Session, event: Event) -> None:
         link_changed = before.link is not None and before.link.number != self._link
         if link_changed:
-            self._requests.link_ended()
-            self.queries.link_ended()
+            self.work.link_ended()
             self.passkeys.link_gone(None if self._session.reason is None else self._session.reason.name)
         if link_changed or not _shows_code(self._session):
             self._qr = None
@@ -526,7 +356,7 @@ class SessionActor:
         session = self._session
         is_banned = session.reason is not None and session.reason.reaction is SessionReaction.PAUSE_UNTIL
         if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
-            self._sender.handle_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
+            self.work.sender.handle_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
 
     def _show_qr(self, shown: engine.QrShown) -> None:
         expires_at = self._services.clock.now() + timedelta(milliseconds=shown.valid_ms)

@@ -318,20 +318,19 @@ class Gateway:
     def messages_wait(self, company: str) -> None:
         """The outbox holds queued messages of this company that its sender may not know of."""
         if actor := self._actors.find(company):
-            actor.messages_wait()
+            actor.work.look_again()
 
     def operations_wait(self, company: str) -> None:
         """There is a new operation of this company."""
         if actor := self._actors.find(company):
-            actor.operations_wait()
+            actor.work.operations.look_again()
         else:
             self._services.wake_owner(company)
 
     def work_waits(self, company: str) -> None:
         """Another process stored messages or operations of this company."""
         if actor := self._actors.find(company):
-            actor.messages_wait()
-            actor.operations_wait()
+            actor.work.look_again()
 
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message. Its session sends it at once where it may; without one here, it waits in the outbox.
@@ -346,7 +345,7 @@ class Gateway:
     async def _accept(self, draft: Draft, answer: asyncio.Future[Accepted]) -> None:
         actor = self._actors.find(draft.company)
         try:
-            accepted = await (self._services.outbox.accept(draft) if actor is None else actor.accept(draft))
+            accepted = await (self._services.outbox.accept(draft) if actor is None else actor.work.sender.accept(draft))
         except Exception as error:  # noqa: BLE001 – it belongs to the caller, and must not end all sessions
             if not answer.done():
                 answer.set_exception(error)
@@ -357,7 +356,7 @@ class Gateway:
         if newer is None:
             self._services.wake_owner(draft.company)
         elif newer is not actor:
-            newer.messages_wait()
+            newer.work.look_again()
 
     def _running_actor(self, company: str) -> SessionActor:
         actor = self._actors.find(company)

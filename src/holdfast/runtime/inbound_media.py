@@ -106,7 +106,7 @@ class InboundMediaService:
         try:
             async with self._places:
                 actor = await self._gateway.actor(known.company)
-                fetched = await actor.download(
+                fetched = await actor.work.download(
                     known.keys, file, most_bytes=self._outbound_media.limit_bytes, within_s=DOWNLOAD_S
                 )
             if fetched.error is not None:

@@ -44,7 +44,7 @@ class Messages:
         """Raises `NotFound`, and `Conflict` when it may have left and `force` is not set."""
         message = await self._outbox.cancel(message_id, force=force)
         if actor := self._gateway.find(message.company):
-            actor.message_cancelled(message.whatsapp_id)
+            actor.work.sender.forget(message.whatsapp_id)
         return message
 
 

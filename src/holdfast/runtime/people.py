@@ -103,7 +103,7 @@ class People:
         return await self._contacts.find(company, checked.chat) or known or KnownContact(jid=checked.chat)
 
     async def _queries(self, company: str) -> SessionQueries:
-        return (await self._gateway.actor(company)).queries
+        return (await self._gateway.actor(company)).work.queries
 
     async def _numbers(self, company: str, queries: SessionQueries, numbers: Sequence[str]) -> dict[str, str | None]:
         """The canonical id of each number that is on WhatsApp."""

@@ -42,8 +42,8 @@ class SessionRecord:
         self.ends: deque[LinkEnd] = deque(maxlen=_ENDS_KEPT)
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self.left_out: Counter[str] = Counter()
-        self.history = HistorySeen()
         """Messages that were not stored because the company ignores their kind, by kind, since the actor started."""
+        self.history = HistorySeen()
         self.frame_at: float | None = None
         """When bytes last came from WhatsApp, in monotonic seconds."""
         self.state_at = services.clock.monotonic()
