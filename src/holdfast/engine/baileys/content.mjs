@@ -66,15 +66,10 @@ function media(make) {
   return { isMedia: true, fields: { file: 'string', mimetype: 'string' }, make: (body, { uploaded }) => make(body, uploaded) }
 }
 
-<<<<<<< HEAD
 // Options of any kind. `typing` and `audience` are part of the stored content, but are meant for the senders of messages.
-const OPTIONS = new Set(['audience', 'mentions', 'replyTo', 'typing'])
-=======
-// Options of any kind. `typing` is part of the stored content, but is meant for the sender of messages.
-const OPTIONS = new Set(['disappearingS', 'mentions', 'replyTo', 'typing'])
+const OPTIONS = new Set(['audience', 'disappearingS', 'mentions', 'replyTo', 'typing'])
 // Messages without a context: they change another message, and disappear with it.
 const WITHOUT_CONTEXT = new Set(['reaction', 'edit', 'delete'])
->>>>>>> 1e3df9a (Send messages to a chat with its timer of disappearing messages)
 
 /** The single kind of a content; throws `BadContent` when it is none that can be sent. */
 export function kindOf(content) {
