@@ -17,6 +17,7 @@ import yaml
 from holdfast.api.metrics import exposition
 from holdfast.api.server import STOP_S
 from holdfast.base.clock import SystemClock
+from holdfast.cli.durations import seconds
 from holdfast.engine.host import HostLimits
 from holdfast.engine.node import find_node
 from holdfast.settings import Settings, load, variable
@@ -190,3 +191,49 @@ def test_no_node_modules_get_into_the_image() -> None:
     ignored = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert ignored[0] == "*", "only what is named goes in"
     assert ignored.index("**/node_modules") > ignored.index("!src")
+
+
+# Kubernetes.
+
+
+def kubernetes() -> dict[str, dict[str, Any]]:
+    """The documents by kind."""
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "holdfast.yaml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+def pod() -> dict[str, Any]:
+    found: dict[str, Any] = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    return found
+
+
+def test_a_pod_drains_before_it_stops_and_has_time_for_both() -> None:
+    """The new pod comes first, and there is no pause in which the other pods would give it sessions of theirs."""
+    (container,) = pod()["containers"]
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:3] == ["holdfast", "drain", "--timeout"]
+    assert pod()["terminationGracePeriodSeconds"] > seconds(command[3]) + ORDERLY_STOP_S
+    deployment = kubernetes()["Deployment"]["spec"]
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert "minReadySeconds" not in deployment
+
+
+def test_a_database_that_is_away_restarts_no_pod() -> None:
+    """Only readiness asks whether the database answers; a pod that a restart can't help stays."""
+    (container,) = pod()["containers"]
+    paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+
+
+def test_the_parts_for_kubernetes_fit_together() -> None:
+    """Labels, ports, user, folders and version are those of the image."""
+    documents, (container,) = kubernetes(), pod()["containers"]
+    labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert documents["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert documents["Service"]["spec"]["selector"] == labels
+    assert documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert container["image"] == compose()["services"]["holdfast"]["image"]
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
+    assert f"USER {pod()['securityContext']['runAsUser']}\n" in dockerfile
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/etc/holdfast", "/var/lib/holdfast", "/var/cache/holdfast"} <= mounted
