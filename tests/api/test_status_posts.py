@@ -1,4 +1,4 @@
-"""Status posts by HTTP: who gets them, who saw them, and what is refused."""
+"""Status posts, and posts in channels, by HTTP: who gets them, who saw them, and what is refused."""
 
 from __future__ import annotations
 
@@ -82,10 +82,14 @@ PICTURE = {"base64": "aGVsbG8="}
         ({"to": "status", "text": "x", "audience": [AMAL], "replyTo": "msg_1"}, "replyTo"),
         ({"to": "status", "text": "x", "audience": [AMAL], "typing": True}, "typing"),
         ({"to": "status", "document": PICTURE, "audience": [AMAL]}, "document"),
+        ({"to": "5@newsletter", "image": PICTURE}, "image"),
+        ({"to": "5@newsletter", "text": "x", "audience": [AMAL]}, "audience"),
+        ({"to": "5@newsletter", "text": "x", "replyTo": "msg_1"}, "replyTo"),
+        ({"to": "x@newsletter", "text": "x"}, "to"),
         ({"to": "status", "location": {"latitude": 1, "longitude": 2}, "audience": [AMAL]}, "location"),
     ],
 )
-async def test_what_cant_be_a_status_is_refused(linked: ApiClient, body: dict[str, Any], field: str) -> None:
+async def test_what_cant_be_a_status_or_a_post_is_refused(linked: ApiClient, body: dict[str, Any], field: str) -> None:
     """The field is named, and nothing is stored. Without saved contacts the caller must give an audience."""
     (await linked("POST", MESSAGES, body)).problem(422, "bad-input", field=field)
     assert (await linked("GET", MESSAGES)).json["items"] == []
@@ -96,3 +100,15 @@ async def test_more_saved_contacts_than_a_status_can_reach_are_refused(linked: A
     await save(world, *(f"9627{n:08}@s.whatsapp.net" for n in range(MOST_AUDIENCE + 1)))
     answer = await linked("POST", MESSAGES, {"to": "status", "text": "x"})
     assert "1,000" in answer.problem(422, "bad-input", field="audience")
+
+
+async def test_a_channel_gets_a_text(linked: ApiClient, world: World) -> None:
+    """It is no first message to a contact, and the channel is a chat of the overview."""
+    answer = await linked("POST", MESSAGES, {"to": "120363001@Newsletter", "text": "fresh bread"})
+    shown = (await linked("GET", f"/v1/messages/{answer.json['id']}")).json
+    assert (answer.status, shown["to"], shown["chat"]) == (202, "120363001@newsletter", "120363001@newsletter")
+    await world.until(lambda: bool(world.commands(Send)))
+    (sent,) = world.commands(Send)
+    assert (sent.to, sent.content) == ("120363001@newsletter", {"text": "fresh bread"})
+    (chat,) = (await linked("GET", f"{SESSION}/chats")).json["items"]
+    assert (chat["chat"], chat["kind"]) == ("120363001@newsletter", "channel")

@@ -182,6 +182,35 @@ async def test_privacy_settings(ours_: Operator, wasim: Wasim) -> None:
     assert (limited.error, limited.code) == ("rate-limited", None)
 
 
+async def test_channels(ours_: Operator, wasim: Wasim) -> None:
+    """Found by invite code, followed, listed and left. The account posts where it is an admin, and only there."""
+    own = await wasim.post("/channels", {"name": "Roses", "owner": ANNA, "admins": [ours_.party.number]})
+    other = await wasim.post("/channels", {"name": "Bread", "owner": ANNA, "description": "Every day"})
+    followed: Any = (await ours_.ask("channels")).result
+    (listed,) = followed
+    assert (listed["id"], listed["name"], listed["role"], listed["followers"]) == (own["id"], "Roses", "admin", 2)
+    found: Any = (await ours_.ask("channel", invite=other["invite"])).result
+    assert (found["id"], found["description"], found["role"]) == (other["id"], "Every day", "guest")
+    assert (await ours_.ask("channel", jid="1@newsletter")).code == 404
+    for _ in range(2):
+        assert await ours_.run("follow-channel", {"channel": other["id"], "followed": True}) == {"followed": True}
+    followed = (await ours_.ask("channels")).result
+    assert {each["role"] for each in followed} == {"admin", "subscriber"}
+    party = ours_.party
+    party.send("3EB0AA01", own["id"], "new roses")
+    assert (await party.acked("3EB0AA01")).error is None
+    party.send("3EB0AA02", other["id"], "mine")
+    assert (await party.acked("3EB0AA02")).error == "403"
+    posts = {each["name"]: [post["text"] for post in each["posts"]] for each in await wasim.get("/channels")}
+    assert posts == {"Roses": ["new roses"], "Bread": []}
+    assert await ours_.run("follow-channel", {"channel": other["id"], "followed": False}) == {"followed": False}
+    unknown = await ours_.answer("follow-channel", {"channel": "1@newsletter", "followed": True})
+    assert (unknown.error, unknown.code) == ("refused", 404)
+    await wasim.fault("query-error", xmlns="w:mex", code=429, count=1)
+    limited = await ours_.answer("follow-channel", {"channel": other["id"], "followed": True})
+    assert (limited.error, limited.code) == ("rate-limited", None)
+
+
 async def test_groups_are_joined_by_link_and_by_invitation(ours_: Operator, wasim: Wasim) -> None:
     """With approval the account waits for an admin; joining twice is a conflict."""
     own = (await ours_.run("create-group", {"subject": "Own", "members": [jid(ANNA)]}))["id"]

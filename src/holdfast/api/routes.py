@@ -10,6 +10,7 @@ from holdfast.api import (
     about,
     access,
     calls,
+    channels,
     chats,
     contacts,
     description,
@@ -159,7 +160,7 @@ def make_api(
     stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     asking = [
         routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups, invitations, profile, privacy, calls, presence)
+        for routes in (chats, contacts, groups, invitations, profile, privacy, channels, calls, presence)
     ]
     passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     for router in (

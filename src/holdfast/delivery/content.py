@@ -81,6 +81,8 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whether a message of this kind can quote another message (`reply_to`)."""
     can_mention: ClassVar[bool] = True
     """Whether a message of this kind can mention people."""
+    is_for_channels: ClassVar[bool] = False
+    """Whether it can be posted in a channel."""
     is_for_status: ClassVar[bool] = False
     """Whether phones show a message of this kind as a status."""
     one_of: ClassVar[tuple[str, ...]] = ()

@@ -39,6 +39,7 @@ class Text(MessageBody, frozen=True, kw_only=True):
     """A plain text. In requests it stands by itself: `{"text": "hello"}`."""
 
     kind = "text"
+    is_for_channels = True
     is_for_status = True
 
     text: str

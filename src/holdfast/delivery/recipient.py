@@ -13,6 +13,7 @@ __all__ = [
     "SHORTEST",
     "STATUS",
     "jid",
+    "parse_channel",
     "parse_destination",
     "parse_recipient",
     "phone_number",
@@ -25,6 +26,7 @@ _SERVER = "s.whatsapp.net"
 _PERSON_SERVERS = (f"@{_SERVER}", "@c.us")
 
 
+_CHANNEL = re.compile(r"[0-9]{1,20}@newsletter")
 STATUS = "status@broadcast"
 """The chat of everybody's status posts."""
 NOT_PERSONS = ("@g.us", "@broadcast", "@newsletter")
@@ -71,7 +73,21 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
 
 
 def parse_destination(text: str, *, field: str) -> tuple[str, str]:
-    """As `parse_recipient`; or `status`, for a status post."""
-    if visible(text).lower() in {"status", STATUS}:
+    """As `parse_recipient`; or `status`, for a status post, or a channel."""
+    plain = visible(text).lower()
+    if plain in {"status", STATUS}:
         return "status", STATUS
+    if _CHANNEL.fullmatch(plain) is not None:
+        return plain, plain
     return parse_recipient(text, field=field)
+
+
+def parse_channel(text: str, *, field: str) -> str:
+    """The JID of a channel. Raises `BadInput`, naming `field`."""
+    plain = visible(text).lower()
+    if _CHANNEL.fullmatch(plain) is None:
+        raise BadInput(
+            f'{field} "{shown(text, most=60)}" is not a channel: give one such as 120363012345678901@newsletter',
+            field=field,
+        )
+    return plain

@@ -24,8 +24,8 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str | None,
         Meta(
             description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), a "
-            "hidden id (…@lid), a username (@name), or `status` for a status post. reaction, edit and delete need none "
-            "when their messageId is an `id`"
+            "hidden id (…@lid), a username (@name), a channel (…@newsletter), or `status`. reaction, edit and delete "
+            "need none when their messageId is an `id`"
         ),
     ] = None
     audience: Annotated[
@@ -86,4 +86,4 @@ def body_of(message: MessageOptions) -> MessageBody:
 
 def listed(names: Iterable[str], word: str = "or") -> str:
     *most, last = names
-    return f"{', '.join(most)} {word} {last}"
+    return f"{', '.join(most)} {word} {last}" if most else last

@@ -13,6 +13,7 @@ import msgspec
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, Conflict
 from holdfast.base.ids import RandomSource, may_be_id
+from holdfast.delivery.chats import ChatKind, chat_kind
 from holdfast.delivery.content import (
     Content,
     MediaBody,
@@ -82,7 +83,7 @@ class Composer:
         recipient, chat = _recipient(options.to, named)
         body.check()
         _check_options(body, options)
-        _check_status(body, options, chat)
+        _check_post(body, options, chat)
         request_hash = _hash(request, recipient)
         if not isinstance(body, Text) and request.idempotency_key is not None:
             before = await self._references.replayed(company, request.idempotency_key)
@@ -187,19 +188,24 @@ def _check_options(body: MessageBody, options: MessageOptions) -> None:
             raise BadInput(f"{name} can't go with {body.kind}: leave it out", field=name)
 
 
-def _check_status(body: MessageBody, options: MessageOptions, chat: str | None) -> None:
-    if chat != STATUS:
-        if options.audience is not None:
-            raise BadInput(f'audience can\'t go to "{options.to}": it is for a message to `status`', field="audience")
-        return
-    if not body.is_for_status:
-        kinds = listed(name for name, kind in KINDS.items() if kind.is_for_status)
-        raise BadInput(f"{body.kind} can't be a status: give {kinds}", field=str(body.kind))
+def _check_post(body: MessageBody, options: MessageOptions, chat: str | None) -> None:
+    """A status and a post in a channel are of few kinds, and have few options."""
+    if options.audience is not None and chat != STATUS:
+        raise BadInput(f'audience can\'t go to "{options.to}": it is for a message to `status`', field="audience")
+    match chat_kind(chat or ""):
+        case ChatKind.STATUS:
+            what, kinds = "a status", [name for name, kind in KINDS.items() if kind.is_for_status]
+        case ChatKind.CHANNEL:
+            what, kinds = "a post in a channel", [name for name, kind in KINDS.items() if kind.is_for_channels]
+        case _:
+            return
+    if body.kind not in kinds:
+        raise BadInput(f"{body.kind} can't be {what}: give {listed(kinds)}", field=str(body.kind))
     for name, is_given in (
         ("mentions", bool(options.mentions)), ("replyTo", options.reply_to is not None), ("typing", options.typing),
     ):  # fmt: skip
         if is_given:
-            raise BadInput(f"{name} can't go with a status: leave it out", field=name)
+            raise BadInput(f"{name} can't go with {what}: leave it out", field=name)
 
 
 def _recipient(to: str | None, named: str | None) -> tuple[str | None, str | None]:

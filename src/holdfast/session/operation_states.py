@@ -151,7 +151,7 @@ _REFUSALS = {
     400: "WhatsApp could not read the request",
     401: "WhatsApp does not allow it: the account may have been removed from this group, or is blocked",
     403: "WhatsApp does not allow it: the account is not a member of the group, or not an admin",
-    404: "WhatsApp does not know this group, person or invitation",
+    404: "WhatsApp does not know this group, channel, person or invitation",
     405: "WhatsApp does not allow this here",
     406: "WhatsApp does not accept it",
     409: "it conflicts with the present state at WhatsApp, or was done before",

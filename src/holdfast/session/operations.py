@@ -277,6 +277,20 @@ class SetPrivacy(Arguments, frozen=True, kw_only=True):
         return "privacy"
 
 
+class FollowChannel(Arguments, frozen=True, kw_only=True):
+    """Repeating it has no effect."""
+
+    kind = "follow-channel"
+
+    channel: str
+    followed: bool
+    """False: leave it."""
+
+    @property
+    def target(self) -> str:
+        return self.channel
+
+
 class Block(Arguments, frozen=True, kw_only=True):
     kind = "block"
 
@@ -393,7 +407,8 @@ KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
     each.kind: each
     for each in (
         CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, JoinGroup, RevokeInvite, AnswerRequests, SetPicture,
-        SetProfile, SetPrivacy, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage, RenameAccount,
+        SetProfile, SetPrivacy, FollowChannel, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage,
+        RenameAccount,
     )
 })  # fmt: skip
 

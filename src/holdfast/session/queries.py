@@ -120,6 +120,20 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     messages: str | None = None
 
 
+class Channel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    id: str
+    name: str | None = None
+    description: str | None = None
+    invite: str | None = None
+    """The code of its invite link."""
+    followers: int = 0
+    created_at_s: int | None = None
+    verified: bool = False
+    role: str | None = None
+    """Of this account: `owner`, `admin`, `subscriber`; `guest`: it does not follow the channel."""
+    muted: bool = False
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
@@ -219,6 +233,16 @@ def profile() -> Query[Profile]:
 def privacy() -> Query[Privacy]:
     """The account's privacy settings."""
     return Query(name="privacy", answer=Privacy, arguments={})
+
+
+def channels() -> Query[list[Channel]]:
+    """The channels that the account follows."""
+    return Query(name="channels", answer=list[Channel], arguments={}, kept_s=30)
+
+
+def channel(*, jid: str | None = None, invite: str | None = None) -> Query[Channel]:
+    """One channel: by JID, or by the code of its invite link."""
+    return Query(name="channel", answer=Channel, arguments={"jid": jid} if jid else {"invite": invite})
 
 
 def chat_history(jid: str, *, oldest: Mapping[str, object], count: int) -> Query[HistorySent]:

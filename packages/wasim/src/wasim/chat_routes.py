@@ -28,6 +28,7 @@ from wasim.requests import (
     text_of,
 )
 from wasim.server.calls import ENDS, Call
+from wasim.server.channels import Channel, Role
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_inbox import MediaAttachment, PhoneMessage, PhonePoll
 from wasim.server.state import PHONE, Address, Directory, Group
@@ -80,6 +81,8 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/groups", _groups)
     app.router.add_post("/groups", _add_group)
     app.router.add_patch("/groups/{id}", _change_group)
+    app.router.add_get("/channels", _channels)
+    app.router.add_post("/channels", _add_channel)
 
 
 # Sending
@@ -357,3 +360,35 @@ async def _change_group(request: web.Request) -> web.Response:
         requests=numbers_of(body, "requests"),
     )
     return web.json_response(_group(simulator.server.directory, group))
+
+
+# Channels
+
+
+async def _channels(request: web.Request) -> web.Response:
+    channels = request.app[HUB].server.channels
+    return web.json_response([_channel(channel) for channel in channels.all.values()])
+
+
+def _channel(channel: Channel) -> Json:
+    posts = [
+        {"id": post.id, "serverId": post.server_id, "from": post.author, "text": post.text, "at": iso(post.at)}
+        for post in channel.posts
+    ]
+    return {
+        "id": str(channel.jid),
+        "name": channel.name,
+        "description": channel.description or None,
+        "invite": channel.invite,
+        "roles": {number: role.lower() for number, role in channel.roles.items()},
+        "posts": posts,
+    }
+
+
+async def _add_channel(request: web.Request) -> web.Response:
+    simulator, body = request.app[HUB], await body_of(request)
+    roles: dict[str, Role] = {number_of(body.get("owner")): "OWNER"}
+    roles |= dict.fromkeys(numbers_of(body, "admins") if "admins" in body else [], "ADMIN")
+    description = text_of(body, "description") if "description" in body else ""
+    channel = simulator.create_channel(text_of(body, "name"), description, roles)
+    return web.json_response(_channel(channel), status=201)

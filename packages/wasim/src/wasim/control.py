@@ -68,6 +68,8 @@ POST   /phones/{number}/history      {"chats": [{"chat", "count", "name"?, "ever
                                      texts of chats, for devices that are linked later or ask for them
 POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
 POST   /phones/{number}/presence     {"available"} the owner opens WhatsApp or leaves it
+GET    /channels                     channels with the roles of their followers, and posts
+POST   /channels                     {"name", "owner", "description"?, "admins"?} creates one
 GET    /phones/{number}/calls        its calls
 POST   /phones/{number}/calls        {"to", "video"?} calls another account
 POST   /phones/{number}/calls/{id}   {"state": "accepted"|"rejected"|"timeout"|"ended"} ends a call that rings

@@ -12,7 +12,7 @@ import logging
 import secrets
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
@@ -20,6 +20,7 @@ from wasim.link_faults import LinkFaults
 from wasim.media import MediaFolder
 from wasim.server import core, events, pairing
 from wasim.server.calls import Call, End
+from wasim.server.channels import Channel, Role
 from wasim.server.link import Link
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_settings import Change
@@ -395,6 +396,11 @@ class Simulator:
         group = self.server.groups.create(subject, members, addressing=addressing, now=self.now())
         self._settle()
         return group
+
+    def create_channel(self, name: str, description: str, roles: Mapping[str, Role]) -> Channel:
+        channel = self.server.channels.create(name, description, roles, now=self.now())
+        self._settle()
+        return channel
 
     def change_group(
         self, group: Group, *, subject: str | None, add: list[str], remove: list[str], requests: list[str]

@@ -1,7 +1,7 @@
 // Builds WhatsApp's message from the port's content (`holdfast.delivery.kinds`). The same content always gives the same
 // message, so that a recipient who asks for a message again gets what was sent. Fetches nothing: no link previews.
 
-import { isJidGroup, isJidStatusBroadcast, proto } from 'baileys'
+import { isJidGroup, isJidNewsletter, isJidStatusBroadcast, proto } from 'baileys'
 
 const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
 
@@ -106,7 +106,7 @@ export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   const message = KINDS[kind].make(content[kind], { chat, nowMs, uploaded })
   const contextInfo = contextOf(content, chat)
   if (contextInfo && !WITHOUT_CONTEXT.has(kind)) Object.values(message)[0].contextInfo = contextInfo
-  if (kind !== 'reaction') message.messageContextInfo = { messageSecret: secret }
+  if (kind !== 'reaction' && !isJidNewsletter(chat)) message.messageContextInfo = { messageSecret: secret }
   return proto.Message.fromObject(message)
 }
 

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser, S_WHATSAPP_NET } from 'baileys'
 
 import { ACCOUNT_OPERATIONS } from './accountoperations.mjs'
+import { followChannel } from './channels.mjs'
 import { setPrivacy } from './privacy.mjs'
 import { NotOnWhatsApp } from './recipients.mjs'
 
@@ -161,6 +162,8 @@ const OPERATIONS = {
   'set-privacy': {
     run: async (wanted, parts) => ({ changed: await setPrivacy(wanted, parts) })
   },
+
+  'follow-channel': { run: (given, parts) => followChannel(given, parts) },
 
   block: {
     async run({ jid, blocked }, { sock, limits }) {

@@ -3,6 +3,7 @@
 
 import { getBinaryNodeChild, isLidUser, jidNormalizedUser } from 'baileys'
 
+import { channelNamed, followedChannels } from './channels.mjs'
 import { privacyNow } from './privacy.mjs'
 import { NotThere } from './refusals.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
@@ -104,6 +105,10 @@ const QUERIES = {
     })
     return { name, about: about?.status?.status || undefined, picture }
   },
+
+  channels: (_, parts) => followedChannels(parts),
+
+  channel: (given, parts) => channelNamed(given, parts),
 
   privacy: (_, parts) => privacyNow(parts),
 

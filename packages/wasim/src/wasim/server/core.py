@@ -14,6 +14,7 @@ from functools import partial
 from wasim.server import events, notices, queries
 from wasim.server.app_state import AppState
 from wasim.server.calls import Calls
+from wasim.server.channels import Channels
 from wasim.server.entropy import Entropy, new_key, word
 from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
@@ -67,9 +68,11 @@ class Server:
         self.phone_clients = PhoneClients(self.directory, self.phones, talks, group_keys, entropy)
         self.app_state = AppState(self.directory, entropy)
         self.phone_settings = PhoneSettings(self.directory, self.phones, self.app_state, entropy)
+        self.channels = Channels(self.directory, entropy, self._deliver)
+        parts = (uses, talks, group_keys, self.phone_clients, self.app_state, self.phone_settings, self.channels)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
-            for part in (uses, talks, group_keys, self.phone_clients, self.app_state, self.phone_settings):
+            for part in parts:
                 part.restore(kind, key, value)
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
@@ -92,7 +95,7 @@ class Server:
             typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
         )
-        self._router = Router(self.directory, interference, carrier)
+        self._router = Router(self.directory, self.channels, interference, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
         self.calls = Calls(self.directory, entropy, self._deliver)
         self.presences = Presences(self.directory, self._online.values, self.send)
@@ -302,6 +305,7 @@ class Server:
             directory=self.directory,
             app_state=self.app_state,
             groups=self.groups,
+            channels=self.channels,
             now=now,
             media=self._media_room(device),
             reach_out_lock=self._interference.reach_out_lock(device.number, now=now),

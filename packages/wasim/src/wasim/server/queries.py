@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from wasim.server import group_requests, keys, notices, privacy, profiles, usync
 from wasim.server.app_state import AppState
+from wasim.server.channels import Channels
 from wasim.server.groups import Groups
 from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
@@ -35,6 +36,7 @@ class Query:
     directory: Directory
     app_state: AppState
     groups: Groups
+    channels: Channels
     now: float
     media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
@@ -216,7 +218,11 @@ def _answered(found: group_requests.Answer) -> QueryAnswer:
 
 
 def _mex(query: Query) -> QueryAnswer:
-    """GraphQL over iq. Queries are named by numbers that change, so every answer contains everything that is known."""
+    """GraphQL over iq. Queries are named by numbers. Some change, so every answer to a query that is not about channels
+    contains everything that is known."""
+    about_channels = query.channels.answer(query.body, query.device.number)
+    if about_channels is not None:
+        return QueryAnswer(content=[Node("result", {}, json.dumps(about_channels).encode())])
     lock = notices.lock_state(query.reach_out_lock)
     quota = quota_state(query.new_chat_quota, now=query.now)
     known = {"xwa2_fetch_account_reachout_timelock": lock, "xwa2_message_capping_info": quota}

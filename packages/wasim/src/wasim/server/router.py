@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from wasim.server import groups
+from wasim.server.channels import Channel, Channels
 from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
 from wasim.server.state import (
     PHONE,
@@ -26,7 +27,7 @@ from wasim.server.state import (
     StanzaKind,
 )
 from wasim.wire import ratchet
-from wasim.wire.jids import LID, PN, STATUS, Jid, parse_jid
+from wasim.wire.jids import BROADCAST, GROUP, LID, NEWSLETTER, PN, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node
 
 UNKNOWN_RECIPIENT = "404"
@@ -60,8 +61,9 @@ class Carrier:
 
 
 class Router:
-    def __init__(self, directory: Directory, interference: FaultHooks, carrier: Carrier) -> None:
+    def __init__(self, directory: Directory, channels: Channels, interference: FaultHooks, carrier: Carrier) -> None:
         self._directory = directory
+        self._channels = channels
         self._interference = interference
         self._carrier = carrier
 
@@ -71,19 +73,20 @@ class Router:
         """Accept a message stanza: ack it, and deliver it to every device that it is encrypted for."""
         chat = parse_jid(stanza.attrs.get("recipient") or stanza.attrs.get("to", ""))
         group, account = self._directory.group(chat), self._directory.find(chat)
+        channel = self._channels.find(chat)
         verdict = MessageVerdict()
         if link is not None:
-            known = group is not None or chat == STATUS or self._knows(sender.number, account)
-            to = _recipient(chat, account, group)
+            known = group is not None or channel is not None or chat == STATUS or self._knows(sender.number, account)
+            to = _recipient(chat, account)
             verdict = self._interference.on_message(sender.address, chat=to, known=known, now=now)
         if link is not None and verdict.ends_link is not None:
             self._carrier.end_link(link, verdict.ends_link, now)
         if not verdict.taken:
             return
-        error = verdict.error or (None if chat == STATUS else _refusal(sender, account, group))
+        error = verdict.error or self._refusal(sender, chat, account, group, channel)
         record = self._record(sender, stanza, chat, account, group, now)
         record.error = error
-        targets = [] if group is not None else list(_targets(stanza))
+        targets = [] if group is not None or channel is not None else list(_targets(stanza))
         if link is None:
             record.acked = error is None
         else:
@@ -95,6 +98,8 @@ class Router:
         if group is not None:
             for device, copy in groups.copies(self._directory, sender, group, stanza, now):
                 self._bring(device.address, copy, now)
+        elif channel is not None:
+            self._channels.post(channel, sender, stanza, now)
         elif chat == STATUS:
             for jid, envelope in targets:
                 self._post(sender, stanza, jid, envelope, now)
@@ -102,6 +107,17 @@ class Router:
             self._meet(sender.number, account.number)
             for jid, envelope in targets:
                 self._relay(sender, account, stanza, jid, envelope, now)
+
+    def _refusal(
+        self, sender: Device, chat: Jid | None, account: Account | None, group: Group | None, channel: Channel | None
+    ) -> str | None:
+        """The error for a message without a recipient, to a group that its sender is not in, or to a channel of
+        others."""
+        if group is not None:
+            return None if sender.number in group.members else NOT_A_MEMBER
+        if channel is not None:
+            return None if self._channels.may_post(channel, sender.number) else NOT_A_MEMBER
+        return UNKNOWN_RECIPIENT if account is None and chat != STATUS else None
 
     def _knows(self, number: str, account: Account | None) -> bool:
         """Whether they have exchanged messages before."""
@@ -132,7 +148,7 @@ class Router:
         key = (sender.number, stanza.attrs.get("id", ""))
         record = self._directory.messages.get(key)
         if record is None:
-            to = _recipient(chat, account, group)
+            to = _recipient(chat, account)
             addressing: Addressing = "lid" if chat is not None and chat.server == LID else "pn"
             record = MessageRecord(sender=key[0], id=key[1], to=to, addressing=addressing, first_at=now, last_at=now)
             if stanza.attrs.get("category") != "peer":
@@ -343,20 +359,13 @@ class Router:
                 self._carrier.tell(device.address, node)
 
 
-def _recipient(chat: Jid | None, account: Account | None, group: Group | None) -> str:
-    """A phone number, or the address of a group."""
+def _recipient(chat: Jid | None, account: Account | None) -> str:
+    """A phone number, or the address of a chat of several people."""
     if account is not None:
         return account.number
-    if group is not None or chat == STATUS:
+    if chat is not None and chat.server in (GROUP, BROADCAST, NEWSLETTER):
         return str(chat)
     return chat.user if chat is not None else ""
-
-
-def _refusal(sender: Device, account: Account | None, group: Group | None) -> str | None:
-    """The error for a message without a recipient, or to a group that its sender is not in."""
-    if group is not None:
-        return None if sender.number in group.members else NOT_A_MEMBER
-    return UNKNOWN_RECIPIENT if account is None else None
 
 
 def _damaged(message: Node) -> Node:

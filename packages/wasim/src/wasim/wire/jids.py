@@ -10,6 +10,7 @@ PN = "s.whatsapp.net"
 LID = "lid"
 GROUP = "g.us"
 BROADCAST = "broadcast"
+NEWSLETTER = "newsletter"
 SERVER = "@s.whatsapp.net"
 """The server itself as `from` or `to` of a stanza: an address without a user."""
 

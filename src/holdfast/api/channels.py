@@ -1,0 +1,116 @@
+"""Channels: those that the account follows, and following others. Posts are messages of outbox and inbox."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Path, Request
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from holdfast.api.description import problem
+from holdfast.api.groups import shown_time
+from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.schemas import ApiModel, ListPage
+from holdfast.base.errors import BadInput
+from holdfast.delivery.recipient import parse_channel
+from holdfast.session import operations as kinds
+from holdfast.session import queries as asked
+
+_LINK = "https://whatsapp.com/channel/"
+_CODE = re.compile(r"[0-9A-Za-z_-]{8,64}")
+
+
+class ChannelModel(ApiModel):
+    id: str
+    name: str | None
+    description: str | None
+    invite_link: str | None
+    followers: int
+    created_at: str | None
+    verified: bool
+    role: Annotated[
+        str | None,
+        Field(description="of this account: owner, admin or subscriber; guest: it does not follow it"),
+    ]
+    muted: bool
+
+    @classmethod
+    def of(cls, channel: asked.Channel) -> Self:
+        return cls(
+            id=channel.id,
+            name=channel.name,
+            description=channel.description,
+            invite_link=None if channel.invite is None else f"{_LINK}{channel.invite}",
+            followers=channel.followers,
+            created_at=shown_time(channel.created_at_s),
+            verified=channel.verified,
+            role=channel.role,
+            muted=channel.muted,
+        )
+
+
+ChannelId = Annotated[str, Path(description="such as 120363012345678901@newsletter", max_length=100)]
+NamedChannel = Annotated[
+    str, Path(description="such as 120363012345678901@newsletter, or the code of an invite link", max_length=100)
+]
+
+
+def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
+    """The routes about channels; all need a key."""
+    router = APIRouter(tags=["channels"], route_class=route_class, dependencies=dependencies, responses=responses)
+
+    @router.get("/v1/sessions/{company}/channels", responses=dict(ASKING))
+    async def list_channels(company: Company, request: Request) -> ListPage[ChannelModel]:
+        """The channels that the account follows or writes in, by name. WhatsApp is asked at most every 30 s."""
+        async with queries_of(request, company) as queries:
+            found = await queries.ask(asked.channels())
+        ordered = sorted(found, key=lambda channel: ((channel.name or "").casefold(), channel.id))
+        return ListPage(items=[ChannelModel.of(channel) for channel in ordered], next=None)
+
+    @router.get("/v1/sessions/{company}/channels/{id}", responses={**ASKING, 404: problem("there is no such channel")})
+    async def get_channel(
+        company: Company,
+        id: NamedChannel,  # noqa: A002 – the interface's name
+        request: Request,
+    ) -> ChannelModel:
+        """One channel, also one that the account does not follow."""
+        query = _query(id)
+        async with queries_of(request, company) as queries:
+            return ChannelModel.of(await queries.ask(query))
+
+    @router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=dict(STARTING))
+    async def follow_channel(
+        company: Company,
+        id: ChannelId,  # noqa: A002 – the interface's name
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Follow a channel: its posts come to the inbox."""
+        channel = parse_channel(id, field="id")
+        return await starter.start(company, kinds.FollowChannel(channel=channel, followed=True))
+
+    @router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=dict(STARTING))
+    async def unfollow_channel(
+        company: Company,
+        id: ChannelId,  # noqa: A002 – the interface's name
+        starter: StarterDependency,
+    ) -> OperationModel:
+        """Leave a channel. Its owner can't."""
+        channel = parse_channel(id, field="id")
+        return await starter.start(company, kinds.FollowChannel(channel=channel, followed=False))
+
+    return router
+
+
+def _query(named: str) -> asked.Query[asked.Channel]:
+    if "@" in named:
+        return asked.channel(jid=parse_channel(named, field="id"))
+    if _CODE.fullmatch(named) is None:
+        raise BadInput(
+            f'id "{named[:60]}" is neither a channel such as 120363012345678901@newsletter nor the code of an invite '
+            f"link ({_LINK}CODE)",
+            field="id",
+        )
+    return asked.channel(invite=named)

@@ -1,0 +1,65 @@
+"""Channels by HTTP: listed, looked up, followed and left."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation, RunQuery
+from tests.api.api_client import ApiClient
+from tests.world import COMPANY, World
+
+CHANNELS = f"/v1/sessions/{COMPANY}/channels"
+ROSES = {"id": "120363001@newsletter", "name": "Roses", "invite": "0029VaAbCdEf", "followers": 5, "role": "admin"}
+SHOWN = {
+    "id": "120363001@newsletter", "name": "Roses", "description": None, "followers": 5, "role": "admin", "muted": False,
+    "inviteLink": "https://whatsapp.com/channel/0029VaAbCdEf", "createdAt": None, "verified": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+async def linked(client: ApiClient, world: World) -> ApiClient:
+    await world.pair()
+    world.engine.answers = {"channels": lambda _: [ROSES], "channel": lambda _: ROSES}
+    return client
+
+
+async def test_channels_are_listed_and_found(linked: ApiClient, world: World) -> None:
+    """By JID, or by the code of an invite link."""
+    assert (await linked("GET", CHANNELS)).json == {"items": [SHOWN], "next": None}
+    for named in ("120363001@newsletter", "0029VaAbCdEf"):
+        assert (await linked("GET", f"{CHANNELS}/{named}")).json == SHOWN
+    given = [command.arguments for command in world.engine.commands if isinstance(command, RunQuery)]
+    assert given[1:] == [{"jid": "120363001@newsletter"}, {"invite": "0029VaAbCdEf"}]
+
+
+async def test_channels_are_followed_and_left(linked: ApiClient, world: World) -> None:
+    """Each is an operation on the channel; a refusal has a sentence and WhatsApp's code."""
+    world.engine.operations["follow-channel"] = lambda command: {"followed": command.arguments["followed"]}
+    for action, followed in (("follow", True), ("unfollow", False)):
+        answer = await linked("POST", f"{CHANNELS}/120363001@newsletter/{action}?wait=5")
+        assert (answer.json["state"], answer.json["result"]) == ("succeeded", {"followed": followed})
+        assert answer.json["target"] == "120363001@newsletter"
+    world.engine.operations["follow-channel"] = lambda _: OperationAnswered(
+        link=0, operation="", step="run", error="refused", code=404, detail="Not Found"
+    )
+    answer = await linked("POST", f"{CHANNELS}/1@newsletter/follow?wait=5")
+    assert (answer.json["state"], answer.json["error"]["whatsappCode"]) == ("failed", 404)
+    assert "channel" in answer.json["error"]["message"]
+
+
+async def test_unknown_channels_companies_and_links(client: ApiClient, world: World) -> None:
+    """404 for an unknown company or channel, 422 for what is no channel, 503 without a link; operations wait for it."""
+    (await client("GET", "/v1/sessions/nobody/channels")).problem(404, "not-found", field="company")
+    await world.now(world.gateway.put(COMPANY))
+    assert (await client("GET", CHANNELS)).status == 503
+    assert (await client("POST", f"{CHANNELS}/1@newsletter/follow")).json["state"] == "queued"
+    for bad in ("962790000001", "5@g.us", "x@newsletter"):
+        (await client("POST", f"{CHANNELS}/{bad}/follow")).problem(422, "bad-input", field="id")
+    for bad in ("5@g.us", "a%20b"):
+        (await client("GET", f"{CHANNELS}/{bad}")).problem(422, "bad-input", field="id")
+
+
+async def test_a_channel_that_whatsapp_does_not_know(linked: ApiClient, world: World) -> None:
+    world.engine.answers["channel"] = lambda _: QueryAnswered(link=0, request=0, error="not-found", detail="none such")
+    (await linked("GET", f"{CHANNELS}/1@newsletter")).problem(404, "not-found")
+    assert not [command for command in world.engine.commands if isinstance(command, RunOperation)]
