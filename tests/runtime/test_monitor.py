@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from holdfast.health.alerts import Alert, AlertKind, Book, CompanyName
+from holdfast.health.alerts import Alert, AlertKind, Book
 from holdfast.health.signals import Limits
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.session import events
@@ -23,14 +23,14 @@ class RecordedAlerts:
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
-        self.names: Mapping[str, CompanyName] = {}
+        self.labels: Mapping[str, str] = {}
 
     async def begin(self) -> Book:
         return Book()
 
-    async def send(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
+    async def send(self, book: Book, alerts: Sequence[Alert], labels: Mapping[str, str]) -> None:
         self.alerts += alerts
-        self.names = {**self.names, **names}
+        self.labels = {**self.labels, **labels}
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -90,7 +90,7 @@ async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) 
             await world.now(watching.look())
             await world.wait(30)
         assert told.words == [(AlertKind.RAISED, "banned")]
-        assert told.names == {COMPANY: CompanyName(label="Bakery Irbid")}
+        assert told.labels == {COMPANY: "Bakery Irbid"}
         await world.now(gateway.ask(COMPANY, events.StartAsked()))
         await world.until_state("connected")
         for _ in range(10):

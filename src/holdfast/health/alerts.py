@@ -55,13 +55,6 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompanyName:
-    """The label and phone number by which people know a company."""
-
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertPolicy:
     """Seconds, unless the name says otherwise."""
 

@@ -19,7 +19,7 @@ from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump,
 from holdfast.health.stores import AlertRows, PendingAlert
 from holdfast.notify.addresses import AlertAddress
 from holdfast.notify.alert_queue import AlertQueue
-from holdfast.notify.alert_text import NO_NAMES, Names, headline, pending_alert
+from holdfast.notify.alert_text import NO_LABELS, Labels, headline, pending_alert
 from holdfast.notify.apprise_client import AlertTransport, NotDelivered
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,13 @@ class AlertSender:
             log.error("%s; alerts about current conditions will be sent again", error)  # noqa: TRY400
             return Book()
 
-    async def send(self, book: Book, alerts: Sequence[Alert], names: Names = NO_NAMES) -> None:
+    async def send(self, book: Book, alerts: Sequence[Alert], labels: Labels = NO_LABELS) -> None:
         """Store the alert book with its alerts, and start to deliver them.
 
-        `names`: the names of the companies by company id.
+        `labels`: by what people know the companies.
         """
         added = [
-            pending_alert(alert, address=address, public_url=self._public_url, names=names)
+            pending_alert(alert, address=address, public_url=self._public_url, labels=labels)
             for alert in alerts
             for address in self._address_queues
         ]

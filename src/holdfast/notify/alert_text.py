@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from holdfast.base.clock import iso
 from holdfast.health.advice import Care, lasting, what_to_do
-from holdfast.health.alerts import Alert, AlertKind, CompanyName
+from holdfast.health.alerts import Alert, AlertKind
 from holdfast.health.stores import PendingAlert
 
 OVER = "over"
@@ -29,23 +29,24 @@ _BEGINNINGS = {
 }
 
 
-Names = Mapping[str, CompanyName]
-NO_NAMES: Names = MappingProxyType({})
+Labels = Mapping[str, str]
+"""By company id."""
+NO_LABELS: Labels = MappingProxyType({})
 
 
 def pending_alert(
-    alert: Alert, *, address: str, public_url: str | None = None, names: Names = NO_NAMES
+    alert: Alert, *, address: str, public_url: str | None = None, labels: Labels = NO_LABELS
 ) -> PendingAlert:
     """The alert as it is sent to one address, with a link to the dashboard at `public_url`.
 
-    `address`: its fingerprint. `names`: the names of the companies by company id.
+    `address`: its fingerprint. `labels`: by what people know the companies.
     """
     return PendingAlert(
         id=_id(alert),
         address=address,
         subject=f"{alert.condition.cause} {'*' if alert.digest else alert.condition.company or ''}",
-        title=title(alert, names),
-        body=body(alert, public_url=public_url, names=names),
+        title=title(alert, labels),
+        body=body(alert, public_url=public_url, labels=labels),
         severity=OVER if alert.kind is AlertKind.CLEARED else str(alert.condition.severity),
         made_at=iso(alert.at),
     )
@@ -57,33 +58,33 @@ def _id(alert: Alert) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def title(alert: Alert, names: Names = NO_NAMES) -> str:
+def title(alert: Alert, labels: Labels = NO_LABELS) -> str:
     """`Holdfast, over: 962302 (Bakery Irbid) – not connected`."""
-    return f"{_BEGINNINGS[alert.kind]}: {headline(alert, names)}"
+    return f"{_BEGINNINGS[alert.kind]}: {headline(alert, labels)}"
 
 
-def headline(alert: Alert, names: Names = NO_NAMES) -> str:
+def headline(alert: Alert, labels: Labels = NO_LABELS) -> str:
     """`962302 (Bakery Irbid) – not connected`."""
     about = alert.condition.title
     if not alert.companies:
         return about
-    return f"{_count(alert.companies) if alert.digest else _labelled(alert.companies[0], names)} – {about}"
+    return f"{_count(alert.companies) if alert.digest else _labelled(alert.companies[0], labels)} – {about}"
 
 
 def _count(companies: tuple[str, ...]) -> str:
     return "1 company" if len(companies) == 1 else f"{len(companies)} companies"
 
 
-def _labelled(company: str, names: Names) -> str:
-    label = names[company].label if company in names else None
+def _labelled(company: str, labels: Labels) -> str:
+    label = labels.get(company)
     return company if label is None else f"{company} ({label})"
 
 
-def body(alert: Alert, *, public_url: str | None = None, names: Names = NO_NAMES) -> str:
+def body(alert: Alert, *, public_url: str | None = None, labels: Labels = NO_LABELS) -> str:
     """The company, the problem, the cure, the time, and a link to the dashboard page that shows it; one line each."""
-    about = _over(alert, names) if alert.kind is AlertKind.CLEARED else _stands(alert)
+    about = _over(alert, labels) if alert.kind is AlertKind.CLEARED else _stands(alert)
     link = [] if public_url is None else [f"{public_url.rstrip('/')}{_page(alert)}"]
-    return "\n".join([*_who(alert, names), *about, *link])
+    return "\n".join([*_who(alert, labels), *about, *link])
 
 
 def _page(alert: Alert) -> str:
@@ -93,17 +94,17 @@ def _page(alert: Alert) -> str:
     return f"/companies/{quote(alert.companies[0], safe='')}" if len(alert.companies) == 1 else "/"
 
 
-def _who(alert: Alert, names: Names) -> list[str]:
+def _who(alert: Alert, labels: Labels) -> list[str]:
     if not alert.companies:
         return []
     if not alert.digest:
-        return [f"Company: {_labelled(alert.companies[0], names)}"]
-    return [f"{_count(alert.companies)}: {_listed(alert.companies, names)}"]
+        return [f"Company: {_labelled(alert.companies[0], labels)}"]
+    return [f"{_count(alert.companies)}: {_listed(alert.companies, labels)}"]
 
 
-def _listed(companies: tuple[str, ...], names: Names) -> str:
+def _listed(companies: tuple[str, ...], labels: Labels) -> str:
     more = len(companies) - _NAMED
-    first = ", ".join(_labelled(company, names) for company in companies[:_NAMED])
+    first = ", ".join(_labelled(company, labels) for company in companies[:_NAMED])
     return first + (f" and {more} more" if more > 0 else "")
 
 
@@ -116,13 +117,13 @@ def _stands(alert: Alert) -> list[str]:
     ]
 
 
-def _over(alert: Alert, names: Names) -> list[str]:
+def _over(alert: Alert, labels: Labels) -> list[str]:
     lines = [
         f"This is over. It lasted {_lasted(alert)}, since {_moment(alert.since)}.",
         f"The last that was known: {alert.condition.sentence}",
     ]
     if alert.remaining:
-        lines.append(f"Not over for: {_listed(alert.remaining, names)}")
+        lines.append(f"Not over for: {_listed(alert.remaining, labels)}")
     return lines
 
 

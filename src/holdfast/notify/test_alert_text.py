@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from holdfast.health.alerts import Alert, AlertKind, CompanyName
+from holdfast.health.alerts import Alert, AlertKind
 from holdfast.health.conditions import Severity
 from holdfast.notify.alert_text import body, pending_alert, title
 from holdfast.notify.conftest import BANNED, NOON, alert
@@ -121,9 +121,9 @@ def test_a_letter_is_made_for_one_address() -> None:
 
 def test_companies_are_named_as_people_know_them() -> None:
     """By their label, in title and text; no alert has a phone number."""
-    names = {"962302": CompanyName(label="Bakery Irbid")}
+    labels = {"962302": "Bakery Irbid"}
     single = alert(AlertKind.RAISED)
-    assert title(single, names).startswith("Holdfast: 962302 (Bakery Irbid) – ")
-    assert body(single, names=names).splitlines()[0] == "Company: 962302 (Bakery Irbid)"
+    assert title(single, labels).startswith("Holdfast: 962302 (Bakery Irbid) – ")
+    assert body(single, labels=labels).splitlines()[0] == "Company: 962302 (Bakery Irbid)"
     many = alert(AlertKind.RAISED, companies=("962302", "962303"), digest=True)
-    assert body(many, names=names).splitlines()[0] == "2 companies: 962302 (Bakery Irbid), 962303"
+    assert body(many, labels=labels).splitlines()[0] == "2 companies: 962302 (Bakery Irbid), 962303"

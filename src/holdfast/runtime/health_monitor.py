@@ -16,7 +16,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.delivery.stores import Backlog, Figures
 from holdfast.delivery.webhooks import OF_ALL, Endpoint
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
-from holdfast.health.alerts import Alert, AlertPolicy, Book, CompanyName, update
+from holdfast.health.alerts import Alert, AlertPolicy, Book, update
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.webhooks import conditions_of_webhooks
@@ -41,8 +41,8 @@ class AlertSink(Protocol):
     async def begin(self) -> Book:
         """Load the alerts that were not delivered before a restart; returns the alert book."""
 
-    async def send(self, book: Book, alerts: Sequence[Alert], names: Mapping[str, CompanyName]) -> None:
-        """Store the book, and deliver the alerts soon. `names`: how people call the companies."""
+    async def send(self, book: Book, alerts: Sequence[Alert], labels: Mapping[str, str]) -> None:
+        """Store the book, and deliver the alerts soon. `labels`: by what people know the companies."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -200,11 +200,9 @@ class HealthMonitor:
             version_is_pinned=refusal is not None and refusal.is_pinned,
         )
 
-    async def _names(self) -> Mapping[str, CompanyName]:
-        """By what people know each company; labels are missing while the database fails."""
-        labels: Mapping[str, str] = {} if self._database_failing_since is not None else await self._gateway.labels()
-        companies = [view.record.company for view in self._gateway.views()]
-        return {company: CompanyName(label=labels.get(company)) for company in companies}
+    async def _labels(self) -> Mapping[str, str]:
+        """By what people know each company; they are missing while the database fails."""
+        return {} if self._database_failing_since is not None else await self._gateway.labels()
 
     async def _tell(self, conditions: Collection[Condition]) -> None:
         """Store the book together with the alerts that it led to. While that fails, the next check decides again."""
@@ -213,7 +211,7 @@ class HealthMonitor:
                 self._book = await self._alert_sink.begin()
             book, alerts = update(self._book, conditions, now=self._services.clock.now(), policy=self._alert_policy)
             if alerts or book != self._book:
-                await self._alert_sink.send(book, alerts, await self._names() if alerts else {})
+                await self._alert_sink.send(book, alerts, await self._labels() if alerts else {})
         except HoldfastError as error:
             log.error("Alerts can't be stored: %s", error)  # noqa: TRY400 – a sentence, not a trace
             return
