@@ -19,6 +19,8 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from holdfast.delivery.content import MessageKind
+from holdfast.delivery.kinds import KINDS
 from holdfast.session.engine import (
     Acked,
     AnswerPasskey,
@@ -71,9 +73,8 @@ from holdfast.session.engine import (
     Written,
 )
 
-MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
+MEDIA: frozenset[str] = frozenset(MessageKind)
 MADE_ONCE = MEDIA | {"reaction", "edit"}
-KINDS = MADE_ONCE | {"text", "location", "contact", "delete"}
 OPTIONS = frozenset({"audience", "mentions", "replyTo", "typing"})
 
 
