@@ -58,17 +58,22 @@ async def handed(client: ApiClient, body: dict[str, Any]) -> Send:
             {"contact": {"name": "Amal", "vcard": "BEGIN:VCARD\nEND:VCARD"}},
             {"contact": {"name": "Amal", "vcard": "BEGIN:VCARD\nEND:VCARD"}},
         ),
+        (
+            {"poll": {"text": "Lunch?", "options": ["Mansaf", "Falafel"], "selectable": 1}},
+            {"poll": {"text": "Lunch?", "options": ["Mansaf", "Falafel"], "selectable": 1}},
+        ),
     ],
 )
 async def test_content_reaches_the_engine_as_it_was_asked_for(
     client: ApiClient, body: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    """And the message shows its kind."""
+    """The engine accepts it, and the message shows its kind."""
     await client.world.pair()
     given = await handed(client, {"to": NUMBER, **body})
     assert (given.to, given.content) == (CHAT, content)
+    await client.world.quiet()
     shown = (await client("GET", MESSAGES)).json["items"][0]
-    assert shown["type"] == next(iter(body))
+    assert (shown["type"], shown["state"]) == (next(iter(body)), "sent")
 
 
 @pytest.mark.parametrize("to", ["120363012345678901@g.us", "962790000001-1446600000@g.us", "123456789012345@lid"])

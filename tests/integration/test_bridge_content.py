@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.delivery.content import MessageKind
+from holdfast.delivery.kinds import KINDS
 from holdfast.session.engine import (
     Acked,
     Commit,
@@ -69,8 +71,9 @@ def written_to(path: Path, size: int) -> str:
     return str(path)
 
 
-async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, friend: Party) -> None:
-    """Places, contacts, replies with mentions, reactions, edits and deletions keep all that the port says of them."""
+async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """Places, contacts, polls, replies with mentions, reactions, edits and deletions keep all that the port says of
+    them. Phones can vote in the poll, and their vote comes back."""
     sent: dict[str, dict[str, object]] = {
         "3EB0AA01": {"text": "hello"},
         "3EB0AA02": {"location": {"latitude": 31.95, "longitude": 35.9, "name": "Amman"}},
@@ -83,13 +86,15 @@ async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, 
         "3EB0AA05": {"reaction": {"emoji": "👍", "whatsappId": "3EB0AA01", "fromMe": True}},
         "3EB0AA06": {"edit": {"whatsappId": "3EB0AA01", "text": "hello, friend"}},
         "3EB0AA07": {"delete": {"whatsappId": "3EB0AA01"}},
+        "3EB0AA08": {"poll": {"text": "Lunch?", "options": ["Mansaf", "Falafel"], "selectable": 1}},
     }
+    assert set(KINDS) <= {*MessageKind, *(kind for content in sent.values() for kind in content)}
     for id_, content in sent.items():
         ours.send_content(id_, friend.jid, content)
         assert (await ours.acked(id_)).error is None
-    text, place, contact, reply, reaction, edit, deletion = await received(friend, 7)
+    text, place, contact, reply, reaction, edit, deletion, poll = await received(friend, 8)
     assert [(m.type, m.whatsapp_id) for m in friend.store.inbox] == list(
-        zip(["text", "location", "contact", "text", "reaction", "edit", "revoke"], sent, strict=True)
+        zip(["text", "location", "contact", "text", "reaction", "edit", "revoke", "poll"], sent, strict=True)
     )
     assert (text.text, text.content) == ("hello", {})
     assert place.content == {"location": {"latitude": 31.95, "longitude": 35.9, "name": "Amman"}}
@@ -98,6 +103,13 @@ async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, 
     assert (reaction.target, reaction.content) == ("3EB0AA01", {"reaction": {"emoji": "👍"}})
     assert (edit.target, edit.text) == ("3EB0AA01", "hello, friend")
     assert deletion.target == "3EB0AA01"
+    options = ["Mansaf", "Falafel"]
+    assert (poll.text, poll.content) == ("Lunch?", {"poll": {"options": options, "votes": [], "selectable": 1}})
+    choice = {"id": "3EB0AA08", "options": ["Falafel"]}
+    await wasim.post(f"/phones/{friend.number}/send", {"to": ours.number, "vote": choice})
+    [vote] = await received(ours, 1)
+    assert (vote.type, vote.target, vote.text) == ("poll_vote", "3EB0AA08", "Falafel")
+    assert vote.content == {"poll": {"options": options, "votes": ["Falafel"]}}
     assert sorted(ours.store.made) == ["3EB0AA05", "3EB0AA06"]
 
 

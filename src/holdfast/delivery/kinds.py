@@ -30,6 +30,10 @@ from holdfast.delivery.media import check_voice
 from holdfast.delivery.recipient import phone_number
 
 LONGEST_VCARD = 65_536
+LONGEST_QUESTION = 255
+LONGEST_OPTION = 100
+MOST_OPTIONS = 12
+"""Limits of polls (source: WhatsApp's own apps)."""
 EDIT_WITHIN = timedelta(minutes=15)
 DELETE_WITHIN = timedelta(hours=60)
 """Phones ignore a deletion that comes later (source: WhatsApp's help, "about 2 days")."""
@@ -169,6 +173,45 @@ _EMOJI = re.compile(rf"[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{{2}}|{_ONE}(
 """One emoji as displayed (source: Unicode, UTS #51): a keycap, a flag, or pictographs with skin tones and joiners."""
 
 
+class Poll(MessageBody, frozen=True, kw_only=True):
+    """A question with options to choose from. Votes come in as messages of type `poll_vote`."""
+
+    kind = "poll"
+
+    text: Annotated[str, Meta(description="the question, up to 255 characters")]
+    options: Annotated[
+        Annotated[list[str], Meta(max_length=MOST_OPTIONS)],
+        Meta(description="2 to 12 different ones, up to 100 characters each"),
+    ]
+    selectable: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_OPTIONS)] | None,
+        Meta(description="how many options a person may choose; default: any number"),
+    ] = None
+
+    def check(self) -> None:
+        check_text(self.text, field="poll.text")
+        check_length(self.text, LONGEST_QUESTION, field="poll.text")
+        if not 2 <= len(self.options) <= MOST_OPTIONS:
+            raise BadInput(
+                f"poll.options has {len(self.options)} options: give 2 to {MOST_OPTIONS}", field="poll.options"
+            )
+        for n, option in enumerate(self.options):
+            self._check_option(n, option)
+        if self.selectable is not None and self.selectable > len(self.options):
+            raise BadInput(
+                f"poll.selectable is {self.selectable}, but there are {len(self.options)} options: give at most that "
+                "number, or leave it out",
+                field="poll.selectable",
+            )
+
+    def _check_option(self, n: int, option: str) -> None:
+        field = f"poll.options.{n}"
+        check_text(option, field=field)
+        check_length(option, LONGEST_OPTION, field=field)
+        if option.strip() in (earlier.strip() for earlier in self.options[:n]):
+            raise BadInput(f'{field} "{option}" is given twice: phones could not tell the two apart', field=field)
+
+
 class Reaction(ReferringBody, frozen=True, kw_only=True):
     """An emoji on a message."""
 
@@ -225,6 +268,6 @@ def _check_own(target: Referred, what: str, within: timedelta, shown: str, *, fi
 
 KINDS: dict[str, type[MessageBody]] = {
     str(each.kind): each
-    for each in (Text, Image, Video, Audio, Document, Sticker, Location, Contact, Reaction, Edit, Delete)
+    for each in (Text, Image, Video, Audio, Document, Sticker, Location, Contact, Poll, Reaction, Edit, Delete)
 }
 """All kinds by name, in the order in which the documentation lists them."""

@@ -25,6 +25,7 @@ from holdfast.delivery.content import (
     text_of,
 )
 from holdfast.delivery.kinds import (
+    KINDS,
     Audio,
     Contact,
     Delete,
@@ -32,6 +33,7 @@ from holdfast.delivery.kinds import (
     Edit,
     Image,
     Location,
+    Poll,
     Reaction,
     Sticker,
     Text,
@@ -142,6 +144,29 @@ BAD: list[tuple[MessageBody, str, str]] = [
             "with END:VCARD; or give phoneNumber instead"
         ),
     ),
+    (Poll(text=" ", options=["A", "B"]), "poll.text", "poll.text is empty: give at least one character"),
+    (
+        Poll(text="x" * 256, options=["A", "B"]),
+        "poll.text",
+        "poll.text has 256 characters: give at most 255",
+    ),
+    (Poll(text="Lunch?", options=["A"]), "poll.options", "poll.options has 1 options: give 2 to 12"),
+    (Poll(text="Lunch?", options=["A", ""]), "poll.options.1", "poll.options.1 is empty: give at least one character"),
+    (
+        Poll(text="Lunch?", options=["A", "x" * 101]),
+        "poll.options.1",
+        "poll.options.1 has 101 characters: give at most 100",
+    ),
+    (
+        Poll(text="Lunch?", options=["A", "B", "A "]),
+        "poll.options.2",
+        'poll.options.2 "A " is given twice: phones could not tell the two apart',
+    ),
+    (
+        Poll(text="Lunch?", options=["A", "B"], selectable=3),
+        "poll.selectable",
+        "poll.selectable is 3, but there are 2 options: give at most that number, or leave it out",
+    ),
     (
         Reaction(message_id="m", emoji="ok"),
         "reaction.emoji",
@@ -178,6 +203,7 @@ GOOD: list[tuple[MessageBody, dict[str, object]]] = [
         Video(media="med_1", gif=True),
         {"video": {"media": "med_1", "mimetype": "image/jpeg", "gif": True}},
     ),
+    (Sticker(media="med_1"), {"sticker": {"media": "med_1", "mimetype": "image/jpeg"}}),
     (
         Location(latitude=31.95, longitude=35.93, name="Amman"),
         {"location": {"latitude": 31.95, "longitude": 35.93, "name": "Amman"}},
@@ -193,6 +219,11 @@ GOOD: list[tuple[MessageBody, dict[str, object]]] = [
             }
         },
     ),
+    (Poll(text="Lunch?", options=["A", "B"]), {"poll": {"text": "Lunch?", "options": ["A", "B"]}}),
+    (
+        Poll(text="Lunch?", options=["A", "B"], selectable=1),
+        {"poll": {"text": "Lunch?", "options": ["A", "B"], "selectable": 1}},
+    ),
     (
         Reaction(message_id="m", emoji="👍🏽"),
         {"reaction": {"emoji": "👍🏽", "whatsappId": "3EB0AA", "fromMe": True, "sender": OWN.sender}},
@@ -200,6 +231,12 @@ GOOD: list[tuple[MessageBody, dict[str, object]]] = [
     (Edit(message_id="m", text="bye"), {"edit": {"whatsappId": "3EB0AA", "text": "bye"}}),
     (Delete(message_id="m"), {"delete": {"whatsappId": "3EB0AA"}}),
 ]
+
+
+def test_every_kind_has_an_example() -> None:
+    """A new kind comes with valid content."""
+    missing = set(KINDS.values()) - {type(part) for part, _ in GOOD}
+    assert not missing, "add one to GOOD"
 
 
 @pytest.mark.parametrize(("part", "content"), GOOD)

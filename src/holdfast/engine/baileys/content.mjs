@@ -37,6 +37,17 @@ const KINDS = {
     fields: { name: 'string', vcard: 'string' },
     make: ({ name, vcard }) => ({ contactMessage: { displayName: name, vcard } })
   },
+  poll: {
+    fields: { text: 'string', options: 'list' },
+    make: ({ text, options, selectable = 0 }) => ({
+      // Clients send a poll in which one option can be chosen as V3.
+      [selectable === 1 ? 'pollCreationMessageV3' : 'pollCreationMessage']: {
+        name: text,
+        options: options.map(optionName => ({ optionName })),
+        selectableOptionsCount: selectable
+      }
+    })
+  },
   reaction: {
     fields: { emoji: 'string', whatsappId: 'string' },
     isTimed: true,
@@ -110,11 +121,15 @@ export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   return proto.Message.fromObject(message)
 }
 
-/** Attributes that the stanza of a message needs, as Baileys' `sendMessage` sets them. */
-export function attributesOf(message) {
+/** Attributes and child nodes that the stanza of a message needs, as options of Baileys' `relayMessage`. */
+export function stanzaOptionsOf(message) {
+  // As in Baileys' `sendMessage`.
+  if (message.pollCreationMessage || message.pollCreationMessageV3) {
+    return { additionalNodes: [{ tag: 'meta', attrs: { polltype: 'creation' } }] }
+  }
   if (!message.protocolMessage) return {}
   const edits = { [REVOKE]: '7', [MESSAGE_EDIT]: '1' }
-  return { edit: edits[message.protocolMessage.type] }
+  return { additionalAttributes: { edit: edits[message.protocolMessage.type] } }
 }
 
 function contextOf({ disappearingS, mentions, replyTo }, chat) {
@@ -136,5 +151,5 @@ function keyOf(chat, id, fromMe = false, sender) {
 }
 
 function requireType(name, value, type) {
-  if (typeof value !== type) throw new BadContent(`${name} is ${value == null ? 'missing' : `not a ${type}`}`)
+  if ((Array.isArray(value) ? 'list' : typeof value) !== type) throw new BadContent(`${name} is ${value == null ? 'missing' : `not a ${type}`}`)
 }

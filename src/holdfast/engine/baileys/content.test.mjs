@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { generateWAMessage, proto } from 'baileys'
 
-import { attributesOf, BadContent, isMadeOnce, kindOf, makeMessage } from './content.mjs'
+import { BadContent, isMadeOnce, kindOf, makeMessage, stanzaOptionsOf } from './content.mjs'
 import { silentLogger } from './quiet.mjs'
 
 const CHAT = '962799999999@s.whatsapp.net'
@@ -34,6 +34,14 @@ const ALIKE = {
   contact: [
     { contact: { name: 'Layla', vcard: 'BEGIN:VCARD' } },
     { contacts: { displayName: 'Layla', contacts: [{ displayName: 'Layla', vcard: 'BEGIN:VCARD' }] } }
+  ],
+  poll: [
+    { poll: { text: 'Lunch?', options: ['Mansaf', 'Falafel'] } },
+    { poll: { name: 'Lunch?', values: ['Mansaf', 'Falafel'] } }
+  ],
+  'a poll with one choice': [
+    { poll: { text: 'Lunch?', options: ['Mansaf', 'Falafel'], selectable: 1 } },
+    { poll: { name: 'Lunch?', values: ['Mansaf', 'Falafel'], selectableCount: 1 } }
   ],
   reaction: [{ reaction: { emoji: '👍', whatsappId: '3A00', fromMe: true } }, { react: { text: '👍', key } }],
   edit: [{ edit: { whatsappId: '3A00', text: 'better' } }, { text: 'better', edit: key, linkPreview: null }],
@@ -81,17 +89,20 @@ test('in a group a reaction names the sender of its message, unless that is us',
   assert.ok(!made({ reaction: { ...reaction, fromMe: false } }).reactionMessage.key.participant)
 })
 
-test('edits and deletions are marked in the stanza, also when they were built before', () => {
-  const again = content => attributesOf(proto.Message.decode(proto.Message.encode(made(content)).finish()))
-  assert.deepEqual(again({ edit: { whatsappId: '3A00', text: 'b' } }), { edit: '1' })
-  assert.deepEqual(again({ delete: { whatsappId: '3A00' } }), { edit: '7' })
+test('edits, deletions and polls are marked in the stanza, also when they were built before', () => {
+  const again = content => stanzaOptionsOf(proto.Message.decode(proto.Message.encode(made(content)).finish()))
+  assert.deepEqual(again({ edit: { whatsappId: '3A00', text: 'b' } }), { additionalAttributes: { edit: '1' } })
+  assert.deepEqual(again({ delete: { whatsappId: '3A00' } }), { additionalAttributes: { edit: '7' } })
+  const poll = { additionalNodes: [{ tag: 'meta', attrs: { polltype: 'creation' } }] }
+  assert.deepEqual(again({ poll: { text: 'a', options: ['b', 'c'] } }), poll)
+  assert.deepEqual(again({ poll: { text: 'a', options: ['b', 'c'], selectable: 1 } }), poll)
   assert.deepEqual(again({ text: 'a' }), {})
 })
 
 test('messages with times or random keys are built once', () => {
   const once = ['image', 'video', 'audio', 'document', 'sticker', 'reaction', 'edit']
   assert.deepEqual(once.filter(isMadeOnce), once)
-  assert.ok(!['text', 'location', 'contact', 'delete'].some(isMadeOnce))
+  assert.ok(!['text', 'location', 'contact', 'poll', 'delete'].some(isMadeOnce))
 })
 
 test('options are not kinds', () => {
@@ -106,6 +117,7 @@ test('content that can’t become a message is refused, and the error names the 
   refused({ constructor: 'a' }, 'no such kind of content: constructor')
   refused({ text: 5 }, 'text is not a string')
   refused({ location: { latitude: 31 } }, 'location.longitude is missing')
+  refused({ poll: { text: 'Lunch?', options: 'Mansaf' } }, 'poll.options is not a list')
   refused({ image: { mimetype: 'image/png' } }, 'image.file is missing')
   refused({ edit: null }, 'edit.whatsappId is missing')
 })
