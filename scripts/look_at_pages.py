@@ -58,6 +58,7 @@ PAGES = {
     "inbox": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox",
     "chats": f"/companies/{mixed_fleet.COMPANIES[0]}/chats",
     "groups": f"/companies/{mixed_fleet.COMPANIES[0]}/groups",
+    "contacts": f"/companies/{mixed_fleet.COMPANIES[0]}/contacts",
     "inbox-nothing": f"/companies/{mixed_fleet.COMPANIES[0]}/inbox?words=nothing",
     "messages-nothing": f"/companies/{mixed_fleet.COMPANIES[0]}?words=nothing",
     **{f"company-{company}": f"/companies/{company}" for company in _COMPANIES},

@@ -113,6 +113,11 @@ async def _write(gateway: Served, wasim: Wasim) -> None:
         await wasim.post(f"/phones/{FRIEND}/send", {"to": NUMBERS[first], **content})
     group = await wasim.post("/groups", {"subject": "Suppliers of Irbid", "members": [FRIEND, NUMBERS[first]]})
     await wasim.post(f"/phones/{FRIEND}/send", {"to": group["id"], "text": "Flour comes on Monday."})
+    await wasim.post(f"/phones/{FRIEND}/calls", {"to": NUMBERS[first]})
+    groups = f"/v1/sessions/{first}/groups"
+    await gateway.client.post(groups, {"subject": "Order 1042", "members": [FRIEND]})
+    await gateway.client.patch(f"{groups}/{group['id']}", {"subject": "Only its owner may rename it"})
+    await gateway.client.post("/v1/keys", {"name": "The bakery's own shop system", "companies": COMPANIES[:12]})
 
 
 async def _break_webhooks(gateway: Served, hooks: dict[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""Chats in a real browser, on a wide screen and on a phone: read, answer, send a picture, look at groups."""
+"""Chats in a real browser, on a wide screen and on a phone: read, answer, send a picture, create a group."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ expect.set_options(timeout=20_000)
 async def test_a_person_serves_a_customer(
     browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
 ) -> None:
-    """A message appears without a reload, is read, answered with a text and with a picture; groups and contacts are
-    listed. axe finds nothing serious on the way, and nothing sticks out."""
+    """A message appears without a reload, is read, answered with a text and with a picture; a group is created, and
+    contacts are listed. axe finds nothing serious on the way, and nothing sticks out."""
     await whatsapp.post("/phones", {"number": FRIEND, "name": "Rania Haddad"})
     await gateway.pair(company, number, whatsapp)
     async with visiting(browser, gateway, width=width) as visitor:
@@ -54,9 +54,8 @@ async def test_a_person_serves_a_customer(
         await expect(page.locator(".bubble.came")).to_have_count(2)
         await visitor.looks_right()
         await _show(visitor, f"chat-{width}")
-        subject = f"Orders {width}"
-        await whatsapp.post("/groups", {"subject": subject, "members": [number, FRIEND]})
-        await _look_at_people(visitor, company, subject)
+        await _create_group(visitor, whatsapp, f"Orders {width}")
+        await _look_at_people(visitor, company)
 
 
 async def _answer(visitor: Visitor, whatsapp: Wasim) -> None:
@@ -90,16 +89,30 @@ async def _send_picture(visitor: Visitor) -> None:
     await expect(page.locator(".attached")).to_be_hidden()
 
 
-async def _look_at_people(visitor: Visitor, company: str, subject: str) -> None:
+async def _create_group(visitor: Visitor, whatsapp: Wasim, subject: str) -> None:
+    """Its page opens, and it is on the customer's phone too."""
     page = visitor.page
     await page.get_by_role("link", name="Groups", exact=True).click()
     await page.get_by_text("Create a group").click()
     await visitor.looks_right()
-    await page.get_by_role("link", name=subject).click()
+    await page.get_by_label("Name", exact=True).fill(subject)
+    await page.get_by_label("Members").fill(f"+{FRIEND}")
+    await page.get_by_role("button", name="Create", exact=True).click()
+    await expect(page.get_by_role("heading", name=subject)).to_be_visible()
     await expect(page.locator("tbody tr")).to_have_count(2)
     await visitor.looks_right()
+    groups = await whatsapp.get("/groups")
+    assert [group["subject"] for group in groups].count(subject) == 1
+
+
+async def _look_at_people(visitor: Visitor, company: str) -> None:
+    """Contacts, and the history of the company, which has the new group."""
+    page = visitor.page
     await visitor.go(f"/companies/{company}/contacts")
     await expect(page.locator(".person")).not_to_have_count(0)
+    await visitor.looks_right()
+    await visitor.go(f"/companies/{company}")
+    await expect(page.locator("#history")).to_contain_text("Create a group")
     await visitor.looks_right()
 
 

@@ -182,6 +182,7 @@ async def _operations(operations: Called) -> None:
     await operations.open(COMPANY, most=200)
     for state in (None, OperationState.QUEUED, OperationState.SUCCEEDED):
         await operations.operations(COMPANY, state=state, after=0, most=101)
+    await operations.newest(COMPANY, most=30)
 
 
 async def _queue(outbox: Called) -> None:

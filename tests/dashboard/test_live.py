@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.session.operations import CreateGroup
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import Browser, Stream
 from tests.world import COMPANY, NUMBER, World
@@ -91,7 +92,6 @@ async def test_a_key_of_one_company_hears_of_that_one(browser: Browser, world: W
     await world.pair()
     await browser.sign_in(KEY_OF_ONE)
     async with browser.listening("/live") as stream:
-        await world.now(world.gateway.put(OTHER))
         await browser.post(STOP)
         await hears(world, stream, f'id="c-{COMPANY}"', "Stopped")
         assert OTHER not in stream.text
@@ -228,3 +228,22 @@ async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Br
         assert "Connection lost" not in stream.text
         world.transitions.open()
         await hears(world, stream, "Connection lost")
+
+
+async def test_operations_appear_in_the_history_of_their_company(browser: Browser, world: World) -> None:
+    """As soon as they are accepted, and again with their outcome; among the connections by their time."""
+    await world.pair()
+    await browser.sign_in()
+    async with browser.listening(f"/companies/{COMPANY}/live") as stream:
+        await hears(world, stream, 'id="history"')
+        await world.wait(10)
+        stream.forget()
+        arguments = CreateGroup(subject="Orders & more", members=["962790000098@s.whatsapp.net"])
+        world.engine.operations["create-group"] = lambda _: None
+        made = await world.now(world.operations.accept(COMPANY, arguments))
+        await hears(world, stream, "Create a group", "Name: Orders &amp; more.", made.id)
+        assert stream.text.index("Create a group") < stream.text.index("Phone linked")
+        stream.forget()
+        await browser.post(STOP)
+        await hears(world, stream, "Create a group", "Stopped")
+        assert stream.text.index("Stopped by a user") < stream.text.index("Create a group")

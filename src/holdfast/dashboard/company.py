@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import segno
 from markupsafe import Markup
 
 from holdfast.base.clock import iso
 from holdfast.dashboard.context import AppContext
+from holdfast.dashboard.operation_entries import operation_entries
 from holdfast.dashboard.rendering import percent
 from holdfast.dashboard.timeline import timeline_entries
 from holdfast.delivery.lookup import OutboundRow
@@ -30,6 +32,7 @@ MESSAGES_SHOWN = 20
 ENTRIES_SHOWN = 30
 WINDOWS = ("5m", "1h", "24h")
 DAY_S = 86_400
+_HISTORY_S = 7 * DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Fragments:
         self._made: dict[str, str] = {}
         self._history = ""
         self._history_state: object = None
-        """State of the session when the history was read."""
+        """State of the session, and its operations, when the history was read."""
         self._is_current = False
         """Whether the history includes the current state."""
         self._messages: Sequence[OutboundRow] | None = None
@@ -184,11 +187,15 @@ class Fragments:
         """Read the history again after a transition, until it includes that transition: the database has it a moment
         later than the session's record."""
         record = view.record
-        sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at)
+        operations = await self._context.operations.newest(self._company, most=ENTRIES_SHOWN)
+        sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at, operations)
         is_new = self._history_state != sign
         if is_new or not self._is_current:
-            transitions = await self._context.diagnoser.transitions(self._company, seconds=7 * DAY_S)
-            self._history = self._part("history", entries=timeline_entries(transitions)[:ENTRIES_SHOWN])
+            transitions = await self._context.diagnoser.transitions(self._company, seconds=_HISTORY_S)
+            since = iso(self._context.clock.now() - timedelta(seconds=_HISTORY_S))
+            entries = timeline_entries(transitions) + operation_entries(operations, since=since)
+            entries.sort(key=lambda entry: entry.at, reverse=True)
+            self._history = self._part("history", entries=entries[:ENTRIES_SHOWN])
             has_last = not transitions or transitions[-1].after is record.state
             self._history_state, self._is_current = sign, has_last and not is_new
         return self._history

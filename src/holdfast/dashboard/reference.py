@@ -142,12 +142,25 @@ def _field(name: str, schema: JsonMapping, *, place: str, is_required: bool, sai
     default = schema.get("default")
     bounds = [] if default is None else [f"default {json.dumps(default)}"]
     for part in (schema, *schema.get("anyOf", ())):
-        bounds += [f"{word} {part[key]}" for key, word in _BOUNDS.items() if key in part]
+        bounds += _bounds(part)
     kind = _kind(schema) + (f" ({', '.join(bounds)})" if bounds else "")
+    if place in {"query", "header"}:
+        kind = kind.replace(" or null", "")  # such a parameter is left out, and never null
     return Field(name=name, place=place, kind=kind, shapes=tuple(_names(schema)), is_required=is_required, said=said)
 
 
-_BOUNDS = {"minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most"}
+def _bounds(schema: JsonMapping) -> list[str]:
+    """`1 to 255 characters`, `from 1`."""
+    said = []
+    for lowest, highest, unit in (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")):
+        low, high = schema.get(lowest), schema.get(highest)
+        if low is not None and high is not None:
+            said.append(f"{low} to {high}{unit}")
+        elif low is not None:
+            said.append(f"at least {low}{unit}")
+        elif high is not None:
+            said.append(f"at most {high}{unit}")
+    return said
 
 
 def _kind(schema: JsonMapping) -> str:

@@ -59,7 +59,7 @@ def test_operations_stand_under_their_tags_with_all_they_take_and_answer() -> No
     assert (send.method, send.path, send.needs_key) == ("POST", "/v1/sessions/{company}/messages", True)
     assert [(field.name, field.place, field.kind, field.is_required) for field in send.fields] == [
         ("company", "path", "text", True),
-        ("limit", "query", "whole number (default 100, from 1)", False),
+        ("limit", "query", "whole number (default 100, at least 1)", False),
     ]
     assert send.body_shape == "Wish"
     assert [(answer.status, answer.said, answer.shape) for answer in send.answers] == [

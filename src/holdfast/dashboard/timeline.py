@@ -33,6 +33,7 @@ class TimelineEntry:
     """End of a disconnection that is over."""
     next_attempt_at: str | None = None
     """Time of the next attempt during a disconnection."""
+    operation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,9 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     to: Annotated[
         str | None,
         Meta(
-            description="phone number of the recipient, 7 to 15 digits with country code; or a group (…@g.us), a "
-            "hidden id (…@lid), a username (@name), a channel (…@newsletter), or `status`. reaction, edit and delete "
-            "need none when their messageId is an `id`"
+            description="phone number of the recipient, 7 to 15 digits with country code; or the JID of a group "
+            "(it ends with @g.us), a hidden id (@lid) or a channel (@newsletter), a username (@name), or `status`. "
+            "reaction, edit and delete need none when their messageId is an `id`"
         ),
     ] = None
     audience: Annotated[

@@ -79,6 +79,10 @@ class OperationService:
         await self._gateway.require(company)
         return await self._store.operations(company, state=state, after=after, most=most)
 
+    async def newest(self, company: str, *, most: int) -> list[Operation]:
+        """Newest first."""
+        return await self._store.newest(company, most=most)
+
     async def cancel(self, operation_id: str) -> Operation:
         """Raises `NotFound`, and `Conflict` when it may have been done."""
         cancelled = await self._store.cancel(operation_id)

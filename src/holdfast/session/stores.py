@@ -315,3 +315,6 @@ class Operations(Protocol):
     async def operations(
         self, company: str, *, state: OperationState | None, after: int, most: int
     ) -> list[Operation]: ...
+
+    async def newest(self, company: str, *, most: int) -> list[Operation]:
+        """Newest first."""

@@ -128,6 +128,12 @@ class OperationRows:
             lambda connection: [_operation(row) for row in connection.execute(statement).mappings()]
         )
 
+    async def newest(self, company: str, *, most: int) -> list[Operation]:
+        statement = select(*_SHOWN).where(operations.c.company_id == company).order_by(operations.c.seq.desc())
+        return await self._database.read(
+            lambda connection: [_operation(row) for row in connection.execute(statement.limit(most)).mappings()]
+        )
+
 
 def _keyed(connection: Connection, draft: OperationDraft) -> AcceptedOperation | Refusal | None:
     """The answer to a request whose Idempotency-Key was used before."""

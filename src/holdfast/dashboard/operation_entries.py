@@ -1,0 +1,64 @@
+"""Operations as entries of a session's history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from holdfast.dashboard.fleet import Tone
+from holdfast.dashboard.timeline import TimelineEntry
+from holdfast.session.operation_states import Operation, OperationState, is_light
+
+TITLES = {
+    "create-group": "Create a group",
+    "change-members": "Change the members of a group",
+    "update-group": "Change a group",
+    "leave-group": "Leave a group",
+    "set-picture": "Change a picture",
+    "revoke-invite": "Revoke an invite link",
+    "join-group": "Join a group",
+    "answer-join-requests": "Answer requests to join a group",
+    "set-profile": "Change the profile",
+    "set-privacy": "Change the privacy settings",
+    "block": "Block or unblock a contact",
+    "read-chat": "Mark a chat as read or unread",
+    "update-chat": "Change a chat",
+    "edit-label": "Change a label",
+    "label-chat": "Label a chat",
+    "star-message": "Star a message",
+    "rename-account": "Change the account's name",
+}
+"""By kind of operation. Other kinds are shown by their name."""
+_STATES = {
+    OperationState.QUEUED: (Tone.UNLINKED, "waiting to be carried out"),
+    OperationState.RUNNING: (Tone.UNLINKED, "sent to WhatsApp; waiting for the answer"),
+    OperationState.SUCCEEDED: (Tone.WELL, "done"),
+    OperationState.FAILED: (Tone.TROUBLE, "WhatsApp refused it"),
+    OperationState.EXPIRED: (Tone.TROUBLE, "not done: it expired before it could be carried out"),
+    OperationState.CANCELLED: (Tone.OFF, "cancelled before it was carried out"),
+    OperationState.UNKNOWN: (Tone.TROUBLE, "it is not known whether this was done: look at the phone"),
+}
+_UNEVENTFUL = {OperationState.QUEUED, OperationState.RUNNING, OperationState.SUCCEEDED, OperationState.CANCELLED}
+
+
+def operation_entries(operations: Iterable[Operation], *, since: str) -> list[TimelineEntry]:
+    """Entries of operations that were accepted since a time. Light operations, of which there are many, are shown only
+    when something went wrong."""
+    return [
+        _entry(operation)
+        for operation in operations
+        if operation.accepted_at >= since and not (is_light(operation) and operation.state in _UNEVENTFUL)
+    ]
+
+
+def _entry(operation: Operation) -> TimelineEntry:
+    tone, line = _STATES[operation.state]
+    if operation.state is OperationState.QUEUED and operation.retry_message is not None:
+        line = f"to be repeated: {operation.retry_message}"
+    subject = operation.arguments.get("subject")
+    return TimelineEntry(
+        at=operation.accepted_at,
+        tone=tone,
+        title=TITLES.get(operation.kind, operation.kind.replace("-", " ").capitalize()),
+        lines=((f"name: {subject}",) if subject else ()) + (operation.error or line,),
+        operation_id=operation.id,
+    )

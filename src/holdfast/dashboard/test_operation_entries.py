@@ -1,0 +1,66 @@
+"""Operations in the history: each with its outcome in words, and without the many that are of no interest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from holdfast.dashboard.fleet import Tone
+from holdfast.dashboard.operation_entries import TITLES, operation_entries
+from holdfast.session.operation_states import Operation, OperationState
+from holdfast.session.operations import KINDS
+
+AT, BEFORE = "2026-11-22T10:00:00.000Z", "2026-11-15T10:00:00.000Z"
+GROUP = Operation(
+    seq=1, id="op_1", company="962302", kind="create-group", target="groups", arguments={"subject": "Orders"},
+    state=OperationState.SUCCEEDED, attempts=1, accepted_at=AT,
+)  # fmt: skip
+READ = replace(GROUP, id="op_2", kind="read-chat", arguments={})
+_S = OperationState
+
+
+@pytest.mark.parametrize(
+    ("changes", "tone", "line"),
+    [
+        ({}, Tone.WELL, "done"),
+        ({"state": _S.QUEUED}, Tone.UNLINKED, "waiting to be carried out"),
+        (
+            {"state": _S.QUEUED, "retry_message": "WhatsApp limits it"},
+            Tone.UNLINKED,
+            "to be repeated: WhatsApp limits it",
+        ),
+        ({"state": _S.RUNNING}, Tone.UNLINKED, "sent to WhatsApp; waiting for the answer"),
+        ({"state": _S.FAILED, "error": "not an admin (403)"}, Tone.TROUBLE, "not an admin (403)"),
+        ({"state": _S.FAILED}, Tone.TROUBLE, "WhatsApp refused it"),
+        ({"state": _S.EXPIRED}, Tone.TROUBLE, "not done: it expired before it could be carried out"),
+        ({"state": _S.CANCELLED}, Tone.OFF, "cancelled before it was carried out"),
+        ({"state": _S.UNKNOWN}, Tone.TROUBLE, "it is not known whether this was done: look at the phone"),
+    ],
+)
+def test_an_operation_reads_as_what_was_asked_and_what_came_of_it(
+    changes: dict[str, object], tone: Tone, line: str
+) -> None:
+    """With its id, under which the API has the rest."""
+    (entry,) = operation_entries([replace(GROUP, **changes)], since=BEFORE)  # type: ignore[arg-type]
+    assert (entry.title, entry.tone, entry.operation_id) == ("Create a group", tone, "op_1")
+    assert entry.lines == ("name: Orders", line)
+
+
+@pytest.mark.parametrize("state", OperationState)
+def test_marking_as_read_is_shown_when_it_went_wrong(state: OperationState) -> None:
+    """There are as many of these as there are chats."""
+    shown = operation_entries([replace(READ, state=state)], since=BEFORE)
+    assert bool(shown) == (state in {_S.FAILED, _S.EXPIRED, _S.UNKNOWN})
+
+
+def test_the_history_has_its_own_start() -> None:
+    """Older operations are left out, as older connections are."""
+    assert operation_entries([GROUP], since="2026-11-22T10:00:00.001Z") == []
+
+
+def test_titles_are_of_known_kinds_and_a_new_kind_is_shown_by_its_name() -> None:
+    """A title without a kind is a spelling mistake."""
+    assert set(TITLES) <= set(KINDS)
+    (entry,) = operation_entries([replace(GROUP, kind="follow-channel")], since=BEFORE)
+    assert entry.title == "Follow channel"
