@@ -32,6 +32,7 @@ from holdfast.runtime.session_queries import (
     QueryTimedOut,
     WhatsAppBusy,
 )
+from holdfast.runtime.stall_watch import DatabaseStalled
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
 
@@ -55,6 +56,7 @@ _STATUS = {
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
     NotConnected: HTTPStatus.SERVICE_UNAVAILABLE,
+    DatabaseStalled: HTTPStatus.SERVICE_UNAVAILABLE,
     Gone: HTTPStatus.GONE,
     TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,

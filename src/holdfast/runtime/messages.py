@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.recipient import username_in
@@ -9,29 +10,32 @@ from holdfast.delivery.stores import Message, Outbox
 from holdfast.runtime.composer import Composer, Repeated, SendRequest
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.people import People
+from holdfast.runtime.stall_watch import StallWatch
 
 
 class Messages:
-    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer, people: People) -> None:
+    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer, people: People, *, clock: Clock) -> None:
         self._gateway = gateway
         self._outbox = outbox
         self._composer = composer
         self._people = people
+        self._stalls = StallWatch(clock)
 
     async def accept(self, company: str, request: SendRequest) -> Message:
         """Commit a message to the outbox. When this returns, Holdfast owes its delivery.
 
         Needs neither an engine host nor a loaded session, unless WhatsApp must be asked whose username `to` is. Raises
-        `NotFound`, `BadInput` and `Conflict`; and for a username what a query raises.
+        `NotFound`, `BadInput`, `Conflict` and `DatabaseStalled`; and for a username what a query raises.
         """
-        await self._gateway.require(company)
+        await self._stalls.answered(lambda: self._gateway.require(company))
         to = request.options.to
         username = None if to is None else username_in(to)
         named = None if username is None else await self._people.by_username(company, username, field="to")
         draft = await self._composer.compose(company, request, named=named)
         if isinstance(draft, Repeated):
             return await self.find(draft.message_id)
-        return (await self._gateway.accept(draft)).message
+        accepted = await self._stalls.answered(lambda: self._gateway.accept(draft))
+        return accepted.message
 
     async def find(self, message_id: str) -> Message:
         """Raises `NotFound`."""

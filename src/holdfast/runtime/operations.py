@@ -8,6 +8,7 @@ from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.events import Events
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import QuotaExceeded
+from holdfast.runtime.stall_watch import StallWatch
 from holdfast.session.operation_states import MOST_OPEN, OPEN, Operation, OperationState, draft
 from holdfast.session.operations import Arguments
 from holdfast.session.stores import Operations
@@ -39,15 +40,17 @@ class OperationService:
         self._clock = clock
         self._randomness = randomness
         self._most_open = most_open
+        self._stalls = StallWatch(clock)
 
     async def accept(
         self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
     ) -> Operation:
         """Commit an operation; it is carried out as soon as the session is connected.
 
-        Raises `NotFound`, `TooManyOperations`, and `Conflict` for a key that was used for another operation.
+        Raises `NotFound`, `TooManyOperations`, `DatabaseStalled`, and `Conflict` for a key that was used for another
+        operation.
         """
-        await self._gateway.require(company)
+        await self._stalls.answered(lambda: self._gateway.require(company))
         made = draft(
             arguments,
             company=company,
@@ -56,7 +59,7 @@ class OperationService:
             now=self._clock.now(),
             expires_in_s=expires_in_s,
         )
-        accepted = await self._store.accept(made, most_open=self._most_open)
+        accepted = await self._stalls.answered(lambda: self._store.accept(made, most_open=self._most_open))
         if accepted is None:
             raise TooManyOperations(
                 f"company {company} has {self._most_open} operations that are not settled: wait until some are, or "
