@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.session.account_changes import AnyAccountChange, ContactSaved, PersonNamed
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import Commit, InboundMessage, OperationAnswered, RunOperation
 from tests.api.api_client import ApiClient, make_client
@@ -360,3 +361,26 @@ async def test_contacts_are_listed_in_pages(linked: ApiClient, world: World) -> 
         assert [each["phoneNumber"] for each in (await linked("GET", f"{CONTACTS}?q={query}")).json["items"]] == [
             "962790000004"
         ]
+
+
+async def test_senders_have_the_name_that_the_phone_has_saved(linked: ApiClient, world: World) -> None:
+    """In the inbox, in timelines and for reactions; else the name that they set, in the message or elsewhere."""
+    await receive(world, "A1", chat=FLOWERS, sender=LAYLA, push_name="layla 🌷")
+    await receive(world, "A2", chat=FLOWERS, sender=RAMI)
+    reaction: dict[str, Any] = {
+        "type": "reaction",
+        "text": None,
+        "target": "A2",
+        "content": {"reaction": {"emoji": "👍"}},
+    }
+    await receive(world, "A3", chat=FLOWERS, sender=LAYLA, push_name="layla 🌷", **reaction)
+    changes: list[AnyAccountChange] = [
+        ContactSaved(chat=LAYLA, saved_name="Layla Haddad"),
+        PersonNamed(chat=RAMI, push_name="Rami"),
+    ]
+    await world.now(world.store.commit(COMPANY, Commit(link=1, seq=1, changes=changes)))
+    inbox = (await linked("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
+    assert [each["senderName"] for each in inbox] == ["Layla Haddad", "Rami", "Layla Haddad"]
+    newest, oldest = (await timeline(linked, FLOWERS))["items"]
+    assert (newest["senderName"], oldest["senderName"]) == ("Rami", "Layla Haddad")
+    assert [each["senderName"] for each in newest["reactions"]] == ["Layla Haddad"]

@@ -200,8 +200,8 @@ async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_unders
     ]
     assert [(item["senderName"], item["senderLid"], item["groupSubject"]) for item in items] == [
         ("Amal", None, None),
-        (None, "2002@lid", None),
-        (None, None, None),
+        ("Amal", "2002@lid", None),
+        ("Amal", None, None),
     ]
     events = await client.world.now(client.world.events.after(0, companies=[COMPANY], most=99))
     assert items == [json.loads(event.body) for event in events if event.type == "message.received"]

@@ -372,7 +372,7 @@ async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
 
 async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:
     """A copy under a damaged ciphertext changes nothing."""
-    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, inbound(1))]))
+    await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, inbound(1, push_name="Maha"))]))
     [before] = await inbox(store)
     await store.engine.commit(COMPANY, Commit(link=1, seq=2, undecryptable=[UNREAD]))
     assert await inbox(store) == [before]
@@ -409,7 +409,7 @@ async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: St
     told = [json.loads(event.body) for event in await store.events.after(0, companies=[COMPANY], most=9)]
     assert [(body["senderName"], body["senderLid"], body["groupSubject"]) for body in told] == [
         ("Amal", "2002@lid", None),
-        (None, None, "Drivers Irbid"),
+        ("Amal", None, "Drivers Irbid"),
     ]
 
 

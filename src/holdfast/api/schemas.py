@@ -429,7 +429,9 @@ class ReceivedModel(ApiModel):
     company_id: str
     chat: str
     sender: str
-    sender_name: Annotated[str | None, Field(description="the name that the sender set in WhatsApp")]
+    sender_name: Annotated[
+        str | None, Field(description="as the phone has saved it, as the sender set it in WhatsApp, or a business name")
+    ]
     sender_lid: Annotated[str | None, Field(description="hidden id (…@lid) of the sender, where WhatsApp reports it")]
     group_subject: Annotated[str | None, Field(description="subject of the group, if known")]
     type: Annotated[

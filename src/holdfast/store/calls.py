@@ -21,7 +21,7 @@ from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record
 from holdfast.store.identities import learn
-from holdfast.store.inbox import RECEIVED, keep_received, no_media_url, received, subjects_of
+from holdfast.store.inbox import RECEIVED, keep_received, no_media_url, received
 from holdfast.store.tables import inbox
 
 _OFFER = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
@@ -68,7 +68,7 @@ def end_call(connection: Connection, company: str, call_id: str, *, chat: str, o
         return False
     values = {"content": json.dumps({**content, "call": {**call, "state": outcome, "endedAt": at}})}
     connection.execute(update(inbox).where(inbox.c.seq == row["seq"]).values(values))
-    after = received({**row, **values}, subjects_of(connection, company, {chat}))
+    (after,) = received(connection, company, [{**row, **values}])
     record(connection, company, CALL_ENDED, received_body(after), chat=chat, at=at)
     return True
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, case, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, select, text, update
 
 from holdfast.delivery.chats import (
     END,
@@ -34,7 +34,7 @@ from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.aliases import canonical
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
-from holdfast.store.inbox import RECEIVED, received, subjects_of
+from holdfast.store.inbox import RECEIVED, received, sender_name, senders_of, subjects_of
 from holdfast.store.message_rows import READ, message_of
 from holdfast.store.tables import chat_aliases, chats, contacts, groups, inbox, outbox, sessions
 
@@ -299,9 +299,7 @@ def _sent(connection: Connection, statement: Select[Any]) -> list[SentEntry]:
 
 
 def _received(connection: Connection, company: str, statement: Select[Any]) -> list[Received]:
-    rows = connection.execute(statement).mappings().all()
-    subjects = subjects_of(connection, company, {row["chat"] for row in rows})
-    return [received(row, subjects) for row in rows]
+    return received(connection, company, connection.execute(statement).mappings().all())
 
 
 # Reactions, edits and deletions.
@@ -359,20 +357,22 @@ def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]
 def _arrived_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
     statement = select(*columns).where(*_targeting(_I, company, wanted), _I.type.in_(FOLDED))
-    for row in connection.execute(statement):
-        if (row.chat, row.target) in wanted:
-            yield (row.chat, row.target), _change(row)
+    found = connection.execute(statement).mappings().all()
+    rows = [row for row in found if (row["chat"], row["target"]) in wanted]
+    senders = senders_of(connection, company, rows)
+    for row in rows:
+        yield (row["chat"], row["target"]), _change(row, sender_name(row, senders))
 
 
-def _change(row: Row[Any]) -> Change:
-    content = {} if row.content is None else json.loads(row.content)
-    said = content.get("reaction", {}).get("emoji") if row.type == "reaction" else row.text
+def _change(row: RowMapping, name: str | None) -> Change:
+    content = {} if row["content"] is None else json.loads(row["content"])
+    said = content.get("reaction", {}).get("emoji") if row["type"] == "reaction" else row["text"]
     return Change(
-        target=row.target,
-        type=row.type,
-        sender=row.sender,
-        sender_name=row.push_name,
-        from_me=row.from_me,
-        at=row.stored_at,
+        target=row["target"],
+        type=row["type"],
+        sender=row["sender"],
+        sender_name=name,
+        from_me=row["from_me"],
+        at=row["stored_at"],
         text=said,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, select
@@ -16,11 +16,13 @@ from holdfast.store.chat_updates import note_received
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import lock_event_order, record_received
-from holdfast.store.tables import groups, inbox
+from holdfast.store.tables import contacts, groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
 """The columns of an inbound message that people and programs see."""
 
+StoredMessage = Mapping[str, Any] | RowMapping
+"""A row with at least those columns."""
 MediaUrl = Callable[[str], str | None]
 """Returns the URL of an inbound message's medium (by message id) that needs no API key."""
 
@@ -46,8 +48,7 @@ class InboxRows:
             if chat is not None:
                 mine = mine.where(inbox.c.chat == canonical(connection, company, chat))
             rows = connection.execute(mine).mappings().all()
-            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
-            return [received(row, subjects) for row in rows]
+            return received(connection, company, rows)
 
         return await self._database.read(work)
 
@@ -56,9 +57,7 @@ class InboxRows:
 
         def work(connection: Connection) -> Received | None:
             row = connection.execute(statement).mappings().first()
-            if row is None:
-                return None
-            return received(row, subjects_of(connection, row["company_id"], {row["chat"]}))
+            return None if row is None else received(connection, row["company_id"], [row])[0]
 
         return await self._database.read(work)
 
@@ -79,13 +78,47 @@ def subjects_of(connection: Connection, company: str, chats: Collection[str]) ->
     return {row.jid: row.subject for row in found}
 
 
-def received(row: Mapping[str, Any] | RowMapping, subjects: Mapping[str, str]) -> Received:
-    """Convert an inbox row."""
-    values = {str(name): value for name, value in row.items()}
+_PEOPLE = Prepared(
+    lambda _: select(*contacts.c["jid", "saved_name", "push_name", "business_name"]).where(
+        contacts.c.company_id == bindparam("company"), contacts.c.jid.in_(bindparam("jids", expanding=True))
+    )
+)
+
+
+def senders_of(connection: Connection, company: str, rows: Iterable[StoredMessage]) -> dict[str, Any]:
+    """Return what is known of the names of the people who wrote these messages."""
+    jids = {row["sender"] for row in rows if not row["from_me"]}
+    if not jids:
+        return {}
+    people = connection.execute(_PEOPLE.on(connection), {"company": company, "jids": list(jids)})
+    return {person.jid: person for person in people}
+
+
+def sender_name(row: StoredMessage, senders: Mapping[str, Any]) -> str | None:
+    """Return the name of a message's sender: as the phone has saved it, as the message has it, or as it is known from
+    elsewhere."""
+    person = senders.get(row["sender"])
+    if person is None or row["from_me"]:
+        names = [row["push_name"]]
+    else:
+        names = [person.saved_name, row["push_name"], person.push_name, person.business_name]
+    return next((str(name) for name in names if name), None)
+
+
+def received(connection: Connection, company: str, rows: Sequence[StoredMessage]) -> list[Received]:
+    """Convert inbox rows of one company."""
+    subjects = subjects_of(connection, company, {row["chat"] for row in rows})
+    senders = senders_of(connection, company, rows)
+    return [_received(row, subjects, senders) for row in rows]
+
+
+def _received(row: StoredMessage, subjects: Mapping[str, str], senders: Mapping[str, Any]) -> Received:
+    values = {str(name): value for name, value in row.items()} | {"sender_name": sender_name(row, senders)}
     for name in ("content", "media"):
         values[name] = None if values[name] is None else json.loads(values[name])
-    company, sender_name = values.pop("company_id"), values.pop("push_name")
-    return Received(company=company, sender_name=sender_name, group_subject=subjects.get(values["chat"]), **values)
+    company = values.pop("company_id")
+    del values["push_name"]
+    return Received(company=company, group_subject=subjects.get(values["chat"]), **values)
 
 
 def keep_received(
@@ -107,7 +140,7 @@ def keep_received(
         return False
     if stored["completed_at"] is not None:
         search_index.replace(connection, inbox, stored)
-    found = received(stored, subjects_of(connection, stored["company_id"], {stored["chat"]}))
+    (found,) = received(connection, stored["company_id"], [stored])
     if found.completed_at is None:
         note_received(connection, dict(stored), at=timeline_at(found))
     record_received(connection, found, at=at, media_url=media_url(found.id), event=event)

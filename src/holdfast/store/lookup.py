@@ -16,7 +16,7 @@ from holdfast.delivery.stores import DeliveryTally, Received
 from holdfast.store import search_index
 from holdfast.store.database import Database
 from holdfast.store.figures import COUNTS, is_counted
-from holdfast.store.inbox import RECEIVED, received, subjects_of
+from holdfast.store.inbox import RECEIVED, received
 from holdfast.store.message_rows import IS_TO_NEW_CONTACT
 from holdfast.store.outbox import in_state
 from holdfast.store.search_indexer import SearchIndexer
@@ -78,8 +78,7 @@ class LookupRows:
                 rows = _found(connection, statement, inbox, company, words, before=before, most=most)
             else:
                 rows = _newest(connection, statement, inbox, before=before, most=most)
-            subjects = subjects_of(connection, company, {row["chat"] for row in rows})
-            return [received(row, subjects) for row in rows]
+            return received(connection, company, rows)
 
         if words:
             await self._indexer.try_to_catch_up()
