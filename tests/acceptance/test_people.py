@@ -23,7 +23,8 @@ CHAT = f"{PERSON}@s.whatsapp.net"
 
 async def test_one_person_is_one_chat_under_every_name(tmp_path: Path, wasim: Wasim) -> None:
     """Six spellings and the hidden id: one order on the phone, also across a kill before the first is sent; a reply by
-    any of them. A person who hides the number is written to and answered by hidden id and username."""
+    any of them; what the owner reads on the phone is read here. A person who hides the number is written to and
+    answered by hidden id and username."""
     await wasim.post("/phones", {"number": NUMBER})
     lid = str((await wasim.post("/phones", {"number": PERSON, "name": "Customer"}))["lid"])
     hidden = await wasim.post("/phones", {"number": HIDDEN, "name": "Nour", "username": "nour.k", "hidesNumber": True})
@@ -44,6 +45,9 @@ async def test_one_person_is_one_chat_under_every_name(tmp_path: Path, wasim: Wa
         assert [each for each in texts if each != "3"] == ["0", "1", "2", "4", "5", "6", "7"]
         (item,) = [each for each in await gateway.inbox(COMPANY) if each["text"] == "hello"]
         assert item["chat"] == CHAT
+        assert (await gateway.client.get(f"/v1/sessions/{COMPANY}/chats/{lid}"))["unread"] == 1
+        await wasim.post(f"/phones/{NUMBER}/read", {"id": item["whatsappId"]})
+        await eventually(partial(_is_read, gateway, PERSON), within_s=10, what="the chat that was read on the phone")
         for to in (NINE, lid):
             answer: Json = await gateway.client.post(
                 f"/v1/sessions/{COMPANY}/messages", {"to": to, "text": "answer", "replyTo": item["id"]}
@@ -86,6 +90,11 @@ async def _write_what_disappears(gateway: Served, wasim: Wasim) -> None:
         await gateway.until_message(sent["id"], "delivered", "read", within_s=10)
         (shown,) = [each for each in await wasim.get(f"/phones/{PERSON}/inbox") if each["id"] == sent["whatsappId"]]
         assert shown["disappearsAfterS"] == seconds
+
+
+async def _is_read(gateway: Served, chat: str) -> bool:
+    found: Json = await gateway.client.get(f"/v1/sessions/{COMPANY}/chats/{chat}")
+    return bool(found["unread"] == 0)
 
 
 async def _has_come(wasim: Wasim, number: str, count: int) -> bool:

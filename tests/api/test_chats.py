@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.account_changes import AnyAccountChange, ContactSaved, PersonNamed
+from holdfast.session.account_changes import AnyAccountChange, ChatRead, ContactSaved, PersonNamed
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import Commit, InboundMessage, OperationAnswered, RunOperation
 from tests.api.api_client import ApiClient, make_client
@@ -384,3 +384,13 @@ async def test_senders_have_the_name_that_the_phone_has_saved(linked: ApiClient,
     newest, oldest = (await timeline(linked, FLOWERS))["items"]
     assert (newest["senderName"], oldest["senderName"]) == ("Rami", "Layla Haddad")
     assert [each["senderName"] for each in newest["reactions"]] == ["Layla Haddad"]
+
+
+async def test_a_chat_that_is_read_on_the_phone_is_read_here(linked: ApiClient, world: World) -> None:
+    """Up to the message that the phone's receipt names; one that is not stored changes nothing."""
+    for id_ in ("A1", "A2", "A3"):
+        await receive(world, id_)
+    for id_, left in (("A2", 1), ("A1", 1), ("other", 1), ("A3", 0)):
+        read: list[AnyAccountChange] = [ChatRead(chat=RAMI, whatsapp_ids=[id_])]
+        await world.now(world.store.commit(COMPANY, Commit(link=1, seq=1, changes=read)))
+        assert [each["unread"] for each in await listed(linked)] == [left]

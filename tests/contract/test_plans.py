@@ -30,7 +30,15 @@ from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
 from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Tried
-from holdfast.session.account_changes import ChatChanged, ContactSaved, LabelChanged, Labelled, PersonNamed, Starred
+from holdfast.session.account_changes import (
+    ChatChanged,
+    ChatRead,
+    ContactSaved,
+    LabelChanged,
+    Labelled,
+    PersonNamed,
+    Starred,
+)
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     CallSignal,
@@ -304,6 +312,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
             Labelled(label="3", chat=CHAT, on=True),
             Labelled(label="3", chat=CHAT, on=False),
             LabelChanged(label="3"),
+            ChatRead(chat=CHAT, whatsapp_ids=["3Anew"]),
             Starred(chat=CHAT, whatsapp_id="3A", on=True),
             Starred(chat=CHAT, whatsapp_id="3A", on=False),
         ],
@@ -357,7 +366,6 @@ async def _chats(chats: Called) -> None:
     await chats.unread(COMPANY, CHAT)
     await chats.set_unread(COMPANY, CHAT)
     await chats.set_read(COMPANY, CHAT, up_to=ROWS // 2)
-    await chats.read_elsewhere(COMPANY, CHAT, ["3Anew"])
     page = await chats.timeline(COMPANY, CHAT, most=20)
     await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
     await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)

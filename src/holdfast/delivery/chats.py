@@ -363,8 +363,5 @@ class Chats(Protocol):
     async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
         """The messages of a chat up to this `seq` are read. An older position changes nothing."""
 
-    async def read_elsewhere(self, company: str, chat: str, whatsapp_ids: Collection[str]) -> None:
-        """The account's owner read these messages, and all before them, on another device."""
-
     async def set_unread(self, company: str, chat: str) -> bool:
         """Mark a chat as unread, unless it has unread messages; False if there is no such chat."""

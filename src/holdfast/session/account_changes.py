@@ -28,6 +28,13 @@ class ChatChanged(AccountChange, frozen=True, kw_only=True, tag="chat"):
     """Seconds after which new messages disappear, or 0."""
 
 
+class ChatRead(AccountChange, frozen=True, kw_only=True, tag="read"):
+    """Another device of the account read these messages, and all before them."""
+
+    chat: str
+    whatsapp_ids: list[str]
+
+
 class ContactSaved(AccountChange, frozen=True, kw_only=True, tag="contact"):
     """An entry of the account's address book was saved, or removed."""
 
@@ -72,4 +79,4 @@ class Starred(AccountChange, frozen=True, kw_only=True, tag="starred"):
     on: bool
 
 
-AnyAccountChange = ChatChanged | ContactSaved | PersonNamed | LabelChanged | Labelled | Starred
+AnyAccountChange = ChatChanged | ChatRead | ContactSaved | PersonNamed | LabelChanged | Labelled | Starred

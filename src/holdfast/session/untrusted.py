@@ -21,6 +21,7 @@ from holdfast.session.account_changes import (
     FOREVER_S,
     AnyAccountChange,
     ChatChanged,
+    ChatRead,
     ContactSaved,
     LabelChanged,
     Labelled,
@@ -187,6 +188,9 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
                 pinned_at_s=_time(change.pinned_at_s),
                 disappearing_s=_duration(change.disappearing_s),
             )
+        case ChatRead():
+            ids = [bounded_id(each) for each in change.whatsapp_ids[:LIST_ITEMS]]
+            return replace(change, chat=bounded_id(change.chat), whatsapp_ids=ids)
         case ContactSaved():
             return replace(
                 change,

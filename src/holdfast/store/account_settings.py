@@ -15,6 +15,7 @@ from holdfast.session.account_changes import (
     FOREVER_S,
     AnyAccountChange,
     ChatChanged,
+    ChatRead,
     ContactSaved,
     LabelChanged,
     Labelled,
@@ -23,6 +24,7 @@ from holdfast.session.account_changes import (
 )
 from holdfast.session.contacts import HIDDEN, PERSON, Identity
 from holdfast.store.aliases import canonical
+from holdfast.store.chat_reading import read_elsewhere
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.identities import learn
@@ -46,6 +48,8 @@ def apply_changes(connection: Connection, company: str, changes: Sequence[AnyAcc
         match change:
             case ChatChanged():
                 _change_chat(connection, company, change)
+            case ChatRead():
+                read_elsewhere(connection, company, change.chat, change.whatsapp_ids)
             case LabelChanged():
                 _change_label(connection, company, change)
             case Labelled():

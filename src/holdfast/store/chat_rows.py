@@ -6,14 +6,13 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, select, text, update
 
 from holdfast.delivery.chats import (
     END,
     FOLDED,
     MARKED_UNREAD,
     MOST_UNREAD,
-    QUIET,
     Change,
     Chat,
     ChatCursor,
@@ -32,6 +31,7 @@ from holdfast.delivery.content import text_of
 from holdfast.delivery.stores import Received
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.aliases import canonical
+from holdfast.store.chat_reading import read_up_to, unread_messages
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, sender_name, senders_of, subjects_of
@@ -43,7 +43,6 @@ _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
 _IDS_AT_ONCE = 500
-_MOST_COUNTED = 1000
 """Unread messages that are counted again after some were read."""
 _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
@@ -96,7 +95,7 @@ class ChatRows:
         def work(connection: Connection) -> list[Received]:
             name = canonical(connection, company, chat)
             after = connection.scalar(select(_C.read_seq).where(_C.company_id == company, _C.chat == name)) or 0
-            statement = select(*RECEIVED).where(*_unread(company, name), _I.seq > after)
+            statement = select(*RECEIVED).where(*unread_messages(company, name), _I.seq > after)
             newest = _received(connection, company, statement.order_by(_I.seq.desc()).limit(MOST_UNREAD))
             return newest[::-1]
 
@@ -104,19 +103,7 @@ class ChatRows:
 
     async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
         def work(connection: Connection) -> None:
-            _set_read(connection, company, canonical(connection, company, chat), up_to)
-
-        await self._database.write(work, company=company)
-
-    async def read_elsewhere(self, company: str, chat: str, whatsapp_ids: Collection[str]) -> None:
-        ids = list(whatsapp_ids)[:_IDS_AT_ONCE]
-
-        def work(connection: Connection) -> None:
-            name = canonical(connection, company, chat)
-            named = (_I.company_id == company, _I.chat == name, _I.whatsapp_id.in_(ids))
-            last = connection.scalar(select(func.max(_I.seq)).where(*named))
-            if last is not None:
-                _set_read(connection, company, name, last)
+            read_up_to(connection, company, canonical(connection, company, chat), up_to)
 
         await self._database.write(work, company=company)
 
@@ -133,20 +120,6 @@ class ChatRows:
 
 
 # What is read.
-
-
-def _unread(company: str, chat: str) -> tuple[ColumnElement[bool], ...]:
-    """Conditions for messages that count as unread, wherever the chat was read to."""
-    return _I.company_id == company, _I.chat == chat, _I.from_me.is_(False), _I.type.not_in(QUIET)
-
-
-def _set_read(connection: Connection, company: str, chat: str, up_to: int) -> None:
-    mine = (_C.company_id == company, _C.chat == chat)
-    read_seq = max(up_to, connection.scalar(select(_C.read_seq).where(*mine)) or 0)
-    later = select(_I.seq).where(*_unread(company, chat), _I.seq > read_seq).limit(_MOST_COUNTED).subquery()
-    left = connection.scalar(select(func.count()).select_from(later)) or 0
-    connection.execute(update(chats).where(*mine).values(unread=left, read_seq=read_seq))
-    announce(connection, NewEvents(company))
 
 
 # The overview.

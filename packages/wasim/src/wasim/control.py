@@ -73,7 +73,7 @@ POST   /channels                     {"name", "owner", "description"?, "admins"?
 GET    /phones/{number}/calls        its calls
 POST   /phones/{number}/calls        {"to", "video"?} calls another account
 POST   /phones/{number}/calls/{id}   {"state": "accepted"|"rejected"|"timeout"|"ended"} ends a call that rings
-POST   /phones/{number}/read         {"id"} the phone reads a message of its inbox
+POST   /phones/{number}/read         {"id"} the owner reads a message; linked devices learn it
 GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips that many
 GET    /phones/{number}/inbox/{id}/media   its media, decrypted; ?content=true: the bytes
 GET    /groups                       groups with their members

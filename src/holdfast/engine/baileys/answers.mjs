@@ -9,6 +9,9 @@ const STALE_DEVICES = '479' // error in acks
 
 // A Map: the type of a receipt is a stranger's text, and an object has members such as `constructor`.
 const RECEIPT_KINDS = new Map([['', 'delivered'], ['inactive', 'delivered'], ['read', 'read'], ['played', 'played']])
+// Receipts of this account's other devices, `-self` while the account shows nobody that it has read something.
+const READ_KINDS = new Set(['read', 'read-self', 'played', 'played-self'])
+const MOST_IDS = 500
 
 export class Answers {
   /**
@@ -37,16 +40,22 @@ export class Answers {
     const kind = RECEIPT_KINDS.get(attrs.type ?? '')
     if (!kind || this.isMe(attrs.participant ?? attrs.from)) return false
     if (isJidGroup(attrs.from) && this.groups.hasMember(attrs.from, attrs.participant) === false) return false
-    const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
     this.report({
       r: 'receipt',
-      whatsappIds: [attrs.id, ...items.map(item => item.attrs?.id)].filter(mayBeOurs),
+      whatsappIds: idsOf(attrs, content).filter(mayBeOurs),
       chat: this.plain(attrs.from),
       kind,
       participant: attrs.participant && this.plain(attrs.participant),
       atS: seconds(attrs.t)
     })
     return true
+  }
+
+  /** The change that another device of this account has read messages of a chat; null for any other receipt. */
+  readElsewhere(attrs, content) {
+    if (!READ_KINDS.has(attrs.type) || !this.isMe(attrs.participant ?? attrs.from)) return null
+    const chat = isJidGroup(attrs.from) ? attrs.from : attrs.recipient
+    return chat ? { t: 'read', chat: this.plain(chat), whatsappIds: idsOf(attrs, content).slice(-MOST_IDS) } : null
   }
 
   /** A JID without its device, by phone number where that is known. */
@@ -60,4 +69,9 @@ export class Answers {
     const user = jidDecode(jid)?.user
     return [this.creds.me?.id, this.creds.me?.lid].some(own => own && jidDecode(own)?.user === user)
   }
+}
+
+function idsOf({ id }, content) {
+  const items = Array.isArray(content) && Array.isArray(content[0]?.content) ? content[0].content : []
+  return [id, ...items.map(item => item.attrs?.id)].filter(each => typeof each === 'string')
 }

@@ -38,3 +38,19 @@ test('a receipt of an unknown type is ignored, even if objects have a member of 
   }
   assert.deepEqual(reports, [])
 })
+
+test('what another device of the account read is a change of the chat, whoever may see it', () => {
+  const answers = new Answers({
+    sock: {},
+    creds: { me: { id: '5:1@s.whatsapp.net', lid: '55:1@lid' } },
+    store: { peek: (_, id) => (id === '77_reverse' ? '7' : undefined) }
+  })
+  const more = [{ content: [{ attrs: { id: '3A02' } }] }]
+  const chat = { from: '55@lid', recipient: '77@lid', id: '3A01', type: 'read' }
+  assert.deepEqual(answers.readElsewhere(chat, more), { t: 'read', chat: '7@s.whatsapp.net', whatsappIds: ['3A01', '3A02'] })
+  const group = { from: '1@g.us', participant: '55@lid', id: '3A01', type: 'read-self' }
+  assert.deepEqual(answers.readElsewhere(group), { t: 'read', chat: '1@g.us', whatsappIds: ['3A01'] })
+  for (const other of [{ ...chat, type: undefined }, { ...chat, from: '77@lid' }, { ...group, participant: '77@lid' }]) {
+    assert.equal(answers.readElsewhere(other), null)
+  }
+})

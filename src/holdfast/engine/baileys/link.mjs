@@ -350,7 +350,9 @@ export class Link {
   // An empty commit is a barrier: Baileys' ack of this receipt, after which WhatsApp never repeats it, waits until the
   // report above is durable.
   #receipt({ attrs, content }) {
-    if (this.answers.receipt(attrs, content)) this.#commit({})
+    const read = this.answers.readElsewhere(attrs, content)
+    if (read) this.#commit({ changes: [read] })
+    else if (this.answers.receipt(attrs, content)) this.#commit({})
   }
 
   // Committed before Baileys acknowledges the notification.

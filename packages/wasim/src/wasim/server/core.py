@@ -99,7 +99,12 @@ class Server:
         self.groups = Groups(self.directory, entropy, self._deliver)
         self.calls = Calls(self.directory, entropy, self._deliver)
         self.presences = Presences(self.directory, self._online.values, self.send)
-        line = PhoneLine(take=self._from_phone, at=self._timers.at, low_on_prekeys=self._low_on_prekeys)
+        line = PhoneLine(
+            take=self._from_phone,
+            synchronize_reading=self._router.synchronize_reading,
+            at=self._timers.at,
+            low_on_prekeys=self._low_on_prekeys,
+        )
         self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, entropy, now=now)
 
     # Collected by the caller

@@ -29,6 +29,8 @@ class PhoneLine:
 
     take: Callable[[Device, Node, float], None]
     """Receives a stanza from a phone."""
+    synchronize_reading: Callable[[Device, Node, float], None]
+    """The owner has read something: linked devices learn it."""
     at: Callable[[float, Callable[[float], None]], None]
     """Schedules an action."""
     low_on_prekeys: Callable[[Address, float], None]
@@ -135,3 +137,6 @@ class PhoneActions:
         if receipt is None:
             raise UnknownNumber(f"the phone {number} has no message {id_}")
         self._say(Address(number, PHONE), receipt, now)
+        phone = self._directory.device(Address(number, PHONE))
+        if phone is not None:
+            self._line.synchronize_reading(phone, receipt, now)

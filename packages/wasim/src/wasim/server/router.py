@@ -38,7 +38,9 @@ _TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
 """Receipts which mean that the device has the message. A retry receipt is followed by an ack that means the same."""
 _FOR_ONE = ("retry", "sender", "enc_rekey_retry")
 """Receipts that go to a single device: it is asked for something, or the message was its own."""
-_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self")
+_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self", "played-self")
+_READ = ("read", "read-self", "played", "played-self")
+"""Receipts of which the account's other linked devices learn that the messages were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,27 @@ class Router:
         delay_s = self._interference.receipt_delay(account.number, now=now)
         for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
             self._carrier.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
+        if kind in _READ and sender.device != PHONE:
+            self.synchronize_reading(sender, stanza, now)
+
+    def synchronize_reading(self, reader: Device, receipt: Node, now: float) -> None:
+        """The account's other linked devices learn what was read on this one. What a phone reads by itself, for tests
+        that wait for receipts, concerns them not: its owner has not seen it."""
+        chat = parse_jid(receipt.attrs.get("to", ""))
+        if chat is None:
+            return
+        attrs = {"id": receipt.attrs.get("id", ""), "t": str(int(now)), "type": receipt.attrs["type"]}
+        group = self._directory.group(chat)
+        if group is not None:
+            own = str(self._directory.jid(reader.address, group.addressing))
+            attrs |= {"from": str(group.jid), "participant": own}
+        else:
+            own = str(self._directory.jid(reader.address, "lid" if chat.server == LID else "pn"))
+            attrs |= {"from": own, "recipient": str(Jid(chat.user, chat.server))}
+        for device in self._directory.devices_of(reader.number):
+            if device.device != PHONE and device.address != reader.address:
+                node = Node("receipt", attrs, receipt.content)
+                self._carrier.deliver(device.address, "receipt", node, now, 0.0)
 
     def _count(self, number: str, ids: list[str], kind: str | None) -> None:
         for id_ in ids:

@@ -209,7 +209,7 @@ def test_a_retry_goes_to_the_sending_device(world: World) -> None:
 
 
 def test_own_receipts_stay_in_the_account(world: World) -> None:
-    """The receipt for a copy goes to the device that sent the message; one for the account's own reading to none."""
+    """The receipt for a copy goes to the device that sent the message; one for reading to the account's others."""
     alice, alice_client, _bob, bob_client = two(world)
     other, other_client = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {other.jid: enc("copy")}))
@@ -217,7 +217,12 @@ def test_own_receipts_stay_in_the_account(world: World) -> None:
     world.send(other_client, receipt(alice.jid, type="sender", recipient=f"962303{PN}"))
     told = alice_client.one("receipt")
     assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (other.jid, "sender", f"962303{PN}")
+    alice_client.forget()
     world.send(other_client, receipt(f"962303{PN}", type="read-self"))
+    told = alice_client.one("receipt")
+    assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (
+        other.jid, "read-self", f"962303{PN}",
+    )  # fmt: skip
     world.send(other_client, receipt(f"962302{PN}", type="hist_sync"))
     assert bob_client.all("receipt") == []
     assert len(world.server.directory.queue(other.address)) == 0
