@@ -170,7 +170,7 @@ async def test_a_body_that_is_no_json_is_refused(
 
 @pytest.mark.parametrize("body", [{"webhookUrl": "x"}, {"state": "connected"}])
 async def test_a_session_takes_no_field_that_it_does_not_know(client: ApiClient, body: dict[str, Any]) -> None:
-    """A wish that is passed over in silence would be believed to hold."""
+    """A setting that is silently ignored would be believed to be in force."""
     (field,) = body
     (await client("PUT", SESSION, body)).problem(422, "bad-input", field=field)
 
@@ -271,7 +271,7 @@ async def test_a_defect_is_admitted_without_details(client: ApiClient, caplog: p
     assert "secret" not in caplog.text
 
 
-async def test_a_full_disk_is_told_and_outlived(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_disk_is_reported_and_outlived(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """503 and one line in the log, neither with the message nor with the file; the same request is accepted later."""
     await client("PUT", SESSION)
     pages = await _pragma(client, "page_count")

@@ -62,7 +62,7 @@ async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world:
 
 
 async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> None:
-    """Its link is cut, nobody knows it any more, and it can begin anew; what was there is in the backup."""
+    """Its link is cut, the company is unknown and can be created again; its data is in the backup."""
     await world.pair()
     await world.send()
     made = (await client("POST", f"/v1/sessions/{COMPANY}/clear")).json

@@ -234,7 +234,7 @@ async def test_a_repeated_request_gets_the_first_answer(linked: ApiClient, world
     (await linked("POST", f"{CHATS}/{LAYLA}/read", headers=key)).problem(409, "conflict", field="Idempotency-Key")
 
 
-async def test_what_was_read_without_a_link_is_told_when_it_is_up(tmp_path: Path) -> None:
+async def test_what_was_read_without_a_link_is_sent_when_it_is_up(tmp_path: Path) -> None:
     """In order, also after a restart; the count is 0 meanwhile."""
     world = World(tmp_path)
     async with world.running() as gateway:

@@ -113,7 +113,7 @@ async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> 
     assert reader.numbers == list(range(1, 122))
 
 
-async def test_a_reader_who_was_away_too_long_is_told_so(world: World) -> None:
+async def test_a_reader_who_was_away_too_long_gets_a_gap(world: World) -> None:
     """Events were dropped that it has not seen: what follows does not join on."""
     seen = await add(world, 1)
     for number in (2, 3):

@@ -133,7 +133,7 @@ async def test_what_strangers_send_never_runs_under_this_address(
 
 
 async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
-    """Gone for ever, too large, and not just now are told apart."""
+    """Gone for ever, too large, and not available now are different errors."""
     link_ = await client.world.pair()
     item = await came(client, held=None)
     assert (await get(client, item)).problem(410, "media-gone") == (
@@ -149,7 +149,7 @@ async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
     assert asked.headers["retry-after"] == "2"
 
 
-async def test_a_link_that_ends_meanwhile_is_told_at_once(client: ApiClient) -> None:
+async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient) -> None:
     """Nobody waits for what can't come any more; the next try is a good one."""
     await client.world.pair()
     item = await came(client)

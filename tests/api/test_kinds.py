@@ -163,7 +163,7 @@ async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> No
 
 
 async def test_the_same_key_with_the_same_picture_gives_the_first_answer(client: ApiClient) -> None:
-    """Although its bytes come anew; with another picture it is a conflict."""
+    """Although its bytes are uploaded again; with another picture it is a conflict."""
     await client("PUT", SESSION)
     headers = {"Idempotency-Key": "k"}
     body = {"to": NUMBER, "image": {"base64": coded(PNG)}}

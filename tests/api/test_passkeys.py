@@ -144,7 +144,7 @@ async def test_a_person_may_give_up(client: ApiClient, world: World) -> None:
 
 
 async def test_two_answers_at_a_time_are_one(client: ApiClient, world: World) -> None:
-    """WhatsApp takes one answer to a challenge: the second caller hears 409, and the engine nothing of it."""
+    """WhatsApp accepts one answer to a challenge: the second caller gets 409, and the engine is not called."""
     world.engine.passkey_answer = "silent"
     await asked(client, world)
     client.leaps = False
@@ -158,7 +158,7 @@ async def test_two_answers_at_a_time_are_one(client: ApiClient, world: World) ->
 
 
 async def test_a_wrong_assertion_leaves_the_challenge_open(client: ApiClient, world: World) -> None:
-    """422 names the field; the engine hears nothing, and the right answer still counts."""
+    """422 names the field; the engine is not called, and the right answer is still accepted."""
     await asked(client, world)
     stranger = Authenticator(id=b"another")
     (await client("POST", PATH, stranger.sign(OPTIONS))).problem(422, "bad-assertion", field="rawId")
@@ -177,7 +177,7 @@ async def test_only_those_who_may_see_a_challenge(client: ApiClient, world: Worl
     )
 
 
-# What is checked before WhatsApp hears anything.
+# What is checked before anything is sent to WhatsApp.
 
 
 def altered(*path: str, value: object) -> dict[str, Any]:

@@ -157,7 +157,7 @@ async def test_a_paused_session_says_why_it_can_not_ask(linked: ApiClient, world
 
 
 async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: World) -> None:
-    """504; whoever asks after that asks anew."""
+    """504; a later request asks WhatsApp again."""
     world.engine.answers.clear()
     before = world.clock.monotonic()
     assert (await linked("GET", GROUPS)).problem(504, "whatsapp-silent")

@@ -141,7 +141,7 @@ def test_the_first_request_finds_the_routes_built(client: ApiClient) -> None:
 
 
 async def test_a_connection_serves_many_requests(client: ApiClient) -> None:
-    """Also behind a refusal, and longer than proxies keep idle connections; the deadline for heads starts anew."""
+    """Also behind a refusal, and longer than proxies keep idle connections; the deadline for heads starts again."""
     assert KEEP_ALIVE_S > 60
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()

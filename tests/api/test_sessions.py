@@ -136,7 +136,7 @@ async def test_there_is_no_qr_code_where_a_phone_is_linked(client: ApiClient, ki
     assert sentence == "can't pair a phone: the session is connected; log it out first"
 
 
-async def test_a_qr_code_that_does_not_come_is_told_in_time(world: World) -> None:
+async def test_a_qr_code_that_does_not_come_is_reported_in_time(world: World) -> None:
     """WhatsApp says nothing: a conflict after the wait, not a request that hangs."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
@@ -149,7 +149,7 @@ async def test_a_qr_code_that_does_not_come_is_told_in_time(world: World) -> Non
 
 
 async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> None:
-    """503 at once, and who asks from then on is told the same."""
+    """503 at once, as for every later request."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
         client = make_client(world, gateway)

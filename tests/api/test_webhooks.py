@@ -61,8 +61,8 @@ async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(client: Api
 
 async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) -> None:
     """Types and secret are kept with another address; without an address all of it goes."""
-    wish = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
-    assert (await client("PUT", SESSION, wish)).json["webhookSecret"] == SECRET
+    body = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
+    assert (await client("PUT", SESSION, body)).json["webhookSecret"] == SECRET
     moved = (await client("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
     assert (moved["webhookUrl"], moved["webhookEvents"]) == ("https://new.example/", ["message.received"])
     assert (await client("PUT", SESSION, {"webhookEvents": None})).json["webhookEvents"] is None
@@ -74,7 +74,7 @@ async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) ->
 
 
 @pytest.mark.parametrize(
-    ("wish", "field", "sentence"),
+    ("body", "field", "sentence"),
     [
         ({"webhookUrl": "ftp://crm.example"}, "webhookUrl", 'webhookUrl begins with "ftp:"'),
         (
@@ -94,10 +94,10 @@ async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) ->
     ],
 )
 async def test_a_webhook_that_can_not_be_is_refused(
-    client: ApiClient, wish: dict[str, object], field: str, sentence: str
+    client: ApiClient, body: dict[str, object], field: str, sentence: str
 ) -> None:
     """Naming the field, and never a secret; and no session is created or started."""
-    told = (await client("PUT", SESSION, wish)).problem(422, "bad-input", field=field)
+    told = (await client("PUT", SESSION, body)).problem(422, "bad-input", field=field)
     assert told.startswith(sentence)
     assert "short" not in told
     assert "very-secret" not in told

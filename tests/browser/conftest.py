@@ -41,7 +41,7 @@ class Receiver:
         self.answers = 200
         self.taken: list[str] = []
 
-    async def hear(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         await request.read()
         if self.answers == 200:
             self.taken.append(request.headers["webhook-id"])
@@ -51,7 +51,7 @@ class Receiver:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def receiver() -> AsyncIterator[Receiver]:
     made, app = Receiver(), web.Application()
-    app.router.add_post("/", made.hear)
+    app.router.add_post("/", made.receive)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -273,7 +273,7 @@ async def test_linked_by_the_requests_and_the_script_of_the_page(
     await talks(gateway, whatsapp, company, number)
 
 
-async def test_a_computer_without_the_passkey_is_told_apart(
+async def test_a_computer_without_the_passkey_is_distinguished(
     chromium: BrowserContext, gateway: Served, whatsapp: Wasim
 ) -> None:
     """The browser says only that it is not allowed; the page says what that means and what to do."""

@@ -50,7 +50,7 @@ NOWHERE = ("127.0.0.1", 1)
 
 
 @dataclass(slots=True, kw_only=True)
-class House:
+class Installation:
     """The gateway, its Redis, and everything that was written."""
 
     gateway: Served
@@ -138,7 +138,7 @@ def _agree(shown: Json, session: Json, *, is_quiet: bool) -> bool:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def installation(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
     """Three companies with linked phones, and a working Redis."""
     folder = tmp_path_factory.mktemp("days")
     redis = RedisProcess(folder)
@@ -151,88 +151,88 @@ async def house(bridge: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
         for company, number in SHOWN.items():
             await gateway.pair(company, number, wasim)
         traffic = Traffic(gateway, Mail(gateway, wasim))
-        made = House(gateway=gateway, wasim=wasim, redis=redis, traffic=traffic, folder=folder)
+        made = Installation(gateway=gateway, wasim=wasim, redis=redis, traffic=traffic, folder=folder)
         await made.until_said("is up")
         await made.until_right()
         made.heard = 1
         yield made
 
 
-async def test_absent_at_the_start(house: House) -> None:
+async def test_absent_at_the_start(installation: Installation) -> None:
     """The gateway starts without Redis, says so, works, and fills Redis when it is available."""
-    await house.gateway.stop()
-    await house.redis.kill()
-    await house.gateway.start()
+    await installation.gateway.stop()
+    await installation.redis.kill()
+    await installation.gateway.start()
     for company in SHOWN:
-        await house.gateway.until_state(company, "connected", within_s=15)
-    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
-        await house.until_gone("it can't be reached")
-        await house.redis.start()
+        await installation.gateway.until_state(company, "connected", within_s=15)
+    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await installation.until_gone("it can't be reached")
+        await installation.redis.start()
 
 
-async def test_dying_later(house: House) -> None:
+async def test_dying_later(installation: Installation) -> None:
     """After `kill -9` during traffic it returns empty."""
-    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
-        await house.redis.kill()
-        await house.until_gone("it can't be reached")
-        await house.redis.start()
+    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await installation.redis.kill()
+        await installation.until_gone("it can't be reached")
+        await installation.redis.start()
 
 
-async def test_hanging(house: House) -> None:
+async def test_hanging(installation: Installation) -> None:
     """Redis accepts connections and never answers: no API request waits for it."""
-    async with house.day("is gone: it does not answer", "is back after"):
+    async with installation.day("is gone: it does not answer", "is back after"):
         await asyncio.sleep(WELL_S)
-        well_until = house.traffic.now()
-        house.redis.freeze()
+        well_until = installation.traffic.now()
+        installation.redis.freeze()
         try:
-            await house.until_gone("it does not answer")
-            await asyncio.sleep(max(0, well_until + HANG_S - house.traffic.now()))
+            await installation.until_gone("it does not answer")
+            await asyncio.sleep(max(0, well_until + HANG_S - installation.traffic.now()))
         finally:
-            house.redis.thaw()
-        thawed = house.traffic.now()
+            installation.redis.thaw()
+        thawed = installation.traffic.now()
     for what in (POST, LOOK):
-        well = house.traffic.took_ms(what, since=well_until - WELL_S, until=well_until, percent=99)
-        hanging = house.traffic.took_ms(what, since=well_until, until=thawed, percent=99)
+        well = installation.traffic.took_ms(what, since=well_until - WELL_S, until=well_until, percent=99)
+        hanging = installation.traffic.took_ms(what, since=well_until, until=thawed, percent=99)
         print(f"{what}: p99 {well:.0f} ms well, {hanging:.0f} ms while Redis hangs")  # noqa: T201
         assert hanging <= well + SLOWER_AT_MOST_MS
 
 
-async def test_emptied(house: House) -> None:
+async def test_emptied(installation: Installation) -> None:
     """FLUSHALL: lost records are written again, and one log line says so."""
-    async with house.day("lost 3 of 3 records: they are written again"):
+    async with installation.day("lost 3 of 3 records: they are written again"):
         await asyncio.sleep(1)  # messages flow
-        await house.redis.do("FLUSHALL")
-        assert await house.redis.cli("get", f"whatsapp:session:{COMPANY}") == ""
-        await house.until_right()
-        await house.connect_anew()
+        await installation.redis.do("FLUSHALL")
+        assert await installation.redis.cli("get", f"whatsapp:session:{COMPANY}") == ""
+        await installation.until_right()
+        await installation.connect_anew()
 
 
-async def test_read_only(house: House) -> None:
+async def test_read_only(installation: Installation) -> None:
     """Redis becomes the replica of a dead primary, and then a primary again."""
-    async with house.day("is gone: it is a read-only replica", "is back after"):
-        await house.redis.do("REPLICAOF", *NOWHERE)
-        await house.until_gone("it is a read-only replica")
-        await house.redis.do("REPLICAOF", "NO", "ONE")
+    async with installation.day("is gone: it is a read-only replica", "is back after"):
+        await installation.redis.do("REPLICAOF", *NOWHERE)
+        await installation.until_gone("it is a read-only replica")
+        await installation.redis.do("REPLICAOF", "NO", "ONE")
 
 
-async def test_full(house: House) -> None:
+async def test_full(installation: Installation) -> None:
     """Other data fills the memory that Redis may use, and nothing is evicted; then that data is removed."""
-    used = int((await house.redis.cli("info", "memory")).split("used_memory:")[1].split()[0])
-    async with house.day("is gone: it is full", "is back after"):
-        await house.redis.do("SET", "junk", "x" * 2**21)
-        await house.redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 2**20)
-        await house.until_gone("it is full")
-        await house.redis.do("DEL", "junk")
-    await house.redis.do("CONFIG", "SET", "maxmemory", 0)
+    used = int((await installation.redis.cli("info", "memory")).split("used_memory:")[1].split()[0])
+    async with installation.day("is gone: it is full", "is back after"):
+        await installation.redis.do("SET", "junk", "x" * 2**21)
+        await installation.redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 2**20)
+        await installation.until_gone("it is full")
+        await installation.redis.do("DEL", "junk")
+    await installation.redis.do("CONFIG", "SET", "maxmemory", 0)
 
 
-async def test_coming_back_with_what_it_knew_long_ago(house: House) -> None:
+async def test_coming_back_with_what_it_knew_long_ago(installation: Installation) -> None:
     """Redis returns with a snapshot from disk: newer state is not replaced by it, but written over it."""
-    await house.redis.do("SAVE")
-    old = json.loads(await house.redis.cli("get", f"whatsapp:session:{COMPANY}"))
-    async with house.day("is gone: it can't be reached (Connection refused)", "is back after"):
-        await house.redis.kill()
-        await house.until_gone("it can't be reached")
-        await house.redis.start()
-        assert (house.folder / "dump.rdb").exists()
-        assert old["connectedAt"] != (await house.gateway.session(COMPANY))["connectedAt"]
+    await installation.redis.do("SAVE")
+    old = json.loads(await installation.redis.cli("get", f"whatsapp:session:{COMPANY}"))
+    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+        await installation.redis.kill()
+        await installation.until_gone("it can't be reached")
+        await installation.redis.start()
+        assert (installation.folder / "dump.rdb").exists()
+        assert old["connectedAt"] != (await installation.gateway.session(COMPANY))["connectedAt"]

@@ -144,7 +144,7 @@ async def test_export_gives_back_what_was_imported(still: Command) -> None:
 
 
 async def test_nothing_of_a_damaged_folder_is_imported(still: Command) -> None:
-    """The sentence names the file; with --skip-damaged the rest comes in, and what was left out is told."""
+    """The error names the file; with --skip-damaged the rest is imported, and what was left out is listed."""
     folder = bot_folder(still.folder / "auth")
     (folder / "session-962777.0.json").write_text('{"_sess')
     sentence = (await still("import-baileys", COMPANY, "auth")).refused(1)
@@ -164,7 +164,7 @@ async def test_a_company_that_is_linked_is_not_written_over(still: Command) -> N
 
 
 async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Command) -> None:
-    """Its keys may go on: chats are closed for sending, and the person is told to stop the bot."""
+    """Its keys may change further: chats are closed for sending, and the output says to stop the bot."""
     bot_folder(still.folder / "auth")
     (still.folder / "auth" / "creds.json").touch()
     ran = await still("import-baileys", COMPANY, "auth")

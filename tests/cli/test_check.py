@@ -31,7 +31,7 @@ def sentence(ran: Ran, what: str) -> str:
 
 
 async def test_a_machine_before_the_first_start_is_good(alone: Command) -> None:
-    """Every part has its row; nothing was made by looking. Whoever named a server that is not there hears of it."""
+    """Every part has its row, and the check creates nothing. A server that is configured and missing is reported."""
     ran = await alone("check", "--json", HOLDFAST_URL="", HOLDFAST_PORT="0")
     assert (ran.code, ran.json["good"], set(states(ran))) == (0, True, PARTS)
     assert {what for what, state in states(ran).items() if state == "warning"} - {"Baileys", "clock"} == {

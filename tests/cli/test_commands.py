@@ -65,7 +65,7 @@ async def test_sessions_say_what_health_says(holdfast: Command, world: World) ->
 
 
 async def test_no_sessions_are_a_good_answer(holdfast: Command) -> None:
-    """People are told how to get one; programs get an empty list."""
+    """People read how to get one; programs get an empty list."""
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     assert (people.code, people.out) == (0, "")
     assert people.err == "There are no sessions yet: `holdfast pair COMPANY` creates one.\n"
@@ -268,7 +268,7 @@ async def test_without_a_server_it_is_said_how_to_start_one(alone: Command) -> N
         )
 
 
-async def test_what_is_no_holdfast_is_told_from_one(alone: Command) -> None:
+async def test_a_server_that_is_no_holdfast_is_distinguished(alone: Command) -> None:
     """Exit code 3 for JSON, HTML, a redirect and no HTTP at all; the key goes to nobody that is redirected to."""
     asked: list[str] = []
 
@@ -308,7 +308,7 @@ async def test_what_is_no_holdfast_is_told_from_one(alone: Command) -> None:
     assert "/elsewhere" not in asked
 
 
-async def test_wrong_use_is_told_from_the_rest(alone: Command) -> None:
+async def test_wrong_use_has_an_exit_code_of_its_own(alone: Command) -> None:
     """Exit code 2: an unknown command or option, a missing argument, a setting that can't be used, no terminal."""
     ran = await asyncio.gather(
         alone("nonsense"),

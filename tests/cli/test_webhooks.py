@@ -63,7 +63,7 @@ async def test_an_id_and_a_time_are_too_much(holdfast: Command) -> None:
     assert refused == "an ID names one delivery: omit either the ID, or --company and --since"
 
 
-async def test_without_a_webhook_people_are_told_how_to_set_one(holdfast: Command) -> None:
+async def test_without_a_webhook_the_output_says_how_to_set_one(holdfast: Command) -> None:
     """An empty list is a good answer."""
     listed = await holdfast("webhooks", "list")
     assert (listed.code, listed.out) == (0, "")

@@ -53,7 +53,7 @@ NewPlace = Callable[[], Path | URL]
 
 
 @dataclass(slots=True)
-class House:
+class Installation:
     """An installation: a database, its folder of backups, and time."""
 
     database: Database
@@ -139,29 +139,31 @@ def _add_media(connection: Connection) -> None:
 
 
 @pytest.fixture
-async def build(tmp_path: Path) -> AsyncIterator[Callable[[Path | URL], House]]:
+async def build(tmp_path: Path) -> AsyncIterator[Callable[[Path | URL], Installation]]:
     """Makes installations; their databases are closed at the end."""
-    built: list[House] = []
+    built: list[Installation] = []
 
-    def make(place: Path | URL) -> House:
-        house = House(database=Database(place), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock())
-        built.append(house)
-        return house
+    def make(place: Path | URL) -> Installation:
+        installation = Installation(
+            database=Database(place), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock()
+        )
+        built.append(installation)
+        return installation
 
     yield make
-    for house in built:
-        house.database.close()
+    for installation in built:
+        installation.database.close()
 
 
 @pytest.fixture
-async def house(new_place: NewPlace, build: Callable[[Path | URL], House]) -> House:
+async def installation(new_place: NewPlace, build: Callable[[Path | URL], Installation]) -> Installation:
     made = build(new_place())
     await made.fill()
     return made
 
 
 @pytest.fixture
-async def lone(tmp_path: Path, build: Callable[[Path | URL], House]) -> House:
+async def lone(tmp_path: Path, build: Callable[[Path | URL], Installation]) -> Installation:
     """One on SQLite, for what does not depend on the database."""
     path = tmp_path / "lone.db"
     path.write_bytes(migrated())
@@ -178,9 +180,11 @@ def test_every_table_is_kept_or_named_with_its_reason() -> None:
     assert {table.name for table in KEPT} | NOT_KEPT == set(metadata.tables)
 
 
-async def test_a_backup_brings_everything_back(house: House, new_place: NewPlace, build: Callable[..., House]) -> None:
+async def test_a_backup_brings_everything_back(
+    installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
+) -> None:
     """Into an empty database of the same kind: every row of every table, bytes and all, but the ratchets' sending."""
-    made, before = await house.make(), await house.contents()
+    made, before = await installation.make(), await installation.contents()
     empty = build(new_place())
     restored = await empty.restore(made.path)
     after = await empty.contents()
@@ -194,24 +198,24 @@ async def test_a_backup_brings_everything_back(house: House, new_place: NewPlace
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), [("sqlite", "postgres"), ("postgres", "sqlite")])
 async def test_a_backup_of_one_database_fits_the_other(
-    request: pytest.FixtureRequest, tmp_path: Path, build: Callable[..., House], source: str, target: str
+    request: pytest.FixtureRequest, tmp_path: Path, build: Callable[..., Installation], source: str, target: str
 ) -> None:
     """An installation moves from SQLite to PostgreSQL, or back, by a backup; new rows get new numbers there."""
-    house = build(make_place(source, request, tmp_path))
-    await house.fill()
-    made = await house.make()
+    installation = build(make_place(source, request, tmp_path))
+    await installation.fill()
+    made = await installation.make()
     other = build(make_place(target, request, tmp_path))
     await other.restore(made.path)
-    before, after = await house.contents(), await other.contents()
+    before, after = await installation.contents(), await other.contents()
     assert before.pop("signal_keys") != after.pop("signal_keys")
     assert before == after
     await OutboxRows(other.database, clock=other.clock).accept(draft("OUT2"))
     assert len((await other.contents())["outbox"]) == 2
 
 
-async def test_a_backup_is_one_moment_while_writers_go_on(house: House) -> None:
+async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installation) -> None:
     """What is accepted meanwhile is in it whole or not at all, and the writer never waits for the backup."""
-    outbox, made = OutboxRows(house.database, clock=house.clock), asyncio.Event()
+    outbox, made = OutboxRows(installation.database, clock=installation.clock), asyncio.Event()
 
     async def write() -> int:
         count = 0
@@ -223,14 +227,14 @@ async def test_a_backup_is_one_moment_while_writers_go_on(house: House) -> None:
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(write())
         await asyncio.sleep(0)
-        backup = await house.make()
+        backup = await installation.make()
         made.set()
     assert look(backup.path, Opener()).trouble is None
     assert backup.manifest.tables["outbox"].rows <= 1 + writing.result()
-    assert len(await InboxRows(house.database).received(COMPANY, after=0, most=9)) == 1
+    assert len(await InboxRows(installation.database).received(COMPANY, after=0, most=9)) == 1
 
 
-async def test_what_a_backup_says_of_itself(lone: House) -> None:
+async def test_what_a_backup_says_of_itself(lone: Installation) -> None:
     """When, by what, of which companies, with which settings; it is its owner's alone, and nothing else is left."""
     made = await lone.make()
     manifest = made.manifest
@@ -247,8 +251,8 @@ async def test_what_a_backup_says_of_itself(lone: House) -> None:
 
 
 @pytest.mark.parametrize("how", [NO_SEAL, Seal(passphrase="correct horse")], ids=["plain", "encrypted"])
-async def test_a_backup_survives_a_power_cut(lone: House, monkeypatch: pytest.MonkeyPatch, how: Seal) -> None:
-    """What the operator is told is on the disk: first the content, then the name."""
+async def test_a_backup_survives_a_power_cut(lone: Installation, monkeypatch: pytest.MonkeyPatch, how: Seal) -> None:
+    """A backup that was reported is on disk: first the content, then the name."""
     lone.how = how
     lone.folder.mkdir()
     syncs = record_syncs(monkeypatch, lone.folder)
@@ -256,14 +260,14 @@ async def test_a_backup_survives_a_power_cut(lone: House, monkeypatch: pytest.Mo
     assert survives_power_cut(made.path, syncs)
 
 
-async def test_two_backups_of_one_moment_are_two_files(lone: House) -> None:
+async def test_two_backups_of_one_moment_are_two_files(lone: Installation) -> None:
     """Two companies cleared at once each have theirs; none is written over or refused."""
     maker, now = lone.maker, lone.clock.now()
     made = await asyncio.gather(maker.make(kind="before-clear", now=now), maker.make(kind="before-clear", now=now))
     assert len({each.path for each in made}) == len(list(lone.folder.iterdir())) == 2
 
 
-async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:
+async def test_a_backup_that_fails_leaves_nothing(lone: Installation) -> None:
     """No half of a file, and the sentence says where and what to do."""
     lone.folder.mkdir()
     lone.folder = lone.folder / "holdfast.db"
@@ -275,14 +279,14 @@ async def test_a_backup_that_fails_leaves_nothing(lone: House) -> None:
 async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
     """A stop of Holdfast does not wait for the gigabytes that are left; no file stays."""
     (tmp_path / "its.db").write_bytes(migrated())
-    house = House(database=Database(tmp_path / "its.db"), folder=tmp_path / "backups", clock=FakeClock())
+    installation = Installation(database=Database(tmp_path / "its.db"), folder=tmp_path / "backups", clock=FakeClock())
 
     def fill(connection: Connection) -> None:
         connection.execute(notes.insert(), [{"name": f"{n}", "value": ""} for n in range(1000)])
         keys = [{"company_id": COMPANY, "type": "t", "id": f"{n}", "value": ""} for n in range(1000)]
         connection.execute(signal_keys.insert(), keys)
 
-    await house.database.write(fill)
+    await installation.database.write(fill)
     told: list[str] = []
     begun, may_go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
 
@@ -291,17 +295,17 @@ async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
         loop.call_soon_threadsafe(begun.set)
         may_go_on.wait(10)
 
-    making = asyncio.create_task(house.maker.make(kind="asked", now=house.clock.now(), progress=progress))
+    making = asyncio.create_task(installation.maker.make(kind="asked", now=installation.clock.now(), progress=progress))
     await begun.wait()
     making.cancel()
     await asyncio.wait([making])
     may_go_on.set()
-    await asyncio.to_thread(house.database.close)  # waits for what reads
+    await asyncio.to_thread(installation.database.close)  # waits for what reads
     assert told == ["notes: 1000 rows"]
-    assert list(house.folder.iterdir()) == []
+    assert list(installation.folder.iterdir()) == []
 
 
-async def test_what_a_backup_left_that_was_cut_off_goes_with_the_next(lone: House) -> None:
+async def test_what_a_backup_left_that_was_cut_off_goes_with_the_next(lone: Installation) -> None:
     """A crash amid one leaves a hidden file, once."""
     lone.folder.mkdir()
     (lone.folder / ".holdfast-x.backup.part").write_text("half")
@@ -361,7 +365,7 @@ def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -
     ],
 )
 async def test_a_damaged_backup_is_refused_before_anything_changes(
-    lone: House, damage: Callable[[Path], None], said: str
+    lone: Installation, damage: Callable[[Path], None], said: str
 ) -> None:
     """Whatever is wrong with the file is said with its name; what was there stays, and no copy is made."""
     made = await lone.make()
@@ -376,7 +380,9 @@ async def test_a_damaged_backup_is_refused_before_anything_changes(
 @pytest.mark.parametrize(
     ("field", "value", "said"), [("revision", "9999", "newer than this Holdfast"), ("format", 9, "format 9")]
 )
-async def test_a_backup_of_a_newer_holdfast_is_refused(lone: House, field: str, value: object, said: str) -> None:
+async def test_a_backup_of_a_newer_holdfast_is_refused(
+    lone: Installation, field: str, value: object, said: str
+) -> None:
     """Rather than to guess what its rows mean."""
     import hashlib
 
@@ -394,21 +400,21 @@ async def test_a_backup_of_a_newer_holdfast_is_refused(lone: House, field: str, 
 # Restoring.
 
 
-async def test_a_restore_replaces_all_and_copies_first(house: House) -> None:
+async def test_a_restore_replaces_all_and_copies_first(installation: Installation) -> None:
     """What is there afterwards is the backup, and what was there before is a backup too."""
-    made, backed_up = await house.make(), await house.contents()
-    await OutboxRows(house.database, clock=house.clock).accept(draft("LATER"))
-    later = await house.contents()
-    house.clock.advance_to(house.clock.monotonic() + 1)
-    restored = await house.restore(made.path)
-    assert (await house.contents())["outbox"] == backed_up["outbox"]
+    made, backed_up = await installation.make(), await installation.contents()
+    await OutboxRows(installation.database, clock=installation.clock).accept(draft("LATER"))
+    later = await installation.contents()
+    installation.clock.advance_to(installation.clock.monotonic() + 1)
+    restored = await installation.restore(made.path)
+    assert (await installation.contents())["outbox"] == backed_up["outbox"]
     assert restored.copy is not None
-    house.clock.advance_to(house.clock.monotonic() + 1)
-    await house.restore(restored.copy)
-    assert (await house.contents())["outbox"] == later["outbox"]
+    installation.clock.advance_to(installation.clock.monotonic() + 1)
+    await installation.restore(restored.copy)
+    assert (await installation.contents())["outbox"] == later["outbox"]
 
 
-async def test_restored_ratchets_never_send_again(lone: House) -> None:
+async def test_restored_ratchets_never_send_again(lone: Installation) -> None:
     """Sessions with devices are closed, our own keys of groups gone; those of others are as they were."""
     made = await lone.make()
     lone.clock.advance_to(lone.clock.monotonic() + 1)
@@ -420,24 +426,24 @@ async def test_restored_ratchets_never_send_again(lone: House) -> None:
     assert await lone.engine.keys(COMPANY, "sender-key-memory", ["1@g.us"]) == {}
 
 
-async def test_companies_that_went_on_are_restored_stopped(house: House) -> None:
+async def test_companies_that_went_on_are_restored_stopped(installation: Installation) -> None:
     """Their keys were used after the backup: the sentence says so, and the record; the others come up."""
-    made = await house.make()
-    await house.use_keys()
-    house.clock.advance_to(house.clock.monotonic() + 1)
-    restored = await house.restore(made.path)
+    made = await installation.make()
+    await installation.use_keys()
+    installation.clock.advance_to(installation.clock.monotonic() + 1)
+    restored = await installation.restore(made.path)
     assert list(restored.refused) == [COMPANY]
     assert restored.refused[COMPANY].startswith(
         "company 962302 is restored stopped: this installation has newer keys of its device. What it "
     )
     assert "`holdfast start 962302`" in restored.refused[COMPANY]
-    record = await SessionRows(house.database).find(COMPANY)
+    record = await SessionRows(installation.database).find(COMPANY)
     assert record is not None
     assert (record.state, record.reason) == (State.STOPPED, "restored-stale")
 
 
 @pytest.mark.parametrize("told", [COMPANY, EVERY])
-async def test_a_stale_company_is_taken_when_told(lone: House, told: str) -> None:
+async def test_a_stale_company_is_taken_on_request(lone: Installation, told: str) -> None:
     """The person knows what it costs; a name that is not in the backup is a mistake."""
     made = await lone.make()
     await lone.use_keys()
@@ -449,7 +455,7 @@ async def test_a_stale_company_is_taken_when_told(lone: House, told: str) -> Non
 
 
 async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_connected(
-    lone: House, tmp_path: Path, build: Callable[..., House]
+    lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
     """Nobody can know there; an hour is taken for the end of what may be believed."""
     made = await lone.make()
@@ -463,7 +469,7 @@ async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_conne
 
 
 async def test_a_later_backup_tells_that_a_company_went_on(
-    lone: House, tmp_path: Path, build: Callable[..., House]
+    lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
     """On an empty machine that has the folder of backups."""
     made = await lone.make()
@@ -480,15 +486,17 @@ async def test_a_later_backup_tells_that_a_company_went_on(
 
 
 @pytest.mark.slow
-async def test_a_staging_copy_can_reach_nobody(house: House, new_place: NewPlace, build: Callable[..., House]) -> None:
+async def test_a_staging_copy_can_reach_nobody(
+    installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
+) -> None:
     """No device, no keys, no receiver of webhooks, nothing left to send; messages and companies are there. An old
     backup is no trouble, as nothing of it connects."""
-    await WebhookRows(house.database).set_default("https://crm.example/", "whsec_x")
-    made = await house.make()
+    await WebhookRows(installation.database).set_default("https://crm.example/", "whsec_x")
+    made = await installation.make()
     copy = build(new_place())
     copy.clock.advance_to(copy.clock.monotonic() + timedelta(days=1).total_seconds())
     restored = await copy.restore(made.path, staging=True)
-    before, after = await house.contents(), await copy.contents()
+    before, after = await installation.contents(), await copy.contents()
     assert restored.refused == {}
     for table in ("credentials", "signal_keys", "decrypted", "webhook_endpoints"):
         assert before[table], f"no {table} to begin with"
@@ -506,8 +514,8 @@ async def test_a_staging_copy_can_reach_nobody(house: House, new_place: NewPlace
     assert {message.state for message in messages} == {MessageState.CANCELLED}
 
 
-async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(lone: House) -> None:
-    """Whoever forgets to name another folder is told so, and nothing is changed."""
+async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(lone: Installation) -> None:
+    """Without the name of another folder there is an error, and nothing is changed."""
     made, before = await lone.make(), await lone.contents()
     with pytest.raises(CantRestore, match=r'company "962302" is linked in this installation.*HOLDFAST_DATA_DIR'):
         await lone.restore(made.path, staging=True)
@@ -515,28 +523,28 @@ async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(
 
 
 async def test_a_database_that_a_gateway_uses_is_not_restored_into(
-    postgres: PostgresProcess, build: Callable[..., House]
+    postgres: PostgresProcess, build: Callable[..., Installation]
 ) -> None:
     """A node with a living lease is named; when its leases are over the restore goes through."""
     url = postgres.new_migrated()
-    house = build(parse(url))
-    await house.fill()
-    made = await house.make()
-    house.clock.advance_to(house.clock.monotonic() + 1)
+    installation = build(parse(url))
+    await installation.fill()
+    made = await installation.make()
+    installation.clock.advance_to(installation.clock.monotonic() + 1)
     lease = f"INSERT INTO leases VALUES ('{COMPANY}', 'node-a', 'h', 1, now() + interval '1 hour')"
     with postgres.operator(url) as operator:
         operator.execute(lease)
         with pytest.raises(CantRestore, match='in use by the Holdfast process "node-a"'):
-            await house.restore(made.path)
+            await installation.restore(made.path)
         operator.execute("UPDATE leases SET expires_at = now()")
-    house.clock.advance_to(house.clock.monotonic() + 1)
-    await house.restore(made.path)
+    installation.clock.advance_to(installation.clock.monotonic() + 1)
+    await installation.restore(made.path)
 
 
 # Encrypted.
 
 
-async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(lone: House) -> None:
+async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(lone: Installation) -> None:
     """And with no other; nothing unencrypted is left in the folder."""
     lone.how = Seal(passphrase="correct horse battery")
     made = await lone.make()
@@ -549,7 +557,7 @@ async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(l
     assert list(lone.folder.iterdir()) == [made.path]
 
 
-async def test_a_backup_for_recipients_opens_with_their_identity(lone: House, tmp_path: Path) -> None:
+async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installation, tmp_path: Path) -> None:
     """The machine that makes it need not be able to read it."""
     import pyrage
 
@@ -571,7 +579,7 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: House, tm
 # The shelf.
 
 
-async def test_only_scheduled_backups_grow_old(lone: House) -> None:
+async def test_only_scheduled_backups_grow_old(lone: Installation) -> None:
     """The newest are kept; those that a person asked for stay, however many."""
     for kind in ("asked", "scheduled", "scheduled", "before-clear", "scheduled"):
         await lone.make(kind=kind)

@@ -162,7 +162,7 @@ def test_damaged_credentials_are_refused_whatever_is_said(
         ("device-list-962777.json", '["0"]]', "is not JSON (character 5 of 6)"),
     ],
 )
-def test_a_damaged_key_is_named_and_left_out_only_when_told(folder: Path, name: str, text: str, said: str) -> None:
+def test_a_damaged_key_is_named_and_left_out_only_on_request(folder: Path, name: str, text: str, said: str) -> None:
     """All or nothing, unless the person says that one contact's keys may go."""
     (folder / name).write_text(text)
     with pytest.raises(BadFolder) as refused:

@@ -31,7 +31,7 @@ Contents = dict[str, list[tuple[object, ...]]]
 
 
 @dataclass(slots=True)
-class House:
+class Installation:
     """An installation: a database, its folder of backups, and time."""
 
     database: Database
@@ -69,21 +69,23 @@ def _by_number(row: tuple[object, ...]) -> tuple[str, str]:
 
 
 @pytest.fixture
-async def build(tmp_path: Path, new_place: Callable[[], Path | URL]) -> AsyncIterator[Callable[[], House]]:
-    built: list[House] = []
+async def build(tmp_path: Path, new_place: Callable[[], Path | URL]) -> AsyncIterator[Callable[[], Installation]]:
+    built: list[Installation] = []
 
-    def make() -> House:
-        house = House(database=Database(new_place()), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock())
-        built.append(house)
-        return house
+    def make() -> Installation:
+        installation = Installation(
+            database=Database(new_place()), folder=tmp_path / f"backups-{len(built)}", clock=FakeClock()
+        )
+        built.append(installation)
+        return installation
 
     yield make
-    for house in built:
-        house.database.close()
+    for installation in built:
+        installation.database.close()
 
 
 @pytest.fixture
-async def house(build: Callable[[], House]) -> House:
+async def installation(build: Callable[[], Installation]) -> Installation:
     made = build()
     await made.database.write(_fill)
     return made
@@ -99,41 +101,41 @@ def _fill(connection: Connection) -> None:
         connection.execute(insert(credentials), [{**row, "paired": True, "updated_at": ""}])
 
 
-async def found(house: House, company: str) -> int:
-    lookup = LookupRows(house.database, SearchIndexer(house.database, clock=house.clock))
+async def found(installation: Installation, company: str) -> int:
+    lookup = LookupRows(installation.database, SearchIndexer(installation.database, clock=installation.clock))
     return len(await lookup.sent_messages(company, words="order", state=None, before=None, most=500))
 
 
-async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(house: House) -> None:
+async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(installation: Installation) -> None:
     """With each row, its number too, and its messages are found again. The file holds nothing of others."""
-    before, other = await house.contents(COMPANY), await house.contents(OTHER)
-    made = await house.make()
+    before, other = await installation.contents(COMPANY), await installation.contents(OTHER)
+    made = await installation.make()
     assert ([each.company_id for each in made.manifest.companies], made.manifest.only_company) == ([COMPANY], COMPANY)
     assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), look(made.path, Opener()).trouble) == (
         True,
         None,
     )
     assert OTHER.encode() not in made.path.read_bytes()
-    await clear_in_parts(house.database, COMPANY)
-    await house.database.write(lambda connection: connection.execute(_READ_OF_OTHER))
-    restored = await house.restore(made.path)
+    await clear_in_parts(installation.database, COMPANY)
+    await installation.database.write(lambda connection: connection.execute(_READ_OF_OTHER))
+    restored = await installation.restore(made.path)
     assert (restored.refused, restored.copy) == ({}, None)
-    assert await house.contents(COMPANY) == before
-    assert await house.contents(OTHER) == {**other, "inbox": (await house.contents(OTHER))["inbox"]}
-    assert await found(house, COMPANY) == len(before["outbox"]) > 40
+    assert await installation.contents(COMPANY) == before
+    assert await installation.contents(OTHER) == {**other, "inbox": (await installation.contents(OTHER))["inbox"]}
+    assert await found(installation, COMPANY) == len(before["outbox"]) > 40
 
 
 _READ_OF_OTHER = update(inbox).where(inbox.c.company_id == OTHER).values(media_id="med_gone")
 
 
-async def test_a_company_that_is_there_is_replaced_only_when_told(house: House) -> None:
+async def test_a_company_that_is_there_is_replaced_only_on_request(installation: Installation) -> None:
     """The sentence says how; what is replaced is backed up, that company alone."""
-    made, before = await house.make(), await house.contents(COMPANY)
-    await house.database.write(lambda connection: connection.execute(_CHANGE))
+    made, before = await installation.make(), await installation.contents(COMPANY)
+    await installation.database.write(lambda connection: connection.execute(_CHANGE))
     with pytest.raises(CantRestore, match=f"company {COMPANY} exists in this installation: --replace backs it up"):
-        await house.restore(made.path)
-    restored = await house.restore(made.path, replace=True)
-    assert await house.contents(COMPANY) == before
+        await installation.restore(made.path)
+    restored = await installation.restore(made.path, replace=True)
+    assert await installation.contents(COMPANY) == before
     assert restored.copy is not None
     copy = look(restored.copy, Opener()).manifest
     assert copy is not None
@@ -143,9 +145,11 @@ async def test_a_company_that_is_there_is_replaced_only_when_told(house: House) 
 _CHANGE = update(outbox).where(outbox.c.company_id == COMPANY).values(error="changed since")
 
 
-async def test_numbers_that_others_have_are_drawn_anew(house: House, build: Callable[[], House]) -> None:
+async def test_numbers_that_others_have_are_drawn_again(
+    installation: Installation, build: Callable[[], Installation]
+) -> None:
     """In another installation: order and references stay, and new rows get numbers above."""
-    made, before = await house.make(), await house.contents(COMPANY)
+    made, before = await installation.make(), await installation.contents(COMPANY)
     elsewhere = build()
 
     def occupy(connection: Connection) -> None:
@@ -179,20 +183,20 @@ _OTHER_IDS = update(outbox).values(id="its_" + outbox.c.id, whatsapp_id="its_" +
 _OTHER_INBOX_IDS = update(inbox).values(id="its_" + inbox.c.id)
 
 
-async def test_a_device_is_not_restored_beside_itself(house: House) -> None:
+async def test_a_device_is_not_restored_beside_itself(installation: Installation) -> None:
     """Another company has been given the device meanwhile: both would throw each other out."""
-    made = await house.make()
-    await clear_in_parts(house.database, COMPANY)
+    made = await installation.make()
+    await clear_in_parts(installation.database, COMPANY)
     same = update(credentials).where(credentials.c.company_id == OTHER)
     taken = same.values(creds='{"me":{"id":"96271:7@s.whatsapp.net"}}')
-    await house.database.write(lambda connection: connection.execute(taken))
+    await installation.database.write(lambda connection: connection.execute(taken))
     with pytest.raises(Conflict, match=f'company "{OTHER}" has this device already'):
-        await house.restore(made.path)
-    assert (await house.contents(COMPANY))["outbox"] == []
+        await installation.restore(made.path)
+    assert (await installation.contents(COMPANY))["outbox"] == []
 
 
-async def test_a_company_is_no_staging_copy(house: House, build: Callable[[], House]) -> None:
+async def test_a_company_is_no_staging_copy(installation: Installation, build: Callable[[], Installation]) -> None:
     """A copy to try things on is made of everything."""
-    made = await house.make()
+    made = await installation.make()
     with pytest.raises(CantRestore, match="--staging refused: the backup holds company"):
         await build().restore(made.path, staging=True)

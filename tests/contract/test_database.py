@@ -392,14 +392,14 @@ def test_a_second_process_on_one_data_folder_is_refused(path: Path) -> None:
     Database(path).close()
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_with_the_cure(tmp_path: Path) -> None:
     """Also to root, who may write anywhere but below a file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match=r"can't be written \(Not a directory\): .* set HOLDFAST_DATA_DIR"):
         Database(tmp_path / "file" / "holdfast.db")
 
 
-def test_a_file_that_is_no_database_is_told_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> None:
     """And the folder can be used as soon as the file is gone."""
     path.write_bytes(b"these are my holiday pictures" * 100)
     with pytest.raises(Misconfigured, match=r"can't be opened \(file is not a database\): restore a backup"):

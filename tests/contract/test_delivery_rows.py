@@ -120,7 +120,7 @@ async def test_without_the_lease_nothing_begins(store: Store) -> None:
 
 
 async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store) -> None:
-    """A failure makes nobody known, and neither does news that changes nothing."""
+    """A failure makes no contact known, and neither does an update without a change."""
     taken, failed = await accepted(store, 1, PEOPLE[1]), await accepted(store, 2, PEOPLE[2])
     changes = [
         MessageChange(whatsapp_id=taken.whatsapp_id, update=StatusUpdate.ACKED, at=T1, makes_known=True),

@@ -295,7 +295,7 @@ async def test_no_frame_leaves_before_the_commit_that_it_needs(rig: Rig) -> None
     assert await rig.arrived("3EB0AA02")
 
 
-async def test_an_inbound_message_is_durable_before_whatsapp_hears_that_we_have_it(rig: Rig) -> None:
+async def test_an_inbound_message_is_durable_before_it_is_acknowledged(rig: Rig) -> None:
     """Plaintext, message and ratchet change come in one commit; the receipt waits for its answer."""
     await log_in(rig)
     rig.recorder.hold(lambda commit: any(d.message for d in commit.decrypted))
@@ -437,7 +437,7 @@ async def test_after_its_close_a_link_says_nothing_more(rig: Rig) -> None:
     assert len(rig.recorder.of(LinkClosed, 2)) == 1
 
 
-async def test_a_lost_host_is_told_once_and_takes_commands_in_silence(rig: Rig) -> None:
+async def test_a_lost_host_is_reported_once_and_takes_commands_in_silence(rig: Rig) -> None:
     """`host_lost` comes once, no link reports anything afterwards, and a command is no error."""
     await log_in(rig)
     await rig.lose_host()

@@ -271,7 +271,7 @@ async def test_nobody_takes_a_lease_between_the_check_and_the_commit(
     assert await two.owned() == {COMPANY, OTHER}
 
 
-async def test_the_owner_hears_of_queued_messages_whoever_accepted_them(one: Node, two: Node) -> None:
+async def test_the_owner_learns_of_queued_messages_whoever_accepted_them(one: Node, two: Node) -> None:
     """Only of its own sessions', and only until they are begun."""
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)

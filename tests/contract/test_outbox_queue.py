@@ -90,7 +90,7 @@ async def test_only_updates_that_make_a_message_due_cause_a_look(store: Store) -
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("read",), ("sent",), ("sending",)]
 
 
-async def test_whoever_waits_is_told_of(store: Store) -> None:
+async def test_whoever_waits_is_reported(store: Store) -> None:
     """Behind others, resting until a time, or not allowed now; what is in flight or settled does not wait."""
     messages = [await accepted(store, n) for n in (1, 2)]
     taken = await store.outbox.take(COMPANY, allow(), but=())

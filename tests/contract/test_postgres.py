@@ -85,7 +85,7 @@ async def ids(database: Database) -> list[str]:
         "nonsense",
     ],
 )
-def test_a_malformed_address_is_told_without_showing_it(text: str) -> None:
+def test_a_malformed_address_is_reported_without_showing_it(text: str) -> None:
     """The sentence names the setting and shows the form; a password may be anywhere in what was given."""
     with pytest.raises(Misconfigured, match="postgresql://user:password@host:5432/database") as told:
         parse(text)
@@ -93,7 +93,7 @@ def test_a_malformed_address_is_told_without_showing_it(text: str) -> None:
     assert not any(part in str(told.value) for part in ("pa@ss", "secret", "nonsense"))
 
 
-def test_what_cannot_be_reached_or_entered_is_told_without_the_password(postgres: PostgresProcess) -> None:
+def test_what_cannot_be_reached_or_entered_is_reported_without_the_password(postgres: PostgresProcess) -> None:
     """With the server's own word, the setting, and what to do."""
     good = postgres.url()
     port = str(parse(good).port)
@@ -111,7 +111,7 @@ def test_what_cannot_be_reached_or_entered_is_told_without_the_password(postgres
         assert PASSWORD not in str(told.value)
 
 
-def test_a_user_who_may_make_no_tables_is_told_of(postgres: PostgresProcess) -> None:
+def test_a_user_who_may_make_no_tables_is_reported(postgres: PostgresProcess) -> None:
     """With the right that is missing."""
     url = postgres.new_database()
     with postgres.operator(url) as connection:
@@ -208,7 +208,7 @@ async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
 
 
 async def test_deadlocked_writes_are_tried_again(url: str, postgres: PostgresProcess) -> None:
-    """PostgreSQL takes one of two transactions back; its writer hears of nothing."""
+    """PostgreSQL rolls one of two transactions back; its writer sees no error."""
     one, two = Database(parse(url)), Database(parse(url))
     for id_ in ("a", "b"):
         await put(one, id_)

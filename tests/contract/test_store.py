@@ -199,7 +199,7 @@ async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
 
 
 async def test_news_moves_a_message_forward_and_never_back(store: Store) -> None:
-    """Each state has its time, set once; old news changes nothing and is not told as a change."""
+    """Each state has its time, set once; an older state changes nothing and makes no event."""
     message = (await store.outbox.accept(draft())).message
     assert [each.state for each in await apply_updates(store, message, StatusUpdate.ACKED, at=T1)] == ["sent"]
     assert [each.state for each in await apply_updates(store, message, StatusUpdate.DELIVERED, at=T2)] == ["delivered"]

@@ -38,7 +38,7 @@ async def running(url: str) -> AsyncIterator[Process]:
     process.database.close()
 
 
-async def test_every_process_hears_what_one_stored(postgres: PostgresProcess) -> None:
+async def test_every_process_is_notified_of_what_one_stored(postgres: PostgresProcess) -> None:
     """Once for each company, however often it was woken; also after the connection was lost."""
     url = postgres.new_migrated()
     listening = f"SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN {CHANNEL}'"

@@ -9,7 +9,7 @@ from holdfast.health.advice import Care
 from holdfast.health.conditions import Condition, Severity
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import Browser
-from tests.dashboard.test_live import hears
+from tests.dashboard.test_live import receives
 from tests.world import COMPANY, World
 
 REDIS = Condition(
@@ -66,12 +66,12 @@ async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browse
     await world.pair()
     await browser.sign_in()
     async with browser.listening("/live") as stream:
-        await hears(world, stream, "event: ")
+        await receives(world, stream, "event: ")
         world.open_alerts.append(REDIS)
-        await hears(world, stream, "Redis is away.", 'id="badge-alerts"')
+        await receives(world, stream, "Redis is away.", 'id="badge-alerts"')
         stream.forget()
         world.open_alerts.clear()
-        await hears(world, stream, 'id="attention"', " hidden")
+        await receives(world, stream, 'id="attention"', " hidden")
 
 
 async def test_a_company_that_is_not_there_can_be_added_from_its_page(browser: Browser, world: World) -> None:

@@ -192,7 +192,7 @@ async def test_a_group_is_created_once(browser: Browser, world: World) -> None:
 
 
 async def test_a_chat_is_marked_as_read_and_unread(browser: Browser, world: World) -> None:
-    """By the button in its head; the open pages are told."""
+    """By the button in its head; open pages are updated."""
     await world.pair()
     await browser.sign_in()
     world.engine.operations["read-chat"] = lambda _: {"messages": 1}

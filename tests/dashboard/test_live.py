@@ -1,4 +1,4 @@
-"""Pages that stay true by themselves: what a browser is told, when, and what it is spared."""
+"""Live pages: what is sent to a browser, when, and what is left out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.world import COMPANY, NUMBER, World
 STOP = f"/companies/{COMPANY}/action/stop"
 
 
-async def hears(world: World, stream: Stream, *words: str) -> None:
+async def receives(world: World, stream: Stream, *words: str) -> None:
     await world.until(lambda: all(word in stream.text for word in words), within_s=30)
 
 
-async def test_the_fleet_is_told_what_changed_and_nothing_else(browser: Browser, world: World) -> None:
+async def test_the_fleet_is_reported_what_changed_and_nothing_else(browser: Browser, world: World) -> None:
     """A page of unknown age gets all rows first. Then a row that changed comes, with the counts and a word to be read
     aloud; the others don't; a new one is added.
     """
@@ -25,15 +25,15 @@ async def test_the_fleet_is_told_what_changed_and_nothing_else(browser: Browser,
     await world.wait(100)
     await browser.sign_in()
     async with browser.listening("/live") as stream:
-        await hears(world, stream, 'hx-swap-oob="innerHTML:#fleet-rows"', f'id="c-{COMPANY}"', f'id="c-{OTHER}"')
+        await receives(world, stream, 'hx-swap-oob="innerHTML:#fleet-rows"', f'id="c-{COMPANY}"', f'id="c-{OTHER}"')
         stream.forget()
         await browser.post(STOP)
-        await hears(world, stream, f'id="c-{COMPANY}"', "Stopped", "count-off")
+        await receives(world, stream, f'id="c-{COMPANY}"', "Stopped", "count-off")
         assert f"{COMPANY}: stopped" in stream.text
         assert f'id="c-{OTHER}"' not in stream.text
         stream.forget()
         await world.now(world.gateway.put("a-new-one"))
-        await hears(world, stream, 'hx-swap-oob="beforeend:#fleet-rows"', 'id="c-a-new-one"')
+        await receives(world, stream, 'hx-swap-oob="beforeend:#fleet-rows"', 'id="c-a-new-one"')
     assert stream.has_ended
 
 
@@ -42,11 +42,11 @@ async def test_a_company_that_comes_while_another_changes_is_shown(browser: Brow
     await world.pair()
     await browser.sign_in()
     async with browser.listening("/live") as stream:
-        await hears(world, stream, f'id="c-{COMPANY}"')
+        await receives(world, stream, f'id="c-{COMPANY}"')
         stream.forget()
         await world.now(world.gateway.put("a-new-one"))
         await browser.post(STOP)
-        await hears(world, stream, 'id="c-a-new-one"', f'id="c-{COMPANY}"')
+        await receives(world, stream, 'id="c-a-new-one"', f'id="c-{COMPANY}"')
         assert stream.text.index('id="c-a-new-one"') < stream.text.index(f'id="c-{COMPANY}"')
 
 
@@ -55,12 +55,12 @@ async def test_what_queued_messages_wait_for_follows_the_state(browser: Browser,
     await world.pair()
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
-        await hears(world, stream, "event: sent_messages")
+        await receives(world, stream, "event: sent_messages")
         stream.forget()
         await world.wait(10)
         assert "sent_messages" not in stream.text
         await browser.post(STOP)
-        await hears(world, stream, "event: sent_messages")
+        await receives(world, stream, "event: sent_messages")
 
 
 async def test_a_company_is_shown_with_its_label_and_its_number(browser: Browser, world: World) -> None:
@@ -81,9 +81,9 @@ async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, wo
     await browser.sign_in()
     page = (await browser.get("/")).body.decode()
     async with browser.listening(page.split('sse-connect="')[1].split('"')[0]) as stream:
-        await hears(world, stream, "event: fleet\ndata: \n\n")
+        await receives(world, stream, "event: fleet\ndata: \n\n")
         stream.forget()
-        await hears(world, stream, "event: fleet\ndata: \n\n")
+        await receives(world, stream, "event: fleet\ndata: \n\n")
         assert "fleet-rows" not in stream.text
 
 
@@ -93,12 +93,12 @@ async def test_a_key_of_one_company_hears_of_that_one(browser: Browser, world: W
     await browser.sign_in(KEY_OF_ONE)
     async with browser.listening("/live") as stream:
         await browser.post(STOP)
-        await hears(world, stream, f'id="c-{COMPANY}"', "Stopped")
+        await receives(world, stream, f'id="c-{COMPANY}"', "Stopped")
         assert OTHER not in stream.text
 
 
 async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: World) -> None:
-    """The page has the code at once, is told a new one, and is cleared of it when the phone has scanned."""
+    """The page has the code at once, gets each new one, and removes it when the phone has scanned it."""
     await browser.sign_in()
     answer = await browser.post("/companies", company=COMPANY)
     assert (answer.status, answer.headers["location"]) == (303, f"/companies/{COMPANY}")
@@ -107,10 +107,10 @@ async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: 
     assert "<svg" in page
     assert "data-countdown" in page
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
-        await hears(world, stream, "event: company")
+        await receives(world, stream, "event: company")
         stream.forget()
         world.engine.scan(world.link())
-        await hears(world, stream, 'id="link"', "hidden", "Connected", "Phone linked", f"{COMPANY}: connected")
+        await receives(world, stream, 'id="link"', "hidden", "Connected", "Phone linked", f"{COMPANY}: connected")
 
 
 async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
@@ -191,7 +191,7 @@ async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):
         async with browser.listening(path) as stream:
-            await hears(world, stream, "event:")
+            await receives(world, stream, "event:")
             await browser.post("/sign-out")
             await world.until(lambda: stream.has_ended, within_s=30)
         await browser.sign_in()
@@ -204,21 +204,21 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
     for path in ("/live", f"/companies/{COMPANY}/live"):
         browser.client.api.state.shutdown._has_ended = False
         async with browser.listening(path) as stream:
-            await hears(world, stream, "event: ")
+            await receives(world, stream, "event: ")
             browser.client.api.state.shutdown.end()
             await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
 
 
-async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Browser, world: World) -> None:
+async def test_a_turn_that_is_stored_late_is_reported_late_and_not_never(browser: Browser, world: World) -> None:
     """The session's record is ahead of its history by the time that a write takes."""
     link = await world.pair()
     await world.wait(100)
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
-        await hears(world, stream, "Phone linked")
+        await receives(world, stream, "Phone linked")
         world.engine.opens = False
         world.engine.drop(link, code=428)
-        await hears(world, stream, "Not connected")
+        await receives(world, stream, "Not connected")
         stream.forget()
         world.transitions.let_one_pass()
         world.engine.opens = True
@@ -227,7 +227,7 @@ async def test_a_turn_that_is_stored_late_is_told_late_and_not_never(browser: Br
         await world.wait(3)
         assert "Connection lost" not in stream.text
         world.transitions.open()
-        await hears(world, stream, "Connection lost")
+        await receives(world, stream, "Connection lost")
 
 
 async def test_operations_appear_in_the_history_of_their_company(browser: Browser, world: World) -> None:
@@ -235,15 +235,15 @@ async def test_operations_appear_in_the_history_of_their_company(browser: Browse
     await world.pair()
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
-        await hears(world, stream, 'id="history"')
+        await receives(world, stream, 'id="history"')
         await world.wait(10)
         stream.forget()
         arguments = CreateGroup(subject="Orders & more", members=["962790000098@s.whatsapp.net"])
         world.engine.operations["create-group"] = lambda _: None
         made = await world.now(world.operations.accept(COMPANY, arguments))
-        await hears(world, stream, "Create a group", "Name: Orders &amp; more.", made.id)
+        await receives(world, stream, "Create a group", "Name: Orders &amp; more.", made.id)
         assert stream.text.index("Create a group") < stream.text.index("Phone linked")
         stream.forget()
         await browser.post(STOP)
-        await hears(world, stream, "Create a group", "Stopped")
+        await receives(world, stream, "Create a group", "Stopped")
         assert stream.text.index("Stopped by a user") < stream.text.index("Create a group")

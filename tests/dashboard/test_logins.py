@@ -1,4 +1,4 @@
-"""A key signs in; its cookie ends with the key, with time, and with a wish; guessing is slowed down."""
+"""A key signs in; its cookie ends with the key, with time, and at sign-out; guessing is slowed down."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ CLOSED = (
 
 @pytest.mark.parametrize("path", CLOSED)
 async def test_without_a_key_there_is_only_the_way_in(browser: Browser, path: str) -> None:
-    """Pages lead to the login, which knows the page that was asked for; scripts that ask for a part are told to."""
+    """Pages lead to the login, which knows the page that was asked for; a script that asks for a part gets a header."""
     answer = await browser.get(path)
     assert (answer.status, answer.headers["location"]) == (303, "/login" if path == "/" else f"/login?next={path}")
     answer = await browser.get(path, **{"HX-Request": "true"})
@@ -104,7 +104,7 @@ async def test_over_https_a_cookie_that_a_neighbour_could_set_signs_nobody_in(br
     assert (await browser.get("/", **https, **secure)).status == 303
 
 
-async def test_a_wrong_key_is_told_and_many_are_too_many(browser: Browser) -> None:
+async def test_a_wrong_key_is_reported_and_many_are_too_many(browser: Browser) -> None:
     """The key that was given is not shown again; after ten, only the right one is still answered."""
     answer = await browser.post("/login", key="a-key-of-somebody-else")
     assert answer.status == 401

@@ -154,7 +154,7 @@ class Recorder:
         return self.of(kind, link)[nth - 1]
 
     async def until(self, true: Callable[[], bool], *, seconds: float = 20, what: str = "it") -> None:
-        """Wait until something holds; looked at anew with each report."""
+        """Wait until a condition holds; it is checked again at each report."""
         try:
             async with asyncio.timeout(seconds):
                 while not true():

@@ -33,7 +33,7 @@ async def test_a_block_that_does_not_wait_is_finished_whatever_the_deadline(cloc
 
 
 async def test_a_timeout_of_the_blocks_own_is_not_swallowed(clock: Clock) -> None:
-    """What the block itself failed by is its caller's to hear, deadline or not."""
+    """An error of the block itself is raised to the caller, with or without a deadline."""
     for deadline in (None, clock.monotonic() + 60):
         with pytest.raises(TimeoutError, match="its own"):
             async with clock.until(deadline):
@@ -63,7 +63,7 @@ async def test_cancelling_from_outside_is_no_deadline(clock: Clock) -> None:
     assert task.cancelled()
 
 
-async def test_fake_time_moves_only_when_told_and_wakes_in_order() -> None:
+async def test_fake_time_moves_only_on_request_and_wakes_in_order() -> None:
     """Sleepers are woken by deadline, each at its own time."""
     clock, woken = FakeClock(), list[str]()
     start = clock.monotonic()

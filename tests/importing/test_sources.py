@@ -155,7 +155,7 @@ def test_damaged_credentials_are_refused_with_a_sentence(
         ("tctoken-77@lid", "", "is empty (0 bytes)"),
     ],
 )
-def test_a_damaged_key_is_named_and_left_out_only_when_told(
+def test_a_damaged_key_is_named_and_left_out_only_on_request(
     store: Store, tmp_path: Path, name: str, text: str, said: str
 ) -> None:
     """All or nothing, unless the person says that these keys may go."""

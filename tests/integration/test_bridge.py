@@ -163,7 +163,7 @@ async def test_a_cut_is_reported_at_once(ours: Party, wasim: Wasim, frozen: bool
     ],
     ids=str,
 )
-async def test_every_close_is_told_once_with_whatsapps_own_words(
+async def test_every_close_is_reported_once_with_whatsapps_own_words(
     ours: Party, wasim: Wasim, fault: dict[str, object], code: int, attributes: dict[str, str]
 ) -> None:
     """Code and attributes arrive within a second, and nothing after them."""
@@ -187,7 +187,7 @@ async def test_a_login_that_whatsapp_refuses_tells_reason_and_expiry(ours: Party
     assert closed.attributes.items() >= {"reason": "402", "expire": "3600", "code": "104"}.items()
 
 
-async def test_a_refused_upgrade_is_told_at_once_as_http(ours: Party, wasim: Wasim) -> None:
+async def test_a_refused_upgrade_is_reported_at_once_as_http(ours: Party, wasim: Wasim) -> None:
     """A proxy's or an edge's HTTP status ends the link without waiting for the connect timeout."""
     ours.host.command(CutLink(link=ours.link))
     await wasim.fault("refuse", status=503)
@@ -329,7 +329,7 @@ async def test_presence_is_what_was_asked_for_last(ours: Party, wasim: Wasim, av
     assert [link["available"] for link in links if link["number"] == ours.number] == [available]
 
 
-async def test_a_pairing_by_code_that_was_given_up_can_begin_anew(ours: Party, wasim: Wasim) -> None:
+async def test_a_pairing_by_code_that_was_given_up_can_restart(ours: Party, wasim: Wasim) -> None:
     """The code comes when WhatsApp is ready for it; the name that Baileys notes for it does not make the next link
     try to log in."""
     ours.host.command(OpenLink(link=7, company="1", credentials=None, url=wasim.url))

@@ -222,7 +222,7 @@ async def test_an_upload_that_fails_says_so_and_holds_up_nobody(
 async def test_what_cannot_be_read_is_durable_before_its_sender_is_asked_again(
     ours: Party, friend: Party, start_host: StartHost
 ) -> None:
-    """With its session lost, a message is told as undecryptable first; the sender's second copy is the message."""
+    """With its session lost, a message is reported as undecryptable first; the sender's second copy is the message."""
     friend.send("3EB0BB01", ours.jid, "the first one")
     await ours.shown(1)
     ours.store.keys["session"].clear()

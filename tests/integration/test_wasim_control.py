@@ -26,9 +26,9 @@ async def wasim(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wasim
         yield running
 
 
-async def say(wasim: Wasim, **wish: Any) -> tuple[str, dict[str, Any]]:
+async def say(wasim: Wasim, **body: Any) -> tuple[str, dict[str, Any]]:
     """The id of what the phone 962302 sent, and how 962303 shows it."""
-    sent = await wasim.post("/phones/962302/send", {"to": "962303", **wish})
+    sent = await wasim.post("/phones/962302/send", {"to": "962303", **body})
     messages = {message["id"]: message for message in await wasim.get("/phones/962303/inbox")}
     return sent["id"], messages[sent["id"]]
 

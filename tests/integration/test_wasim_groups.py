@@ -90,12 +90,12 @@ async def test_what_baileys_says_is_what_a_phone_shows(talk: tuple[Told, Wasim])
 
 
 async def test_damaged_messages_are_asked_for_and_come_again(talk: tuple[Told, Wasim]) -> None:
-    """One to a person, one to a group: Baileys sends retry receipts, and the phone encrypts anew."""
+    """One to a person, one to a group: Baileys sends retry receipts, and the phone encrypts again."""
     assert talk[0]["mended"]["texts"] == ["damaged once", "damaged in the group"]
 
 
 async def test_a_locked_account_reaches_only_whom_it_knows(talk: tuple[Told, Wasim]) -> None:
-    """Baileys hears of the lock by itself and on asking, gets 463 for a stranger and nothing for a known chat."""
+    """Baileys is notified of the lock and can query it; it gets 463 for a stranger, and no error for a known chat."""
     locked = talk[0]["locked"]
     assert (locked["cold"], locked["warm"], locked["active"]) == ("463", None, True)
 

@@ -98,10 +98,10 @@ async def test_latency_delays_both_directions(wasim: Wasim, alice: WasimClient, 
     assert loop.time() - began >= 0.2
     for number in range(3):
         await bob.text("962302", f"M{number}")
-    await bob.hear("ack", id="M2")
-    assert [(await alice.hear("message")).attrs["id"] for _ in range(3)] == ["M0", "M1", "M2"]
+    await bob.receive("ack", id="M2")
+    assert [(await alice.receive("message")).attrs["id"] for _ in range(3)] == ["M0", "M1", "M2"]
     await wasim.fault("stream-end", number="962302")
-    await alice.hear("xmlstreamend")
+    await alice.receive("xmlstreamend")
     await ended(alice)
 
 
@@ -110,15 +110,15 @@ async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: Wasi
     fault = await wasim.fault("freeze", number="962302")
     await alice.text("962303", "M1")
     await bob.text("962302", "M2")
-    await bob.hear("ack", id="M2")
+    await bob.receive("ack", id="M2")
     assert await quiet(alice)
     assert await wasim.get("/messages", id="M1") == []
     (link,) = [link for link in await wasim.get("/links") if link["number"] == "962302"]
     assert (link["frozen"], link["state"]) == (True, "open")
     await wasim.delete(f"/faults/{fault['id']}")
-    await alice.hear("message", id="M2")
-    await alice.hear("ack", id="M1")
-    await bob.hear("message", id="M1")
+    await alice.receive("message", id="M2")
+    await alice.receive("ack", id="M1")
+    await bob.receive("message", id="M1")
 
 
 async def test_a_frozen_connection_does_not_answer_a_close(wasim: Wasim, alice: WasimClient) -> None:
@@ -152,14 +152,14 @@ async def test_restart_comes_back_with_everything(wasim: Wasim, alice: WasimClie
     """All links are reset, the port is closed for the time, then the same server is back: what waited is delivered."""
     await bob.socket.close()
     await alice.text("962303", "M1")
-    await alice.hear("ack", id="M1")
+    await alice.receive("ack", id="M1")
     await wasim.fault("restart", downS=0.5)
     await ended(alice)
     with pytest.raises(OSError, match="Connect call failed"):
         await alice.log_in()
     await asyncio.sleep(0.7)
     await bob.log_in()
-    arrived = await bob.hear("message", id="M1")
+    arrived = await bob.receive("message", id="M1")
     assert arrived.attrs["offline"] == "0"
     await alice.log_in()
     (message,) = await wasim.get("/messages", id="M1")
@@ -170,11 +170,11 @@ async def test_withheld_acks_can_be_released(wasim: Wasim, alice: WasimClient, b
     """The message is relayed at once; its ack comes when the fault ends."""
     fault = await wasim.fault("withhold-acks", number="962302", release=True)
     await alice.text("962303", "M1")
-    await bob.hear("message", id="M1")
+    await bob.receive("message", id="M1")
     await alice.ping()
     assert not any(node.tag == "ack" for node in alice.heard)
     await wasim.delete(f"/faults/{fault['id']}")
-    await alice.hear("ack", id="M1")
+    await alice.receive("ack", id="M1")
 
 
 async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
@@ -183,7 +183,7 @@ async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimCli
     await alice.text("962303", "M1")
     await asyncio.sleep(0.3)
     await alice.text("962303", "M2")
-    ack = await alice.hear("ack")
+    ack = await alice.receive("ack")
     assert ack.attrs["id"] == "M2"
     assert await wasim.get("/faults") == []
     (fault,) = await wasim.get("/faults", all="true")
@@ -232,7 +232,7 @@ async def test_flap_drops_each_link_after_its_login(wasim: Wasim, alice: WasimCl
 async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> None:
     """A stream error with code and reason, the end of the stream, and a failure at login, each on request."""
     await wasim.fault("stream-error", code=503, reason="service-unavailable", attrs={"text": "later"})
-    told = await alice.hear("stream:error", code="503", text="later")
+    told = await alice.receive("stream:error", code="503", text="later")
     assert told.children[0].tag == "service-unavailable"
     await ended(alice)
     await wasim.fault("failure", reason=402, attrs={"expire": "60", "code": "101"}, count=1)
@@ -242,14 +242,14 @@ async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> N
     assert failure.attrs == {"reason": "402", "expire": "60", "code": "101"}
     await alice.log_in()
     await wasim.fault("stream-end")
-    await alice.hear("xmlstreamend")
+    await alice.receive("xmlstreamend")
     await ended(alice)
 
 
 async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient) -> None:
     """`unlink` removes the device from the phone's list, tells it, and ends its link."""
     await wasim.post("/phones/962302/unlink", {"device": alice.device})
-    await alice.hear("stream:error", code="401")
+    await alice.receive("stream:error", code="401")
     await ended(alice)
     (phone,) = await wasim.get("/phones")
     assert phone["devices"] == []
@@ -258,9 +258,9 @@ async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient)
 async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
     """Phones with their devices, links with their frames, messages with their receipts, and counts that add up."""
     await alice.text("962303", "M1")
-    arrived = await bob.hear("message", id="M1")
+    arrived = await bob.receive("message", id="M1")
     await bob.say(Node("receipt", {"id": "M1", "to": arrived.attrs["from"]}))
-    await alice.hear("receipt", id="M1")
+    await alice.receive("receipt", id="M1")
     phones = {phone["number"]: phone for phone in await wasim.get("/phones")}
     assert phones["962302"]["devices"][0]["jid"] == "962302:1@s.whatsapp.net"
     assert phones["962302"]["devices"][0]["connected"] is True
@@ -319,12 +319,12 @@ async def test_messages_to_one_chat_end_the_link(wasim: Wasim, alice: WasimClien
     await wasim.post("/phones", {"number": "962304"})
     await wasim.fault("stream-error-on-message", number="962302", chat="962304")
     await alice.text("962303", "M1")
-    await alice.hear("ack", id="M1")
+    await alice.receive("ack", id="M1")
     await alice.text("962304", "M2")
-    assert [child.tag for child in (await alice.hear("stream:error")).children] == ["xml-not-well-formed"]
+    assert [child.tag for child in (await alice.receive("stream:error")).children] == ["xml-not-well-formed"]
     await wasim.fault("cut-on-message", number="962303", chat="962304", how="close", closeCode=1011)
     await bob.text("962302", "M3")
-    await bob.hear("ack", id="M3")
+    await bob.receive("ack", id="M3")
     await bob.text("962304", "M4")
     error = await ended(bob)
     assert error.rcvd is not None
@@ -332,18 +332,18 @@ async def test_messages_to_one_chat_end_the_link(wasim: Wasim, alice: WasimClien
 
 
 async def test_the_quota_of_new_chats_ends_with_its_cycle(wasim: Wasim, alice: WasimClient) -> None:
-    """475 for first messages beyond the quota; the device is told of the quota and of its end."""
+    """475 for first messages beyond the quota; the device is notified of the quota and of its end."""
     for number in ("962304", "962305"):
         await wasim.post("/phones", {"number": number})
     fault = await wasim.fault("new-chat-quota", number="962302", quota=1)
-    assert b"NONE" in (await alice.hear("notification", type="mex")).children[0].data
+    assert b"NONE" in (await alice.receive("notification", type="mex")).children[0].data
     await alice.text("962304", "M1")
-    assert "error" not in (await alice.hear("ack", id="M1")).attrs
+    assert "error" not in (await alice.receive("ack", id="M1")).attrs
     await alice.text("962305", "M2")
-    assert (await alice.hear("ack", id="M2")).attrs["error"] == "475"
+    assert (await alice.receive("ack", id="M2")).attrs["error"] == "475"
     answer = await alice.ask("w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
     assert b'"capping_status": "CAPPED"' in answer.children[0].data
     await wasim.delete(f"/faults/{fault['id']}")
-    await alice.hear("notification", type="mex")
+    await alice.receive("notification", type="mex")
     await alice.text("962305", "M3")
-    assert "error" not in (await alice.hear("ack", id="M3")).attrs
+    assert "error" not in (await alice.receive("ack", id="M3")).attrs

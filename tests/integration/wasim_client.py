@@ -49,7 +49,7 @@ class WasimClient:
         self._link = ClientLink(noise=self.keys.noise, ephemeral=_key(), payload=payload)
         await self.socket.send(self._link.hello())
 
-    async def hear(self, tag: str, **attrs: str) -> Node:
+    async def receive(self, tag: str, **attrs: str) -> Node:
         """The next node of that tag and with those attributes; others are kept in `heard`."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
@@ -77,7 +77,7 @@ class WasimClient:
         self._queries += 1
         attrs = {"id": f"q{self._queries}", "xmlns": xmlns, "type": type_, "to": "s.whatsapp.net"}
         await self.say(Node("iq", attrs, list(children)))
-        return await self.hear("iq", id=attrs["id"])
+        return await self.receive("iq", id=attrs["id"])
 
     async def ping(self) -> None:
         await self.ask("w:p", "get", Node("ping"))
@@ -85,15 +85,15 @@ class WasimClient:
     async def pair(self) -> None:
         """Registers, has its code scanned, signs, and hangs up."""
         await self.dial(self.keys.registration(nonce=secrets.token_bytes(64)))
-        offer = await self.hear("iq")
+        offer = await self.receive("iq")
         ref = offer.children[0].children[0].data.decode()
         keys = (self.keys.noise.public, self.keys.identity.public, self.keys.adv_secret)
         qr = ",".join([ref, *(base64.b64encode(key).decode() for key in keys), "1"])
         async with asyncio.TaskGroup() as tasks:
             scanned = tasks.create_task(self.wasim.post(f"/phones/{self.number}/scan", {"qr": qr}))
-            await self.say(self._sign(await self.hear("iq")))
+            await self.say(self._sign(await self.receive("iq")))
         self.device = scanned.result()["device"]
-        await self.hear("stream:error", code="515")
+        await self.receive("stream:error", code="515")
         await self.socket.close()
 
     def _sign(self, offered: Node) -> Node:
@@ -113,15 +113,15 @@ class WasimClient:
 
     async def log_in(self) -> None:
         await self.dial(login(self.number, self.device))
-        await self.hear("success")
+        await self.receive("success")
         await self.ask("passive", "set", Node("active"))
-        while (await self.hear("ib")).children[0].tag != "offline":
+        while (await self.receive("ib")).children[0].tag != "offline":
             pass  # the greeting ends with it
         while self._unwelcomed:
-            welcome = await self.hear("message", category="peer")
+            welcome = await self.receive("message", category="peer")
             receipt = {"id": welcome.attrs["id"], "to": welcome.attrs["from"], "type": "peer_msg"}
             await self.say(Node("receipt", receipt))
-            await self.hear("ack", id=welcome.attrs["id"])
+            await self.receive("ack", id=welcome.attrs["id"])
             self._unwelcomed -= 1
 
     async def text(self, to: str, id_: str, words: bytes = b"x") -> None:

@@ -117,7 +117,7 @@ async def test_an_alert_arrives_in_plain_words(receiver: Receiver, kind: AlertKi
     )
 
 
-async def test_an_error_is_told_without_the_address(receiver: Receiver) -> None:
+async def test_an_error_is_reported_without_the_address(receiver: Receiver) -> None:
     """What the other side answered, and nothing of where."""
     receiver.answers = [500]
     with pytest.raises(NotDelivered, match="error=500") as raised:

@@ -93,7 +93,7 @@ async def test_the_operators_own_address_may_be_private() -> None:
         ),
     ],
 )
-async def test_what_a_receiver_answers_is_told_without_its_words(
+async def test_what_a_receiver_answers_is_reported_without_its_words(
     status: int, headers: dict[str, str], tried: Tried
 ) -> None:
     """Status and `Retry-After`; a redirect is not followed."""

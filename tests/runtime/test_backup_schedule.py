@@ -1,4 +1,4 @@
-"""Backups by themselves: one in so many hours, over restarts, and a person hears when they fail."""
+"""Automatic backups: at the interval that is set, across restarts, with an alert when they fail."""
 
 from __future__ import annotations
 

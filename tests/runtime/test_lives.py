@@ -48,7 +48,7 @@ LIVES = settings(max_examples=20, stateful_step_count=25, deadline=None)
 
 
 class Life(RuleBasedStateMachine):
-    """Rows in a SQLite of their own; a restart of Holdfast opens it anew."""
+    """Rows in a SQLite database of its own, which is reopened when Holdfast restarts."""
 
     def __init__(self) -> None:
         super().__init__()

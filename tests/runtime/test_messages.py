@@ -306,7 +306,7 @@ async def test_a_link_that_takes_no_messages_is_replaced(world: World) -> None:
 
 
 async def test_a_link_whose_messages_are_acked_lives_on(world: World) -> None:
-    """The watchdog hears of every ack."""
+    """The watchdog is reset by every ack."""
     async with world.running():
         link = await world.pair()
         message = await world.send()
@@ -331,7 +331,7 @@ async def test_a_message_that_whatsapp_passes_over_is_sent_again_on_a_link_that_
 # Receipts.
 
 
-async def test_a_receipt_is_durable_before_whatsapp_hears_that_we_have_it(world: World) -> None:
+async def test_a_receipt_is_durable_before_it_is_acknowledged(world: World) -> None:
     """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged."""
     async with world.running():
         link = await world.pair()
@@ -363,7 +363,7 @@ async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: 
         assert (await world.message(message)).state == "sent"
 
 
-async def test_a_receipt_of_an_unknown_kind_is_told_and_passed_over(
+async def test_a_receipt_of_an_unknown_kind_is_reported_and_passed_over(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A word that WhatsApp invents tomorrow neither fails nor settles anything."""
@@ -428,7 +428,7 @@ async def test_a_reach_out_lock_holds_messages_to_new_contacts_and_lets_known_ch
 
 
 async def test_a_reach_out_lock_survives_a_restart(world: World) -> None:
-    """A Holdfast that begins anew does not try again what WhatsApp forbade."""
+    """After a restart Holdfast does not retry what WhatsApp refused."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world)
@@ -705,7 +705,7 @@ async def test_messages_outlive_an_actor_that_fails(world: World) -> None:
 
 
 async def test_an_ack_that_cannot_be_stored_is_learned_from_the_resend(world: World) -> None:
-    """The actor begins anew, and the same id is sent and acked again."""
+    """The actor restarts, and the message is sent again under the same id and acked."""
     async with world.running():
         await acked_by_hand(world)
         message = await world.send()

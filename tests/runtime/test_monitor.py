@@ -75,7 +75,7 @@ async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World
         await world.until_state("connected")
 
 
-async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) -> None:
+async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(world: World) -> None:
     """A ban raises one alert however often the monitor looks; when the session is back and stays so, it is cleared."""
     told = RecordedAlerts()
     async with world.running() as gateway:
@@ -99,7 +99,7 @@ async def test_a_person_is_needed_and_told_once_with_an_all_clear(world: World) 
         assert told.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
 
 
-async def test_a_failing_database_is_told_and_the_monitor_goes_on(
+async def test_a_failing_database_is_reported_and_the_monitor_goes_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing can be stored: an alert of its own, one line in the log; and when it works again, an all-clear."""
@@ -159,7 +159,7 @@ async def test_logins_that_are_refused_are_no_lost_links(world: World) -> None:
         assert "WhatsApp's server is restarting or overloaded (503)" in told.alerts[0].condition.sentence
 
 
-async def test_a_lock_on_new_contacts_is_told_at_the_next_look(world: World) -> None:
+async def test_a_lock_on_new_contacts_is_reported_at_the_next_look(world: World) -> None:
     """With its end, and again nothing until it is over."""
     told = RecordedAlerts()
     async with world.running():

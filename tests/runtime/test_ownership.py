@@ -250,7 +250,7 @@ async def test_another_process_is_looked_after_when_its_leases_run_out(scene: Sc
     assert scene.leases.looks == looks + 1
 
 
-async def test_sessions_with_messages_from_elsewhere_are_told(scene: Scene) -> None:
+async def test_sessions_with_messages_from_elsewhere_are_reported(scene: Scene) -> None:
     """At each look while they wait."""
     scene.leases.waiting = {"b"}
     await scene.go_on(RENEW_EVERY_S)

@@ -1,4 +1,4 @@
-"""A tenant gets what the operator allows, and hears when to ask again; measuring is rare."""
+"""A tenant gets what the operator allows, and learns when to ask again; usage is measured rarely."""
 
 from __future__ import annotations
 

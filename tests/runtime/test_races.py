@@ -118,7 +118,7 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
 # Accepting.
 
 
-async def test_a_message_whose_acceptance_was_stored_and_not_told_is_sent(world: World) -> None:
+async def test_a_message_whose_acceptance_was_stored_and_not_answered_is_sent(world: World) -> None:
     """Its caller asks again with the same key, and gets an answer that is kept."""
     async with world.running():
         await world.pair()
@@ -313,7 +313,7 @@ async def test_a_message_whose_link_ends_while_it_is_accepted_leaves_on_the_next
 
 
 async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sent(world: World) -> None:
-    """It is stored: the caller hears so, and the next actor sends it."""
+    """It is stored: the caller gets its answer, and the next actor sends it."""
     async with world.running():
         await world.pair()
         await knows(world, NUMBER)

@@ -91,7 +91,7 @@ async def test_a_company_has_a_usable_name(world: World) -> None:
 
 
 async def test_a_second_put_finds_the_session(world: World) -> None:
-    """It neither opens a second link nor begins anew."""
+    """It opens no second link and does not start over."""
     async with world.running() as gateway:
         link = await world.pair()
         first = gateway.view(COMPANY).record
@@ -150,7 +150,7 @@ async def test_no_code_for_a_phone_that_is_linked(world: World) -> None:
 
 
 async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world: World) -> None:
-    """With WhatsApp out of reach the caller is told after the time he gave."""
+    """When WhatsApp can't be reached, the caller gets an error after the time given in the request."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -199,7 +199,7 @@ async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(world: World, re
 
 
 async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World) -> None:
-    """The caller hears at once that the link ended, and can ask again."""
+    """The caller gets an error as soon as the link ends, and can ask again."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         await world.qr()
@@ -402,7 +402,7 @@ async def test_what_an_old_link_says_changes_nothing(world: World) -> None:
 
 
 async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world: World) -> None:
-    """The news waits in the mailbox behind a wish that opens a new link: the session has one living link, not two."""
+    """The report waits in the mailbox behind a request that opens a new link: the session has one link, not two."""
     async with world.running() as gateway:
         await world.pair()
         world.saves.close()
@@ -421,7 +421,7 @@ async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world
 
 
 async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -> None:
-    """WhatsApp hears that we have a message when the disk has it."""
+    """A message is acknowledged to WhatsApp when it is on disk."""
     async with world.running():
         link = await world.pair()
         world.commits.close()
@@ -532,7 +532,7 @@ async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
 
 
 async def test_a_logout_sets_the_credentials_aside(world: World) -> None:
-    """WhatsApp is told, and the next QR code belongs to a new device."""
+    """The device is unlinked at WhatsApp, and the next QR code belongs to a new device."""
     async with world.running() as gateway:
         link = await world.pair()
         await world.now(gateway.ask(COMPANY, events.LogoutAsked()))
@@ -641,8 +641,8 @@ async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
 # Defects of our own, and the end.
 
 
-async def test_a_session_that_fails_begins_anew(world: World) -> None:
-    """An exception inside an actor cuts its link, is told, and a new actor connects again; others go on."""
+async def test_a_session_that_fails_is_restarted(world: World) -> None:
+    """An exception inside an actor cuts its link and is logged, and a new actor connects; other sessions go on."""
     async with world.running() as gateway:
         link = await world.pair()
         await world.pair("962303")
@@ -656,7 +656,7 @@ async def test_a_session_that_fails_begins_anew(world: World) -> None:
         assert len([each for each in world.engine.links if each != theirs]) == 1
 
 
-async def test_asking_a_session_that_is_about_to_begin_anew_is_answered(world: World) -> None:
+async def test_asking_a_session_that_is_about_to_restart_is_answered(world: World) -> None:
     """Nobody waits for ever on an actor that is gone."""
     async with world.running() as gateway:
         await world.pair()
@@ -709,7 +709,7 @@ async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None
 
 
 async def test_an_end_amid_a_failure_is_an_end(world: World) -> None:
-    """A session that fails in the very moment in which Holdfast stops doesn't begin anew: the stop would never end."""
+    """A session that fails while Holdfast stops is not restarted: the stop would never end."""
 
     def break_cuts(engine: FakeEngine) -> None:
         obey = engine.command

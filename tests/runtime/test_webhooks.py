@@ -33,7 +33,7 @@ URL = "https://crm.example/hook"
 
 
 class Receiver:
-    """Takes webhooks, and answers as it is told to."""
+    """Receives webhooks, and answers as the test sets it up."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -320,7 +320,7 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
         assert office.receiver.numbers[-1] == 1
 
 
-async def test_a_person_is_told_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
+async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
     """One alert while it is aside; an all-clear after it has worked for a while."""
     world, told = office.world, RecordedAlerts()
     await office.set()

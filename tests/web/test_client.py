@@ -257,7 +257,7 @@ async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
     assert str(refused.value) == f"{where} answered with something that is not valid HTTP"
 
 
-async def test_nobody_there_and_no_such_name_are_told_apart(web: WebClient, unused_tcp_port: int) -> None:
+async def test_nobody_there_and_no_such_name_are_distinguished(web: WebClient, unused_tcp_port: int) -> None:
     """With the part of the address that helps."""
     with pytest.raises(NotReached, match=rf"^http://127.0.0.1:{unused_tcp_port} can't be connected to \(Connect"):
         await read(web, f"http://127.0.0.1:{unused_tcp_port}/secret")
