@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -45,10 +46,10 @@ async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
         await server.close()
 
 
-async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302") -> Tried:
+async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302", timeout_s: float = 15) -> Tried:
     endpoint = Endpoint(id="session-962302", company=company, url=url, secret=SECRET, events=None, health=Health())
     async with WebClient(allowed) as client:
-        return await WebhookPost(client, clock=SystemClock())(endpoint, EVENT)
+        return await WebhookPost(client, clock=SystemClock(), timeout_s=timeout_s)(endpoint, EVENT)
 
 
 async def test_a_receiver_gets_the_event_signed() -> None:
@@ -120,6 +121,22 @@ async def test_a_private_address_that_is_not_allowed_gets_nothing() -> None:
     silent = await post(url)
     assert silent.error is not None
     assert "can't be connected to" in silent.error
+
+
+async def test_a_receiver_that_takes_too_long_gets_the_event_again() -> None:
+    """No answer within the timeout counts as a failed attempt."""
+    released = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        await released.wait()
+        return web.Response(status=204)
+
+    async with receiver(answer) as url:
+        silent = await post(url, timeout_s=0.05)
+        released.set()
+    assert silent.status is None
+    assert silent.error is not None
+    assert "did not answer in time" in silent.error
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def _webhook_sender(
         webhooks,
         EventRows(held.database),
         companies=lambda: gateway.running,
-        post=WebhookPost(web, clock=parts.clock),
+        post=WebhookPost(web, clock=parts.clock, timeout_s=held.settings.webhook_timeout_s),
         clock=parts.clock,
         clock_watch=parts.clock_watch,
         randomness=parts.randomness,

@@ -12,17 +12,17 @@ from holdfast.delivery.webhooks import OF_ALL, Endpoint, Tried
 from holdfast.notify.signing import sign
 from holdfast.web.client import NotReached, WebClient, WebResponse
 
-ANSWER_S = 15
-"""Timeout of one attempt in seconds. A receiver should respond first and process the event afterwards."""
 _MOST_BYTES = 1024
 
 
 class WebhookPost:
     """Implements `holdfast.runtime.webhook_sender.Post`."""
 
-    def __init__(self, web: WebClient, *, clock: Clock) -> None:
+    def __init__(self, web: WebClient, *, clock: Clock, timeout_s: float) -> None:
+        """`timeout_s`: of one attempt."""
         self._web = web
         self._clock = clock
+        self._timeout_s = timeout_s
 
     async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
         body = event.payload.encode()
@@ -38,7 +38,7 @@ class WebhookPost:
                 endpoint.url or "",
                 body=body,
                 headers=headers,
-                within_s=ANSWER_S,
+                within_s=self._timeout_s,
                 most_bytes=_MOST_BYTES,
                 is_trusted=endpoint.company == OF_ALL,  # the operator set it, not a tenant
             )

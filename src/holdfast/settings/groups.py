@@ -302,6 +302,13 @@ class DeliverySettings(Section):
     """signs those webhooks: whsec_ and 24 to 64 bytes in base64; unset: one is generated and stored in
     the file webhook-secret of the data folder
     """
+    webhook_timeout_s: float = Field(15, ge=1, le=120)
+    """how long a webhook receiver may take to answer an event
+
+    After that the event counts as not delivered and is sent again. Higher: slow receivers get an event once. But while
+    one does not answer, its chat's next events wait for that long, and it takes up to 8 of the 32 deliveries that can
+    be under way at once. Lower: less time is lost with receivers that hang.
+    """
     events_keep_days: float = Field(7, ge=1, le=365)
     """how long events are kept for readers that reconnect, and webhooks for replay
 
