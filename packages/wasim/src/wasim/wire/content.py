@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 
 from wasim.wire.attachments import (
     Audio,
@@ -179,7 +180,10 @@ class ProtocolNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """Message, as far as a phone reads or writes it."""
+    """Message, as far as a phone reads or writes it.
+
+    A phone shows each kind of message that has a field here: its kind, its caption, and what it quotes and mentions.
+    """
 
     conversation: str | None = optional(1, "string")
     sender_key: GroupSenderKey | None = optional(2, lambda: GroupSenderKey)
@@ -212,19 +216,40 @@ class Content:
         return wrapped.message.inner if wrapped is not None and wrapped.message is not None else self
 
     @property
-    def text(self) -> str | None:
-        """What a person reads: the text, the caption of media, or the text of an edit."""
+    def part(self) -> tuple[str, object]:
+        """The kind of the message, as a phone shows it, and the field that has its content. `unknown` and None for a
+        kind that has no field here."""
         inner = self.inner
-        if inner.conversation is not None:
-            return inner.conversation
-        if inner.extended_text is not None:
-            return inner.extended_text.text
-        if inner.media is not None:
-            return inner.media.caption
-        if inner.poll is not None:
-            return inner.poll.name
-        edited = inner.protocol.edited if inner.protocol is not None else None
-        return edited.text if edited is not None else None
+        found = ((kind, getattr(inner, name)) for name, kind in _kinds().items())
+        return next((each for each in found if each[1] is not None), ("unknown", None))
+
+    @property
+    def kind(self) -> str:
+        """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for a kind that has no field here."""
+        kind, content = self.part
+        if isinstance(content, ProtocolNote):
+            return {REVOKE: "delete", MESSAGE_EDIT: "edit"}.get(content.type or 0, kind)
+        return kind
+
+    @property
+    def text(self) -> str | None:
+        """What a person reads: the text, the caption, the question of a poll, or the text of an edit."""
+        match self.part[1]:
+            case str(text):
+                return text
+            case ExtendedText(text=text):
+                return text
+            case Poll(name=name):
+                return name
+            case ProtocolNote(edited=edited):
+                return edited.text if edited is not None else None
+            case content:
+                return getattr(content, "caption", None)
+
+    @property
+    def context(self) -> ContextInfo | None:
+        """The quoted message, and the mentioned people."""
+        return getattr(self.part[1], "context", None)
 
     @property
     def media(self) -> Media | None:
@@ -242,25 +267,24 @@ class Content:
         context = self.inner.message_context or self.message_context
         return context.secret if context is not None else None
 
-    @property
-    def context(self) -> ContextInfo | None:
-        """The quoted message, and the mentioned people."""
-        inner = self.inner
-        said = inner.extended_text or inner.media or inner.location or inner.contact or inner.poll
-        return said.context if said is not None else None
 
-    @property
-    def kind(self) -> str:
-        """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for all other kinds."""
-        inner = self.inner
-        if inner.conversation is not None or inner.extended_text is not None:
-            return "text"
-        if inner.protocol is not None:
-            return {REVOKE: "delete", MESSAGE_EDIT: "edit"}.get(inner.protocol.type or 0, "protocol")
-        return next((name for name in _KINDS if getattr(inner, name) is not None), "unknown")
+_NO_KINDS = frozenset({"sender_key", "device_sent", "message_context", "ephemeral", "document_with_caption", "edited"})
+"""Fields of `Content` that are wrappers of a message, or come with one. Each other field is a kind of message."""
+_SHARED_KINDS = {
+    "conversation": "text",
+    "extended_text": "text",
+    "poll_v1": "poll",
+    "poll_v2": "poll",
+    "poll_v3": "poll",
+}
+"""Kinds that have several fields. Any other kind has the name of its field."""
 
 
-_KINDS = ("image", "contact", "location", "document", "audio", "video", "sticker", "reaction", "poll", "vote")
+@cache
+def _kinds() -> dict[str, str]:
+    """The kind for each field of `Content` that is one."""
+    names = (field.name for field in fields(Content) if "number" in field.metadata)
+    return {name: _SHARED_KINDS.get(name, name) for name in names if name not in _NO_KINDS}
 
 
 def carrying(media: Media) -> Content:
