@@ -16,6 +16,8 @@ const STATUS_LOOK = { backgroundArgb: 0xff1f6f5c, textArgb: 0xffffffff, font: pr
 //   make      (body, {chat, nowMs, uploaded}) -> fields of proto.Message
 //   isMedia   its file is uploaded first
 //   isTimed   the message contains the time, so building it again gives a different message
+//   isChange  it changes another message: it has no context of its own, and disappears with that message
+//   stanza    attributes and child nodes that Baileys' sendMessage adds, as options of relayMessage
 const KINDS = {
   text: { make: (text, { chat }) => ({ extendedTextMessage: { text, ...(isJidStatusBroadcast(chat) && STATUS_LOOK) } }) },
   image: media(({ mimetype, caption }, uploaded) => ({ imageMessage: { ...uploaded, mimetype, caption } })),
@@ -46,11 +48,13 @@ const KINDS = {
         options: options.map(optionName => ({ optionName })),
         selectableOptionsCount: selectable
       }
-    })
+    }),
+    stanza: { additionalNodes: [{ tag: 'meta', attrs: { polltype: 'creation' } }] }
   },
   reaction: {
     fields: { emoji: 'string', whatsappId: 'string' },
     isTimed: true,
+    isChange: true,
     make: ({ emoji, whatsappId, fromMe, sender }, { chat, nowMs }) => ({
       reactionMessage: { key: keyOf(chat, whatsappId, fromMe, sender), text: emoji, senderTimestampMs: nowMs }
     })
@@ -58,6 +62,8 @@ const KINDS = {
   edit: {
     fields: { whatsappId: 'string', text: 'string' },
     isTimed: true,
+    isChange: true,
+    stanza: { additionalAttributes: { edit: '1' } },
     make: ({ whatsappId, text }, { chat, nowMs }) => ({
       protocolMessage: {
         key: keyOf(chat, whatsappId, true),
@@ -69,6 +75,8 @@ const KINDS = {
   },
   delete: {
     fields: { whatsappId: 'string' },
+    isChange: true,
+    stanza: { additionalAttributes: { edit: '7' } },
     make: ({ whatsappId }, { chat }) => ({ protocolMessage: { key: keyOf(chat, whatsappId, true), type: REVOKE } })
   }
 }
@@ -79,21 +87,23 @@ function media(make) {
 
 // Options of any kind. `typing` and `audience` are part of the stored content, but are meant for the senders of messages.
 const OPTIONS = new Set(['audience', 'disappearingS', 'mentions', 'replyTo', 'typing'])
-// Messages without a context: they change another message, and disappear with it.
-const WITHOUT_CONTEXT = new Set(['reaction', 'edit', 'delete'])
 
-/** The single kind of a content; throws `BadContent` when it is none that can be sent. */
+/** The single kind of a content with all required fields; throws `BadContent` when it is none that can be sent. */
 export function kindOf(content) {
-  const kinds = Object.keys(content).filter(name => !OPTIONS.has(name))
-  if (kinds.length !== 1 || !Object.hasOwn(KINDS, kinds[0])) {
-    throw new BadContent(`no such kind of content: ${kinds.join(', ') || 'empty'}`)
-  }
-  const [kind] = kinds
+  const kind = nameOf(content)
   if (kind === 'text') requireType('text', content.text, 'string')
   for (const [field, type] of Object.entries(KINDS[kind].fields ?? {})) {
     requireType(`${kind}.${field}`, content[kind]?.[field], type)
   }
   return kind
+}
+
+function nameOf(content) {
+  const kinds = Object.keys(content).filter(name => !OPTIONS.has(name))
+  if (kinds.length !== 1 || !Object.hasOwn(KINDS, kinds[0])) {
+    throw new BadContent(`no such kind of content: ${kinds.join(', ') || 'empty'}`)
+  }
+  return kinds[0]
 }
 
 export const isMedia = kind => Boolean(KINDS[kind].isMedia)
@@ -116,21 +126,13 @@ export function makeMessage(content, { chat, secret, nowMs, uploaded }) {
   const kind = kindOf(content)
   const message = KINDS[kind].make(content[kind], { chat, nowMs, uploaded })
   const contextInfo = contextOf(content, chat)
-  if (contextInfo && !WITHOUT_CONTEXT.has(kind)) Object.values(message)[0].contextInfo = contextInfo
+  if (contextInfo && !KINDS[kind].isChange) Object.values(message)[0].contextInfo = contextInfo
   if (kind !== 'reaction' && !isJidNewsletter(chat)) message.messageContextInfo = { messageSecret: secret }
   return proto.Message.fromObject(message)
 }
 
-/** Attributes and child nodes that the stanza of a message needs, as options of Baileys' `relayMessage`. */
-export function stanzaOptionsOf(message) {
-  // As in Baileys' `sendMessage`.
-  if (message.pollCreationMessage || message.pollCreationMessageV3) {
-    return { additionalNodes: [{ tag: 'meta', attrs: { polltype: 'creation' } }] }
-  }
-  if (!message.protocolMessage) return {}
-  const edits = { [REVOKE]: '7', [MESSAGE_EDIT]: '1' }
-  return { additionalAttributes: { edit: edits[message.protocolMessage.type] } }
-}
+/** Options of Baileys' `relayMessage` for a content. Its file may be gone, when the message was made before. */
+export const stanzaOptionsOf = content => KINDS[nameOf(content)].stanza ?? {}
 
 function contextOf({ disappearingS, mentions, replyTo }, chat) {
   if (!disappearingS && !mentions?.length && !replyTo) return undefined
@@ -151,5 +153,6 @@ function keyOf(chat, id, fromMe = false, sender) {
 }
 
 function requireType(name, value, type) {
-  if ((Array.isArray(value) ? 'list' : typeof value) !== type) throw new BadContent(`${name} is ${value == null ? 'missing' : `not a ${type}`}`)
+  const given = Array.isArray(value) ? 'list' : typeof value
+  if (given !== type) throw new BadContent(`${name} is ${value == null ? 'missing' : `not a ${type}`}`)
 }

@@ -34,7 +34,7 @@ export class Outbound {
     if (isJidStatusBroadcast(to)) return this.#post(whatsappId, to, message, content.audience)
     const recipient = await this.recipients.prepare(to)
     if (typingMs) await this.#type(recipient, content.audio?.voice ? 'recording' : 'composing', typingMs)
-    const relay = { messageId: whatsappId, ...stanzaOptionsOf(message) }
+    const relay = { messageId: whatsappId, ...stanzaOptionsOf(content) }
     await this.lane.run(() => this.sock.relayMessage(recipient, message, relay))
     // The message has been sent: failures after that say nothing about it.
     if (typingMs) this.sock.sendPresenceUpdate('paused', recipient).catch(() => {})
