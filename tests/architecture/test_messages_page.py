@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.kinds import DELETE_WITHIN, EDIT_WITHIN, KINDS
 from holdfast.delivery.media import MB, MEDIA_TYPES, most_bytes
 from holdfast.delivery.media_links import VALID
@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="
 
 def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
     """A row for each kind."""
-    for kind in (MessageKind.IMAGE, MessageKind.VIDEO, MessageKind.AUDIO, MessageKind.DOCUMENT, MessageKind.STICKER):
+    for kind in (MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.AUDIO, MediaKind.DOCUMENT, MediaKind.STICKER):
         types = ", ".join(MEDIA_TYPES.get(kind, ("any",)))
         assert f"| {kind} | {types} | {most_bytes(kind, limit_bytes=1 << 40) // MB} MB |" in PAGE
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.kinds import KINDS
 from holdfast.session.engine import (
     Acked,
@@ -73,7 +73,7 @@ from holdfast.session.engine import (
     Written,
 )
 
-MEDIA: frozenset[str] = frozenset(MessageKind)
+MEDIA: frozenset[str] = frozenset(MediaKind)
 MADE_ONCE = MEDIA | {"reaction", "edit"}
 OPTIONS = frozenset({"audience", "mentions", "replyTo", "typing"})
 

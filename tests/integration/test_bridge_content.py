@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.kinds import KINDS
 from holdfast.session.engine import (
     Acked,
@@ -88,7 +88,7 @@ async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, 
         "3EB0AA07": {"delete": {"whatsappId": "3EB0AA01"}},
         "3EB0AA08": {"poll": {"text": "Lunch?", "options": ["Mansaf", "Falafel"], "selectable": 1}},
     }
-    assert set(KINDS) <= {*MessageKind, *(kind for content in sent.values() for kind in content)}
+    assert set(KINDS) <= {*MediaKind, *(kind for content in sent.values() for kind in content)}
     for id_, content in sent.items():
         ours.send_content(id_, friend.jid, content)
         assert (await ours.acked(id_)).error is None

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.api.bodies import check_import, read_message, schemas
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.kinds import KINDS
 from holdfast.delivery.requests import MessageRequest
 
@@ -61,7 +61,7 @@ def test_the_schema_of_a_message_names_every_kind() -> None:
     assert set(KINDS) < set(message["properties"])
     assert [alternative["required"][-1] for alternative in message["oneOf"]] == list(KINDS)
     assert {kind.__name__ for name, kind in KINDS.items() if name != "text"} < set(found)
-    assert all(found[KINDS[kind].__name__]["oneOf"] for kind in MessageKind)
+    assert all(found[KINDS[kind].__name__]["oneOf"] for kind in MediaKind)
 
 
 async def test_a_large_import_stops_at_the_first_fault() -> None:

@@ -119,7 +119,7 @@ class ReferringBody(MessageBody, frozen=True, kw_only=True):
         return {"whatsappId": target.whatsapp_id, **fields}
 
 
-class MessageKind(StrEnum):
+class MediaKind(StrEnum):
     """The kinds of messages that are files."""
 
     IMAGE = "image"
@@ -132,7 +132,7 @@ class MessageKind(StrEnum):
 class MediaBody(MessageBody, frozen=True, kw_only=True):
     """The body of a message that is a file."""
 
-    kind: ClassVar[MessageKind]
+    kind: ClassVar[MediaKind]
     one_of = ("url", "base64", "media")
     named: ClassVar[bool] = False
     """Whether phones show the recipient a file name."""

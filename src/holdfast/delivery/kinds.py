@@ -18,8 +18,8 @@ from holdfast.delivery.content import (
     LONGEST_NAME,
     Content,
     MediaBody,
+    MediaKind,
     MessageBody,
-    MessageKind,
     Referred,
     ReferringBody,
     StoredMedia,
@@ -58,7 +58,7 @@ Caption = Annotated[str | None, Meta(description="text below it, up to 1024 char
 class Image(MediaBody, frozen=True, kw_only=True):
     """JPEG or PNG, up to 16 MB."""
 
-    kind = MessageKind.IMAGE
+    kind = MediaKind.IMAGE
     is_for_status = True
 
     caption: Caption = None
@@ -67,7 +67,7 @@ class Image(MediaBody, frozen=True, kw_only=True):
 class Video(MediaBody, frozen=True, kw_only=True):
     """MP4 (H.264, AAC) or 3GP, up to 16 MB."""
 
-    kind = MessageKind.VIDEO
+    kind = MediaKind.VIDEO
     is_for_status = True
 
     caption: Caption = None
@@ -77,7 +77,7 @@ class Video(MediaBody, frozen=True, kw_only=True):
 class Audio(MediaBody, frozen=True, kw_only=True):
     """Ogg (Opus), MP3, M4A, AAC or AMR, up to 16 MB."""
 
-    kind = MessageKind.AUDIO
+    kind = MediaKind.AUDIO
 
     voice: Annotated[bool | None, Meta(description="a voice note; it must be Ogg with Opus")] = None
 
@@ -89,7 +89,7 @@ class Audio(MediaBody, frozen=True, kw_only=True):
 class Document(MediaBody, frozen=True, kw_only=True):
     """Any file, up to 100 MB, or to what HOLDFAST_MEDIA_MAX_MB allows."""
 
-    kind = MessageKind.DOCUMENT
+    kind = MediaKind.DOCUMENT
     named = True
 
     caption: Caption = None
@@ -99,7 +99,7 @@ class Document(MediaBody, frozen=True, kw_only=True):
 class Sticker(MediaBody, frozen=True, kw_only=True):
     """WebP, 512 × 512, up to 1 MB."""
 
-    kind = MessageKind.STICKER
+    kind = MediaKind.STICKER
     can_mention = False
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from holdfast.base.errors import BadInput
 from holdfast.delivery.containers import OLE, OPUS, ZIP, ogg_codec_is_unreadable
-from holdfast.delivery.content import Content, MessageKind
+from holdfast.delivery.content import Content, MediaKind
 from holdfast.delivery.file_types import sniffed, text_type, type_by_name
 
 MB = 1024 * 1024
@@ -18,25 +18,25 @@ TAIL_BYTES = 128 * 1024
 """How many of the first and how many of the last bytes of a medium are examined to detect its type."""
 
 _MOST = {
-    MessageKind.IMAGE: 16 * MB,
-    MessageKind.VIDEO: 16 * MB,
-    MessageKind.AUDIO: 16 * MB,
-    MessageKind.STICKER: 1 * MB,
-    MessageKind.DOCUMENT: 100 * MB,
+    MediaKind.IMAGE: 16 * MB,
+    MediaKind.VIDEO: 16 * MB,
+    MediaKind.AUDIO: 16 * MB,
+    MediaKind.STICKER: 1 * MB,
+    MediaKind.DOCUMENT: 100 * MB,
 }
 """WhatsApp's size limits (source: Cloud API reference for video, audio and documents; its apps for the others)."""
 MEDIA_TYPES = {
-    MessageKind.IMAGE: ("image/jpeg", "image/png"),
-    MessageKind.VIDEO: ("video/mp4", "video/3gpp"),
-    MessageKind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
-    MessageKind.STICKER: ("image/webp",),
+    MediaKind.IMAGE: ("image/jpeg", "image/png"),
+    MediaKind.VIDEO: ("video/mp4", "video/3gpp"),
+    MediaKind.AUDIO: ("audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr"),
+    MediaKind.STICKER: ("image/webp",),
 }
 """MIME types that phones play or display (source: Cloud API reference). A document may have any type."""
 _NAMES = {
-    MessageKind.IMAGE: "JPEG or PNG, or send it as a document",
-    MessageKind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
-    MessageKind.AUDIO: "Ogg (Opus), MP3, M4A, AAC or AMR, or send it as a document",
-    MessageKind.STICKER: "WebP",
+    MediaKind.IMAGE: "JPEG or PNG, or send it as a document",
+    MediaKind.VIDEO: "MP4 (H.264, AAC) or 3GP, or send it as a document",
+    MediaKind.AUDIO: "Ogg (Opus), MP3, M4A, AAC or AMR, or send it as a document",
+    MediaKind.STICKER: "WebP",
 }
 _OTHER_NAMES = {
     "image/jpg": "image/jpeg",
@@ -84,7 +84,7 @@ _CODECS = re.compile(
 )
 
 
-def most_bytes(kind: MessageKind, *, limit_bytes: int) -> int:
+def most_bytes(kind: MediaKind, *, limit_bytes: int) -> int:
     """The largest size of a medium of this kind in bytes: the lower of WhatsApp's limit and the operator's."""
     return min(_MOST[kind], limit_bytes)
 
@@ -94,7 +94,7 @@ def _size_shown(size_bytes: int) -> str:
     return f"{size_bytes / MB:.1f}".removesuffix(".0") + " MB"
 
 
-def check_size(kind: MessageKind, size_bytes: int, *, limit_bytes: int, field: str) -> None:
+def check_size(kind: MediaKind, size_bytes: int, *, limit_bytes: int, field: str) -> None:
     """Raises `BadInput` for a medium that is empty or too large."""
     if size_bytes == 0:
         raise BadInput(f"{field} is empty: give at least one byte", field=field)
@@ -102,7 +102,7 @@ def check_size(kind: MessageKind, size_bytes: int, *, limit_bytes: int, field: s
         raise too_large(kind, limit_bytes=limit_bytes, field=field)
 
 
-def too_large(kind: MessageKind, *, limit_bytes: int, field: str) -> BadInput:
+def too_large(kind: MediaKind, *, limit_bytes: int, field: str) -> BadInput:
     most, whose = most_bytes(kind, limit_bytes=limit_bytes), "WhatsApp accepts no larger"
     if most == limit_bytes:
         whose = "HOLDFAST_MEDIA_MAX_MB allows no larger"
@@ -169,7 +169,7 @@ class Evidence:
 
 
 def settled_mimetype(
-    kind: MessageKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
+    kind: MediaKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
 ) -> str:
     """The MIME type that a medium is sent with: the given one if it is specific, or else the type by bytes and name.
 
@@ -191,7 +191,7 @@ def settled_mimetype(
         raise BadInput(
             f"{field} is said to be {said[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}", field=field
         )
-    if kind is MessageKind.AUDIO:
+    if kind is MediaKind.AUDIO:
         return _audio_type(said, found, evidence.head)
     return said if found is None else found
 
@@ -247,14 +247,14 @@ def _audio_type(said: str, found: str | None, head: bytes) -> str:
     return found
 
 
-def _agrees(kind: MessageKind, found: str | None, said: str) -> bool:
+def _agrees(kind: MediaKind, found: str | None, said: str) -> bool:
     """Whether the bytes allow the given type. Images, videos and Ogg have signatures; MP3, AAC and M4A may not."""
-    if kind is MessageKind.AUDIO:
+    if kind is MediaKind.AUDIO:
         if found is None:
             return not said.startswith("audio/ogg")
         return found.partition(";")[0] in MEDIA_TYPES[kind] or found in {"video/mp4", "video/3gpp"}
     return found in MEDIA_TYPES[kind]
 
 
-def _article(kind: MessageKind) -> str:
-    return f"an {kind}" if kind in {MessageKind.IMAGE, MessageKind.AUDIO} else f"a {kind}"
+def _article(kind: MediaKind) -> str:
+    return f"an {kind}" if kind in {MediaKind.IMAGE, MediaKind.AUDIO} else f"a {kind}"

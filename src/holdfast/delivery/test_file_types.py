@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.file_types import extension_of, sniffed, suffix_of, text_type, type_by_name
 from holdfast.delivery.filenames import (
     cleaned,
@@ -52,7 +52,7 @@ def document(content: bytes, said: str | None = None, name: str | None = None, *
     is_whole = len(content) <= HEAD_BYTES
     tail = b"" if is_whole else content[-TAIL_BYTES:]
     evidence = Evidence(head=content[:HEAD_BYTES], tail=tail, is_whole=is_whole, filename=name)
-    return settled_mimetype(MessageKind.DOCUMENT, said, evidence, field="f", is_callers=is_callers)
+    return settled_mimetype(MediaKind.DOCUMENT, said, evidence, field="f", is_callers=is_callers)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import MessageKind
+from holdfast.delivery.content import MediaKind
 from holdfast.delivery.media import (
     MB,
     Evidence,
@@ -35,35 +35,35 @@ SKELETON = ogg(b"fishead\0") + OPUS
 @pytest.mark.parametrize(
     ("kind", "said", "head", "mimetype"),
     [
-        (MessageKind.IMAGE, None, JPEG, "image/jpeg"),
-        (MessageKind.IMAGE, "application/octet-stream", PNG, "image/png"),
-        (MessageKind.IMAGE, "image/png", JPEG, "image/jpeg"),  # the bytes decide
-        (MessageKind.STICKER, None, WEBP, "image/webp"),
-        (MessageKind.VIDEO, None, MP4, "video/mp4"),
-        (MessageKind.VIDEO, None, THREEGP, "video/3gpp"),
-        (MessageKind.AUDIO, "audio/ogg; codecs=opus", OGG, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, "audio/ogg", OPUS, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, None, OPUS, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, "audio/ogg; codecs=vorbis", OPUS, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, "audio/mpeg", OPUS, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, None, SKELETON, "audio/ogg; codecs=opus"),
-        (MessageKind.AUDIO, "audio/ogg; codecs=opus", VORBIS, "audio/ogg; codecs=vorbis"),
-        (MessageKind.AUDIO, None, OTHER, "audio/ogg"),
-        (MessageKind.AUDIO, "audio/ogg", MP3, "audio/mpeg"),
-        (MessageKind.DOCUMENT, None, OPUS, "audio/ogg"),
-        (MessageKind.DOCUMENT, None, THEORA, "video/ogg"),
-        (MessageKind.AUDIO, "audio/mpeg", b"\x00\x00", "audio/mpeg"),
-        (MessageKind.AUDIO, "audio/mp4", MP4, "audio/mp4"),
-        (MessageKind.AUDIO, None, M4A, "audio/mp4"),
-        (MessageKind.AUDIO, None, MP3, "audio/mpeg"),
-        (MessageKind.DOCUMENT, None, PDF, "application/pdf"),
-        (MessageKind.DOCUMENT, None, b"hello", "text/plain"),
-        (MessageKind.DOCUMENT, None, b"\x00\x01\x02", "application/octet-stream"),
-        (MessageKind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
+        (MediaKind.IMAGE, None, JPEG, "image/jpeg"),
+        (MediaKind.IMAGE, "application/octet-stream", PNG, "image/png"),
+        (MediaKind.IMAGE, "image/png", JPEG, "image/jpeg"),  # the bytes decide
+        (MediaKind.STICKER, None, WEBP, "image/webp"),
+        (MediaKind.VIDEO, None, MP4, "video/mp4"),
+        (MediaKind.VIDEO, None, THREEGP, "video/3gpp"),
+        (MediaKind.AUDIO, "audio/ogg; codecs=opus", OGG, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, "audio/ogg", OPUS, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, None, OPUS, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, "audio/ogg; codecs=vorbis", OPUS, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, "audio/mpeg", OPUS, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, None, SKELETON, "audio/ogg; codecs=opus"),
+        (MediaKind.AUDIO, "audio/ogg; codecs=opus", VORBIS, "audio/ogg; codecs=vorbis"),
+        (MediaKind.AUDIO, None, OTHER, "audio/ogg"),
+        (MediaKind.AUDIO, "audio/ogg", MP3, "audio/mpeg"),
+        (MediaKind.DOCUMENT, None, OPUS, "audio/ogg"),
+        (MediaKind.DOCUMENT, None, THEORA, "video/ogg"),
+        (MediaKind.AUDIO, "audio/mpeg", b"\x00\x00", "audio/mpeg"),
+        (MediaKind.AUDIO, "audio/mp4", MP4, "audio/mp4"),
+        (MediaKind.AUDIO, None, M4A, "audio/mp4"),
+        (MediaKind.AUDIO, None, MP3, "audio/mpeg"),
+        (MediaKind.DOCUMENT, None, PDF, "application/pdf"),
+        (MediaKind.DOCUMENT, None, b"hello", "text/plain"),
+        (MediaKind.DOCUMENT, None, b"\x00\x01\x02", "application/octet-stream"),
+        (MediaKind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
     ],
 )
 def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
-    kind: MessageKind, said: str | None, head: bytes, mimetype: str
+    kind: MediaKind, said: str | None, head: bytes, mimetype: str
 ) -> None:
     """The type `application/octet-stream` from a server counts as no type."""
     assert settled_mimetype(kind, said, Evidence(head=head), field="f") == mimetype
@@ -72,14 +72,14 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
 @pytest.mark.parametrize(
     ("kind", "said", "head", "mimetype"),
     [
-        (MessageKind.IMAGE, "text/html; charset=utf-8", JPEG, "image/jpeg"),
-        (MessageKind.IMAGE, "text/plain", PNG, "image/png"),
-        (MessageKind.AUDIO, "text/plain", OPUS, "audio/ogg; codecs=opus"),
-        (MessageKind.VIDEO, "text/html", MP4, "video/mp4"),
+        (MediaKind.IMAGE, "text/html; charset=utf-8", JPEG, "image/jpeg"),
+        (MediaKind.IMAGE, "text/plain", PNG, "image/png"),
+        (MediaKind.AUDIO, "text/plain", OPUS, "audio/ogg; codecs=opus"),
+        (MediaKind.VIDEO, "text/html", MP4, "video/mp4"),
     ],
 )
 def test_a_server_that_calls_everything_text_is_not_believed(
-    kind: MessageKind, said: str, head: bytes, mimetype: str
+    kind: MediaKind, said: str, head: bytes, mimetype: str
 ) -> None:
     """PHP sends text/html if a program sets no type; a caller who gives that type means it."""
     assert settled_mimetype(kind, said, Evidence(head=head), field="f", is_callers=False) == mimetype
@@ -91,51 +91,51 @@ def test_a_server_that_calls_everything_text_is_not_believed(
     ("kind", "said", "head", "sentence"),
     [
         (
-            MessageKind.IMAGE,
+            MediaKind.IMAGE,
             None,
             b"<html>",
             "f is application/octet-stream: an image must be JPEG or PNG, or send it as a document",
         ),
         (
-            MessageKind.IMAGE,
+            MediaKind.IMAGE,
             "text/html",
             b"<html>",
             "f is text/html: an image must be JPEG or PNG, or send it as a document",
         ),
         (
-            MessageKind.IMAGE,
+            MediaKind.IMAGE,
             "image/jpeg",
             b"<html>",
             "f is said to be image/jpeg, but is a type that WhatsApp does not accept: an image must be JPEG or PNG",
         ),
         (
-            MessageKind.IMAGE,
+            MediaKind.IMAGE,
             "image/jpeg",
             MP4,
             "f is said to be image/jpeg, but is video/mp4: an image must be JPEG or PNG",
         ),
-        (MessageKind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
-        (MessageKind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
-        (MessageKind.VIDEO, None, b"\x00\x00\x00\x20ftypqt  ", "f is video/quicktime: a video must be MP4"),
-        (MessageKind.IMAGE, None, b"\x00\x00\x00\x20ftypheic", "f is image/heic: an image must be JPEG"),
-        (MessageKind.IMAGE, None, b"\x00\x00\x00\x20ftypavif", "f is image/avif: an image must be JPEG"),
+        (MediaKind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
+        (MediaKind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
+        (MediaKind.VIDEO, None, b"\x00\x00\x00\x20ftypqt  ", "f is video/quicktime: a video must be MP4"),
+        (MediaKind.IMAGE, None, b"\x00\x00\x00\x20ftypheic", "f is image/heic: an image must be JPEG"),
+        (MediaKind.IMAGE, None, b"\x00\x00\x00\x20ftypavif", "f is image/avif: an image must be JPEG"),
         (
-            MessageKind.AUDIO,
+            MediaKind.AUDIO,
             "audio/ogg",
             JPEG,
             "f is said to be audio/ogg, but is image/jpeg: an audio must be Ogg (Opus), MP3",
         ),
         (
-            MessageKind.AUDIO,
+            MediaKind.AUDIO,
             "audio/ogg; codecs=opus",
             b"\0\0",
             "f is said to be audio/ogg; codecs=opus, but is a type that WhatsApp",
         ),
-        (MessageKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
+        (MediaKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
     ],
 )
 def test_what_phones_would_not_show_as_that_kind_is_refused(
-    kind: MessageKind, said: str | None, head: bytes, sentence: str
+    kind: MediaKind, said: str | None, head: bytes, sentence: str
 ) -> None:
     """The error names the actual type and the required ones."""
     with pytest.raises(BadInput) as refused:
@@ -177,20 +177,20 @@ def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "size", "limit_mb", "sentence"),
     [
-        (MessageKind.IMAGE, 0, 64, "f is empty: give at least one byte"),
-        (MessageKind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp accepts no larger image"),
+        (MediaKind.IMAGE, 0, 64, "f is empty: give at least one byte"),
+        (MediaKind.IMAGE, 16 * MB + 1, 64, "f has more than 16 MB: WhatsApp accepts no larger image"),
         (
-            MessageKind.DOCUMENT,
+            MediaKind.DOCUMENT,
             64 * MB + 1,
             64,
             "f has more than 64 MB: HOLDFAST_MEDIA_MAX_MB allows no larger document",
         ),
-        (MessageKind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp accepts no larger document"),
-        (MessageKind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
+        (MediaKind.DOCUMENT, 100 * MB + 1, 500, "f has more than 100 MB: WhatsApp accepts no larger document"),
+        (MediaKind.VIDEO, 8 * MB + 1, 8, "f has more than 8 MB: HOLDFAST_MEDIA_MAX_MB allows no larger video"),
     ],
 )
 def test_a_medium_that_is_empty_or_too_large_is_refused(
-    kind: MessageKind, size: int, limit_mb: int, sentence: str
+    kind: MediaKind, size: int, limit_mb: int, sentence: str
 ) -> None:
     """The error says whose limit it is."""
     with pytest.raises(BadInput, match=f"^{sentence}$"):

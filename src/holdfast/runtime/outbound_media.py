@@ -17,7 +17,7 @@ from http import HTTPStatus
 
 from holdfast.base.errors import BadInput
 from holdfast.base.ids import RandomSource, may_be_id
-from holdfast.delivery.content import Content, MediaBody, MessageKind, StoredMedia
+from holdfast.delivery.content import Content, MediaBody, MediaKind, StoredMedia
 from holdfast.delivery.filenames import from_dispositions, from_paths, with_suffix, without_coding
 from holdfast.delivery.media import (
     HEAD_BYTES,
@@ -77,7 +77,7 @@ class OutboundMediaService:
     ) -> StoredMedia:
         """Store a medium that a caller uploads for later messages. Raises `BadInput`."""
         said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
-        return await self._store_as(company, MessageKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
+        return await self._store_as(company, MediaKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
 
     async def open(self, company: str, media_id: str) -> OpenedMedia | None:
         """A stored medium of this company; None when it is unknown or no longer stored."""
@@ -113,7 +113,7 @@ class OutboundMediaService:
         filename, mimetype = described.get("filename"), described.get("mimetype")
         return await self._store_as(
             company,
-            MessageKind.DOCUMENT,
+            MediaKind.DOCUMENT,
             pieces,
             said=_usable(mimetype),
             filename=filename.replace("\0", "") if isinstance(filename, str) else None,
@@ -175,7 +175,7 @@ class OutboundMediaService:
     async def _store_as(
         self,
         company: str,
-        kind: MessageKind,
+        kind: MediaKind,
         pieces: AsyncIterator[bytes],
         *,
         said: str | None,
@@ -216,7 +216,7 @@ class OutboundMediaService:
         return filled
 
     async def _fill(
-        self, media: StoredMedia, kind: MessageKind, pieces: AsyncIterator[bytes], *, field: str
+        self, media: StoredMedia, kind: MediaKind, pieces: AsyncIterator[bytes], *, field: str
     ) -> tuple[StoredMedia, Evidence]:
         """Write it piece by piece; returns what its type is derived from. Stops when it is too large."""
         digest, size, head, tail, n = hashlib.sha256(), 0, b"", b"", 0
