@@ -1,6 +1,6 @@
 """The kinds of messages that can be sent, one class each.
 
-In Python, a new kind is defined only here (see CONTRIBUTING, "Adding a message kind").
+In Python, a new kind is defined only here (see "A message kind" in CONTRIBUTING.md).
 """
 
 from __future__ import annotations
