@@ -80,6 +80,7 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
     assert programs.json["state"] == "connected"
     shown = dict(words(line)[:2] for line in people.out.splitlines())
     assert (shown["companyId"], shown["state"], shown["phoneNumber"]) == (COMPANY, "connected", "962700000001")
+    assert (shown["autoRead"], shown["ignore"]) == ("no", "–")
     await world.now(world.gateway.ask(COMPANY, events.LogoutAsked()))
     people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
     assert (people.code, programs.code) == (1, 1)

@@ -16,6 +16,7 @@ async def test_a_key_is_created_listed_and_revoked(holdfast: Command) -> None:
     table = (await holdfast("keys", "list")).out
     assert "962302, 962303" in table
     assert created.out.strip() not in table
+    assert "Z" not in table.split("Bakery CRM")[1]
     revoked = await holdfast("keys", "revoke", listed[1]["id"])
     assert revoked.out == f"{listed[1]['id']} (Bakery CRM) is revoked.\n"
     assert (await holdfast("keys", "revoke", "settings-1")).refused(1).startswith("this key comes from")

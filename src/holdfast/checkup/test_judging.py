@@ -125,6 +125,7 @@ def test_webhooks_that_take_nothing_are_named() -> None:
     ("origin", "days", "refused", "state", "words"),
     [
         ("whatsapp", 0.2, [], "ok", "2.3000.1045000000, read from WhatsApp 4 h ago"),
+        ("whatsapp", 0.01, [], "ok", "2.3000.1045000000, read from WhatsApp within the last hour"),
         ("stored", 20, [], "warning", "20 days ago"),
         ("setting", 20, [], "ok", "pinned"),
         ("engine", 114, [], "warning", "built into Baileys, released 114 days ago"),

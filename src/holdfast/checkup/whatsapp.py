@@ -54,4 +54,6 @@ def judge_client_version(client: dict[str, Any]) -> CheckResult:
 
 def _age(age: timedelta) -> str:
     hours = max(0, int(age.total_seconds() // 3600))
+    if hours == 0:
+        return "within the last hour"
     return f"{hours} h ago" if hours < 48 else f"{hours // 24} days ago"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from holdfast import terminal
-from holdfast.cli.requests import AsJson, with_client
+from holdfast.cli.requests import AsJson, short, with_client
 from holdfast.client import Json
 
 keys = typer.Typer(help="List, create and revoke API keys.", no_args_is_help=True)
@@ -21,7 +21,7 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json(page)
     else:
-        terminal.show_table(("id", "name", "companies", "created", "last used"), map(_row, page["items"]))
+        terminal.show_table(("id", "name", "companies", "created (UTC)", "last used (UTC)"), map(_row, page["items"]))
 
 
 @keys.command(name="create")
@@ -53,4 +53,5 @@ def revoke_key(
 
 def _row(item: Json) -> tuple[object, ...]:
     companies = "all" if item["companies"] is None else ", ".join(item["companies"])
-    return (item["id"], item["name"], companies, item["createdAt"], item["lastUsedAt"])
+    created, used = (None if item[name] is None else short(item[name]) for name in ("createdAt", "lastUsedAt"))
+    return (item["id"], item["name"], companies, created, used)

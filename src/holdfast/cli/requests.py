@@ -82,10 +82,14 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def _in_words(value: object) -> object:
-    """Times to the second; a reason, an error or a verdict as a sentence; another object as its values;
-    everything else unchanged."""
+    """Times to the second; a reason, an error or a verdict as a sentence; yes and no; a list or another object as its
+    values; everything else unchanged."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         return moment(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(_in_words(each)) for each in value) or None
     if not isinstance(value, dict):
         return value
     if "reasons" in value:

@@ -67,7 +67,7 @@ class Screen:
         self._console.print(
             Group(
                 f"\n{result.accepted} messages accepted, {result.delivered} delivered in {result.seconds:.0f} s, "
-                f"through {result.faults.total()} disconnections on purpose ({kinds}); "
+                f"through {result.faults.total()} injected disconnections ({kinds}); "
                 f"connected {result.uptime_percent:.1f} % of the time.\n",
                 table,
                 Text("\npassed", "bold green") if result.passed else Text("\nnot passed", "bold red"),

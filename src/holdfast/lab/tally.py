@@ -25,7 +25,7 @@ class Sent:
 
 @dataclass(slots=True, kw_only=True)
 class InjectedFault:
-    """A disconnection that was made on purpose. Times in seconds of one clock."""
+    """An injected disconnection. Times in seconds of one clock."""
 
     kind: str
     company: str
@@ -138,7 +138,7 @@ class Result:
                 "> 95 %",
                 self.uptime_outside_faults_percent > LEAST_PERCENT,
             ),
-            GoalResult("disconnections nobody made", str(self.unprovoked), "0", self.unprovoked == 0),
+            GoalResult("disconnections not injected", str(self.unprovoked), "0", self.unprovoked == 0),
         ]
 
     def _reconnects_hold(self, p95: float | None) -> bool:
