@@ -138,19 +138,20 @@ async def test_a_change_is_announced_to_the_open_page(browser: Browser, world: W
 
 
 async def test_groups_are_listed_with_their_members(browser: Browser, world: World) -> None:
-    """By subject; without a connection the page says why there are none."""
+    """By subject; the own account is named so; without a connection the page says why there are none."""
     await world.pair()
     await browser.sign_in()
-    member = {"jid": RAMI, "role": "admin"}
+    member, own = {"jid": RAMI, "role": "admin"}, {"jid": "962700000001@s.whatsapp.net", "role": "member"}
     world.engine.answers = {
         "groups": lambda _: [{"id": GROUP, "subject": "Fl<o>wers", "size": 2}],
-        "group": lambda _: {"id": GROUP, "subject": "Flowers", "size": 1, "members": [member]},
+        "group": lambda _: {"id": GROUP, "subject": "Flowers", "size": 2, "members": [member, own]},
     }
     page = await read(browser, f"/companies/{COMPANY}/groups")
     assert "Fl&lt;o&gt;wers" in page
     group = await read(browser, f"/companies/{COMPANY}/groups/{GROUP}")
     assert "+962790000007" in group
     assert "Admin" in group
+    assert group.count("This account") == 1
     assert (await browser.get(f"/companies/{COMPANY}/groups/{RAMI}")).status == 422
     await browser.post(f"/companies/{COMPANY}/action/stop")
     await world.until_state("stopped")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import quote
 
-from holdfast.dashboard.inbox_details import details, empty_note
+from holdfast.dashboard.inbox_details import details, empty_note, note_beside
 from holdfast.dashboard.inbox_rows import file_label, media_path, person, shortened
 from holdfast.dashboard.ports import MediaAddresses
 from holdfast.delivery.chats import Chat, ChatKind, Entry, SentEntry, TimelineMessage
@@ -131,6 +131,7 @@ def message_view(entry: Entry, *, files: str, media: MediaAddresses) -> MessageV
     is_deleted = entry.deleted_at is not None
     file, file_url, mimetype = (None, None, None) if is_deleted else _file(message, files, media)
     text = "" if is_deleted else _text(entry) or ""
+    shown = None if is_deleted or isinstance(message, SentEntry) else details(message)
     return MessageView(
         id=message.message.id if isinstance(message, SentEntry) else message.id,
         at=entry.at,
@@ -138,8 +139,8 @@ def message_view(entry: Entry, *, files: str, media: MediaAddresses) -> MessageV
         sender=_sender(message),
         quoted=None if is_deleted else _quoted(message),
         text=shortened(text),
-        note=None if text or file else _note(entry),
-        details=None if is_deleted or isinstance(message, SentEntry) else details(message),
+        note=None if text or file else _note_beside(shown, entry),
+        details=shown,
         file=file,
         file_url=file_url,
         is_picture=mimetype in _PICTURES,
@@ -169,13 +170,19 @@ def _content(message: TimelineMessage) -> Content:
     return {kind: {"caption": body.get("caption")}} if caption_only and isinstance(body, Mapping) else message.content
 
 
-def _note(entry: Entry) -> str | None:
+def _note(entry: Entry) -> str:
     if entry.deleted_at is not None:
         return _DELETED
     message = entry.message
     if isinstance(message, SentEntry):
         return f"({message.message.kind})"
     return f"({message.type})" if message.media else empty_note(message.content or {}, message.type)
+
+
+def _note_beside(shown: str | None, entry: Entry) -> str | None:
+    """The note of a message whose details are `shown`."""
+    message = entry.message
+    return _note(entry) if isinstance(message, SentEntry) else note_beside(shown, _note(entry), message.type)
 
 
 def _sender(message: TimelineMessage) -> str | None:

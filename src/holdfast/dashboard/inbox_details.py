@@ -39,7 +39,16 @@ def empty_note(content: Content, type_: str) -> str:
         case str():
             return f"({answer}; it can't be decrypted)"
         case _:
-            return _NOTES.get(type_, f"({type_.replace('_', ' ')})")
+            return _NOTES.get(type_, _kind_note(type_))
+
+
+def note_beside(shown: str | None, note: str, type_: str) -> str | None:
+    """The note, unless it only names the kind and the details `shown` say more."""
+    return None if shown and note == _kind_note(type_) else note
+
+
+def _kind_note(type_: str) -> str:
+    return f"({type_.replace('_', ' ')})"
 
 
 _ANSWERS = {

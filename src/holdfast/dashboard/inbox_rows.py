@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from holdfast.dashboard.inbox_details import details, empty_note
+from holdfast.dashboard.inbox_details import details, empty_note, note_beside
 from holdfast.dashboard.ports import MediaAddresses
 from holdfast.delivery.content import Content, shown_text
 from holdfast.delivery.stores import Received
@@ -40,6 +40,8 @@ class InboxRow:
 def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
     """`media` gives the URLs of files. Only their path is used, because the browser may use another host name."""
     text = shown_text(received.content or {}, text=received.text)
+    shown = details(received)
+    note = note_beside(shown, empty_note(received.content or {}, received.type), received.type)
     return InboxRow(
         id=received.id,
         stored_at=received.stored_at,
@@ -48,8 +50,8 @@ def inbox_row(received: Received, media: MediaAddresses) -> InboxRow:
         from_own_phone=received.from_me,
         group=_group(received),
         text=shortened(text or ""),
-        note=None if text or received.media else empty_note(received.content or {}, received.type),
-        details=details(received),
+        note=None if text or received.media else note,
+        details=shown,
         file=None if received.media is None else file_label(received.media),
         file_url=media_path(media.url(received)),
         type=received.type.replace("_", " "),

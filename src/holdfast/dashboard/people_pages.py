@@ -26,6 +26,7 @@ R = TypeVar("R")
 
 _GROUPS_SHOWN, _CONTACTS_SHOWN = 200, 100
 _CREATION_WAIT_S = 15
+_THIS = "This account"
 _LONGEST_SUBJECT, _MOST_MEMBERS = 100, 1023
 
 
@@ -114,7 +115,11 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
     members: list[tuple[PersonView, str]] = []
     if found is not None:
         names = await context_of(request).chats.names(company, [each.jid for each in found.members or ()])
-        members = [(person_view(each.jid, names[each.jid].shown(each.jid)), each.role) for each in found.members or ()]
+        own = await _own_jid(request, company)
+        members = [
+            (person_view(each.jid, _THIS if each.jid == own else names[each.jid].shown(each.jid)), each.role)
+            for each in found.members or ()
+        ]
     return page(
         request,
         "group.html",
@@ -131,16 +136,22 @@ async def show_contacts(request: Request, company: CompanyPath) -> Response:
     query = request.query_params
     words, after = query.get("words", "").strip()[:80], query.get("after", "")[:200]
     found = await context_of(request).contacts.contacts(company, after=after, most=_CONTACTS_SHOWN + 1, words=words)
-    shown = found[:_CONTACTS_SHOWN]
+    shown, own = found[:_CONTACTS_SHOWN], await _own_jid(request, company)
     return page(
         request,
         "contacts.html",
         company=company,
-        people=[person_view(each.jid, name_of(each)) for each in shown],
+        people=[person_view(each.jid, _THIS if each.jid == own else name_of(each)) for each in shown],
         words=words,
         after=after,
         following=shown[-1].jid if len(found) > _CONTACTS_SHOWN else None,
     )
+
+
+async def _own_jid(request: Request, company: str) -> str | None:
+    """The company's own account, which is among its contacts and the members of its groups."""
+    number = (await context_of(request).gateway.look(company)).record.phone_number
+    return None if number is None else parse_recipient(number, field="phoneNumber")[1]
 
 
 async def _ask(request: Request, company: str, query: Query[R]) -> R | str:

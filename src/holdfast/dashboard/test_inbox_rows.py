@@ -57,6 +57,14 @@ def test_a_file_has_its_name_its_size_and_a_link() -> None:
     assert row(replace(TEXT, type="audio", text=None, media=voice)).file == "audio/ogg; codecs=opus, 7 s, 1 KB"
 
 
+def test_details_stand_alone_where_a_note_would_only_repeat_the_kind() -> None:
+    """A row "(call) Call." says it twice; that a vote was withdrawn is worth its note."""
+    call = row(replace(TEXT, type="call", text=None, content={"call": {"video": True}}))
+    assert (call.note, call.details) == (None, "video call")
+    vote = row(replace(TEXT, type="poll_vote", text=None, content={"poll": {"options": ["A"], "votes": []}}))
+    assert (vote.note, vote.details) == ("(vote withdrawn)", "options: A")
+
+
 @pytest.mark.parametrize("kind", ["undecryptable", "unknown", "revoke", "call", "text"])
 def test_what_says_nothing_is_named(kind: str) -> None:
     """No row is empty."""
