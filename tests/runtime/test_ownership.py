@@ -43,7 +43,6 @@ class FakeLeases:
         self.given: list[tuple[str, str]] = []
         self.refuses_gifts = False
         self.kept_s: float | None = None
-        self.keeps = asyncio.Event()
 
     async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
         self.looks += 1
@@ -94,8 +93,7 @@ class FakeLeases:
         self.abandoned += 1
 
     async def keep(self, *, for_s: float) -> None:
-        self.keeps.set()
-        await self.answers.wait()
+        pass
 
     async def release(self, *, keep_s: float = 0) -> None:
         self.kept_s = keep_s
@@ -325,20 +323,6 @@ async def test_a_message_that_another_process_accepted_is_sent(world: World) -> 
             gateway.messages_wait(COMPANY)
             await world.wait(1)
         assert [text for _, text in world.sends()] == ["first", "message 7"]
-
-
-async def test_a_message_is_accepted_before_the_database_has_answered_a_starting_process(world: World) -> None:
-    """It waits in the outbox for the owner of the session."""
-    leases = FakeLeases()
-    leases.answers.clear()
-    async with world.running(), asyncio.TaskGroup() as tasks:
-        await world.pair()
-        starting = Gateway(replace(world.parts, ownership=Ownership(leases, clock=world.clock)))
-        running = tasks.create_task(starting.run(ready=lambda: None))
-        await leases.keeps.wait()
-        accepted = await world.now(starting.accept(draft(7)))
-        running.cancel()
-    assert accepted.is_new
 
 
 async def test_the_owner_is_woken_for_work_that_another_process_stored(world: World) -> None:

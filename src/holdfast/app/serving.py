@@ -98,9 +98,11 @@ async def serve(
     with stop_requests(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web, contextlib.AsyncExitStack() as stack:
             links = await _links(held, randomness)
+            parts = make_services(held, program, files=spool, links=links, clock=clock, randomness=randomness)
+            if parts.ownership is not None:  # before anything slow: others take its sessions when the grace is over
+                await parts.ownership.announce_start()
             versions = _client_versions(held, clock=clock, randomness=randomness)
             await versions.prepare()
-            parts = make_services(held, program, files=spool, links=links, clock=clock, randomness=randomness)
             parts = replace(
                 parts,
                 client_versions=versions,

@@ -62,8 +62,6 @@ class Gateway:
                 async with asyncio.TaskGroup() as self._tasks:
                     self._actors.supervise_in(self._tasks)
                     try:
-                        if ownership is not None:
-                            await ownership.announce_start()
                         await engine_up.wait()
                         await (self._load_all() if ownership is None else self._load_owned(ownership))
                         self._loaded.set()
