@@ -30,6 +30,15 @@ def test_a_migration_only_adds(path: Path) -> None:
             assert "NULLABLE=FALSE" not in words or "SERVER_DEFAULT" in words, f"{path.name} line {call.lineno}"
 
 
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.stem)
+def test_an_index_on_an_existing_table_is_built_without_locking_it(path: Path) -> None:
+    """`op.create_index` is for tables of the same migration, which are empty; others have `store.online_index`."""
+    tables = {ast.unparse(call.args[0]) for call in calls(path) if call.func.attr == "create_table"}  # type: ignore[attr-defined]
+    for call in calls(path):
+        if call.func.attr == "create_index":  # type: ignore[attr-defined]
+            assert ast.unparse(call.args[1]) in tables, f"{path.name} line {call.lineno}: use online_index.create_index"
+
+
 def calls(path: Path) -> list[ast.Call]:
     """Those of alembic's `op` in the upgrade."""
     nodes = ast.walk(ast.parse(path.read_text()))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,29 @@ def counted(place: Path | URL, table: str) -> int:
         count = connection.execute(text(f"SELECT COUNT(*) FROM {table}")).scalar_one()
     engine.dispose()
     return int(count)
+
+
+@pytest.mark.slow
+def test_older_nodes_write_while_an_index_is_built(postgres: PostgresProcess) -> None:
+    """Also while another process waits for its turn to migrate, and where an earlier attempt was interrupted."""
+    url = postgres.new_database()
+    with contextlib.closing(create_engine(parse(url)).connect()) as connection:
+        migrate(connection, "test", to="0018")
+    insert = "INSERT INTO chats (company_id, chat) VALUES ('{}', 'c')"
+    with postgres.operator(url) as first, postgres.operator(url) as other, ThreadPoolExecutor(2) as threads:
+        other.execute("CREATE INDEX inbox_by_time ON inbox (company_id)")
+        other.execute("SET lock_timeout = '2s'")
+        with first.transaction():
+            first.execute(insert.format("a").encode())
+            migrating = [threads.submit(Database, parse(url)) for _ in range(2)]
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'"
+            while postgres.rows(url, waits) != [(1,)]:
+                time.sleep(0.05)
+            other.execute(insert.format("b").encode())
+        for database in migrating:
+            database.result().close()
+        broken = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+        assert postgres.rows(url, broken) == [(0,)]
 
 
 async def test_a_backup_of_the_first_version_is_restored_as_one_of_this(tmp_path: Path) -> None:

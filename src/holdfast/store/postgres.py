@@ -12,6 +12,7 @@ mode): options, advisory locks and prepared statements would otherwise reach tra
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ _FORM = "postgresql://user:password@host:5432/database"
 _OLDEST = 13
 MIGRATING = 0x686F6C64
 """Number of the advisory lock with which processes that start together migrate one after the other."""
+_LOCK_LOOK_S = 0.2
 _CONNECTION = {
     "application_name": "holdfast",
     "connect_timeout": 5,
@@ -190,11 +192,19 @@ def _refuse_transaction_pooling(engine: Engine, connection: Connection, url: URL
 
 
 def _migrate(connection: Connection, url: URL) -> None:
-    connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (MIGRATING,))
-    connection.commit()
+    _lock_migrations(connection)
     log_migration(connection, shown(url))
     migrate(connection, shown(url))
     connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (MIGRATING,))
+    connection.commit()
+
+
+def _lock_migrations(connection: Connection) -> None:
+    """Ask again and again: a statement that waits for the lock would be a transaction for which the process that holds
+    it waits in turn, when it creates an index concurrently."""
+    while not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (MIGRATING,)).scalar_one():
+        connection.commit()
+        threading.Event().wait(_LOCK_LOOK_S)
     connection.commit()
 
 

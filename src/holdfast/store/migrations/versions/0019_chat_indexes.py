@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+
+from holdfast.store.online_index import create_index
 
 revision = "0019"
 down_revision = "0018"
@@ -12,12 +13,8 @@ _TARGET, _UNREAD = sa.text("target IS NOT NULL"), sa.text("unread <> 0")
 
 
 def upgrade() -> None:
-    op.create_index("chats_by_last", "chats", ["company_id", "last_at", "chat"])
-    op.create_index(
-        "chats_unread", "chats", ["company_id", "last_at", "chat"], sqlite_where=_UNREAD, postgresql_where=_UNREAD
-    )
-    op.create_index("inbox_by_time", "inbox", ["company_id", "chat", "sent_at", "seq"])
+    create_index("chats_by_last", "chats", ["company_id", "last_at", "chat"])
+    create_index("chats_unread", "chats", ["company_id", "last_at", "chat"], where=_UNREAD)
+    create_index("inbox_by_time", "inbox", ["company_id", "chat", "sent_at", "seq"])
     for table in ("outbox", "inbox"):
-        op.create_index(
-            f"{table}_targets", table, ["company_id", "chat", "target"], sqlite_where=_TARGET, postgresql_where=_TARGET
-        )
+        create_index(f"{table}_targets", table, ["company_id", "chat", "target"], where=_TARGET)
