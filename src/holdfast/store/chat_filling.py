@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from sqlalchemy import Column, Connection, Table, select, tuple_, update
 
 from holdfast.delivery.chats import FOLDED, QUIET
-from holdfast.store.chat_updates import note_received, note_sent, target_of
+from holdfast.store.chat_updates import note_stored, target_of
 from holdfast.store.tables import inbox, outbox
 
 log = logging.getLogger(__name__)
@@ -40,24 +39,15 @@ def _fill_last(connection: Connection, table: Table, kind: Column[str], at: Colu
             break
         company, chat = found
         mine = (columns.company_id == company, columns.chat == chat, kind.not_in(QUIET))
-        last = connection.execute(select(columns.seq, at, kind).where(*mine).order_by(columns.seq.desc()).limit(1))
+        last = connection.execute(select(columns.seq, at).where(*mine).order_by(columns.seq.desc()).limit(1))
         if (row := last.first()) is not None:
-            _note(connection, table, company, chat, row)
+            note_stored(connection, company, chat, seq=row[0], at=row[1], is_sent=table is outbox)
         done += 1
         if done % _AT_ONCE == 0:
             connection.commit()
         if done % _LOGGED_EVERY == 0:
             log.info("Filling the overview of chats: %d chats of the %s", done, table.name)
     connection.commit()
-
-
-def _note(connection: Connection, table: Table, company: str, chat: str, row: Any) -> None:
-    seq, at, kind = row
-    if table is outbox:
-        note_sent(connection, company, chat, kind=kind, seq=seq, at=at)
-    else:
-        message = {"company_id": company, "chat": chat, "seq": seq, "type": kind, "from_me": False}
-        note_received(connection, message, at=at, counts=False)
 
 
 def _fill_targets(connection: Connection) -> None:

@@ -32,6 +32,7 @@ def _read_on_phone(row: Insert) -> dict[str, ColumnElement[Any]]:
 
 
 _SENT = Prepared(lambda insert: _upsert(insert, lambda _: {}).returning(chats.c.disappearing_s))
+_STORED = Prepared(lambda insert: _upsert(insert, lambda _: {}))
 _COUNTED = Prepared(lambda insert: _upsert(insert, _counted))
 _OWN = Prepared(lambda insert: _upsert(insert, _read_on_phone))
 
@@ -61,11 +62,18 @@ def note_received(connection: Connection, message: Mapping[str, Any], *, at: str
         "last_is_sent": False,
     }
     if not counts:
-        _SENT.rows(connection, row)
+        _STORED.rows(connection, row)
     elif message["from_me"]:
         _OWN.rows(connection, {**row, "unread": 0, "read_seq": message["seq"]})
     else:
         _COUNTED.rows(connection, {**row, "unread": 1})
+
+
+def note_stored(connection: Connection, company: str, chat: str, *, seq: int, at: str, is_sent: bool) -> None:
+    """A message that an older version stored. Uses no column that is newer than the overview itself."""
+    if chat != STATUS:
+        row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": is_sent}
+        _STORED.rows(connection, row)
 
 
 def target_of(kind: str, content: dict[str, Any]) -> str | None:
