@@ -122,7 +122,7 @@ async def test_what_is_set_here_the_phone_shows(ours: Party) -> None:
         await operate(ours, "op_2", "edit-label", label="1", name="VIP", color=2),
         await operate(ours, "op_3", "label-chat", chat=FRIEND, label="1", labelled=True),
         await operate(ours, "op_4", "star-message", chat=FRIEND, message="3A1", fromMe=False, starred=True),
-        await operate(ours, "op_5", "rename-account", name="Layla"),
+        await operate(ours, "op_5", "set-profile", name="Layla"),
     ]
     assert [each.error for each in done] == [None] * 5
     view = await ours.wasim.get(f"/phones/{ours.number}/settings")

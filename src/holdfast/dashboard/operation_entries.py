@@ -25,7 +25,6 @@ TITLES = {
     "edit-label": "Change a label",
     "label-chat": "Label a chat",
     "star-message": "Star a message",
-    "rename-account": "Change the account's name",
 }
 """By kind of operation. Other kinds are shown by their name."""
 _STATES = {

@@ -391,24 +391,11 @@ class StarMessage(Arguments, frozen=True, kw_only=True):
         return self.chat
 
 
-class RenameAccount(Arguments, frozen=True, kw_only=True):
-    """Set the name that people see who have not saved the account (push name)."""
-
-    kind = "rename-account"
-
-    name: str
-
-    @property
-    def target(self) -> str:
-        return "profile"
-
-
 KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
     each.kind: each
     for each in (
         CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, JoinGroup, RevokeInvite, AnswerRequests, SetPicture,
         SetProfile, SetPrivacy, FollowChannel, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage,
-        RenameAccount,
     )
 })  # fmt: skip
 

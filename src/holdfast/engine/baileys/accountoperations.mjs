@@ -83,16 +83,14 @@ export const ACCOUNT_OPERATIONS = {
       parts.settled('messages.update', [{ key: { remoteJid: chat, id: message }, update: { starred } }])
       return { starred }
     }
-  },
-
-  'rename-account': {
-    async run({ name }, parts) {
-      await modify(parts, { pushNameSetting: name }, '')
-      const { creds } = parts.sock.authState
-      parts.sock.ev.emit('creds.update', Object.assign(creds, { me: { ...creds.me, name } }))
-      return { name }
-    }
   }
+}
+
+/** Set the name that people see who have not saved the account (push name). */
+export async function rename(parts, name) {
+  await modify(parts, { pushNameSetting: name }, '')
+  const { creds } = parts.sock.authState
+  parts.sock.ev.emit('creds.update', Object.assign(creds, { me: { ...creds.me, name } }))
 }
 
 const CHAT_SETTINGS = {

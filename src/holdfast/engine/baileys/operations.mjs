@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 
 import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser, S_WHATSAPP_NET } from 'baileys'
 
-import { ACCOUNT_OPERATIONS } from './accountoperations.mjs'
+import { ACCOUNT_OPERATIONS, rename } from './accountoperations.mjs'
 import { followChannel } from './channels.mjs'
 import { setPrivacy } from './privacy.mjs'
 import { NotOnWhatsApp } from './recipients.mjs'
@@ -153,7 +153,7 @@ const OPERATIONS = {
   'set-profile': {
     async run({ name, about }, parts) {
       if (about !== undefined) await parts.limits.run('status', () => parts.sock.updateProfileStatus(about))
-      if (name !== undefined) await ACCOUNT_OPERATIONS['rename-account'].run({ name }, parts)
+      if (name !== undefined) await rename(parts, name)
       return { ...(about !== undefined && { about }), ...(name !== undefined && { name }) }
     }
   },
