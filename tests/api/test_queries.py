@@ -111,10 +111,13 @@ async def test_groups_are_listed_by_subject_and_kept_for_a_while(linked: ApiClie
 
 
 async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
-    """With their roles; an unknown one is 404, and what is no group is refused."""
+    """With their roles; one person under number and hidden id from then on. An unknown group is 404, and what is no
+    group is refused."""
     member = {"jid": "962790000001@s.whatsapp.net", "lid": "77@lid", "role": "superadmin"}
     world.engine.answers["group"] = lambda _: {**FLOWERS, "members": [member]}
     assert (await linked("GET", f"{GROUPS}/{GROUP}")).json["members"] == [member]
+    (contact,) = (await linked("GET", f"/v1/sessions/{COMPANY}/contacts")).json["items"]
+    assert (contact["chat"], contact["lid"]) == (member["jid"], member["lid"])
     world.engine.answers["group"] = lambda _: QueryAnswered(
         link=0, request=0, error="no-such-group", detail="there is no such group, or this number is not in it"
     )

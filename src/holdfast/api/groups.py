@@ -16,6 +16,7 @@ from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_recipient
+from holdfast.runtime.people import People
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.queries import Group, GroupMember
@@ -151,10 +152,13 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         id: GroupId,  # noqa: A002 – the interface's name
         request: Request,
     ) -> GroupDetailsModel:
-        """One group with its members."""
+        """One group with its members. They are contacts from then on, with the number and the hidden id of each."""
         jid = group_of(id)
         async with queries_of(request, company) as queries:
-            return GroupDetailsModel.of(await queries.ask(asked.group(jid)))
+            found = await queries.ask(asked.group(jid))
+        people: People = request.app.state.people
+        await people.learn_members(company, found.members or [])
+        return GroupDetailsModel.of(found)
 
     @router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))
     async def create_group(company: Company, body: CreateGroupRequest, starter: StarterDependency) -> OperationModel:

@@ -14,7 +14,10 @@ from holdfast.delivery.recipient import parse_recipient, username_in
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.session_queries import SessionQueries
 from holdfast.session.contacts import HIDDEN, PERSON, Contacts, Identity, KnownContact
-from holdfast.session.queries import find_hidden, find_username
+from holdfast.session.queries import GroupMember, find_hidden, find_username
+
+_LEARNED_AT_ONCE = 100
+"""People of one write, so that a large group delays no other writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,12 @@ class People:
         if checked.chat is None:
             raise NotFound(f'"{chat}" is not on WhatsApp', field=field)
         return await self._contacts.find(company, checked.chat) or known or KnownContact(jid=checked.chat)
+
+    async def learn_members(self, company: str, members: Sequence[GroupMember]) -> None:
+        """Store which number and which hidden id are one person, as WhatsApp reports it about members of a group."""
+        known = [Identity(jid=each.jid, lid=each.lid) for each in members if each.lid not in {None, each.jid}]
+        for start in range(0, len(known), _LEARNED_AT_ONCE):
+            await self._contacts.learn(company, known[start : start + _LEARNED_AT_ONCE])
 
     async def _queries(self, company: str) -> SessionQueries:
         return (await self._gateway.actor(company)).work.queries
