@@ -9,7 +9,7 @@ import msgspec
 from wasim.server.entropy import Entropy
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_inbox import ContactCard, PhoneLocation
-from wasim.server.phone_sender import Words
+from wasim.server.phone_sender import Plaintext
 from wasim.server.state import PHONE, Account, Address, Directory, Group
 from wasim.wire import content
 from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
@@ -76,7 +76,7 @@ class MessageBuilder:
 
     def put(
         self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
-    ) -> Words:
+    ) -> Plaintext:
         """The requested message, from a field or from media. Raises BadMessageRequest unless there is exactly one."""
         names = ("text", "location", "contact", "poll", "vote", "reaction", "edit", "delete", "payload", "plaintext")
         said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])

@@ -58,14 +58,14 @@ class PhoneActions:
         """The phone sends its first messages to a device that was linked to it."""
         self._speak(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
 
-    def _speak(self, address: Address, spoken: EncryptedMessage, now: float) -> None:
-        for low in spoken.low:
+    def _speak(self, address: Address, outgoing: EncryptedMessage, now: float) -> None:
+        for low in outgoing.low:
             self._line.low_on_prekeys(low, now)
-        for said in spoken.said:
-            if said.after_s:
-                self._line.at(now + said.after_s, partial(self._say, address, said.node))
+        for stanza in outgoing.said:
+            if stanza.after_s:
+                self._line.at(now + stanza.after_s, partial(self._say, address, stanza.node))
             else:
-                self._say(address, said.node, now)
+                self._say(address, stanza.node, now)
 
     def _say(self, address: Address, node: Node, now: float) -> None:
         device = self._directory.device(address)

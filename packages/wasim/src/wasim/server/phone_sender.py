@@ -24,7 +24,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 from wasim.wire.ratchet import Bundle
 
-Words = Content | bytes
+Plaintext = Content | bytes
 """A message, or a padded plaintext that is encrypted unchanged and need not be a valid message."""
 RETRIES = 5
 SENT_KEPT = 2000
@@ -37,8 +37,8 @@ _OWN_EDIT, _OWN_DELETION = "1", "7"
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     to: str
     """Phone number, or the address of a group."""
-    words: bytes
-    """The encoded `Message`; with `verbatim`, the plaintext as it was given."""
+    plaintext: bytes = msgspec.field(name="words")
+    """The encoded `Message`; with `verbatim`, the plaintext as it was given. States store it as `words`."""
     verbatim: bool = False
 
 
@@ -82,12 +82,14 @@ class PhoneSender:
     def sent(self, number: str, id_: str) -> Content | None:
         """The content that the phone sent under this id, if it is still kept."""
         message = self._sent.get(number, {}).get(id_)
-        return None if message is None or message.verbatim else decode(Content, message.words)
+        return None if message is None or message.verbatim else decode(Content, message.plaintext)
 
-    def _remember(self, number: str, id_: str, to: str, words: Words) -> None:
+    def _remember(self, number: str, id_: str, to: str, plaintext: Plaintext) -> None:
         kept = self._sent.setdefault(number, {})
-        verbatim = isinstance(words, bytes)
-        kept[id_] = SentMessage(to=to, words=words if isinstance(words, bytes) else encode(words), verbatim=verbatim)
+        verbatim = isinstance(plaintext, bytes)
+        kept[id_] = SentMessage(
+            to=to, plaintext=plaintext if isinstance(plaintext, bytes) else encode(plaintext), verbatim=verbatim
+        )
         self._directory.note(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
         while len(kept) > SENT_KEPT:
             oldest = next(iter(kept))
@@ -96,71 +98,73 @@ class PhoneSender:
 
     # Messages
 
-    def write(self, number: str, to: Account | Group, words: Words, id_: str) -> EncryptedMessage:
+    def write(self, number: str, to: Account | Group, plaintext: Plaintext, id_: str) -> EncryptedMessage:
         """A message to all devices of an account and all own devices, or to a group."""
         if isinstance(to, Group):
-            return self._to_group(number, to, words, id_)
-        self._remember(number, id_, to.number, words)
-        spoken = EncryptedMessage()
+            return self._to_group(number, to, plaintext, id_)
+        self._remember(number, id_, to.number, plaintext)
+        outgoing = EncryptedMessage()
         recipients = [
             Node(
-                "to", {"jid": str(self._directory.jid(device.address, "pn"))}, [self._enc(number, device, what, spoken)]
+                "to",
+                {"jid": str(self._directory.jid(device.address, "pn"))},
+                [self._enc(number, device, what, outgoing)],
             )
-            for device, what in self._for_each(number, to, words)
+            for device, what in self._for_each(number, to, plaintext)
         ]
-        attrs = {"to": str(Jid(to.number, PN)), "id": id_} | _stanza_attrs(words)
-        spoken.said.append(MessageContent(Node("message", attrs, [Node("participants", {}, recipients)])))
-        return spoken
+        attrs = {"to": str(Jid(to.number, PN)), "id": id_} | _stanza_attrs(plaintext)
+        outgoing.said.append(MessageContent(Node("message", attrs, [Node("participants", {}, recipients)])))
+        return outgoing
 
-    def _for_each(self, number: str, to: Account, words: Words) -> Iterator[tuple[Device, Words]]:
+    def _for_each(self, number: str, to: Account, plaintext: Plaintext) -> Iterator[tuple[Device, Plaintext]]:
         """Every device that gets the message, with its content: own devices get a copy that names the chat."""
         for device in self._directory.devices_of(to.number):
             if device.address != Address(number, PHONE):
-                yield device, words
-        if to.number == number or isinstance(words, bytes):
+                yield device, plaintext
+        if to.number == number or isinstance(plaintext, bytes):
             return
-        copy = Content(device_sent=content.DeviceSent(destination=str(Jid(to.number, PN)), message=words))
+        copy = Content(device_sent=content.DeviceSent(destination=str(Jid(to.number, PN)), message=plaintext))
         for device in self._directory.devices_of(number):
             if device.device != PHONE:
                 yield device, copy
 
-    def _to_group(self, number: str, group: Group, words: Words, id_: str) -> EncryptedMessage:
+    def _to_group(self, number: str, group: Group, plaintext: Plaintext, id_: str) -> EncryptedMessage:
         """One ciphertext for all members, and the sender key for those who don't have it."""
-        self._remember(number, id_, str(group.jid), words)
-        spoken = EncryptedMessage()
+        self._remember(number, id_, str(group.jid), plaintext)
+        outgoing = EncryptedMessage()
         devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
         lacking = self._groups.without_key(number, group.id, devices)
         distribution = Content(sender_key=self._sender_key(number, group))
         distributions = []
         for device in lacking:
             jid = str(self._directory.jid(device.address, group.addressing))
-            distributions.append(Node("to", {"jid": jid}, [self._enc(number, device, distribution, spoken)]))
+            distributions.append(Node("to", {"jid": jid}, [self._enc(number, device, distribution, outgoing)]))
             self._groups.gave(number, group.id, device.address)
-        data = self._groups.encrypt(number, group.id, self._sealed(words))
+        data = self._groups.encrypt(number, group.id, self._sealed(plaintext))
         children = [Node("participants", {}, distributions)] if distributions else []
-        children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(words), data))
-        attrs = {"to": str(group.jid), "id": id_} | _stanza_attrs(words)
+        children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(plaintext), data))
+        attrs = {"to": str(group.jid), "id": id_} | _stanza_attrs(plaintext)
         if not isinstance(group, StatusAudience):
             attrs["addressing_mode"] = group.addressing
-        spoken.said.append(MessageContent(Node("message", attrs, children)))
-        return spoken
+        outgoing.said.append(MessageContent(Node("message", attrs, children)))
+        return outgoing
 
     def _sender_key(self, number: str, group: Group) -> GroupSenderKey:
         return GroupSenderKey(group=str(group.jid), message=self._groups.distribution(number, group.id))
 
-    def _enc(self, number: str, device: Device, what: Words, spoken: EncryptedMessage, **attrs: str) -> Node:
+    def _enc(self, number: str, device: Device, what: Plaintext, outgoing: EncryptedMessage, **attrs: str) -> Node:
         if not self._talks.knows(number, device.address):
-            self._begin(number, device, spoken)
+            self._begin(number, device, outgoing)
         kind, data = self._talks.encrypt(number, device.address, self._sealed(what))
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
 
-    def _sealed(self, words: Words) -> bytes:
-        return words if isinstance(words, bytes) else seal(words, pad=self._entropy(1)[0] % 16 + 1)
+    def _sealed(self, plaintext: Plaintext) -> bytes:
+        return plaintext if isinstance(plaintext, bytes) else seal(plaintext, pad=self._entropy(1)[0] % 16 + 1)
 
-    def _begin(self, number: str, device: Device, spoken: EncryptedMessage) -> None:
+    def _begin(self, number: str, device: Device, outgoing: EncryptedMessage) -> None:
         given = server_keys.take(self._directory, device)
         if given.low and device.device != PHONE:
-            spoken.low.append(device.address)
+            outgoing.low.append(device.address)
         if device.device == PHONE:
             self._phones.refill(device.number)
         prekey_id, prekey = given.prekey or (None, None)
@@ -179,30 +183,32 @@ class PhoneSender:
         count = int(retry.attrs.get("count", "1")) if retry is not None else 1
         if sent is None or device is None or count > RETRIES:
             return EncryptedMessage()
-        spoken = EncryptedMessage()
-        self._begin(number, device, spoken)
-        said = sent.words if sent.verbatim else decode(Content, sent.words)
-        words, attrs = self._once_more(number, device, sent, said)
-        enc = self._enc(number, device, words, spoken, count=str(count))
-        spoken.said.append(MessageContent(Node("message", {"id": id_} | attrs, [enc])))
-        return spoken
+        outgoing = EncryptedMessage()
+        self._begin(number, device, outgoing)
+        before = sent.plaintext if sent.verbatim else decode(Content, sent.plaintext)
+        plaintext, attrs = self._once_more(number, device, sent, before)
+        enc = self._enc(number, device, plaintext, outgoing, count=str(count))
+        outgoing.said.append(MessageContent(Node("message", {"id": id_} | attrs, [enc])))
+        return outgoing
 
-    def _once_more(self, number: str, device: Device, sent: SentMessage, words: Words) -> tuple[Words, dict[str, str]]:
+    def _once_more(
+        self, number: str, device: Device, sent: SentMessage, plaintext: Plaintext
+    ) -> tuple[Plaintext, dict[str, str]]:
         """The content for that device, and the attributes of its stanza."""
-        attrs = _stanza_attrs(words)
+        attrs = _stanza_attrs(plaintext)
         group = self._directory.group(parse_jid(sent.to))
         if group is not None:
             self._groups.gave(number, group.id, device.address)
             participant = str(self._directory.jid(device.address, group.addressing))
             distribution = self._sender_key(number, group)
-            again = words if isinstance(words, bytes) else _with_sender_key(words, distribution)
+            again = plaintext if isinstance(plaintext, bytes) else _with_sender_key(plaintext, distribution)
             return again, attrs | {"to": sent.to, "participant": participant}
         attrs |= {"to": str(self._directory.jid(device.address, "pn")), "device_fanout": "false"}
-        if device.number == number and sent.to != number and isinstance(words, Content):
+        if device.number == number and sent.to != number and isinstance(plaintext, Content):
             destination = str(Jid(sent.to, PN))
-            copy = Content(device_sent=content.DeviceSent(destination=destination, message=words))
+            copy = Content(device_sent=content.DeviceSent(destination=destination, message=plaintext))
             return copy, attrs | {"recipient": destination}
-        return words, attrs
+        return plaintext, attrs
 
     # Settings and history
 
@@ -220,12 +226,12 @@ class PhoneSender:
         return self._to_own(device, [self._history(content.ON_DEMAND, history, request=request_id)])
 
     def _to_own(self, device: Device, notes: list[content.ProtocolNote]) -> EncryptedMessage:
-        spoken = EncryptedMessage()
+        outgoing = EncryptedMessage()
         for note in notes:
-            enc = self._enc(device.number, device, Content(protocol=note), spoken)
+            enc = self._enc(device.number, device, Content(protocol=note), outgoing)
             attrs = {"to": str(self._directory.jid(device.address, "pn")), "id": self.new_id()}
-            spoken.said.append(MessageContent(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
-        return spoken
+            outgoing.said.append(MessageContent(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
+        return outgoing
 
     def _history(self, sync_type: int, history: content.HistorySync, *, request: str | None = None) -> ProtocolNote:
         """The notification of a part of the history: in the message itself when it is short, else a file."""
@@ -268,33 +274,33 @@ class PhoneSender:
         return f"3A{self._entropy(9).hex().upper()}"
 
 
-def _with_sender_key(words: Content, distribution: GroupSenderKey) -> Content:
-    return decode(Content, encode(Content(sender_key=distribution)) + encode(words))
+def _with_sender_key(plaintext: Content, distribution: GroupSenderKey) -> Content:
+    return decode(Content, encode(Content(sender_key=distribution)) + encode(plaintext))
 
 
-def _stanza_attrs(words: Words) -> dict[str, str]:
+def _stanza_attrs(plaintext: Plaintext) -> dict[str, str]:
     """What the server may know about a message: its type, and whether it changes an older one."""
-    if isinstance(words, bytes):
+    if isinstance(plaintext, bytes):
         return {"type": "text"}
-    if words.kind == "reaction":
+    if plaintext.kind == "reaction":
         return {"type": "reaction"}
-    if words.media is not None or words.kind == "contact":
+    if plaintext.media is not None or plaintext.kind == "contact":
         return {"type": "media"}
-    if words.kind in ("poll", "vote"):
+    if plaintext.kind in ("poll", "vote"):
         return {"type": "poll"}
-    edit = {"edit": _OWN_EDIT, "delete": _OWN_DELETION}.get(words.kind)
+    edit = {"edit": _OWN_EDIT, "delete": _OWN_DELETION}.get(plaintext.kind)
     return {"type": "text"} | ({"edit": edit} if edit is not None else {})
 
 
-def _enc_attrs(words: Words) -> dict[str, str]:
-    if isinstance(words, bytes):
+def _enc_attrs(plaintext: Plaintext) -> dict[str, str]:
+    if isinstance(plaintext, bytes):
         return {}
-    if words.kind == "reaction":
+    if plaintext.kind == "reaction":
         return {"decrypt-fail": "hide"}
-    if words.kind == "contact":
+    if plaintext.kind == "contact":
         return {"mediatype": "vcard"}
-    media = words.media
+    media = plaintext.media
     if media is None:
         return {}
-    kind = "ptt" if media.voice else "gif" if media.gif else words.kind
+    kind = "ptt" if media.voice else "gif" if media.gif else plaintext.kind
     return {"mediatype": kind}

@@ -153,8 +153,8 @@ def test_the_own_phone_opens_its_copies(world: World, pair: tuple[LinkedDevice, 
     """A copy for the own phone is acknowledged to the sending device and is in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
-    words = Content(device_sent=DeviceSent(destination=BOB, message=Content(conversation="copy")))
-    world.send(client, stanza(world.encrypt(linked, client, own, words), at=own))
+    copy = Content(device_sent=DeviceSent(destination=BOB, message=Content(conversation="copy")))
+    world.send(client, stanza(world.encrypt(linked, client, own, copy), at=own))
     receipt = client.one("receipt")
     assert (receipt.attrs["type"], receipt.attrs["from"]) == ("sender", linked.lid.replace(":1", ""))
     assert world.server.phone_clients.inbox("962302") == []
