@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from holdfast.session.engine import Download, InboundMessage
+from holdfast.session.engine import Download, InboundMessage, QueryAnswered, RunQuery
 from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
 from tests.world import COMPANY
 
@@ -16,10 +17,12 @@ FRIEND = "962799999999@s.whatsapp.net"
 PICTURE = b"picture" * 100_000
 
 
-async def came(client: ApiClient, *, media: dict[str, Any] | None = None, held: bytes | None = PICTURE) -> Any:
+async def came(
+    client: ApiClient, *, media: dict[str, Any] | None = None, held: bytes | None = PICTURE, keys: str = "keys"
+) -> Any:
     """A picture comes in, and WhatsApp holds its bytes; the inbox's item."""
     if held is not None:
-        client.world.engine.media["keys"] = held
+        client.world.engine.media[keys] = held
     message = InboundMessage(
         whatsapp_id="3A0001",
         chat=FRIEND,
@@ -27,7 +30,7 @@ async def came(client: ApiClient, *, media: dict[str, Any] | None = None, held: 
         type="image",
         text="look",
         media=media or {"mimetype": "image/jpeg", "sizeBytes": len(PICTURE), "filename": "a b.jpg"},
-        media_keys="keys",
+        media_keys=keys,
     )
     client.world.engine.receive(client.world.link(), message)
     await client.world.until(lambda: "3A0001" in client.world.engine.receipts_sent)
@@ -177,3 +180,41 @@ async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
     assert text["media"] is None
     sentence = (await get(client, text)).problem(404, "not-found", field="id")
     assert sentence == "this message has no medium: `media` is null in the inbox"
+
+
+OLD, NEW = (json.dumps({"type": "image", "mediaKey": "a2V5", "directPath": path}) for path in ("/old", "/new"))
+
+
+async def test_a_file_that_whatsapp_no_longer_has_is_asked_for_again(client: ApiClient) -> None:
+    """The phone is asked about that message, once, and the file is downloaded from its new place."""
+    await client.world.pair()
+    item = await came(client, held=None, keys=OLD)
+    client.world.engine.media[NEW] = PICTURE
+    client.world.engine.answers["media-again"] = lambda _: {"directPath": "/new"}
+    answers = await asyncio.gather(*(get(client, item) for _ in range(2)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, PICTURE)}
+    assert [json.loads(each.media_keys)["directPath"] for each in client.world.commands(Download)] == ["/old", "/new"]
+    (asked,) = client.world.commands(RunQuery)
+    message = {"id": "3A0001", "chat": FRIEND, "fromMe": False, "sender": FRIEND, "senderLid": None}
+    assert (asked.name, asked.arguments) == ("media-again", {"message": message, "mediaKey": "a2V5"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code", "words"),
+    [
+        ({"error": "not-found"}, 410, "media-gone", "neither WhatsApp nor the account's phone has this medium"),
+        ({"error": "phone-silent"}, 503, "media-not-fetched", "ask again when the phone is online"),
+        ({"result": {"directPath": "/nowhere"}}, 410, "media-gone", "ask its sender to send it again"),
+        ({"result": {"directPath": "https://elsewhere"}}, 502, "query-failed", "can't be read"),
+        ({"error": "rate-limited", "detail": "429", "retry_after_s": 5}, 503, "whatsapp-busy", "ask again in 5 s"),
+    ],
+)
+async def test_a_file_that_the_phone_does_not_upload(
+    client: ApiClient, answer: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    """It says whether asking again helps. The phone is asked once."""
+    await client.world.pair()
+    item = await came(client, held=None, keys=OLD)
+    client.world.engine.answers["media-again"] = lambda _: QueryAnswered(link=0, request=0, **answer)
+    assert words in (await get(client, item)).problem(status, code)
+    assert len(client.world.commands(RunQuery)) == 1

@@ -211,8 +211,9 @@ async def test_a_medium_that_came_in_is_known_by_its_message(rows: Rows) -> None
     await rows.came(1, media=json.dumps({"mimetype": "image/png"}), media_keys="keys")
     await rows.came(2)
     known = InboundMedia(
-        inbox_id="msg_in1", company=COMPANY, description={"mimetype": "image/png"}, keys="keys", media_id=None
-    )
+        inbox_id="msg_in1", company=COMPANY, description={"mimetype": "image/png"}, keys="keys", media_id=None,
+        message={"id": "3A1", "chat": CHAT, "fromMe": False, "sender": CHAT, "senderLid": None},
+    )  # fmt: skip
     assert await rows.media.inbound("msg_in1") == known
     await rows.store("med_1")
     await rows.media.keep("msg_in1", "med_1")

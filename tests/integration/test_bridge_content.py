@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.delivery.content import MediaKind
@@ -19,10 +20,13 @@ from holdfast.session.engine import (
     Download,
     Downloaded,
     InboundMessage,
+    QueryAnswered,
+    RunQuery,
     SendRefused,
     SentContentWanted,
     Written,
 )
+from holdfast.session.queries import uploaded_again
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.processes import Wasim
@@ -137,6 +141,38 @@ async def test_media_go_out_and_come_in_whole(ours: Party, friend: Party, tmp_pa
     _, _, audio, document, _ = messages
     assert audio.media == {"mimetype": VOICE, "sizeBytes": 300_001, "voice": True}
     assert document.media == {"mimetype": "application/pdf", "sizeBytes": 300_001, "filename": "bill.pdf"}
+
+
+async def test_a_file_that_expired_is_uploaded_again_by_the_phone(
+    ours: Party, friend: Party, wasim: Wasim, tmp_path: Path
+) -> None:
+    """Its new place is downloaded; a message that the phone does not have has no file."""
+    ours.send_content(
+        "3EB0AA01", friend.jid, {"image": {"file": written_to(tmp_path / "media", 20_000), "mimetype": "image/png"}}
+    )
+    [image] = await received(friend, 1)
+    assert image.media_keys is not None
+    keys = json.loads(image.media_keys)
+    await wasim.fault("media-refuse", status=410, direction="down", count=1)
+    assert (await download(friend, image, tmp_path / "copy")).error == "gone"
+    message = {
+        "id": "3EB0AA01", "chat": ours.jid, "fromMe": False, "sender": ours.jid, "senderLid": image.sender_lid
+    }  # fmt: skip
+
+    async def ask(number: int, asked: dict[str, object]) -> QueryAnswered:
+        query = uploaded_again(asked, media_key=keys["mediaKey"])
+        friend.host.command(
+            RunQuery(link=friend.link, request=number, name=query.name, arguments=dict(query.arguments))
+        )
+        return await friend.recorder.wait(QueryAnswered, friend.link, nth=number)
+
+    again: Any = (await ask(1, message)).result
+    assert again["directPath"].startswith(keys["directPath"])
+    assert again["directPath"] != keys["directPath"]
+    moved = msgspec.structs.replace(image, media_keys=json.dumps(keys | again))
+    assert (await download(friend, moved, tmp_path / "copy")).error is None
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "media").read_bytes()
+    assert (await ask(2, message | {"id": "3EB0AA99"})).error == "not-found"
 
 
 async def test_sixteen_megabytes_pass_through_without_being_held(ours: Party, friend: Party, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ class InboundMedia:
     """`{mimetype, sizeBytes?, filename?, seconds?, voice?}`. None if the message has no medium."""
     keys: str | None
     """The keys with which the engine downloads the medium."""
+    message: Content
+    """Which message it belongs to: `{id, chat, fromMe, sender, senderLid}`."""
     media_id: str | None
     """The id of the medium in the store, if it was downloaded and is still stored."""
 

@@ -1,15 +1,19 @@
 """Serves inbound media: from the store, or fetched from WhatsApp through the session's link at the first request.
 
+WhatsApp's media servers keep files for some weeks. The account's phone is asked to upload older ones again.
+
 A fetched medium is stored for some days, so that later requests need no link. Only one piece is in memory at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from holdfast.base.clock import iso
@@ -19,6 +23,8 @@ from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import PIECE, OpenedMedia, OutboundMediaService
+from holdfast.runtime.session_queries import PhoneSilent
+from holdfast.session.queries import uploaded_again
 
 DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
@@ -105,17 +111,41 @@ class InboundMediaService:
         file = self._folder / f"in-{known.inbox_id}"
         try:
             async with self._places:
-                actor = await self._gateway.actor(known.company)
-                fetched = await actor.work.download(
-                    known.keys, file, most_bytes=self._outbound_media.limit_bytes, within_s=DOWNLOAD_S
-                )
-            if fetched.error is not None:
-                raise self._failure(fetched.error)
+                error = await self._download(known, known.keys, file)
+                if error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
+                    error = await self._download(known, keys, file)
+            if error is not None:
+                raise self._failure(error)
             media = await self._outbound_media.keep(known.company, _pieces_of(file), described=known.description or {})
         finally:
             file.unlink(missing_ok=True)
         await self._store.keep(known.inbox_id, media.id)
         return media.id
+
+    async def _download(self, known: InboundMedia, keys: str, file: Path) -> str | None:
+        """Download into the file; returns why that failed."""
+        actor = await self._gateway.actor(known.company)
+        most_bytes = self._outbound_media.limit_bytes
+        return (await actor.work.download(keys, file, most_bytes=most_bytes, within_s=DOWNLOAD_S)).error
+
+    async def _keys_again(self, known: InboundMedia, keys: str) -> str | None:
+        """Ask the phone to upload the file again; returns the keys with its new place. None: nobody can decrypt it."""
+        given = _fields(keys)
+        if "mediaKey" not in given:
+            return None  # the files of channels have no key
+        actor = await self._gateway.actor(known.company)
+        try:
+            found = await actor.work.queries.ask(uploaded_again(known.message, media_key=given["mediaKey"]))
+        except NotFound as error:
+            raise Gone(
+                "neither WhatsApp nor the account's phone has this medium: ask its sender to send it again"
+            ) from error
+        except PhoneSilent as error:
+            raise NotFetched(
+                "WhatsApp no longer has this medium, and the account's phone, which could upload it again, did not "
+                "answer: ask again when the phone is online"
+            ) from error
+        return json.dumps(given | {"directPath": found.direct_path})
 
     def _failure(self, error: str) -> HoldfastError:
         match error:
@@ -125,6 +155,15 @@ class InboundMediaService:
                 most = self._outbound_media.limit_bytes // MB
                 return TooLargeMedia(f"the medium is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
         return NotFetched(_WHY.get(error, f"the engine could not fetch it ({error}): ask again shortly"))
+
+
+def _fields(keys: str) -> dict[str, Any]:
+    """The engine's keys of a medium, as it gave them."""
+    with suppress(ValueError):
+        found = json.loads(keys)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 async def _pieces_of(file: Path) -> AsyncIterator[bytes]:

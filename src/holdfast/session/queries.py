@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -138,6 +138,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
+class UploadedAgain(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    direct_path: Annotated[str, msgspec.Meta(max_length=1000, pattern="^/")]
+    """Where WhatsApp's media servers have the file now."""
+
+
 class HistorySent(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     """How many messages the phone sent; they are stored."""
@@ -243,6 +248,14 @@ def channels() -> Query[list[Channel]]:
 def channel(*, jid: str | None = None, invite: str | None = None) -> Query[Channel]:
     """One channel: by JID, or by the code of its invite link."""
     return Query(name="channel", answer=Channel, arguments={"jid": jid} if jid else {"invite": invite})
+
+
+def uploaded_again(message: Mapping[str, object], *, media_key: str) -> Query[UploadedAgain]:
+    """Ask the phone to upload the file of a message again, which WhatsApp's media servers no longer have.
+
+    message: `{id, chat, fromMe, sender, senderLid}`. media_key: the key of the file, in base64.
+    """
+    return Query(name="media-again", answer=UploadedAgain, arguments={"message": dict(message), "mediaKey": media_key})
 
 
 def chat_history(jid: str, *, oldest: Mapping[str, object], count: int) -> Query[HistorySent]:

@@ -86,7 +86,9 @@ class MediaRows:
     # Inbound.
 
     async def inbound(self, inbox_id: str) -> InboundMedia | None:
-        columns = inbox.c["company_id", "media", "media_keys", "media_id"]
+        columns = inbox.c[
+            "company_id", "media", "media_keys", "media_id", "whatsapp_id", "chat", "from_me", "sender", "sender_lid"
+        ]
         statement = select(*columns, media.c.id.label("kept")).where(inbox.c.id == inbox_id)
         joined = inbox.outerjoin(media, (media.c.id == inbox.c.media_id) & media.c.is_whole)
 
@@ -99,6 +101,13 @@ class MediaRows:
                 company=row.company_id,
                 description=None if row.media is None else json.loads(row.media),
                 keys=row.media_keys,
+                message={
+                    "id": row.whatsapp_id,
+                    "chat": row.chat,
+                    "fromMe": row.from_me,
+                    "sender": row.sender,
+                    "senderLid": row.sender_lid,
+                },
                 media_id=row.kept,
             )
 

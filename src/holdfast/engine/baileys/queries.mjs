@@ -4,6 +4,7 @@
 import { getBinaryNodeChild, isLidUser, jidNormalizedUser } from 'baileys'
 
 import { channelNamed, followedChannels } from './channels.mjs'
+import { uploadedAgain } from './mediaretry.mjs'
 import { privacyNow } from './privacy.mjs'
 import { NotThere } from './refusals.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
@@ -109,6 +110,8 @@ const QUERIES = {
   channels: (_, parts) => followedChannels(parts),
 
   channel: (given, parts) => channelNamed(given, parts),
+
+  'media-again': (given, parts) => uploadedAgain(given, parts),
 
   privacy: (_, parts) => privacyNow(parts),
 

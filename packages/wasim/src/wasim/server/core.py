@@ -280,6 +280,8 @@ class Server:
                 self._router.receipt(device, node, link_id, now)
             case "ack":
                 self._router.ack(device, node)
+            case "notification" if link is None:
+                self._router.notify(device, node, now)
             case "call" if link is not None:
                 self.send(link, _call_ack(node))
                 self.calls.receive(device, node, now=now)

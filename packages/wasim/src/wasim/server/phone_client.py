@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import msgspec
 
 from wasim.server import keys as server_keys
+from wasim.server import media_retry
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
-from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, fill, poll_of
+from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, enclosure, fill, poll_of
 from wasim.server.phone_sender import RETRIES, EncryptedMessage, MessageContent, PhoneSender
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
@@ -62,6 +63,7 @@ class PhoneClients:
         self._phones = phones
         self._talks = talks
         self._groups = groups
+        self._entropy = entropy
         self._inbox: dict[str, dict[str, PhoneMessage]] = {}
         self._tallies: dict[str, ReceiptTally] = {}
         self._typing: dict[str, Typing] = {}
@@ -125,7 +127,16 @@ class PhoneClients:
             return EncryptedMessage(self._message(number, sender, node, now))
         if node.tag == "receipt" and node.attrs.get("type") == "retry":
             return self.phone_sender.again(number, sender, node)
+        if node.tag == "receipt" and node.attrs.get("type") == "server-error":
+            return EncryptedMessage([MessageContent(self._uploaded_again(number, node))])
         return EncryptedMessage()
+
+    def _uploaded_again(self, number: str, receipt: Node) -> Node:
+        """The answer to a linked device that asks for the file of a message which the phone received or sent."""
+        id_ = receipt.attrs.get("id", "")
+        received, sent = self.phone_message(number, id_), self.phone_sender.sent(number, id_)
+        media = received.media if received is not None else None if sent is None else enclosure(sent)
+        return media_retry.notification(receipt, media, iv=self._entropy(media_retry.IV_BYTES))
 
     def see_typing(self, number: str, node: Node, *, now: float) -> None:
         """A `chatstate`: somebody is writing or recording, or has stopped."""

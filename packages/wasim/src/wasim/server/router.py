@@ -38,6 +38,8 @@ _TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
 """Receipts which mean that the device has the message. A retry receipt is followed by an ack that means the same."""
 _FOR_ONE = ("retry", "sender", "enc_rekey_retry")
 """Receipts that go to a single device: it is asked for something, or the message was its own."""
+_FOR_PHONE = "server-error"
+"""A linked device asks its phone for a file that the media host no longer has."""
 _FOR_NOBODY = ("peer_msg", "hist_sync", "read-self", "played-self")
 _READ = ("read", "read-self", "played", "played-self")
 """Receipts of which the account's other linked devices learn that the messages were read."""
@@ -345,11 +347,23 @@ class Router:
     def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
         if kind in _FOR_ONE and self._directory.device(to) is not None:
             yield to
-        if kind in _FOR_ONE or kind in _FOR_NOBODY:
+        if kind == _FOR_PHONE and to.number == sender.number:
+            yield Address(to.number, PHONE)
+        if kind in _FOR_ONE or kind in _FOR_NOBODY or kind == _FOR_PHONE:
             return
         for device in self._directory.devices_of(to.number):
             if device.device != PHONE and device.address != sender.address:
                 yield device.address
+
+    def notify(self, phone: Device, stanza: Node, now: float) -> None:
+        """A phone notifies one of its linked devices."""
+        to = parse_jid(stanza.attrs.get("to", ""))
+        target = None if to is None else Address(phone.number, to.device)
+        if target is None or self._directory.device(target) is None:
+            return
+        attrs = {name: value for name, value in stanza.attrs.items() if name != "to"}
+        attrs |= {"from": str(self._directory.jid(phone.address, "pn")), "t": str(int(now))}
+        self._carrier.deliver(target, "notification", Node("notification", attrs, stanza.content), now, 0.0)
 
     def ack(self, sender: Device, stanza: Node) -> None:
         """A device is done with a stanza, successfully or not."""

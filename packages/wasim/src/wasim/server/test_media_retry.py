@@ -1,0 +1,63 @@
+"""A phone uploads a file again when one of its linked devices asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from wasim.server.media_retry import MediaRetryNotification, ServerErrorReceipt, retry_key
+from wasim.server.message_builder import MessageRequest
+from wasim.wire.attachments import Image
+from wasim.wire.nodes import Node
+from wasim.wire.protobuf import decode, encode
+
+if TYPE_CHECKING:
+    from wasim.server.conftest import World
+
+ALICE, BOB = "962302", "962303"
+KEY, IV = b"k" * 32, b"i" * 12
+
+
+def receipt(id_: str, *, key: bytes = KEY) -> Node:
+    sealed = AESGCM(retry_key(key)).encrypt(IV, encode(ServerErrorReceipt(stanza_id=id_)), id_.encode())
+    encrypted = Node("encrypt", {}, [Node("enc_p", {}, sealed), Node("enc_iv", {}, IV)])
+    rmr = Node("rmr", {"jid": f"{BOB}@s.whatsapp.net", "from_me": "false"})
+    attrs = {"id": id_, "to": f"{ALICE}@s.whatsapp.net", "type": "server-error"}
+    return Node("receipt", attrs, [encrypted, rmr])
+
+
+@pytest.fixture
+def picture(world: World) -> str:
+    """The id of a message with a picture from Bob to Alice."""
+    world.phone(ALICE)
+    world.phone(BOB)
+    media = Image(mimetype="image/jpeg", key=KEY, direct_path="/v/image/x?a=b", sha256=b"s" * 32, length=5)
+    id_ = world.server.phone_actions.write(BOB, ALICE, MessageRequest(), None, media=media, now=world.now)
+    world.settle()
+    return id_
+
+
+def test_the_phone_answers_with_the_files_new_place(world: World, picture: str) -> None:
+    """Encrypted with a key derived from the file's, for the device that asked."""
+    _, client = world.online(ALICE)
+    world.send(client, receipt(picture))
+    (notice,) = client.all("notification")
+    assert (notice.attrs["type"], notice.attrs["id"]) == ("mediaretry", picture)
+    encrypted, rmr = notice.children
+    assert rmr.attrs["jid"] == f"{BOB}@s.whatsapp.net"
+    opened = AESGCM(retry_key(KEY)).decrypt(encrypted.data_of("enc_iv"), encrypted.data_of("enc_p"), picture.encode())
+    said = decode(MediaRetryNotification, opened)
+    assert (said.direct_path, said.result) == ("/v/image/x?a=b&again=1", 1)
+
+
+def test_a_file_that_the_phone_does_not_have_is_an_error(world: World, picture: str) -> None:
+    """Code 2; with a wrong key it is 3. Nobody else's phone is asked."""
+    _, client = world.online(ALICE)
+    world.send(client, receipt("3A0000"))
+    world.send(client, receipt(picture, key=b"x" * 32))
+    assert [each.children[0].attrs["code"] for each in client.all("notification")] == ["2", "3"]
+    _, other = world.online(BOB)
+    world.send(other, receipt(picture))
+    assert other.all("notification") == []
