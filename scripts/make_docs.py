@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import features
 import reference
 
 from holdfast.session import engine, events, reasons
@@ -240,7 +241,11 @@ def _fault(fault: dict[str, Any]) -> str:
     return " ".join(said + [f"{key}={value}" for key, value in fault.get("attrs", {}).items()])
 
 
-PAGES = {"states.md": states, "reasons.md": reasons_page, **reference.PAGES}
+def features_page() -> str:
+    return features.features_page({name for name, _ in reference.routes(reference.document())})
+
+
+PAGES = {"states.md": states, "reasons.md": reasons_page, "features.md": features_page, **reference.PAGES}
 
 
 def stale() -> list[str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.processes import Wasim
-from tests.served import eventually, served
+from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow
 
+Done = Callable[[str, str, dict[str, object]], Awaitable[Any]]
 COMPANY, NUMBER, ANNA, CEM = "962302", "962790000002", "962790000099", "962790000098"
 
 
-async def test_a_company_makes_a_group_and_talks_in_it(tmp_path: Path, wasim: Wasim) -> None:
-    """The group appears on the phones of its members; who can't be added gets an invitation; a refusal says why."""
+async def test_a_company_changes_groups_and_its_account_and_posts(tmp_path: Path, wasim: Wasim) -> None:
+    """The group appears on the phones of its members; who can't be added gets an invitation; a refusal says why. The
+    account's settings change at WhatsApp; a status and a post in a channel reach those whom they are for."""
     for number in (NUMBER, ANNA, CEM):
         await wasim.post("/phones", {"number": number})
     await wasim.post("/phones", {"number": CEM, "addedBy": "none"})
@@ -45,3 +48,41 @@ async def test_a_company_makes_a_group_and_talks_in_it(tmp_path: Path, wasim: Wa
         await eventually(shown, within_s=10, what="the message on the phone of a member")
         (seen,) = await wasim.get("/groups")
         assert (seen["subject"], len(seen["members"])) == ("Bread", 2)
+        await _change_the_account(gateway, wasim, done)
+        await _post(gateway, wasim, done)
+
+
+async def _change_the_account(gateway: Served, wasim: Wasim, done: Done) -> None:
+    """Text, privacy settings and blocked people, as WhatsApp has them afterwards."""
+    path = f"/v1/sessions/{COMPANY}"
+    await done("PATCH", "/profile", {"about": "Open from 7 to 20"})
+    wanted: dict[str, object] = {"lastSeen": "none", "calls": "known"}
+    assert await done("PATCH", "/privacy", wanted) == {"changed": ["lastSeen", "calls"]}
+    assert await done("POST", f"/contacts/{CEM}/block", {}) == {"blocked": True}
+    shown = await gateway.client.get(f"{path}/privacy")
+    assert (shown["lastSeen"], shown["calls"], shown["online"]) == ("none", "known", "all")
+    assert (await gateway.client.get(f"{path}/blocklist"))["items"] == [{"chat": f"{CEM}@s.whatsapp.net"}]
+    (phone,) = [each for each in await wasim.get("/phones") if each["number"] == NUMBER]
+    assert (phone["about"], phone["privacy"]["last"], phone["blocked"]) == ("Open from 7 to 20", "none", [CEM])
+
+
+async def _post(gateway: Served, wasim: Wasim, done: Done) -> None:
+    """A status reaches its audience, a text the followers of a channel; elsewhere the account may not post."""
+    path = f"/v1/sessions/{COMPANY}"
+
+    body = {"to": "status", "text": "fresh bread", "audience": [ANNA]}
+    status = await gateway.client.post(f"{path}/messages", body)
+    seen = await gateway.until_message(status["id"], "read", within_s=10)
+    assert [each["member"] for each in seen["receipts"]] == [f"{ANNA}@s.whatsapp.net"]
+    assert [each["text"] for each in await wasim.get(f"/phones/{ANNA}/inbox")] == ["hello group", "fresh bread"]
+    own = await wasim.post("/channels", {"name": "Bread", "owner": ANNA, "admins": [NUMBER]})
+    other = await wasim.post("/channels", {"name": "Roses", "owner": ANNA})
+    assert await done("POST", f"/channels/{other['id']}/follow", {}) == {"followed": True}
+    listed = (await gateway.client.get(f"{path}/channels"))["items"]
+    assert [(each["name"], each["role"]) for each in listed] == [("Bread", "admin"), ("Roses", "subscriber")]
+    post, refused = [await gateway.send(COMPANY, each["id"], "new bread") for each in (own, other)]
+    await gateway.until_message(post["id"], "sent", within_s=10)
+    failed = await gateway.until_message(refused["id"], "failed", within_s=10)
+    assert "does not allow this account to write to this chat" in failed["error"]["message"]
+    posts = {each["name"]: [post["text"] for post in each["posts"]] for each in await wasim.get("/channels")}
+    assert posts == {"Bread": ["new bread"], "Roses": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -52,6 +53,22 @@ def test_generated_pages_are_fresh() -> None:
     script = ROOT / "scripts" / "make_docs.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), f"run `just docs` and commit what it wrote: {done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"name": "flying", "tests": ["tests/api/test_chats.py::test_flying"]}, "there is no test tests/api"),
+        ({"name": "flying", "tests": ["tests/api/test_no.py::test_flying"]}, "there is no test tests/api/test_no.py"),
+        ({"name": "flying", "routes": ["GET /v1/fly"], "left_out": "no wings"}, "there is no route GET /v1/fly"),
+        ({"name": "flying", "routes": ["GET /v1/sessions"]}, "name a test that shows it, or say in left_out why"),
+    ],
+)
+def test_a_feature_without_test_or_route_stops_the_generator(row: dict[str, Any], sentence: str) -> None:
+    """So the table names only tests that exist, and every feature without one has a reason."""
+    page = runpy.run_path(str(ROOT / "scripts" / "features.py"))["page"]
+    with pytest.raises(Exception, match=f"^flying: {sentence}"):
+        page({"group": [{"name": "all", "feature": [row]}]}, {"GET /v1/sessions"})
 
 
 def test_every_command_is_in_the_docs_and_explains_itself() -> None:
