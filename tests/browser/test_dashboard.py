@@ -30,8 +30,8 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
     company: str,
     number: str,
 ) -> None:
-    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects
-    and replays a webhook that failed.
+    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects,
+    replays a webhook that failed, creates a key and revokes it.
 
     axe finds nothing serious on any page on the way, nothing is wider than the screen, and no script fails or is
     stopped by the content security policy.
@@ -54,6 +54,7 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
         await visitor.looks_right()
         await _see_fleet(visitor, company)
         await visitor.looks_right()
+        await _manage_keys(visitor, gateway, company)
         await _read_inbox(visitor, gateway, whatsapp, company, number)
         await visitor.go(f"/companies/{company}")
         await visitor.go_to_tomorrow()
@@ -170,6 +171,24 @@ async def _see_fleet(visitor: Visitor, company: str) -> None:
     await expect(page.get_by_text("No company matches.")).to_be_visible()
     await page.get_by_role("button", name="Show all").click()
     await expect(row).to_be_visible()
+
+
+async def _manage_keys(visitor: Visitor, gateway: Served, company: str) -> None:
+    """A key that is created is shown once; when it is revoked, its row goes."""
+    page = visitor.page
+    await page.get_by_role("link", name="Keys").click()
+    await page.get_by_label("Name").fill(f"Shop of {company}")
+    await page.get_by_label("Companies", exact=True).fill(company)
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.locator("#key-result .secret")).to_have_text(re.compile(r"^hf_[\w-]{43}$"))
+    await expect(page.locator("#keys")).to_contain_text(f"Shop of {company}")
+    await visitor.looks_right()
+    await page.get_by_role("button", name=f"Revoke Shop of {company}").click()
+    await visitor.looks_right()
+    await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    await expect(page.locator("#key-result")).to_contain_text("is revoked.")
+    await expect(page.locator("#keys")).not_to_contain_text(f"Shop of {company}")
+    assert len((await gateway.client.get("/v1/keys"))["items"]) == 1
 
 
 async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser: Browser, gateway: Served) -> None:

@@ -28,7 +28,7 @@
       if ("age" in element.dataset) put(element, lasting((now - at) / 1000));
       if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at)}, ${clock(at)}`);
       if ("short" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at));
-      if ("countdown" in element.dataset) put(element, lasting((at - now) / 1000));
+      if ("countdown" in element.dataset) put(element, at - now < 1000 ? "a moment" : lasting((at - now) / 1000));
       if (element.title && !element.dataset.local) {
         element.title = at.toLocaleString();
         element.dataset.local = "yes";
