@@ -140,7 +140,10 @@ async def measure(*, messages: int, companies: int, seconds: float) -> tuple[Fig
     """Figures before and during, and the seconds until the history was stored."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with running_wasim(folder / "wasim") as wasim, served(folder, wasim=wasim) as gateway:
+        async with (
+            running_wasim(folder / "wasim") as wasim,
+            served(folder, wasim=wasim, NODE_EXTRA_CA_CERTS=wasim.ca) as gateway,
+        ):
             bench = Bench(wasim, gateway, companies)
             await bench.prepare()
             await bench.serve_history(messages)
