@@ -10,7 +10,7 @@ import { deflateSync } from 'node:zlib'
 import { isJidGroup, isLidUser, proto } from 'baileys'
 
 import { bounded, MESSAGE_CHARS } from './bounds.mjs'
-import { inflated, readHistory } from './history_stream.mjs'
+import { BadHistory, inflated, readHistory } from './history_stream.mjs'
 import { Lane } from './lane.mjs'
 import { PhoneSilent } from './refusals.mjs'
 
@@ -21,6 +21,9 @@ const CHARS_AT_ONCE = 500_000
 const CHANGES_AT_ONCE = 200
 const MAPPINGS_AT_ONCE = 200
 const MOST_PENDING = 100
+const MOST_UNREAD = 50 // parts
+const MOST_INLINE_BYTES = 64 * 1024 // of a part that is kept in the credentials until it is read
+const MOST_ATTEMPTS = 3
 const { FULL, ON_DEMAND } = proto.HistorySync.HistorySyncType
 const ON_DEMAND_DEADLINE_MS = 18_000
 
@@ -40,9 +43,18 @@ export class History {
    * @param durable   async seq => void
    * @param learn     async [{lid, pn}] => void: stores which hidden ids belong to which numbers
    * @param tokens    async [conversation] => void: stores their privacy tokens
+   * @param unread    {get: () => [part], set: [part] => void}: durable parts that were announced and not read to the end
    */
-  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn, tokens }) {
-    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn, tokens })
+  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn, tokens, unread }) {
+    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn, tokens, unread })
+  }
+
+  /** The link is open: read the parts again that were being read when the link before ended. */
+  resume() {
+    const again = this.unread.get().map(part => ({ ...part, attempts: part.attempts + 1 }))
+    if (!again.length) return
+    this.unread.set(again.filter(({ attempts }) => attempts < MOST_ATTEMPTS))
+    for (const part of this.unread.get()) this.#read(part)
   }
 
   /**
@@ -55,8 +67,24 @@ export class History {
     if (!directPath && !inline?.length) return true
     notification.initialHistBootstrapInlinePayload = EMPTY
     const part = { syncType, mediaKey, directPath, fileSha256, inline, progress: progress ?? undefined, request: peerDataRequestSessionId }
-    parts.run(() => this.#store(part)).catch(() => this.#settle(part, 0))
+    if (syncType !== ON_DEMAND && (inline?.length ?? 0) <= MOST_INLINE_BYTES) {
+      this.unread.set([...this.unread.get(), { ...part, attempts: 0 }].slice(-MOST_UNREAD))
+    }
+    this.#read(part)
     return true
+  }
+
+  // A part that could not be fetched is read again at the next link, as one that was being read when the link ended.
+  async #read(part) {
+    try {
+      await parts.run(() => this.#store(part))
+    } catch (error) {
+      this.#settle(part, 0)
+      if (!(error instanceof BadHistory)) return
+    }
+    if (this.#closed) return
+    const left = this.unread.get().filter(({ fileSha256, inline }) => !isSame(fileSha256, part.fileSha256) || !isSame(inline, part.inline))
+    if (left.length < this.unread.get().length) this.unread.set(left)
   }
 
   /** Ask the phone for messages of a chat before the oldest one that is known; resolves to how many it sent. */
@@ -113,6 +141,8 @@ export class History {
     if (request) this.#asked.get(request)?.resolve(count)
   }
 }
+
+const isSame = (one, other) => Buffer.compare(Buffer.from(one ?? []), Buffer.from(other ?? [])) === 0
 
 class Batch {
   count = 0

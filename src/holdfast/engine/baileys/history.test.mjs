@@ -63,7 +63,8 @@ test('a message that can not be decoded, or is too long, is left out', async () 
   assert.deepEqual((await all(inPieces(long, 1000))).flatMap(({ message }) => (message ? [message.key.id] : [])), ['3A2'])
 })
 
-function fixture({ wanted = 'recent' } = {}) {
+function fixture({ wanted = 'recent', unread = [], durable = async () => {} } = {}) {
+  const kept = [...unread]
   const commits = []
   const tokens = []
   const learned = []
@@ -77,11 +78,12 @@ function fixture({ wanted = 'recent' } = {}) {
       if (content.historyProgress.finished) resolve()
       return commits.length
     },
-    durable: async () => {},
+    durable,
+    unread: { get: () => kept, set: parts => kept.splice(0, kept.length, ...parts) },
     learn: async mappings => learned.push(...mappings),
     tokens: async conversations => tokens.push(...conversations)
   })
-  return { history, commits, learned, tokens, over }
+  return { history, commits, learned, tokens, over, kept }
 }
 
 const notice = (history, more = {}) => ({
@@ -193,4 +195,22 @@ test('a request for older messages is answered when they are stored', async () =
   await new Promise(setImmediate)
   history.take(notice({ ...SOME, syncType: ON_DEMAND }, { peerDataRequestSessionId: 'request-1' }))
   assert.equal(await asked, 3)
+})
+
+test('a part that is being read when the link ends is read again at the next link, and no more than three times', async () => {
+  const first = fixture({ durable: () => new Promise(() => {}) })
+  first.history.take(notice(SOME))
+  await first.over // committed, and never durable
+  first.history.close()
+  for (let n = 0; n < 10; n += 1) await new Promise(setImmediate)
+  assert.deepEqual(first.kept.map(({ attempts }) => attempts), [0])
+  const second = fixture({ unread: first.kept })
+  second.history.resume()
+  await second.over
+  for (let n = 0; n < 100 && second.kept.length; n += 1) await new Promise(setImmediate)
+  assert.deepEqual(second.commits.flatMap(each => each.history.map(({ text }) => text)), ['text 1', 'text 2', 'text 3'])
+  assert.deepEqual(second.kept, [])
+  const last = fixture({ unread: [{ ...first.kept[0], attempts: 2 }] })
+  last.history.resume()
+  assert.deepEqual(last.kept, [])
 })

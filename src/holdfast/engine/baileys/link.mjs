@@ -232,7 +232,11 @@ export class Link {
       commit: content => this.#commit(content),
       durable: seq => this.#commits.whenDurable(seq),
       learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings),
-      tokens: conversations => storePrivacyTokens(conversations, this.sock)
+      tokens: conversations => storePrivacyTokens(conversations, this.sock),
+      unread: {
+        get: () => this.creds.additionalData?.unreadHistory ?? [],
+        set: unreadHistory => this.#note({ unreadHistory })
+      }
     })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
     this.usernames = new Usernames({
@@ -308,6 +312,7 @@ export class Link {
     if (connection === 'open') {
       this.#opened = true
       this.presence.opened()
+      this.history.resume()
       setTimeout(() => this.#catchUp().catch(() => {}), CATCH_UP_AFTER_MS * (1 + Math.random()))
       this.#report({ r: 'opened', ...this.#names() })
     }
@@ -324,7 +329,13 @@ export class Link {
     if (this.#over || creds.additionalData?.appStateKept || !creds.myAppStateKeyId) return
     await sock.authState.keys.set({ [VERSIONS]: Object.fromEntries(COLLECTIONS.map(name => [name, null])) })
     await sock.resyncAppState(COLLECTIONS, false)
-    sock.ev.emit('creds.update', Object.assign(creds, { additionalData: { ...creds.additionalData, ...APP_STATE_KEPT } }))
+    this.#note(APP_STATE_KEPT)
+  }
+
+  // What the bridge itself has to know after a restart is part of the credentials.
+  #note(facts) {
+    const { creds, sock } = this
+    sock.ev.emit('creds.update', Object.assign(creds, { additionalData: { ...creds.additionalData, ...facts } }))
   }
 
   #showQr(qr, validMs) {
