@@ -24,8 +24,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from holdfast.store.postgres import parse
 from tests.chaos.round_robin import round_robin
 from tests.chaos.stalling_link import StallingLink, stalling_link
+from tests.pgbouncer_process import running_pgbouncer
 from tests.postgres_process import PostgresProcess, running_postgres
 from tests.processes import Wasim, running_wasim
 from tests.redis_process import RedisProcess, free_port, running_redis
@@ -362,8 +364,10 @@ _BACK_SINCE_END = {"pg-stop15", "pg-kill", "pg-restart", "wa-stall"}
 
 
 @asynccontextmanager
-async def running_cluster(folder: Path, *, nodes: int, use_nginx: bool = True) -> AsyncIterator[Cluster]:
-    """Nodes that run no session yet."""
+async def running_cluster(
+    folder: Path, *, nodes: int, use_nginx: bool = True, pooler: str | None = None
+) -> AsyncIterator[Cluster]:
+    """Nodes that run no session yet. `pooler`: the mode of a PgBouncer between them and the database."""
     ports = [free_port() for _ in range(nodes)]
     (folder / "redis").mkdir()
     with running_postgres() as postgres:
@@ -371,20 +375,23 @@ async def running_cluster(folder: Path, *, nodes: int, use_nginx: bool = True) -
         async with contextlib.AsyncExitStack() as stack:
             wasim = await stack.enter_async_context(running_wasim(folder / "wasim"))
             redis = await stack.enter_async_context(running_redis(folder / "redis"))
-            made, whatsapp = [], urlsplit(wasim.url)
-            to_database, database_port = await stack.enter_async_context(stalling_link(urlsplit(url).port or 0))
+            made, whatsapp, database_url = [], urlsplit(wasim.url), url
+            if pooler is not None:
+                database_url = stack.enter_context(running_pgbouncer(parse(url), mode=pooler))
+            to_database, link_port = await stack.enter_async_context(stalling_link(urlsplit(database_url).port or 0))
             to_whatsapp, whatsapp_port = await stack.enter_async_context(stalling_link(whatsapp.port or 0))
             for n, port in enumerate(ports):
                 (folder / f"n{n}").mkdir()
                 settings = {
                     "HOLDFAST_NODE": f"n{n}",
                     "HOLDFAST_PORT": str(port),
-                    "HOLDFAST_DATABASE_URL": url,
+                    "HOLDFAST_DATABASE_URL": database_url,
                     "HOLDFAST_REDIS_URL": redis.url,
                 }
                 whatsapp_url = wasim.url
                 if n == 0:
-                    settings["HOLDFAST_DATABASE_URL"] = url.replace(f":{urlsplit(url).port}/", f":{database_port}/")
+                    port_before = urlsplit(database_url).port
+                    settings["HOLDFAST_DATABASE_URL"] = database_url.replace(f":{port_before}/", f":{link_port}/")
                     whatsapp_url = wasim.url.replace(f":{whatsapp.port}", f":{whatsapp_port}")
                 node = Served(folder / f"n{n}", whatsapp_url=whatsapp_url, settings=settings)
                 stack.push_async_callback(node.close)
@@ -439,13 +446,14 @@ _HEAD = """| fault | posted | first try failed | lost out/in | doubled | disorde
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
-async def main(names: Sequence[str], *, companies: int, folder: Path | None) -> None:
+async def main(names: Sequence[str], *, companies: int, folder: Path | None, pooler: str | None) -> None:
     """`folder`: where the logs of the nodes are kept."""
     with tempfile.TemporaryDirectory(prefix="holdfast-cluster-") as name:
-        async with running_cluster(folder or Path(name), nodes=3) as cluster:
+        async with running_cluster(folder or Path(name), nodes=3, pooler=pooler) as cluster:
             await cluster.pair(companies)
             proxy = "nginx" if shutil.which("nginx") else "a proxy of our own"
-            print(f"{companies} companies on three nodes behind {proxy}\n{_HEAD}", flush=True)  # noqa: T201
+            before = "" if pooler is None else f", PgBouncer in {pooler} mode"
+            print(f"{companies} companies on three nodes behind {proxy}{before}\n{_HEAD}", flush=True)  # noqa: T201
             for fault in names:
                 print(await strike(cluster, fault), flush=True)  # noqa: T201
 
@@ -457,5 +465,7 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--folder", type=Path, help="an empty folder for the nodes and their logs; unset: none is kept"
     )
+    arguments.add_argument("--pooler", choices=["session", "transaction"], help="put PgBouncer before the database")
     given = arguments.parse_args()
-    asyncio.run(main(given.faults or list(FAULTS), companies=given.companies, folder=given.folder))
+    names = given.faults or list(FAULTS)
+    asyncio.run(main(names, companies=given.companies, folder=given.folder, pooler=given.pooler))
