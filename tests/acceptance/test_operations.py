@@ -23,8 +23,10 @@ async def test_a_company_changes_groups_and_its_account_and_posts(tmp_path: Path
     for number in (NUMBER, ANNA, CEM):
         await wasim.post("/phones", {"number": number})
     await wasim.post("/phones", {"number": CEM, "addedBy": "none"})
+    saved = {"contact": f"{ANNA}@s.whatsapp.net", "name": "Anna"}
+    await wasim.post(f"/phones/{NUMBER}/settings", {"changes": [saved]})
     path = f"/v1/sessions/{COMPANY}"
-    async with served(tmp_path, wasim=wasim) as gateway:
+    async with served(tmp_path, wasim=wasim, NODE_EXTRA_CA_CERTS=wasim.ca) as gateway:
         await gateway.pair(COMPANY, NUMBER, wasim)
 
         async def done(method: str, route: str, body: dict[str, object]) -> Any:
@@ -67,11 +69,14 @@ async def _change_the_account(gateway: Served, wasim: Wasim, done: Done) -> None
 
 
 async def _post(gateway: Served, wasim: Wasim, done: Done) -> None:
-    """A status reaches its audience, a text the followers of a channel; elsewhere the account may not post."""
+    """A status reaches the saved contacts, a text the followers of a channel; elsewhere the account may not post."""
     path = f"/v1/sessions/{COMPANY}"
 
-    body = {"to": "status", "text": "fresh bread", "audience": [ANNA]}
-    status = await gateway.client.post(f"{path}/messages", body)
+    async def is_saved() -> bool:
+        return any(each["names"]["saved"] == "Anna" for each in (await gateway.client.get(f"{path}/contacts"))["items"])
+
+    await eventually(is_saved, within_s=20, what="the saved contact")
+    status = await gateway.send(COMPANY, "status", "fresh bread")
     seen = await gateway.until_message(status["id"], "read", within_s=10)
     assert [each["member"] for each in seen["receipts"]] == [f"{ANNA}@s.whatsapp.net"]
     assert [each["text"] for each in await wasim.get(f"/phones/{ANNA}/inbox")] == ["hello group", "fresh bread"]

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 
 import { Groups } from './groups.mjs'
 import { QueryLimited, QueryLimits } from './querylimits.mjs'
-import { DevicesCache, NoAnswer, NotOnWhatsApp, Recipients } from './recipients.mjs'
+import { DevicesCache, NoAnswer, NoAudience, NotOnWhatsApp, Recipients } from './recipients.mjs'
 
 const OWN = '962700000001'
 const JID = '962799999999@s.whatsapp.net'
@@ -175,4 +175,12 @@ test('people with cached devices get messages while WhatsApp answers no queries 
   await assert.rejects(fixture({ refuse: { number: limit(429) } }).recipients.prepare(other), QueryLimited)
   assert.equal(await recipients.prepare(JID), JID)
   assert.deepEqual(asked, ['devices', 'sessions of 2'])
+})
+
+test('the audience of a status is prepared in parts, and people without WhatsApp are left out', async () => {
+  const people = Array.from({ length: 120 }, (_, n) => `96279000${1000 + n}@s.whatsapp.net`)
+  const { recipients, asked } = fixture()
+  assert.deepEqual(await recipients.prepareAudience(people), people)
+  assert.deepEqual(asked, ['devices', 'sessions of 51', 'devices', 'sessions of 51', 'devices', 'sessions of 21'])
+  await assert.rejects(fixture({ listed: false }).recipients.prepareAudience([JID]), NoAudience)
 })
