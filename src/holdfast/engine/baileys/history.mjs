@@ -5,6 +5,7 @@
 // which it fetches the account's settings as usual. What Baileys keeps of a history is kept here as well: which hidden
 // ids belong to which numbers, and privacy tokens. A history that nobody wants is left to Baileys.
 
+import { setTimeout as delay } from 'node:timers/promises'
 import { deflateSync } from 'node:zlib'
 
 import { isJidGroup, isLidUser, proto } from 'baileys'
@@ -16,7 +17,7 @@ import { PhoneSilent } from './refusals.mjs'
 
 const EMPTY = deflateSync(Buffer.alloc(0))
 const MOST_COMPRESSED_BYTES = 32 * 1024 * 1024
-const MESSAGES_AT_ONCE = 50 // in one commit: frames of the link wait for it
+const MESSAGES_AT_ONCE = 10 // in one commit: frames of the link, and other companies, wait for it
 const CHARS_AT_ONCE = 500_000
 const CHANGES_AT_ONCE = 200
 const MAPPINGS_AT_ONCE = 200
@@ -109,10 +110,16 @@ export class History {
     this.#ended.resolve()
   }
 
-  /** Commit a batch; resolves when it is durable, or the link has closed. */
+  /**
+   * Commit a batch; resolves when it is durable and as much time again has passed, which is for everybody else's
+   * messages, or when the link has closed.
+   */
   async keep(content) {
+    const beganAt = performance.now()
     const seq = this.commit(content)
-    if (seq) await Promise.race([this.durable(seq), this.#ended.promise])
+    if (!seq) return
+    await Promise.race([this.durable(seq), this.#ended.promise])
+    await Promise.race([delay(performance.now() - beganAt), this.#ended.promise])
   }
 
   #keeps(syncType) {
