@@ -30,6 +30,7 @@ from holdfast.session.backoff import Backoff, immediate_delay_s
 from holdfast.session.connect_limiter import Go, Limiter, LimiterPolicy
 from holdfast.session.connect_rate import RatePolicy
 from holdfast.session.reasons import BY_CODE
+from holdfast.session.sharing import SharingPolicy
 
 _print = functools.partial(print, flush=True)
 LOGIN_S = 0.4
@@ -64,7 +65,8 @@ class Result:
 class Node:
     """The sessions of one node that have to connect, and its connect limiter."""
 
-    policy: LimiterPolicy
+    policy_at: Callable[[float], LimiterPolicy]
+    """By time: the share of the connects may change."""
     server: Callable[[float], bool]
     """By time: can WhatsApp be reached?"""
     chance: random.Random
@@ -102,7 +104,7 @@ class Node:
 
     def _ask(self, company: str, now: float) -> None:
         self.unreached.discard(company)
-        self.limiter, answer = connect_limiter.ask(self.limiter, company, now=now, policy=self.policy)
+        self.limiter, answer = connect_limiter.ask(self.limiter, company, now=now, policy=self.policy_at(now))
         if not isinstance(answer, Go):
             self._ask_at(company, answer.until)
             return
@@ -116,7 +118,7 @@ class Node:
 
     def _opened(self, company: str, now: float) -> None:
         was_unreachable = self.limiter.rate.unreachable
-        self.limiter, wakes = connect_limiter.opened(self.limiter, company, now=now, policy=self.policy)
+        self.limiter, wakes = connect_limiter.opened(self.limiter, company, now=now, policy=self.policy_at(now))
         self.back[company] = now
         self._wake(wakes)
         if was_unreachable:
@@ -126,7 +128,7 @@ class Node:
 
     def _failed(self, company: str, now: float) -> None:
         self.limiter, wakes = connect_limiter.ended(
-            self.limiter, company, UNREACHABLE, was_open=False, now=now, policy=self.policy
+            self.limiter, company, UNREACHABLE, was_open=False, now=now, policy=self.policy_at(now)
         )
         self.attempts[company] += 1
         self.unreached.add(company)
@@ -145,9 +147,16 @@ class Fleet:
     connects: int
     seed: int
 
-    def node(self, server: Callable[[float], bool], number: int) -> Node:
-        rate = RatePolicy(cap=self.connects / self.nodes)
-        return Node(LimiterPolicy(rate=rate), server, random.Random(f"{self.seed} {number}"))
+    def node(
+        self, server: Callable[[float], bool], number: int, *, others_wait: int | None = None, since: float = 0
+    ) -> Node:
+        """`others_wait`: how many nodes, this one included, have sessions to connect from `since` on; None: all."""
+        alone, equal = self._policy(others_wait or self.nodes), self._policy(self.nodes)
+        known_at = since + SharingPolicy().demand_known_s + RENEW_EVERY_S
+        return Node(lambda now: alone if now >= known_at else equal, server, random.Random(f"{self.seed} {number}"))
+
+    def _policy(self, nodes: int) -> LimiterPolicy:
+        return LimiterPolicy(rate=RatePolicy(cap=self.connects / nodes))
 
     @property
     def each(self) -> int:
@@ -177,7 +186,7 @@ class Fleet:
         ended: dict[str, float] = {}
         nodes, start = [], 0.0
         for number in range(self.nodes):
-            node = self.node(lambda now: True, number)
+            node = self.node(lambda now: True, number, others_wait=at_once, since=start + RESTART_S)
             for each in range(self.each):
                 company = f"{number}-{each}"
                 ended[company] = start

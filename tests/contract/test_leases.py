@@ -422,6 +422,15 @@ async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(on
     assert await other.owned() == {COMPANY, OTHER}
 
 
+async def test_a_node_publishes_how_many_sessions_wait_to_connect(one: Node, two: Node) -> None:
+    """The other nodes read it at their next renewal."""
+    await one.leases.look(most=0, connecting=7)
+    await two.leases.look(most=0, connecting=0)
+    assert {node.name: node.connecting for node in await two.leases.nodes()} == {"one": 7, "two": 0}
+    await one.leases.look(most=0)
+    assert [node.connecting for node in (await two.leases.look(most=0)).nodes] == [0, 0]
+
+
 async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
     """The share is computed from all nodes, what this one owns, and the number of all sessions."""
     seen = []

@@ -71,6 +71,18 @@ async def test_a_node_that_comes_is_given_its_share_one_after_another(scene: Sha
     assert min(later - at for at, later in itertools.pairwise(times)) >= 0.5
 
 
+async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate(scene: SharingScene) -> None:
+    """Once the others have had the time to say that theirs wait too. What waits is published with each renewal."""
+    scene.tenant.connecting = 3
+    waits = ClusterNode(id="this", name="this", holder="this", sessions=12, connecting=3)
+    scene.leases.nodes_now = [waits, ClusterNode(id="other", name="other", holder="other", sessions=12)]
+    await scene.go_on(3)
+    assert scene.leases.connecting == 3
+    assert scene.connect_shares[-1] == 2
+    await scene.go_on(4)
+    assert scene.connect_shares[-1] == 1
+
+
 async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingScene) -> None:
     """The other node is gone by then."""
     scene.publish(("this", 12), ("other", 0))

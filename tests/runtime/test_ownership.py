@@ -37,6 +37,8 @@ class FakeLeases:
         self.answers.set()
         self.error: Exception | None = None
         self.looks = 0
+        self.connecting = 0
+        """As of the last look."""
         self.abandoned = 0
         self.dropped: list[str] = []
         self.nodes_now: list[ClusterNode] = []
@@ -44,8 +46,9 @@ class FakeLeases:
         self.refuses_gifts = False
         self.kept_s: float | None = None
 
-    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
+    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         self.looks += 1
+        self.connecting = connecting
         await self.answers.wait()
         if self.error is not None:
             raise self.error
@@ -107,6 +110,7 @@ class FakeTenant:
         self.sessions: set[str] = set()
         self.ended: list[tuple[float, str]] = []
         self.told: list[str] = []
+        self.connecting = 0
 
     @property
     def running(self) -> Collection[str]:

@@ -53,8 +53,13 @@ class ConnectLimiter:
         self._unreached: dict[str, Waiter] = {}
         """Sessions whose last attempt did not reach WhatsApp by the common route, and that now back off."""
 
+    @property
+    def waiting(self) -> int:
+        """How many sessions wait for their turn."""
+        return len(self._limiter.waiting)
+
     def share(self, nodes: int) -> None:
-        """So many processes share the sessions, and what all together may start a second."""
+        """So many processes divide among themselves what all together may start a second."""
         self._policy = LimiterPolicy(rate=RatePolicy(cap=self._connects_per_s / max(nodes, 1)))
 
     def ask(self, waiter: Waiter) -> ConnectDeferred | None:

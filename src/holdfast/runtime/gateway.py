@@ -313,6 +313,11 @@ class Gateway:
         for actor in self._actors.actors.values():
             actor.clock_was_set(step)
 
+    @property
+    def connecting(self) -> int:
+        """How many sessions wait for their turn to connect."""
+        return self._services.connect_limiter.waiting
+
     def messages_wait(self, company: str) -> None:
         """The outbox holds queued messages of this company that its sender may not know of."""
         if actor := self._actors.find(company):

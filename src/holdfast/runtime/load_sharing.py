@@ -15,7 +15,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.runtime.ownership import Ownership, Tenant
 from holdfast.session import sharing
-from holdfast.session.sharing import Balance, SharingPolicy
+from holdfast.session.sharing import Balance, ConnectShare, SharingPolicy
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,13 @@ class LoadSharing:
         share_connects: Callable[[int], None],
         policy: SharingPolicy | None = None,
     ) -> None:
-        """`share_connects` is called with the number of nodes that connect sessions."""
+        """`share_connects` is called with the number of nodes that divide the connects of a second."""
         self._ownership = ownership
         self._clock = clock
         self._share_connects = share_connects
         self._policy = policy or SharingPolicy()
         self._balance = Balance()
+        self._connects = ConnectShare()
 
     async def run(self, tenant: MovingTenant) -> None:
         """Move sessions until cancelled."""
@@ -49,7 +50,9 @@ class LoadSharing:
             await self._clock.sleep(_LOOK_S)
             cluster = self._ownership.cluster
             if cluster is not None and self._ownership.is_held():
-                self._share_connects(len(sharing.members(cluster.nodes, self._policy)))
+                now = self._clock.monotonic()
+                self._connects = sharing.connect_share(self._connects, cluster, now=now, policy=self._policy)
+                self._share_connects(self._connects.nodes)
                 await self._move_one(tenant, replace(cluster, own=len(tenant.running)))
 
     async def _move_one(self, tenant: MovingTenant, cluster: sharing.Cluster) -> None:

@@ -72,6 +72,10 @@ class Tenant(Protocol):
     async def end(self, companies: Collection[str]) -> None:
         """Cut the links of these sessions at once, and write nothing more for them."""
 
+    @property
+    def connecting(self) -> int:
+        """How many sessions wait for their turn to connect."""
+
     def messages_wait(self, company: str) -> None:
         """The company has queued messages, perhaps accepted by another process."""
 
@@ -120,7 +124,7 @@ class Ownership:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
                 await self._give_up(tenant)
-            held = await self._look(began_at)
+            held = await self._look(began_at, tenant.connecting)
             if held is not None and not self.is_held():
                 # A database that hung answers a look from long ago. Nothing runs yet: renew what it claimed, because
                 # abandoning it would keep everybody from these sessions until the leases expire.
@@ -212,12 +216,12 @@ class Ownership:
     def _most_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:
         return most_to_claim(Cluster(me=self.node_id, nodes=tuple(nodes), own=own, total=total), policy=self._policy)
 
-    async def _look(self, began_at: float) -> HeldLease | None:
+    async def _look(self, began_at: float, connecting: int) -> HeldLease | None:
         """None when the database did not answer in time."""
         held: HeldLease | None = None
         try:
             async with self._clock.until(self._until), self._looking:
-                held = await self._leases.look(most=_MOST_CLAIMED, share=self._most_to_claim)
+                held = await self._leases.look(most=_MOST_CLAIMED, share=self._most_to_claim, connecting=connecting)
         except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
             self._tell_failing(error)
         if held is not None:

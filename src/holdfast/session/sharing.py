@@ -33,6 +33,8 @@ class SharingPolicy:
     """The same while it gives all away."""
     inflow_per_s: float = 5
     """Most sessions that one node should be given within a second, by all others together."""
+    demand_known_s: float = 4
+    """After this every node knows which others have waiting sessions: two renewals, and as much for a slow database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,27 @@ def next_gift(
     given = {**balance.given, to.id: balance.given.get(to.id, 0) + 1}
     pause_s = _pause_s(cluster, sharing, wanted, below, policy)
     return replace(balance, given=given, next_at=now + pause_s), to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectShare:
+    """Among how many nodes the connects of a second are divided, as one of them sees it."""
+
+    nodes: int = 1
+    waiting_since: float | None = None
+    """Since when the node has published that sessions of its own wait to connect."""
+
+
+def connect_share(before: ConnectShare, cluster: Cluster, *, now: float, policy: SharingPolicy) -> ConnectShare:
+    """A node starts with an equal share: others may have begun to wait in the same moment, as when WhatsApp restarts.
+    Once all know of each other, only nodes with waiting sessions divide the connects."""
+    sharing = members(cluster.nodes, policy)
+    if not any(node.id == cluster.me and node.connecting for node in sharing):
+        return ConnectShare(nodes=max(len(sharing), 1))
+    since = now if before.waiting_since is None else before.waiting_since
+    if now - since < policy.demand_known_s:
+        return ConnectShare(nodes=len(sharing), waiting_since=since)
+    return ConnectShare(nodes=sum(node.connecting > 0 for node in sharing), waiting_since=since)
 
 
 def _observe(balance: Balance, sharing: Sequence[ClusterNode], now: float) -> Balance:

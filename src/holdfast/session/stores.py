@@ -201,6 +201,8 @@ class ClusterNode:
     """It gives its sessions away and takes none."""
     sessions: int = 0
     """How many it owned when it last renewed its leases."""
+    connecting: int = 0
+    """How many of them waited for their turn to connect then."""
     started_at: str = ""
     seen_ago_s: float = 0.0
     """Seconds since it renewed its leases."""
@@ -230,8 +232,11 @@ class Leases(Protocol):
     def ttl_s(self) -> float:
         """How long a lease lives after each renewal, by the database's own clock."""
 
-    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
-        """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows."""
+    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+        """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows.
+
+        `connecting`: own sessions that wait for their turn to connect; it is published with the node.
+        """
 
     async def claim(self, company: str) -> bool:
         """Claim one, also before the session exists; True when this process owns it now, or did already."""

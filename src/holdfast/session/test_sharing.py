@@ -9,7 +9,9 @@ import pytest
 from holdfast.session.sharing import (
     Balance,
     Cluster,
+    ConnectShare,
     SharingPolicy,
+    connect_share,
     expects_sessions,
     members,
     most_to_claim,
@@ -53,6 +55,37 @@ def test_a_node_claims_up_to_its_share() -> None:
     assert most_to_claim(cluster("a", node("a", 20), node("b", 0), free=5), policy=POLICY) == 0
     assert most_to_claim(cluster("a", node("a", 10, drains=True), node("b", 10), free=10), policy=POLICY) == 0
     assert most_to_claim(cluster("a", node("a", drains=True), free=10), policy=POLICY) == 10
+
+
+def waiting(id_: str, sessions: int) -> ClusterNode:
+    return replace(node(id_, 10), connecting=sessions)
+
+
+def test_connects_are_divided_among_the_nodes_with_waiting_sessions() -> None:
+    """A node that begins to wait takes an equal share for four seconds, until every node knows of every other one."""
+    seen = cluster("a", waiting("a", 5), waiting("b", 1), waiting("c", 0), waiting("d", 0))
+    share, found = ConnectShare(), []
+    for now in (100.0, 103.9, 104.0, 110.0):
+        share = connect_share(share, seen, now=now, policy=POLICY)
+        found.append(share.nodes)
+    assert found == [4, 4, 2, 2]
+
+
+def test_a_node_without_waiting_sessions_keeps_an_equal_share_of_the_connects() -> None:
+    """When sessions of it wait again, the four seconds begin again: what it knew of the others may be old."""
+    idle = cluster("a", waiting("a", 0), waiting("b", 9))
+    busy = cluster("a", waiting("a", 1), waiting("b", 0))
+    share = connect_share(ConnectShare(nodes=1, waiting_since=0), idle, now=50, policy=POLICY)
+    assert share == ConnectShare(nodes=2)
+    share = connect_share(share, busy, now=51, policy=POLICY)
+    assert share == ConnectShare(nodes=2, waiting_since=51)
+    assert connect_share(share, busy, now=55, policy=POLICY).nodes == 1
+
+
+def test_a_node_that_drains_or_is_alone_has_a_share_of_the_connects() -> None:
+    draining = replace(node("a", 3, drains=True), connecting=1)
+    assert connect_share(ConnectShare(), cluster("a", draining, node("b", 3)), now=0, policy=POLICY).nodes == 1
+    assert connect_share(ConnectShare(), cluster("a", waiting("a", 1)), now=0, policy=POLICY).nodes == 1
 
 
 def gift(balance: Balance, seen: Cluster, now: float) -> tuple[Balance, str | None]:

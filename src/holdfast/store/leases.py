@@ -120,13 +120,13 @@ class LeaseRows:
 
         return check
 
-    async def look(self, *, most: int, share: Share | None = None) -> HeldLease:
+    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         """Renew the leases of this process, then claim free ones: `most` at most, and as many as `share` allows.
 
         When only claiming fails, for example because an operator locked another table, the renewed leases count.
         """
         holder = self._holder
-        at, held = await self._writer.write(lambda connection: self._renew(connection, holder))
+        at, held = await self._writer.write(lambda connection: self._renew(connection, holder, connecting))
         try:
             own = len(held)
             taken, self._seen = await self._writer.write(
@@ -279,9 +279,9 @@ class LeaseRows:
         """Leases that the process which had this name before kept for it."""
         return and_(leases.c.holder == "", leases.c.node == self._node.name)
 
-    def _renew(self, connection: Connection, holder: str) -> tuple[datetime, dict[str, int]]:
+    def _renew(self, connection: Connection, holder: str, connecting: int) -> tuple[datetime, dict[str, int]]:
         asked_at, in_time = self._in_time(connection, holder)
-        self._show(connection, holder)
+        self._show(connection, holder, connecting)
         own = (
             select(leases.c.company_id)
             .where(in_time, leases.c.holder == holder)
@@ -295,7 +295,7 @@ class LeaseRows:
         )
         return asked_at, {row.company_id: row.epoch for row in connection.execute(statement)}
 
-    def _show(self, connection: Connection, holder: str) -> None:
+    def _show(self, connection: Connection, holder: str, connecting: int) -> None:
         """Publish this node, and that it is alive."""
         shown = {
             "name": self._node.name,
@@ -304,6 +304,7 @@ class LeaseRows:
             "holder": holder,
             "draining": self._is_draining,
             "sessions": len(self._epochs),
+            "connecting": connecting,
         }
         row = insert(nodes).values(id=self._node_id, started_at=_NOW, seen_at=_NOW, **shown)
         connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": _NOW, **shown}))
@@ -347,7 +348,8 @@ class LeaseRows:
 def _node_columns(name: ColumnElement[str]) -> Select[Any]:
     """`name`: where the name of the node is taken from."""
     ago = func.extract("epoch", _NOW - nodes.c.seen_at).label("ago")
-    return select(name, ago, *nodes.c["id", "url", "holder", "capacity", "draining", "sessions", "started_at"])
+    shown = nodes.c["id", "url", "holder", "capacity", "draining", "sessions", "connecting", "started_at"]
+    return select(name, ago, *shown)
 
 
 def _recent_nodes() -> Select[Any]:
@@ -367,6 +369,7 @@ def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
             capacity=row.capacity,
             is_draining=row.draining,
             sessions=row.sessions,
+            connecting=row.connecting,
             started_at=iso(row.started_at),
             seen_ago_s=float(row.ago),
         )
