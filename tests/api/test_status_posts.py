@@ -44,7 +44,7 @@ async def test_a_status_goes_to_the_saved_contacts(linked: ApiClient, world: Wor
 
 async def test_the_caller_can_name_the_audience(linked: ApiClient, world: World) -> None:
     """Each person once. The same Idempotency-Key with another audience is another request."""
-    body, headers = {"to": STATUS, "text": "roses", "audience": ["+962 79 000 0001", AMAL]}, {"Idempotency-Key": "k"}
+    body, headers = {"to": "status", "text": "roses", "audience": ["+962 79 000 0001", AMAL]}, {"Idempotency-Key": "k"}
     first = await linked("POST", MESSAGES, body, headers=headers)
     await world.until(lambda: bool(world.commands(Send)))
     assert world.commands(Send)[0].content["audience"] == [AMAL]

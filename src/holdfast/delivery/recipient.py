@@ -73,10 +73,19 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
 
 
 def parse_destination(text: str, *, field: str) -> tuple[str, str]:
-    """As `parse_recipient`; or `status`, for a status post, or a channel."""
+    """As `parse_recipient`; or `status`, for a status post, or a channel.
+
+    The JID of all status posts is refused: a program that answers every inbound message would post its answer to all
+    contacts when one of them posts a status.
+    """
     plain = visible(text).lower()
-    if plain in {"status", STATUS}:
-        return "status", STATUS
+    if plain == "status":
+        return plain, STATUS
+    if plain == STATUS:
+        raise BadInput(
+            f'{field} "{STATUS}" is not a valid recipient: a status has no chat; to post one, give "status"',
+            field=field,
+        )
     if _CHANNEL.fullmatch(plain) is not None:
         return plain, plain
     return parse_recipient(text, field=field)
