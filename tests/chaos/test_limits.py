@@ -1,6 +1,6 @@
 """WhatsApp rate-limits queries and messages for a while, with real Baileys: no message fails, and few queries are sent.
 
-CHAOS_LIMITED_S sets the duration (20 s). Measurements are printed.
+CHAOS_LIMITED_S sets the duration (12 s). Measurements are printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 COMPANY, NUMBER = "comp", "962790000001"
 KNOWN = "962790009000"
 MESSAGES = 30
-LIMITED_S = float(os.environ.get("CHAOS_LIMITED_S", "20"))
+LIMITED_S = float(os.environ.get("CHAOS_LIMITED_S", "12"))
 DELIVERED_WITHIN_S = 90.0
 """Seconds after the end of the limit: the longest pause, and some time for the messages themselves."""
 MOST_QUERIES = 20
