@@ -140,9 +140,14 @@ def waha_sqlite(path: Path, session: str, files: Files) -> Path:
 
 
 def waha_postgres(server: str, session: str, files: Files) -> str:
-    """`server`: the URL of any database of the server. Returns it: WAHA creates a database for each session."""
+    """`server`: the URL of any database of the server. Returns it: WAHA creates a database for each session.
+
+    Databases that an earlier test made for WAHA on this server are removed.
+    """
     address = server.rsplit("/", 1)[0]
     with psycopg.connect(server, autocommit=True) as connection:
+        for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'waha%'").fetchall():
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
         connection.execute(b"CREATE DATABASE waha_noweb")
         connection.execute(f'CREATE DATABASE "waha_noweb_{session}"'.encode())
     with psycopg.connect(f"{address}/waha_noweb_{session}", autocommit=True) as connection:

@@ -22,7 +22,7 @@ from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow
 
-KILLS = 5
+KILLS = 4
 MESSAGES = 100
 """Messages written around each kill."""
 ENDED_WITHIN_S = 2.0
