@@ -9,8 +9,8 @@ from pydantic import Field
 
 from holdfast.api import description
 from holdfast.api.key_registry import KeyRegistry
-from holdfast.api.keys import NotAllowed
-from holdfast.api.routing import KEY_DESCRIBED, KeyDependency, KeyedRoute
+from holdfast.api.keys import KeyGrant
+from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute, for_all_companies
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.api_keys import ListedKey
 
@@ -55,9 +55,13 @@ def _values(key: ListedKey) -> dict[str, object]:
     }
 
 
-async def _registry(request: Request, grant: KeyDependency) -> KeyRegistry:
-    if grant.companies is not None:
-        raise NotAllowed("this API key is limited to some companies: only a key for all companies can manage keys")
+ForAll = Annotated[
+    KeyGrant,
+    for_all_companies("this API key is limited to some companies: only a key for all companies can manage keys"),
+]
+
+
+async def _registry(request: Request, _: ForAll) -> KeyRegistry:
     registry: KeyRegistry = request.app.state.key_registry
     return registry
 

@@ -12,14 +12,14 @@ from pydantic import Field
 from holdfast.api import description
 from holdfast.api.bodies import check_import
 from holdfast.api.forwarding import elsewhere, others_of
-from holdfast.api.keys import KeyGrant, NotAllowed
+from holdfast.api.keys import KeyGrant
 from holdfast.api.routing import (
     KEY_DESCRIBED,
     CompanyPath,
-    KeyDependency,
     KeyedRoute,
     LoadedGateway,
     ShutdownDependency,
+    for_all_companies,
 )
 from holdfast.api.schemas import ApiModel, SessionModel, Text
 from holdfast.api.sessions import Answers
@@ -101,14 +101,11 @@ async def _backup_service(request: Request, _: LoadedGateway) -> BackupService:
     return backup_service
 
 
-async def _everything(grant: KeyDependency) -> KeyGrant:
-    if grant.companies is not None:
-        raise NotAllowed("this API key is limited to some companies, but a backup contains all: use a key without `=`")
-    return grant
-
-
 Keeping = Annotated[BackupService, Depends(_backup_service)]
-ForAll = Annotated[KeyGrant, Depends(_everything)]
+ForAll = Annotated[
+    KeyGrant,
+    for_all_companies("this API key is limited to some companies, but a backup contains all: use a key without `=`"),
+]
 
 backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 
 from holdfast.api import description
-from holdfast.api.keys import KeyGrant, NotAllowed
-from holdfast.api.routing import KEY_DESCRIBED, KeyDependency, KeyedRoute, LoadedGateway
+from holdfast.api.keys import KeyGrant
+from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute, LoadedGateway, for_all_companies
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.session.stores import ClusterNode
 
@@ -54,13 +54,10 @@ class DrainModel(ApiModel):
     sessions: Annotated[int, Field(description="how many still run here; 0: the process can be stopped")]
 
 
-async def _everything(grant: KeyDependency) -> KeyGrant:
-    if grant.companies is not None:
-        raise NotAllowed("this API key is limited to some companies, but a node runs those of all: use one without `=`")
-    return grant
-
-
-ForAll = Annotated[KeyGrant, Depends(_everything)]
+ForAll = Annotated[
+    KeyGrant,
+    for_all_companies("this API key is limited to some companies, but a node runs those of all: use one without `=`"),
+]
 
 nodes = APIRouter(tags=["nodes"], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
 

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
-from holdfast.api.keys import KeyGrant
+from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import in_utc
 from holdfast.delivery.stores import Outbox
@@ -100,6 +100,19 @@ async def _account_limits(request: Request) -> AccountLimits:
 
 
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
+
+
+def for_all_companies(refusal: str) -> Any:
+    """A dependency: the request's key, which must be one for all companies. Raises `NotAllowed` with `refusal`."""
+
+    async def check(grant: KeyDependency) -> KeyGrant:
+        if grant.companies is not None:
+            raise NotAllowed(refusal)
+        return grant
+
+    return Depends(check)
+
+
 LoadedGateway = Annotated[Gateway, Depends(_gateway)]
 DiagnoserDependency = Annotated[Diagnoser, Depends(_diagnoser)]
 WebhooksDependency = Annotated[WebhookService, Depends(_webhooks)]
