@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from holdfast.api.keys import ApiKeys, KeyGrant, NoKey, digest_of
+from holdfast.api.keys import ApiKeys, KeyGrant, digest_of
 from holdfast.base.api_keys import CreatedKey, CreatedKeys, ListedKey
 from holdfast.base.clock import Clock, iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, RandomSource, is_company_id
+from holdfast.session.labels import checked_name
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ REFRESH_S = 5
 MOST_KEYS = 1000
 MOST_COMPANIES = 1000
 """Of one key."""
-LONGEST_NAME = 100
 
 
 class KeyRegistry:
@@ -58,14 +58,11 @@ class KeyRegistry:
 
     def entry(self, key: str | None) -> tuple[bytes, KeyGrant]:
         """The key's hash and what it allows. Raises `NoKey`."""
-        try:
+        created = None if key is None else self._created.get(digest_of(key))
+        if created is None:
             digest, grant = self._configured.entry(key)
-        except NoKey:
-            digest = b"" if key is None else digest_of(key)
-            created = self._created.get(digest)
-            if created is None:
-                raise
-            grant = KeyGrant(created.companies)
+        else:
+            digest, grant = bytes.fromhex(created.digest), KeyGrant(created.companies)
         self._used[digest] = iso(self._clock.now().replace(second=0, microsecond=0))
         return digest, grant
 
@@ -156,14 +153,9 @@ class KeyRegistry:
 
 
 def _checked_name(text: str) -> str:
-    name = " ".join(text.split())
+    name = checked_name(text, field="name")
     if not name:
         raise BadInput("name is empty: say who or what uses the key", field="name")
-    if len(name) > LONGEST_NAME:
-        raise BadInput(f"name has {len(name)} characters: give at most {LONGEST_NAME}", field="name")
-    hidden = next((each for each in name if not each.isprintable()), None)
-    if hidden is not None:
-        raise BadInput(f"name has the invisible character U+{ord(hidden):04X}: leave it out", field="name")
     return name
 
 

@@ -1,4 +1,5 @@
-"""The label of a company: what people call it, such as `Bakery Irbid`. It is only shown; no decision depends on it."""
+"""Names that people give, such as the label of a company (`Bakery Irbid`) and the name of an API key. They are only
+shown; no decision depends on them."""
 
 from __future__ import annotations
 
@@ -11,10 +12,15 @@ _JOINERS = "\u200c\u200d"
 
 def checked_label(text: str) -> str | None:
     """The label with its white space tidied; None for an empty one. Raises `BadInput`."""
-    label = " ".join(text.split())
-    if len(label) > LONGEST:
-        raise BadInput(f"label has {len(label)} characters: give at most {LONGEST}", field="label")
-    hidden = next((each for each in label if not each.isprintable() and each not in _JOINERS), None)
-    if hidden is not None:
-        raise BadInput(f"label has the invisible character U+{ord(hidden):04X}: leave it out", field="label")
-    return label or None
+    return checked_name(text, field="label", hidden=_JOINERS) or None
+
+
+def checked_name(text: str, *, field: str, hidden: str = "") -> str:
+    """A name with its white space tidied. `hidden`: invisible characters that it may have. Raises `BadInput`."""
+    name = " ".join(text.split())
+    if len(name) > LONGEST:
+        raise BadInput(f"{field} has {len(name)} characters: give at most {LONGEST}", field=field)
+    found = next((each for each in name if not each.isprintable() and each not in hidden), None)
+    if found is not None:
+        raise BadInput(f"{field} has the invisible character U+{ord(found):04X}: leave it out", field=field)
+    return name
