@@ -33,7 +33,7 @@ from holdfast.api.schemas import (
     cursor,
 )
 from holdfast.delivery.message import MessageState
-from holdfast.delivery.recipient import STATUS
+from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
 from holdfast.delivery.stores import Inbox, Message
 from holdfast.runtime.account_limits import AccountLimits, Restrictions, hold_notice
@@ -100,7 +100,7 @@ async def get_message(
     """One message in its current state."""
     message = await _message(id, grant, sending)
     view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
-    receipts = await outbox.receipts(message) if message.chat.endswith(("@g.us", STATUS)) else None
+    receipts = await outbox.receipts(message) if reaches_several(message.chat) else None
     return MessageModel.of(message, hold_notice(message, view, restrictions), receipts)
 
 

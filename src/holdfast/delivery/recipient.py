@@ -35,6 +35,11 @@ NOT_PERSONS = ("@g.us", "@broadcast", "@newsletter")
 _USERNAME = re.compile(r"@(?=[\w.]*[a-z])[a-z0-9_.]{3,35}", re.IGNORECASE | re.ASCII)
 
 
+def reaches_several(chat: str) -> bool:
+    """Whether several people get a message to this chat, each with receipts of their own: a group, or a status."""
+    return chat.endswith("@g.us") or chat == STATUS
+
+
 def username_in(text: str) -> str | None:
     """The username in `@name`, in lower case and without the `@`; None for a text of another form.
 

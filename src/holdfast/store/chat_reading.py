@@ -13,6 +13,7 @@ from holdfast.store.events import NewEvents
 from holdfast.store.tables import chats, inbox
 
 _MOST_COUNTED = 1000
+"""Unread messages that are counted again after some were read."""
 _C, _I = chats.c, inbox.c
 
 

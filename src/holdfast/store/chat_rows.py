@@ -43,7 +43,6 @@ _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
 _IDS_AT_ONCE = 500
-"""Unread messages that are counted again after some were read."""
 _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
 
@@ -117,9 +116,6 @@ class ChatRows:
             return bool(changed)
 
         return await self._database.write(work, company=company)
-
-
-# What is read.
 
 
 # The overview.

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select
 
 from holdfast.delivery.events import RECEIPT
 from holdfast.delivery.message import StatusUpdate
-from holdfast.delivery.recipient import STATUS
+from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.stores import MemberReceipt, MessageChange
 from holdfast.store.aliases import canonical
 from holdfast.store.connection import Insert, Prepared
@@ -23,7 +23,6 @@ from holdfast.store.tables import member_receipts
 
 MOST_MEMBERS = 1_024
 """The largest group on WhatsApp."""
-GROUP = "@g.us"
 _M = member_receipts.c
 _NEWS = {
     StatusUpdate.DELIVERED: ("delivered_at",),
@@ -57,8 +56,7 @@ def note_receipt(connection: Connection, row: Mapping[str, Any], change: Message
 
     row: the message's row in the outbox.
     """
-    chat = str(row["chat"])
-    if change.member is None or change.update not in _NEWS or not (chat.endswith(GROUP) or chat == STATUS):
+    if change.member is None or change.update not in _NEWS or not reaches_several(str(row["chat"])):
         return change
     company, message_id = str(row["company_id"]), str(row["id"])
     member = canonical(connection, company, change.member)
