@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from holdfast.api.forwarding import Forwarder
+from holdfast.api.key_registry import KeyRegistry
 from holdfast.api.keys import KnownKeys, parse
 from holdfast.api.routes import make_api
 from holdfast.runtime.diagnosis import Diagnoser
@@ -20,13 +21,26 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
+from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.figures import FigureRows
-from tests.world import COMPANY, World
+from tests.world import COMPANY, Chance, World
 
 KEY = "a-key-for-all-companies"
 KEY_OF_ONE = "a-key-for-one-company"
 OTHER = "962303"
 """A company that `KEY_OF_ONE` may not touch."""
+
+
+def registry_of(world: World, *, keys: str = f"{KEY}, {KEY_OF_ONE}={COMPANY}", is_shared: bool = False) -> KeyRegistry:
+    """The API keys of a gateway with these keys in its settings."""
+    return KeyRegistry(
+        parse(keys),
+        ApiKeyRows(world.database),
+        source="HOLDFAST_API_KEY",
+        is_shared=is_shared,
+        clock=world.clock,
+        randomness=Chance(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

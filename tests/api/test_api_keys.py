@@ -9,25 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holdfast.api.api_keys import add_api_keys
-from holdfast.api.key_registry import REFRESH_S, KeyRegistry
-from holdfast.api.keys import parse
-from holdfast.store.api_keys import ApiKeyRows
+from holdfast.api.key_registry import REFRESH_S
 from holdfast.store.tables import api_keys
-from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient, make_client
-from tests.world import COMPANY, Chance, World
+from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
+from tests.world import COMPANY, World
 
 BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
-
-
-def registry_of(world: World, *, is_shared: bool = False) -> KeyRegistry:
-    return KeyRegistry(
-        parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-        ApiKeyRows(world.database),
-        source="HOLDFAST_API_KEY",
-        is_shared=is_shared,
-        clock=world.clock,
-        randomness=Chance(),
-    )
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ import pytest
 
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
-from holdfast.api.key_registry import KeyRegistry
-from holdfast.api.keys import parse
 from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
-from holdfast.store.api_keys import ApiKeyRows
+from tests.api.api_client import registry_of
 from tests.backup_service import backup_service_of
 from tests.cli.command import Command
-from tests.world import Chance, World
+from tests.world import World
 
 KEY = "a-key-of-a-test-of-commands"
 
@@ -41,14 +39,7 @@ async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
     """Commands that find a running gateway, and have its key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-            registry = KeyRegistry(
-                parse(KEY),
-                ApiKeyRows(world.database),
-                source="HOLDFAST_API_KEY",
-                is_shared=False,
-                clock=world.clock,
-                randomness=Chance(),
-            )
+            registry = registry_of(world, keys=KEY)
             api = make_api(
                 gateway,
                 registry,

@@ -11,19 +11,16 @@ from urllib.parse import urlencode
 from starlette.types import Message
 
 from holdfast.api.forwarding import Forwarder
-from holdfast.api.key_registry import KeyRegistry
-from holdfast.api.keys import parse
 from holdfast.dashboard.dashboard import add_dashboard
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import Quotas
-from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.search_indexer import SearchIndexer
 from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
-from tests.api.api_client import KEY, KEY_OF_ONE, Answer, ApiClient, make_client
+from tests.api.api_client import KEY, Answer, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.world import COMPANY, Chance, World
+from tests.world import Chance, World
 
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
@@ -36,14 +33,7 @@ def make_browser(
     base_path: str = "",
     forwarder: Forwarder | None = None,
 ) -> Browser:
-    registry = KeyRegistry(
-        parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-        ApiKeyRows(world.database),
-        source="HOLDFAST_API_KEY",
-        is_shared=False,
-        clock=world.clock,
-        randomness=Chance(),
-    )
+    registry = registry_of(world)
     client = make_client(world, gateway, keys=registry, base_path=base_path, forwarder=forwarder)
     add_dashboard(
         client.api,
