@@ -19,14 +19,18 @@ TITLES = {
     "answer-join-requests": "Answer requests to join a group",
     "set-profile": "Change the profile",
     "set-privacy": "Change the privacy settings",
-    "block": "Block or unblock a contact",
-    "read-chat": "Mark a chat as read or unread",
+    "read-chat": "Mark a chat as read",
     "update-chat": "Change a chat",
-    "edit-label": "Change a label",
-    "label-chat": "Label a chat",
-    "star-message": "Star a message",
 }
-"""By kind of operation. Other kinds are shown by their name."""
+"""By kind of operation."""
+TITLES_BY_ARGUMENT = {
+    "block": ("blocked", "Block a contact", "Unblock a contact"),
+    "edit-label": ("deleted", "Delete a label", "Create or change a label"),
+    "follow-channel": ("followed", "Follow a channel", "Leave a channel"),
+    "label-chat": ("labelled", "Label a chat", "Remove a label from a chat"),
+    "star-message": ("starred", "Star a message", "Remove the star from a message"),
+}
+"""By kind of operation: an argument, the title when it is true, and the title when it is not."""
 _STATES = {
     OperationState.QUEUED: (Tone.UNLINKED, "waiting to be carried out"),
     OperationState.RUNNING: (Tone.UNLINKED, "sent to WhatsApp; waiting for the answer"),
@@ -57,7 +61,15 @@ def _entry(operation: Operation) -> TimelineEntry:
     return TimelineEntry(
         at=operation.accepted_at,
         tone=tone,
-        title=TITLES.get(operation.kind, operation.kind.replace("-", " ").capitalize()),
+        title=_title(operation),
         lines=((f"name: {subject}",) if subject else ()) + (operation.error or line,),
         operation_id=operation.id,
     )
+
+
+def _title(operation: Operation) -> str:
+    """A kind without a title, as another version may have stored it, is shown by its name."""
+    if operation.kind in TITLES_BY_ARGUMENT:
+        argument, when_true, otherwise = TITLES_BY_ARGUMENT[operation.kind]
+        return when_true if operation.arguments.get(argument) else otherwise
+    return TITLES.get(operation.kind, operation.kind.replace("-", " ").capitalize())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.dashboard.fleet import Tone
-from holdfast.dashboard.operation_entries import TITLES, operation_entries
+from holdfast.dashboard.operation_entries import TITLES, TITLES_BY_ARGUMENT, operation_entries
 from holdfast.session.operation_states import Operation, OperationState
 from holdfast.session.operations import KINDS
 
@@ -59,8 +59,17 @@ def test_the_history_has_its_own_start() -> None:
     assert operation_entries([GROUP], since="2026-11-22T10:00:00.001Z") == []
 
 
-def test_titles_are_of_known_kinds_and_a_new_kind_is_shown_by_its_name() -> None:
-    """A title without a kind is a spelling mistake."""
-    assert set(TITLES) <= set(KINDS)
-    (entry,) = operation_entries([replace(GROUP, kind="follow-channel")], since=BEFORE)
-    assert entry.title == "Follow channel"
+def test_every_kind_has_a_title() -> None:
+    """One of another version is shown by its name."""
+    assert {*TITLES, *TITLES_BY_ARGUMENT} == set(KINDS)
+    (entry,) = operation_entries([replace(GROUP, kind="close-account")], since=BEFORE)
+    assert entry.title == "Close account"
+
+
+@pytest.mark.parametrize("kind", TITLES_BY_ARGUMENT)
+def test_the_title_says_which_of_two_opposites_was_asked(kind: str) -> None:
+    """Leaving a channel does not read as following it; the argument is one that the kind has."""
+    argument, *titles = TITLES_BY_ARGUMENT[kind]
+    assert argument in KINDS[kind].__struct_fields__
+    given = [replace(GROUP, kind=kind, arguments={argument: value}) for value in (True, False)]
+    assert [each.title for each in operation_entries(given, since=BEFORE)] == titles
