@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ from holdfast.store.database import Database
 LONG_AGO = 1_700_000_000
 
 
-def backup_service_of(gateway: Gateway, database: Database, folder: Path, *, clock: Clock) -> BackupService:
+async def _no_keys() -> None:
+    """Without `/v1/keys` there are no created keys."""
+
+
+def backup_service_of(
+    gateway: Gateway,
+    database: Database,
+    folder: Path,
+    *,
+    clock: Clock,
+    load_api_keys: Callable[[], Awaitable[None]] = _no_keys,
+) -> BackupService:
     about = About(made_by="0.1.0", settings={})
     return BackupService(
         gateway=gateway,
@@ -27,6 +39,7 @@ def backup_service_of(gateway: Gateway, database: Database, folder: Path, *, clo
         folder=folder,
         opener=Opener(),
         clock=clock,
+        load_api_keys=load_api_keys,
     )
 
 

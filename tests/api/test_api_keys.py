@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from holdfast.api.api_keys import add_api_keys
+from holdfast.api.backups import add_backups
 from holdfast.api.key_registry import REFRESH_S
 from holdfast.store.tables import api_keys
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
+from tests.backup_service import backup_service_of
 from tests.world import COMPANY, World
 
 BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncIterator[ApiClient]:
+async def client(world: World, tmp_path: Path) -> AsyncIterator[ApiClient]:
     registry = registry_of(world)
     async with world.running() as gateway:
         client = make_client(world, gateway, keys=registry)
         add_api_keys(client.api, registry)
+        backups = tmp_path / "backups"
+        add_backups(
+            client.api,
+            backup_service_of(gateway, world.database, backups, clock=world.clock, load_api_keys=registry.load),
+        )
         yield client
 
 
@@ -71,10 +79,33 @@ async def test_a_revoked_key_is_refused_at_once(client: ApiClient) -> None:
     assert sentence == "this key comes from HOLDFAST_API_KEY: remove it there, and restart Holdfast"
 
 
+async def test_a_removed_company_is_withdrawn_from_its_keys(client: ApiClient) -> None:
+    """A key for it alone is revoked; otherwise the program of a former customer could create the company again. A key
+    for other companies, too, keeps those."""
+    client.leaps = False
+    await client("PUT", f"/v1/sessions/{COMPANY}")
+    alone = (await client("POST", "/v1/keys", {"name": "Bakery", "companies": [COMPANY]})).json
+    both = (await client("POST", "/v1/keys", {"name": "Agency", "companies": [COMPANY, OTHER]})).json
+    await client("POST", "/v1/keys", BAKERY)
+    assert (await client("POST", f"/v1/sessions/{COMPANY}/clear")).status == 200
+    (await client("PUT", f"/v1/sessions/{COMPANY}", key=alone["key"])).problem(401, "unauthorized")
+    (await client("PUT", f"/v1/sessions/{COMPANY}", key=both["key"])).problem(403, "forbidden", field="company")
+    created = (await client("GET", "/v1/keys")).json["items"][2:]
+    assert {each["name"]: each["companies"] for each in created} == {"Agency": [OTHER], "Bakery CRM": [OTHER]}
+
+
+@pytest.mark.parametrize("name", ["مشتری\u200cها", "Family \U0001f468\u200d\U0001f469\u200d\U0001f467"])
+async def test_the_name_of_a_key_may_have_joiners(client: ApiClient, name: str) -> None:
+    """Words in Persian and emoji have them; labels of companies allow them, too."""
+    assert (await client("POST", "/v1/keys", BAKERY | {"name": name})).json["name"] == name
+    assert (await client("PUT", f"/v1/sessions/{OTHER}", {"label": name})).json["label"] == name
+
+
 @pytest.mark.parametrize(
     ("wrong", "field", "sentence"),
     [
         ({"name": "  "}, "name", "name is empty"),
+        ({"name": "\u200d \u200c"}, "name", "name is empty"),
         ({"name": "x" * 101}, "name", "name has 101 characters: give at most 100"),
         ({"name": "a\u202eb"}, "name", "invisible character U+202E"),
         ({"companies": []}, "companies", "companies is empty"),

@@ -156,8 +156,8 @@ async def get_backup(
 
 @backups.post("/v1/sessions/{company}/clear")
 async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
-    """Back up the company, then remove it with everything it has. Log out first, or the phone keeps listing its
-    device."""
+    """Back up the company, then remove it with everything it has; API keys for it alone are revoked. Log out first,
+    or the phone keeps listing its device."""
     return BackupModel.made(await backup_service.clear(company))
 
 

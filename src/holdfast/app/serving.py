@@ -122,7 +122,8 @@ async def serve(
             inbound = InboundMediaService(
                 media, outbound_media=composer.outbound_media, gateway=gateway, folder=spool.folder
             )
-            backup_service = _backup_service(held, gateway, clock=clock)
+            registry = await _key_registry(held, parts)
+            backup_service = _backup_service(held, gateway, registry, clock=clock)
             schedule = Schedule(backup_service, every_h=settings.backup_every_h, keep=settings.backup_keep)
             alert_sink = _alert_sender(held, clock=clock)
             webhooks = WebhookRows(held.database)
@@ -140,7 +141,6 @@ async def serve(
             )
             forwarder = await _forwarder(held, parts, stack)
             indexer = SearchIndexer(held.database, clock=clock)
-            registry = await _key_registry(held, parts)
             api = make_http_api(
                 held,
                 registry,
@@ -281,7 +281,7 @@ def _alert_sender(held: StartupClaims, *, clock: Clock) -> AlertSender:
     )
 
 
-def _backup_service(held: StartupClaims, gateway: Gateway, *, clock: Clock) -> BackupService:
+def _backup_service(held: StartupClaims, gateway: Gateway, registry: KeyRegistry, *, clock: Clock) -> BackupService:
     folder = held.settings.data_dir / FOLDER
     return BackupService(
         gateway=gateway,
@@ -290,6 +290,7 @@ def _backup_service(held: StartupClaims, gateway: Gateway, *, clock: Clock) -> B
         folder=folder,
         opener=Opener(passphrase=held.settings.backup_passphrase),
         clock=clock,
+        load_api_keys=registry.load,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
 from holdfast.base.errors import NotFound
+from holdfast.store.api_keys import withdraw_company
 from holdfast.store.database import Database
 from holdfast.store.tables import (
     credentials,
@@ -44,6 +45,8 @@ async def clear_in_parts(
 ) -> None:
     """Remove every row of the company, including credentials and history. Raises `NotFound`.
 
+    API keys that were created for it no longer name it, so that they can't create it again.
+
     The session row is removed last: when the process ends before that, the session is stopped and has no device, and
     clearing it again removes the rest.
 
@@ -61,7 +64,7 @@ async def clear_in_parts(
     its_media = select(media.c.id).where(media.c.company_id == company)
     ids = await database.read(lambda connection: list(connection.scalars(its_media)))
     parts: list[Callable[[Connection], bool]] = [
-        functools.partial(_clear_credentials, company=company),
+        functools.partial(_clear_access, company=company),
         functools.partial(_clear_events, company=company),
         *(
             functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE])
@@ -82,8 +85,9 @@ def remove(connection: Connection, company: str) -> None:
     _clear_rest(connection, company=company)
 
 
-def _clear_credentials(connection: Connection, *, company: str) -> bool:
-    """Credentials are removed before keys: a device with a part of its keys must never connect."""
+def _clear_access(connection: Connection, *, company: str) -> bool:
+    """Credentials are removed before Signal keys: a device with a part of its keys must never connect."""
+    withdraw_company(connection, company)
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
     return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class BackupService:
     folder: Path
     opener: backup_dir.Opener
     clock: Clock
+    load_api_keys: Callable[[], Awaitable[None]]
+    """Reads the API keys from the database again, after those of a removed company were withdrawn."""
 
     async def make(self, *, kind: str = "asked") -> BackupResult:
         """Back up everything. Raises `CantBackUp`."""
@@ -61,7 +63,7 @@ class BackupService:
         raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists all backups', field="name")
 
     async def clear(self, company: str) -> BackupResult:
-        """Back up the company, then remove it with all its rows.
+        """Back up the company, then remove it with all its rows, and from the API keys that name it.
 
         Raises `NotFound`, and `CantBackUp` when nothing was removed.
         """
@@ -70,6 +72,7 @@ class BackupService:
         async def work() -> BackupResult:
             made = await self.maker.make(kind="before-clear", now=self.clock.now(), company=company)
             await clear_in_parts(self.database, company)
+            await self.load_api_keys()
             return made
 
         return await self.gateway.set_aside(company, work)

@@ -207,6 +207,7 @@ def clear(
     """Back up one company, then remove it: credentials, messages, history.
 
     The device stays in the phone's list of linked devices until it is removed there; `holdfast logout` removes it.
+    API keys that were created for this company alone are revoked.
     """
     path = session_path(company, "/clear")
     if not yes and not _is_sure(company):

@@ -12,15 +12,15 @@ _JOINERS = "\u200c\u200d"
 
 def checked_label(text: str) -> str | None:
     """The label with its white space tidied; None for an empty one. Raises `BadInput`."""
-    return checked_name(text, field="label", hidden=_JOINERS) or None
+    return checked_name(text, field="label") or None
 
 
-def checked_name(text: str, *, field: str, hidden: str = "") -> str:
-    """A name with its white space tidied. `hidden`: invisible characters that it may have. Raises `BadInput`."""
+def checked_name(text: str, *, field: str) -> str:
+    """A name with its white space tidied; one that nobody can see is empty. Raises `BadInput`."""
     name = " ".join(text.split())
     if len(name) > LONGEST:
         raise BadInput(f"{field} has {len(name)} characters: give at most {LONGEST}", field=field)
-    found = next((each for each in name if not each.isprintable() and each not in hidden), None)
+    found = next((each for each in name if not each.isprintable() and each not in _JOINERS), None)
     if found is not None:
         raise BadInput(f"{field} has the invisible character U+{ord(found):04X}: leave it out", field=field)
-    return name
+    return name if name.strip(_JOINERS + " ") else ""

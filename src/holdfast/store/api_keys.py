@@ -11,6 +11,18 @@ from holdfast.store.database import Database
 from holdfast.store.tables import api_keys
 
 
+def withdraw_company(connection: Connection, company: str) -> None:
+    """Take the company from the keys that name it. A key that is left without a company is revoked."""
+    for key_id, text in connection.execute(select(api_keys.c.id, api_keys.c.companies)).all():
+        named = json.loads(text)
+        others = [each for each in named if each != company]
+        if not others:
+            connection.execute(delete(api_keys).where(api_keys.c.id == key_id))
+        elif others != named:
+            changed = update(api_keys).where(api_keys.c.id == key_id).values(companies=json.dumps(others))
+            connection.execute(changed)
+
+
 class ApiKeyRows:
     """Keeps `holdfast.base.api_keys.CreatedKeys`."""
 
