@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.chaos.cluster import Cluster, running_cluster
+from tests.chaos.nodes import Cluster, running_cluster
 from tests.served import KEY
 
 pytestmark = pytest.mark.slow

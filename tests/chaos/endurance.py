@@ -1,0 +1,217 @@
+"""Random faults of every kind, one after another, on a cluster of three nodes under traffic both ways.
+
+    uv run python -m tests.chaos.endurance [--minutes 60] [--sessions 100] [--seed N] [--folder FOLDER]
+
+The faults are those of `tests.chaos.cluster`, each of them as often as the others; the seed decides their order, the
+nodes that they hit and the pauses between them. A row is printed for each fault, then memory and descriptors of each
+node over time, then the verdict, which is also the exit code: no text may be lost, doubled or out of order, no number
+may have two links at once, and all links must be back after each fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from bench.figures import rss_mb
+from tests.chaos.cluster_faults import FAULTS
+from tests.chaos.nodes import Cluster, Observed, Pace, counted, running_cluster
+from tests.served import Served
+
+_print = functools.partial(print, flush=True)
+_PACE = Pace(sent_s=5, received_s=5, probe_s=0.5, look_s=0.25)
+_PAIRED_AT_ONCE = 6
+_SAMPLE_S = 30
+_BACK_WITHIN_S = 60
+_ARRIVED_WITHIN_S = 60
+_PAUSE_S = (3.0, 20.0)
+"""Between two faults: shortest and longest."""
+_COLUMNS = 12
+"""Of the table of memory and descriptors: parts of the whole time."""
+_HEAD = """| minute | fault | links away | back s | posted | first try failed | links | 440 | late | shares | |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What a node used at a moment."""
+
+    at_s: float
+    service_mb: float
+    service_fds: int
+    hosts_mb: float
+    hosts_fds: int
+
+
+@dataclass(slots=True)
+class Verdict:
+    faults: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    """By node."""
+
+
+class Endurance:
+    def __init__(self, cluster: Cluster, *, minutes: float, seed: int) -> None:
+        self._cluster = cluster
+        self._loop = asyncio.get_running_loop()
+        self._began_at = self._loop.time()
+        self._until = self._began_at + minutes * 60
+        self._random = random.Random(seed)
+        self.verdict = Verdict()
+
+    async def run(self) -> None:
+        cluster = self._cluster
+        _print(_HEAD)
+        async with cluster.traffic(_PACE), asyncio.TaskGroup() as tasks:
+            sampling = tasks.create_task(self._sample())
+            for name in self._faults():
+                await asyncio.sleep(self._random.uniform(*_PAUSE_S))
+                if self._loop.time() >= self._until:
+                    break
+                await self._strike(name)
+            sampling.cancel()
+        for text in await cluster.until_arrived(within_s=_ARRIVED_WITHIN_S):
+            self._blame(f"lost: {text}")
+        for way, counts in zip(("sent", "received"), await cluster.outcome(), strict=True):
+            self.verdict.problems += [f"{way}: {count} {what}" for what, count in counts.items() if count]
+
+    def _faults(self) -> Iterator[str]:
+        """All of them in a random order, again and again."""
+        while True:
+            yield from self._random.sample(sorted(FAULTS), len(FAULTS))
+
+    async def _strike(self, name: str) -> None:
+        cluster, replaced_before = self._cluster, self._cluster.replaced()
+        self._random.shuffle(cluster.nodes)
+        observed = cluster.observed = Observed()
+        began_at, notes = self._loop.time(), list[str]()
+        try:
+            await FAULTS[name](cluster)
+            await asyncio.sleep(1)
+            await cluster.until_all_open(within_s=_BACK_WITHIN_S)
+        except AssertionError as error:
+            notes.append(str(error))
+        late = await cluster.until_arrived(within_s=_ARRIVED_WITHIN_S)
+        replaced = cluster.replaced() - replaced_before
+        notes += [f"late: {text}" for text in late[:3]]
+        notes += [f"{observed.most_links} links of a number"] if observed.most_links > 1 else []
+        notes += [f"{replaced} links replaced"] if replaced else []
+        for note in notes:
+            self._blame(f"{name} at minute {self._minute(began_at):.1f}: {note}")
+        self.verdict.faults[name] += 1
+        back = sorted(observed.back_at[number] - began_at for number in observed.ever_down & observed.back_at.keys())
+        cells = [
+            f"{self._minute(began_at):.1f}",
+            name,
+            str(len(observed.ever_down)),
+            f"{back[0]:.1f}/{median(back):.1f}/{back[-1]:.1f}" if back else "–",
+            str(observed.posted),
+            counted(observed.first_failures),
+            f"≤ {observed.most_links}",
+            str(replaced),
+            str(len(late)),
+            "/".join(map(str, await cluster.shares())),
+            "; ".join(notes),
+        ]
+        _print(f"| {' | '.join(cells)} |")
+
+    def _blame(self, problem: str) -> None:
+        self.verdict.problems.append(problem)
+
+    def _minute(self, at: float) -> float:
+        return (at - self._began_at) / 60
+
+    async def _sample(self) -> None:
+        names = {node: f"n{n}" for n, node in enumerate(self._cluster.nodes)}
+        while True:
+            for node, name in names.items():
+                if node.up.is_set() and (sample := _sample_of(node, self._loop.time() - self._began_at)):
+                    self.verdict.samples.setdefault(name, []).append(sample)
+            await asyncio.sleep(_SAMPLE_S)
+
+
+def _sample_of(node: Served, at_s: float) -> Sample | None:
+    """None when one of its processes ends meanwhile."""
+    hosts = node.hosts()
+    try:
+        return Sample(
+            at_s=at_s,
+            service_mb=rss_mb(node.pid),
+            service_fds=_descriptors(node.pid),
+            hosts_mb=sum(map(rss_mb, hosts)),
+            hosts_fds=sum(map(_descriptors, hosts)),
+        )
+    except (OSError, StopIteration):
+        return None
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def table(samples: dict[str, list[Sample]], *, minutes: float) -> str:
+    """The median of each part of the time, by node."""
+    step_s = minutes * 60 / _COLUMNS
+    heads = [f"{step_s * (n + 1) / 60:.0f}" for n in range(_COLUMNS)]
+    lines = [f"| until minute | {' | '.join(heads)} |", f"|{' --- |' * (_COLUMNS + 1)}"]
+    for name, of_node in sorted(samples.items()):
+        for what in ("service_mb", "service_fds", "hosts_mb", "hosts_fds"):
+            cells = []
+            for n in range(_COLUMNS):
+                part = [getattr(each, what) for each in of_node if step_s * n <= each.at_s < step_s * (n + 1)]
+                cells.append(f"{median(part):.0f}" if part else "–")
+            lines.append(f"| {name} {what.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+async def _pair(cluster: Cluster, sessions: int) -> None:
+    turns = asyncio.Semaphore(_PAIRED_AT_ONCE)
+
+    async def pair(n: int) -> None:
+        async with turns:
+            await cluster.pair_one(n)
+
+    await asyncio.gather(*(pair(n) for n in range(sessions)))
+
+
+async def main(*, minutes: float, sessions: int, seed: int, folder: Path | None, pooler: str | None) -> Sequence[str]:
+    """Returns what went wrong."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-endurance-") as name:
+        async with running_cluster(folder or Path(name), nodes=3, pooler=pooler) as cluster:
+            await _pair(cluster, sessions)
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            _print(f"{started}: {sessions} sessions on three nodes, {minutes:g} minutes, seed {seed}")
+            endurance = Endurance(cluster, minutes=minutes, seed=seed)
+            await endurance.run()
+            verdict = endurance.verdict
+            sent = sum(len(company.sent) for company in cluster.companies)
+            received = sum(len(company.received) for company in cluster.companies)
+            _print(table(verdict.samples, minutes=minutes))
+            _print(
+                f"{sum(verdict.faults.values())} faults ({counted(verdict.faults)}), {sent} sent, {received} received"
+            )
+            for problem in verdict.problems:
+                _print(f"PROBLEM {problem}")
+            return verdict.problems
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="an empty folder for the nodes and their logs; unset: none is kept")
+    parser.add_argument("--pooler", choices=["session"], help="put PgBouncer before the database")
+    given = vars(parser.parse_args())
+    sys.exit(1 if asyncio.run(main(**given)) else 0)
