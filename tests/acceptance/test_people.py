@@ -18,6 +18,8 @@ PERSON, NINE = "551187654321", "5511987654321"
 HIDDEN = "962790000099"
 DAY_TIMER = "YgYQAyCAowU="
 """A `ProtocolMessage` of the type `EPHEMERAL_SETTING`: messages of the chat disappear after a day."""
+IN_2100 = 4_102_444_800
+"""A time in the future is that of the message."""
 CHAT = f"{PERSON}@s.whatsapp.net"
 
 
@@ -90,6 +92,23 @@ async def _write_what_disappears(gateway: Served, wasim: Wasim) -> None:
         await gateway.until_message(sent["id"], "delivered", "read", within_s=10)
         (shown,) = [each for each in await wasim.get(f"/phones/{PERSON}/inbox") if each["id"] == sent["whatsappId"]]
         assert shown["disappearsAfterS"] == seconds
+    await _follow_the_timer(gateway, wasim)
+
+
+async def _follow_the_timer(gateway: Served, wasim: Wasim) -> None:
+    """A message tells its chat's timer and when it was set: the latest setting counts, here one of a day."""
+    for timer_s, set_at_s, seconds in ((604_800, 1, 86_400), (604_800, IN_2100, 604_800), (0, IN_2100, None)):
+        body = {"to": NUMBER, "text": f"{timer_s}", "disappearsAfterS": timer_s, "timerSetAtS": set_at_s}
+        told = await wasim.post(f"/phones/{PERSON}/send", body)
+        await eventually(partial(_has_arrived, gateway, told["id"]), within_s=10, what="the message with the timer")
+        sent = await gateway.send(COMPANY, PERSON, "gone later")
+        await gateway.until_message(sent["id"], "delivered", "read", within_s=10)
+        (shown,) = [each for each in await wasim.get(f"/phones/{PERSON}/inbox") if each["id"] == sent["whatsappId"]]
+        assert shown["disappearsAfterS"] == seconds
+
+
+async def _has_arrived(gateway: Served, whatsapp_id: str) -> bool:
+    return any(each["whatsappId"] == whatsapp_id for each in await gateway.inbox(COMPANY))
 
 
 async def _is_read(gateway: Served, chat: str) -> bool:

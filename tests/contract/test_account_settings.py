@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.delivery.labels import Label
+from holdfast.delivery.message import StatusUpdate
 from holdfast.session.account_changes import (
     FOREVER_S,
     AnyAccountChange,
@@ -17,9 +18,9 @@ from holdfast.session.account_changes import (
     Labelled,
     Starred,
 )
-from holdfast.session.engine import Commit
+from holdfast.session.engine import Commit, Decrypted
 from holdfast.store.account_settings import FOREVER, AccountSettingRows
-from tests.contract.rows import COMPANY, OTHER, Store, decrypted, draft, inbound
+from tests.contract.rows import COMPANY, OTHER, Store, apply_updates, decrypted, draft, inbound, take
 
 CHAT, GROUP = "962790000001@s.whatsapp.net", "1203630000@g.us"
 
@@ -58,17 +59,46 @@ async def test_a_change_leaves_what_it_does_not_name(store: Store) -> None:
     assert chats(store, OTHER) == {CHAT: {"unread": -1}}
 
 
-async def test_a_message_has_the_timer_that_its_chat_had_when_it_was_accepted(store: Store) -> None:
-    """Also one that begins at once; a reaction has none, and changing the timer changes no accepted message."""
+async def test_a_message_has_the_timer_that_its_chat_has_when_it_first_leaves(store: Store) -> None:
+    """At acceptance for one that begins at once, later for one that waited; a reaction has none, and a message that may
+    have left stays what it was."""
     chat = draft(1).chat
     await commit(store, ChatChanged(chat=chat, disappearing_s=86_400))
     first = await store.outbox.accept(draft(1))
-    await store.outbox.accept(replace(draft(2), kind="reaction", content={"reaction": {"emoji": "👍"}}))
-    await commit(store, ChatChanged(chat=chat, disappearing_s=0))
-    await store.outbox.accept(draft(3))
     assert first.outgoing(draft(1)).content == {"text": "message 1", "disappearingS": 86_400}
+    waiting = replace(draft(2), kind="reaction", content={"reaction": {"emoji": "👍"}})
+    await store.outbox.accept(waiting)
+    await store.outbox.accept(draft(3))
+    await commit(store, ChatChanged(chat=chat, disappearing_s=604_800))
+    assert await _timers_taken(store) == [604_800]
+    await commit(store, ChatChanged(chat=chat, disappearing_s=0))
+    assert await _timers_taken(store) == [604_800], "it may have left"
+    for message in (first.message, replace(first.message, whatsapp_id=waiting.whatsapp_id)):
+        await apply_updates(store, message, StatusUpdate.ACKED)
+        assert await _timers_taken(store) == [None]
     stored = [json.loads(str(content)) for (content,) in store.rows("SELECT content FROM outbox ORDER BY seq")]
-    assert [each.get("disappearingS") for each in stored] == [86_400, None, None]
+    assert [each.get("disappearingS") for each in stored] == [604_800, None, None]
+
+
+async def _timers_taken(store: Store) -> list[object]:
+    return [each.content.get("disappearingS") for each in await take(store.outbox)]
+
+
+async def test_a_timer_that_was_set_earlier_than_the_stored_one_is_ignored(store: Store) -> None:
+    """Messages tell when their chat's timer was set, and arrive in any order; a time in the future counts as now."""
+    hour = 1_700_000_000
+    for disappearing_s, set_at_s, expected in (
+        (86_400, hour, 86_400),
+        (604_800, hour - 1, 86_400),
+        (7_776_000, hour + 1, 7_776_000),
+        (0, hour + 1, None),
+        (86_400, 2**40, 86_400),
+        (0, None, None),
+    ):
+        timer = ChatChanged(chat=CHAT, disappearing_s=disappearing_s, timer_set_at_s=set_at_s)
+        heard = Decrypted(ciphertext_sha256=f"{disappearing_s}-{set_at_s}", plaintext="", timer=timer)
+        await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[heard]))
+        assert chats(store)[CHAT].get("disappearing_s") == expected
 
 
 async def test_a_chat_with_unread_messages_that_is_marked_unread_keeps_its_count(store: Store) -> None:

@@ -21,7 +21,8 @@ _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
 
 def disappearing(content: Content, timer_s: int | None) -> Content:
     """The content of a message to a chat whose messages disappear after `timer_s` seconds, as it is stored."""
-    return {**content, "disappearingS": timer_s} if timer_s else content
+    rest = {name: value for name, value in content.items() if name != "disappearingS"}
+    return {**rest, "disappearingS": timer_s} if timer_s else rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

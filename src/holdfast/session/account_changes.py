@@ -26,6 +26,8 @@ class ChatChanged(AccountChange, frozen=True, kw_only=True, tag="chat"):
     """Somebody marked the chat as unread, or as read."""
     disappearing_s: int | None = None
     """Seconds after which new messages disappear, or 0."""
+    timer_set_at_s: int | None = None
+    """When that was set, in Unix seconds. None: just now. An older setting than the stored one is ignored."""
 
 
 class ChatRead(AccountChange, frozen=True, kw_only=True, tag="read"):

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from holdfast.session.account_changes import AnyAccountChange
+from holdfast.session.account_changes import AnyAccountChange, ChatChanged
 
 LinkId = int
 Fields = dict[str, str]
@@ -447,6 +447,8 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Base64."""
     message: InboundMessage | None = None
     """None: protocol traffic that no person reads."""
+    timer: ChatChanged | None = None
+    """The timer of disappearing messages in its chat, where the message tells it."""
 
 
 class HistoryProgress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -181,13 +181,7 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
     """The same change of settings, safe to store."""
     match change:
         case ChatChanged():
-            return replace(
-                change,
-                chat=bounded_id(change.chat),
-                muted_until_s=_until(change.muted_until_s),
-                pinned_at_s=_time(change.pinned_at_s),
-                disappearing_s=_duration(change.disappearing_s),
-            )
+            return _chat_changed(change)
         case ChatRead():
             ids = [bounded_id(each) for each in change.whatsapp_ids[:LIST_ITEMS]]
             return replace(change, chat=bounded_id(change.chat), whatsapp_ids=ids)
@@ -211,6 +205,17 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
             return replace(change, label=bounded_id(change.label), chat=chat, whatsapp_id=whatsapp_id)
         case Starred():
             return replace(change, chat=bounded_id(change.chat), whatsapp_id=bounded_id(change.whatsapp_id))
+
+
+def _chat_changed(change: ChatChanged) -> ChatChanged:
+    return replace(
+        change,
+        chat=bounded_id(change.chat),
+        muted_until_s=_until(change.muted_until_s),
+        pinned_at_s=_time(change.pinned_at_s),
+        disappearing_s=_duration(change.disappearing_s),
+        timer_set_at_s=_time(change.timer_set_at_s),
+    )
 
 
 def _duration(seconds: int | None) -> int | None:
@@ -254,11 +259,12 @@ def bounded_text(text: str, most: int = TEXT_CHARS) -> str:
 
 
 def _decrypted(item: Decrypted) -> Decrypted:
+    timer = None if item.timer is None else _chat_changed(item.timer)
     if item.message is None:
-        return item
+        return item if timer is None else replace(item, timer=timer)
     is_long = len(item.plaintext) > PLAINTEXT_CHARS
     plaintext = EMPTY_PLAINTEXT if is_long else item.plaintext
-    return replace(item, plaintext=plaintext, message=bounded_message(item.message))
+    return replace(item, plaintext=plaintext, message=bounded_message(item.message), timer=timer)
 
 
 def _undecryptable(item: Undecryptable) -> Undecryptable:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, select, update
 
 from holdfast.base.clock import iso
 from holdfast.delivery.chats import MARKED_UNREAD
@@ -25,7 +25,7 @@ from holdfast.session.account_changes import (
 from holdfast.session.contacts import HIDDEN, PERSON, Identity
 from holdfast.store.aliases import canonical
 from holdfast.store.chat_reading import read_elsewhere
-from holdfast.store.connection import Prepared, insert
+from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.identities import learn
 from holdfast.store.tables import chats, contacts, inbox, labelled, labels, starred
@@ -33,6 +33,19 @@ from holdfast.store.tables import chats, contacts, inbox, labelled, labels, star
 FOREVER = "9999-12-31T23:59:59.999Z"
 """Stored in place of a time that never comes."""
 _CHATS_AT_ONCE = 500
+
+
+def _timer(insert: Callable[[Table], Any]) -> Insert:
+    row: Insert = insert(chats)
+    names = ("disappearing_s", "disappearing_set_at")
+    return row.on_conflict_do_update(
+        index_elements=["company_id", "chat"],
+        set_={name: row.excluded[name] for name in names},
+        where=func.coalesce(chats.c.disappearing_set_at, "") <= row.excluded.disappearing_set_at,
+    )
+
+
+_SET_TIMER = Prepared(_timer)
 _LABEL = Prepared(
     lambda insert: (row := insert(labels)).on_conflict_do_update(
         index_elements=["company_id", "id"], set_={"name": row.excluded.name, "color": row.excluded.color}
@@ -48,6 +61,7 @@ def apply_changes(connection: Connection, company: str, changes: Sequence[AnyAcc
         match change:
             case ChatChanged():
                 _change_chat(connection, company, change)
+                set_timer(connection, company, change, now=now)
             case ChatRead():
                 read_elsewhere(connection, company, change.chat, change.whatsapp_ids)
             case LabelChanged():
@@ -75,8 +89,6 @@ def _change_chat(connection: Connection, company: str, change: ChatChanged) -> N
         values["muted_until"] = _time(change.muted_until_s)
     if change.pinned_at_s is not None:
         values["pinned_at"] = _time(change.pinned_at_s)
-    if change.disappearing_s is not None:
-        values["disappearing_s"] = change.disappearing_s or None
     changed = values
     if change.unread is True:
         values = values | {"unread": MARKED_UNREAD}
@@ -89,6 +101,16 @@ def _change_chat(connection: Connection, company: str, change: ChatChanged) -> N
     chat = canonical(connection, company, change.chat)
     row = insert(connection, chats).values(company_id=company, chat=chat, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["company_id", "chat"], set_=changed))
+
+
+def set_timer(connection: Connection, company: str, change: ChatChanged, *, now: str) -> None:
+    """Set the chat's timer of disappearing messages, unless a later setting is stored."""
+    if change.disappearing_s is None:
+        return
+    set_at = now if change.timer_set_at_s is None else min(iso(datetime.fromtimestamp(change.timer_set_at_s, UTC)), now)
+    chat = canonical(connection, company, change.chat)
+    timer = {"disappearing_s": change.disappearing_s or None, "disappearing_set_at": set_at}
+    _SET_TIMER.rows(connection, {"company_id": company, "chat": chat, **timer})
 
 
 def _save_contact(connection: Connection, company: str, change: ContactSaved, now: str) -> None:

@@ -107,10 +107,11 @@ def _move_known(connection: Connection, company: str, alias: str, chat: str) -> 
     if all(row["chat"] == chat for row in rows):
         return
     newest = max(rows, key=lambda row: (row["last_at"] or "", row["chat"] == chat))
+    timed = max(rows, key=lambda row: (row["disappearing_set_at"] or "", row["disappearing_s"] or 0))
     merged = {
         **newest,
         **{name: _earliest(rows, name) for name in ("first_sent_at", "first_received_at", "pinned_at")},
-        "disappearing_s": newest["disappearing_s"] or next((row["disappearing_s"] for row in rows), None),
+        **{name: timed[name] for name in ("disappearing_s", "disappearing_set_at")},
         "muted_until": max(row["muted_until"] or "" for row in rows) or None,
         "is_archived": all(row["is_archived"] for row in rows),
         "unread": sum(max(row["unread"], 0) for row in rows) or min(row["unread"] for row in rows),

@@ -21,7 +21,7 @@ from holdfast.base.ids import RandomSource
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
-from holdfast.store.account_settings import apply_changes
+from holdfast.store.account_settings import apply_changes, set_timer
 from holdfast.store.aliases import canonical
 from holdfast.store.calls import keep_call
 from holdfast.store.chat_updates import note_received
@@ -263,7 +263,10 @@ class EngineRows:
             "stored_at": now,
         }
         _KEEP_PLAINTEXT.rows(connection, row)
-        return None if item.message is None else self._save_message(connection, company, item.message, now)
+        message = None if item.message is None else self._save_message(connection, company, item.message, now)
+        if item.timer is not None:
+            set_timer(connection, company, item.timer, now=now)
+        return message
 
     def _save_message(
         self, connection: Connection, company: str, message: InboundMessage, now: str

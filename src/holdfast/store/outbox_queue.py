@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text, update
 
+from holdfast.delivery.chats import QUIET
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.recipient import NOT_PERSONS
-from holdfast.delivery.stores import BULK, Outgoing, Taken
+from holdfast.delivery.stores import BULK, Outgoing, Taken, disappearing
 from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
@@ -90,6 +92,12 @@ _BEGIN = (
         *outbox.c["retry_code", "retry_count", "crash_score"],
     )
 )
+_TIMERS = Prepared(
+    lambda _: select(known_chats.c.chat, known_chats.c.disappearing_s).where(
+        known_chats.c.company_id == bindparam("company"), known_chats.c.chat.in_(bindparam("chats", expanding=True))
+    )
+)
+_SET_CONTENT = Prepared(lambda _: update(outbox).where(_O.seq == bindparam("begun")))
 _DUE = text(
     " UNION ALL ".join(
         "SELECT * FROM (SELECT seq, whatsapp_id, lane, priority, next_at FROM outbox WHERE company_id = :company "
@@ -173,7 +181,7 @@ def take_due(
     if chosen:
         begun = connection.execute(_BEGIN, {"taken": list(chosen), "now": now}).mappings()
         found = {row["seq"]: _outgoing(dict(row), chosen) for row in begun}
-        messages = [found[seq] for seq in chosen if seq in found]
+        messages = _timed(connection, company, [found[seq] for seq in chosen if seq in found])
     taken_now = {message.whatsapp_id for message in messages}
     waiting = connection.scalars(_OPEN_ONES, {"company": company, "most": len(but) + len(messages) + 1})
     has_more = any(id_ not in but and id_ not in taken_now for id_ in waiting)
@@ -184,6 +192,24 @@ def take_due(
         next_at=connection.scalar(_NEXT, {"company": company, "now": now}) if has_more else None,
         suspect_waits=any(lane >= _SUSPECTS and id_ not in taken_now for _, id_, lane, _, _ in rows),
     )
+
+
+def _timed(connection: Connection, company: str, messages: list[Outgoing]) -> list[Outgoing]:
+    """The messages with the timers that their chats have now. A message that may have left keeps the one it had."""
+    first = {message.chat for message in messages if message.attempts == 1}
+    if not first:
+        return messages
+    rows = connection.execute(_TIMERS.on(connection), {"company": company, "chats": list(first)})
+    timers = {row.chat: row.disappearing_s for row in rows}
+    return [_with_timer(connection, message, timers.get(message.chat)) for message in messages]
+
+
+def _with_timer(connection: Connection, message: Outgoing, timer_s: int | None) -> Outgoing:
+    content = disappearing(message.content, timer_s)
+    if message.attempts > 1 or content == message.content or QUIET & content.keys():
+        return message
+    _SET_CONTENT.rows(connection, {"begun": message.seq, "content": json.dumps(content)})
+    return replace(message, content=content)
 
 
 def _is_limited(messages: Collection[Outgoing], allowance: Allowance) -> bool:

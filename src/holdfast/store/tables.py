@@ -377,6 +377,7 @@ chats = Table(
     Column("is_archived", Boolean, nullable=False, server_default=false()),
     Column("muted_until", Text),
     Column("disappearing_s", Integer),
+    Column("disappearing_set_at", Text),
 )
 Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
 Index("chats_by_last", chats.c.company_id, chats.c.last_at, chats.c.chat)

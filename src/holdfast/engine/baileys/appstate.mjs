@@ -99,14 +99,15 @@ export class AppState {
   }
 }
 
-function chatChange({ id, archived, muteEndTime, pinned, unreadCount, ephemeralExpiration }) {
+function chatChange({ id, archived, muteEndTime, pinned, unreadCount, ephemeralExpiration, ephemeralSettingTimestamp }) {
   const change = {
     archived: archived ?? undefined,
     mutedUntilS: muteEndTime === undefined ? undefined : secondsOf(muteEndTime),
     pinnedAtS: pinned === undefined ? undefined : secondsOf(pinned),
     // Baileys also counts new messages here. -1: somebody marked the chat as unread.
     unread: unreadCount === -1 ? true : unreadCount === 0 || unreadCount === null ? false : undefined,
-    disappearingS: ephemeralExpiration === undefined ? undefined : Number(ephemeralExpiration ?? 0)
+    disappearingS: ephemeralExpiration === undefined ? undefined : Number(ephemeralExpiration ?? 0),
+    timerSetAtS: ephemeralExpiration === undefined || !ephemeralSettingTimestamp ? undefined : secondsOf(ephemeralSettingTimestamp)
   }
   const isChange = Object.values(change).some(value => value !== undefined)
   return isChange && typeof id === 'string' ? [{ t: 'chat', chat: isJidGroup(id) ? id : jidNormalizedUser(id), ...change }] : []

@@ -32,7 +32,7 @@ test('a version is committed together with the changes that it brought', async (
 test('every kind of setting becomes a change', async () => {
   const { ev, commits } = fixture()
   ev.emit('chats.update', [{ id: FRIEND, muteEndTime: -1 }, { id: FRIEND, muteEndTime: null }, { id: FRIEND, pinned: 1_700_000_000_000 }])
-  ev.emit('chats.update', [{ id: FRIEND, unreadCount: -1 }, { id: FRIEND, ephemeralExpiration: 86400 }])
+  ev.emit('chats.update', [{ id: FRIEND, unreadCount: -1 }, { id: FRIEND, ephemeralExpiration: 86400, ephemeralSettingTimestamp: 1600000000 }])
   ev.emit('contacts.upsert', [{ id: FRIEND, name: 'Salma', lid: '77@lid' }])
   ev.emit('labels.edit', { id: 3, name: 'VIP', color: 4 })
   ev.emit('labels.edit', { id: '3', name: '', deleted: true })
@@ -44,7 +44,7 @@ test('every kind of setting becomes a change', async () => {
     { t: 'chat', chat: FRIEND, mutedUntilS: 0 },
     { t: 'chat', chat: FRIEND, pinnedAtS: 1_700_000_000 },
     { t: 'chat', chat: FRIEND, unread: true },
-    { t: 'chat', chat: FRIEND, disappearingS: 86400 },
+    { t: 'chat', chat: FRIEND, disappearingS: 86400, timerSetAtS: 1600000000 },
     { t: 'contact', chat: FRIEND, lid: '77@lid', savedName: 'Salma' },
     { t: 'label', label: '3', name: 'VIP', color: 4 },
     { t: 'label', label: '3' },

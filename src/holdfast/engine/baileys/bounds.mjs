@@ -43,8 +43,9 @@ export function boundedDecrypted({ message, ...record }, { isPeer = false } = {}
 
 /** A commit that is too long for a line, with stubs in place of its messages. */
 export function withStubs({ decrypted, ...commit }) {
-  const records = decrypted.map(({ ciphertextSha256, message }) => ({
+  const records = decrypted.map(({ ciphertextSha256, message, timer }) => ({
     ciphertextSha256,
+    timer,
     plaintext: EMPTY_PLAINTEXT,
     message: message && stub(message, ciphertextSha256)
   }))

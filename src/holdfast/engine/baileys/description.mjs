@@ -5,7 +5,7 @@ import { proto } from 'baileys'
 
 import { rawOf } from './raw.mjs'
 
-const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
+const { EPHEMERAL_SETTING, MESSAGE_EDIT, REVOKE } = proto.Message.ProtocolMessage.Type
 const { EVENT_EDIT } = proto.Message.SecretEncryptedMessage.SecretEncType
 const DEEPEST = 10 // nested wrappers
 
@@ -144,6 +144,20 @@ export function describe(message) {
   const content = { ...told.content, ...contextOf(said[fields[0]]?.contextInfo), ...marks }
   const messageSecret = base64((said.messageContextInfo ?? message.messageContextInfo)?.messageSecret?.slice(0, 32))
   return compact({ type, target, ...told, content: Object.keys(content).length ? content : undefined, messageSecret })
+}
+
+/**
+ * What a decoded message says about the timer of disappearing messages in its chat: `{disappearingS, setAtS?}`, in
+ * seconds, or null. Somebody sets the timer, or writes in a chat that has one.
+ */
+export function timerOf(message) {
+  const { said } = unwrapped(message)
+  const { protocolMessage: setting } = said
+  if (setting) return setting.type === EPHEMERAL_SETTING ? { disappearingS: setting.ephemeralExpiration ?? 0 } : null
+  const context = Object.values(said).find(part => part?.contextInfo)?.contextInfo
+  const disappearingS = context?.expiration ?? 0
+  const setAtS = numberOf(context?.ephemeralSettingTimestamp)
+  return disappearingS || setAtS ? { disappearingS, setAtS } : null
 }
 
 /**

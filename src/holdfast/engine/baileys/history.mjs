@@ -184,11 +184,11 @@ class Batch {
     this.count += 1
   }
 
-  conversation({ id, name, ephemeralExpiration, pnJid, lidJid, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp }) {
+  conversation({ id, name, ephemeralExpiration, ephemeralSettingTimestamp: setAt, pnJid, lidJid, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp }) {
     if (!id) return
     if (tcToken?.length) this.#tokens.push({ id, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp })
     if (isJidGroup(id) && name) this.#groups[id] = name
-    if (ephemeralExpiration) this.#changes.push({ t: 'chat', chat: id, disappearingS: ephemeralExpiration })
+    if (ephemeralExpiration) this.#changes.push({ t: 'chat', chat: id, disappearingS: ephemeralExpiration, timerSetAtS: Number(setAt ?? 0) })
     if (isLidUser(id) ? pnJid : lidJid) this.mapping(isLidUser(id) ? { lid: id, pn: pnJid } : { lid: lidJid, pn: id })
   }
 

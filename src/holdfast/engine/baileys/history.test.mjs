@@ -31,7 +31,7 @@ const SOME = {
   syncType: RECENT,
   progress: 40,
   conversations: [
-    { id: FRIEND, messages: [text(1), text(2)], ephemeralExpiration: 86400, lidJid: '77@lid' },
+    { id: FRIEND, messages: [text(1), text(2)], ephemeralExpiration: 86400, ephemeralSettingTimestamp: 1600000000, lidJid: '77@lid' },
     { id: GROUP, name: 'Flowers', messages: [text(3, GROUP)] }
   ],
   pushnames: [{ id: FRIEND, pushname: 'Salma' }],
@@ -101,7 +101,7 @@ test('messages, names, timers and hidden ids of a history are reported, and Bail
   assert.deepEqual(commits.flatMap(each => each.history.map(({ text }) => text)), ['text 1', 'text 2', 'text 3'])
   assert.deepEqual(commits[0].groups, { [GROUP]: 'Flowers' })
   assert.deepEqual(commits.flatMap(each => each.changes), [
-    { t: 'chat', chat: FRIEND, disappearingS: 86400 },
+    { t: 'chat', chat: FRIEND, disappearingS: 86400, timerSetAtS: 1600000000 },
     { t: 'person', chat: FRIEND, pushName: 'Salma' }
   ])
   assert.deepEqual(learned.at(-1), { lid: '77@lid', pn: FRIEND })

@@ -22,7 +22,7 @@ import {
 } from 'baileys'
 
 import { bounded, boundedDecrypted, EMPTY_PLAINTEXT, LIST_ITEMS } from './bounds.mjs'
-import { describe, describeUnknown } from './description.mjs'
+import { describe, describeUnknown, timerOf } from './description.mjs'
 import { answerOf } from './sealed.mjs'
 
 const NAME_CHARS = 128 // longer names are ignored
@@ -82,19 +82,31 @@ export class Inbound {
   async decrypted(ciphertext, plaintext) {
     const record = { ciphertextSha256: digest(ciphertext), plaintext: Buffer.from(plaintext).toString('base64') }
     const stanza = this.#stanzas.get(ciphertext)
-    const message = stanza && (await this.#message(stanza, plaintext))
-    return boundedDecrypted(message ? { ...record, message } : record, { isPeer: stanza?.attrs.category === 'peer' })
+    const decoded = stanza && decode(plaintext)
+    const message = decoded && (await this.#message(stanza, plaintext, decoded))
+    const timer = decoded && (await this.#timer(stanza, decoded))
+    const told = { ...record, ...(message && { message }), ...(timer && { timer }) }
+    return boundedDecrypted(told, { isPeer: stanza?.attrs.category === 'peer' })
   }
 
-  async #message(stanza, plaintext) {
-    const decoded = decode(plaintext)
-    const given = decoded && this.#isOwn(stanza) && givenByPhone(decoded)
+  async #message(stanza, plaintext, decoded) {
+    const given = this.#isOwn(stanza) && givenByPhone(decoded)
     if (given) return this.#given(given)
-    const said = decoded && (describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(unpadRandomMax16(plaintext)) : null))
+    const said = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(unpadRandomMax16(plaintext)) : null)
     if (!said) return null
     const where = await this.#where(stanza, decoded)
     if (!where) return null
     return this.#described(stanza, where, said)
+  }
+
+  // The change of a chat with one person that a message tells. Groups have their timer from WhatsApp. A message counts as
+  // evidence of its own time unless it says when the timer was set.
+  async #timer(stanza, decoded) {
+    const found = timerOf(decoded)
+    const { chat, marks } = (found && (await this.#where(stanza, decoded))) ?? {}
+    if (!isPerson(chat) || marks) return null
+    const sentAtS = seconds(stanza.attrs.t) ?? 0
+    return { t: 'chat', chat, disappearingS: found.disappearingS, timerSetAtS: Math.min(found.setAtS ?? sentAtS, sentAtS) }
   }
 
   async #described(stanza, { marks, ...where }, said) {
@@ -268,6 +280,8 @@ const envelope = ({ attrs }) => ({
   sentAtS: seconds(attrs.t) ?? 0,
   pushName: attrs.notify || undefined
 })
+
+const isPerson = jid => Boolean(isPnUser(jid) || isLidUser(jid))
 
 // None of its fields is known to this version.
 const isEmpty = decoded => Object.values(decoded).every(value => value == null)

@@ -17,7 +17,7 @@ async function arrive(attrs, message) {
     attrs: { id: '3A01', t: '1700000000', ...attrs },
     content: [{ tag: 'enc', attrs: { type: 'msg' }, content: ciphertext }]
   })
-  return inbound.decrypted(ciphertext, encodeWAMessage(message))
+  return inbound.decrypted(ciphertext, encodeWAMessage(proto.Message.fromObject(message)))
 }
 
 test('a text: who, where, when, what', async () => {
@@ -279,4 +279,25 @@ test('a hidden id whose number was given to another one has no number any more',
   const peek = (_, id) => ({ '2002_reverse': '962799999999', '4004_reverse': '962799999999', ...stored })[id]
   assert.equal(phoneJidOf('2002@lid', peek), undefined)
   assert.equal(phoneJidOf('4004@lid', peek), pn)
+})
+
+test('a message tells the timer of its chat, and when it was set at the latest', async () => {
+  const from = '962799999999@s.whatsapp.net'
+  const timerOf = async (message, attrs = { from }) => (await arrive(attrs, message)).timer
+  const text = contextInfo => ({ extendedTextMessage: { text: 'x', contextInfo } })
+  const timer = (disappearingS, timerSetAtS) => ({ t: 'chat', chat: from, disappearingS, timerSetAtS })
+  const day = { expiration: 86400, ephemeralSettingTimestamp: 1600000000 }
+  assert.deepEqual(await timerOf(text(day)), timer(86400, 1600000000))
+  assert.deepEqual(await timerOf({ ephemeralMessage: { message: { imageMessage: { contextInfo: day } } } }), timer(86400, 1600000000))
+  assert.deepEqual(await timerOf(text({ expiration: 86400 })), timer(86400, 1700000000))
+  assert.deepEqual(await timerOf(text({ expiration: 86400, ephemeralSettingTimestamp: 4e9 })), timer(86400, 1700000000))
+  assert.deepEqual(await timerOf(text({ ephemeralSettingTimestamp: 1600000000 })), timer(0, 1600000000))
+  assert.deepEqual(await timerOf({ protocolMessage: { type: 'EPHEMERAL_SETTING', ephemeralExpiration: 86400 } }), timer(86400, 1700000000))
+  assert.deepEqual(await timerOf({ protocolMessage: { type: 'EPHEMERAL_SETTING' } }), timer(0, 1700000000))
+  const own = { from: '962700000001@s.whatsapp.net', recipient: from }
+  assert.deepEqual(await timerOf({ deviceSentMessage: { destinationJid: from, message: text(day) } }, own), timer(86400, 1600000000))
+  for (const silent of [text({ stanzaId: 'A' }), { conversation: 'x' }]) assert.equal(await timerOf(silent), undefined)
+  for (const attrs of [{ from: '1203@g.us', participant: from }, { from: 'status@broadcast', participant: from }, { from: '17@broadcast', participant: from }]) {
+    assert.equal(await timerOf(text(day), attrs), undefined)
+  }
 })

@@ -66,6 +66,10 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """Phone numbers."""
     reply_to: str | None = None
     """Id of a message that the phone received or sent."""
+    disappears_after_s: int | None = None
+    """The chat's timer of disappearing messages; 0: messages stay."""
+    timer_set_at_s: int | None = None
+    """When the timer was set, in Unix seconds; None: the message does not tell."""
 
 
 class MessageBuilder:
@@ -99,13 +103,15 @@ class MessageBuilder:
         return _plain(request, context)
 
     def _context(self, number: str, to: Account | Group, request: MessageRequest) -> ContextInfo | None:
-        if request.reply_to is None and not request.mentions:
-            return None
-        mentioned = tuple(self._name(to, mention) for mention in request.mentions)
+        context = ContextInfo(
+            mentioned=tuple(self._name(to, mention) for mention in request.mentions),
+            expiration=request.disappears_after_s or None,
+            timer_set_at=request.timer_set_at_s,
+        )
         if request.reply_to is None:
-            return ContextInfo(mentioned=mentioned)
+            return None if context == ContextInfo() else context
         author, quoted = self._quoted(number, to, request.reply_to)
-        return ContextInfo(stanza_id=request.reply_to, participant=author, quoted=encode(quoted), mentioned=mentioned)
+        return replace(context, stanza_id=request.reply_to, participant=author, quoted=encode(quoted))
 
     def _name(self, to: Account | Group, number: str) -> str:
         account = self._directory.accounts.get(number)

@@ -139,6 +139,12 @@ def test_only_media_is_carried() -> None:
         carrying(Media())
 
 
+def test_a_message_tells_the_timer_of_its_chat(phones: World) -> None:
+    """Whoever reads it learns after how long messages disappear."""
+    got = phone_message(phones, say(phones, MessageRequest(text="soon gone", disappears_after_s=86_400)))
+    assert (got.text, got.disappears_after_s) == ("soon gone", 86_400)
+
+
 def test_an_answer_quotes_and_mentions(phones: World) -> None:
     """A reply can quote the phone's own message or the other's, and mentions people."""
     asked = say(phones, MessageRequest(text="when?"))

@@ -33,6 +33,8 @@ class ContextInfo:
     mentioned: tuple[str, ...] = repeated(15, "string")
     expiration: int | None = optional(25, "uint")
     """After how many seconds the message disappears."""
+    timer_set_at: int | None = optional(26, "uint")
+    """When the chat's timer was set, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
