@@ -24,7 +24,7 @@ def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
 
 def test_every_kind_has_its_row_and_every_number_is_the_codes() -> None:
     """Numbers are stated once, and repeated here."""
-    outbound, _ = PAGE.split("## Media out")
+    outbound, _ = PAGE.split("## Sending media")
     rows = [line.split("|")[1] for line in outbound.splitlines() if line.startswith("| `")]
     documented = [kind for row in rows for kind in re.findall("`(.*?)`", row)]
     missing = set(KINDS) - set(documented)

@@ -11,7 +11,9 @@ from tests.pasted import ROOT
 RETIRED = {
     "gets every accepted message there": "delivers every accepted message",
     "it is on the disk, with its WhatsApp id chosen": "the message is on disk with its WhatsApp id fixed",
-    "A state is true": "States tell the truth",
+    "A state is true": "A state is what WhatsApp confirmed",
+    "States tell the truth": "A state is what WhatsApp confirmed",
+    "trouble first": "those with problems first",
     "Links come back by themselves": "Links reconnect by themselves",
     "moved in from a Baileys bot": "existing Baileys sessions imported",
     "webhooks that are tried for days": "webhooks that are retried for days",

@@ -66,7 +66,7 @@ async def _compare(code: str) -> bool:
 
 
 def sessions(as_json: AsJson = False) -> None:
-    """List all sessions, those in trouble first: state, for how long, why, and what to do."""
+    """List all sessions, those with problems first: state, for how long, why, and what to do."""
     page = with_client(lambda client: client.get("/v1/sessions"))
     if as_json:
         terminal.show_json(page)
