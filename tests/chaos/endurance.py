@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import functools
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -214,4 +215,6 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, help="an empty folder for the nodes and their logs; unset: none is kept")
     parser.add_argument("--pooler", choices=["session"], help="put PgBouncer before the database")
     given = vars(parser.parse_args())
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background, too, an interrupted run ends its processes
+        signal.signal(number, signal.default_int_handler)
     sys.exit(1 if asyncio.run(main(**given)) else 0)
