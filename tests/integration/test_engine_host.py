@@ -102,6 +102,30 @@ async def test_credentials_that_would_stall_the_host_never_reach_it() -> None:
     assert recorder.of(Ponged, 1) == []
 
 
+async def test_a_host_learns_how_long_a_link_may_stay_before_it_opens_it() -> None:
+    """Its last lifetime may have run out while it had no links; the next heartbeat would come too late."""
+    recorder = Recorder()
+    body = """
+        hello()
+        for line in sys.stdin:
+            c = json.loads(line)
+            if c["c"] == "heartbeat": lifetime = c["lifetimeMs"]; beat()
+            elif c["c"] == "open": say(r="pong", link=c["link"], n=lifetime)
+            elif c["c"] == "stop": sys.exit(0)
+    """
+    left_s = 4.0
+    limits = HostLimits(stop_deadline_s=0.3, term_deadline_s=0.3)
+    clock = SystemClock()
+    async with EngineHost(
+        program(body), listener=recorder, clock=clock, limits=limits, lifetime_s=lambda: left_s
+    ) as running:
+        await asyncio.sleep(0)
+        left_s = 5.5
+        running.command(OpenLink(link=1, company="962302", credentials=None))
+        await recorder.wait(Ponged, 1)
+    assert [pong.n for pong in recorder.of(Ponged)] == [5500]
+
+
 async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_host() -> None:
     """Keys that were stored when nobody bounded them: the link is cut, nothing is raised."""
     recorder = Recorder()

@@ -13,6 +13,7 @@ from holdfast.engine.errors import EngineUnavailable
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
+    DESERTED,
     AnyCommand,
     AnyReport,
     CutLink,
@@ -175,6 +176,18 @@ async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_are
         assert [owner.lost for owner in apart] == [0, 0, 0]
         assert all(isinstance(owner.reports[-1], LinkOpened) for owner in (*shared, *apart))
         assert {view.number for view in fleet.supervisor.hosts()} == {0, 1}, "the isolation host has ended"
+
+
+async def test_a_host_that_ended_because_leases_ran_out_accuses_no_session() -> None:
+    """However often that happens: it says nothing about what the host ran."""
+    async with running(Fleet(hosts=1)) as fleet:
+        owners = await fleet.start(3)
+        for _ in range(4):
+            fleet.engine_of(owners[0]).lose_host(detail=DESERTED)
+            await fleet.wait(10)
+        assert [owner.lost for owner in owners] == [4, 4, 4]
+        assert not any(owner.quarantined for owner in owners)
+        assert [view.number for view in fleet.supervisor.hosts()] == [0]
 
 
 async def test_a_host_speaks_only_for_its_own_links(caplog: pytest.LogCaptureFixture) -> None:

@@ -172,6 +172,8 @@ class EngineHost:
             log.error("Session %s: its stored credentials can't be used: they %s", command.company, fault)
             self._report_soon(LinkClosed(link=command.link, code=BAD_CREDENTIALS, detail=fault[:200]))
             return
+        if isinstance(command, OpenLink):
+            self._ask_heartbeat()  # a host whose time is over would end with its first link
         try:
             self._write(command)
         except WireError as error:
@@ -241,14 +243,17 @@ class EngineHost:
     async def _watch(self) -> None:
         """Ask for a heartbeat, and end a host that stops answering."""
         while not self._state.gone.is_set():
-            lifetime_s = self._lifetime_s()
-            self._write(AskHeartbeat(lifetime_ms=None if lifetime_s is None else int(lifetime_s * 1000)))
+            self._ask_heartbeat()
             due_at = self._clock.monotonic() + self._limits.heartbeat_interval_s
             await self._clock.sleep(self._limits.heartbeat_interval_s)
             self._silence.excuse(self._clock.monotonic() - due_at)
             if self.silent_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():
                 self.condemn(f"hung: no heartbeat for {self.silent_s:.1f} s")
                 return
+
+    def _ask_heartbeat(self) -> None:
+        lifetime_s = self._lifetime_s()
+        self._write(AskHeartbeat(lifetime_ms=None if lifetime_s is None else int(lifetime_s * 1000)))
 
     def _write(self, word: AnyCommand | AnyHostCommand) -> None:
         if self._pipes is None or self._state.over or self._pipes.stdin.is_closing():

@@ -20,6 +20,7 @@ from holdfast.runtime.host_moves import HostMoves
 from holdfast.session import placement
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
+    DESERTED,
     ENDED_FROM_OUTSIDE,
     AnyCommand,
     AnyReport,
@@ -297,8 +298,9 @@ class EngineSupervisor:
         host.slot.leave(host)
         self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
-        death = self._death(host, detail)
-        self._placement, quarantined = placement.died(self._placement, death, policy=self._policy)
+        death, quarantined = self._death(host, detail), frozenset[str]()
+        if detail != DESERTED:  # which no session can cause
+            self._placement, quarantined = placement.died(self._placement, death, policy=self._policy)
         for link_id, _ in links:
             self._links.pop(link_id, None)
         host.links.clear()

@@ -602,6 +602,8 @@ PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_N
 to WhatsApp, did not answer in time, failed its TLS handshake, or is at a private address that is not allowed."""
 ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
 """Details of `host_lost` that name a signal which Holdfast did not send."""
+DESERTED = "exited with code 75"
+"""Detail of `host_lost` when the host ended itself because nobody told it in time that its links may stay."""
 
 
 class Listener(Protocol):
