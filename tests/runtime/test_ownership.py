@@ -110,6 +110,9 @@ class FakeTenant:
         self.sessions: set[str] = set()
         self.ended: list[tuple[float, str]] = []
         self.told: list[str] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.fails_to_start: set[str] = set()
         self.connecting = 0
 
     @property
@@ -117,6 +120,9 @@ class FakeTenant:
         return self.sessions
 
     async def begin(self, company: str) -> None:
+        await self.may_start.wait()
+        if company in self.fails_to_start:
+            raise OSError("server closed the connection")
         self.sessions.add(company)
 
     async def end(self, companies: Collection[str]) -> None:
@@ -190,6 +196,43 @@ async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(sce
     assert [(at - began_at, company) for at, company in sorted(scene.tenant.ended)] == [(LASTS_S, "a"), (LASTS_S, "b")]
     assert not scene.ownership.is_held()
     assert scene.leases.abandoned == 1
+
+
+async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
+    """However long a busy database takes for that: otherwise all would be cut, and begun again, for ever. What is lost
+    meanwhile is not started."""
+    scene.tenant.may_start.clear()
+    scene.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}
+    await scene.go_on(60)
+    assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
+    scene.leases.companies.remove("7")
+    await scene.go_on(RENEW_EVERY_S)
+    scene.tenant.may_start.set()
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.tenant.sessions == scene.leases.companies
+
+
+async def test_no_session_starts_under_a_lease_that_was_given_up(scene: Scene) -> None:
+    """Its start was asked for before the database went away."""
+    scene.tenant.may_start.clear()
+    scene.leases.companies = {"a", "b", "c"}
+    await scene.go_on(RENEW_EVERY_S)
+    scene.leases.error = OSError("server closed the connection")
+    await scene.go_on(LASTS_S)
+    scene.tenant.may_start.set()
+    await scene.go_on(1)
+    assert scene.tenant.sessions == set()
+
+
+async def test_a_session_that_could_not_be_started_is_started_at_the_next_look(scene: Scene) -> None:
+    """The others are started at once."""
+    scene.tenant.fails_to_start = {"c"}
+    scene.leases.companies = {"a", "b", "c", "d"}
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.tenant.sessions == {"a", "b", "d"}
+    scene.tenant.fails_to_start.clear()
+    await scene.go_on(RENEW_EVERY_S)
+    assert scene.tenant.sessions == {"a", "b", "c", "d"}
 
 
 async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) -> None:

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
+from holdfast.runtime.session_starts import SessionStarts
 from holdfast.session.sharing import Cluster, SharingPolicy, expects_sessions, members, most_to_claim
 from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
@@ -119,11 +120,16 @@ class Ownership:
 
     async def run(self, tenant: Tenant, *, looked: Callable[[], None]) -> None:
         """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each
-        renewal."""
+        renewal whose sessions have been started."""
+        async with asyncio.TaskGroup() as tasks:
+            starts = SessionStarts(tasks, tenant.begin, idle=looked)
+            await self._renew(tenant, starts, looked)
+
+    async def _renew(self, tenant: Tenant, starts: SessionStarts, looked: Callable[[], None]) -> None:
         while True:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
-                await self._give_up(tenant)
+                await self._give_up(tenant, starts)
             held = await self._look(began_at, tenant.connecting)
             if held is not None and not self.is_held():
                 # A database that hung answers a look from long ago. Nothing runs yet: renew what it claimed, because
@@ -132,8 +138,9 @@ class Ownership:
                 continue
             if held is not None:
                 async with self._clock.until(self._until):
-                    await self._follow(tenant, held)
-                looked()
+                    await self._follow(tenant, held, starts)
+                if not starts.companies:
+                    looked()
             await self._rest(began_at + self._pause_s(held))
 
     async def claim(self, company: str) -> bool:
@@ -233,9 +240,10 @@ class Ownership:
             self._failing = False
         return held
 
-    async def _follow(self, tenant: Tenant, held: HeldLease) -> None:
+    async def _follow(self, tenant: Tenant, held: HeldLease, starts: SessionStarts) -> None:
         lost = [company for company in tenant.running if company not in held.companies]
-        fresh = sorted(held.companies.difference(tenant.running, self._giving))
+        fresh = sorted(held.companies.difference(tenant.running, self._giving, starts.companies))
+        await starts.cancel(set(starts.companies) - held.companies)
         if lost:
             log.warning(
                 "Ownership of %d session(s) was lost to another process: %s", len(lost), ", ".join(sorted(lost))
@@ -243,14 +251,14 @@ class Ownership:
             await tenant.end(lost)
         if fresh:
             log.info("Ownership of %d session(s) was acquired", len(fresh))
-        for company in fresh:
-            await tenant.begin(company)
+        starts.begin(fresh)
         for company in held.waiting:
             tenant.messages_wait(company)
 
-    async def _give_up(self, tenant: Tenant) -> None:
+    async def _give_up(self, tenant: Tenant, starts: SessionStarts) -> None:
         self._until = None
         self._leases.abandon()
+        await starts.cancel(set(starts.companies))
         companies = list(tenant.running)
         log.warning(
             "Ownership of %d session(s) could not be renewed in time: links are cut, another process may own them",

@@ -1,0 +1,57 @@
+"""Starts the sessions that this process owns, a few at a time, beside the renewal of their leases.
+
+A start reads and writes the database, and hundreds of them take longer than a lease lives when the database is busy. If
+renewals waited for them, a process that comes back after an outage would lose its leases before it has started all
+sessions, cut those that it has, and begin again, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+
+
+class SessionStarts:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, start: Callable[[str], Awaitable[None]], *, idle: Callable[[], None]
+    ) -> None:
+        """`start` starts the session of a company. `idle` is called when the last one that was asked for has ended."""
+        self._tasks = tasks
+        self._start = start
+        self._idle = idle
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def companies(self) -> Collection[str]:
+        """Those whose sessions are being started, or wait for it."""
+        return self._running.keys()
+
+    def begin(self, companies: Collection[str]) -> None:
+        """Start these sessions. One that can't be started is not tried again."""
+        for company in companies:
+            self._running[company] = self._tasks.create_task(self._run(company), name=f"start of session {company}")
+
+    async def cancel(self, companies: Collection[str]) -> None:
+        """Do not start these sessions; returns when nothing does any more."""
+        tasks = [self._running[company] for company in companies if company in self._running]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, company: str) -> None:
+        try:
+            async with self._turns:
+                await self._start(company)
+        except Exception as error:  # noqa: BLE001 – whatever it is, the other sessions must run
+            log.warning("Session %s could not be started: %s", company, error)
+        finally:
+            del self._running[company]
+            if not self._running:
+                self._idle()
