@@ -110,8 +110,29 @@ async def test_a_node_that_drains_gives_all_away_and_says_so(scene: SharingScene
     assert scene.leases.kept_s == 0
 
 
-async def test_the_leases_of_a_stopped_node_are_kept_for_its_next_process() -> None:
-    """For as long as the setting says."""
-    made = Scene(restart_grace_s=5)
+@pytest.mark.parametrize(
+    ("grace_s", "loading_s", "kept_s"), [(5, 1, 5), (5, 14, 21), (30, 14, 30), (5, 100, 60), (0, 14, 0)]
+)
+async def test_the_leases_of_a_stopped_node_are_kept_for_its_next_process(
+    grace_s: float, loading_s: float, kept_s: float
+) -> None:
+    """For as long as the setting says, or for as long as a start takes on this machine; not at all at 0."""
+    made = Scene(restart_grace_s=grace_s, loading_s=loading_s)
     await made.ownership.release()
-    assert made.leases.kept_s == 5
+    assert made.leases.kept_s == kept_s
+
+
+async def test_the_leases_are_kept_while_the_next_process_starts() -> None:
+    """However long that takes, up to a minute; and not any more once it has claimed them."""
+    made = Scene()
+    async with made.ownership.starting():
+        await made.go_on(58)
+        assert len(made.leases.keeps_until) == 20
+        assert made.leases.keeps_until[-1] >= made.clock.monotonic() + 9
+        await made.go_on(20)
+        assert len(made.leases.keeps_until) == 21
+    quick = Scene()
+    async with quick.ownership.starting():
+        await quick.ownership.claim("00")
+        await quick.go_on(20)
+    assert len(quick.leases.keeps_until) <= 2

@@ -28,7 +28,9 @@ class FakeLeases:
 
     ttl_s = TTL_S
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.keeps_until: list[float] = []
         self.companies: set[str] = set()
         self.waiting: set[str] = set()
         self.elsewhere: Mapping[str, str] = {}
@@ -96,7 +98,7 @@ class FakeLeases:
         self.abandoned += 1
 
     async def keep(self, *, for_s: float) -> None:
-        pass
+        self.keeps_until.append(self._clock.monotonic() + for_s)
 
     async def release(self, *, keep_s: float = 0) -> None:
         self.kept_s = keep_s
@@ -134,11 +136,11 @@ class FakeTenant:
 
 
 class Scene:
-    def __init__(self, *, restart_grace_s: float = 0) -> None:
+    def __init__(self, *, restart_grace_s: float = 0, loading_s: float = 0) -> None:
         self.clock = FakeClock()
-        self.leases = FakeLeases()
+        self.leases = FakeLeases(self.clock)
         self.tenant = FakeTenant(self.clock)
-        self.ownership = Ownership(self.leases, clock=self.clock, restart_grace_s=restart_grace_s)
+        self.ownership = Ownership(self.leases, clock=self.clock, restart_grace_s=restart_grace_s, loading_s=loading_s)
 
     async def go_on(self, seconds: float) -> None:
         """Time passes, each deadline in its turn."""

@@ -83,11 +83,13 @@ async def serve(
     *,
     ready: Callable[[str], None],
     qr_shown: Callable[[str, str], None],
+    loading_s: float,
     until_stdin_closes: bool = False,
 ) -> None:
     """Run until SIGTERM or SIGINT, or the end of standard input if asked.
 
     `ready` is called with the URL when the sessions are loaded; `qr_shown` with company and code of each new QR code.
+    `loading_s`: how long this process took to load its code.
     Raises `Misconfigured` and `EngineUnavailable` with the cure, alone or in groups.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -98,9 +100,11 @@ async def serve(
     with stop_requests(until_stdin_closes=until_stdin_closes) as asked_to_stop:
         async with WebClient(held.allowed) as web, contextlib.AsyncExitStack() as stack:
             links = await _links(held, randomness)
-            parts = make_services(held, program, files=spool, links=links, clock=clock, randomness=randomness)
+            parts = make_services(
+                held, program, files=spool, links=links, clock=clock, randomness=randomness, loading_s=loading_s
+            )
             if parts.ownership is not None:  # before anything slow: others take its sessions when the grace is over
-                await parts.ownership.announce_start()
+                await stack.enter_async_context(parts.ownership.starting())
             versions = _client_versions(held, clock=clock, randomness=randomness)
             await versions.prepare()
             parts = replace(

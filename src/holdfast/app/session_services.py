@@ -49,6 +49,7 @@ def make_services(
     links: MediaLinks,
     clock: Clock,
     randomness: RandomSource,
+    loading_s: float,
 ) -> Services:
     settings, database = held.settings, held.database
     backoff = Backoff(base_ms=settings.backoff_base_ms, factor=settings.backoff_factor, cap_ms=settings.backoff_cap_ms)
@@ -58,7 +59,9 @@ def make_services(
         description = NodeDescription(name=node, url=node_url(settings, held.listener.getsockname()[1]))
         leases = LeaseRows(database, node=description, randomness=randomness, ttl_s=TTL_S)
     fence = NO_FENCE if leases is None else leases
-    ownership = None if leases is None else Ownership(leases, clock=clock, restart_grace_s=settings.restart_grace_s)
+    ownership = None
+    if leases is not None:
+        ownership = Ownership(leases, clock=clock, restart_grace_s=settings.restart_grace_s, loading_s=loading_s)
     may_speak = (lambda: True) if ownership is None else ownership.is_held
     start_host = _host_starter(program, ownership, clock)
     return Services(

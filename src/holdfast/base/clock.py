@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol, overload
 
 from holdfast.base.clock_step import ClockStep
@@ -57,6 +59,16 @@ class SystemClock:
         except TimeoutError:
             if not scope.expired():  # the block's own: not ours to swallow
                 raise
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, its interpreter included; 0 where the system does not tell."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up_s = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return 0.0
+    return max(up_s - started / os.sysconf("SC_CLK_TCK"), 0.0)
 
 
 class ClockWatch:

@@ -16,6 +16,7 @@ import uvloop
 
 from holdfast import settings as settings_module
 from holdfast import terminal
+from holdfast.base.clock import process_age_s
 from holdfast.cli.exit_codes import GOOD
 from holdfast.engine.baileys.install import fill_cache, install
 from holdfast.engine.host import HostProgram
@@ -41,6 +42,7 @@ def serve(
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
     from holdfast import app  # takes a second to import, and no other command needs it
 
+    loading_s = process_age_s()
     allow_open_files(_OPEN_FILES)
     os.umask(0o077)  # database, key and caches are readable by their owner only
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the gateway handles both signals
@@ -52,6 +54,7 @@ def serve(
                 engine_program(settings),
                 ready=first_start.show_url,
                 qr_shown=draw_qr,
+                loading_s=loading_s,
                 until_stdin_closes=until_stdin_closes,
             )
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -41,8 +41,13 @@ _SOON_S = 0.1
 _MOST_CLAIMED = 200
 """Sessions claimed at once."""
 _ANNOUNCED_WITHIN_S = 0.5
-_START_S = 10
-"""How long a process may take from its start until its first engine host runs."""
+_KEPT_S = 10.0
+_KEEP_EVERY_S = 3.0
+_STARTING_AT_MOST_S = 60.0
+"""Sessions wait no longer than this for a process that is starting."""
+_LONGEST_GRACE_S = 60.0
+_GRACE_OF_LOADING = 1.5
+"""A restart takes as long as loading the code took before, and half as much for its end and its first queries."""
 _EXPECTING_S = 0.5
 """Between two looks while another node gives sessions away: each of them is disconnected until the next look."""
 
@@ -83,12 +88,21 @@ class Tenant(Protocol):
 
 class Ownership:
     def __init__(
-        self, leases: Leases, *, clock: Clock, restart_grace_s: float = 0, policy: SharingPolicy | None = None
+        self,
+        leases: Leases,
+        *,
+        clock: Clock,
+        restart_grace_s: float = 0,
+        loading_s: float = 0,
+        policy: SharingPolicy | None = None,
     ) -> None:
-        """`restart_grace_s`: for how long sessions wait, after this process stopped, for the next one with its name."""
+        """`restart_grace_s`: for how long at least sessions wait, after this process stopped, for the next one with its
+        name; 0: they don't. `loading_s`: from the start of this process until its code was loaded."""
         self._leases = leases
         self._clock = clock
-        self._restart_grace_s = restart_grace_s
+        self._restart_grace_s = restart_grace_s and min(
+            max(restart_grace_s, loading_s * _GRACE_OF_LOADING), _LONGEST_GRACE_S
+        )
         self._policy = policy or SharingPolicy()
         self._giving: set[str] = set()
         """Sessions that are being handed over to another node."""
@@ -200,11 +214,25 @@ class Ownership:
         sharing = () if self.cluster is None else members(self.cluster.nodes, self._policy)
         return any(node.id != self.node_id for node in sharing)
 
-    async def announce_start(self) -> None:
-        """This process is starting: no other node should take the sessions that its predecessor left to it."""
+    @contextlib.asynccontextmanager
+    async def starting(self) -> AsyncIterator[None]:
+        """Until this process has claimed its first sessions, no other node takes those that its predecessor left."""
+        await self._keep()
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(self._keep_until_claimed())
+            yield
+            keeping.cancel()
+
+    async def _keep_until_claimed(self) -> None:
+        until = self._clock.monotonic() + _STARTING_AT_MOST_S
+        while self._until is None and self._clock.monotonic() < until:
+            await self._clock.sleep(_KEEP_EVERY_S)
+            await self._keep()
+
+    async def _keep(self) -> None:
         with contextlib.suppress(Exception):  # if it fails, the others take them
             async with self._clock.until(self._clock.monotonic() + _ANNOUNCED_WITHIN_S):
-                await self._leases.keep(for_s=_START_S)
+                await self._leases.keep(for_s=_KEPT_S)
 
     async def announce_stop(self) -> None:
         """This process is about to stop: no other node should give it a session."""

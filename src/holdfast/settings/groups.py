@@ -126,8 +126,9 @@ class StorageSettings(Section):
     """how long the sessions of a node that was stopped wait for the next process with its HOLDFAST_NODE
 
     A restart within this moves no session to another node: each connects once, to the same one. Then the other nodes
-    take the sessions. Lower: after a stop for good they are connected elsewhere sooner; at 0 at once. Higher: for
-    machines on which a restart takes longer. A node that was drained before has none left.
+    take the sessions. On a busy machine they wait longer, for one and a half times as long as the process took to load
+    its code, up to 60 s. Lower: after a stop for good they are connected elsewhere sooner; at 0 at once. Higher: where
+    the next process is started later. A node that was drained before has none left.
     """
 
 
