@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from holdfast.session.engine import InboundMessage, OpenLink, RunQuery
+from holdfast.session.engine import HistoryProgress, InboundMessage, OpenLink, RunQuery
 from tests.api.api_client import ApiClient
 from tests.world import COMPANY, World
 
 SESSION = f"/v1/sessions/{COMPANY}"
 FRIEND = "962799999999@s.whatsapp.net"
 CHANNEL = "120363001@newsletter"
+NOTHING = {"setting": "none", "state": "off", "percent": None, "messages": 0, "partsRetrying": 0, "partsLost": 0}
 MORE = f"{SESSION}/chats/962799999999/history"
 
 
@@ -17,7 +18,7 @@ def message(id_: str, chat: str = FRIEND) -> InboundMessage:
 
 
 async def store(world: World, *messages: InboundMessage) -> None:
-    world.engine.send_history(world.link(), *messages, percent=40)
+    world.engine.send_history(world.link(), *messages, progress=HistoryProgress(percent=40))
     await world.quiet()
 
 
@@ -25,22 +26,47 @@ async def test_nothing_is_stored_unless_it_is_wanted(client: ApiClient, world: W
     """Without the setting the engine is opened as before."""
     await world.pair()
     assert {command.history for command in world.commands(OpenLink)} == {"none"}
-    nothing = {"setting": "none", "state": "off", "percent": None, "messages": 0}
-    assert (await client("GET", SESSION)).json["history"] == nothing
+    assert (await client("GET", SESSION)).json["history"] == NOTHING
 
 
 async def test_the_setting_reaches_the_engine_and_the_session_shows_progress(client: ApiClient, world: World) -> None:
     """Kinds of messages that the company ignores are left out of the history, too."""
     put = await client("PUT", SESSION, {"history": "full", "ignore": ["channels"]})
-    assert put.json["history"] == {"setting": "full", "state": "waiting", "percent": None, "messages": 0}
+    assert put.json["history"] == NOTHING | {"setting": "full", "state": "waiting"}
     await world.pair()
     assert {command.history for command in world.commands(OpenLink)} == {"full"}
     await store(world, message("a"), message("b", CHANNEL))
     shown = (await client("GET", SESSION)).json["history"]
-    assert shown == {"setting": "full", "state": "idle", "percent": 40, "messages": 2}
+    assert shown == NOTHING | {"setting": "full", "state": "idle", "percent": 40, "messages": 2}
     (item,) = (await client("GET", f"{SESSION}/inbox")).json["items"]
     assert (item["whatsappId"], item["origin"]) == ("a", "history")
     assert (await client("PUT", SESSION, {"history": "none"})).json["history"]["setting"] == "none"
+
+
+async def test_a_history_is_complete_when_everything_that_the_phone_sent_is_stored(
+    client: ApiClient, world: World
+) -> None:
+    """Parts that failed are told: those that are read again, which those of an ended connection are, and those that
+    were given up."""
+    await client("PUT", SESSION, {"history": "full"})
+    await world.pair()
+    for progress, state in (
+        (HistoryProgress(percent=100, reading=1, lost=1), "storing"),
+        (HistoryProgress(percent=100, retrying=2, lost=1), "retrying"),
+        (HistoryProgress(percent=100, lost=3), "incomplete"),
+        (HistoryProgress(percent=60, lost=3), "idle"),
+        (HistoryProgress(percent=100), "complete"),
+        (HistoryProgress(percent=100, reading=1), "storing"),
+    ):
+        world.engine.send_history(world.link(), progress=progress)
+        await world.quiet()
+        shown = (await client("GET", SESSION)).json["history"]
+        assert shown["state"] == state
+        assert (shown["partsRetrying"], shown["partsLost"]) == (progress.retrying, progress.lost)
+    await client("POST", f"{SESSION}/stop")
+    await world.quiet()
+    shown = (await client("GET", SESSION)).json["history"]
+    assert (shown["state"], shown["partsRetrying"]) == ("retrying", 1)
 
 
 async def test_an_unknown_setting_is_refused(client: ApiClient) -> None:

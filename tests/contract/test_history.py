@@ -9,7 +9,7 @@ CHAT = "962799999999@s.whatsapp.net"
 
 
 async def history(store: Store, *messages: InboundMessage) -> None:
-    progress = HistoryProgress(percent=50, finished=True)
+    progress = HistoryProgress(percent=50)
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, history=list(messages), history_progress=progress))
 
 

@@ -271,9 +271,8 @@ class FakeEngine:
         """A group changes; its notification is acknowledged when that is durable."""
         self._tell_of(link_id, [change.notice_id for change in changes], group_changes=list(changes))
 
-    def send_history(self, link_id: LinkId, *messages: InboundMessage, percent: int | None = None) -> None:
+    def send_history(self, link_id: LinkId, *messages: InboundMessage, progress: HistoryProgress) -> None:
         """The phone sends a part of its history."""
-        progress = HistoryProgress(percent=percent, finished=True)
         self._commit(link_id, history=list(messages), history_progress=progress)
 
     def _tell_of(

@@ -155,7 +155,7 @@ async def test_the_history_of_the_phone_comes_in_parts_and_more_of_it_on_request
         assert {message.chat for message in ours.store.history} == {FRIEND}
         assert sum(message.from_me for message in ours.store.history) == 100
         assert ours.store.inbox == []
-        assert ChatChanged(chat=FRIEND, disappearing_s=86_400) in ours.store.changes
+        assert ChatChanged(chat=FRIEND, disappearing_s=86_400, timer_set_at_s=0) in ours.store.changes
         oldest = {"id": "x", "fromMe": False, "atS": ours.store.history[100].sent_at_s}
         host.command(
             RunQuery(

@@ -19,7 +19,6 @@ from holdfast.delivery.stores import BULK, MemberReceipt, Message, Received
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.health.verdict import Verdict
 from holdfast.runtime.account_limits import HoldNotice
-from holdfast.runtime.history_seen import HistorySeen
 from holdfast.runtime.view import Qr, View
 from holdfast.session.ignoring import checked_ignored, ignored_kinds
 from holdfast.session.reasons import Reason
@@ -205,16 +204,39 @@ class VerdictModel(ApiModel):
 class HistoryModel(ApiModel):
     setting: Annotated[str, Field(description="what is stored of the phone's history: none, recent or full")]
     state: Annotated[
-        str,
-        Field(description="since Holdfast started: off, waiting for the phone, storing, idle between parts, complete"),
+        str | None,
+        Field(
+            description="off; waiting: the phone has sent nothing; storing; idle: the phone will send more; "
+            "retrying: parts that failed are read again when the session next connects; complete; "
+            "incomplete: parts were lost; "
+            "null for a session that another process runs"
+        ),
     ]
     percent: Annotated[int | None, Field(description="how much the phone has sent, as it says")]
-    messages: Annotated[int, Field(description="messages that the phone sent, also those that were there already")]
+    messages: Annotated[
+        int,
+        Field(description="messages that the phone sent since Holdfast started, also those that were there already"),
+    ]
+    parts_retrying: Annotated[
+        int, Field(description="parts that failed and are read again when the session next connects")
+    ]
+    parts_lost: Annotated[
+        int, Field(description="parts that were given up: they can't be read, or failed at three connections")
+    ]
 
     @classmethod
-    def of(cls, setting: str | None, seen: HistorySeen) -> HistoryModel:
-        state = "off" if setting is None and not seen.messages else seen.state
-        return cls(setting=setting or "none", state=state, percent=seen.percent, messages=seen.messages)
+    def of(cls, view: View, *, is_live: bool) -> HistoryModel:
+        setting, seen, state = view.record.history, view.history, view.history_state
+        if setting is None and state == "waiting":
+            state = "off"
+        return cls(
+            setting=setting or "none",
+            state=state if is_live or setting is None else None,
+            percent=seen.percent,
+            messages=seen.messages,
+            parts_retrying=seen.retrying(is_connected=view.is_connected),
+            parts_lost=seen.lost,
+        )
 
 
 class SessionModel(ApiModel):
@@ -276,7 +298,7 @@ class SessionModel(ApiModel):
             node=view.node,
             device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
-            history=HistoryModel.of(record.history, view.history),
+            history=HistoryModel.of(view, is_live=verdict is not None),
             ignore=list(ignored_kinds(record.ignored)),
             auto_read=record.auto_read is not None,
             auto_reject_calls=record.auto_reject_calls is not None,

@@ -1,4 +1,4 @@
-"""How far the storage of a phone's history is, since the session's start in this process."""
+"""How far the storage of a phone's history is."""
 
 from __future__ import annotations
 
@@ -8,24 +8,38 @@ from holdfast.session.engine import HistoryProgress
 class HistorySeen:
     def __init__(self) -> None:
         self.messages = 0
-        """Messages of the history that the phone sent."""
-        self.percent: int | None = None
-        """How much of the history the phone says it has sent."""
-        self.is_running = False
-        """A part is being stored."""
+        """Messages of the history that the phone sent, since the session's start in this process."""
+        self.progress = HistoryProgress()
+        """As the engine last reported it."""
 
     def add(self, progress: HistoryProgress, messages: int) -> None:
-        """A batch of a part of the history was reported."""
+        """The engine reported progress, with messages of the history."""
         self.messages += messages
-        self.is_running = not progress.finished
-        if progress.percent is not None:
-            self.percent = min(max(progress.percent, 0), 100)
+        self.progress = progress
 
     @property
-    def state(self) -> str:
-        """`waiting`: the phone has sent nothing yet; `storing`, `idle`, `complete`."""
-        if self.is_running:
+    def percent(self) -> int | None:
+        """How much of the history the phone says it has sent."""
+        percent = self.progress.percent
+        return None if percent is None else min(max(percent, 0), 100)
+
+    @property
+    def lost(self) -> int:
+        return self.progress.lost
+
+    def retrying(self, *, is_connected: bool) -> int:
+        """Parts that are read again when the session next connects. Those that were being read are, too."""
+        return self.progress.retrying + (0 if is_connected else self.progress.reading)
+
+    def state(self, *, is_connected: bool) -> str:
+        """`waiting`: the phone has sent nothing yet; `storing`, `retrying`, `idle`, `complete`; `incomplete`: the phone
+        has sent everything, and a part of it was lost."""
+        if self.progress.reading and is_connected:
             return "storing"
-        if self.percent is None:
-            return "idle" if self.messages else "waiting"
-        return "complete" if self.percent == 100 else "idle"
+        if self.retrying(is_connected=is_connected):
+            return "retrying"
+        if self.percent is None and not self.messages:
+            return "incomplete" if self.lost else "waiting"
+        if self.percent != 100:
+            return "idle"
+        return "incomplete" if self.lost else "complete"

@@ -12,7 +12,7 @@ from holdfast.health.signals import HoldSigns
 from holdfast.runtime.history_seen import HistorySeen
 from holdfast.runtime.passkeys import Passkey
 from holdfast.session.reasons import Reason, stored_reason
-from holdfast.session.state import Session
+from holdfast.session.state import Session, State
 from holdfast.session.stores import Record
 
 
@@ -67,6 +67,14 @@ class View:
     """Messages that were not stored because the company ignores their kind, by kind, since the session's start here."""
     hold: HoldSigns | None = None
     """WhatsApp's lock on messages to new contacts, while there is one."""
+
+    @property
+    def is_connected(self) -> bool:
+        return self.record.state is State.CONNECTED
+
+    @property
+    def history_state(self) -> str:
+        return self.history.state(is_connected=self.is_connected)
 
 
 def view_of(record: Record, *, node: str, clock: Clock) -> View:

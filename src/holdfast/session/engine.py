@@ -455,9 +455,13 @@ class HistoryProgress(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     """How far the phone and the engine are with a history."""
 
     percent: int | None = None
-    """As the phone reports it, when a part is stored."""
-    finished: bool = False
-    """A part of the history is stored."""
+    """How much of the history the phone says it has sent."""
+    reading: int = 0
+    """Parts that are being stored, or are next."""
+    retrying: int = 0
+    """Parts that could not be fetched: they are read again on the next link."""
+    lost: int = 0
+    """Parts that were given up: they can't be read, or failed repeatedly."""
 
 
 class Commit(Report, frozen=True, kw_only=True, tag="commit"):

@@ -12,6 +12,7 @@ import { isJidGroup, isLidUser, proto } from 'baileys'
 
 import { bounded, MESSAGE_CHARS } from './bounds.mjs'
 import { BadHistory, inflated, readHistory } from './history_stream.mjs'
+import { digest } from './inbound.mjs'
 import { Lane } from './lane.mjs'
 import { PhoneSilent } from './refusals.mjs'
 
@@ -22,18 +23,19 @@ const CHARS_AT_ONCE = 500_000
 const CHANGES_AT_ONCE = 200
 const MAPPINGS_AT_ONCE = 200
 const MOST_PENDING = 100
-const MOST_UNREAD = 50 // parts
+const MOST_UNREAD = 200 // parts that can be read again
 const MOST_INLINE_BYTES = 64 * 1024 // of a part that is kept in the credentials until it is read
 const MOST_ATTEMPTS = 3
 const { FULL, ON_DEMAND } = proto.HistorySync.HistorySyncType
 const ON_DEMAND_DEADLINE_MS = 18_000
 
 // One part at a time in the whole process, whatever the number of links.
-const parts = new Lane()
+const lane = new Lane()
 
 export class History {
   #closed = false
   #ended = Promise.withResolvers()
+  #reads = new Set()
   #asked = new Map() // id of the request -> {resolve, messages}
 
   /**
@@ -44,18 +46,28 @@ export class History {
    * @param durable   async seq => void
    * @param learn     async [{lid, pn}] => void: stores which hidden ids belong to which numbers
    * @param tokens    async [conversation] => void: stores their privacy tokens
-   * @param unread    {get: () => [part], set: [part] => void}: durable parts that were announced and not read to the end
+   * @param ledger    {get: () => {parts, percent?, lost}, set}: durable. `parts` were announced and are not stored yet,
+   *                  `lost` counts those that were given up, `percent` is how much the phone says it has sent
    */
-  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn, tokens, unread }) {
-    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn, tokens, unread })
+  constructor({ wanted = 'none', hosts, inbound, commit, durable, learn, tokens, ledger }) {
+    Object.assign(this, { wanted, hosts, inbound, commit, durable, learn, tokens, ledger })
   }
 
-  /** The link is open: read the parts again that were being read when the link before ended. */
+  /** The port's `HistoryProgress`. */
+  get progress() {
+    const { parts, percent, lost } = this.ledger.get()
+    const retrying = parts.filter(({ failed }) => failed).length
+    return { percent, reading: parts.length - retrying, retrying, lost }
+  }
+
+  /** The link is open: read the parts again that failed, or were being read when the link before ended. */
   resume() {
-    const again = this.unread.get().map(part => ({ ...part, attempts: part.attempts + 1 }))
-    if (!again.length) return
-    this.unread.set(again.filter(({ attempts }) => attempts < MOST_ATTEMPTS))
-    for (const part of this.unread.get()) this.#read(part)
+    const { parts, percent, lost } = this.ledger.get()
+    if (!parts.length && percent === undefined && !lost) return
+    const again = parts.map(part => ({ ...part, attempts: part.attempts + 1, failed: undefined }))
+    const left = again.filter(({ attempts }) => attempts < MOST_ATTEMPTS)
+    this.#note({ parts: left, lost: lost + again.length - left.length })
+    for (const part of left) this.#start(part)
   }
 
   /**
@@ -67,25 +79,54 @@ export class History {
     if (this.wanted === 'none' && syncType !== ON_DEMAND) return syncType !== FULL // as Baileys decides itself
     if (!directPath && !inline?.length) return true
     notification.initialHistBootstrapInlinePayload = EMPTY
-    const part = { syncType, mediaKey, directPath, fileSha256, inline, progress: progress ?? undefined, request: peerDataRequestSessionId }
-    if (syncType !== ON_DEMAND && (inline?.length ?? 0) <= MOST_INLINE_BYTES) {
-      this.unread.set([...this.unread.get(), { ...part, attempts: 0 }].slice(-MOST_UNREAD))
-    }
-    this.#read(part)
+    const part = { syncType, mediaKey, directPath, fileSha256, inline, request: peerDataRequestSessionId }
+    part.id = digest(Buffer.from(fileSha256 ?? inline))
+    if (syncType !== ON_DEMAND) this.#announce(part, progress ?? undefined)
+    this.#start(part)
     return true
   }
 
-  // A part that could not be fetched is read again at the next link, as one that was being read when the link ended.
+  /** Resolves when no part is being read. */
+  async settled() {
+    await Promise.all(this.#reads)
+  }
+
+  // A part whose content would not fit into the credentials can't be read again.
+  #announce(part, progress) {
+    const { parts, percent } = this.ledger.get()
+    const fits = (part.inline?.length ?? 0) <= MOST_INLINE_BYTES
+    const entry = { ...part, inline: fits ? part.inline : undefined, attempts: fits ? 0 : MOST_ATTEMPTS - 1 }
+    const others = parts.filter(({ id }) => id !== part.id)
+    this.#note({ parts: others.length < MOST_UNREAD ? [...others, entry] : others, percent: progress ?? percent })
+  }
+
+  #start(part) {
+    const read = this.#read(part).finally(() => this.#reads.delete(read))
+    this.#reads.add(read)
+  }
+
+  // A part that could not be fetched is read again at the next link. One that can't be decoded never could.
   async #read(part) {
+    let error
     try {
-      await parts.run(() => this.#store(part))
-    } catch (error) {
+      await lane.run(() => this.#store(part))
+    } catch (caught) {
+      error = caught
       this.#settle(part, 0)
-      if (!(error instanceof BadHistory)) return
     }
-    if (this.#closed) return
-    const left = this.unread.get().filter(({ fileSha256, inline }) => !isSame(fileSha256, part.fileSha256) || !isSame(inline, part.inline))
-    if (left.length < this.unread.get().length) this.unread.set(left)
+    if (this.#closed || part.syncType === ON_DEMAND) return
+    const { parts, lost } = this.ledger.get()
+    const others = parts.filter(({ id }) => id !== part.id)
+    const entry = parts.find(({ id }) => id === part.id)
+    const isOver = error instanceof BadHistory || entry?.attempts >= MOST_ATTEMPTS - 1
+    if (!error) this.#note({ parts: others })
+    else if (isOver || !entry) this.#note({ parts: others, lost: lost + 1 })
+    else this.#note({ parts: [...others, { ...entry, failed: true }] })
+  }
+
+  #note(facts) {
+    this.ledger.set({ ...this.ledger.get(), ...facts })
+    this.commit({ historyProgress: this.progress })
   }
 
   /** Ask the phone for messages of a chat before the oldest one that is known; resolves to how many it sent. */
@@ -130,7 +171,7 @@ export class History {
     if (this.#closed) return
     const keys = { type: 'md-msg-hist', mediaKey: part.mediaKey, directPath: part.directPath, fileSha256: part.fileSha256 }
     const compressed = part.inline?.length ? part.inline : await this.hosts().read({ keys, mostBytes: MOST_COMPRESSED_BYTES })
-    const batch = new Batch(this, part)
+    const batch = new Batch(this)
     const keeps = this.#keeps(part.syncType)
     for await (const { message, conversation, pushName, mapping } of readHistory(inflated(compressed))) {
       if (this.#closed) return
@@ -140,7 +181,7 @@ export class History {
       else if (mapping?.lidJid && mapping.pnJid) batch.mapping({ lid: mapping.lidJid, pn: mapping.pnJid })
       if (batch.isFull) await batch.flush()
     }
-    await batch.flush({ finished: true })
+    await batch.flush()
     this.#settle(part, batch.count)
   }
 
@@ -148,8 +189,6 @@ export class History {
     if (request) this.#asked.get(request)?.resolve(count)
   }
 }
-
-const isSame = (one, other) => Buffer.compare(Buffer.from(one ?? []), Buffer.from(other ?? [])) === 0
 
 class Batch {
   count = 0
@@ -160,8 +199,8 @@ class Batch {
   #mappings = []
   #tokens = []
 
-  constructor(history, part) {
-    Object.assign(this, { history, part })
+  constructor(history) {
+    this.history = history
   }
 
   get isFull() {
@@ -200,15 +239,14 @@ class Batch {
     this.#mappings.push(pair)
   }
 
-  async flush({ finished = false } = {}) {
+  async flush() {
     if (this.#mappings.length) await this.history.learn(this.#mappings).catch(() => {})
     if (this.#tokens.length) await this.history.tokens(this.#tokens).catch(() => {})
-    const { syncType, progress } = this.part
     const kept = this.history.keep({
       history: this.#messages,
       changes: this.#changes,
       groups: Object.keys(this.#groups).length ? this.#groups : undefined,
-      historyProgress: { syncType, percent: finished ? progress : undefined, finished }
+      historyProgress: this.history.progress
     })
     this.#messages = []
     this.#changes = []

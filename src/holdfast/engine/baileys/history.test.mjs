@@ -63,27 +63,25 @@ test('a message that can not be decoded, or is too long, is left out', async () 
   assert.deepEqual((await all(inPieces(long, 1000))).flatMap(({ message }) => (message ? [message.key.id] : [])), ['3A2'])
 })
 
-function fixture({ wanted = 'recent', unread = [], durable = async () => {} } = {}) {
-  const kept = [...unread]
+function fixture({ wanted = 'recent', ledger = { parts: [], lost: 0 }, durable = async () => {}, read } = {}) {
+  let kept = ledger
   const commits = []
   const tokens = []
   const learned = []
-  const { promise: over, resolve } = Promise.withResolvers()
   const history = new History({
     wanted,
-    hosts: () => ({}),
+    hosts: () => ({ read }),
     inbound: { fromHistory: async ({ key, message }) => ({ whatsappId: key.id, chat: key.remoteJid, text: message.conversation }) },
     commit: content => {
-      commits.push(content)
-      if (content.historyProgress.finished) resolve()
+      commits.push({ history: [], changes: [], ...content })
       return commits.length
     },
     durable,
-    unread: { get: () => kept, set: parts => kept.splice(0, kept.length, ...parts) },
+    ledger: { get: () => kept, set: given => (kept = given) },
     learn: async mappings => learned.push(...mappings),
     tokens: async conversations => tokens.push(...conversations)
   })
-  return { history, commits, learned, tokens, over, kept }
+  return { history, commits, learned, tokens, ledger: () => kept }
 }
 
 const notice = (history, more = {}) => ({
@@ -94,18 +92,18 @@ const notice = (history, more = {}) => ({
 })
 
 test('messages, names, timers and hidden ids of a history are reported, and Baileys gets an empty one', async () => {
-  const { history, commits, learned, over } = fixture()
+  const { history, commits, learned } = fixture()
   const given = notice(SOME)
   assert.equal(history.take(given), true)
-  await over
+  await history.settled()
   assert.deepEqual(commits.flatMap(each => each.history.map(({ text }) => text)), ['text 1', 'text 2', 'text 3'])
-  assert.deepEqual(commits[0].groups, { [GROUP]: 'Flowers' })
+  assert.deepEqual(commits.find(({ groups }) => groups).groups, { [GROUP]: 'Flowers' })
   assert.deepEqual(commits.flatMap(each => each.changes), [
     { t: 'chat', chat: FRIEND, disappearingS: 86400, timerSetAtS: 1600000000 },
     { t: 'person', chat: FRIEND, pushName: 'Salma' }
   ])
   assert.deepEqual(learned.at(-1), { lid: '77@lid', pn: FRIEND })
-  assert.equal(commits.at(-1).historyProgress.percent, 40)
+  assert.deepEqual(commits.at(-1).historyProgress, { percent: 40, reading: 0, retrying: 0, lost: 0 })
   assert.ok(given.initialHistBootstrapInlinePayload.length < 20)
 })
 
@@ -116,9 +114,9 @@ for (const [wanted, syncType, kept] of [
   ['none', ON_DEMAND, 3]
 ]) {
   test(`history: ${wanted} keeps ${kept ? 'the messages' : 'no messages'} of type ${syncType}, and what people are called`, async () => {
-    const { history, commits, over } = fixture({ wanted })
+    const { history, commits } = fixture({ wanted })
     history.take(notice({ ...SOME, syncType }))
-    await over
+    await history.settled()
     assert.equal(commits.flatMap(each => each.history).length, kept)
     assert.equal(commits.flatMap(each => each.changes).length, 2)
   })
@@ -141,10 +139,10 @@ for (const [syncType, processed] of [
 }
 
 test('privacy tokens of a history are passed on', async () => {
-  const { history, tokens, over } = fixture()
+  const { history, tokens } = fixture()
   const conversations = [{ id: FRIEND, tcToken: Buffer.from('abc'), tcTokenTimestamp: 7 }, { id: GROUP }]
   history.take(notice({ syncType: RECENT, conversations }))
-  await over
+  await history.settled()
   assert.deepEqual(tokens.map(({ id, tcToken, tcTokenTimestamp }) => [id, String(tcToken), Number(tcTokenTimestamp)]), [[FRIEND, 'abc', 7]])
 })
 
@@ -164,13 +162,13 @@ test('a privacy token is stored as Baileys stores it: by hidden id, unless a new
 })
 
 test('many messages become commits of ten, each after the one before is durable', async () => {
-  const { history, commits, over } = fixture()
+  const { history, commits } = fixture()
   const durable = []
   history.durable = async seq => durable.push([seq, commits.length])
   history.take(notice({ syncType: RECENT, conversations: [{ id: FRIEND, messages: Array.from({ length: 24 }, (_, n) => text(n)) }] }))
-  await over
-  assert.deepEqual(commits.map(each => each.history.length), [10, 10, 4])
-  assert.deepEqual(durable.slice(0, 2), [[1, 1], [2, 2]])
+  await history.settled()
+  assert.deepEqual(commits.map(each => each.history.length), [0, 10, 10, 4, 0])
+  assert.deepEqual(durable.slice(0, 2), [[2, 2], [3, 3]])
 })
 
 test('a link that closes does not keep the history of other links waiting', async () => {
@@ -181,7 +179,7 @@ test('a link that closes does not keep the history of other links waiting', asyn
   first.history.close()
   const second = fixture()
   second.history.take(notice(SOME))
-  await second.over
+  await second.history.settled()
 })
 
 test('Baileys asks whether there will be a history: yes', () => {
@@ -200,17 +198,46 @@ test('a request for older messages is answered when they are stored', async () =
 test('a part that is being read when the link ends is read again at the next link, and no more than three times', async () => {
   const first = fixture({ durable: () => new Promise(() => {}) })
   first.history.take(notice(SOME))
-  await first.over // committed, and never durable
+  while (first.commits.length < 2) await new Promise(setImmediate) // announced, and committed, but never durable
   first.history.close()
-  for (let n = 0; n < 10; n += 1) await new Promise(setImmediate)
-  assert.deepEqual(first.kept.map(({ attempts }) => attempts), [0])
-  const second = fixture({ unread: first.kept })
+  await first.history.settled()
+  assert.deepEqual(first.ledger().parts.map(({ attempts }) => attempts), [0])
+  const second = fixture({ ledger: first.ledger() })
   second.history.resume()
-  await second.over
-  while (second.kept.length) await new Promise(resolve => setTimeout(resolve, 1))
+  await second.history.settled()
   assert.deepEqual(second.commits.flatMap(each => each.history.map(({ text }) => text)), ['text 1', 'text 2', 'text 3'])
-  assert.deepEqual(second.kept, [])
-  const last = fixture({ unread: [{ ...first.kept[0], attempts: 2 }] })
+  assert.deepEqual(second.ledger(), { percent: 40, parts: [], lost: 0 })
+  const last = fixture({ ledger: { ...first.ledger(), parts: [{ ...first.ledger().parts[0], attempts: 2 }] } })
   last.history.resume()
-  assert.deepEqual(last.kept, [])
+  assert.deepEqual(last.commits.map(({ historyProgress }) => historyProgress), [{ percent: 40, reading: 0, retrying: 0, lost: 1 }])
+})
+
+test('a part that can not be fetched is told as failed, and as lost after three attempts', async () => {
+  let ledger
+  for (const [retrying, lost] of [[1, 0], [1, 0], [0, 1]]) {
+    const { history, commits, ledger: now } = fixture({ ledger, read: async () => { throw new Error('no route to the host') } })
+    if (ledger) history.resume()
+    else history.take({ ...SOME, directPath: '/history', fileSha256: Buffer.from('x'), progress: 100 })
+    assert.equal(commits[0].historyProgress.reading, 1)
+    await history.settled()
+    assert.deepEqual(commits.at(-1).historyProgress, { percent: 100, reading: 0, retrying, lost })
+    ledger = now()
+  }
+})
+
+test('a part that can not be decoded is lost at once, whatever came before', async () => {
+  const { history, commits } = fixture({ ledger: { parts: [], lost: 2, percent: 40 } })
+  history.take({ syncType: RECENT, initialHistBootstrapInlinePayload: deflateSync(encoded(SOME).subarray(0, 20)) })
+  await history.settled()
+  assert.deepEqual(commits.at(-1).historyProgress, { percent: 40, reading: 0, retrying: 0, lost: 3 })
+})
+
+test('a part that is too large to be kept is lost when the link ends', async () => {
+  const first = fixture({ durable: () => new Promise(() => {}) })
+  const pushnames = Array.from({ length: 5000 }, (_, n) => ({ id: `${n}@s.whatsapp.net`, pushname: `${Math.sin(n)}${Math.cos(n)}` }))
+  first.history.take(notice({ syncType: RECENT, pushnames }))
+  first.history.close()
+  const second = fixture({ ledger: first.ledger() })
+  second.history.resume()
+  assert.deepEqual(second.history.progress, { percent: undefined, reading: 0, retrying: 0, lost: 1 })
 })

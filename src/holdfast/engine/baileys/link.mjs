@@ -233,9 +233,9 @@ export class Link {
       durable: seq => this.#commits.whenDurable(seq),
       learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings),
       tokens: conversations => storePrivacyTokens(conversations, this.sock),
-      unread: {
-        get: () => this.creds.additionalData?.unreadHistory ?? [],
-        set: unreadHistory => this.#note({ unreadHistory })
+      ledger: {
+        get: () => this.creds.additionalData?.history ?? { parts: [], lost: 0 },
+        set: history => this.#note({ history })
       }
     })
     this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
