@@ -26,13 +26,15 @@ _GLANCE_S = 0.05
 """Polling interval for what only HTTP or the process table can show."""
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str) -> T:
+async def eventually(
+    look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str, every_s: float = _GLANCE_S
+) -> T:
     """The first true value that `look` returns."""
     found: T | None = None
     try:
         async with asyncio.timeout(within_s):
             while not (found := await look()):  # noqa: ASYNC110 – of another process; nothing here could set an event
-                await asyncio.sleep(_GLANCE_S)
+                await asyncio.sleep(every_s)
     except TimeoutError:
         raise AssertionError(f"{what} did not happen within {within_s:g} s; last seen: {found!r}") from None
     return found

@@ -28,6 +28,9 @@ from tests.served import KEY, Served, eventually
 
 _ATTEMPT_S = 10.0
 _RETRY_S = 0.3
+_OPEN_LOOK_S = 0.2
+_ARRIVAL_LOOK_S = 1.0
+"""A look asks for the messages of each company: more often, it would be a load of its own."""
 _HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
@@ -185,7 +188,7 @@ class Cluster:
             links = [link["number"] for link in await self.wasim.get("/links") if link["state"] == "open"]
             return sorted(links) == sorted(self.numbers)
 
-        await eventually(look, within_s=within_s, what="one open link for each number")
+        await eventually(look, within_s=within_s, what="one open link for each number", every_s=_OPEN_LOOK_S)
 
     # Verdicts.
 
@@ -204,20 +207,21 @@ class Cluster:
 
     async def until_arrived(self, *, within_s: float = 60) -> list[str]:
         """Wait for all texts that were accepted until now; those that have not arrived by then are returned."""
-        due = [(company, set(company.sent), set(company.received)) for company in self.companies]
-        missing: list[str] = []
+        unsent = {company.id: set(company.sent).difference(company.arrived) for company in self.companies}
+        unread = {company.id: set(company.received) for company in self.companies}
 
         async def look() -> bool:
-            stored = await self._stored()
-            missing.clear()
-            for company, sent, received in due:
-                missing.extend(sent.difference(await self._arrived(company)))
-                missing.extend(received.difference(stored[company.id]))
-            return not missing
+            for company in self.companies:
+                if unsent[company.id]:
+                    unsent[company.id].difference_update(await self._arrived(company))
+            if any(unread.values()):
+                for id_, texts in (await self._stored()).items():
+                    unread[id_].difference_update(texts)
+            return not any(unsent.values()) and not any(unread.values())
 
         with contextlib.suppress(AssertionError):
-            await eventually(look, within_s=within_s, what="the arrival of all messages")
-        return missing
+            await eventually(look, within_s=within_s, what="the arrival of all messages", every_s=_ARRIVAL_LOOK_S)
+        return [text for texts in (*unsent.values(), *unread.values()) for text in sorted(texts)]
 
     async def _arrived(self, company: Company) -> list[str]:
         """Only what is new on the phone is asked for."""
