@@ -1,4 +1,4 @@
-"""Adds messages to the full-text index, in small batches after the writes that store them.
+"""Adds messages to the full-text index, in batches after the writes that store them.
 
 Indexing a message costs as much as storing it, so no acceptance waits for it. A search catches up first, and therefore
 finds every message that was committed before it.
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 RETRY_S = 30.0
-MOST_AT_ONCE = 50
+MOST_AT_ONCE = 100
 """Messages in one transaction, during which SQLite stores nothing else: some milliseconds."""
 
 
@@ -46,5 +46,6 @@ class SearchIndexer:
         """Index every message that is committed now. Writes nothing if all are indexed: a full disk would not show."""
         for table in search_index.INDEXED:
             index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE)
-            while await self._database.read(functools.partial(search_index.is_behind, table=table)):
-                await self._write(index_part)
+            if await self._database.read(functools.partial(search_index.is_behind, table=table)):
+                while await self._write(index_part) == MOST_AT_ONCE:
+                    pass
