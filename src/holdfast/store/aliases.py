@@ -85,14 +85,18 @@ def mapped_number(connection: Connection, company: str, jid: str) -> str | None:
     Older versions stored only this. The engine keeps the mapping of a hidden id whose number was given to another one;
     the number's own mapping tells.
     """
-    if not jid.endswith(HIDDEN):
-        return _number_in(connection, company, "number-spelling", jid.removesuffix(PERSON))
-    user = jid.removesuffix(HIDDEN)
-    number = _number_in(connection, company, "lid-mapping", f"{user}_reverse")
-    if number is None:
-        return None
+    number = _number_in(connection, company, *mapping_key(jid))
+    if number is None or not jid.endswith(HIDDEN):
+        return number
     owner = _number_in(connection, company, "lid-mapping", number.removesuffix(PERSON))
-    return number if owner in {None, f"{user}{PERSON}"} else None
+    return number if owner in {None, f"{jid.removesuffix(HIDDEN)}{PERSON}"} else None
+
+
+def mapping_key(jid: str) -> tuple[str, str]:
+    """Kind and name of the engine's key that maps `jid` to a number."""
+    if jid.endswith(HIDDEN):
+        return "lid-mapping", f"{jid.removesuffix(HIDDEN)}_reverse"
+    return "number-spelling", jid.removesuffix(PERSON)
 
 
 def _number_in(connection: Connection, company: str, kind: str, key: str) -> str | None:

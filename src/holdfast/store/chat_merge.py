@@ -15,6 +15,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, literal, selec
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
+from holdfast.store.admission import Standing
 from holdfast.store.aliases import alias_of, canonical, is_used, other_spelling
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.events import lock_event_order
@@ -31,18 +32,21 @@ _OPEN_HEAD = Prepared(
 )
 
 
-def admit(connection: Connection, company: str, jid: str, *, now: str) -> str:
+def admit(connection: Connection, company: str, found: Standing, *, now: str) -> str:
     """Return the canonical id of the chat that a message is accepted for.
 
     The second spelling of a number becomes another name of the first one that was used, so that both stand in one
     queue before WhatsApp was asked. Call after `lock_event_order`.
     """
+    jid = found.chat
     if not jid.endswith((PERSON, HIDDEN)):
         return jid
-    if (found := alias_of(connection, company, jid)) is not None:
-        return found
-    chat = canonical(connection, company, jid)
+    if found.canonical is not None:
+        return found.canonical
     other = other_spelling(jid)
+    if other is None and found.mapping is None:
+        return jid
+    chat = canonical(connection, company, jid)
     if chat != jid:
         join(connection, company, alias=jid, chat=chat, now=now)
     elif other is not None and _is_free(connection, company, other):

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, case, false, literal, or_, select
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import Message
-from holdfast.store.outbox_queue import WAS_MET
+from holdfast.store.admission import WAS_MET
 from holdfast.store.tables import chats, outbox
 
 NOT_SHOWN = {

@@ -38,6 +38,7 @@ from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import chat_merge
 from holdfast.store import outbox_queue as queue
+from holdfast.store.admission import standing
 from holdfast.store.aliases import canonical, is_same_chat
 from holdfast.store.chat_updates import note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
@@ -48,18 +49,13 @@ from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.member_receipts import receipts_of
 from holdfast.store.message_rows import NOT_SHOWN, READ, message_of
 from holdfast.store.outbox_updates import TIMES, apply_all, apply_one
-from holdfast.store.tables import outbox, sessions
+from holdfast.store.tables import outbox
 
 _IS_SETTLED = text("state NOT IN ('queued','sending')")
 """Literally as in the index of settled messages."""
 _ACCEPT = Prepared(
     lambda insert: (
         insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
-    )
-)
-_KEYED = Prepared(
-    lambda _: select(outbox.c.seq).where(
-        outbox.c.company_id == bindparam("company"), outbox.c.idempotency_key == bindparam("key")
     )
 )
 _SET_CONTENT = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("accepted")))
@@ -80,15 +76,19 @@ class OutboxRows:
         values = _accepted(draft, now)
 
         def work(connection: Connection) -> Accepted | Refusal:
-            if _KNOWN_COMPANY.scalar(connection, {"company": draft.company}) is None:
+            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+            found = standing(connection, draft.company, draft.chat, idempotency_key=draft.idempotency_key)
+            if found.company is None:
                 return Refusal(
                     NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
                 )
-            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
-            if draft.idempotency_key is not None and _is_repeated(connection, draft):
+            if found.repeated is not None:
                 return _replayed(connection, draft)
-            values["chat"] = chat = chat_merge.admit(connection, draft.company, draft.chat, now=now)
-            placed, contact = queue.place(connection, draft.company, chat, priority=draft.priority, now=now)
+            chat = chat_merge.admit(connection, draft.company, found, now=now)
+            if chat != found.chat:
+                found = standing(connection, draft.company, chat)
+            values["chat"], contact = chat, found.contact
+            placed = queue.place(connection, draft.company, found, priority=draft.priority, now=now)
             is_next = placed["next_at"] is not None and contact is ContactStatus.KNOWN
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
@@ -252,9 +252,6 @@ def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...
     return outbox.c.state == state.value, queue.IS_OPEN if state in OPEN else _IS_SETTLED
 
 
-_KNOWN_COMPANY = Prepared(lambda _: select(sessions.c.company_id).where(sessions.c.company_id == bindparam("company")))
-
-
 def _accepted(draft: Draft, now: str) -> dict[str, Any]:
     return {
         "id": draft.id,
@@ -286,10 +283,6 @@ def _holds(check: Check, connection: Connection) -> bool:
 
 def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
     return outbox.c.company_id == company, text("expires_at IS NOT NULL"), queue.IS_OPEN, queue.NOT_LEFT
-
-
-def _is_repeated(connection: Connection, draft: Draft) -> bool:
-    return bool(_KEYED.rows(connection, {"company": draft.company, "key": draft.idempotency_key}))
 
 
 def _replayed(connection: Connection, draft: Draft) -> Accepted | Refusal:

@@ -22,6 +22,7 @@ from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import BULK, Outgoing, Taken, disappearing
+from holdfast.store.admission import WAS_MET, Standing
 from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
@@ -41,9 +42,6 @@ _MAY_LEAVE = _O.expires_at.is_(None) | (_O.expires_at > bindparam("now")) | ~NOT
 """Not expired, or its outcome is unknown: then it must still be sent again to settle it."""
 
 _CHAT = (_O.company_id == bindparam("company"), _O.chat == bindparam("name"))
-_HEAD_LANE = Prepared(lambda _: select(_O.lane).where(*_CHAT, IS_HEAD))
-WAS_MET = known_chats.c.first_sent_at.is_not(None) | known_chats.c.first_received_at.is_not(None)
-"""WhatsApp accepted a message to this chat, or the company received one in it: the contact is known."""
 _IS_KNOWN = Prepared(
     lambda _: select(known_chats.c.chat).where(
         known_chats.c.company_id == bindparam("company"), known_chats.c.chat == bindparam("name"), WAS_MET
@@ -118,19 +116,14 @@ _NEXT = text(
 _OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("most"))
 
 
-def place(
-    connection: Connection, company: str, chat: str, *, priority: int, now: str
-) -> tuple[dict[str, Any], ContactStatus]:
-    """Where a message that is being accepted stands: `next_at` and `lane` (None behind others), and its contact."""
-    where = {"company": company, "name": chat}
-    head = _HEAD_LANE.scalar(connection, where)
-    contact = _contact(connection, company, chat, is_new=True)
-    if head is None:
+def place(connection: Connection, company: str, found: Standing, *, priority: int, now: str) -> dict[str, Any]:
+    """Where a message that is being accepted stands: `next_at` and `lane`, both None behind others."""
+    if found.head_lane is None:
         kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
-        return {"next_at": now, "lane": kind * _CONTACTS + contact}, contact
-    if priority < BULK and BULK_KIND * _CONTACTS <= head < _SUSPECTS:
-        _HASTEN.rows(connection, where)
-    return {"next_at": None, "lane": None}, contact
+        return {"next_at": now, "lane": kind * _CONTACTS + found.contact}
+    if priority < BULK and BULK_KIND * _CONTACTS <= found.head_lane < _SUSPECTS:
+        _HASTEN.rows(connection, {"company": company, "name": found.chat})
+    return {"next_at": None, "lane": None}
 
 
 def suspect_lane(lane: int) -> int:
