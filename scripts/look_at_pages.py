@@ -96,7 +96,7 @@ async def main(pictures: Path, looks: Sequence[Look], *, keep: bool) -> None:
         async_playwright() as playwright,
         running_wasim(folder / "wasim") as wasim,
         mixed_fleet.receivers() as hooks,
-        served(folder, wasim=wasim, **settings) as gateway,
+        served(folder, wasim=wasim, NODE_EXTRA_CA_CERTS=wasim.ca, **settings) as gateway,
     ):
         await mixed_fleet.make_mixed_fleet(gateway, wasim, hooks)
         print(f"The fleet is up: {gateway.settings_of_commands}", flush=True)

@@ -76,6 +76,16 @@ async def test_a_medium_is_fetched_once(client: ApiClient) -> None:
     assert [path.name for path in client.world.spool.folder.iterdir()] == []
 
 
+async def test_why_a_medium_was_not_fetched_is_in_the_log(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator's proxy or certificate may be the reason; nothing else shows it."""
+    await client.world.pair()
+    item = await came(client)
+    client.world.engine.download_failure = "unable to get local issuer certificate"
+    sentence = (await get(client, item)).problem(503, "media-not-fetched")
+    assert sentence == "it could not be fetched from WhatsApp (engine-error); the log says why: ask again shortly"
+    assert f"Session {COMPANY}: the medium of {item['id']} was not fetched: unable to get local issuer" in caplog.text
+
+
 async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
     """Good without a key, until it is over; nothing of it can be changed."""
     await client.world.pair()

@@ -137,6 +137,8 @@ class FakeEngine:
         self.uploads_fail = False
         self.media: dict[str, bytes] = {}
         """What WhatsApp's media servers hold, by `InboundMessage.media_keys`."""
+        self.download_failure: str | None = None
+        """The engine's words, while no media server can be reached."""
         self.passkey_answer: Literal["finish", "compare", "refused", "silent", "unknown"] = "finish"
         """What WhatsApp does with the assertion of a passkey."""
         self.silent_s = 0.0
@@ -419,6 +421,12 @@ class FakeEngine:
         self._commit(command.link, made=[CreatedMessage(whatsapp_id=command.whatsapp_id, made=made)])
 
     def _download(self, command: Download) -> None:
+        if (detail := self.download_failure) is not None:
+            self._say(
+                command.link,
+                Downloaded(link=command.link, request=command.request, error="engine-error", detail=detail),
+            )
+            return
         held = self.media.get(command.media_keys)
         error = "gone" if held is None else "too-large" if len(held) > command.most_bytes else None
         if held is None or error:

@@ -208,6 +208,7 @@ async def test_media_that_cannot_be_had_leave_no_file(ours: Party, friend: Party
     assert (await download(friend, spoilt, copy)).error == "damaged"
     nowhere = await download(friend, image, tmp_path / "none" / "copy")
     assert nowhere.error == "engine-error"
+    assert nowhere.detail
     assert list(files_in(tmp_path)) == ["media"]
     assert (await download(friend, image, copy)).error is None
 

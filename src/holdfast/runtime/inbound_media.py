@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
@@ -24,7 +25,10 @@ from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, Medi
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import PIECE, OpenedMedia, OutboundMediaService
 from holdfast.runtime.session_queries import PhoneSilent
+from holdfast.session.engine import Downloaded
 from holdfast.session.queries import uploaded_again
+
+log = logging.getLogger(__name__)
 
 DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
@@ -111,22 +115,23 @@ class InboundMediaService:
         file = self._folder / f"in-{known.inbox_id}"
         try:
             async with self._places:
-                error = await self._download(known, known.keys, file)
-                if error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
-                    error = await self._download(known, keys, file)
-            if error is not None:
-                raise self._failure(error)
+                answer = await self._download(known, known.keys, file)
+                if answer.error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
+                    answer = await self._download(known, keys, file)
+            if answer.error is not None:
+                words = answer.detail or answer.error
+                log.warning("Session %s: the medium of %s was not fetched: %s", known.company, known.inbox_id, words)
+                raise self._failure(answer.error)
             media = await self._outbound_media.keep(known.company, _pieces_of(file), described=known.description or {})
         finally:
             file.unlink(missing_ok=True)
         await self._store.keep(known.inbox_id, media.id)
         return media.id
 
-    async def _download(self, known: InboundMedia, keys: str, file: Path) -> str | None:
-        """Download into the file; returns why that failed."""
+    async def _download(self, known: InboundMedia, keys: str, file: Path) -> Downloaded:
         actor = await self._gateway.actor(known.company)
         most_bytes = self._outbound_media.limit_bytes
-        return (await actor.work.download(keys, file, most_bytes=most_bytes, within_s=DOWNLOAD_S)).error
+        return await actor.work.download(keys, file, most_bytes=most_bytes, within_s=DOWNLOAD_S)
 
     async def _keys_again(self, known: InboundMedia, keys: str) -> str | None:
         """Ask the phone to upload the file again; returns the keys with its new place. None: nobody can decrypt it."""
@@ -154,7 +159,9 @@ class InboundMediaService:
             case "too-large":
                 most = self._outbound_media.limit_bytes // MB
                 return TooLargeMedia(f"the medium is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
-        return NotFetched(_WHY.get(error, f"the engine could not fetch it ({error}): ask again shortly"))
+        return NotFetched(
+            _WHY.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: ask again shortly")
+        )
 
 
 def _fields(keys: str) -> dict[str, Any]:

@@ -530,6 +530,8 @@ class Downloaded(Report, frozen=True, kw_only=True, tag="downloaded"):
     size_bytes: int | None = None
     error: str | None = None
     """Why there is no file: `gone` (WhatsApp no longer has it), `too-large`, `damaged`, `timeout`, `engine-error`."""
+    detail: str | None = None
+    """The engine's own words about it."""
 
 
 class PresenceSeen(Report, frozen=True, kw_only=True, tag="presence"):

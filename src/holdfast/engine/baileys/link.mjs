@@ -392,7 +392,8 @@ export class Link {
       const sizeBytes = await this.hosts.download({ keys: JSON.parse(mediaKeys), file, mostBytes })
       this.#report({ r: 'downloaded', request, sizeBytes })
     } catch (error) {
-      this.#report({ r: 'downloaded', request, error: error instanceof DownloadFailed ? error.code : 'engine-error' })
+      const detail = String(error.message).slice(0, 200)
+      this.#report({ r: 'downloaded', request, error: error instanceof DownloadFailed ? error.code : 'engine-error', detail })
     }
   }
 
