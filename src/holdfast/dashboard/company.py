@@ -14,7 +14,7 @@ from holdfast.base.clock import iso
 from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.operation_entries import operation_entries
 from holdfast.dashboard.rendering import percent
-from holdfast.dashboard.timeline import timeline_entries
+from holdfast.dashboard.timeline import newest_first, timeline_entries
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.health.advice import lasting
 from holdfast.health.stability import Stability
@@ -193,9 +193,12 @@ class Fragments:
         if is_new or not self._is_current:
             transitions = await self._context.diagnoser.transitions(self._company, seconds=_HISTORY_S)
             since = iso(self._context.clock.now() - timedelta(seconds=_HISTORY_S))
-            entries = timeline_entries(transitions) + operation_entries(operations, since=since)
-            entries.sort(key=lambda entry: entry.at, reverse=True)
-            self._history = self._part("history", entries=entries[:ENTRIES_SHOWN])
+            self._history = self._part(
+                "history",
+                entries=newest_first(timeline_entries(transitions), operation_entries(operations, since=since))[
+                    :ENTRIES_SHOWN
+                ],
+            )
             has_last = not transitions or transitions[-1].after is record.state
             self._history_state, self._is_current = sign, has_last and not is_new
         return self._history

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from holdfast.dashboard.fleet import Tone
-from holdfast.dashboard.timeline import TimelineEntry, timeline_entries
+from holdfast.dashboard.timeline import TimelineEntry, newest_first, timeline_entries
 from holdfast.health.advice import WHAT_TO_DO
 from holdfast.session.reasons import Action
 from holdfast.session.state import State
@@ -137,3 +139,11 @@ def test_codes_that_follow_each_other_are_one_wish() -> None:
     """A page full of "QR code requested" says nothing."""
     again = [transition(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
     assert titles(timeline_entries([LINKED[0], *again])) == ["QR code requested"]
+
+
+def test_entries_of_the_same_time_keep_their_order() -> None:
+    """A restart within the millisecond of the connection, or a clock that was set back, puts no loss before it."""
+    away = replace(transition(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped"), at=LINKED[-1].at)
+    entries = timeline_entries([*LINKED, replace(away, at=LINKED[0].at)])
+    operation = TimelineEntry(at=away.at, tone=Tone.WELL, title="Create a group")
+    assert titles(newest_first(entries, [operation]))[:2] == ["Create a group", "Not connected"]

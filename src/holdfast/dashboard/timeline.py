@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -78,6 +79,12 @@ def timeline_entries(transitions: Iterable[Transition]) -> list[TimelineEntry]:
     if disconnection is not None:
         entries.append(_away(disconnection))
     return list(reversed(_without_repeats(entries)))
+
+
+def newest_first(*histories: Iterable[TimelineEntry]) -> list[TimelineEntry]:
+    """Several histories as one. Each keeps its own order, also where two of its times are equal or the clock was set
+    back between them."""
+    return list(heapq.merge(*histories, key=lambda entry: entry.at, reverse=True))
 
 
 def _is_away(transition: Transition) -> bool:

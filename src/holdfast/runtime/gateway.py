@@ -72,6 +72,8 @@ class Gateway:
         finally:
             if ownership is not None:
                 await ownership.release()
+            elif self.is_ready:
+                await self._note_stop()
 
     @property
     def is_ready(self) -> bool:
@@ -95,6 +97,14 @@ class Gateway:
         alive_at = await self._services.timeline.seen_alive(self._now())
         for record in await self._services.sessions.all():
             await self._actors.start(record, alive_at=alive_at)
+
+    async def _note_stop(self) -> None:
+        """The history of the sessions then shows since when they were disconnected; without this, since the last
+        health check."""
+        try:
+            await self._services.timeline.seen_alive(self._now())
+        except Exception as error:  # noqa: BLE001 – the database may be the reason for the stop
+            log.debug("The time of the stop was not stored: %s", error)
 
     async def _load_owned(self, ownership: Ownership) -> None:
         assert self._tasks is not None
