@@ -87,7 +87,7 @@ async def _add(visitor: Visitor, company: str) -> None:
     page = visitor.page
     await page.get_by_role("button", name="Add a company").first.click()
     await page.get_by_label("Company id").fill(company)
-    await page.get_by_role("button", name="Add and link its phone").click()
+    await page.get_by_role("button", name="Add and link").click()
     await expect(page.get_by_role("heading", name=company)).to_be_visible()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from holdfast.session.engine import InboundMessage
 from tests.dashboard.browser import Browser
 from tests.world import COMPANY, World
@@ -89,3 +91,14 @@ async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Brows
             tag = text.rindex("<", 0, mark.start())
             shown = text[tag : mark.start()]
             assert ">" not in shown or 'dir="auto">' in shown, f"{path}: {shown[:80]!r} turns what stands beside it"
+
+
+@pytest.mark.parametrize("name", ["inbox", "chats", "groups", "contacts"])
+async def test_each_page_of_a_company_shows_its_label(browser: Browser, world: World, name: str) -> None:
+    """People know the label, not the id."""
+    await world.pair()
+    await world.now(world.gateway.set_label(COMPANY, "Bakery Irbid"))
+    await browser.sign_in()
+    page = (await browser.get(f"/companies/{COMPANY}/{name}")).body.decode()
+    assert f'{COMPANY}</a> <span dir="auto">Bakery Irbid</span>' in page
+    assert f"<title>{name.capitalize()} of Bakery Irbid" in page

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.chat_views import chat_view, message_view
 from holdfast.dashboard.company_pages import CompanyPath
-from holdfast.dashboard.context import AppContext, context_of, login_of
+from holdfast.dashboard.context import AppContext, context_of, label_of, login_of
 from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, UploadPage, is_part, page, part
 from holdfast.delivery.chats import Chat, ChatCursor, Names, TimelineCursor, TimelinePage
@@ -50,7 +50,7 @@ async def show_chats(request: Request, company: CompanyPath) -> Response:
     listed = await _list(request, company, open_chat=request.query_params.get("open"))
     if is_part(request):
         return part(request, "chat_list.html", company=company, **listed)
-    return page(request, "chats.html", company=company, label=await _label(request, company), opened=None, **listed)
+    return page(request, "chats.html", company=company, label=await label_of(request, company), opened=None, **listed)
 
 
 @pages.get("/companies/{company}/chats/{chat}")
@@ -62,7 +62,7 @@ async def show_chat(request: Request, company: CompanyPath, chat: ChatPath) -> R
         request,
         "chats.html",
         company=company,
-        label=await _label(request, company),
+        label=await label_of(request, company),
         opened=chat_view(found or _new(chat)),
         form_id=context.randomness.secret(),
         **await _list(request, company, open_chat=chat),
@@ -241,7 +241,3 @@ def _new(chat: str) -> Chat:
         is_archived=False,
         muted_until=None,
     )
-
-
-async def _label(request: Request, company: str) -> str | None:
-    return (await context_of(request).fleet.row(company)).label

@@ -15,7 +15,7 @@ from holdfast.base.clock import iso
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.company import DAY_S, MESSAGES_SHOWN, SESSION_ACTIONS, Fragments
 from holdfast.dashboard.company_settings import IGNORABLE_LABELS, company_settings
-from holdfast.dashboard.context import check_company, context_of, login_of
+from holdfast.dashboard.context import check_company, context_of, label_of, login_of
 from holdfast.dashboard.inbox_rows import inbox_row
 from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
@@ -214,6 +214,7 @@ async def show_inbox(request: Request, company: CompanyPath) -> Response:
         request,
         "inbox.html",
         company=company,
+        label=await label_of(request, company),
         found=[inbox_row(each, context_of(request).media) for each in found[:_INBOX_SHOWN]],
         words=words,
         before=before,

@@ -77,6 +77,11 @@ def login_of(request: Request) -> Login:
     return login
 
 
+async def label_of(request: Request, company: str) -> str | None:
+    """What people call the company. Raises `NotFound`."""
+    return (await context_of(request).fleet.row(company)).label
+
+
 def check_company(request: Request, company: str) -> None:
     """Raise `NotYours` unless the signed-in key covers the company, whether or not the company exists."""
     if not login_of(request).grant.covers(company):

@@ -77,8 +77,8 @@ def _group(received: Received) -> str | None:
 
 
 def file_label(media: Content) -> str:
-    """Name or type of a file, with its duration and size."""
-    name = media.get("filename") or media.get("mimetype") or "file"
+    """Name or kind of a file, with its duration and size."""
+    name = media.get("filename") or _kind_of_file(media)
     size = media.get("sizeBytes")
     seconds = media.get("seconds")
     parts = [str(name)]
@@ -87,6 +87,17 @@ def file_label(media: Content) -> str:
     if isinstance(size, int):
         parts.append(f"{size / _MB:.1f} MB" if size >= _MB else f"{max(size // _KB, 1)} KB")
     return ", ".join(parts)
+
+
+def _kind_of_file(media: Content) -> str:
+    """`Voice message`, `Image (PNG)`, or the type where people have no word for it."""
+    mimetype = str(media.get("mimetype") or "").partition(";")[0].strip().lower()
+    group, _, subtype = mimetype.partition("/")
+    if group == "audio":
+        return "Voice message" if media.get("voice") else "Audio"
+    if group in {"image", "video"}:
+        return f"{group.capitalize()} ({subtype.removeprefix('x-').upper()})"
+    return mimetype or "File"
 
 
 def media_path(url: str | None) -> str | None:

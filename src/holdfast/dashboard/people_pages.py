@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from holdfast.base.errors import BadInput, HoldfastError, NotFound
 from holdfast.dashboard.chat_views import PersonView, name_of, person_view
 from holdfast.dashboard.company_pages import CompanyPath
-from holdfast.dashboard.context import context_of
+from holdfast.dashboard.context import context_of, label_of
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import queries as asked
@@ -53,6 +53,7 @@ async def show_groups(request: Request, company: CompanyPath) -> Response:
         request,
         "groups.html",
         company=company,
+        label=await label_of(request, company),
         groups=rows,
         words=words,
         said=said,
@@ -124,6 +125,7 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
         request,
         "group.html",
         company=company,
+        label=await label_of(request, company),
         group=found,
         path_of_chat=quote(group, safe="@"),
         members=members,
@@ -141,6 +143,7 @@ async def show_contacts(request: Request, company: CompanyPath) -> Response:
         request,
         "contacts.html",
         company=company,
+        label=await label_of(request, company),
         people=[person_view(each.jid, _THIS if each.jid == own else name_of(each)) for each in shown],
         words=words,
         after=after,

@@ -53,8 +53,25 @@ def test_a_file_has_its_name_its_size_and_a_link() -> None:
     made = row(replace(TEXT, type="document", text=None, media=media))
     assert (made.text, made.note, made.file) == ("", None, "invoice.pdf, 2.5 MB")
     assert made.file_url == "/holdfast/v1/media/msg_1?expires=1&token=t"
-    voice: Content = {"mimetype": "audio/ogg; codecs=opus", "seconds": 7, "sizeBytes": 500}
-    assert row(replace(TEXT, type="audio", text=None, media=voice)).file == "audio/ogg; codecs=opus, 7 s, 1 KB"
+
+
+@pytest.mark.parametrize(
+    ("media", "label"),
+    [
+        (
+            {"mimetype": "audio/ogg; codecs=opus", "voice": True, "seconds": 7, "sizeBytes": 500},
+            "Voice message, 7 s, 1 KB",
+        ),
+        ({"mimetype": "audio/mpeg", "voice": False, "sizeBytes": 48_000}, "Audio, 48 KB"),
+        ({"mimetype": "image/jpeg", "sizeBytes": 90_000}, "Image (JPEG), 90 KB"),
+        ({"mimetype": "video/x-matroska"}, "Video (MATROSKA)"),
+        ({"mimetype": "application/pdf"}, "application/pdf"),
+        ({"mimetype": None}, "File"),
+    ],
+)
+def test_a_file_without_a_name_has_the_word_that_people_use(media: Content, label: str) -> None:
+    """A voice message is not called audio/ogg; codecs=opus."""
+    assert row(replace(TEXT, type="audio", text=None, media=media)).file == label
 
 
 def test_details_stand_alone_where_a_note_would_only_repeat_the_kind() -> None:

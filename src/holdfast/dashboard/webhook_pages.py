@@ -46,7 +46,8 @@ _PAUSES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRow:
     id: str
-    title: str
+    company: str | None
+    """None: of all companies without an endpoint of their own."""
     url: str
     tone: Tone
     label: str
@@ -137,7 +138,7 @@ def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
         tone, label = Tone.SHAKY, "Failing"
     return EndpointRow(
         id=endpoint.id,
-        title=endpoint.company or "All companies without an endpoint of their own",
+        company=endpoint.company or None,
         url=endpoint.url or "",
         tone=tone,
         label=label,

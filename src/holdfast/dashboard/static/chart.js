@@ -61,9 +61,10 @@
     }, [known.at, known.ms], holder);
   };
 
-  const range = (sorted) => {
+  const roundTrips = (sorted) => {
     const [least, most, median] = [0, sorted.length - 1, Math.floor(sorted.length / 2)].map((n) => `${Math.round(sorted[n])} ms`);
-    return least === most ? `of ${least}` : `of ${least} to ${most}, median ${median}`;
+    if (sorted.length === 1) return `One round trip, of ${least}`;
+    return least === most ? `Round trips of ${least}` : `Round trips of ${least} to ${most}, median ${median}`;
   };
 
   const tell = () => {
@@ -71,7 +72,7 @@
     const away = known.bands.filter((band, n) => band[2] === "away" && n && known.bands[n - 1][2] === "connected").length;
     const missed = known.missed.reduce((sum, n) => sum + n, 0);
     const trips = answered.length
-      ? `Round trips ${range(answered)}; ${missed} ${missed === 1 ? "ping" : "pings"} missed.`
+      ? `${roundTrips(answered)}; ${missed} ${missed === 1 ? "ping" : "pings"} missed.`
       : "The first round trip is measured within half a minute of a connection.";
     said.textContent = `${trips} ${away || "No"} ${away === 1 ? "disconnection" : "disconnections"}.`;
   };

@@ -183,6 +183,12 @@
     if (Date.now() - heardAt > SILENCE_MS) lost();
   }, 1000);
 
+  // A picture that can't be fetched becomes a link with its name; behind it is the reason.
+  const isBroken = (image) => image.matches?.(".picture img") && image.complete && !image.naturalWidth;
+  const name = (image) => image.replaceWith(image.alt);
+  document.addEventListener("error", ({ target }) => isBroken(target) && name(target), true);
+  [...document.querySelectorAll(".picture img")].filter(isBroken).forEach(name);
+
   const settle = () => {
     arrange();
     showTimes();
