@@ -30,7 +30,7 @@ from tests.chaos.nodes import Cluster, Observed, Pace, counted, running_cluster
 from tests.served import Served
 
 _print = functools.partial(print, flush=True)
-_PACE = Pace(sent_s=8, received_s=8, probe_s=0.5, look_s=0.5)
+_PACE = Pace(sent_s=10, received_s=10, probe_s=0.5, look_s=0.5)
 _PAIRED_AT_ONCE = 6
 _SAMPLE_S = 30
 _BACK_WITHIN_S = 60

@@ -404,6 +404,27 @@ async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, star
     await one.sessions.save(record(COMPANY))
 
 
+async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_others_are(
+    one: Node, start: Start, url: str, postgres: PostgresProcess
+) -> None:
+    """Not later, though it was given later; and to a node that has been silent for three seconds none is given."""
+    two = start("two")
+    await one.owned()
+    await two.owned()
+    to = next(node for node in await one.leases.nodes() if node.name == "two")
+    seen = "UPDATE nodes SET seen_at = clock_timestamp() - interval '{} s' WHERE name = 'two'"
+    with postgres.operator(url) as connection:
+        connection.execute(seen.format(2).encode())
+        assert await one.leases.give(COMPANY, to)
+        connection.execute(seen.format(3).encode())
+        assert not await one.leases.give(OTHER, to)
+    left = (
+        f"SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM leases WHERE company_id = '{COMPANY}'"
+    )
+    ((left_s,),) = postgres.rows(url, left)
+    assert float(str(left_s)) <= TTL_S - 2
+
+
 async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(one: Node, start: Start) -> None:
     """Other nodes neither claim them nor take the stopped node for their owner; without the wait they claim at once."""
     await one.owned()

@@ -83,6 +83,19 @@ async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate
     assert scene.connect_shares[-1] == 1
 
 
+async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: SharingScene) -> None:
+    """A table that is locked for a minute, say: the session that is to move stays connected until its writes are
+    done."""
+    scene.publish(("this", 12), ("other", 0))
+    await scene.go_on(9)
+    scene.leases.writes_end.clear()
+    await scene.go_on(60)
+    assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
+    scene.leases.writes_end.set()
+    await scene.go_on(10)
+    assert len(scene.leases.given) == 6
+
+
 async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingScene) -> None:
     """The other node is gone by then."""
     scene.publish(("this", 12), ("other", 0))

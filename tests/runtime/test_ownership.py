@@ -46,6 +46,8 @@ class FakeLeases:
         self.nodes_now: list[ClusterNode] = []
         self.given: list[tuple[str, str]] = []
         self.refuses_gifts = False
+        self.writes_end = asyncio.Event()
+        self.writes_end.set()
         self.kept_s: float | None = None
 
     async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
@@ -75,6 +77,9 @@ class FakeLeases:
 
     async def nodes(self) -> list[ClusterNode]:
         return self.nodes_now
+
+    async def writes_done(self, company: str) -> None:
+        await self.writes_end.wait()
 
     async def give(self, company: str, to: ClusterNode) -> bool:
         if self.refuses_gifts:

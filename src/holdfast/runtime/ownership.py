@@ -189,10 +189,17 @@ class Ownership:
         self._leases.drop(company)
 
     async def hand_over(self, tenant: Tenant, company: str, to: ClusterNode) -> bool:
-        """End a session here and make another node its owner. If that fails, the next look starts it here again."""
+        """End a session here and make another node its owner. If that fails, the next look starts it here again.
+
+        Renewals go on while earlier writes are awaited. A busy writer delays the move, and cuts no link.
+        """
         self._giving.add(company)
         try:
+            await self._leases.writes_done(company)
+            if company not in tenant.running:
+                return False
             await tenant.end([company])
+            await self._leases.writes_done(company)
             async with self._looking:
                 return await self._leases.give(company, to)
         finally:

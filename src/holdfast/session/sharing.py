@@ -21,6 +21,8 @@ class SharingPolicy:
 
     alive_s: float = 5
     """A node that has not renewed its leases for this long gets no sessions. It renews every second."""
+    fresh_s: float = 2.5
+    """A node that has not renewed its leases for this long is given no session at the moment: it may just have died."""
     settle_s: float = 10
     """Moving begins when the nodes have been the same for this long."""
     tolerance: float = 0.06
@@ -117,7 +119,7 @@ def next_gift(
     wanted = shares(sharing, cluster.total)
     has_settled = cluster.is_draining or now - balance.since >= policy.settle_s
     balance = replace(balance, is_moving=has_settled and _is_moving(balance, cluster, wanted, policy))
-    others = [node for node in sharing if node.id != cluster.me]
+    others = [node for node in sharing if node.id != cluster.me and node.seen_ago_s < policy.fresh_s]
     if not balance.is_moving or not others or now < balance.next_at:
         return balance, None
     below = [node for node in others if _count(balance, node) < wanted[node.id]]

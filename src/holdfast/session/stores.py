@@ -251,9 +251,15 @@ class Leases(Protocol):
     async def nodes(self) -> list[ClusterNode]:
         """All nodes that renewed their leases within the last minute, oldest first."""
 
+    async def writes_done(self, company: str) -> None:
+        """Returns when every write for this session that was begun before has ended."""
+
     async def give(self, company: str, to: ClusterNode) -> bool:
-        """Make another node the owner of a session. Call only when its link is closed. False: that node is not there
-        any more, or drains."""
+        """Make another node the owner of a session, until the end of that node's other leases.
+
+        Call only when its link is closed and its writes are done. False: that node is not there any more, drains, or
+        has not renewed its leases lately.
+        """
 
     async def drain(self, *, drains: bool) -> None:
         """Publish that this node gives its sessions away and takes none, or that it does so no longer."""

@@ -142,6 +142,15 @@ def test_a_node_that_drains_gives_all_at_once_in_turn() -> None:
     assert gift(Balance(), alone, 100)[1] is None
 
 
+def test_nothing_is_given_to_a_node_that_may_have_died() -> None:
+    """It renews every second; one that has not done so for three may be gone, though it still counts as a member."""
+    settled = Balance(members=frozenset({"a", "b", "c"}), since=0)
+    assert gift(settled, cluster("a", node("a", 30), node("b", 3, ago_s=2), node("c", 12)), 100)[1] == "b"
+    assert gift(settled, cluster("a", node("a", 30), node("b", 3, ago_s=3), node("c", 12)), 100)[1] == "c"
+    drains = cluster("a", node("a", 3, drains=True), node("b", 3, ago_s=3))
+    assert gift(Balance(), drains, 100)[1] is None
+
+
 def test_a_node_looks_more_often_while_it_may_be_given_sessions() -> None:
     """Not one that has its share already."""
     drains = cluster("a", node("a", 10), node("b", 10, drains=True))

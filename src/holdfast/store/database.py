@@ -131,10 +131,10 @@ class Database:
             self._writes_changed.notify()
         return done
 
-    async def caught_up(self) -> None:
-        """Returns when every write that was begun before has ended."""
+    async def caught_up(self, company: str | None = None) -> None:
+        """Returns when every write that was begun before has ended; with `company`, those for it, and for none."""
         with self._writes_changed:
-            companies = {None, *self._writes.companies}
+            companies = {None, company} if company is not None else {None, *self._writes.companies}
         await asyncio.gather(*(self.write(lambda connection: None, company=company) for company in companies))
 
     def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:

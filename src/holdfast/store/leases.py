@@ -49,6 +49,8 @@ Check = Callable[[Connection], None]
 
 _NOW = func.clock_timestamp()
 _LATE_S = 3
+_FRESH_S = 3
+"""A node that has not renewed its leases for this long is given no session: it may be dead."""
 _SHOWN_S = 60
 """A node that has not renewed its leases for this long is not shown any more."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
@@ -199,16 +201,23 @@ class LeaseRows:
     async def nodes(self) -> list[ClusterNode]:
         return await self._database.read(lambda connection: _nodes(connection, _recent_nodes()))
 
+    async def writes_done(self, company: str) -> None:
+        await self._database.caught_up(company)
+
     async def give(self, company: str, to: ClusterNode) -> bool:
-        await self._database.caught_up()  # earlier writes still need the lease
         holder, epoch = self._holder, self._epochs.get(company)
 
         def work(connection: Connection) -> bool:
-            takes = exists().where(nodes.c.id == to.id, nodes.c.holder == to.holder, ~nodes.c.draining)
+            is_fresh = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_FRESH_S), Interval)
+            takes = (nodes.c.id == to.id, nodes.c.holder == to.holder, ~nodes.c.draining, is_fresh)
+            # Had the node died since its last renewal, this session would be free when all of its others are.
+            end = nodes.c.seen_at + literal(timedelta(seconds=self._ttl_s), Interval)
+            expires_at = select(end).where(*takes).scalar_subquery()
             statement = (
                 update(leases)
-                .where(leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch, takes)
-                .values(node=to.name, holder=to.holder, epoch=leases.c.epoch + 1, expires_at=self._end())
+                .where(leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch)
+                .where(exists().where(*takes))
+                .values(node=to.name, holder=to.holder, epoch=leases.c.epoch + 1, expires_at=expires_at)
                 .returning(leases.c.company_id)
             )
             return connection.scalar(statement) is not None
