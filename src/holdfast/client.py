@@ -88,7 +88,7 @@ class Client:
                         target.write(chunk)
         except (aiohttp.ClientError, TimeoutError) as error:
             file.unlink(missing_ok=True)  # noqa: ASYNC240 – a file of ours that nobody waits for
-            raise NoServer(f"the download of {path} from {self._url} broke off: try it again") from error
+            raise NoServer(f"the download of {path} from {self._url} was interrupted: try again") from error
         except OSError as error:
             raise CantWrite(f'"{file}" can\'t be written: {error.strerror}') from error
 
@@ -124,7 +124,7 @@ class Client:
         return answer
 
     def _stranger(self, how: str) -> NoServer:
-        return NoServer(f"what answers at {self._url}{how} is no Holdfast: set HOLDFAST_URL to one")
+        return NoServer(f"what answers at {self._url}{how} is not Holdfast: set HOLDFAST_URL to its address")
 
 
 @asynccontextmanager

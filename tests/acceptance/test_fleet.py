@@ -32,5 +32,7 @@ async def test_one_session_probes_for_all_while_whatsapp_refuses(tmp_path: Path,
         await wasim.delete(f"/faults/{fault['id']}")
         for company in NUMBERS:
             await gateway.until_state(company, "connected", within_s=45)
-        (line,) = gateway.log_lines("Connection to WhatsApp: several sessions are refused alike", "(503)")
+        (line,) = gateway.log_lines(
+            "Connection to WhatsApp: several sessions were refused for the same reason", "(503)"
+        )
         assert gateway.log_lines("Connection to WhatsApp: WhatsApp accepts logins again"), line

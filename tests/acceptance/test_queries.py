@@ -69,7 +69,7 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
         first = await gateway.send(COMPANY, PHONE, "before")
         await gateway.until_message(first["id"], "delivered", "read", within_s=10)
         await wasim.fault("query-error", xmlns="usync", code=429)
-        with pytest.raises(Refused, match="WhatsApp answers no questions for now"):
+        with pytest.raises(Refused, match="WhatsApp currently answers no queries"):
             await client.post(f"{path}/contacts/check", {"numbers": ["962790000097"]})
         during = await gateway.send(COMPANY, PHONE, "during")
         await gateway.until_message(during["id"], "delivered", "read", within_s=10)

@@ -115,7 +115,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals)
         assert await alone(running)
         levels = [line.split()[1] for line in running.err]
         assert "ERROR" not in levels
-        assert "Holdfast stops: links are closed" in running.err[-1]
+        assert "Holdfast is stopping: links are being closed" in running.err[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -134,7 +134,7 @@ async def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(node)) as running:
         await _until_it_has_a_host(running, tmp_path)
         running.send(signal.SIGINT)
-        await running.says("Holdfast stops")
+        await running.says("Holdfast is stopping")
         running.send(signal.SIGTERM)
         await asyncio.sleep(0.3)  # real time, in which nothing may happen
         assert running.process.returncode is None
@@ -217,7 +217,7 @@ async def test_a_start_that_fails_says_why_in_a_sentence(tmp_path: Path) -> None
             said(tmp_path / "5", 2, HOLDFAST_API_KEY="short"),
             said(tmp_path / "6", 2, HOLDFAST_PORT="abc"),
         )
-    assert "can't be listened on (Address already in use): stop what uses it, or set HOLDFAST_PORT" in port
+    assert "(Address already in use): stop what uses it, or set HOLDFAST_PORT" in port
     assert node.startswith("Node is missing: there is no /nonexistent.")
     assert "HOLDFAST_NODE_BIN" in node
     assert cache.startswith(f"Baileys can't be installed in {tmp_path / 'file'}: File exists. Set HOLDFAST_CACHE_DIR")

@@ -101,7 +101,7 @@ async def test_a_key_for_one_company_touches_no_other(client: ApiClient) -> None
             if "{company}" in path and (method, path) not in OPEN:
                 answer = await client(method, filled(path, OTHER), HELLO, key=KEY_OF_ONE)
                 sentence = answer.problem(403, "forbidden", field="company")
-                assert sentence == f'this API key may not touch company "{OTHER}"'
+                assert sentence == f'this API key has no access to company "{OTHER}"'
         await client("PUT", f"/v1/sessions/{OTHER}")
     assert client.world.state(OTHER) == "pairing"
     assert (await client("PUT", SESSION, key=KEY_OF_ONE)).status == 200
@@ -283,7 +283,7 @@ async def test_a_full_disk_is_reported_and_outlived(client: ApiClient, caplog: p
     sentence = answer.problem(503, "database-failed")
     assert sentence.startswith("the database can't be used just now: try again, for a message with the same Idem")
     assert answer.headers["retry-after"] == "2"
-    (line,) = [record.getMessage() for record in caplog.records if "Database fails" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "Database failure" in record.getMessage()]
     assert "database or disk is full" in line
     assert "secret" not in caplog.text
     await _pragma(client, "max_page_count = 100000")

@@ -109,7 +109,11 @@ async def test_the_name_of_a_key_may_have_joiners(client: ApiClient, name: str) 
         ({"name": "x" * 101}, "name", "name has 101 characters: give at most 100"),
         ({"name": "a\u202eb"}, "name", "invisible character U+202E"),
         ({"companies": []}, "companies", "companies is empty"),
-        ({"companies": ["../etc"]}, "companies", 'companies: "../etc" is no company id: give 1 to 64 letters'),
+        (
+            {"companies": ["../etc"]},
+            "companies",
+            'companies: "../etc" is not a valid company id:  give 1 to 64 letters',
+        ),
         ({"companies": ["a"] * 1001}, "companies", "companies has 1001 ids: give at most 1000"),
         ({"scopes": ["read"]}, "scopes", "scopes"),
     ],

@@ -82,8 +82,10 @@ async def test_why_a_medium_was_not_fetched_is_in_the_log(client: ApiClient, cap
     item = await came(client)
     client.world.engine.download_failure = "unable to get local issuer certificate"
     sentence = (await get(client, item)).problem(503, "media-not-fetched")
-    assert sentence == "it could not be fetched from WhatsApp (engine-error); the log says why: ask again shortly"
-    assert f"Session {COMPANY}: the medium of {item['id']} was not fetched: unable to get local issuer" in caplog.text
+    assert sentence == "it could not be fetched from WhatsApp (engine-error); the log says why: try again shortly"
+    assert (
+        f"Session {COMPANY}: the media file of {item['id']} was not fetched: unable to get local issuer" in caplog.text
+    )
 
 
 async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
@@ -150,15 +152,15 @@ async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
     link_ = await client.world.pair()
     item = await came(client, held=None)
     assert (await get(client, item)).problem(410, "media-gone") == (
-        "WhatsApp no longer has this medium: ask its sender to send it again"
+        "WhatsApp no longer has this file: ask the sender to send it again"
     )
     client.world.engine.media["keys"] = b"x"
     client.world.outbound_media.limit_bytes = 0
-    assert (await get(client, item)).problem(413, "too-large").startswith("the medium is larger than 0 MB")
+    assert (await get(client, item)).problem(413, "too-large").startswith("the file is larger than 0 MB")
     client.world.outbound_media.limit_bytes = 9
     client.world.engine.drop(link_, code=428)
     asked = await get(client, item)
-    assert asked.problem(503, "not-connected").endswith("this needs its connection to WhatsApp")
+    assert asked.problem(503, "not-connected").endswith("this request needs a connection to WhatsApp")
     assert asked.headers["retry-after"] == "2"
 
 
@@ -170,7 +172,7 @@ async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient)
     asking = asyncio.ensure_future(get(client, item))
     await asyncio.sleep(0)
     sentence = (await asking).problem(503, "media-not-fetched")
-    assert sentence == "the connection to WhatsApp ended during the download: ask again shortly"
+    assert sentence == "the connection to WhatsApp ended during the download: try again shortly"
     await client.world.until_state("connected")
     assert (await get(client, item)).body == PICTURE
 
@@ -189,7 +191,7 @@ async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
     text = (await client("GET", f"{SESSION}/inbox")).json["items"][1]
     assert text["media"] is None
     sentence = (await get(client, text)).problem(404, "not-found", field="id")
-    assert sentence == "this message has no medium: `media` is null in the inbox"
+    assert sentence == "this message has no media:  `media` is null in the inbox"
 
 
 OLD, NEW = (json.dumps({"type": "image", "mediaKey": "a2V5", "directPath": path}) for path in ("/old", "/new"))
@@ -212,11 +214,11 @@ async def test_a_file_that_whatsapp_no_longer_has_is_asked_for_again(client: Api
 @pytest.mark.parametrize(
     ("answer", "status", "code", "words"),
     [
-        ({"error": "not-found"}, 410, "media-gone", "neither WhatsApp nor the account's phone has this medium"),
-        ({"error": "phone-silent"}, 503, "media-not-fetched", "ask again when the phone is online"),
-        ({"result": {"directPath": "/nowhere"}}, 410, "media-gone", "ask its sender to send it again"),
+        ({"error": "not-found"}, 410, "media-gone", "neither WhatsApp nor the account's phone has this file"),
+        ({"error": "phone-silent"}, 503, "media-not-fetched", "try again when the phone is online"),
+        ({"result": {"directPath": "/nowhere"}}, 410, "media-gone", "ask the sender to send it again"),
         ({"result": {"directPath": "https://elsewhere"}}, 502, "query-failed", "can't be read"),
-        ({"error": "rate-limited", "detail": "429", "retry_after_s": 5}, 503, "whatsapp-busy", "ask again in 5 s"),
+        ({"error": "rate-limited", "detail": "429", "retry_after_s": 5}, 503, "whatsapp-busy", "try again in 5 s"),
     ],
 )
 async def test_a_file_that_the_phone_does_not_upload(

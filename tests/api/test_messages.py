@@ -203,7 +203,7 @@ async def test_a_message_that_may_have_left_cannot_be_cancelled(client: ApiClien
 async def test_an_unknown_message_is_not_found(client: ApiClient, method: str) -> None:
     """404; a long id is shown shortened."""
     sentence = (await client(method, f"/v1/messages/{'m' * 500}")).problem(404, "not-found", field="id")
-    assert sentence == f'message "{"m" * 80}" is unknown: its id was in the answer that accepted it'
+    assert sentence == f'message "{"m" * 80}" is unknown: its id is in the response that accepted it'
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

@@ -146,7 +146,7 @@ async def test_without_a_connection_nothing_is_asked(client: ApiClient, world: W
     await world.pair()
     await client("POST", f"/v1/sessions/{COMPANY}/stop")
     sentence = (await client("GET", GROUPS)).problem(503, "not-connected")
-    assert sentence == f"the session of company {COMPANY} is stopped: this needs its connection to WhatsApp"
+    assert sentence == f"the session of company {COMPANY} is stopped: this request needs a connection to WhatsApp"
     assert not asked(world)
 
 
@@ -185,7 +185,7 @@ async def test_a_limit_of_whatsapps_slows_questions_down_and_fails_no_message(li
         link=0, request=0, error="rate-limited", detail="w:g2: rate-overlimit (429)", retry_after_s=7.5
     )
     answer = await linked("GET", GROUPS)
-    assert "WhatsApp answers no questions for now (w:g2: rate-overlimit (429)): ask again in 8 s" in answer.problem(
+    assert "WhatsApp currently answers no queries (w:g2: rate-overlimit (429)): try again in 8 s" in answer.problem(
         503, "whatsapp-busy"
     )
     assert answer.headers["retry-after"] == "8"

@@ -157,7 +157,7 @@ async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> No
         asyncio.get_running_loop().call_soon(client.api.state.shutdown.end)
         before = world.clock.monotonic()
         answer = await client("GET", f"{SESSION}/qr")
-        assert answer.problem(503, "stopping") == "Holdfast is stopping: ask again when it is back"
+        assert answer.problem(503, "stopping") == "Holdfast is stopping: try again when it is back"
         assert answer.headers["retry-after"] == "2"
         assert world.clock.monotonic() == before
         (await client("GET", f"{SESSION}/qr.png")).problem(503, "stopping")

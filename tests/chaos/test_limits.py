@@ -100,7 +100,7 @@ async def test_queries_are_limited(gateway: Served, wasim: Wasim, query: Json, c
 
     waiting = await eventually(look, within_s=LIMITED_S, what="a message that says why it waits")
     assert query["xmlns"] in waiting["retries"]["message"]
-    known = await gateway.send(COMPANY, KNOWN, "known chats go on")
+    known = await gateway.send(COMPANY, KNOWN, "known chats are not affected")
     await gateway.until_message(known["id"], "delivered", "read", within_s=5)
     assert (await waits)["hits"] <= MOST_QUERIES
 
@@ -133,7 +133,7 @@ async def test_the_quota_of_new_chats_holds_first_messages_until_whatsapps_own_e
     assert is_same_second(limits["newChatQuotaUntil"], fault["endsAt"])
     diagnosis = await gateway.client.get(f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}")
     assert is_same_second(diagnosis["limits"]["newChatQuotaUntil"], fault["endsAt"])
-    known = await gateway.send(COMPANY, KNOWN, "known chats go on")
+    known = await gateway.send(COMPANY, KNOWN, "known chats are not affected")
     await gateway.until_message(known["id"], "delivered", "read", within_s=5)
     await ended(wasim, fault)
     await until_delivered(gateway, sent)

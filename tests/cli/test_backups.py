@@ -169,7 +169,7 @@ async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Comman
     (still.folder / "auth" / "creds.json").touch()
     ran = await still("import-baileys", COMPANY, "auth")
     assert ran.code == 0
-    assert "a bot seems to run on it. Stop it now" in ran.err
+    assert "a bot seems to use it. Stop it now" in ran.err
     await still("export-baileys", COMPANY, "out")
     exported = json.loads((still.folder / "out" / "session-962777.0.json").read_text())
     assert exported["_sessions"]["QQ=="]["indexInfo"]["closed"] > 0

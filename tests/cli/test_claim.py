@@ -66,7 +66,7 @@ def test_a_key_is_not_made_when_the_port_is_taken(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         sentence = refused(tmp_path, HOLDFAST_PORT=str(port))
     assert sentence == (
-        f"127.0.0.1 port {port} can't be listened on (Address already in use): "
+        f"can't listen on 127.0.0.1 port {port} (Address already in use): "
         "stop what uses it, or set HOLDFAST_PORT to another port"
     )
     assert not (tmp_path / "api-key").exists()
@@ -84,14 +84,14 @@ def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> 
     """The cure is the host, not the port."""
     sentence = refused(tmp_path, HOLDFAST_HOST="192.0.2.1", HOLDFAST_PORT="3000")
     assert sentence == (
-        "192.0.2.1 port 3000 can't be listened on (Cannot assign requested address): "
+        "can't listen on 192.0.2.1 port 3000 (Cannot assign requested address): "
         "set HOLDFAST_HOST to an address of this machine"
     )
 
 
 def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
     """Without asking any name server: such a name can't be."""
-    assert refused(tmp_path, HOLDFAST_HOST="no..name").startswith("no..name port 0 is no address to listen on")
+    assert refused(tmp_path, HOLDFAST_HOST="no..name").startswith("no..name port 0 is not an address to listen on")
 
 
 def test_ipv6_can_be_listened_on(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / inner if inner else tmp_path / "file"
     assert refused(folder) == (
-        f'the data folder "{folder}" can\'t be made (a file is in its place): '
-        "move that away, or set HOLDFAST_DATA_DIR to another folder"
+        f'the data folder "{folder}" can\'t be made (there is a file with this name): '
+        "move it away, or set HOLDFAST_DATA_DIR to another folder"
     )
 
 

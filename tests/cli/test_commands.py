@@ -302,10 +302,12 @@ async def test_a_server_that_is_no_holdfast_is_distinguished(alone: Command) -> 
     finally:
         other.close()
         await runner.cleanup()
-    assert json_.refused(3) == f"what answers at {url} (HTTP 200) is no Holdfast: set HOLDFAST_URL to one"
-    assert html.refused(3) == f"what answers at {url}/html (HTTP 502) is no Holdfast: set HOLDFAST_URL to one"
-    assert moved.refused(3) == f"what answers at {url}/moved (HTTP 302) is no Holdfast: set HOLDFAST_URL to one"
-    assert no_http.refused(3) == f"what answers at {mute} is no Holdfast: set HOLDFAST_URL to one"
+    assert json_.refused(3) == f"what answers at {url} (HTTP 200) is not Holdfast: set HOLDFAST_URL to its address"
+    assert html.refused(3) == f"what answers at {url}/html (HTTP 502) is not Holdfast: set HOLDFAST_URL to its address"
+    assert (
+        moved.refused(3) == f"what answers at {url}/moved (HTTP 302) is not Holdfast: set HOLDFAST_URL to its address"
+    )
+    assert no_http.refused(3) == f"what answers at {mute} is not Holdfast: set HOLDFAST_URL to its address"
     assert "/elsewhere" not in asked
 
 

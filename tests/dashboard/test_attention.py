@@ -16,7 +16,7 @@ REDIS = Condition(
     company=None,
     cause="redis-away",
     severity=Severity.WARNING,
-    title="Redis is away",
+    title="Redis is unavailable",
     sentence="Redis does not answer.",
     action=Care.CHECK_REDIS,
 )
@@ -40,7 +40,8 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
     await browser.sign_in()
     fleet = (await browser.get("/")).body.decode()
     assert (
-        "<strong>Redis is away.</strong> Redis does not answer. Check whether Redis runs and can be reached." in fleet
+        "<strong>Redis is unavailable.</strong> Redis does not answer. Check whether Redis runs and can be reached."
+        in fleet
     )
     assert f"A webhook receiver is failing.</strong> Events of {COMPANY} are kept and retried." in fleet
     for page in ("/webhooks", f"/companies/{COMPANY}", f"/companies/{COMPANY}/inbox", "/companies/nobody"):
@@ -68,7 +69,7 @@ async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browse
     async with browser.listening("/live") as stream:
         await receives(world, stream, "event: ")
         world.open_alerts.append(REDIS)
-        await receives(world, stream, "Redis is away.", 'id="badge-alerts"')
+        await receives(world, stream, "Redis is unavailable.", 'id="badge-alerts"')
         stream.forget()
         world.open_alerts.clear()
         await receives(world, stream, 'id="attention"', " hidden")

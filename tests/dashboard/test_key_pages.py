@@ -74,6 +74,6 @@ async def test_what_is_wrong_is_said(browser: Browser) -> None:
     await browser.sign_in()
     refused = await browser.post("/keys", headers=PART, name="CRM", companies="962302 ../x")
     assert refused.status == 422
-    assert "&#34;../x&#34; is no company id" in refused.body.decode()
+    assert "&#34;../x&#34; is not a valid company id" in refused.body.decode()
     settings = await browser.post("/keys/revoke", headers=PART, id="settings-1")
     assert (settings.status, "remove it there" in settings.body.decode()) == (409, True)

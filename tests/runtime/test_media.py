@@ -174,7 +174,7 @@ async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows
     remove(file)
     await spool.content_for_engine(content)
     assert read(file) == PNG
-    with pytest.raises(MediaGone, match="the medium of the message is no longer stored: send the message again"):
+    with pytest.raises(MediaGone, match="the file of the message is no longer stored: send the message again"):
         await spool.path("med_0")
 
 
@@ -244,7 +244,7 @@ async def test_a_file_that_cannot_be_removed_ends_nothing(
 
 
 async def test_a_sweep_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A database that is away ends neither Holdfast nor the sweeping."""
+    """A database failure ends neither Holdfast nor the periodic removal of media."""
 
     class Failing(MediaRows):
         def __init__(self) -> None:

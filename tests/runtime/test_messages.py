@@ -537,7 +537,7 @@ async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: W
 
 
 async def test_only_so_many_strangers_are_written_to_in_a_day(world: World) -> None:
-    """The next one waits until the first was a day ago, says so, and known chats go on."""
+    """The next one waits until the first was a day ago, says so, and known chats are not affected."""
     world.pacing = replace(world.pacing, new_per_day=2)
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
@@ -799,7 +799,7 @@ async def test_a_message_that_is_refused_for_a_week_fails_with_the_last_reason(w
 
 
 async def test_a_quota_of_new_chats_holds_first_messages(world: World) -> None:
-    """Error 475 says nothing of the number: it waits, says so, and known chats go on."""
+    """Error 475 says nothing of the number: it waits, says so, and known chats are not affected."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()

@@ -111,7 +111,7 @@ async def test_a_failing_database_is_reported_and_the_monitor_goes_on(
         for _ in range(3):
             await world.now(watching.look())
         assert told.words == [(AlertKind.RAISED, "database-failing")]
-        assert caplog.text.count("Database fails: disk full") == 1
+        assert caplog.text.count("Database failure: disk full") == 1
         world.database.failing = None
         for _ in range(10):
             await world.wait(30)

@@ -55,7 +55,7 @@ async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.Lo
     assert all(before < iso(clock.now()) for _, before, _ in rows.asked)
     assert "Old outbound messages could not be removed; next try in 3600 s" in caplog.text
     assert "1500 old outbound messages removed" in caplog.text
-    assert "The database could not be tidied; next try in 3600 s" in caplog.text
+    assert "Unused space of the database could not be reclaimed; next try in 3600 s" in caplog.text
     assert rows.tidied == 2
 
 

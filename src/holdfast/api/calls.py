@@ -29,7 +29,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post(
         "/v1/sessions/{company}/calls/{id}/reject",
-        responses={**ASKING, 404: problem("the inbox has no such call"), 409: problem("the call rings no more")},
+        responses={**ASKING, 404: problem("the inbox has no such call"), 409: problem("the call is no longer ringing")},
     )
     async def reject_call(
         company: Company,
@@ -43,7 +43,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
             if call is None:
                 raise NotFound(f'call "{call_id[:80]}" is unknown: its id is in the event call.received', field="id")
             if call.state != RINGING:
-                raise Conflict(f"the call was {call.state}: only a call that rings can be rejected", field="id")
+                raise Conflict(f"the call was {call.state}: only a ringing call can be rejected", field="id")
             await queries.ask(asked.reject_call(call.whatsapp_id, call.creator))
             await calls.end(company, call, outcome=REJECTED)
         return CallModel(id=call_id, chat=call.chat, state=REJECTED)

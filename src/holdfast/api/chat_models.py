@@ -50,7 +50,7 @@ class ChatMessageModel(ApiModel):
     type: str
     text: Annotated[str | None, Field(description="its newest text, or the caption; null after a deletion")]
     content: Annotated[
-        dict[str, object] | None, Field(description="what text can't say, as in the inbox; replyTo, mentions …")
+        dict[str, object] | None, Field(description="structured content, as in the inbox; replyTo, mentions …")
     ]
     media: MediaModel | None
     sender: Annotated[str | None, Field(description="JID; null: this account")]
@@ -63,7 +63,7 @@ class ChatMessageModel(ApiModel):
             "expired, cancelled; of others: received, or sent on the phone"
         ),
     ]
-    at: Annotated[str, Field(description="its place in the timeline: accepted by Holdfast, or received")]
+    at: Annotated[str, Field(description="when Holdfast accepted or received it; the timeline is ordered by it")]
     sent_at: str | None
     delivered_at: str | None
     read_at: str | None

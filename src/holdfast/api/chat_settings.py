@@ -40,7 +40,7 @@ class ChangeChatRequest(ApiModel):
     """Fields that are left out stay unchanged."""
 
     archived: bool | None = None
-    muted: Annotated[bool | None, Field(description="true: for ever, unless `mutedUntil` says until when")] = None
+    muted: Annotated[bool | None, Field(description="true: forever, unless `mutedUntil` sets an end")] = None
     muted_until: Annotated[Moment, Field(strict=False)] | None = None
     pinned: bool | None = None
     unread: Annotated[
@@ -56,7 +56,7 @@ class ChangeChatRequest(ApiModel):
         if not self.model_fields_set:
             raise BadInput("the body names nothing to change: give at least one field", field="body")
         if self.muted_until is not None and self.muted is False:
-            raise BadInput("mutedUntil and muted: false exclude each other: give one of them", field="mutedUntil")
+            raise BadInput("mutedUntil and muted: false can't be combined: give one of them", field="mutedUntil")
 
     @property
     def muted_until_s(self) -> int | None:
@@ -117,8 +117,8 @@ def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
 
 for _name, _change, _does in (
     ("archive", {"archived": True}, "Archive a chat, on all devices of the account."),
-    ("unarchive", {"archived": False}, "Take a chat out of the archive, on all devices of the account."),
-    ("mute", {"muted_until_s": _FOREVER_S}, "Mute a chat for ever, on all devices of the account."),
+    ("unarchive", {"archived": False}, "Unarchive a chat, on all devices of the account."),
+    ("mute", {"muted_until_s": _FOREVER_S}, "Mute a chat forever, on all devices of the account."),
     ("unmute", {"muted_until_s": 0}, "Stop muting a chat, on all devices of the account."),
     ("pin", {"pinned": True}, "Pin a chat to the top of the list, on all devices of the account."),
     ("unpin", {"pinned": False}, "Stop pinning a chat, on all devices of the account."),
@@ -139,7 +139,7 @@ async def set_disappearing(
 async def delete_chat(
     company: CompanyPath, chat: ChatJid, request: Request, starter: StarterDependency
 ) -> OperationModel:
-    """Delete a chat on the account's devices. What Holdfast stored of it stays."""
+    """Delete a chat on the account's devices. Holdfast keeps its stored messages."""
     return await _start(request, company, kinds.UpdateChat(chat=chat, deleted=True), starter)
 
 
@@ -178,7 +178,9 @@ class HistoryAnswerModel(ApiModel):
 async def fetch_history(
     company: CompanyPath, chat: ChatJid, body: HistoryRequest, request: Request
 ) -> HistoryAnswerModel:
-    """Ask the phone for the messages of a chat before the oldest one that is stored. 503 when the phone is silent."""
+    """Ask the phone for the messages of a chat before the oldest one that is stored. 503 when the phone does not
+    answer.
+    """
     labels: Labels = request.app.state.labels
     oldest = await labels.oldest_in(company, chat)
     if oldest is None:

@@ -25,7 +25,8 @@ class TypingRequest(ApiModel):
     state: Annotated[
         Literal["composing", "recording", "paused"],
         Field(
-            description="composing: writing; recording: speaking; paused: neither. WhatsApp hides it after some seconds"
+            description="composing: typing; recording: recording a voice message; paused: neither. WhatsApp hides it "
+            "after some seconds"
         ),
     ] = "composing"
 
@@ -49,7 +50,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
         q: Annotated[Text, Query(description="a part of the name or of the number", max_length=100)] = "",
     ) -> ListPage[ChatModel]:
-        """The chats of a company, that with the newest message first."""
+        """The chats of a company, those with the newest messages first."""
         await gateway.require(company)
         start = None if after is None else ChatCursor.parse(after)
         found = await _chats(request).overview(company, after=start, most=limit + 1, unread=unread, words=q.strip())
@@ -78,12 +79,13 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         before: Annotated[str | None, Query(description="`previous` of a page: what is newer than that page")] = None,
         limit: Limit = 50,
     ) -> TimelinePageModel:
-        """The messages of a chat in both directions, newest first. Reactions, edits and deletions are folded into the
-        messages that they change."""
+        """The messages of a chat in both directions, newest first. Reactions, edits and deletions are merged into the
+        messages that they change.
+        """
         await gateway.require(company)
         jid = await chat_of(request, company, chat)
         if after is not None and before is not None:
-            raise BadInput("after and before exclude each other: give one of them", field="before")
+            raise BadInput("after and before can't be combined: give one of them", field="before")
         page = await _chats(request).timeline(
             company,
             jid,
@@ -124,7 +126,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
     async def mark_unread(
         company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, starter: StarterDependency, request: Request
     ) -> OperationModel:
-        """Mark a chat as unread, for people who come back to it later: in Holdfast's list at once, and on the phone
+        """Mark a chat as unread, as a reminder: in Holdfast's list at once, and on the phone
         as soon as the session is connected."""
         await gateway.require(company)
         jid = await chat_of(request, company, chat)
@@ -135,8 +137,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
     async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:
-        """Show the people of a chat that somebody is writing, speaking, or has stopped. WhatsApp does not confirm
-        it."""
+        """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
         jid = await chat_of(request, company, chat)
         async with queries_of(request, company) as queries:
             await queries.ask(asked.typing(jid, body.state))

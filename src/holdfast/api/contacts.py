@@ -87,7 +87,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
     async def check_numbers(company: Company, body: NumbersRequest, request: Request) -> ListPage[CheckedNumberModel]:
-        """Who of these people is on WhatsApp. Answers are cached for an hour, and for five minutes where there is no
+        """Which of these people are on WhatsApp. Answers are cached for an hour, and for five minutes where there is no
         account."""
         async with queries_of(request, company):
             found = await people_of(request).check(company, body.numbers, field="numbers")
@@ -113,7 +113,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         limit: Limit = 100,
         q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
     ) -> ListPage[PersonModel]:
-        """The people of whom WhatsApp reported something, by JID."""
+        """The people about whom WhatsApp reported anything, ordered by JID."""
         await gateway.require(company)
         found = await _contacts(request).contacts(company, after=after or "", most=limit + 1, words=q.strip())
         items = [PersonModel.of(contact) for contact in found[:limit]]
@@ -124,8 +124,9 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
     )
     async def get_contact(company: Company, chat: ChatPath, request: Request, gateway: LoadedGateway) -> PersonModel:
-        """What is known of a person: number and hidden id lead to each other. WhatsApp is asked where one is missing;
-        it tells nobody's number by the hidden id alone."""
+        """What is known about a person, found by number or by hidden id. WhatsApp is queried for the one that is
+        missing; it reveals nobody's number by the hidden id alone.
+        """
         await gateway.require(company)
         return PersonModel.of(await people_of(request).contact(company, chat, field="chat"))
 
@@ -151,7 +152,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
     async def unblock(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
-        """End the block of a person."""
+        """Unblock a person."""
         return await starter.start(company, kinds.Block(jid=await _person(request, company, chat), blocked=False))
 
     return router

@@ -25,7 +25,7 @@ def problem(sentence: str) -> dict[str, Any]:
 KEYED: Answers = {
     400: problem("the body can't be read as JSON in UTF-8"),
     401: problem("no key, or an unknown one"),
-    403: problem("this key may not touch this company"),
+    403: problem("this API key has no access to this company"),
     404: problem("there is no such company or message"),
     409: problem("not possible in the present state; the sentence says why"),
     413: problem("the body is too large"),

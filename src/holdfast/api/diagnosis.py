@@ -121,8 +121,8 @@ class StabilityModel(ApiModel):
     disconnections_per_hour: float
     reconnect_p50_s: float | None
     reconnect_p95_s: float | None
-    holds: Annotated[bool, Field(description="all four of the user's goals (M26) hold")]
-    table: Annotated[list[GoalModel], Field(description="the goals, one by one")]
+    holds: Annotated[bool, Field(description="all four stability goals are met")]
+    table: Annotated[list[GoalModel], Field(description="each goal, with its measured value")]
 
     @classmethod
     def of(cls, measured: Stability) -> StabilityModel:

@@ -34,7 +34,7 @@ class GroupModel(ApiModel):
     owner: str | None
     announce_only: Annotated[bool, Field(description="only admins may write")]
     locked: Annotated[bool, Field(description="only admins may change subject, picture and description")]
-    join_approval: Annotated[bool, Field(description="an admin must let new members in")]
+    join_approval: Annotated[bool, Field(description="an admin must approve new members")]
     members_add: Annotated[bool, Field(description="every member may add others")]
     disappearing_s: Annotated[int, Field(description="after how many seconds messages disappear; 0: never")]
     community: Annotated[str | None, Field(description="the community that it belongs to")]
@@ -82,7 +82,7 @@ class ChangeGroupRequest(ApiModel):
     description: Annotated[Text | None, Field(max_length=2048, description="empty: none")] = None
     announce_only: Annotated[bool | None, Field(description="only admins may write")] = None
     locked: Annotated[bool | None, Field(description="only admins may change subject, picture and description")] = None
-    join_approval: Annotated[bool | None, Field(description="an admin must let new members in")] = None
+    join_approval: Annotated[bool | None, Field(description="an admin must approve new members")] = None
     members_add: Annotated[bool | None, Field(description="every member may add others")] = None
     disappearing_s: Annotated[
         Literal[0, 86_400, 604_800, 7_776_000] | None,
@@ -94,7 +94,7 @@ class ChangeMembersRequest(ApiModel):
     add: Members | None = None
     remove: Members | None = None
     promote: Annotated[Members | None, Field(description="make them admins")] = None
-    demote: Annotated[Members | None, Field(description="make admins plain members")] = None
+    demote: Annotated[Members | None, Field(description="take the admin role from them")] = None
 
 
 def people_of(given: list[str], *, field: str) -> list[str]:
@@ -165,7 +165,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         """Create a group. The `result` is `{id, subject, members}`, with WhatsApp's answer about each member: who can't
         be added gets an `inviteCode`.
 
-        A group is created once, whatever happens in between; where that can't be found out, the state is `unknown`.
+        The group is created once, even across failures; if the outcome can't be determined, the state is `unknown`.
         """
         members = people_of(body.members, field="members")
         return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))

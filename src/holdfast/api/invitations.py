@@ -41,7 +41,7 @@ class JoinRequestBody(ApiModel):
     group: Annotated[Text | None, Field(max_length=100, description="of a personal invitation: the group")] = None
     admin: Annotated[Text | None, Field(max_length=100, description="of a personal invitation: who sent it")] = None
     expires_s: Annotated[
-        int | None, Field(ge=0, le=2**40, description="of a personal invitation: its end, in Unix seconds")
+        int | None, Field(ge=0, le=2**40, description="of a personal invitation: when it expires, in Unix seconds")
     ] = None
 
 

@@ -48,7 +48,7 @@ class KeyGrant:
     def check(self, company: str) -> None:
         """Raises `NotAllowed`, whether or not the company exists."""
         if not self.covers(company):
-            raise NotAllowed(f'this API key may not touch company "{company[:80]}"', field="company")
+            raise NotAllowed(f'this API key has no access to company "{company[:80]}"', field="company")
 
 
 class KnownKeys(Protocol):

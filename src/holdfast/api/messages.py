@@ -53,7 +53,7 @@ async def send_message(
     company: CompanyPath,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
-    """Accept a message. 202 means that it is stored on disk and will be sent, whatever happens."""
+    """Accept a message. 202 means that it is stored on disk and will be sent."""
     body = await request.body()
     message = await read_message(body, content_type=request.headers.get("Content-Type"))
     return await accept(request, company, message, body_bytes=len(body), idempotency_key=idempotency_key)

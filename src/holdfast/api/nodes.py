@@ -18,7 +18,9 @@ _SILENT_S = 8
 
 
 class NodeModel(ApiModel):
-    id: Annotated[Text, Field(description="drawn at the start of the process; empty for one of an older version")]
+    id: Annotated[
+        Text, Field(description="random id, new at each start of the process; empty for a process of an older version")
+    ]
     name: Annotated[Text, Field(description="HOLDFAST_NODE")]
     url: Annotated[str, Field(description="where the other nodes reach it")]
     state: Annotated[

@@ -52,7 +52,11 @@ class OperationModel(ApiModel):
     kind: str
     target: Annotated[str, Field(description="what it changes; operations of one target keep their order")]
     state: Annotated[
-        str, Field(description="queued, running, succeeded, failed, expired, cancelled; unknown: nobody can tell")
+        str,
+        Field(
+            description="queued, running, succeeded, failed, expired, cancelled; unknown: the outcome can't be "
+            "determined"
+        ),
     ]
     attempts: int
     accepted_at: str
@@ -109,7 +113,7 @@ async def _starter(
     wait: Wait = 0,
     expires_in_s: Annotated[
         int | None,
-        Query(alias="expiresInS", ge=1, le=LONGEST_EXPIRY_S, description="seconds after which it is not begun"),
+        Query(alias="expiresInS", ge=1, le=LONGEST_EXPIRY_S, description="seconds after which it is no longer started"),
     ] = None,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> Starter:

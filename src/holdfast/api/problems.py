@@ -146,7 +146,7 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _database_failed(_: Request, error: Exception) -> JSONResponse:
     """The disk is full, or the connection is lost: often temporary. Only the operator's log has the cause."""
-    log.error("Database fails, a request is refused: %s", getattr(error, "orig", None) or error)
+    log.error("Database failure, a request was refused: %s", getattr(error, "orig", None) or error)
     detail = (
         "the database can't be used just now: try again, for a message with the same Idempotency-Key; "
         "Holdfast's log says why"

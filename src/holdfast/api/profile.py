@@ -32,9 +32,9 @@ class ProfileModel(ApiModel):
 class ProfileRequest(ApiModel):
     """Fields that are left out stay unchanged."""
 
-    name: Annotated[Text | None, Field(min_length=1, max_length=25, description="what others see beside messages")] = (
-        None
-    )
+    name: Annotated[
+        Text | None, Field(min_length=1, max_length=25, description="the name that others see next to its messages")
+    ] = None
     about: Annotated[Text | None, Field(max_length=139, description="the text about the account; empty: none")] = None
 
 
@@ -43,11 +43,11 @@ class PictureSourceModel(ApiModel):
 
     url: Annotated[Text | None, Field(description="where Holdfast fetches it; http or https")] = None
     base64: Annotated[str | None, Field(description="the file itself")] = None
-    media: Annotated[Text | None, Field(description="id of a medium that was stored with POST …/media")] = None
+    media: Annotated[Text | None, Field(description="id of a file that was stored with POST …/media")] = None
 
 
 class PictureRequest(ApiModel):
-    image: Annotated[PictureSourceModel, Field(description="a JPEG up to 512 kB, best a square of 640 pixels")]
+    image: Annotated[PictureSourceModel, Field(description="a JPEG up to 512 kB, preferably a square of 640 pixels")]
 
 
 class BlockedModel(ApiModel):
@@ -125,7 +125,7 @@ async def _stored(request: Request, company: str, image: PictureSourceModel) -> 
     async with message_quota(request, company, body, body_bytes=0):
         stored = await service.take(company, body)
     if stored.mimetype != "image/jpeg":
-        raise BadInput(f"image is {stored.mimetype}: WhatsApp takes pictures as JPEG only, convert it", field="image")
+        raise BadInput(f"image is {stored.mimetype}: WhatsApp accepts only JPEG pictures, convert it", field="image")
     if stored.size_bytes > MOST_BYTES:
         raise BadInput(
             f"image has {stored.size_bytes} bytes, and may have {MOST_BYTES}: make it a square of 640 pixels",

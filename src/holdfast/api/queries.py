@@ -23,7 +23,7 @@ ChatPath = Annotated[str, Path(description="a phone number, a JID or a username 
 ASKING: Answers = {
     429: problem("the session has used up its queries to WhatsApp; `Retry-After` says when the next one is possible"),
     502: problem("WhatsApp's answer is an error or can't be read"),
-    503: problem("no connection to WhatsApp, with the reason; or WhatsApp answers no queries for now"),
+    503: problem("no connection to WhatsApp, with the reason; or WhatsApp currently answers no queries"),
     504: problem("WhatsApp did not answer in time"),
 }
 """How a query can fail, for the OpenAPI document."""

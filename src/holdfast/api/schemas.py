@@ -44,7 +44,9 @@ class ApiModel(BaseModel):
 
 
 _PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages a minute on average; 0: no limit")]
-_Burst = Annotated[int | None, Field(ge=1, le=10_000, description="messages at once before the average counts")]
+_Burst = Annotated[
+    int | None, Field(ge=1, le=10_000, description="messages that may be sent at once before the average rate applies")
+]
 
 
 class PacingRequest(ApiModel):
@@ -134,10 +136,11 @@ class SessionRequest(ApiModel):
     ] = None
 
     auto_read: Annotated[
-        bool | None, Field(description="mark what arrives as read, which its senders see; null: only on request")
+        bool | None,
+        Field(description="mark messages as read on arrival, which their senders see; null: only on request"),
     ] = None
     auto_reject_calls: Annotated[
-        bool | None, Field(description="reject calls as they come in; null: let them ring on the phone")
+        bool | None, Field(description="reject calls on arrival; null: let them ring on the phone")
     ] = None
     rejected_call_text: Annotated[
         Text | None,
@@ -212,16 +215,20 @@ class HistoryModel(ApiModel):
             "null for a session that another process runs"
         ),
     ]
-    percent: Annotated[int | None, Field(description="how much the phone has sent, as it says")]
+    percent: Annotated[
+        int | None, Field(description="how much of the history the phone has sent, in percent, as the phone reports it")
+    ]
     messages: Annotated[
         int,
-        Field(description="messages that the phone sent since Holdfast started, also those that were there already"),
+        Field(
+            description="messages that the phone sent since Holdfast started, including those that were stored already"
+        ),
     ]
     parts_retrying: Annotated[
         int, Field(description="parts that failed and are read again when the session next connects")
     ]
     parts_lost: Annotated[
-        int, Field(description="parts that were given up: they can't be read, or failed at three connections")
+        int, Field(description="parts that were given up: they can't be read, or failed on three connections")
     ]
 
     @classmethod
@@ -463,7 +470,7 @@ class ReceivedModel(ApiModel):
     content: Annotated[
         dict[str, object] | None,
         Field(
-            description="what text can't say: location, contact, contacts, reaction, choices, event, order, product, "
+            description="structured content: location, contact, contacts, reaction, choices, event, order, product, "
             "invite, payment, call, eventResponse, mentions, replyTo, forwarded, viewOnce, videoNote, ad; and "
             "encrypted with unreadable, the reason why an encrypted answer has no content"
         ),

@@ -30,7 +30,7 @@ def test_a_limited_grant_refuses_every_other_company() -> None:
     KeyGrant(None).check("anything")
     with pytest.raises(NotAllowed) as caught:
         grant.check("x" * 200)
-    assert caught.value.sentence == f'this API key may not touch company "{"x" * 80}"'
+    assert caught.value.sentence == f'this API key has no access to company "{"x" * 80}"'
 
 
 @pytest.mark.parametrize("wrong", ["", ALL[:-1], ALL + "x", ALL.upper(), TWO + "=962302", "ключ-ключ-ключ-ключ"])
@@ -105,7 +105,7 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(Misconfigured, match=r'the API key in ".*api-key" can\'t be read'):
         stored_key(tmp_path)
-    with pytest.raises(Misconfigured, match=r'the API key can\'t be kept in ".*api-key": '):
+    with pytest.raises(Misconfigured, match=r'the API key can\'t be stored in ".*api-key": '):
         make_key(tmp_path, SystemRandomSource())
     (tmp_path / FILE).rmdir()
     (tmp_path / FILE).write_bytes(b"\xff\xfe")

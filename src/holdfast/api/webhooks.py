@@ -46,7 +46,7 @@ class EndpointModel(ApiModel):
     company_id: Annotated[str | None, Field(description="null: for all companies without one of their own")]
     url: str | None
     events: Annotated[list[str] | None, Field(description="event types; null: all except message.accepted")]
-    state: Annotated[str, Field(description="active, aside (only probes go there), off (it answered 410)")]
+    state: Annotated[str, Field(description="active, aside (only probes are sent), off (it answered 410)")]
     pending: int
     failed: int
     oldest_pending_at: str | None
@@ -66,16 +66,14 @@ class FailedModel(ApiModel):
     state: Annotated[str, Field(description="failed: given up; pending: it failed and is retried")]
     endpoint_state: Annotated[
         str | None,
-        Field(
-            description="active, aside (paused: only probes go there), off (paused until resumed); null: none is set"
-        ),
+        Field(description="active, aside (only probes are sent), off (paused until resumed); null: none is set"),
     ]
     attempts: int
     last_status: int | None
     last_error: str | None
     first_at: str | None
     last_at: str | None
-    next_attempt_at: Annotated[str | None, Field(description="null too while the endpoint is aside or off")]
+    next_attempt_at: Annotated[str | None, Field(description="also null while the endpoint is aside or off")]
 
 
 class ReplayRequest(ApiModel):

@@ -69,7 +69,10 @@ def stop_requests(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
 
 def _stop(asked: asyncio.Event) -> None:
     """From now on Ctrl-C ends this process at once; the engine host notices and ends too."""
-    log.info("Holdfast stops: links are closed, what was accepted stays in the outbox; Ctrl-C ends it at once")
+    log.info(
+        "Holdfast is stopping: links are being closed, accepted messages stay in the outbox; press Ctrl-C again to "
+        "end it at once"
+    )
     asked.set()
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

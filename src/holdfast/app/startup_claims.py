@@ -75,9 +75,9 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         why, cure = str(error.strerror), "give its user the right to"
         if error.errno in {errno.EEXIST, errno.ENOTDIR}:
-            why, cure = "a file is in its place", "move that away"
+            why, cure = "there is a file with this name", "move it away"
         raise Misconfigured(
-            f'the data folder "{folder}" can\'t be made ({why}): {cure}, '
+            f'the data folder "{folder}" can\'t be created ({why}): {cure}, '
             f"or set {variable('data_dir')} to another folder",
             field=variable("data_dir"),
         ) from error
@@ -102,9 +102,9 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "it can't be a name"
+        why = getattr(error, "strerror", None) or "it is not a valid host name"
         raise Misconfigured(
-            f"{where} is no address to listen on ({why}): set {variable('host')}", field=variable("host")
+            f"{where} is not an address to listen on ({why}): set {variable('host')}", field=variable("host")
         ) from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,14 +112,14 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
             listener.bind(address)
             listener.listen(128)
         except OSError as error:
-            raise _deaf(where, error) from error
+            raise _not_listening(where, error) from error
         yield listener
 
 
-def _deaf(where: str, error: OSError) -> Misconfigured:
+def _not_listening(where: str, error: OSError) -> Misconfigured:
     name, cure = "port", "set HOLDFAST_PORT to another port"
     if error.errno == errno.EADDRINUSE:
         cure = f"stop what uses it, or {cure}"
     elif error.errno == errno.EADDRNOTAVAIL:
         name, cure = "host", "set HOLDFAST_HOST to an address of this machine"
-    return Misconfigured(f"{where} can't be listened on ({error.strerror}): {cure}", field=variable(name))
+    return Misconfigured(f"can't listen on {where} ({error.strerror}): {cure}", field=variable(name))

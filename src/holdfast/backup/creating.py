@@ -89,7 +89,7 @@ class BackupMaker:
         except OSError as error:
             raise CantBackUp(
                 f'no backup could be made in "{self._folder}" ({error.strerror or error}): '
-                "see that the disk has room and that the folder may be written"
+                "check that the disk has free space and that the folder is writable"
             ) from error
         return BackupResult(path=self._folder / name, manifest=manifest, size_bytes=size)
 

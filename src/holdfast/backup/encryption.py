@@ -43,7 +43,7 @@ def read_seal(*, passphrase: str | None, recipients: str | None) -> Seal:
     names = tuple((recipients or "").replace(",", " ").split())
     if passphrase and names:
         raise Misconfigured(
-            "HOLDFAST_BACKUP_PASSPHRASE and HOLDFAST_BACKUP_RECIPIENTS are both set: age takes one of them",
+            "HOLDFAST_BACKUP_PASSPHRASE and HOLDFAST_BACKUP_RECIPIENTS are both set: set only one of them",
             field="HOLDFAST_BACKUP_RECIPIENTS",
         )
     for name in names:

@@ -115,7 +115,7 @@ def _checked(table: Table, row: dict[str, Any], expected: Expected) -> dict[str,
     if "company_id" in row:
         _check_company(table, row["company_id"], expected)
     if table is media_chunks and expected.company is not None and row["media_id"] not in expected.media:
-        raise CantRestore("it has a chunk of a medium that does not belong to the company")
+        raise CantRestore("it has a chunk of a media file that does not belong to the company")
     if table is sessions and row["state"] not in set(State):
         raise CantRestore(f"it has a session in a state that does not exist: {str(row['state'])[:80]!r}")
     if (number := NUMBERED.get(table.name)) is not None:

@@ -45,5 +45,5 @@ def _why(company: CompanySummary, known: Sequence[Known], age_s: float) -> str |
     if newer is not None:
         return f"{newer.where} has newer keys of its device"
     if not known and company.state in RUNNING and age_s > BELIEVED_FRESH_S:
-        return f"it was {company.state} when this backup was made {lasting(age_s)} ago, and has gone on since"
+        return f"it was {company.state} when this backup was made {lasting(age_s)} ago, and may have continued since"
     return None

@@ -16,7 +16,7 @@ def read_private(path: Path, *, what: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise Misconfigured(f'{what} in "{path}" can\'t be read: {why}') from error
 
 
@@ -36,7 +36,7 @@ def write_private(path: Path, text: str, *, what: str) -> None:
         fresh.rename(path)
         sync(path.parent)
     except OSError as error:
-        raise Misconfigured(f'{what} can\'t be kept in "{path}": {error.strerror}') from error
+        raise Misconfigured(f'{what} can\'t be stored in "{path}": {error.strerror}') from error
 
 
 def sync(path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_secret_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_secret_that_cannot_be_read_or_kept_is_named(tmp_path: Path) -> None:
     """With the file and the cause, never with what is in it."""
     (tmp_path / "word").write_bytes(b"\xff\xfe")
-    with pytest.raises(Misconfigured, match=r'the word in ".*word" can\'t be read: it is no text'):
+    with pytest.raises(Misconfigured, match=r'the word in ".*word" can\'t be read: it is not text'):
         kept_private(tmp_path / "word", lambda: "new", what="the word")
-    with pytest.raises(Misconfigured, match=r'the word can\'t be kept in ".*word": No such file'):
+    with pytest.raises(Misconfigured, match=r'the word can\'t be stored in ".*word": No such file'):
         kept_private(tmp_path / "missing" / "word", lambda: "new", what="the word")

@@ -101,7 +101,7 @@ def _show_version(wanted: bool) -> None:
 @cli.callback()
 def holdfast(
     _: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     """Keep the WhatsApp sessions of many companies connected, and deliver every accepted message."""

@@ -25,7 +25,7 @@ def chats(
     find: Find = "",
     as_json: AsJson = False,
 ) -> None:
-    """List chats, that with the newest message first."""
+    """List chats, those with the newest messages first."""
     options = {**({"unread": "true"} if unread else {}), **({"q": find} if find else {})}
     items = _items(company, "/chats", options, most)
 
@@ -40,7 +40,7 @@ def chats(
 
 
 def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_json: AsJson = False) -> None:
-    """List the people of whom WhatsApp reported a name or an id."""
+    """List the people about whom WhatsApp reported a name or an id."""
     items = _items(company, "/contacts", {"q": find} if find else {}, most)
 
     def row(item: Json) -> tuple[object, ...]:
@@ -54,7 +54,7 @@ def check_numbers(
     numbers: Annotated[list[str], typer.Argument(metavar="NUMBER…", help="phone numbers with country code")],
     as_json: AsJson = False,
 ) -> None:
-    """Say which phone numbers are on WhatsApp. Exit code 1 if one of them is not."""
+    """Check which phone numbers are on WhatsApp. Exit code 1 if one of them is not."""
     path = session_path(company, "/contacts/check")
 
     async def work(client: Client) -> list[Json]:

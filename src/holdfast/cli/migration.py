@@ -71,8 +71,8 @@ def import_baileys(
     path = session_path(company, "/import")
     found = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
     warning = (
-        f'"{folder}" was written {age_in_words(found)} ago: a bot seems to run on it. Stop it now: two programs '
-        "on one device throw each other out (440). Chats get new keys before Holdfast sends, in case it goes on."
+        f'"{folder}" was written {age_in_words(found)} ago: a bot seems to use it. Stop it now: two programs on one '
+        "device disconnect each other (440). Chats get new keys before Holdfast sends, in case the bot still runs."
     )
     in_use = (warning,) if found.is_in_use else ()
     read = ImportedDevice(
@@ -88,7 +88,7 @@ def _say_what_was_left_out(read: ImportedDevice) -> None:
     for each in read.skipped:
         terminal.tell(f"Left out: {each}")
     if read.ignored:
-        terminal.tell(f"Not of Baileys and left out: {', '.join(read.ignored[:5])}")
+        terminal.tell(f"Left out, because Baileys did not write them: {', '.join(read.ignored[:5])}")
 
 
 def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> None:

@@ -73,7 +73,7 @@ async def test_a_calm_minute_is_good() -> None:
     seen, shown = await watched()
     assert (seen.holds, seen.failing, seen.watched_s, seen.turns) == (True, [], 60, [])
     assert seen.as_json("962302")["uptimePercent"] == 100
-    assert [row["measured"] for row in seen.stability["table"]][1] == "no messages: nothing to judge"
+    assert [row["measured"] for row in seen.stability["table"]][1] == "no messages to evaluate"
     assert [glance.watched_s for glance in shown[:3]] == [1, 2, 3]
 
 

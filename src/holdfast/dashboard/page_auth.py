@@ -91,7 +91,7 @@ def guarded(answer: Handler) -> Handler:
         except HoldfastError as error:
             response = failed(request, error)
         except OperationalError as error:
-            log.error("Database fails, a page is refused: %s", error.orig or error)  # noqa: TRY400 – no trace
+            log.error("Database failure, a page was refused: %s", error.orig or error)  # noqa: TRY400 – no trace
             response = _database_failed(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)

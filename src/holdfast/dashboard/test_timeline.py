@@ -76,7 +76,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
     newest = timeline_entries([*LINKED, lost])[0]
     assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
     assert newest.lines[1:] == (
-        "Holdfast retries by itself",
+        "Holdfast retries automatically",
         WHAT_TO_DO[Action.CHECK_NETWORK],
     )
 
@@ -87,7 +87,7 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
     assert newest.title == "Paused"
     assert newest.lines == (
         "WhatsApp banned this number (406). Cause: WhatsApp",
-        "Holdfast does not retry by itself",
+        "Holdfast does not retry automatically",
         "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     )
 
@@ -125,7 +125,7 @@ def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
     """It says who wanted it."""
     asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "asked")
     newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
-    assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was asked for",))
+    assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was requested",))
 
 
 def test_holdfasts_own_absence_is_admitted() -> None:

@@ -131,10 +131,10 @@ def _given_up(disconnection: _Disconnection, transition: Transition) -> Timeline
 
 def _next(disconnection: _Disconnection) -> tuple[str, ...]:
     if disconnection.paused and disconnection.next_attempt_at is None:
-        return ("Holdfast does not retry by itself",)
+        return ("Holdfast does not retry automatically",)
     if disconnection.next_attempt_at is None:
         return (f"attempt {disconnection.attempts} is in progress",) if disconnection.attempts else ()
-    return ("Holdfast retries by itself",)
+    return ("Holdfast retries automatically",)
 
 
 def _why(disconnection: _Disconnection) -> tuple[str, ...]:

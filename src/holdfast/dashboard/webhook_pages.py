@@ -39,7 +39,7 @@ _DELIVERIES = {
 
 _PAUSES = {
     EndpointState.ASIDE: "the endpoint is paused after many failures; single deliveries are tried until one succeeds",
-    EndpointState.OFF: "the endpoint is off because it answered 410 (gone); nothing is sent until you switch it on",
+    EndpointState.OFF: "the endpoint is off because it answered 410 (gone); nothing is sent until you resume it",
 }
 
 
@@ -102,7 +102,7 @@ async def resume(request: Request) -> Response:
     if wanted not in {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}:
         raise NotFound(f'endpoint "{wanted[:80]}" is unknown: reload the page')
     await webhooks.resume(wanted)
-    return _done(request, "the endpoint is on again; waiting deliveries are being sent")
+    return _done(request, "the endpoint is active again; pending deliveries are being sent")
 
 
 def _done(request: Request, said: str) -> Response:

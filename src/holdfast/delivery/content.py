@@ -144,7 +144,7 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
     base64: Annotated[
         str | None, Meta(description="the file itself, up to 16 MB; upload larger ones with POST …/media")
     ] = None
-    media: Annotated[str | None, Meta(description="id of a medium that was stored with POST …/media")] = None
+    media: Annotated[str | None, Meta(description="id of a file that was stored with POST …/media")] = None
     mimetype: Annotated[
         Annotated[str, Meta(max_length=200)] | None,
         Meta(description="default: the type by URL, file name and first bytes"),

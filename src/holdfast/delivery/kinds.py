@@ -52,7 +52,7 @@ class Text(MessageBody, frozen=True, kw_only=True):
         check_text(self.text, field="text")
 
 
-Caption = Annotated[str | None, Meta(description="text below it, up to 1024 characters")]
+Caption = Annotated[str | None, Meta(description="caption, up to 1024 characters")]
 
 
 class Image(MediaBody, frozen=True, kw_only=True):

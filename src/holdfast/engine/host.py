@@ -283,7 +283,7 @@ class EngineHost:
             case Logged(level=level, message=message):
                 log.log(_LEVELS[level], "Engine host: %s", message[:STDERR_LINE_CHARS])
             case Hello():
-                self.condemn("confused: it sent hello twice")
+                self.condemn("protocol error: it sent hello twice")
             case _:
                 self._listener.report(report)
 

@@ -59,7 +59,7 @@ def decide(signals: Signals, limits: Limits) -> HealthAction:
     if machinery.check_late_s > limits.check_late_s:
         return Nothing()
     if host_hangs(signals, limits):
-        return ReplaceHost(f"the engine host has shown no sign of life for {lasting(machinery.host_silent_s or 0)}")
+        return ReplaceHost(f"the engine host has not responded for {lasting(machinery.host_silent_s or 0)}")
     if actor_hangs(signals, limits):
         return ReplaceActor(f"the session should have acted {lasting(signals.overdue_s or 0)} ago and did not")
     return _about_link(signals, limits) if signals.state in RUNNING else Nothing()
@@ -75,5 +75,5 @@ def _about_link(signals: Signals, limits: Limits) -> HealthAction:
     if no_acks(link, limits):
         return Reconnect(f"a message has gone without an ack for {lasting(link.unacked_s or 0)}")
     if is_silent(link, limits):
-        return Probe(f"the link has shown no sign of life for {lasting(link.silent_s or 0)}")
+        return Probe(f"nothing has arrived on the link for {lasting(link.silent_s or 0)}")
     return Nothing()

@@ -201,7 +201,7 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
         yield _warning(
             signals,
             cause="flapping",
-            title="loses its link again and again",
+            title="loses its link repeatedly",
             sentence=f"{hour.lost} {losses_words(hour)}.",
             action=losses_advice(hour),
         )
@@ -259,7 +259,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
         yield _whole(
             "redis-away",
             Severity.WARNING,
-            "Redis is away",
+            "Redis is unavailable",
             "Redis does not answer: Holdfast keeps its state in memory, and writes it back when Redis returns.",
             Care.CHECK_REDIS,
             lasting_s=seen.redis_away_s,
@@ -268,7 +268,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
         yield _whole(
             "database-failing",
             Severity.CRITICAL,
-            "the database fails",
+            "the database is failing",
             "Nothing can be stored: no message is accepted, and links whose keys can't be stored are cut.",
             Care.CHECK_DATABASE,
             lasting_s=seen.database_failing_s,
@@ -288,7 +288,7 @@ def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]
         yield _whole(
             "alerts-undelivered",
             Severity.WARNING,
-            "alerts do not arrive",
+            "alerts are not delivered",
             "At least one address in HOLDFAST_ALERT_URLS accepts no alerts; Holdfast keeps them and retries.",
             Care.CHECK_ALERTS,
             lasting_s=seen.undelivered_s,

@@ -121,7 +121,7 @@ class Stability:
     def _delivery(self) -> GoalResult:
         taken, arrived = self.delivery_percent, self.arrival_percent
         if taken is None or arrived is None:
-            return GoalResult("message delivery", "no messages: nothing to judge", "> 95 %", holds=True)
+            return GoalResult("message delivery", "no messages to evaluate", "> 95 %", holds=True)
         measured = f"{_shown(taken)} accepted by WhatsApp, {_shown(arrived)} on phones"
         return GoalResult("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 

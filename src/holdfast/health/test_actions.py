@@ -19,7 +19,7 @@ def test_a_quiet_company_is_left_alone() -> None:
 
 def test_a_silent_link_is_asked_not_cut() -> None:
     """After three keep-alive intervals without a sign of life the link is pinged, nothing more."""
-    assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("the link has shown no sign of life for 1 min")
+    assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("nothing has arrived on the link for 1 min")
     assert decide(with_link(pong_s=91, frame_s=89), LIMITS) == Nothing()
 
 
@@ -81,7 +81,7 @@ def test_an_actor_that_hangs_is_replaced_in_every_state() -> None:
 def test_a_host_that_hangs_comes_first() -> None:
     """No link can be repaired on a host that does not answer."""
     hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=31))
-    assert decide(hung, LIMITS) == ReplaceHost("the engine host has shown no sign of life for 31 s")
+    assert decide(hung, LIMITS) == ReplaceHost("the engine host has not responded for 31 s")
 
 
 def test_a_late_check_takes_no_action() -> None:

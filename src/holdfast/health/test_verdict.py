@@ -52,7 +52,7 @@ def test_bytes_do_not_replace_a_pong() -> None:
             {"pong_s": 91, "frame_s": 95},
             Status.DEGRADED,
             "silent",
-            "the link has shown no sign of life for 1 min: it is being pinged",
+            "nothing has arrived on the link for 1 min: it is being pinged",
         ),
         ({"unacked_s": 8}, Status.DEGRADED, "sends-unacked", "WhatsApp has not acknowledged a message for 8 s"),
         (

@@ -96,7 +96,7 @@ def actor_hangs(signals: Signals, limits: Limits) -> bool:
 def _machinery(signals: Signals, limits: Limits) -> Iterator[Finding]:
     if host_hangs(signals, limits):
         silent = lasting(signals.machinery.host_silent_s or 0)
-        yield _unhealthy("host-hangs", f"the engine host has shown no sign of life for {silent} and is being replaced")
+        yield _unhealthy("host-hangs", f"the engine host has not responded for {silent} and is being replaced")
     if actor_hangs(signals, limits):
         overdue = lasting(signals.overdue_s or 0)
         yield _unhealthy(
@@ -163,7 +163,7 @@ def _pairing(signals: Signals) -> Finding:
         return _degraded(signals.reason.name, signals.reason.sentence, signals.reason.action)
     if signals.qr_wanted:
         return _degraded("pairing", "a QR code is waiting to be scanned", Action.SCAN_QR)
-    return _unhealthy("pairing-unattended", "no phone is linked, and nobody is looking at the QR code", Action.SCAN_QR)
+    return _unhealthy("pairing-unattended", "no phone is linked, and nobody has requested a QR code", Action.SCAN_QR)
 
 
 # A link that is open.
@@ -203,7 +203,7 @@ def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
         yield _degraded("unproven", "the link has just opened and has not answered a ping yet")
     elif is_silent(link, limits):
         yield _degraded(
-            "silent", f"the link has shown no sign of life for {lasting(link.silent_s or 0)}: it is being pinged"
+            "silent", f"nothing has arrived on the link for {lasting(link.silent_s or 0)}: it is being pinged"
         )
 
 

@@ -18,7 +18,7 @@ class Stopping(HoldfastError):
     code = "stopping"
 
     def __init__(self) -> None:
-        super().__init__("Holdfast is stopping: ask again when it is back")
+        super().__init__("Holdfast is stopping: try again when it is back")
 
 
 class ShutdownScope:

@@ -28,7 +28,7 @@ class Starting(HoldfastError):
     code = "starting"
 
     def __init__(self) -> None:
-        super().__init__("Holdfast is starting and has not loaded its sessions yet: ask again shortly")
+        super().__init__("Holdfast is starting and has not loaded its sessions yet: try again shortly")
 
 
 async def until_loaded(request: Request, gateway: Loading) -> None:

@@ -82,8 +82,8 @@ class EvolutionPostgres:
     def sessions(self) -> Sequence[StoredSession]:
         if not {"sessionId", "creds"} <= self.database.columns("Session") or not self.database.has("Instance"):
             raise CantImport(
-                f"{self.shown} has no tables Instance and Session: it is not of Evolution API 2, or the address needs "
-                "its schema (?schema=…)"
+                f"{self.shown} has no tables Instance and Session: it is not a database of Evolution API 2, or the "
+                "address needs its schema (?schema=…)"
             )
         found = self.database.rows(
             'SELECT id, name, coalesce("connectionStatus"::text, \'\') FROM "Instance" ORDER BY name LIMIT :most',

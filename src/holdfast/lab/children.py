@@ -58,7 +58,7 @@ async def _first_line(process: asyncio.subprocess.Process, module: str, log: Pat
 
 
 def _last_words(log: Path) -> str:
-    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-5:]) or "it said nothing"
+    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-5:]) or "it printed nothing"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -97,7 +97,7 @@ async def _stage(
         )
         url = re.search(r"http://\S+", line)
         if url is None:
-            raise LabFailed(f'Holdfast said "{line}" where its address was expected')
+            raise LabFailed(f'Holdfast printed "{line}" instead of its address')
         holdfast = await stack.enter_async_context(connect(url[0], key))
         wasim = await stack.enter_async_context(connect(places["control"], None))
         yield Stage(holdfast=holdfast, wasim=wasim, clock=clock, seconds=seconds)

@@ -89,12 +89,12 @@ _SCENARIOS = (
     ),
     Scenario(
         name="freeze",
-        sentence="links go silent and stay open, as behind a router that forgot them",
+        sentence="links stay open but carry no data, as behind a router that dropped the connection",
         steps=(_freeze(5, FIRST), _freeze(20, SECOND), _freeze(35, FIRST)),
     ),
     Scenario(
         name="acks",
-        sentence="WhatsApp answers late, twice, or not until later; no link may be lost over it",
+        sentence="WhatsApp answers late, twice, or not until later; no link may be lost",
         steps=(
             _beside(5, "delay-acks", FIRST, 8, ms=1000),
             _beside(16, "double-acks", SECOND, 8),

@@ -207,7 +207,7 @@ class RedisLive:
     def _tell_loss(self, lost: int, written: int) -> None:
         """Once, and again only after a count that missed nothing: a Redis that evicts loses some all the time."""
         if lost and not self._is_losing:
-            words = "Connection to Redis at %s is well, but it lost %d of %d records: they are written again"
+            words = "Connection to Redis at %s is up, but it lost %d of %d records: they are written again"
             log.warning(words, self._server.where, lost, written)
         self._is_losing = lost > 0
 

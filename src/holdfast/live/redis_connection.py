@@ -59,7 +59,7 @@ class RedisServer:
             self._client = _client(url)
             self.where = _where(self._client)
         except Exception:  # noqa: BLE001 – whatever the library stumbles over is in the URL
-            raise _misconfigured("it is no URL of Redis that can be used") from None  # the cause repeats the URL
+            raise _misconfigured("it is not a valid Redis URL") from None  # the cause repeats the URL
 
     async def ask(self, commands: Sequence[RedisCommand]) -> list[RedisReply]:
         try:
@@ -132,7 +132,7 @@ def _refuse_ambiguous(url: str) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _misconfigured("it is no URL") from None
+        raise _misconfigured("it is not a URL") from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
         raise _misconfigured("it must begin with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.query or (parts.scheme != "unix" and "@" in parts.path):

@@ -42,7 +42,7 @@ def _login(text: str) -> str:
     if "without any password" in text or "no password is set" in text:
         return f"it has no password, but {_URL} gives one"
     if "required" in text:
-        return f"it wants a password; put it into {_URL}"
+        return f"it requires a password; add it to {_URL}"
     return f"it refuses user or password of {_URL}"
 
 
@@ -55,7 +55,7 @@ def _connection(error: exceptions.ConnectionError) -> str:
         case OSError(errno=number, strerror=told) if number is not None:
             return f"it can't be reached ({os.strerror(number) if number > 0 else told})"
         case _ if "max number of clients" in str(error):
-            return "it takes no more clients; raise its maxclients"
+            return "it accepts no more clients; raise its maxclients"
         case _:
             return "it closes the connection"
 
@@ -63,5 +63,5 @@ def _connection(error: exceptions.ConnectionError) -> str:
 def _refusal(text: str) -> str:
     """Redis repeats the command's arguments in some of its errors, after a quotation mark."""
     if text.startswith("MISCONF"):
-        return "it takes no writes because it can't save to its disk (MISCONF); its log says why"
+        return "it accepts no writes because it can't save to its disk (MISCONF); its log says why"
     return f"it refuses ({text.split(chr(39))[0][:60].strip()})"

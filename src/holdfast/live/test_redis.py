@@ -129,7 +129,7 @@ async def test_a_redis_that_loses_records_is_told_of_once(world: World, caplog: 
             if is_emptied:
                 world.server.values.clear()
             await world.pass_time(2)
-    told = "Connection to Redis at fake:6379 is well, but it lost 1 of 1 records: they are written again"
+    told = "Connection to Redis at fake:6379 is up, but it lost 1 of 1 records: they are written again"
     assert caplog.messages == [told, told]
 
 
@@ -179,12 +179,12 @@ async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -
         world.server.trouble = "it does not answer"
         await world.pass_time(60)
         first = world.live.status
-        world.server.trouble = "it wants a password"
+        world.server.trouble = "it requires a password"
         await world.pass_time(60)
         assert first.since == world.live.status.since == world.told[1].since
         assert (first.sentence, world.live.status.sentence) == (
             "Redis at fake:6379: it does not answer",
-            "Redis at fake:6379: it wants a password",
+            "Redis at fake:6379: it requires a password",
         )
 
 

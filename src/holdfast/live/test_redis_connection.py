@@ -77,7 +77,7 @@ def tls_error(reason: str) -> ssl.SSLError:
     [
         (exceptions.TimeoutError("Timeout reading"), "it does not answer"),
         (TimeoutError(), "it does not answer"),
-        (exceptions.AuthenticationError("Authentication required."), "it wants a password"),
+        (exceptions.AuthenticationError("Authentication required."), "it requires a password"),
         (exceptions.AuthenticationError("invalid username-password pair"), "it refuses user or password"),
         (exceptions.AuthenticationError("AUTH <password> called without any password configured"), "has no password"),
         (exceptions.NoPermissionError("User x has no permissions"), "may not use the keys whatsapp:session:*"),

@@ -34,7 +34,7 @@ def checked_secret(secret: str, *, field: str) -> str:
     if not _FEWEST <= count <= _MOST:
         raise BadInput(
             f"{field} is not a webhook secret: give whsec_ and {_FEWEST} to {_MOST} bytes in base64, "
-            "such as whsec_$(openssl rand -base64 32), or leave it out to have one made",
+            "such as whsec_$(openssl rand -base64 32), or leave it out to have one generated",
             field=field,
         )
     return secret

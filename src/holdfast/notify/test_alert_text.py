@@ -16,7 +16,7 @@ REDIS = replace(
     company=None,
     cause="redis-away",
     severity=Severity.WARNING,
-    title="Redis is away",
+    title="Redis is unavailable",
     sentence="Redis does not answer.",
     action="check-redis",
 )
@@ -28,7 +28,7 @@ REDIS = replace(
         (alert(), "Holdfast: 962302 – paused (banned)"),
         (alert(AlertKind.REMINDED), "Holdfast, still: 962302 – paused (banned)"),
         (alert(AlertKind.CLEARED), "Holdfast, over: 962302 – paused (banned)"),
-        (alert(condition=REDIS, companies=()), "Holdfast: Redis is away"),
+        (alert(condition=REDIS, companies=()), "Holdfast: Redis is unavailable"),
         (alert(companies=MANY, digest=True), "Holdfast: 12 companies – paused (banned)"),
         (alert(AlertKind.GREW, companies=MANY, digest=True), "Holdfast, more: 12 companies – paused (banned)"),
         (alert(AlertKind.REMINDED, companies=("c1",), digest=True), "Holdfast, still: 1 company – paused (banned)"),

@@ -106,9 +106,11 @@ def _if_ahead(at: str | None, now: datetime) -> str | None:
 
 
 _OF_MESSAGES = {
-    REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts from this number for now; known chats go on",
-    NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up for this number; known chats go on",
-    DAILY_LIMIT: "this number has written to as many new contacts as are allowed in 24 hours; known chats go on",
+    REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts from this number for now; known chats are not "
+    "affected",
+    NEW_CHAT_QUOTA: "WhatsApp's quota of new chats is used up for this number; known chats are not affected",
+    DAILY_LIMIT: "this number has written to as many new contacts as are allowed in 24 hours; known chats are not "
+    "affected",
 }
 _OF_STATES = {
     State.UNPAIRED: "no phone is linked: scan a QR code",

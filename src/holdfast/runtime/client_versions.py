@@ -162,8 +162,8 @@ class ClientVersions:
     def _log_refusal(self) -> None:
         if self._reads == 2 and self.refusal is not None:
             log.error(
-                "Connection to WhatsApp: it refuses client versions %s (405) and publishes no newer one; it is read "
-                "again and again; update Holdfast if that lasts",
+                "Connection to WhatsApp: it refuses client versions %s (405) and publishes no newer one; Holdfast "
+                "keeps reading the published version; update Holdfast if this persists",
                 ", ".join(self.refusal.tried),
             )
 

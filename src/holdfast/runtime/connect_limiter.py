@@ -119,7 +119,8 @@ class ConnectLimiter:
         if after.breaker is not None and before.breaker is None:
             wait_s = after.breaker.probe_at - self._clock.monotonic()
             log.warning(
-                "Connection to WhatsApp: several sessions are refused alike, %s; one probes for all, in %.0f s",
+                "Connection to WhatsApp: several sessions were refused for the same reason, %s; one of them probes in "
+                "%.0f s",
                 because(after.breaker.reason),
                 wait_s,
             )

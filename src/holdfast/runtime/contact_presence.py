@@ -63,7 +63,7 @@ class ContactPresence:
         """Follow the presence of a contact from now on, on every link. Raises `Conflict` past the limit."""
         if chat not in self._subscribed and len(self._subscribed) >= MOST_SUBSCRIBED:
             raise Conflict(
-                f"company {self._company} follows the presence of {MOST_SUBSCRIBED} contacts: end one "
+                f"company {self._company} is subscribed to the presence of {MOST_SUBSCRIBED} contacts: end one "
                 "(DELETE …/contacts/{chat}/presence) before another",
                 field="chat",
             )

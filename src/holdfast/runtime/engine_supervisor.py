@@ -373,7 +373,7 @@ class EngineSupervisor:
         if host.over.is_set():
             return
         sessions = ", ".join(sorted(self._placement.members(host.slot.number)))
-        log.info("Engine host %d has run long enough: %s did not end the hosts before it", host.slot.number, sessions)
+        log.info("Engine host %d is stable: %s did not cause the earlier crashes", host.slot.number, sessions)
         self._placement = placement.proven(self._placement, host.slot.number, policy=self._policy)
         self._close_empty_slots()
 

@@ -16,7 +16,9 @@ class NotConnected(HoldfastError):
     def __init__(self, company: str, state: State, reason: Reason | None = None) -> None:
         """`reason`: why the session has no connection."""
         why = "" if reason is None else f" ({reason.sentence})"
-        super().__init__(f"the session of company {company} is {state}{why}: this needs its connection to WhatsApp")
+        super().__init__(
+            f"the session of company {company} is {state}{why}: this request needs a connection to WhatsApp"
+        )
 
 
 class SessionRestarting(HoldfastError):

@@ -184,7 +184,9 @@ class Gateway:
         """Give all sessions to other nodes and take none, or stop doing so. Raises `Conflict` without another node."""
         ownership = self._services.ownership
         if ownership is None:
-            raise Conflict("this process has its database for itself: no other node can take its sessions")
+            raise Conflict(
+                "this process does not share its database: there is no other node that could take its sessions"
+            )
         if drains and not ownership.has_peers:
             raise Conflict("there is no other node that could take the sessions: start one first")
         await ownership.drain(drains=drains)

@@ -123,7 +123,7 @@ class HealthMonitor:
         except Exception as error:  # noqa: BLE001 – whatever it is, a person must get an alert
             if self._database_failing_since is None:
                 self._database_failing_since = clock.monotonic()
-                log.error("Database fails: %s", error)  # noqa: TRY400 – a sentence, not a trace
+                log.error("Database failure: %s", error)  # noqa: TRY400 – a sentence, not a trace
             return {}
         if self._database_failing_since is not None:
             log.info("Database works again")

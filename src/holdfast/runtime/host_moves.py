@@ -34,7 +34,9 @@ class HostMoves:
             await self._clock.sleep(_MEMORY_CHECK_S)
             for host in hosts():
                 if self._is_too_large(host, most_bytes):
-                    log.warning("Engine host %d has grown past its bound: its sessions move on", host.slot.number)
+                    log.warning(
+                        "Engine host %d exceeds its memory limit: its sessions move to another one", host.slot.number
+                    )
                     self.retire(host)
 
     def retire(self, host: RunningHost) -> None:

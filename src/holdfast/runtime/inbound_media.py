@@ -35,9 +35,9 @@ DOWNLOAD_S = 120
 MOST_AT_ONCE = 4
 """Downloads at the same time; more would only share the engine host's time."""
 _WHY = {
-    "damaged": "the file from WhatsApp is damaged: ask again, or ask the sender to send it again",
-    "timeout": "the download from WhatsApp timed out: ask again shortly",
-    "link-down": "the connection to WhatsApp ended during the download: ask again shortly",
+    "damaged": "the file from WhatsApp is damaged: try again, or ask the sender to send it again",
+    "timeout": "the download from WhatsApp timed out: try again shortly",
+    "link-down": "the connection to WhatsApp ended during the download: try again shortly",
 }
 
 
@@ -91,7 +91,7 @@ class InboundMediaService:
                 media_id = known.media_id or await self._fetch(known)
         opened = await self._outbound_media.open(known.company, media_id)
         if opened is None:
-            raise NotFetched("the medium was removed a moment ago: ask again")
+            raise NotFetched("the file was removed a moment ago: try again")
         return opened
 
     async def links_revoked_at(self, inbox_id: str) -> datetime | None:
@@ -107,7 +107,7 @@ class InboundMediaService:
         if known is None or not may_touch(known.company):
             raise unknown_inbound(inbox_id)
         if known.description is None or known.keys is None:
-            raise NotFound("this message has no medium: `media` is null in the inbox", field="id")
+            raise NotFound("this message has no media:  `media` is null in the inbox", field="id")
         return known
 
     async def _fetch(self, known: InboundMedia) -> str:
@@ -120,7 +120,9 @@ class InboundMediaService:
                     answer = await self._download(known, keys, file)
             if answer.error is not None:
                 words = answer.detail or answer.error
-                log.warning("Session %s: the medium of %s was not fetched: %s", known.company, known.inbox_id, words)
+                log.warning(
+                    "Session %s: the media file of %s was not fetched: %s", known.company, known.inbox_id, words
+                )
                 raise self._failure(answer.error)
             media = await self._outbound_media.keep(known.company, _pieces_of(file), described=known.description or {})
         finally:
@@ -143,24 +145,24 @@ class InboundMediaService:
             found = await actor.work.queries.ask(uploaded_again(known.message, media_key=given["mediaKey"]))
         except NotFound as error:
             raise Gone(
-                "neither WhatsApp nor the account's phone has this medium: ask its sender to send it again"
+                "neither WhatsApp nor the account's phone has this file: ask the sender to send it again"
             ) from error
         except PhoneSilent as error:
             raise NotFetched(
-                "WhatsApp no longer has this medium, and the account's phone, which could upload it again, did not "
-                "answer: ask again when the phone is online"
+                "WhatsApp no longer has this file, and the account's phone, which could upload it again, did not "
+                "answer: try again when the phone is online"
             ) from error
         return json.dumps(given | {"directPath": found.direct_path})
 
     def _failure(self, error: str) -> HoldfastError:
         match error:
             case "gone":
-                return Gone("WhatsApp no longer has this medium: ask its sender to send it again")
+                return Gone("WhatsApp no longer has this file: ask the sender to send it again")
             case "too-large":
                 most = self._outbound_media.limit_bytes // MB
-                return TooLargeMedia(f"the medium is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
+                return TooLargeMedia(f"the file is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
         return NotFetched(
-            _WHY.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: ask again shortly")
+            _WHY.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: try again shortly")
         )
 
 

@@ -73,7 +73,7 @@ class Spool:
         fresh = file.with_suffix(".new")
         try:
             if not await self._store.copy(media_id, fresh):
-                raise MediaGone("the medium of the message is no longer stored: send the message again")
+                raise MediaGone("the file of the message is no longer stored: send the message again")
             fresh.rename(file)
         finally:
             fresh.unlink(missing_ok=True)
@@ -139,4 +139,4 @@ class MediaSweeper:
                 log.exception("Unused media could not be removed; it is tried again later")
                 continue
             if removed:
-                log.info("%d unused media were removed", removed)
+                log.info("%d unused media files were removed", removed)

@@ -54,4 +54,4 @@ class Messages:
 
 def unknown_message(message_id: str) -> NotFound:
     """Also raised for a message that the caller's key does not cover."""
-    return NotFound(f'message "{message_id[:80]}" is unknown: its id was in the answer that accepted it', field="id")
+    return NotFound(f'message "{message_id[:80]}" is unknown: its id is in the response that accepted it', field="id")

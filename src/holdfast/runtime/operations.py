@@ -110,5 +110,5 @@ class OperationService:
 def unknown_operation(operation_id: str) -> NotFound:
     """Also raised for an operation that the caller's key does not cover."""
     return NotFound(
-        f'operation "{operation_id[:80]}" is unknown: its id was in the answer that accepted it', field="id"
+        f'operation "{operation_id[:80]}" is unknown: its id is in the response that accepted it', field="id"
     )

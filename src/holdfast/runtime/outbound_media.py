@@ -165,7 +165,7 @@ class OutboundMediaService:
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
         except (PrivateAddress, Unreachable) as error:
-            log.info("A medium of company %s was not fetched: %s", company, error.sentence)
+            log.info("A media file of company %s was not fetched: %s", company, error.sentence)
             raise _not_connected(url, field=field) from None
         except NotReached as error:
             raise BadInput(f"{field} can't be fetched: {error.sentence}", field=field) from error

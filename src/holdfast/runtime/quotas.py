@@ -175,7 +175,7 @@ class Quotas:
         if bucket.available(now) < 1:
             raise QuotaExceeded(
                 f"this API key makes more than {pace.per_minute:g} requests a minute "
-                "(HOLDFAST_QUOTA_REQUESTS_PER_MINUTE): ask again after the time in Retry-After",
+                "(HOLDFAST_QUOTA_REQUESTS_PER_MINUTE): try again after the time in Retry-After",
                 retry_after_s=bucket.ready_at(now) - now,
             )
         bucket.spend(now)

@@ -95,7 +95,7 @@ class RateLimiter:
         if until != known_end:
             self._limits.lock(code, until)
             log.warning(
-                "Session %s: %s until %s; known chats go on",
+                "Session %s: %s until %s; known chats are not affected",
                 self._company,
                 _REASONS[code],
                 _wall(self._clock, until),

@@ -35,7 +35,7 @@ class RetentionSweeper:
             for kept, days in self._keep_days.items():
                 before = iso(self._clock.now() - timedelta(days=days))
                 await self._try(self._sweep(kept, before=before), f"Old {kept.value} could not be removed")
-            await self._try(self._store.tidy(), "The database could not be tidied")
+            await self._try(self._store.tidy(), "Unused space of the database could not be reclaimed")
 
     async def _try(self, work: Awaitable[None], failed: str) -> None:
         try:

@@ -126,7 +126,7 @@ class SessionQueries:
             pending = self._send(link, query, now)
         async with self._clock.until(now + DEADLINE_S):
             return self._value(query, await asyncio.shield(pending.answer))
-        raise QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
+        raise QueryTimedOut("WhatsApp did not answer in time: try again shortly")
 
     async def check(self, numbers: Sequence[str]) -> list[CheckedNumber]:
         """Which of these phone numbers (digits) are on WhatsApp, in their order. Raises as `ask` does."""
@@ -138,7 +138,7 @@ class SessionQueries:
             found = {row.number: row for row in await self.ask(check_numbers(missing))}
             absent = [number for number in missing if number not in found]
             if absent:
-                raise QueryFailed(f"WhatsApp gave no answer for {len(absent)} of {len(missing)} numbers: ask again")
+                raise QueryFailed(f"WhatsApp gave no answer for {len(absent)} of {len(missing)} numbers: try again")
             known |= found
             self._keep_numbers(found)
         return [known[number] for number in numbers]
@@ -170,7 +170,7 @@ class SessionQueries:
     def _spend(self, cost: int, now: float) -> None:
         if self._bucket.available(now) < min(cost, PACE.burst):
             raise TooManyQueries(
-                f"company {self._company} has asked WhatsApp {PACE.burst} questions at once, or more than "
+                f"company {self._company} has sent WhatsApp {PACE.burst} queries at once, or more than "
                 f"{PACE.per_minute:g} in a minute: wait, or ask about more numbers at a time",
                 retry_after_s=cost * 60 / PACE.per_minute,
             )
@@ -195,15 +195,15 @@ class SessionQueries:
             case "rate-limited" | "server-busy":
                 seconds = report.retry_after_s or 1
                 return WhatsAppBusy(
-                    f"WhatsApp answers no questions for now ({report.detail}): ask again in {math.ceil(seconds)} s",
+                    f"WhatsApp currently answers no queries ({report.detail}): try again in {math.ceil(seconds)} s",
                     retry_after_s=seconds,
                 )
             case "timeout":
-                return QueryTimedOut("WhatsApp did not answer in time: ask again shortly")
+                return QueryTimedOut("WhatsApp did not answer in time: try again shortly")
             case "phone-silent":
-                return PhoneSilent("the phone did not answer: it may be off or without a connection; ask again later")
+                return PhoneSilent("the phone did not answer: it may be off or without a connection; try again later")
             case "link-down":
-                return ConnectionEnded("the connection to WhatsApp ended before it answered: ask again shortly")
+                return ConnectionEnded("the connection to WhatsApp ended before it answered: try again shortly")
             case "refused" if report.code in {401, 403}:
                 return NotPermitted(
                     f"WhatsApp does not allow this account to ask that (code {report.code}): in a group it has to be a "
@@ -211,7 +211,7 @@ class SessionQueries:
                 )
             case "refused" if report.code in {404, 406, 410}:
                 return NotFound(f"WhatsApp does not know it, or it was revoked (code {report.code})")
-        return QueryFailed(f"WhatsApp gave no usable answer ({report.error}: {report.detail})")
+        return QueryFailed(f"WhatsApp's answer can't be used ({report.error}: {report.detail})")
 
     def _keep_numbers(self, found: dict[str, CheckedNumber]) -> None:
         now = self._clock.monotonic()

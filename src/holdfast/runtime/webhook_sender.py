@@ -99,7 +99,7 @@ class WebhookSender:
                 busy=self._lanes.busy_endpoints,
             )
         except Exception:
-            log.exception("Webhooks can't be looked up; next try in %.0f s", _FAILED_PAUSE_S)
+            log.exception("Due webhook deliveries can't be read; next try in %.0f s", _FAILED_PAUSE_S)
             return now + timedelta(seconds=_FAILED_PAUSE_S)
         self._know(due.endpoints)
         used = self._lanes.used_endpoints
@@ -153,7 +153,7 @@ class WebhookSender:
                 if settled.endpoint is not None and settled.endpoint.health.state is not settled.before:
                     self._lanes.forget_waiting()
         except Exception:
-            log.exception("Webhook for %s: what came of it could not be kept; it leaves again", head.company)
+            log.exception("Webhook for %s: its outcome could not be stored; it is sent again", head.company)
             await self._clock.sleep(_FAILED_PAUSE_S)
         finally:
             self._lanes.end(head)
@@ -167,10 +167,12 @@ class WebhookSender:
                 old = iso(now - timedelta(days=GIVE_UP_AFTER_DAYS))
                 given_up = await self._rows.give_up_old(before=old, at=iso(now))
                 if given_up:
-                    log.error("Webhooks: %d given up, as their endpoint took nothing for days", given_up)
+                    log.error(
+                        "Webhooks: %d deliveries are given up, because their endpoint accepted none for days", given_up
+                    )
                 await self._events.prune(before=iso(now - self._keep))
             except Exception:
-                log.exception("Old webhooks could not be put away; next try in %.0f s", _SWEEP_S)
+                log.exception("Old webhook deliveries and events could not be removed; next try in %.0f s", _SWEEP_S)
             await self._clock.sleep(_SWEEP_S)
 
 
@@ -179,19 +181,19 @@ def _ways(endpoints: Mapping[str, Endpoint]) -> dict[str, tuple[str | None, Endp
 
 
 def _tell(head: Head, event: Event, tried: Tried, settled: Settled) -> None:
-    """One line for what a person may want to know; none for what went well."""
+    """Log failures and changes of an endpoint's state; nothing for a delivery that succeeded."""
     if isinstance(settled.outcome, GivenUp):
         log.error("Webhook %s of %s is given up: %s", event.id, head.company, tried.error)
     elif not tried.is_taken:
-        log.info("Webhook %s of %s is to be sent again: %s", event.id, head.company, tried.error)
+        log.info("Webhook %s of %s will be retried: %s", event.id, head.company, tried.error)
     endpoint = settled.endpoint
     if endpoint is None or endpoint.health.state is settled.before:
         return
     whose = "all companies" if endpoint.company == OF_ALL else endpoint.company
     match endpoint.health.state:
         case EndpointState.ACTIVE:
-            log.info("Webhooks of %s are taken again", whose)
+            log.info("The webhook endpoint of %s accepts deliveries again", whose)
         case EndpointState.ASIDE:
-            log.warning("Webhooks of %s are put aside: %s", whose, tried.error)
+            log.warning("The webhook endpoint of %s is set aside: %s", whose, tried.error)
         case EndpointState.OFF:
-            log.error("Webhooks of %s are switched off: the receiver answered 410", whose)
+            log.error("The webhook endpoint of %s is switched off: the receiver answered 410", whose)

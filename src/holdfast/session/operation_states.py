@@ -276,7 +276,7 @@ def expired(operation: Operation, *, now: datetime) -> Operation:
         OperationState.EXPIRED,
         now=now,
         error_code="expired",
-        error="its time passed before it could be carried out; nothing was changed",
+        error="it expired before it could be carried out; nothing was changed",
     )
 
 

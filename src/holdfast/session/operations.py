@@ -109,7 +109,7 @@ class CreateGroup(Arguments, frozen=True, kw_only=True):
             ids = ", ".join(str(group["id"]) for group in new)
             return CantTell(
                 f"the connection ended before WhatsApp answered, and then there were several new groups with this "
-                f"subject ({ids}): one of them may be its own, so it is not tried again"
+                f"subject ({ids}): one of them may be the one it created, so it is not retried"
             )
         present = {jid for member in new[0].get("members", []) for jid in (member.get("jid"), member.get("lid")) if jid}
         members = [{"jid": jid, "code": 200 if jid in present else 0} for jid in self.members]

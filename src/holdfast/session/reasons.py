@@ -27,7 +27,7 @@ class SessionReaction(StrEnum):
     RESTART = "restart"
     """Connect again at once; this is no failure and does not count. A second one soon after is treated as BACKOFF."""
     BACKOFF = "backoff"
-    """Connect again after the user's formula."""
+    """Connect again after the backoff delay."""
     LONG_BACKOFF = "long-backoff"
     """Connect again after `Policy.long_backoff_s`."""
     REPLACED = "replaced"
@@ -115,12 +115,12 @@ QR_USED_UP = _reason(
 )
 NOT_LINKED = _reason("not-linked", None, "operator", SessionReaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
 NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store the keys of the link: is the disk full?")  # fmt: skip
-ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was asked for", Action.NONE)
+ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was requested", Action.NONE)
 LOGOUT_ASKED = _reason(
     "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "it was logged out from here", Action.SCAN_QR
 )
-WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions connect at once, and this one waits")  # fmt: skip
-FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refuses several sessions alike, and one of them probes for all")  # fmt: skip
+WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions are connecting, and this one waits in the queue")  # fmt: skip
+FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refused several sessions for the same reason; one of them probes, and the others wait")  # fmt: skip
 ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was isolated so that all others continue; start it to try again, or link the phone again", Action.START)  # fmt: skip
 BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", SessionReaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
 HOST_REPLACED = _reason("host-replaced", None, "nobody", SessionReaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
@@ -186,7 +186,7 @@ def stored_reason(name: str, code: int | None) -> Reason:
 
 
 def _connect_failed(code: int | None) -> Reason:
-    sentence = f"the WebSocket could not be opened (code {code}): TLS, a proxy or a portal on the way"
+    sentence = f"the WebSocket could not be opened (code {code}): TLS, a proxy or a captive portal interfered"
     return _reason("connect-failed", code, "network", SessionReaction.BACKOFF, sentence, Action.CHECK_NETWORK)
 
 

@@ -75,7 +75,7 @@ class ListeningSettings(Section):
     host: str = "127.0.0.1"
     """address on which HTTP listens"""
     port: int = Field(3000, ge=0, le=65535)
-    """port on which HTTP listens; 0 takes a free one"""
+    """port on which HTTP listens; 0: any free port"""
     api_key: Secret = None
     """keys for the API, separated by commas; KEY=company|company limits one to companies; unset: one is generated at
     the first start
@@ -93,7 +93,7 @@ class ListeningSettings(Section):
     they come from these
     """
     http_connections: int = Field(4096, ge=64, le=60_000)
-    """connections at once; at the limit idle ones are closed, those without an API key first"""
+    """maximum number of open HTTP connections; at the limit idle ones are closed, those without an API key first"""
     url: HttpUrl = None
     """the running Holdfast that commands talk to; unset: the one at host and port on this machine"""
 
@@ -119,16 +119,17 @@ class StorageSettings(Section):
     """where the other nodes of a cluster reach this process by HTTP; unset: the address from which it connects to
     PostgreSQL, or HOLDFAST_HOST if that is one address, and the port
 
-    Requests for a session that another node runs are forwarded to this address. One that is wrong costs callers a 503
-    for sessions of this node when they ask another.
+    Requests for a session that another node runs are forwarded to this address. If it is wrong, requests for sessions
+    of this node that reach another node get 503.
     """
     restart_grace_s: float = Field(5, ge=0, le=60)
     """how long the sessions of a node that was stopped wait for the next process with its HOLDFAST_NODE
 
-    A restart within this moves no session to another node: each connects once, to the same one. Then the other nodes
-    take the sessions. On a busy machine they wait longer, for one and a half times as long as the process took to load
-    its code, up to 60 s. Lower: after a stop for good they are connected elsewhere sooner; at 0 at once. Higher: where
-    the next process is started later. A node that was drained before has none left.
+    A restart within this time moves no session to another node: each connects once, to the same node. After it, the
+    other nodes take the sessions. On a busy machine the sessions wait longer: one and a half times as long as the
+    process took to load its code, up to 60 s. Lower: after a permanent stop they are connected elsewhere sooner; at 0
+    at once. Higher: for installations in which the next process starts later. It has no effect on a node that was
+    drained before.
     """
 
 
@@ -165,7 +166,7 @@ class LinksSettings(Section):
     idle connections after a minute cut them. Leave it between 15 and 60.
     """
     keepalive_presence: bool = True
-    """also tell WhatsApp that this device is in use; the phone then shows no notifications
+    """report to WhatsApp that this device is in use; the phone then shows no notifications
 
     On: the account shows as online, and the phone shows no notifications. Off: the phone notifies as if no device were
     linked; pings alone keep the link open.
@@ -188,25 +189,25 @@ class LinksSettings(Section):
     The longest time between two attempts. Lower: more attempts in a long outage. It can't be above a minute.
     """
     connects_per_second: int = Field(100, ge=1, le=10_000)
-    """most links that start within a second, of all processes that share a database together
+    """maximum number of links started within a second, by all processes that share a database together
 
-    Many sessions that lost their links together connect at 20 a second, and at up to this rate while logins are fast;
-    where WhatsApp refuses logins, or they become slow, fewer start. Lower: kinder to WhatsApp and to a small machine.
-    Higher: thousands of sessions are back sooner after WhatsApp's restart, if the machines have the processors for it.
+    Sessions that lost their links at the same time reconnect at 20 a second, and at up to this rate while logins are
+    fast; when WhatsApp refuses logins, or they become slow, the rate falls. Lower: less load on WhatsApp and on a small
+    machine. Higher: thousands of sessions are back sooner after a restart of WhatsApp, if the machines have enough CPU.
     """
 
 
 class PacingSettings(Section):
-    """Pace of messages"""
+    """Message pacing"""
 
     pacing_per_minute: float = Field(0, ge=0, le=6000)
     """average messages a minute of one session; 0: as many as WhatsApp accepts
 
-    Lower: looks more like a person and is safer for young numbers; a burst waits longer in the outbox. 0 sends as fast
-    as WhatsApp acknowledges.
+    Lower: looks more like a person and is safer for new numbers; a burst waits longer in the outbox. 0: messages are
+    sent as fast as WhatsApp acknowledges them.
     """
     pacing_burst: int = Field(50, ge=1, le=10_000)
-    """messages at once before that average counts
+    """messages that may be sent at once before the average rate applies
 
     Higher: a larger batch is sent at once. Lower: it is spread out from the start.
     """
@@ -221,7 +222,7 @@ class PacingSettings(Section):
     Lower: campaigns take longer and disturb conversations less; conversations always go first.
     """
     pacing_bulk_burst: int = Field(20, ge=1, le=10_000)
-    """bulk messages at once before that average counts
+    """bulk messages that may be sent at once before the average rate applies
 
     Higher: a campaign begins faster. Lower: it is spread out from the start.
     """
@@ -231,9 +232,9 @@ class PacingSettings(Section):
     Lower: safer. Writing to many strangers is what gets numbers banned.
     """
     pacing_new_burst: int = Field(50, ge=1, le=10_000)
-    """first messages at once before that average counts
+    """first messages that may be sent at once before the average rate applies
 
-    Higher: messages to new customers are sent faster, and looks more like spam.
+    Higher: messages to new customers are sent faster, but look more like spam.
     """
     pacing_new_per_day: int = Field(250, ge=0, le=100_000)
     """people written to for the first time in 24 hours; 0: no limit
@@ -288,7 +289,7 @@ class DeliverySettings(Section):
     HOLDFAST_WEBHOOK_URL needs no entry
     """
     media_max_mb: int = Field(64, ge=1, le=100)
-    """largest medium, in MB; WhatsApp's own limits may be lower
+    """maximum size of a media file, in MB; WhatsApp's own limits may be lower
 
     Higher: larger files are accepted; each is stored in the database until it is old enough to be removed.
     """
@@ -306,9 +307,9 @@ class DeliverySettings(Section):
     webhook_timeout_s: float = Field(15, ge=1, le=120)
     """how long a webhook receiver may take to answer an event
 
-    After that the event counts as not delivered and is sent again. Higher: slow receivers get an event once. But while
-    one does not answer, its chat's next events wait for that long, and it takes up to 8 of the 32 deliveries that can
-    be under way at once. Lower: less time is lost with receivers that hang.
+    After that the event counts as not delivered and is sent again. Higher: a slow receiver gets each event only once.
+    But while it does not answer, the next events of the chat wait for that long, and it occupies up to 8 of the 32
+    deliveries that can be in flight at once. Lower: less time is lost with receivers that hang.
     """
     events_keep_days: float = Field(7, ge=1, le=365)
     """how long events are kept for readers that reconnect, and webhooks for replay
@@ -318,24 +319,24 @@ class DeliverySettings(Section):
 
 
 class RetentionSettings(Section):
-    """How long rows are kept"""
+    """Retention"""
 
     messages_keep_days: int = Field(0, ge=0, le=3650)
     """how long outbound messages are kept after they were settled (sent, failed, expired or cancelled) and last
-    changed; 0: for ever
+    changed; 0: forever
 
     Higher: messages can be looked up, answered and edited for longer, and their idempotency keys are recognised for
     longer; the database grows by about 1 kB a message. Removed messages are unknown: a repeated idempotency key then
     creates a new message. Known contacts stay known.
     """
     inbox_keep_days: int = Field(0, ge=0, le=3650)
-    """how long inbound messages are kept, at least the 4 days that their webhooks may be retried; 0: for ever
+    """how long inbound messages are kept, at least the 4 days that their webhooks may be retried; 0: forever
 
     Higher: readers of the inbox that were away for longer miss nothing, and old messages can be answered; the
     database grows.
     """
     operations_keep_days: int = Field(90, ge=0, le=3650)
-    """how long operations, such as the creation of a group, are kept after they were settled; 0: for ever
+    """how long operations, such as the creation of a group, are kept after they were settled; 0: forever
 
     Higher: outcomes can be looked up, and their idempotency keys are recognised, for longer; the database grows by
     about 1 kB an operation.
@@ -346,7 +347,7 @@ class RetentionSettings(Section):
     Higher: the history of a session reaches further back. The newest entry of a session always stays.
     """
     quarantine_keep_days: int = Field(0, ge=0, le=3650)
-    """how long credentials of devices that were unlinked stay in quarantine; 0: for ever
+    """how long credentials of devices that were unlinked stay in quarantine; 0: forever
 
     Lower: keys of former devices are not kept for longer than needed. Removed credentials can't be restored; that
     device would have to be linked again anyway.

@@ -42,7 +42,7 @@ _CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
 }
-_POOLER_CURE = "set the pooler to session mode (PgBouncer: pool_mode = session), or name PostgreSQL itself"
+_POOLER_CURE = "set the pooler to session mode (PgBouncer: pool_mode = session), or connect to PostgreSQL directly"
 _CURES = {
     "permission denied": "give its user the right to create tables there (GRANT CREATE, USAGE ON SCHEMA public)",
     "connection slots": "end other clients, or raise max_connections of the server",
@@ -58,7 +58,7 @@ _BRIEF = {**_SESSION, "lock_timeout": "1s", "statement_timeout": "3s"}
 def parse(text: str) -> URL:
     """Parse an address for SQLAlchemy. Raises `Misconfigured`, which shows nothing of a malformed one."""
     malformed = Misconfigured(
-        f"{SETTING} can't be understood: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
+        f"{SETTING} can't be parsed: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
         field=SETTING,
     )
     try:
@@ -141,7 +141,7 @@ def _engine(url: URL, *, session: Mapping[str, str] = _SESSION) -> Engine:
         if shown != session:
             raise Misconfigured(
                 f"the database or the pooler before it ignores options of a session ({shown} instead of "
-                f"{dict(session)}): let {SETTING} name PostgreSQL itself, or a pooler in session mode",
+                f"{dict(session)}): set {SETTING} to PostgreSQL itself, or to a pooler in session mode",
                 field=SETTING,
             )
 
@@ -214,7 +214,7 @@ def unusable(url: URL, error: Exception) -> Misconfigured:
     if url.password:
         cause = cause.replace(str(url.password), "…")
     known = (cure for words, cure in _CURES.items() if words in cause)
-    cure = next(known, "see that it runs and that user, password and database are right")
+    cure = next(known, "check that it runs and that user, password and database are right")
     return Misconfigured(
         f"the database {shown(url)} can't be used ({cause}): {cure}, or set {SETTING} to another", field=SETTING
     )

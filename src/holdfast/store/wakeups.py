@@ -64,5 +64,5 @@ class Wakeups:
                 async for company in self._database.notifications(CHANNEL):
                     self.woken(company)
             except Exception as error:  # noqa: BLE001 – whatever it is, the owner looks for itself, too
-                log.info("Wakeups by the database are interrupted: %s", type(error).__name__)
+                log.info("Notifications from the database are interrupted: %s", type(error).__name__)
             await self._clock.sleep(_RETRY_S)

@@ -170,7 +170,7 @@ class WebhookRows:
             lock_event_order(connection)
             stuck = _stuck(_endpoints(connection))
             values = {"state": DeliveryState.FAILED.value, "next_at": None, "last_at": at}
-            error = func.coalesce(_D.last_error, "the endpoint took nothing for days")
+            error = func.coalesce(_D.last_error, "the endpoint accepted no delivery for days")
             given_up = update(deliveries).where(_PENDING, _D.at < before, stuck).values(**values, last_error=error)
             count = connection.execute(given_up).rowcount
             if count:

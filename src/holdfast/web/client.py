@@ -320,7 +320,7 @@ def _session(socket_factory: Any) -> aiohttp.ClientSession:
 
 
 def _next(address: URL, response: aiohttp.ClientResponse) -> URL:
-    nowhere = NotReached(f"{place(address)} redirects to nowhere (HTTP {response.status})")
+    nowhere = NotReached(f"{place(address)} redirects without a valid target (HTTP {response.status})")
     target = response.headers.get("Location")
     if not target:
         raise nowhere

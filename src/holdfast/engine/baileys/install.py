@@ -180,7 +180,7 @@ def _run_npm(node: Node, arguments: Sequence[str], *, cwd: Path) -> str:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineUnavailable(_failure(f"npm was not done after {INSTALL_DEADLINE_S} s")) from error
+        raise EngineUnavailable(_failure(f"npm did not finish within {INSTALL_DEADLINE_S} s")) from error
     if done.returncode != 0:
         raise EngineUnavailable(_failure(_npm_complaint(done.stderr)))
     return done.stdout
