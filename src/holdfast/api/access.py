@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from weakref import WeakValueDictionary
 
 from fastapi import Request
@@ -90,25 +91,29 @@ def is_tenant(request: Request) -> bool:
     return grant.companies is not None
 
 
-@contextlib.asynccontextmanager
-async def large_body(request: Request) -> AsyncIterator[None]:
+def large_body(request: Request) -> AbstractAsyncContextManager[object]:
     """Read a body that is held in memory inside this block: a tenant's large bodies are read one at a time."""
+    if not is_tenant(request):
+        return contextlib.nullcontext()
     length = request.headers.get("Content-Length", "")
     is_small = length.isdigit() and int(length) <= LARGE_BODY
     has_body = bool(length) or "Transfer-Encoding" in request.headers
-    if is_small or not has_body or not is_tenant(request) or request.url.path.endswith("/media"):
-        yield  # media are read piece by piece
-        return
-    async with access_of(request).body_lock(request.state.key_id):
-        yield
+    if is_small or not has_body or request.url.path.endswith("/media"):
+        return contextlib.nullcontext()  # media are read piece by piece
+    return access_of(request).body_lock(request.state.key_id)
+
+
+def message_quota(
+    request: Request, company: str, body: MessageBody, *, body_bytes: int
+) -> AbstractAsyncContextManager[object]:
+    """Wraps the acceptance of a message. Raises `QuotaExceeded` for a tenant whose outbox or media quota is used up."""
+    if not is_tenant(request):
+        return contextlib.nullcontext()
+    return _message_quota(request, company, body, body_bytes=body_bytes)
 
 
 @contextlib.asynccontextmanager
-async def message_quota(request: Request, company: str, body: MessageBody, *, body_bytes: int) -> AsyncIterator[None]:
-    """Wraps the acceptance of a message. Raises `QuotaExceeded` for a tenant whose outbox or media quota is used up."""
-    if not is_tenant(request):
-        yield
-        return
+async def _message_quota(request: Request, company: str, body: MessageBody, *, body_bytes: int) -> AsyncIterator[None]:
     quotas, media_bytes = access_of(request).quotas, 0
     if isinstance(body, MediaBody):
         encoded = len(body.base64 or "")

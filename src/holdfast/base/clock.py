@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 from holdfast.base.clock_step import ClockStep
 
@@ -49,16 +48,25 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 – the one home
 
-    @contextlib.asynccontextmanager
-    async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        when = None if deadline is None else loop.time() + deadline - self.monotonic()
+    def until(self, deadline: float | None) -> AbstractAsyncContextManager[object]:
+        return _Until(None if deadline is None else asyncio.get_running_loop().time() + deadline - self.monotonic())
+
+
+class _Until:
+    """Ends a block at a time of the event loop. No generator: a message that is accepted passes it several times."""
+
+    def __init__(self, when: float | None) -> None:
+        self._timeout = asyncio.timeout_at(when)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> bool:
         try:
-            async with asyncio.timeout_at(when) as scope:
-                yield
-        except TimeoutError:
-            if not scope.expired():  # the block's own: not ours to swallow
-                raise
+            await self._timeout.__aexit__(*error)
+        except TimeoutError:  # not one that the block raised
+            return True
+        return False
 
 
 def process_age_s() -> float:

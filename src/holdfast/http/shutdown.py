@@ -6,8 +6,8 @@ Without this, an open request would delay the shutdown until uvicorn's grace per
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from holdfast.base.errors import HoldfastError
 
@@ -28,22 +28,9 @@ class ShutdownScope:
         self._open: set[asyncio.Timeout] = set()
         self._has_ended = False
 
-    @asynccontextmanager
-    async def until_stopping(self) -> AsyncIterator[None]:
+    def until_stopping(self) -> AbstractAsyncContextManager[object]:
         """Run a block that may wait. Raises `Stopping` from it when Holdfast stops."""
-        if self._has_ended:
-            raise Stopping
-        timeout = asyncio.timeout(None)
-        try:
-            async with timeout:
-                self._open.add(timeout)
-                yield
-        except TimeoutError:
-            if timeout.expired():
-                raise Stopping from None
-            raise
-        finally:
-            self._open.discard(timeout)
+        return _Wait(self)
 
     def end(self) -> None:
         """End all current waits, and refuse new ones."""
@@ -51,3 +38,31 @@ class ShutdownScope:
         now = asyncio.get_running_loop().time()
         for timeout in self._open:
             timeout.reschedule(now)
+
+    def begin(self, wait: asyncio.Timeout) -> None:
+        """Raises `Stopping` when Holdfast is stopping already."""
+        if self._has_ended:
+            raise Stopping
+        self._open.add(wait)
+
+    def finish(self, wait: asyncio.Timeout) -> None:
+        self._open.discard(wait)
+
+
+class _Wait:
+    """No generator: every request that reads a body passes it."""
+
+    def __init__(self, scope: ShutdownScope) -> None:
+        self._scope = scope
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._scope.begin(self._timeout)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._scope.finish(self._timeout)
+        try:
+            await self._timeout.__aexit__(*error)
+        except TimeoutError:  # not one that the block raised
+            raise Stopping from None
