@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from datetime import datetime
 
 from holdfast.api.keys import ApiKeys, KeyGrant, digest_of
 from holdfast.base.api_keys import CreatedKey, CreatedKeys, ListedKey
@@ -46,7 +47,7 @@ class KeyRegistry:
         self._clock = clock
         self._randomness = randomness
         self._created: dict[bytes, CreatedKey] = {}
-        self._used: dict[bytes, str] = {}
+        self._used: dict[bytes, datetime] = {}
         self._stored_used: dict[bytes, str] = {}
         self._lock = asyncio.Lock()
         """Held while rows and memory may differ: a reading that began before a change must not undo it in memory."""
@@ -63,7 +64,7 @@ class KeyRegistry:
             digest, grant = self._configured.entry(key)
         else:
             digest, grant = bytes.fromhex(created.digest), KeyGrant(created.companies)
-        self._used[digest] = iso(self._clock.now().replace(second=0, microsecond=0))
+        self._used[digest] = self._clock.now()
         return digest, grant
 
     def knows(self, digest: bytes) -> bool:
@@ -78,7 +79,7 @@ class KeyRegistry:
                 companies=grant.companies,
                 source="settings",
                 created_at=None,
-                used_at=self._used.get(digest),
+                used_at=self._used_at(digest),
             )
             for n, (digest, grant) in enumerate(self._configured.grants, start=1)
         ]
@@ -134,14 +135,19 @@ class KeyRegistry:
                 log.debug("API keys were not synchronised with the database: %s", error)
 
     async def _store_uses(self) -> None:
-        used = {digest: at for digest, at in self._used.items() if digest in self._created}
+        used = {digest: at for digest in self._created if (at := self._used_at(digest)) is not None}
         changed = {digest: at for digest, at in used.items() if self._stored_used.get(digest) != at}
         if changed:
             await self._rows.mark_used({digest.hex(): at for digest, at in changed.items()})
             self._stored_used |= changed
 
+    def _used_at(self, digest: bytes) -> str | None:
+        """The minute of the last use in this process."""
+        at = self._used.get(digest)
+        return None if at is None else iso(at.replace(second=0, microsecond=0))
+
     def _listed(self, digest: bytes, key: CreatedKey) -> ListedKey:
-        uses = [at for at in (key.used_at, self._used.get(digest)) if at is not None]
+        uses = [at for at in (key.used_at, self._used_at(digest)) if at is not None]
         return ListedKey(
             id=key.id,
             name=key.name,

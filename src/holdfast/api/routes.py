@@ -125,6 +125,7 @@ def make_api(
         servers=[{"url": base_path}] if base_path else None,
         docs_url=None,  # FastAPI's page loads scripts from a CDN
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it is looked up at every request
         redirect_slashes=False,  # a redirect would take the host from the caller's own header
     )
     api.state.gateway = gateway

@@ -41,6 +41,7 @@ _TOLD = (
     MessageState.EXPIRED,
     MessageState.CANCELLED,
 )
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
 TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE, RECEIPT)
 """All types of events that are stored."""
@@ -115,7 +116,7 @@ def event_id(company: str, type_: str, at: str, body: str) -> str:
 
 def written(body: Body) -> str:
     """A body as ASCII JSON, which every database stores and every connection carries unchanged."""
-    return json.dumps(body, separators=(",", ":"))
+    return _encode(body)
 
 
 def message_body(message: Message) -> dict[str, object]:

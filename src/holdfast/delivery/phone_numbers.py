@@ -102,6 +102,8 @@ def _count_digits(text: str) -> int:
 
 def visible(text: str) -> str:
     """The text without formatting characters (such as direction marks) and without surrounding spaces."""
+    if text.isascii():
+        return text.strip()
     return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
 
 

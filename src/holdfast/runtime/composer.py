@@ -32,6 +32,7 @@ from holdfast.delivery.requests import MOST_AUDIENCE, MessageOptions, listed
 from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
+_encode = json.JSONEncoder(sort_keys=True).encode
 _PRIORITIES = {None: INTERACTIVE, "interactive": INTERACTIVE, "bulk": BULK}
 
 
@@ -247,7 +248,7 @@ def _hash(request: SendRequest, recipient: str | None) -> str:
     }
     asked = said if isinstance(body, Text) else {str(body.kind): said}
     asked |= {name: value for name, value in given.items() if value}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_encode(asked).encode()).hexdigest()
 
 
 def _hashable(name: str, value: object) -> object:

@@ -106,7 +106,9 @@ class OutboxSender:
         else:
             self._in_flight.release(draft.whatsapp_id)
             self._has_messages = True
-            self._look()
+            self._queue.changed()
+            if self._link is not None:
+                self._wake.set()
         self._expiry.expect(draft.expires_at)
         return accepted
 
