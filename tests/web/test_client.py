@@ -31,15 +31,46 @@ async def read(client: WebClient, url: str, *, most: int = MANY, within_s: float
         return b"".join([chunk async for chunk in download.chunks(most_bytes=most)])
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1", "2130706433"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
 async def test_a_private_address_is_refused_however_it_is_written(guarded: WebClient, site: Site, host: str) -> None:
-    """A literal, a name that resolves to one, and forms that only some programs understand: nothing arrives."""
+    """A literal, and a name that resolves to one: nothing arrives."""
     site.gives("/", b"secret")
     with pytest.raises(AddressNotAllowed):
         await read(guarded, site.url(host=host))
     with pytest.raises(AddressNotAllowed):
         await guarded.post(site.url(host=host), body=b"{}", headers={}, within_s=5)
     assert site.asked == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "%31%32%37.0.0.1",
+        "1.2.3.4.5",
+        "0",
+    ],
+)
+async def test_a_host_that_programs_read_differently_is_refused_at_once(site: Site, host: str) -> None:
+    """For media, and for webhooks when they are set, not when the first event is sent; also where it is allowed."""
+    async with WebClient(parse_allowed("127.0.0.1")) as client:
+        with pytest.raises(BadInput, match="neither a name nor an IP address of four decimal numbers"):
+            await read(client, site.url(host=host))
+        with pytest.raises(BadInput) as refused:
+            await client.check_reachable(site.url(host=host), field="webhookUrl")
+        assert refused.value.field == "webhookUrl"
+    assert site.asked == []
+
+
+@pytest.mark.parametrize("host", ["crm.internal", "a_b.example", "4example.com", "münchen.example", "1.2.3.4", "[::1]"])
+def test_hosts_of_other_forms_are_hosts(host: str) -> None:
+    """Names may begin with digits, have underscores and any script."""
+    assert checked_url(f"https://{host}:8443/x").port == 8443
 
 
 async def test_the_refusal_of_a_private_address_says_what_to_do(guarded: WebClient, site: Site) -> None:

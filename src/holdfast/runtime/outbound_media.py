@@ -46,8 +46,8 @@ def _not_connected(url: str, *, field: str) -> BadInput:
     """One sentence for unknown names, closed ports and private addresses, so that nobody can scan the internal
     network."""
     return BadInput(
-        f"{field} can't be fetched: there was no connection to {place(url)}. Either the name is unknown, nothing "
-        f"answers there, or the address is private and not in {SETTING}; the log says which",
+        f"{field} can't be fetched: there was no connection to {place(url)}, or to where it redirects. Either the name "
+        f"is unknown, nothing answers there, or the address is private and not in {SETTING}; the log says which",
         field=field,
     )
 

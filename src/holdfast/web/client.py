@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -30,6 +32,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "Holdfast", "Accept-Encoding": "identity"}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _RESOLVE_S = 5
+_ENDS_WITH_NUMBER = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
+"""The last label is a number, so the host is an IPv4 address, in some spelling (WHATWG URL Standard)."""
 
 
 class NotReached(HoldfastError):
@@ -275,11 +279,28 @@ def checked_url(url: str, *, field: str | None = None) -> URL:
     if not is_http:
         what = f'begins with "{address.scheme[:20]}:"' if address.scheme else "does not begin with http:// or https://"
         raise BadInput(f"{name} {what}: give one like https://example.com/file", field=field)
+    if not _can_be_requested(address.raw_host or ""):
+        raise BadInput(
+            f'{name} has the host "{(host or "")[:80]}", which is neither a name nor an IP address of four decimal '
+            "numbers: give one like https://example.com/file",
+            field=field,
+        )
     if any(ord(char) < 0x20 or ord(char) == 0x7F for char in url.strip()):
         raise BadInput(f"{name} holds a line end or another control character: leave it out", field=field)
     if len(url) > LONGEST_URL:
         raise BadInput(f"{name} has {len(url)} characters: give at most {LONGEST_URL}", field=field)
     return address
+
+
+def _can_be_requested(host: str) -> bool:
+    """Whether programs agree on what the host is. They don't for `127.1`, `0x7f.0.0.1` and `%31.0.0.1`."""
+    if ":" in host:
+        return True
+    if _ENDS_WITH_NUMBER.search(host):
+        with contextlib.suppress(ValueError):
+            return str(IPv4Address(host)) == host
+        return False
+    return "%" not in host
 
 
 def _as_given(url: str) -> URL:
