@@ -14,7 +14,7 @@ from holdfast.session import events
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
-from tests.world import COMPANY, World
+from tests.world import COMPANY, NUMBER, World
 
 HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
 DIAGNOSTICS = f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}"
@@ -194,6 +194,21 @@ async def test_the_time_that_holdfast_was_down_counts_as_absence(world: World) -
         measured = found.stability["24h"]
         assert measured.disconnections == 1
         assert 600 <= measured.reconnects_s[0] < 610
+
+
+async def test_the_first_message_counts_at_once_in_every_window(world: World) -> None:
+    """The day's delivery is not unknown for minutes while that of five minutes is 100 %."""
+    async with world.running():
+        link = await world.pair()
+        message = await world.send("text")
+        await world.until_message(message, "sent")
+        chat = f"{NUMBER}@s.whatsapp.net"
+        world.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=chat, kind="delivered")
+        await world.quiet()
+        stability = (await world.now(world.diagnoser().diagnose(COMPANY))).stability
+        assert {name: window.delivery_percent for name, window in stability.items()} == {
+            "5m": 100.0, "1h": 100.0, "24h": 100.0, "7d": 100.0,
+        }  # fmt: skip
 
 
 async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:

@@ -168,6 +168,16 @@ def test_a_person_is_needed(state: State, reason: reasons.Reason, action: Action
     assert reason.sentence in finding.message
 
 
+def test_the_advice_on_another_user_of_the_device_fits_before_and_after_the_attempts() -> None:
+    """Holdfast still tries by itself after 440, so the advice does not ask for a start unless the session is paused."""
+    trying = only(away(in_state_s=40, reason=BY_CODE[440], attempts=1, next_attempt_in_s=30))
+    assert trying.message.endswith("; next attempt in 30 s")
+    assert only(away(State.PAUSED, reason=BY_CODE[440])).action == trying.action == Action.STOP_OTHER
+    assert WHAT_TO_DO[Action.STOP_OTHER] == (
+        "stop the other program that uses this session's credentials; start the session only if it is paused by then"
+    )
+
+
 def test_a_ban_says_when_it_ends() -> None:
     """A pause with an end shows the end."""
     finding = only(away(State.PAUSED, reason=BY_CODE[402], attempts=1, next_attempt_in_s=7260))
