@@ -1,29 +1,63 @@
-"""A TCP link between two processes that a test can stall, in one direction or both: nothing arrives, nothing closes."""
+"""A TCP link between two processes that a test can stall, in one direction or both: nothing arrives, nothing closes.
+
+It is a process of its own: within the test's busy event loop it would delay each answer of the database, and with that
+every process that waits for a lock.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
 class StallingLink:
-    def __init__(self, port: int) -> None:
-        """`port`: where it leads to, on loopback."""
-        self._port = port
-        self._passes = {"there": asyncio.Event(), "back": asyncio.Event()}
-        self.heal()
+    def __init__(self, orders: asyncio.StreamWriter) -> None:
+        self._orders = orders
 
     def stall(self, *ways: str) -> None:
         """`there`: what the caller sends is kept; `back`: what is sent to the caller; without any, both."""
-        for way in ways or self._passes:
-            self._passes[way].clear()
+        self._orders.write(f"{' '.join(ways or _WAYS)}\n".encode())
 
     def heal(self) -> None:
         """What was kept arrives now."""
-        for passes in self._passes.values():
-            passes.set()
+        self._orders.write(b"\n")
+
+
+@asynccontextmanager
+async def stalling_link(port: int) -> AsyncIterator[tuple[StallingLink, int]]:
+    """The link, which leads to this port of loopback, and the port to connect to."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, str(port), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield StallingLink(process.stdin), int(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+# The process.
+
+_WAYS = ("there", "back")
+
+
+class _Link:
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passes = {way: asyncio.Event() for way in _WAYS}
+        self.obey([])
+
+    def obey(self, stalled: list[str]) -> None:
+        for way, passes in self._passes.items():
+            if way in stalled:
+                passes.clear()
+            else:
+                passes.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -42,13 +76,16 @@ class StallingLink:
         writer.close()
 
 
-@asynccontextmanager
-async def stalling_link(port: int) -> AsyncIterator[tuple[StallingLink, int]]:
-    """The link, and the port to connect to."""
-    link = StallingLink(port)
+async def _main(port: int) -> None:
+    link, loop, orders = _Link(port), asyncio.get_running_loop(), asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     server = await asyncio.start_server(link.serve, "127.0.0.1", 0)
-    try:
-        yield link, server.sockets[0].getsockname()[1]
-    finally:
-        link.heal()
-        server.close()
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    while order := await orders.readline():
+        link.obey(order.decode().split())
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main(int(sys.argv[1])))
