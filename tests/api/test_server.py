@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -22,6 +23,7 @@ from tests.api.api_client import KEY, ApiClient
 from tests.world import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+JSON = "Content-Type: application/json\r\n"
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
 SOON_S = 5
@@ -80,7 +82,7 @@ async def serving(
     client: ApiClient,
     *,
     head_deadline_s: float = 10,
-    stop_s: int = 5,
+    stop_s: float = 5,
     most_connections: int = 0,
     trusted_proxies: str = "",
 ) -> AsyncIterator[Running]:
@@ -261,6 +263,26 @@ async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: 
                 status, _, answer = await caller.answer()
                 assert (status, json.loads(answer)["code"]) == (503, "stopping")
     assert caplog.records == []
+
+
+async def test_a_request_that_outlasts_the_stop_is_asked_to_be_repeated(client: ApiClient) -> None:
+    """Not answered with 500, as for a defect: a database that hangs says nothing about the request."""
+    await client("PUT", SESSION)
+    goes_on = threading.Event()
+    body = json.dumps({"to": NUMBER, "text": "hello"})
+    async with serving(client, stop_s=0.2) as running:
+        blocked = asyncio.ensure_future(client.world.database.write(lambda connection: goes_on.wait()))
+        caller = await running.call()
+        await caller.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}{JSON}Content-Length: {len(body)}\r\n\r\n{body}")
+        await asyncio.sleep(0.2)  # until it waits for the database; nothing tells from outside
+        try:
+            await running.stop()
+            status, headers, answer = await caller.answer()
+        finally:
+            goes_on.set()
+            await blocked
+    assert (status, json.loads(answer)["code"]) == (503, "stopping")
+    assert "retry-after" in headers
 
 
 async def test_a_request_that_has_arrived_is_served_while_holdfast_stops(client: ApiClient) -> None:

@@ -202,7 +202,7 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
     await world.pair()
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):
-        browser.client.api.state.shutdown._has_ended = False
+        browser.client.api.state.shutdown.has_ended = False
         async with browser.listening(path) as stream:
             await receives(world, stream, "event: ")
             browser.client.api.state.shutdown.end()

@@ -41,6 +41,7 @@ from holdfast.api.nodes import nodes
 from holdfast.api.operations import operations as operation_routes
 from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
 from holdfast.api.sessions import sessions
+from holdfast.api.stopped_requests import StoppedRequests
 from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.calls import Calls
 from holdfast.delivery.chats import Chats
@@ -154,6 +155,7 @@ def make_api(
     api.add_middleware(AllowedHosts, names=allowed_hosts)
     problems.install(api)
     forwarding.install(api, forwarder)
+    api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)
     health = diagnosis.make_routers(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     stream = streams.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
     hooks = webhook_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)

@@ -26,7 +26,8 @@ class ShutdownScope:
 
     def __init__(self) -> None:
         self._open: set[asyncio.Timeout] = set()
-        self._has_ended = False
+        self.has_ended = False
+        """Holdfast is stopping."""
 
     def until_stopping(self) -> AbstractAsyncContextManager[object]:
         """Run a block that may wait. Raises `Stopping` from it when Holdfast stops."""
@@ -34,14 +35,14 @@ class ShutdownScope:
 
     def end(self) -> None:
         """End all current waits, and refuse new ones."""
-        self._has_ended = True
+        self.has_ended = True
         now = asyncio.get_running_loop().time()
         for timeout in self._open:
             timeout.reschedule(now)
 
     def begin(self, wait: asyncio.Timeout) -> None:
         """Raises `Stopping` when Holdfast is stopping already."""
-        if self._has_ended:
+        if self.has_ended:
             raise Stopping
         self._open.add(wait)
 
