@@ -71,7 +71,7 @@ class Simulator:
 
     def _boot(self) -> None:
         self.server = core.Server(
-            entropy=secrets.token_bytes, interference=self.faults, records=self._store.records(), now=self._clock.now()
+            entropy=secrets.token_bytes, fault_hooks=self.faults, records=self._store.records(), now=self._clock.now()
         )
         self.server.media_host = self._media_host
 
@@ -363,9 +363,9 @@ class Simulator:
         self._settle()
         return sent
 
-    def bring(self, number: str, stanzas: list[Node | bytes]) -> int:
+    def send_unchanged(self, number: str, stanzas: list[Node | bytes]) -> int:
         """Send stanzas unchanged to the linked devices of an account; returns to how many devices."""
-        devices = [self.server.bring(number, stanza, now=self.now()) for stanza in stanzas]
+        devices = [self.server.send_unchanged(number, stanza, now=self.now()) for stanza in stanzas]
         self._settle()
         return max(devices, default=0)
 
@@ -468,7 +468,7 @@ class Simulator:
             self.server.announce_new_chat_quota(fault.request.number, now=self.now())
         if fault.request.release:
             for link, ack in fault.withheld:
-                self.server.say(link, ack)
+                self.server.inject(link, ack)
 
     def _links_of(self, number: str | None) -> list[Link]:
         links = list(self.server.links.values())

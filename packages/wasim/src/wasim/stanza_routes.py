@@ -22,7 +22,7 @@ MOST_DEPTH = 200
 
 def add_routes(app: web.Application) -> None:
     app.router.add_get("/phones/{number}/stanzas", _waiting)
-    app.router.add_post("/phones/{number}/stanzas", _bring)
+    app.router.add_post("/phones/{number}/stanzas", _send_stanzas)
 
 
 async def _waiting(request: web.Request) -> web.Response:
@@ -40,12 +40,12 @@ def _shown(node: Node) -> Json:
     return {"tag": node.tag, "attrs": node.attrs, "content": content}
 
 
-async def _bring(request: web.Request) -> web.Response:
+async def _send_stanzas(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
     stanzas = body.get("stanzas")
     if not isinstance(stanzas, list):
         raise ControlError(400, f"'stanzas' must be a list of stanzas, not {stanzas!r}")
-    devices = request.app[HUB].bring(account.number, [parse_stanza(each) for each in stanzas])
+    devices = request.app[HUB].send_unchanged(account.number, [parse_stanza(each) for each in stanzas])
     return web.json_response({"devices": devices}, status=202)
 
 

@@ -97,9 +97,9 @@ class Client:
 
 
 class World:
-    def __init__(self, interference: FaultHooks | None = None) -> None:
+    def __init__(self, fault_hooks: FaultHooks | None = None) -> None:
         self.now = NOW
-        self.interference = interference or NoFaults()
+        self.fault_hooks = fault_hooks or NoFaults()
         self.records: dict[tuple[str, str], bytes] = {}
         self.events: list[events.Event] = []
         self.clients: dict[int, Client] = {}
@@ -110,7 +110,7 @@ class World:
 
     def _boot(self) -> Server:
         records = [(kind, key, value) for (kind, key), value in self.records.items()]
-        return Server(entropy=self.entropy, interference=self.interference, records=records, now=self.now)
+        return Server(entropy=self.entropy, fault_hooks=self.fault_hooks, records=records, now=self.now)
 
     def entropy(self, size: int) -> bytes:
         """Bytes that look random and are the same in every run."""

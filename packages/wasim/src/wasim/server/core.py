@@ -56,20 +56,20 @@ class Server:
         self,
         *,
         entropy: Entropy,
-        interference: FaultHooks,
+        fault_hooks: FaultHooks,
         records: Iterable[tuple[str, str, bytes]],
         now: float,
     ) -> None:
         self.directory, foreign = Directory.load(records)
         self.phones = Phones(self.directory, entropy)
         uses = KeyUses(self.directory)
-        talks = SignalSessions(self.directory, uses, entropy)
+        sessions = SignalSessions(self.directory, uses, entropy)
         group_keys = GroupKeys(self.directory, uses, entropy)
-        self.phone_clients = PhoneClients(self.directory, self.phones, talks, group_keys, entropy)
+        self.phone_clients = PhoneClients(self.directory, self.phones, sessions, group_keys, entropy)
         self.app_state = AppState(self.directory, entropy)
         self.phone_settings = PhoneSettings(self.directory, self.phones, self.app_state, entropy)
         self.channels = Channels(self.directory, entropy, self._deliver)
-        parts = (uses, talks, group_keys, self.phone_clients, self.app_state, self.phone_settings, self.channels)
+        parts = (uses, sessions, group_keys, self.phone_clients, self.app_state, self.phone_settings, self.channels)
         for kind, key, value in foreign:
             self.phones.restore(kind, value)
             for part in parts:
@@ -78,31 +78,31 @@ class Server:
         self.media_host: str | None = None
         """Host and port of the media host; None when there is none."""
         self._entropy = entropy
-        self._interference = interference
+        self._fault_hooks = fault_hooks
         self._online: dict[Address, Link] = {}
         self._events: list[events.Event] = []
         self._doomed: set[int] = set()
         self._dirty: dict[int, Link] = {}
         self._timers = Timers()
         self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
-        self.gate = PairingFlow(self.directory, self.phones, entropy, self, interference)
+        self.gate = PairingFlow(self.directory, self.phones, entropy, self, fault_hooks)
         carrier = Carrier(
             deliver=self._deliver,
-            tell=self._tell,
+            send_if_connected=self._send_if_connected,
             ack=self._ack,
             end_link=self._end_link,
             available=self._is_available,
             typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
         )
-        self._router = Router(self.directory, self.channels, interference, carrier)
+        self._router = Router(self.directory, self.channels, fault_hooks, carrier)
         self.groups = Groups(self.directory, entropy, self._deliver)
         self.calls = Calls(self.directory, entropy, self._deliver)
         self.presences = Presences(self.directory, self._online.values, self.send)
         line = PhoneLine(
             take=self._from_phone,
             synchronize_reading=self._router.synchronize_reading,
-            at=self._timers.at,
+            schedule=self._timers.schedule,
             low_on_prekeys=self._low_on_prekeys,
         )
         self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, entropy, now=now)
@@ -142,7 +142,7 @@ class Server:
 
     def open_link(self, link: int, *, now: float) -> None:
         """A client connected."""
-        allows_resuming = self._interference.allows_resuming
+        allows_resuming = self._fault_hooks.allows_resuming
         responder = self.identity.responder(new_key(self._entropy), allows_resuming=allows_resuming)
         self.links[link] = Link(id=link, responder=responder, since=now)
 
@@ -180,9 +180,9 @@ class Server:
             assert device is not None, "an open link belongs to a device"
             self._stanza(device, said, link, now)
 
-    def at(self, when: float, action: Action) -> None:
+    def schedule(self, when: float, action: Action) -> None:
         """Schedule an action; one that is due already is done by the next `tick`."""
-        self._timers.at(when, action)
+        self._timers.schedule(when, action)
 
     def send(self, link: Link, node: Node) -> None:
         link.send(node)
@@ -199,7 +199,7 @@ class Server:
         link.phase = Phase.CLOSING
         if link.address is not None and self._online.get(link.address) is link:
             del self._online[link.address]
-        self._timers.at(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
+        self._timers.schedule(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self.links else None)
 
     def _is_available(self, address: Address) -> bool:
         link = self._online.get(address)
@@ -208,7 +208,7 @@ class Server:
     # Login and pairing
 
     def _introduce(self, link: Link, said: Introduced, now: float) -> None:
-        if _revision(said.payload) < self._interference.minimum_revision:
+        if _revision(said.payload) < self._fault_hooks.minimum_revision:
             self._refuse(link, None, "405", {"location": "wasim"}, now)
         elif said.payload.pairing is not None:
             self.gate.register(link, said.peer, said.payload.pairing)
@@ -220,7 +220,7 @@ class Server:
         device = self.directory.device(address)
         if device is None or not device.noise_key or device.noise_key != said.peer:
             return self._refuse(link, None, "401", {"location": "wasim"}, now)
-        failure = self._interference.on_login(address, now=now)
+        failure = self._fault_hooks.on_login(address, now=now)
         if failure is not None:
             return self._refuse(link, address, failure.reason, failure.attrs, now)
         self._replace(address, now)
@@ -315,14 +315,14 @@ class Server:
             channels=self.channels,
             now=now,
             media=self._media_room(device),
-            reach_out_lock=self._interference.reach_out_lock(device.number, now=now),
-            new_chat_quota=self._interference.new_chat_quota(device.number, now=now),
+            reach_out_lock=self._fault_hooks.reach_out_lock(device.number, now=now),
+            new_chat_quota=self._fault_hooks.new_chat_quota(device.number, now=now),
         )
         xmlns = node.attrs.get("xmlns", "")
-        error = self._interference.on_query(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
+        error = self._fault_hooks.on_query(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
         verdict = "answered"
         if error is None:
-            verdict = self._interference.on_answer(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
+            verdict = self._fault_hooks.on_answer(device.address, xmlns=xmlns, tag=query.body.tag, now=now)
         if verdict == "lost":
             return
         answer = queries.answer(query) if error is None else queries.QueryAnswer(error=error)
@@ -377,7 +377,7 @@ class Server:
 
     def _deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
         if address.device == PHONE:
-            self.phone_actions.ring(address, node, now)
+            self.phone_actions.deliver(address, node, now)
             return
         stanza = nodes.encode(node)
         seq = self.directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
@@ -385,7 +385,7 @@ class Server:
         if link is None or link.passive:
             return
         if after_s:
-            self._timers.at(now + after_s, partial(self._deliver_late, link, address, seq, stanza))
+            self._timers.schedule(now + after_s, partial(self._deliver_late, link, address, seq, stanza))
         else:
             self._send_encoded(link, stanza)
         link.delivered = seq + 1
@@ -399,7 +399,7 @@ class Server:
         link.send_encoded(stanza)
         self._dirty[link.id] = link
 
-    def _tell(self, address: Address, node: Node) -> None:
+    def _send_if_connected(self, address: Address, node: Node) -> None:
         link = self._online.get(address)
         if link is not None:
             self.send(link, node)
@@ -407,9 +407,9 @@ class Server:
     def _ack(self, link: int, node: Node, when: float, now: float) -> None:
         """Acks go to the link that the stanza came from, or nowhere."""
         if when > now:
-            self._timers.at(when, lambda _: self.say(link, node))
+            self._timers.schedule(when, lambda _: self.inject(link, node))
         else:
-            self.say(link, node)
+            self.inject(link, node)
 
     def _end_link(self, link: int, end: LinkEnd, now: float) -> None:
         """A fault ends the link on which a message arrived."""
@@ -442,7 +442,7 @@ class Server:
     def announce_new_chat_quota(self, number: str | None, *, now: float) -> None:
         """Notify linked devices how much of their account's quota of new chats is used."""
         for device in self._linked_devices(number):
-            quota = self._interference.new_chat_quota(device.number, now=now)
+            quota = self._fault_hooks.new_chat_quota(device.number, now=now)
             self._deliver(device.address, "notification", notices.new_chat_quota(self.new_id(), quota, now), now)
 
     def _linked_devices(self, number: str | None) -> list[Device]:
@@ -451,7 +451,7 @@ class Server:
         devices = [device for account in accounts for device in self.directory.devices_of(account)]
         return [device for device in devices if device.device != PHONE]
 
-    def bring(self, number: str, stanza: Node | bytes, *, now: float) -> int:
+    def send_unchanged(self, number: str, stanza: Node | bytes, *, now: float) -> int:
         """Send a stanza, or bytes instead of one, unchanged to the linked devices of an account; returns to how many.
 
         Messages, receipts and notifications with an id wait until they are acknowledged, everything else is sent now.
@@ -497,7 +497,7 @@ class Server:
         if known is not None and known.transport is not None and known.phase is not Phase.CLOSING:
             self.dismiss(known, Node("xmlstreamend"), now=now)
 
-    def say(self, link: int, node: Node) -> None:
+    def inject(self, link: int, node: Node) -> None:
         """Send any node on an open link; for faults."""
         known = self.links.get(link)
         if known is not None and known.phase is Phase.OPEN:

@@ -173,7 +173,7 @@ def _description(request: GroupRequest, group: Group) -> Answer:
     is_deleted = request.body.attrs.get("delete") == "true"
     group.description = "" if is_deleted else request.body.data_of("body").decode(errors="replace")
     group.description_id = "" if is_deleted else request.body.attrs.get("id", "")
-    request.groups.tell(group, request.body, request.now, by=request.number)
+    request.groups.notify(group, request.body, request.now, by=request.number)
     return []
 
 
@@ -182,7 +182,7 @@ def _switch(request: GroupRequest, group: Group) -> Answer:
         return FORBIDDEN
     name, value = _SWITCHES[request.body.tag]
     setattr(group, name, value)
-    request.groups.tell(group, Node(request.body.tag), request.now, by=request.number)
+    request.groups.notify(group, Node(request.body.tag), request.now, by=request.number)
     return []
 
 
@@ -193,7 +193,7 @@ def _ephemeral(request: GroupRequest, group: Group) -> Answer:
     if not seconds.isdigit():
         return BAD_REQUEST
     group.ephemeral_s = int(seconds)
-    request.groups.tell(group, request.body, request.now, by=request.number)
+    request.groups.notify(group, request.body, request.now, by=request.number)
     return []
 
 
@@ -204,7 +204,7 @@ def _add_mode(request: GroupRequest, group: Group) -> Answer:
     if mode not in (b"all_member_add", b"admin_add"):
         return BAD_REQUEST
     group.members_add = mode == b"all_member_add"
-    request.groups.tell(group, request.body, request.now, by=request.number)
+    request.groups.notify(group, request.body, request.now, by=request.number)
     return []
 
 
@@ -215,7 +215,7 @@ def _approval_mode(request: GroupRequest, group: Group) -> Answer:
     if join is None or join.attrs.get("state") not in ("on", "off"):
         return BAD_REQUEST
     group.join_approval = join.attrs["state"] == "on"
-    request.groups.tell(group, request.body, request.now, by=request.number)
+    request.groups.notify(group, request.body, request.now, by=request.number)
     return []
 
 
@@ -267,7 +267,7 @@ def _set_role(request: GroupRequest, group: Group, account: Account, *, is_admin
     if group.members[account.number] is not is_admin:
         group.members[account.number] = is_admin
         changed = Node(request.body.tag, {}, [participant(request.directory, group, account.number)])
-        request.groups.tell(group, changed, request.now, by=request.number)
+        request.groups.notify(group, changed, request.now, by=request.number)
     return None
 
 
@@ -298,7 +298,7 @@ def _invite(request: GroupRequest, group: Group) -> Answer:
         group.invite_code = request.groups.new_id()
         request.directory.touch(group)
     if request.node.attrs.get("type") == "set":
-        request.groups.tell(group, Node("invite", {"code": group.invite_code}), request.now, by=request.number)
+        request.groups.notify(group, Node("invite", {"code": group.invite_code}), request.now, by=request.number)
     return [Node("invite", {"code": group.invite_code})]
 
 
@@ -335,7 +335,7 @@ def _answer_requests(request: GroupRequest, group: Group) -> Answer:
                 request.groups.add(group, [account.number], now=request.now, by=request.number)
             else:
                 gone = Node("revoked_membership_requests", {}, [participant(request.directory, group, account.number)])
-                request.groups.tell(group, gone, request.now, by=request.number)
+                request.groups.notify(group, gone, request.now, by=request.number)
             rows.append(_row(request, group, account))
         done.append(Node(action.tag, {}, rows))
     return [Node("membership_requests_action", {}, done)]

@@ -56,7 +56,7 @@ class GroupKeys:
             own = self._of(number, group)
         return [device for device in devices if device.address.key not in own.given]
 
-    def gave(self, number: str, group: str, to: Address) -> None:
+    def mark_distributed(self, number: str, group: str, to: Address) -> None:
         self._of(number, group).given.add(to.key)
         self._keep(number, group)
 

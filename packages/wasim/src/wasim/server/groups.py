@@ -49,7 +49,7 @@ class Groups:
         )
         self._directory.groups[group.id] = group
         attrs = {"type": "new", "key": key} if key else {}
-        self.tell(group, Node("create", attrs, [describe(self._directory, group)]), now)
+        self.notify(group, Node("create", attrs, [describe(self._directory, group)]), now)
         return group
 
     def new_id(self) -> str:
@@ -63,7 +63,7 @@ class Groups:
         """A member gives the group another name."""
         group.subject, group.subject_at = subject, now
         attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, by)}
-        self.tell(group, Node("subject", attrs), now, by=by)
+        self.notify(group, Node("subject", attrs), now, by=by)
 
     def add(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
         """The new members, who are sent the whole group; existing members are ignored. Raises GroupError for an
@@ -73,8 +73,8 @@ class Groups:
         group.members |= dict.fromkeys(new, False)
         if new:
             added = Node("add", {}, [participant(self._directory, group, number) for number in new])
-            self.tell(group, added, now, by=by, to=before)
-            self.tell(group, Node("create", {}, [describe(self._directory, group)]), now, by=by, to=new)
+            self.notify(group, added, now, by=by, to=before)
+            self.notify(group, Node("create", {}, [describe(self._directory, group)]), now, by=by, to=new)
         return new
 
     def remove(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
@@ -83,7 +83,7 @@ class Groups:
         if not gone:
             return []
         change = Node("remove", {}, [participant(self._directory, group, number) for number in gone])
-        self.tell(group, change, now, by=by)
+        self.notify(group, change, now, by=by)
         for number in gone:
             del group.members[number]
         if group.members and not any(group.members.values()):
@@ -98,7 +98,7 @@ class Groups:
                 group.requests[number] = now
                 asking = participant(self._directory, group, number)
                 created = Node("created_membership_requests", {"request_method": "invite_link"}, [asking])
-                self.tell(group, created, now, by=number)
+                self.notify(group, created, now, by=number)
 
     def _known(self, numbers: Iterable[str]) -> list[str]:
         listed = list(dict.fromkeys(numbers))
@@ -110,7 +110,7 @@ class Groups:
     def _name(self, group: Group, number: str) -> str:
         return str(self._directory.jid(Address(number, PHONE), group.addressing))
 
-    def tell(
+    def notify(
         self,
         group: Group,
         change: Node,

@@ -23,7 +23,7 @@ class Fetched:
     listing: Node
     refill: list[str] = field(default_factory=list)
     """Accounts whose phone has used up a prekey."""
-    low: list[Address] = field(default_factory=list)
+    low_on_prekeys: list[Address] = field(default_factory=list)
     """Linked devices with few prekeys left."""
 
 
@@ -68,26 +68,26 @@ def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
     device = directory.device(Address(account.number, jid.device)) if account and jid else None
     if device is None:
         return Node("user", {"jid": text}, [Node("error", {"code": "404", "text": "item-not-found"})])
-    given = take(directory, device)
+    consumed = consume_prekey(directory, device)
     if device.device == PHONE:
         fetched.refill.append(device.number)
-    elif given.low:
-        fetched.low.append(device.address)
-    return Node("user", {"jid": text}, _bundle(device, given.prekey))
+    elif consumed.is_running_low:
+        fetched.low_on_prekeys.append(device.address)
+    return Node("user", {"jid": text}, _bundle(device, consumed.prekey))
 
 
-class Given(NamedTuple):
+class ConsumedPrekey(NamedTuple):
     """A one-time prekey that was consumed; none when the device has none left."""
 
     prekey: tuple[int, bytes] | None
-    low: bool
+    is_running_low: bool
     """The device should be notified."""
 
 
-def take(directory: Directory, device: Device) -> Given:
+def consume_prekey(directory: Directory, device: Device) -> ConsumedPrekey:
     """Consume a one-time prekey of the device."""
     prekey = directory.take_prekey(device.address)
-    return Given(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_MARKS)
+    return ConsumedPrekey(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_MARKS)
 
 
 def _bundle(device: Device, prekey: tuple[int, bytes] | None) -> list[Node]:

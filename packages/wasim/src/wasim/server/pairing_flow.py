@@ -36,14 +36,14 @@ class PairingHost(Protocol):
 
     def new_id(self) -> str: ...
 
-    def at(self, when: float, action: Action) -> None: ...
+    def schedule(self, when: float, action: Action) -> None: ...
 
 
 class PairingFlow:
     def __init__(
-        self, directory: Directory, phones: Phones, entropy: Entropy, host: PairingHost, interference: FaultHooks
+        self, directory: Directory, phones: Phones, entropy: Entropy, host: PairingHost, fault_hooks: FaultHooks
     ) -> None:
-        self._interference = interference
+        self._fault_hooks = fault_hooks
         self._directory = directory
         self._phones = phones
         self._entropy = entropy
@@ -171,7 +171,7 @@ class PairingFlow:
             if reg.attrs.get("stage") == "companion_hello":
                 request = codes.hello(reg, self._entropy)
                 account = Address(request.number, PHONE)
-                if error := self._interference.on_query(account, xmlns="md", tag=codes.TAG, now=now):
+                if error := self._fault_hooks.on_query(account, xmlns="md", tag=codes.TAG, now=now):
                     return queries.QueryAnswer(error=error)
                 waiting.code = request
                 return queries.QueryAnswer(content=codes.hello_answer(waiting.code))
@@ -230,13 +230,13 @@ class PairingFlow:
 
     def _prologue(self, link: Link, ceremony: Ceremony, body: Node, now: float) -> None:
         signer = passkeys.prologue(ceremony, body, now=now)
-        verdict = self._interference.on_passkey(ceremony.number, now=now)
+        verdict = self._fault_hooks.on_passkey(ceremony.number, now=now)
         if verdict.refused:
             raise PasskeyError("not accepted")
         self._count(ceremony.number, signer)
         if not verdict.silent:
             # After the answer, which is sent when this returns.
-            self._host.at(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
+            self._host.schedule(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
 
     def _count(self, number: str, signer: Passkey) -> None:
         account = self._directory.accounts[number]

@@ -12,7 +12,7 @@ from functools import partial
 from wasim.server.entropy import Entropy
 from wasim.server.message_builder import BadMessageRequest, MessageBuilder, MessageRequest
 from wasim.server.phone_client import READ_AFTER_S, PhoneClients
-from wasim.server.phone_sender import EncryptedMessage
+from wasim.server.phone_sender import PhoneOutput
 from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience, status_audience
 from wasim.wire.attachments import Media
 from wasim.wire.jids import PN, STATUS, Jid, parse_jid
@@ -31,7 +31,7 @@ class PhoneLine:
     """Receives a stanza from a phone."""
     synchronize_reading: Callable[[Device, Node, float], None]
     """The owner has read something: linked devices learn it."""
-    at: Callable[[float, Callable[[float], None]], None]
+    schedule: Callable[[float, Callable[[float], None]], None]
     """Schedules an action."""
     low_on_prekeys: Callable[[Address, float], None]
     """Called when a phone has used up prekeys of this device."""
@@ -46,28 +46,28 @@ class PhoneActions:
         self._message_builder = MessageBuilder(directory, phone_clients, entropy)
         self._line = line
         for number, id_ in phone_clients.unread():
-            line.at(now + READ_AFTER_S, partial(self._read_late, number, id_))
+            line.schedule(now + READ_AFTER_S, partial(self._read_later, number, id_))
 
     # Between server and phones
 
-    def ring(self, address: Address, node: Node, now: float) -> None:
+    def deliver(self, address: Address, node: Node, now: float) -> None:
         """Deliver a stanza to a phone."""
-        self._speak(address, self._phone_clients.receive(address.number, node, now=now), now)
+        self._send_output(address, self._phone_clients.receive(address.number, node, now=now), now)
 
     def welcome(self, device: Device, now: float) -> None:
         """The phone sends its first messages to a device that was linked to it."""
-        self._speak(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
+        self._send_output(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
 
-    def _speak(self, address: Address, outgoing: EncryptedMessage, now: float) -> None:
-        for low in outgoing.low:
-            self._line.low_on_prekeys(low, now)
-        for stanza in outgoing.said:
+    def _send_output(self, address: Address, outgoing: PhoneOutput, now: float) -> None:
+        for device in outgoing.low_on_prekeys:
+            self._line.low_on_prekeys(device, now)
+        for stanza in outgoing.stanzas:
             if stanza.after_s:
-                self._line.at(now + stanza.after_s, partial(self._say, address, stanza.node))
+                self._line.schedule(now + stanza.after_s, partial(self._send_stanza, address, stanza.node))
             else:
-                self._say(address, stanza.node, now)
+                self._send_stanza(address, stanza.node, now)
 
-    def _say(self, address: Address, node: Node, now: float) -> None:
+    def _send_stanza(self, address: Address, node: Node, now: float) -> None:
         device = self._directory.device(address)
         if device is None:
             return
@@ -75,10 +75,10 @@ class PhoneActions:
             self._phone_clients.was_read(address.number, node.attrs["id"])
         self._line.take(device, node, now)
 
-    def _read_late(self, number: str, id_: str, now: float) -> None:
+    def _read_later(self, number: str, id_: str, now: float) -> None:
         receipt = self._phone_clients.read(number, id_)
         if receipt is not None:
-            self._say(Address(number, PHONE), receipt, now)
+            self._send_stanza(Address(number, PHONE), receipt, now)
 
     # Requested actions
 
@@ -106,7 +106,7 @@ class PhoneActions:
             raise BadMessageRequest(f"{number} is not a member of the group {to}")
         words = self._message_builder.put(number, chat, request, media, now=now)
         id_ = id_ or self._phone_clients.phone_sender.new_id()
-        self._speak(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
+        self._send_output(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
         return id_
 
     def _status(self, number: str, audience: Iterable[str] | None, now: float) -> StatusAudience:
@@ -129,14 +129,14 @@ class PhoneActions:
         chat = self._chat(to)
         name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
         shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
-        self._say(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
+        self._send_stanza(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
 
     def read(self, number: str, id_: str, *, now: float) -> None:
         """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""
         receipt = self._phone_clients.read(number, id_)
         if receipt is None:
             raise UnknownNumber(f"the phone {number} has no message {id_}")
-        self._say(Address(number, PHONE), receipt, now)
+        self._send_stanza(Address(number, PHONE), receipt, now)
         phone = self._directory.device(Address(number, PHONE))
         if phone is not None:
             self._line.synchronize_reading(phone, receipt, now)

@@ -16,7 +16,7 @@ from wasim.server import media_retry
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, enclosure, fill, poll_of
-from wasim.server.phone_sender import RETRIES, EncryptedMessage, MessageContent, PhoneSender
+from wasim.server.phone_sender import RETRIES, DelayedStanza, PhoneOutput, PhoneSender
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
 from wasim.server.state import PHONE, Address, Device, Directory
@@ -56,12 +56,12 @@ class Typing(msgspec.Struct, frozen=True, kw_only=True):
 
 class PhoneClients:
     def __init__(
-        self, directory: Directory, phones: Phones, talks: SignalSessions, groups: GroupKeys, entropy: Entropy
+        self, directory: Directory, phones: Phones, sessions: SignalSessions, groups: GroupKeys, entropy: Entropy
     ) -> None:
-        self.phone_sender = PhoneSender(directory, phones, talks, groups, entropy)
+        self.phone_sender = PhoneSender(directory, phones, sessions, groups, entropy)
         self._directory = directory
         self._phones = phones
-        self._talks = talks
+        self._sessions = sessions
         self._groups = groups
         self._entropy = entropy
         self._inbox: dict[str, dict[str, PhoneMessage]] = {}
@@ -118,18 +118,18 @@ class PhoneClients:
 
     # Receiving
 
-    def receive(self, number: str, node: Node, *, now: float) -> EncryptedMessage:
+    def receive(self, number: str, node: Node, *, now: float) -> PhoneOutput:
         """The phone's reaction to a stanza from the server."""
         sender = self._address(node.attrs.get("participant") or node.attrs.get("from", ""))
         if sender is None:
-            return EncryptedMessage()
+            return PhoneOutput()
         if node.tag == "message":
-            return EncryptedMessage(self._message(number, sender, node, now))
+            return PhoneOutput(self._message(number, sender, node, now))
         if node.tag == "receipt" and node.attrs.get("type") == "retry":
             return self.phone_sender.again(number, sender, node)
         if node.tag == "receipt" and node.attrs.get("type") == "server-error":
-            return EncryptedMessage([MessageContent(self._uploaded_again(number, node))])
-        return EncryptedMessage()
+            return PhoneOutput([DelayedStanza(self._uploaded_again(number, node))])
+        return PhoneOutput()
 
     def _uploaded_again(self, number: str, receipt: Node) -> Node:
         """The answer to a linked device that asks for the file of a message which the phone received or sent."""
@@ -153,7 +153,7 @@ class PhoneClients:
         account = self._directory.find(jid)
         return Address(account.number, jid.device) if account is not None and jid is not None else None
 
-    def _message(self, number: str, sender: Address, node: Node, now: float) -> list[MessageContent]:
+    def _message(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
         tally = self.tally(number)
         try:
             opened: Content | None = self._open(number, sender, node)
@@ -178,14 +178,14 @@ class PhoneClients:
         failure: WireError | None = None
         for enc in node.all("enc"):
             try:
-                said = self._open_one(number, sender, enc, node.attrs["from"])
+                message = self._open_one(number, sender, enc, node.attrs["from"])
             except KeyReused:
                 raise
             except WireError as error:
                 failure = failure or error
                 continue
-            if said.sender_key is None or said.kind != "unknown":
-                opened = said
+            if message.sender_key is None or message.kind != "unknown":
+                opened = message
         if opened is None:
             raise failure or CannotOpen("a message without anything encrypted")
         return opened
@@ -196,13 +196,13 @@ class PhoneClients:
         if kind == "skmsg" and group is not None:
             return unseal(self._groups.decrypt(number, group, sender, enc.data))
         keys = self._phones.keys(number)
-        plaintext = self._talks.decrypt(keys, sender, kind, enc.data)
+        plaintext = self._sessions.decrypt(keys, sender, kind, enc.data)
         if kind == "pkmsg":
             self._phones.keep(keys)
-        said = unseal(plaintext)
-        if said.sender_key is not None and group is not None:
-            self._groups.accept(number, group, sender, said.sender_key.message or b"")
-        return said
+        message = unseal(plaintext)
+        if message.sender_key is not None and group is not None:
+            self._groups.accept(number, group, sender, message.sender_key.message or b"")
+        return message
 
     def _sender_key_group(self, chat: str) -> str | None:
         """Under which name sender keys of this chat are kept; None: the chat has none."""
@@ -212,29 +212,29 @@ class PhoneClients:
 
     def _took(
         self, number: str, sender: Address, node: Node, opened: Content | None, now: float
-    ) -> list[MessageContent]:
+    ) -> list[DelayedStanza]:
         if node.attrs.get("category") == "peer":
-            return [MessageContent(_receipt(node, type="peer_msg")), *self._given(sender, node, opened)]
+            return [DelayedStanza(_receipt(node, type="peer_msg")), *self._given(sender, node, opened)]
         if "recipient" in node.attrs:
-            return [MessageContent(_receipt(node, type="sender", recipient=node.attrs["recipient"]))]
+            return [DelayedStanza(_receipt(node, type="sender", recipient=node.attrs["recipient"]))]
         if sender.number == number:
-            return [MessageContent(_receipt(node, type="sender"))]
+            return [DelayedStanza(_receipt(node, type="sender"))]
         phone_message = self._letter(number, sender, node, now)
         phone_message.count += 1
         if opened is not None and phone_message.count == 1:
             self._fill(number, phone_message, opened)
         self._note_letter(number, phone_message)
-        said = [MessageContent(_receipt(node))]
+        stanzas = [DelayedStanza(_receipt(node))]
         if self._directory.accounts[number].auto_read and not phone_message.read:
-            said.append(MessageContent(_read_receipt(phone_message), READ_AFTER_S))
-        return said
+            stanzas.append(DelayedStanza(_read_receipt(phone_message), READ_AFTER_S))
+        return stanzas
 
-    def _given(self, sender: Address, node: Node, opened: Content | None) -> list[MessageContent]:
+    def _given(self, sender: Address, node: Node, opened: Content | None) -> list[DelayedStanza]:
         """What a linked device asked this phone for."""
         note, device = opened.inner.protocol if opened is not None else None, self._directory.device(sender)
         if note is None or note.peer_request is None or device is None:
             return []
-        return self.phone_sender.answer(device, note.peer_request, node.attrs["id"]).said
+        return self.phone_sender.answer(device, note.peer_request, node.attrs["id"]).stanzas
 
     def _fill(self, number: str, phone_message: PhoneMessage, opened: Content) -> None:
         fill(phone_message, opened)
@@ -288,14 +288,14 @@ class PhoneClients:
     def _note_letter(self, number: str, phone_message: PhoneMessage) -> None:
         self._directory.note(_LETTER, f"{number}>{phone_message.id}", msgspec.msgpack.encode(phone_message))
 
-    def _failed(self, number: str, sender: Address, node: Node, now: float) -> list[MessageContent]:
+    def _failed(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
         """Ask for the message again, up to five times."""
         phone_message = self._letter(number, sender, node, now)
         phone_message.undecryptable += 1
         self._note_letter(number, phone_message)
         if phone_message.undecryptable > RETRIES:
             return []
-        return [MessageContent(self._retry_receipt(number, node, phone_message.undecryptable))]
+        return [DelayedStanza(self._retry_receipt(number, node, phone_message.undecryptable))]
 
     def _retry_receipt(self, number: str, node: Node, count: int) -> Node:
         phone = self._device(number)

@@ -43,28 +43,28 @@ class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class MessageContent:
-    """A stanza that a phone sends after a delay."""
+class DelayedStanza:
+    """A stanza that a phone sends, after a delay in seconds."""
 
     node: Node
     after_s: float = 0.0
 
 
 @dataclass(slots=True)
-class EncryptedMessage:
-    """What a phone sends now, and the linked devices whose prekeys that used up."""
+class PhoneOutput:
+    """What a phone sends, and the linked devices of which it used up prekeys."""
 
-    said: list[MessageContent] = field(default_factory=list)
-    low: list[Address] = field(default_factory=list)
+    stanzas: list[DelayedStanza] = field(default_factory=list)
+    low_on_prekeys: list[Address] = field(default_factory=list)
 
 
 class PhoneSender:
     def __init__(
-        self, directory: Directory, phones: Phones, talks: SignalSessions, groups: GroupKeys, entropy: Entropy
+        self, directory: Directory, phones: Phones, sessions: SignalSessions, groups: GroupKeys, entropy: Entropy
     ) -> None:
         self._directory = directory
         self._phones = phones
-        self._talks = talks
+        self._sessions = sessions
         self._groups = groups
         self._entropy = entropy
         self._sent: dict[str, dict[str, SentMessage]] = {}
@@ -98,12 +98,12 @@ class PhoneSender:
 
     # Messages
 
-    def write(self, number: str, to: Account | Group, plaintext: Plaintext, id_: str) -> EncryptedMessage:
+    def write(self, number: str, to: Account | Group, plaintext: Plaintext, id_: str) -> PhoneOutput:
         """A message to all devices of an account and all own devices, or to a group."""
         if isinstance(to, Group):
             return self._to_group(number, to, plaintext, id_)
         self._remember(number, id_, to.number, plaintext)
-        outgoing = EncryptedMessage()
+        outgoing = PhoneOutput()
         recipients = [
             Node(
                 "to",
@@ -113,7 +113,7 @@ class PhoneSender:
             for device, what in self._for_each(number, to, plaintext)
         ]
         attrs = {"to": str(Jid(to.number, PN)), "id": id_} | _stanza_attrs(plaintext)
-        outgoing.said.append(MessageContent(Node("message", attrs, [Node("participants", {}, recipients)])))
+        outgoing.stanzas.append(DelayedStanza(Node("message", attrs, [Node("participants", {}, recipients)])))
         return outgoing
 
     def _for_each(self, number: str, to: Account, plaintext: Plaintext) -> Iterator[tuple[Device, Plaintext]]:
@@ -128,10 +128,10 @@ class PhoneSender:
             if device.device != PHONE:
                 yield device, copy
 
-    def _to_group(self, number: str, group: Group, plaintext: Plaintext, id_: str) -> EncryptedMessage:
+    def _to_group(self, number: str, group: Group, plaintext: Plaintext, id_: str) -> PhoneOutput:
         """One ciphertext for all members, and the sender key for those who don't have it."""
         self._remember(number, id_, str(group.jid), plaintext)
-        outgoing = EncryptedMessage()
+        outgoing = PhoneOutput()
         devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
         lacking = self._groups.without_key(number, group.id, devices)
         distribution = Content(sender_key=self._sender_key(number, group))
@@ -139,42 +139,42 @@ class PhoneSender:
         for device in lacking:
             jid = str(self._directory.jid(device.address, group.addressing))
             distributions.append(Node("to", {"jid": jid}, [self._enc(number, device, distribution, outgoing)]))
-            self._groups.gave(number, group.id, device.address)
+            self._groups.mark_distributed(number, group.id, device.address)
         data = self._groups.encrypt(number, group.id, self._sealed(plaintext))
         children = [Node("participants", {}, distributions)] if distributions else []
         children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(plaintext), data))
         attrs = {"to": str(group.jid), "id": id_} | _stanza_attrs(plaintext)
         if not isinstance(group, StatusAudience):
             attrs["addressing_mode"] = group.addressing
-        outgoing.said.append(MessageContent(Node("message", attrs, children)))
+        outgoing.stanzas.append(DelayedStanza(Node("message", attrs, children)))
         return outgoing
 
     def _sender_key(self, number: str, group: Group) -> GroupSenderKey:
         return GroupSenderKey(group=str(group.jid), message=self._groups.distribution(number, group.id))
 
-    def _enc(self, number: str, device: Device, what: Plaintext, outgoing: EncryptedMessage, **attrs: str) -> Node:
-        if not self._talks.knows(number, device.address):
+    def _enc(self, number: str, device: Device, what: Plaintext, outgoing: PhoneOutput, **attrs: str) -> Node:
+        if not self._sessions.knows(number, device.address):
             self._begin(number, device, outgoing)
-        kind, data = self._talks.encrypt(number, device.address, self._sealed(what))
+        kind, data = self._sessions.encrypt(number, device.address, self._sealed(what))
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
 
     def _sealed(self, plaintext: Plaintext) -> bytes:
         return plaintext if isinstance(plaintext, bytes) else seal(plaintext, pad=self._entropy(1)[0] % 16 + 1)
 
-    def _begin(self, number: str, device: Device, outgoing: EncryptedMessage) -> None:
-        given = server_keys.take(self._directory, device)
-        if given.low and device.device != PHONE:
-            outgoing.low.append(device.address)
+    def _begin(self, number: str, device: Device, outgoing: PhoneOutput) -> None:
+        consumed = server_keys.consume_prekey(self._directory, device)
+        if consumed.is_running_low and device.device != PHONE:
+            outgoing.low_on_prekeys.append(device.address)
         if device.device == PHONE:
             self._phones.refill(device.number)
-        prekey_id, prekey = given.prekey or (None, None)
+        prekey_id, prekey = consumed.prekey or (None, None)
         signed = device.signed_prekey
         bundle = Bundle(device.identity, signed.id, signed.public, prekey_id, prekey)
-        self._talks.begin(self._phones.keys(number), device.address, bundle)
+        self._sessions.begin(self._phones.keys(number), device.address, bundle)
 
     # Resends
 
-    def again(self, number: str, to: Address, receipt: Node) -> EncryptedMessage:
+    def again(self, number: str, to: Address, receipt: Node) -> PhoneOutput:
         """Somebody could not decrypt a message of ours: encrypt it again, in a new session."""
         id_ = receipt.attrs.get("id", "")
         sent = self._sent.get(number, {}).get(id_)
@@ -182,13 +182,13 @@ class PhoneSender:
         retry = receipt.child("retry")
         count = int(retry.attrs.get("count", "1")) if retry is not None else 1
         if sent is None or device is None or count > RETRIES:
-            return EncryptedMessage()
-        outgoing = EncryptedMessage()
+            return PhoneOutput()
+        outgoing = PhoneOutput()
         self._begin(number, device, outgoing)
         before = sent.plaintext if sent.verbatim else decode(Content, sent.plaintext)
         plaintext, attrs = self._once_more(number, device, sent, before)
         enc = self._enc(number, device, plaintext, outgoing, count=str(count))
-        outgoing.said.append(MessageContent(Node("message", {"id": id_} | attrs, [enc])))
+        outgoing.stanzas.append(DelayedStanza(Node("message", {"id": id_} | attrs, [enc])))
         return outgoing
 
     def _once_more(
@@ -198,7 +198,7 @@ class PhoneSender:
         attrs = _stanza_attrs(plaintext)
         group = self._directory.group(parse_jid(sent.to))
         if group is not None:
-            self._groups.gave(number, group.id, device.address)
+            self._groups.mark_distributed(number, group.id, device.address)
             participant = str(self._directory.jid(device.address, group.addressing))
             distribution = self._sender_key(number, group)
             again = plaintext if isinstance(plaintext, bytes) else _with_sender_key(plaintext, distribution)
@@ -212,25 +212,25 @@ class PhoneSender:
 
     # Settings and history
 
-    def welcome(self, device: Device, *, now: float) -> EncryptedMessage:
+    def welcome(self, device: Device, *, now: float) -> PhoneOutput:
         """What a phone sends to a newly linked device: the key of its settings, and its history."""
         parts = self.histories.parts(device.number, full=device.wants_full_history, now=now)
         notes = [self._sync_keys(device, now), *(self._history(part.sync_type, part.history) for part in parts)]
         return self._to_own(device, notes)
 
-    def answer(self, device: Device, request: content.PeerRequest, request_id: str) -> EncryptedMessage:
+    def answer(self, device: Device, request: content.PeerRequest, request_id: str) -> PhoneOutput:
         """A linked device asks for older messages of a chat."""
         if request.on_demand is None:
-            return EncryptedMessage()
+            return PhoneOutput()
         history = self.histories.before(device.number, request.on_demand)
         return self._to_own(device, [self._history(content.ON_DEMAND, history, request=request_id)])
 
-    def _to_own(self, device: Device, notes: list[content.ProtocolNote]) -> EncryptedMessage:
-        outgoing = EncryptedMessage()
+    def _to_own(self, device: Device, notes: list[content.ProtocolNote]) -> PhoneOutput:
+        outgoing = PhoneOutput()
         for note in notes:
             enc = self._enc(device.number, device, Content(protocol=note), outgoing)
             attrs = {"to": str(self._directory.jid(device.address, "pn")), "id": self.new_id()}
-            outgoing.said.append(MessageContent(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
+            outgoing.stanzas.append(DelayedStanza(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
         return outgoing
 
     def _history(self, sync_type: int, history: content.HistorySync, *, request: str | None = None) -> ProtocolNote:

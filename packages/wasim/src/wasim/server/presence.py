@@ -1,6 +1,6 @@
-"""Whether the owners of phones are online, and which connections are told.
+"""Whether the owners of phones are online, and which connections are notified.
 
-A client subscribes to an account on each connection, and is told while it is available itself.
+A client subscribes to an account on each connection, and is notified while it is available itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Presences:
             self._tell(link, account.number)
 
     def now_available(self, link: Link) -> None:
-        """A client has become available: it is told what it subscribed to."""
+        """A client has become available: it is notified of what it subscribed to."""
         for number in sorted(link.subscriptions):
             self._tell(link, number)
 

@@ -57,7 +57,7 @@ def _set_of_group(group: Group, number: str, body: Node, directory: Directory, g
         return NOT_ACCEPTABLE
     group.picture_id = groups.new_id() if body.tag else ""
     change = Node("set", {"jid": str(group.jid), "id": group.picture_id}) if body.tag else Node("delete")
-    groups.tell(group, change, now, by=number, kind="picture")
+    groups.notify(group, change, now, by=number, kind="picture")
     return [Node("picture", {"id": group.picture_id})] if body.tag else []
 
 

@@ -132,7 +132,7 @@ def _digest(query: Query) -> QueryAnswer:
 
 def _bundles(query: Query) -> QueryAnswer:
     fetched = keys.fetch(query.directory, query.body)
-    return QueryAnswer(content=[fetched.listing], refill=fetched.refill, low_on_prekeys=fetched.low)
+    return QueryAnswer(content=[fetched.listing], refill=fetched.refill, low_on_prekeys=fetched.low_on_prekeys)
 
 
 def _usync(query: Query) -> QueryAnswer:

@@ -51,12 +51,12 @@ class Carrier:
 
     deliver: Callable[[Address, StanzaKind, Node, float, float], None]
     """Delivers reliably: the stanza is kept until the device acknowledges it, and sent after that many seconds."""
-    tell: Callable[[Address, Node], None]
+    send_if_connected: Callable[[Address, Node], None]
     """Sends to a device if it is connected, otherwise never."""
     ack: Callable[[int, Node, float, float], None]
     """Sends an ack to the link that a stanza came from, at a time that may be in the future."""
     available: Callable[[Address], bool]
-    """Whether a device is connected and shown as available: only such devices are told who is typing."""
+    """Whether a device is connected and shown as available: only such devices are notified of who is typing."""
     typing: Callable[[str, Node, float], None]
     """Delivers a typing indicator to the phone of an account."""
     end_link: Callable[[int, LinkEnd, float], None]
@@ -65,10 +65,10 @@ class Carrier:
 
 
 class Router:
-    def __init__(self, directory: Directory, channels: Channels, interference: FaultHooks, carrier: Carrier) -> None:
+    def __init__(self, directory: Directory, channels: Channels, fault_hooks: FaultHooks, carrier: Carrier) -> None:
         self._directory = directory
         self._channels = channels
-        self._interference = interference
+        self._fault_hooks = fault_hooks
         self._carrier = carrier
 
     # Messages
@@ -82,7 +82,7 @@ class Router:
         if link is not None:
             known = group is not None or channel is not None or chat == STATUS or self._knows(sender.number, account)
             to = _recipient(chat, account)
-            verdict = self._interference.on_message(sender.address, chat=to, known=known, now=now)
+            verdict = self._fault_hooks.on_message(sender.address, chat=to, known=known, now=now)
         if link is not None and verdict.ends_link is not None:
             self._carrier.end_link(link, verdict.ends_link, now)
         if not verdict.taken:
@@ -101,7 +101,7 @@ class Router:
             return
         if group is not None:
             for device, copy in groups.copies(self._directory, sender, group, stanza, now):
-                self._bring(device.address, copy, now)
+                self._deliver_message(device.address, copy, now)
         elif channel is not None:
             self._channels.post(channel, sender, stanza, now)
         elif chat == STATUS:
@@ -130,11 +130,11 @@ class Router:
     def _meetings(self, number: str) -> set[str]:
         return self._directory.accounts[number].contacts
 
-    def _bring(self, to: Address, message: Node, now: float) -> None:
+    def _deliver_message(self, to: Address, message: Node, now: float) -> None:
         """Deliver a message to a device, changed by faults unless it is between devices of one account."""
         verdict = DELIVERED
         if message.attrs.get("category") != "peer":
-            verdict = self._interference.on_delivery(to, again=_is_resend(message), now=now)
+            verdict = self._fault_hooks.on_delivery(to, again=_is_resend(message), now=now)
         if verdict.damaged:
             message = _damaged(message)
         for _ in range(1 + verdict.repeated):
@@ -181,7 +181,7 @@ class Router:
             attrs["phash"] = phash
         ack = Node("ack", attrs)
         if not verdict.acks:
-            self._interference.ack_withheld(sender.address, link, ack)
+            self._fault_hooks.ack_withheld(sender.address, link, ack)
             return
         record.acked = error is None
         for _ in range(verdict.acks):
@@ -214,7 +214,7 @@ class Router:
         attrs |= self._names(sender, owner, chat, stanza)
         if sender.push_name:
             attrs["notify"] = sender.push_name
-        self._bring(target, Node("message", attrs, _contents(stanza, envelope)), now)
+        self._deliver_message(target, Node("message", attrs, _contents(stanza, envelope)), now)
 
     def _post(self, sender: Device, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
         """Deliver a status post to one device of its audience: the sender decides who that is, one key for each."""
@@ -235,7 +235,7 @@ class Router:
         }
         if sender.push_name:
             attrs["notify"] = sender.push_name
-        self._bring(target, Node("message", attrs, [*_contents(stanza, envelope), *stanza.all("enc")]), now)
+        self._deliver_message(target, Node("message", attrs, [*_contents(stanza, envelope), *stanza.all("enc")]), now)
 
     def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
         """The sender's addresses and, for its own other devices, the chat that the message belongs to."""
@@ -275,12 +275,12 @@ class Router:
         group = self._directory.group(to)
         whose = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))
         account = self._directory.find(whose)
-        if whose is None or account is None or self._interference.drops_receipt(account.number, now=now):
+        if whose is None or account is None or self._fault_hooks.drops_receipt(account.number, now=now):
             return
         if account.number != sender.number:
             self._count(account.number, ids, kind)
         node = self._relayed_receipt(sender, account, group, stanza, ids[0], now)
-        delay_s = self._interference.receipt_delay(account.number, now=now)
+        delay_s = self._fault_hooks.receipt_delay(account.number, now=now)
         for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
             self._carrier.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
         if kind in _READ and sender.device != PHONE:
@@ -393,7 +393,7 @@ class Router:
             if device.device == PHONE:
                 self._carrier.typing(device.number, node, now)
             elif self._carrier.available(device.address):
-                self._carrier.tell(device.address, node)
+                self._carrier.send_if_connected(device.address, node)
 
 
 def _recipient(chat: Jid | None, account: Account | None) -> str:

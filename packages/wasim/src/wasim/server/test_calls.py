@@ -1,4 +1,4 @@
-"""Calls ring on the linked devices of the other account; presence is told to those who asked and are available."""
+"""Calls ring on the linked devices of the other account; presence is reported to those who subscribed and are available."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def bob_comes(world: World, *, available: bool) -> None:
 
 
 def test_presence_is_told_to_who_asked_and_is_available(world: World, alice: Party) -> None:
-    """A client that is not available is told when it becomes so."""
+    """A client that is not available is notified when it becomes available."""
     client = alice[1]
     bob_comes(world, available=True)
     world.send(client, Node("presence", {"type": "subscribe", "id": "p1", "to": f"{BOB}@s.whatsapp.net"}))

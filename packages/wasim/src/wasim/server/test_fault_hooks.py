@@ -128,7 +128,7 @@ def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripte
     assert len(bob_client.all("message")) == 1
     assert not faulty.server.directory.messages["962302", "M1"].acked
     ((link, ack),) = scripted.withheld
-    faulty.server.say(link, ack)
+    faulty.server.inject(link, ack)
     faulty.settle()
     assert alice.one("ack").attrs["id"] == "M1"
 

@@ -384,4 +384,4 @@ def test_phones_ignore_what_is_not_for_them(world: World, pair: tuple[LinkedDevi
     """A stanza without a sender, and one without a request, get no answer."""
     phone_clients = world.server.phone_clients
     for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):
-        assert phone_clients.receive("962303", node, now=world.now).said == []
+        assert phone_clients.receive("962303", node, now=world.now).stanzas == []

@@ -14,7 +14,7 @@ class Timers:
         self._waiting: list[tuple[float, int, Action]] = []
         self._count = 0
 
-    def at(self, when: float, action: Action) -> None:
+    def schedule(self, when: float, action: Action) -> None:
         self._count += 1
         heapq.heappush(self._waiting, (when, self._count, action))
 
