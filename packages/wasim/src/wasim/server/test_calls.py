@@ -1,4 +1,4 @@
-"""Calls ring on the linked devices of the other account; presence is reported to those who subscribed and are available."""
+"""Calls ring on the linked devices of the other account. Presence is reported to available devices that subscribed."""
 
 from __future__ import annotations
 
