@@ -32,6 +32,7 @@ from holdfast.delivery.stores import Received
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.aliases import canonical
 from holdfast.store.chat_reading import read_up_to, unread_messages
+from holdfast.store.connection import among
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, sender_name, senders_of, subjects_of
@@ -42,7 +43,6 @@ _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
-_IDS_AT_ONCE = 500
 _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
 
@@ -164,7 +164,7 @@ def _searched(
         if len(rows) < _SEARCHED_AT_ONCE:
             break
         after = ChatCursor(chat=rows[-1][0], last_at=rows[-1][1])
-    chosen = select(chats).where(_C.company_id == company, _C.chat.in_(found[:most]))
+    chosen = select(chats).where(_C.company_id == company, among(connection, _C.chat, found[:most]))
     by_chat = {row["chat"]: row for row in connection.execute(chosen).mappings()}
     return _chats(connection, company, [by_chat[chat] for chat in found[:most]])
 
@@ -194,10 +194,10 @@ def _last_messages(
     arrived = [row["last_seq"] for row in rows if not row["last_is_sent"] and row["last_seq"] is not None]
     found: list[tuple[bool, int, TimelineMessage]] = []
     if sent:
-        of_outbox = _sent(connection, select(*_SENT).where(_O.seq.in_(sent)))
+        of_outbox = _sent(connection, select(*_SENT).where(among(connection, _O.seq, sent)))
         found += [(True, each.message.seq, each) for each in of_outbox]
     if arrived:
-        of_inbox = _received(connection, company, select(*RECEIVED).where(_I.seq.in_(arrived)))
+        of_inbox = _received(connection, company, select(*RECEIVED).where(among(connection, _I.seq, arrived)))
         found += [(False, each.seq, each) for each in of_inbox]
     changes = _changes(connection, company, [each for _, _, each in found])
     own = _own(connection, company)
@@ -208,14 +208,11 @@ def names_of(connection: Connection, company: str, jids: Sequence[str]) -> Mappi
     """What is known of the names of these chats or people, who may have any of their JIDs."""
     subjects = subjects_of(connection, company, jids)
     people = [jid for jid in jids if jid.endswith((PERSON, HIDDEN))]
-    aliases, known = dict[str, str](), dict[str, RowMapping]()
-    for start in range(0, len(people), _IDS_AT_ONCE):
-        some = people[start : start + _IDS_AT_ONCE]
-        named = select(_A.alias, _A.chat).where(_A.company_id == company, _A.alias.in_(some))
-        aliases |= {row.alias: row.chat for row in connection.execute(named)}
-        wanted = list({aliases.get(jid, jid) for jid in some})
-        found = connection.execute(select(contacts).where(_P.company_id == company, _P.jid.in_(wanted))).mappings()
-        known |= {row["jid"]: row for row in found}
+    named = select(_A.alias, _A.chat).where(_A.company_id == company, among(connection, _A.alias, people))
+    aliases = {row.alias: row.chat for row in connection.execute(named)} if people else {}
+    wanted = list({aliases.get(jid, jid) for jid in people})
+    mine = select(contacts).where(_P.company_id == company, among(connection, _P.jid, wanted))
+    known = {row["jid"]: row for row in connection.execute(mine).mappings()} if wanted else {}
     canonical_of = {jid: aliases.get(jid, jid) for jid in jids}
     return {jid: _names(name, known.get(name), subjects.get(jid)) for jid, name in canonical_of.items()}
 
@@ -306,14 +303,16 @@ def _changes(connection: Connection, company: str, messages: Sequence[TimelineMe
     return found
 
 
-def _targeting(table: Any, company: str, wanted: Collection[_Key]) -> tuple[ColumnElement[bool], ...]:
+def _targeting(
+    connection: Connection, table: Any, company: str, wanted: Collection[_Key]
+) -> tuple[ColumnElement[bool], ...]:
     chats_, ids = {chat for chat, _ in wanted}, {id_ for _, id_ in wanted}
-    return table.company_id == company, table.chat.in_(chats_), table.target.in_(ids)
+    return table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids)
 
 
 def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
-    for row in connection.execute(select(*columns).where(*_targeting(_O, company, wanted))):
+    for row in connection.execute(select(*columns).where(*_targeting(connection, _O, company, wanted))):
         body = json.loads(row.content).get(row.kind, {})
         said = body.get("emoji") if row.kind == "reaction" else text_of(body)
         change = Change(
@@ -325,7 +324,7 @@ def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]
 
 def _arrived_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
-    statement = select(*columns).where(*_targeting(_I, company, wanted), _I.type.in_(FOLDED))
+    statement = select(*columns).where(*_targeting(connection, _I, company, wanted), _I.type.in_(FOLDED))
     found = connection.execute(statement).mappings().all()
     rows = [row for row in found if (row["chat"], row["target"]) in wanted]
     senders = senders_of(connection, company, rows)
