@@ -1,6 +1,8 @@
 """Placement: which engine host runs which session, and which session to blame when hosts die.
 
-Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. After a death the
+Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. When one host has
+clearly more than another, because those of the other ended or moved to other nodes, its sessions move when they connect
+again anyway: no link is closed for that. After a death the
 sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
 death narrows the group, until a session that keeps killing a host of its own is quarantined.
 
@@ -10,6 +12,7 @@ It must never read a clock, and it never blames a session for a host that was ki
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +25,9 @@ class PlacementPolicy:
     """Number of ordinary hosts."""
     window_s: float = 60
     """Two deaths of the same host within this start the search for the session that causes them."""
+    crowded_by: float = 0.25
+    """A host with this part more sessions than the one with the fewest gives away those that connect again."""
+    crowded_by_at_least: int = 5
     proven_after_s: float = 60
     """An isolation host that has lived this long clears its sessions."""
     deaths_alone_opening: int = 2
@@ -79,15 +85,26 @@ def is_isolation(host: HostNumber, policy: PlacementPolicy) -> bool:
 
 
 def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tuple[Placement, HostNumber]:
-    """The host for a session that opens a link: where it was, else the ordinary host with the fewest sessions."""
-    if (known := placement.hosts.get(company)) is not None:
-        return placement, known
-    if company in placement.distrusted:
+    """The host for a session that opens a link: where it was, unless that is crowded, else the ordinary host with the
+    fewest sessions."""
+    known = placement.hosts.get(company)
+    if known is None and company in placement.distrusted:
         isolated = _isolate(placement, [frozenset({company})], policy)
         return isolated, isolated.hosts[company]
-    counts = [len(placement.members(host)) for host in range(policy.hosts)]
-    host = counts.index(min(counts))
+    sessions = Counter(placement.hosts.values())
+    host = min(range(policy.hosts), key=lambda number: (sessions[number], number))
+    if known is not None and not _should_move(placement, company, sessions[known] - sessions[host], policy):
+        return placement, known
     return replace(placement, hosts={**placement.hosts, company: host}), host
+
+
+def _should_move(placement: Placement, company: str, excess: int, policy: PlacementPolicy) -> bool:
+    """A session that may have ended a host stays, so that the next death of that host tells more about it."""
+    host = placement.hosts[company]
+    if is_isolation(host, policy) or any(company in death.suspects for death in placement.deaths):
+        return False
+    fewest = len(placement.members(host)) - excess
+    return excess >= max(policy.crowded_by_at_least, fewest * policy.crowded_by)
 
 
 def forget(placement: Placement, company: str, *, policy: PlacementPolicy) -> Placement:

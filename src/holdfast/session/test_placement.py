@@ -53,6 +53,34 @@ def test_a_session_that_ended_makes_room() -> None:
     assert place(placement, "d", policy=TWO)[1] == 0
 
 
+def crowded() -> Placement:
+    """Six sessions on the first host, one on the second."""
+    placement = placed(*"aAbBcCdDeEfF", policy=TWO)
+    for company in "ABCDE":
+        placement = forget(placement, company, policy=TWO)
+    return placement
+
+
+def test_sessions_of_a_crowded_host_move_when_they_connect_again() -> None:
+    """Until the difference is small, so that none moves to and fro; one on an isolation host stays there."""
+    placement, hosts = crowded(), []
+    for company in "abcdef":
+        placement, host = place(placement, company, policy=TWO)
+        hosts.append(host)
+    assert hosts == [1, 0, 0, 0, 0, 0]
+    large = PlacementPolicy(hosts=2, crowded_by_at_least=1)
+    assert place(placed(*"aAbBcCdDeE", policy=TWO), "a", policy=large)[1] == 0
+    alone, _ = place(distrust(crowded(), "a"), "a", policy=TWO)
+    assert place(alone, "a", policy=TWO) == (alone, 2)
+
+
+def test_a_session_that_may_have_ended_a_host_stays_on_it() -> None:
+    """Its next death tells more that way."""
+    placement, _ = died(crowded(), death(100, 0, "abcdef"), policy=TWO)
+    assert place(placement, "a", policy=TWO) == (placement, 0)
+    assert place(placement, "F", policy=TWO) == (placement, 1)
+
+
 def test_one_death_isolates_no_session_with_an_open_link() -> None:
     """One death of a host moves nobody: every session stays on its host."""
     placement, quarantined = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
