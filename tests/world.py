@@ -351,7 +351,7 @@ class World:
         )
         self.gateway = Gateway(parts)
         self.people = People(self.gateway, self.contacts)
-        self.sending = Messages(self.gateway, self.outbox, self.composer, self.people, clock=self.clock)
+        self.sending = Messages(self.gateway, self.outbox, self.composer, self.people)
         self.operations = OperationService(
             self.gateway, parts.operations, events=self.events, clock=self.clock, randomness=Chance()
         )

@@ -81,7 +81,7 @@ def make_client(
             gateway,
             keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
             Diagnoser(gateway, world.parts, figures=FigureRows(world.database), limits=world.limits),
-            sending=Messages(gateway, world.outbox, world.composer, People(gateway, world.contacts), clock=world.clock),
+            sending=Messages(gateway, world.outbox, world.composer, People(gateway, world.contacts)),
             people=People(gateway, world.contacts),
             operations=world.operations,
             outbox=world.outbox,

@@ -121,7 +121,7 @@ async def serve(
             gateway = Gateway(replace(parts, qr_shown=qr_shown))
             contacts = ContactRows(held.database, clock=clock)
             people = People(gateway, contacts)
-            sending = Messages(gateway, parts.outbox, composer, people, clock=clock)
+            sending = Messages(gateway, parts.outbox, composer, people)
             versions.newer = gateway.client_updated
             inbound = InboundMediaService(
                 media, outbound_media=composer.outbound_media, gateway=gateway, folder=spool.folder

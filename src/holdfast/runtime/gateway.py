@@ -20,6 +20,7 @@ from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.load_sharing import LoadSharing
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.services import Services
+from holdfast.runtime.stall_watch import StallWatch
 from holdfast.runtime.view import View, view_of
 from holdfast.session import events
 from holdfast.session.labels import checked_label
@@ -49,6 +50,8 @@ class Gateway:
         """Sessions that must not run now."""
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
+        self.stalls = StallWatch(services.clock)
+        """Of everything that callers have stored: whoever waits for the database tells the others that it hangs."""
         services.clock_watch.follow(self._clock_was_set)
 
     async def run(self, *, ready: Callable[[], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.recipient import username_in
@@ -10,16 +9,15 @@ from holdfast.delivery.stores import Message, Outbox
 from holdfast.runtime.composer import Composer, Repeated, SendRequest
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.people import People
-from holdfast.runtime.stall_watch import StallWatch
 
 
 class Messages:
-    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer, people: People, *, clock: Clock) -> None:
+    def __init__(self, gateway: Gateway, outbox: Outbox, composer: Composer, people: People) -> None:
         self._gateway = gateway
         self._outbox = outbox
         self._composer = composer
         self._people = people
-        self._stalls = StallWatch(clock)
+        self._stalls = gateway.stalls
 
     async def accept(self, company: str, request: SendRequest) -> Message:
         """Commit a message to the outbox. When this returns, Holdfast owes its delivery.

@@ -8,7 +8,6 @@ from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.events import Events
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import QuotaExceeded
-from holdfast.runtime.stall_watch import StallWatch
 from holdfast.session.operation_states import MOST_OPEN, OPEN, Operation, OperationState, draft
 from holdfast.session.operations import Arguments
 from holdfast.session.stores import Operations
@@ -40,7 +39,7 @@ class OperationService:
         self._clock = clock
         self._randomness = randomness
         self._most_open = most_open
-        self._stalls = StallWatch(clock)
+        self._stalls = gateway.stalls
 
     async def accept(
         self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
