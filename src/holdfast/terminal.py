@@ -33,11 +33,11 @@ out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 
-def say(text: str) -> None:
+def print_stdout(text: str) -> None:
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def tell(text: str) -> None:
+def print_stderr(text: str) -> None:
     """Progress of long work, to stderr."""
     err.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -32,7 +32,7 @@ async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
 async def try_all(world: World, company: str, tried: Tried) -> None:
     """As the sender would."""
     rows = world.webhooks.rows
-    due = await world.now(rows.look([company], now=world.clock.now(), most=50, known=(), busy=()))
+    due = await world.now(rows.find_due([company], now=world.clock.now(), most=50, known=(), busy=()))
     for head in due.heads:
         await world.now(rows.settle(head, tried, now=world.clock.now(), jitter=0))
 
@@ -171,11 +171,11 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, w
     off = replace(new_endpoint(COMPANY, url=URL, secret=SECRET), health=Health(state=EndpointState.OFF, failures=1))
     await world.now(world.webhooks.rows.put(COMPANY, lambda _: off))
     await happen(world, 1)
-    due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    due = await world.now(world.webhooks.rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
     assert due.heads == []
     resumed = (await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
     assert (resumed["state"], resumed["pending"]) == ("active", 1)
-    due = await world.now(world.webhooks.rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    due = await world.now(world.webhooks.rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
     assert len(due.heads) == 1
 
 

@@ -22,7 +22,7 @@ async def break_one(world: World) -> str:
             )
         )
     )
-    due = await world.now(rows.look([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    due = await world.now(rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
     await world.now(rows.settle(due.heads[0], GONE, now=world.clock.now(), jitter=0))
     [event] = await world.now(world.events.after(0, companies=None, most=9))
     return event.id

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, select
 
-from holdfast.backup.backup_dir import Opener, look, names, prune
+from holdfast.backup.backup_dir import Opener, inspect, names, prune
 from holdfast.backup.creating import About, BackupMaker, BackupResult
 from holdfast.backup.encryption import NO_SEAL, Seal
 from holdfast.backup.errors import BadBackup, CantBackUp, CantRestore
@@ -229,7 +229,7 @@ async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installa
         await asyncio.sleep(0)
         backup = await installation.make()
         made.set()
-    assert look(backup.path, Opener()).trouble is None
+    assert inspect(backup.path, Opener()).trouble is None
     assert backup.manifest.tables["outbox"].rows <= 1 + writing.result()
     assert len(await InboxRows(installation.database).received(COMPANY, after=0, most=9)) == 1
 
@@ -550,10 +550,10 @@ async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(l
     made = await lone.make()
     assert list(lone.folder.iterdir()) == [made.path]
     assert made.path.read_bytes().startswith(b"age-encryption.org/")
-    locked = look(made.path, Opener())
+    locked = inspect(made.path, Opener())
     assert (locked.manifest, locked.trouble, locked.is_encrypted) == (None, None, True)
-    assert "can't be decrypted" in str(look(made.path, Opener(passphrase="x")).trouble)
-    assert look(made.path, Opener(passphrase="correct horse battery")).trouble is None
+    assert "can't be decrypted" in str(inspect(made.path, Opener(passphrase="x")).trouble)
+    assert inspect(made.path, Opener(passphrase="correct horse battery")).trouble is None
     assert list(lone.folder.iterdir()) == [made.path]
 
 
@@ -568,9 +568,9 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
     made = await lone.make()
     file = tmp_path / "key.txt"
     file.write_text(f"# created: today\n{identity}\n")
-    assert look(made.path, Opener(identity=file)).trouble is None
+    assert inspect(made.path, Opener(identity=file)).trouble is None
     file.write_text("nonsense")
-    assert "holds no secret key of age" in str(look(made.path, Opener(identity=file)).trouble)
+    assert "holds no secret key of age" in str(inspect(made.path, Opener(identity=file)).trouble)
     for passphrase, recipients, said in [(None, "age1nonsense", "begin with age1"), ("p", "age1x", "both set")]:
         with pytest.raises(Misconfigured, match=said):
             read_seal(passphrase=passphrase, recipients=recipients)

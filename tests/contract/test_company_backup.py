@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, insert, select, update
 
-from holdfast.backup.backup_dir import Opener, look
+from holdfast.backup.backup_dir import Opener, inspect
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.creating import About, BackupMaker, BackupResult
 from holdfast.backup.errors import CantRestore
@@ -111,7 +111,7 @@ async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(inst
     before, other = await installation.contents(COMPANY), await installation.contents(OTHER)
     made = await installation.make()
     assert ([each.company_id for each in made.manifest.companies], made.manifest.only_company) == ([COMPANY], COMPANY)
-    assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), look(made.path, Opener()).trouble) == (
+    assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), inspect(made.path, Opener()).trouble) == (
         True,
         None,
     )
@@ -137,7 +137,7 @@ async def test_a_company_that_is_there_is_replaced_only_on_request(installation:
     restored = await installation.restore(made.path, replace=True)
     assert await installation.contents(COMPANY) == before
     assert restored.copy is not None
-    copy = look(restored.copy, Opener()).manifest
+    copy = inspect(restored.copy, Opener()).manifest
     assert copy is not None
     assert (copy.only_company, copy.kind) == (COMPANY, "before-restore")
 

@@ -47,7 +47,7 @@ class Node:
         self.timeline = TimelineRows(database, fence=self.leases)
 
     async def owned(self, *, most: int = 100) -> set[str]:
-        return set((await self.leases.look(most=most)).companies)
+        return set((await self.leases.renew(most=most)).companies)
 
 
 Start = Callable[[str], Node]
@@ -105,8 +105,8 @@ async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
     assert await one.owned() == {COMPANY, OTHER}
     assert await two.owned() == set()
     assert await one.owned() == {COMPANY, OTHER}
-    assert (await two.leases.look(most=9)).elsewhere == {COMPANY: "one", OTHER: "one"}
-    assert (await one.leases.look(most=9)).elsewhere == {}
+    assert (await two.leases.renew(most=9)).elsewhere == {COMPANY: "one", OTHER: "one"}
+    assert (await one.leases.renew(most=9)).elsewhere == {}
     assert await two.leases.claim(COMPANY) is False
     assert await one.leases.claim(COMPANY) is True
 
@@ -145,7 +145,7 @@ async def test_what_is_given_back_is_free_at_once(one: Node, two: Node) -> None:
     """Nobody waits for a process that stopped in order."""
     await one.owned()
     await one.leases.release()
-    assert (await two.leases.look(most=0)).elsewhere == {COMPANY: "", OTHER: ""}
+    assert (await two.leases.renew(most=0)).elsewhere == {COMPANY: "", OTHER: ""}
     assert await two.owned() == {COMPANY, OTHER}
 
 
@@ -276,10 +276,10 @@ async def test_the_owner_learns_of_queued_messages_whoever_accepted_them(one: No
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
     await two.outbox.accept(draft())
-    assert (await one.leases.look(most=0)).waiting == {COMPANY}
-    assert (await two.leases.look(most=0)).waiting == set()
+    assert (await one.leases.renew(most=0)).waiting == {COMPANY}
+    assert (await two.leases.renew(most=0)).waiting == set()
     assert len(await take(one.outbox)) == 1
-    assert (await one.leases.look(most=0)).waiting == set()
+    assert (await one.leases.renew(most=0)).waiting == set()
 
 
 @pytest.mark.parametrize("lock", ["outbox IN SHARE MODE", "outbox, sessions, inbox IN ACCESS EXCLUSIVE MODE"])
@@ -360,7 +360,7 @@ async def test_the_time_of_the_database_comes_with_each_renewal(one: Node, url: 
     """It is a clock that all nodes share, whatever their own clocks say."""
     now = "SELECT extract(epoch FROM clock_timestamp())::float8"
     ((before,),) = postgres.rows(url, now)
-    held = await one.leases.look(most=9)
+    held = await one.leases.renew(most=9)
     ((after,),) = postgres.rows(url, now)
     assert float(str(before)) <= held.database_time <= float(str(after))
 
@@ -376,7 +376,7 @@ async def test_a_session_is_given_to_another_node_with_nobody_in_between(one: No
     await two.owned()
     to = next(node for node in await one.leases.nodes() if node.name == "two")
     assert to.sessions == 0
-    assert await one.leases.give(COMPANY, to)
+    assert await one.leases.transfer(COMPANY, to)
     assert await three.owned() == set()
     with pytest.raises(LeaseLost):
         await one.sessions.save(record(COMPANY))
@@ -395,11 +395,11 @@ async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, star
     await two.owned()
     to = next(node for node in await one.leases.nodes() if node.name == "two")
     await two.leases.drain(drains=True)
-    assert not await one.leases.give(COMPANY, to)
+    assert not await one.leases.transfer(COMPANY, to)
     assert [node.is_draining for node in await one.leases.nodes()] == [False, True]
     await two.leases.drain(drains=False)
     await two.leases.release()
-    assert not await one.leases.give(COMPANY, to)
+    assert not await one.leases.transfer(COMPANY, to)
     assert await one.owned() == {COMPANY, OTHER}
     await one.sessions.save(record(COMPANY))
 
@@ -415,9 +415,9 @@ async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_oth
     seen = "UPDATE nodes SET seen_at = clock_timestamp() - interval '{} s' WHERE name = 'two'"
     with postgres.operator(url) as connection:
         connection.execute(seen.format(2).encode())
-        assert await one.leases.give(COMPANY, to)
+        assert await one.leases.transfer(COMPANY, to)
         connection.execute(seen.format(3).encode())
-        assert not await one.leases.give(OTHER, to)
+        assert not await one.leases.transfer(OTHER, to)
     left = (
         f"SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM leases WHERE company_id = '{COMPANY}'"
     )
@@ -445,11 +445,11 @@ async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(on
 
 async def test_a_node_publishes_how_many_sessions_wait_to_connect(one: Node, two: Node) -> None:
     """The other nodes read it at their next renewal."""
-    await one.leases.look(most=0, connecting=7)
-    await two.leases.look(most=0, connecting=0)
+    await one.leases.renew(most=0, connecting=7)
+    await two.leases.renew(most=0, connecting=0)
     assert {node.name: node.connecting for node in await two.leases.nodes()} == {"one": 7, "two": 0}
-    await one.leases.look(most=0)
-    assert [node.connecting for node in (await two.leases.look(most=0)).nodes] == [0, 0]
+    await one.leases.renew(most=0)
+    assert [node.connecting for node in (await two.leases.renew(most=0)).nodes] == [0, 0]
 
 
 async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
@@ -460,6 +460,6 @@ async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
         seen.append(([node.name for node in nodes], own, total))
         return 1
 
-    assert len((await one.leases.look(most=100, share=share)).companies) == 1
-    assert len((await one.leases.look(most=100, share=share)).companies) == 2
+    assert len((await one.leases.renew(most=100, share=share)).companies) == 1
+    assert len((await one.leases.renew(most=100, share=share)).companies) == 2
     assert seen == [(["one"], 0, 2), (["one"], 1, 2)]

@@ -275,7 +275,7 @@ def _draft(
 async def _webhooks(webhooks: Called) -> None:
     companies = [filling.company(n) for n in range(COMPANIES)]
     await webhooks.set_default("https://example.com/hook", "secret")
-    due = await webhooks.look(companies, now=NOW, most=32, known=(), busy=())
+    due = await webhooks.find_due(companies, now=NOW, most=32, known=(), busy=())
     await webhooks.event(due.heads[0].seq)
     await webhooks.settle(due.heads[0], Tried(status=200), now=NOW, jitter=0.5)
     await webhooks.settle(due.heads[1], Tried(status=500), now=NOW, jitter=0.5)

@@ -57,15 +57,15 @@ class Service:
         await self.database.write(work)
         return [event.seq for event in await self.events.after(before, companies=None, most=100)]
 
-    async def look(self, *companies: str, at: datetime = NOW, most: int = 100, known: tuple[int, ...] = ()) -> Due:
+    async def find_due(self, *companies: str, at: datetime = NOW, most: int = 100, known: tuple[int, ...] = ()) -> Due:
         wanted = companies or (COMPANY, OTHER)
-        return await self.rows.look(wanted, now=at, most=most, known=known, busy=())
+        return await self.rows.find_due(wanted, now=at, most=most, known=known, busy=())
 
     async def heads(self, *companies: str, at: datetime = NOW) -> list[int]:
-        return [head.seq for head in (await self.look(*companies, at=at)).heads]
+        return [head.seq for head in (await self.find_due(*companies, at=at)).heads]
 
     async def settle(self, seq: int, tried: Tried, *, at: datetime = NOW) -> None:
-        head = next(head for head in (await self.look(at=at)).heads if head.seq == seq)
+        head = next(head for head in (await self.find_due(at=at)).heads if head.seq == seq)
         await self.rows.settle(head, tried, now=at, jitter=0)
 
 
@@ -107,7 +107,7 @@ async def test_only_the_first_of_a_chat_has_its_turn(service: Service) -> None:
     assert await service.heads() == [second, other]
     await service.settle(second, BAD)
     assert await service.heads() == [other]
-    due = await service.look(known=(other,))
+    due = await service.find_due(known=(other,))
     assert (list(due.heads), due.next_at) == ([], NOW + timedelta(seconds=5))
     assert await service.heads(at=NOW + timedelta(seconds=5)) == [other, second]
     await service.settle(second, OK, at=NOW + timedelta(seconds=5))
@@ -119,7 +119,7 @@ async def test_companies_take_turns(service: Service) -> None:
     many = await service.happen(*(f"chat {n}" for n in range(40)))
     [late] = await service.happen("a", company=OTHER)
     await service.happen("a", company=THIRD)
-    found = [head.seq for head in (await service.look(most=4)).heads]
+    found = [head.seq for head in (await service.find_due(most=4)).heads]
     assert late in found
     assert set(found) - {late} < set(many)
     assert len(found) == 4
@@ -132,7 +132,7 @@ async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Servic
     for company in (COMPANY, OTHER):
         for type_ in (ACCEPTED, RECEIVED, SESSION):
             await service.happen(type_, company=company, type_=type_)
-    heads = (await service.look()).heads
+    heads = (await service.find_due()).heads
     assert [(head.company, head.chat, head.endpoint) for head in heads] == [
         (COMPANY, RECEIVED, "default"),
         (OTHER, ACCEPTED, "session-962303"),
@@ -155,18 +155,18 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
     """Five failures over five minutes put it aside: then a probe at its time, the oldest, and no other."""
     seqs = await service.happen(*"abcdef")
     for n, seq in enumerate(seqs[:5]):
-        head = next(head for head in (await service.look()).heads if head.seq == seq)
+        head = next(head for head in (await service.find_due()).heads if head.seq == seq)
         settled = await service.rows.settle(head, BAD, now=NOW + timedelta(seconds=75 * n), jitter=0)
         assert isinstance(settled.outcome, Again)
     assert settled.endpoint is not None
     assert (settled.before, settled.endpoint.health.state) == (EndpointState.ACTIVE, EndpointState.ASIDE)
     later = NOW + timedelta(hours=1)
     assert settled.endpoint.health.probe_at is not None
-    assert (await service.look(at=NOW + timedelta(seconds=301))).next_at == settled.endpoint.health.probe_at
-    [probe] = (await service.look(at=later)).heads
+    assert (await service.find_due(at=NOW + timedelta(seconds=301))).next_at == settled.endpoint.health.probe_at
+    [probe] = (await service.find_due(at=later)).heads
     assert (probe.seq, probe.is_probe, probe.attempts) == (seqs[0], True, 1)
     await service.rows.settle(probe, BAD, now=later, jitter=0)
-    [again] = (await service.look(at=later + timedelta(hours=2))).heads
+    [again] = (await service.find_due(at=later + timedelta(hours=2))).heads
     assert again == probe
     settled = await service.rows.settle(again, OK, now=later, jitter=0)
     assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Delivered(), Health())
@@ -176,7 +176,7 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
 async def test_what_was_settled_stays_so(service: Service) -> None:
     """A late word of another process changes nothing."""
     [seq] = await service.happen("a")
-    [head] = (await service.look()).heads
+    [head] = (await service.find_due()).heads
     await service.rows.settle(head, OK, now=NOW, jitter=0)
     await service.rows.settle(head, BAD, now=NOW, jitter=0)
     assert await service.heads(at=NOW + timedelta(days=1)) == []
@@ -263,7 +263,7 @@ async def test_no_chat_is_forgotten_when_two_processes_write_at_once(postgres: P
         async def send() -> None:
             nonlocal taken
             while taken < 100:
-                for head in (await sender.look(at=NOW + timedelta(days=1))).heads:
+                for head in (await sender.find_due(at=NOW + timedelta(days=1))).heads:
                     await sender.rows.settle(head, OK, now=NOW, jitter=0)
                     taken += 1
 

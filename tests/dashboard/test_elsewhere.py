@@ -28,8 +28,8 @@ class Neighbour:
     def __init__(self, context: AppContext) -> None:
         self._desk = context
 
-    async def look(self, company: str) -> View:
-        return replace(await self._desk.gateway.look(company), node="other:3000")
+    async def cluster_view(self, company: str) -> View:
+        return replace(await self._desk.gateway.cluster_view(company), node="other:3000")
 
     async def require_here(self, company: str) -> None:
         """The node that runs the session did not answer."""

@@ -42,7 +42,7 @@ async def test_a_message_expires_after_the_seconds_it_was_given(world: World, st
         await world.wait(300)
         jump(world, step)
         second = await world.now(world.sending.accept(COMPANY, text_request("962790000003", "2", expires_in_s=600)))
-        world.parts.clock_watch.look()  # as the health monitor does
+        world.parts.clock_watch.check()  # as the health monitor does
         await world.wait(290)
         assert (await world.message(first)).state == "queued"
         await world.wait(20)
@@ -60,7 +60,7 @@ async def test_a_ban_ends_when_it_ends(world: World, step: timedelta) -> None:
         await world.until(lambda: world.gateway.view(COMPANY).record.state is State.PAUSED)
         await world.wait(60)
         jump(world, step)
-        world.parts.clock_watch.look()
+        world.parts.clock_watch.check()
         await world.quiet()
         resumes_at = world.gateway.view(COMPANY).record.resumes_at
         assert resumes_at is not None

@@ -34,7 +34,7 @@ async def test_what_cannot_be_stored_is_a_stub_when_it_comes_again(world: World)
         await world.until(lambda: world.engine.receipts_sent == ["3APOISON", "3A0001"])
         assert world.link() == again
         assert await _inbox(world) == [("3APOISON", "unknown", None), ("3A0001", "text", "honest")]
-        await world.now(monitor(world, told).look())
+        await world.now(monitor(world, told).check())
         [alert] = told.alerts
         assert (alert.kind, alert.condition.cause, alert.companies) == (
             AlertKind.RAISED,

@@ -52,10 +52,10 @@ async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) 
         link = await world.pair()
         watching = monitor(world, RecordedAlerts(), limits=Limits(keepalive_interval_s=30))
         await world.wait(60)
-        await world.now(watching.look())
+        await world.now(watching.check())
         assert len(world.commands(Ping)) == 1
         await world.wait(60)
-        await world.now(watching.look())
+        await world.now(watching.check())
         await world.quiet()
         assert len(world.commands(Ping)) == 2
         await world.wait(60)
@@ -70,7 +70,7 @@ async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World
         watching = monitor(world, RecordedAlerts(), limits=Limits(keepalive_interval_s=30))
         await world.wait(120)
         world.engine.freeze(link)
-        await world.now(watching.look())
+        await world.now(watching.check())
         await world.until(lambda: world.link() != link, within_s=10)
         await world.until_state("connected")
 
@@ -82,12 +82,12 @@ async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(world: Worl
         link = await world.pair()
         await world.now(gateway.set_label(COMPANY, "Bakery Irbid"))
         watching = monitor(world, told)
-        await world.now(watching.look())
+        await world.now(watching.check())
         assert told.words == []
         world.engine.drop(link, code=406)
         await world.until_state("paused")
         for _ in range(5):
-            await world.now(watching.look())
+            await world.now(watching.check())
             await world.wait(30)
         assert told.words == [(AlertKind.RAISED, "banned")]
         assert told.labels == {COMPANY: "Bakery Irbid"}
@@ -95,7 +95,7 @@ async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(world: Worl
         await world.until_state("connected")
         for _ in range(10):
             await world.wait(30)
-            await world.now(watching.look())
+            await world.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
 
 
@@ -109,13 +109,13 @@ async def test_a_failing_database_is_reported_and_the_monitor_goes_on(
         watching = monitor(world, told)
         world.database.failing = "disk full"
         for _ in range(3):
-            await world.now(watching.look())
+            await world.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "database-failing")]
         assert caplog.text.count("Database failure: disk full") == 1
         world.database.failing = None
         for _ in range(10):
             await world.wait(30)
-            await world.now(watching.look())
+            await world.now(watching.check())
         assert (AlertKind.CLEARED, "database-failing") in told.words
 
 
@@ -125,7 +125,7 @@ async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(worl
         await world.pair()
         engines = world.engines
         world.engine.silent_s = 1000
-        await world.now(monitor(world, RecordedAlerts()).look())
+        await world.now(monitor(world, RecordedAlerts()).check())
         await world.until(lambda: world.engines == engines + 1)
         await world.until_state("connected")
 
@@ -135,7 +135,7 @@ async def test_an_actor_that_hangs_is_replaced_from_its_record(world: World) -> 
     async with world.running() as gateway:
         link = await world.pair()
         world.saves.close()
-        gateway.tell(COMPANY, events.ReconnectAsked())
+        gateway.post(COMPANY, events.ReconnectAsked())
         await world.wait(0)
         gateway.replace_actor(COMPANY, "the session should have acted 60 s ago and did not")
         world.saves.open()
@@ -154,7 +154,7 @@ async def test_logins_that_are_refused_are_no_lost_links(world: World) -> None:
         world.engine.drop(link, code=503)
         for _ in range(20):
             await world.wait(30)
-            await world.now(watching.look())
+            await world.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "not-connected")]
         assert "WhatsApp's server is restarting or overloaded (503)" in told.alerts[0].condition.sentence
 
@@ -169,7 +169,7 @@ async def test_a_lock_on_new_contacts_is_reported_at_the_next_look(world: World)
         await world.send("stranger")
         await world.quiet()
         await world.wait(1)
-        await world.now(watching.look())
+        await world.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "reach-out-lock")]
         assert "UTC on 02 Jan 2026" in told.alerts[0].condition.sentence
         assert world.gateway.view(COMPANY).hold is not None

@@ -50,7 +50,7 @@ class FakeLeases:
         self.writes_end.set()
         self.kept_s: float | None = None
 
-    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         self.looks += 1
         self.connecting = connecting
         await self.answers.wait()
@@ -81,7 +81,7 @@ class FakeLeases:
     async def writes_done(self, company: str) -> None:
         await self.writes_end.wait()
 
-    async def give(self, company: str, to: ClusterNode) -> bool:
+    async def transfer(self, company: str, to: ClusterNode) -> bool:
         if self.refuses_gifts:
             return False
         self.companies.discard(company)

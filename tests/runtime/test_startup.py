@@ -31,7 +31,7 @@ async def test_before_the_sessions_are_loaded_a_company_is_looked_up_in_the_data
         await world.pair()
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:
-        assert (await world.now(gateway.look(COMPANY))).record.phone_number is not None
+        assert (await world.now(gateway.cluster_view(COMPANY))).record.phone_number is not None
         with pytest.raises(SessionRestarting):
             await world.now(gateway.actor(COMPANY))
         with pytest.raises(NotFound):

@@ -337,13 +337,13 @@ async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_
         await office.happen(1)
         await world.wait(HOUR_S)
         for _ in range(3):
-            await world.now(watching.look())
+            await world.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "webhook-aside")]
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(1, within_s=2 * HOUR_S)
         for _ in range(10):
             await world.wait(30)
-            await world.now(watching.look())
+            await world.now(watching.check())
     assert told.words == [(AlertKind.RAISED, "webhook-aside"), (AlertKind.CLEARED, "webhook-aside")]
 
 

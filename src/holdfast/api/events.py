@@ -54,7 +54,7 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
                 yield b"".join(map(_written, found))
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(events.look_every_s):
+                async with asyncio.timeout(events.poll_interval_s):
                     await bell.wait()
 
 

@@ -83,7 +83,7 @@ async def list_messages(
     await gateway.require(company)
     rows = await stored.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
-    view, restrictions = await gateway.look(company), await _restrictions(limits, found)
+    view, restrictions = await gateway.cluster_view(company), await _restrictions(limits, found)
     items = [MessageModel.of(message, hold_notice(message, view, restrictions)) for message in found]
     return ListPage(items=items, next=next_)
 
@@ -99,7 +99,7 @@ async def get_message(
 ) -> MessageModel:
     """One message in its current state."""
     message = await _message(id, grant, sending)
-    view, restrictions = await gateway.look(message.company), await _restrictions(limits, [message])
+    view, restrictions = await gateway.cluster_view(message.company), await _restrictions(limits, [message])
     receipts = await outbox.receipts(message) if reaches_several(message.chat) else None
     return MessageModel.of(message, hold_notice(message, view, restrictions), receipts)
 

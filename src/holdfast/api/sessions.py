@@ -118,14 +118,14 @@ async def put_session(
 @sessions.get("/v1/sessions")
 async def list_sessions(grant: KeyDependency, gateway: LoadedGateway, answers: Answers) -> ListPage[SessionModel]:
     """All sessions that the key may see."""
-    views = [view for view in await gateway.looks() if grant.covers(view.record.company)]
+    views = [view for view in await gateway.cluster_views() if grant.covers(view.record.company)]
     return ListPage(items=await answers.of_all(views), next=None)
 
 
 @sessions.get("/v1/sessions/{company}")
 async def get_session(company: CompanyPath, gateway: LoadedGateway, answers: Answers) -> SessionModel:
     """One session as it is now."""
-    return await answers.of(await gateway.look(company))
+    return await answers.of(await gateway.cluster_view(company))
 
 
 @sessions.get("/v1/sessions/{company}/limits")

@@ -67,7 +67,7 @@ def names(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def look(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None) -> Found:
+def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None) -> Found:
     """Read the manifest; with `verify`, read the whole file and compare checksums until `wanted` is cancelled."""
     manifest, trouble = None, None
     try:

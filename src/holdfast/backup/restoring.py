@@ -158,7 +158,9 @@ class Restorer:
 
     def _later(self, manifest: Manifest) -> list[Manifest]:
         """Return the manifests of the later backups in the folder that can be read."""
-        found = (backup_dir.look(path, self._opener, verify=False).manifest for path in backup_dir.names(self._folder))
+        found = (
+            backup_dir.inspect(path, self._opener, verify=False).manifest for path in backup_dir.names(self._folder)
+        )
         return [each for each in found if each is not None and each.created_at > manifest.created_at]
 
     @contextlib.contextmanager

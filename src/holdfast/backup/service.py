@@ -47,7 +47,7 @@ class BackupService:
 
         def work(wanted: CancelToken) -> list[backup_dir.Found]:
             paths = wanted.each(backup_dir.names(self.folder))
-            return [backup_dir.look(path, self.opener, verify=verify, wanted=wanted) for path in paths]
+            return [backup_dir.inspect(path, self.opener, verify=verify, wanted=wanted) for path in paths]
 
         with CancelToken() as wanted:
             return await asyncio.to_thread(work, wanted)
@@ -104,7 +104,7 @@ class BackupService:
 
     async def device(self, company: str) -> Device:
         """Return the device of a session that is not running. Raises `NotFound`, and `Conflict` while it runs."""
-        state = (await self.gateway.look(company)).record.state
+        state = (await self.gateway.cluster_view(company)).record.state
         if state not in _AT_REST:
             raise Conflict(
                 f"the session of company {company} is {state}: stop it first (`holdfast stop {company}` or POST "

@@ -95,7 +95,7 @@ class ClockWatch:
         """Call `follower` after each step. It must only record the step, because it runs within other code's `look`."""
         self._followers.append(follower)
 
-    def look(self) -> ClockStep | None:
+    def check(self) -> ClockStep | None:
         """The step since the last look, if there was one; ordinary drift is none. All followers are called first."""
         now, offset_s, suspended_s = self._clock.now(), self._offset(), self._clock.suspended()
         looked_at = self._clock.monotonic()

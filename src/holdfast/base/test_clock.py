@@ -50,16 +50,16 @@ def test_a_wall_clock_that_was_set_is_noticed_once() -> None:
     watch, heard = ClockWatch(clock), list[ClockStep]()
     watch.follow(heard.append)
     clock.advance_to(2000)
-    assert watch.look() is None
+    assert watch.check() is None
     clock.set_wall(clock.now() + timedelta(seconds=4))
-    assert watch.look() is None
+    assert watch.check() is None
     clock.advance_to(2010)
     clock.set_wall(clock.now() - timedelta(days=1))
-    step = watch.look()
+    step = watch.check()
     assert step is not None
     assert step.set_by_s == step.by_s == pytest.approx(-86400)
     assert (step.after, step.at) == (clock.now() - timedelta(seconds=10), clock.now())
-    assert watch.look() is None
+    assert watch.check() is None
     assert heard == [step]
 
 
@@ -68,7 +68,7 @@ def test_time_that_passed_while_the_machine_was_suspended_is_real() -> None:
     clock = FakeClock()
     watch = ClockWatch(clock)
     clock.suspend(3600)
-    step = watch.look()
+    step = watch.check()
     assert step is not None
     assert step.by_s == pytest.approx(3600)
     assert step.set_by_s == pytest.approx(0)

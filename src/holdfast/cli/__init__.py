@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        terminal.say(f"holdfast {version('holdfast')}")
+        terminal.print_stdout(f"holdfast {version('holdfast')}")
         raise typer.Exit(GOOD)
 
 

@@ -54,7 +54,7 @@ def create(
         return made
 
     def act(here: Stopped) -> Json:
-        made = asyncio.run(here.maker.make(kind="asked", now=CLOCK.now(), progress=terminal.tell))
+        made = asyncio.run(here.maker.make(kind="asked", now=CLOCK.now(), progress=terminal.print_stderr))
         if file is not None:
             shutil.copyfile(made.path, file)
             file.chmod(0o600)
@@ -84,11 +84,11 @@ def _show_made(made: Json, copy: Path | None, *, as_json: bool) -> None:
     if as_json:
         terminal.show_json(made | {"copy": None if copy is None else str(copy)})
         return
-    terminal.say(f"Backup of {_count(made['companies'])} made: {made['name']}, {_size(made['sizeBytes'])}")
+    terminal.print_stdout(f"Backup of {_count(made['companies'])} made: {made['name']}, {_size(made['sizeBytes'])}")
     if copy is not None:
-        terminal.say(f"A copy is in {copy}")
+        terminal.print_stdout(f"A copy is in {copy}")
     if not made["encrypted"]:
-        terminal.tell(
+        terminal.print_stderr(
             "It contains the keys of every linked device and is not encrypted: store it as safely as passwords."
         )
 
@@ -109,13 +109,13 @@ def list_backups(
     """List the backups in the data folder: age, companies, size, state. Exit code 1 when one is damaged."""
     settings = settings_module.load()
     folder, opener = backups_of(settings), opener_of(settings, identity)
-    found = [_found(backup_dir.look(path, opener)) for path in backup_dir.names(folder)]
+    found = [_found(backup_dir.inspect(path, opener)) for path in backup_dir.names(folder)]
     if as_json:
         terminal.show_json({"items": found, "next": None})
     elif found:
         terminal.show_table(("backup", "age", "companies", "size", "state"), (_row(each) for each in found))
     else:
-        terminal.tell(f'There is no backup in "{folder}": `holdfast backup create` creates one.')
+        terminal.print_stderr(f'There is no backup in "{folder}": `holdfast backup create` creates one.')
     if any(each["trouble"] for each in found):
         raise typer.Exit(NOT_GOOD)
 
@@ -172,12 +172,12 @@ def restore(
         )
         restored = asyncio.run(
             restorer.restore(
-                path, take_stale=take_stale or (), staging=staging, replace=replace, progress=terminal.tell
+                path, take_stale=take_stale or (), staging=staging, replace=replace, progress=terminal.print_stderr
             )
         )
     _show_restored(restored, path, as_json=as_json)
     if staging and here.settings.whatsapp_url is None:
-        terminal.tell(
+        terminal.print_stderr(
             "This copy has no linked device. Set HOLDFAST_WHATSAPP_URL to a `wasim serve` before you start it."
         )
     if restored.refused:
@@ -192,9 +192,11 @@ def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
         told = {"file": str(path), "createdAt": manifest.created_at, "companies": its_companies, "rows": restored.rows}
         terminal.show_json({**told, "copy": None if copy is None else str(copy), "refused": refused})
         return
-    terminal.say(f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}.")
+    terminal.print_stdout(
+        f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}."
+    )
     if copy is not None:
-        terminal.say(f"The state before the restore is in {copy}")
+        terminal.print_stdout(f"The state before the restore is in {copy}")
     for sentence in restored.refused.values():
         terminal.complain(sentence)
 
@@ -221,7 +223,7 @@ def clear(
     if as_json:
         terminal.show_json(made)
     else:
-        terminal.say(f"Company {company} is removed; `holdfast backup restore {made['name']}` brings it back.")
+        terminal.print_stdout(f"Company {company} is removed; `holdfast backup restore {made['name']}` brings it back.")
 
 
 def compact(as_json: AsJson = False) -> None:
@@ -235,16 +237,16 @@ def compact(as_json: AsJson = False) -> None:
         return done
 
     def act(here: Stopped) -> Json:
-        done = asyncio.run(compaction.compact(here.database, may_rewrite=True, progress=terminal.tell))
+        done = asyncio.run(compaction.compact(here.database, may_rewrite=True, progress=terminal.print_stderr))
         return {"freedBytes": max(done.before - done.after, 0), "sizeBytes": done.after, "advice": done.advice}
 
     done = running_or_stopped(ask, act)
     if as_json:
         terminal.show_json(done)
         return
-    terminal.say(f"{_size(done['freedBytes'])} freed; the database has {_size(done['sizeBytes'])} now.")
+    terminal.print_stdout(f"{_size(done['freedBytes'])} freed; the database has {_size(done['sizeBytes'])} now.")
     if done["advice"]:
-        terminal.tell(f"More is possible: {done['advice']}.")
+        terminal.print_stderr(f"More is possible: {done['advice']}.")
 
 
 def _is_sure(company: str) -> bool:
@@ -256,7 +258,7 @@ def _is_sure(company: str) -> bool:
 
 
 async def _clear(here: Stopped, company: str) -> BackupResult:
-    made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.tell)
+    made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.print_stderr)
     await clear_in_parts(
         here.database, company, check=lambda connection: companies.refuse_in_use(connection, company=company)
     )

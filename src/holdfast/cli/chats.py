@@ -163,7 +163,7 @@ def _show(
     elif items:
         terminal.show_table(columns, (row(item) for item in items))
     else:
-        terminal.tell(f"There are no {what}.")
+        terminal.print_stderr(f"There are no {what}.")
 
 
 def _line(text: str) -> str:

@@ -39,7 +39,7 @@ def check(as_json: AsJson = False) -> None:
             text = Text(each.sentence).append(f"\n→ {each.cure}" if each.cure else "", _COLOURS[each.state])
             table.add_row(Text(each.state, _COLOURS[each.state]), each.what, text)
         terminal.out.print(table)
-        terminal.say(
+        terminal.print_stdout(
             f"\n{count[CheckState.PROBLEM]} problems, {count[CheckState.WARNING]} warnings, {count[CheckState.OK]} ok"
         )
     raise typer.Exit(NOT_GOOD if count[CheckState.PROBLEM] else GOOD)

@@ -49,7 +49,7 @@ def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
         return
     columns = ("setting", "value", "origin", "meaning")
     for heading, rows in by_group.items():
-        terminal.say(f"\n{heading}")
+        terminal.print_stdout(f"\n{heading}")
         terminal.show_table(columns, ([each[column] for column in columns] for each in rows))
 
 

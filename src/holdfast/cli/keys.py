@@ -35,8 +35,8 @@ def create_key(
     if as_json:
         terminal.show_json(created)
     else:
-        terminal.say(created["key"])
-        terminal.tell(f"This is the key of {created['id']}. It is not shown again.")
+        terminal.print_stdout(created["key"])
+        terminal.print_stderr(f"This is the key of {created['id']}. It is not shown again.")
 
 
 @keys.command(name="revoke")
@@ -48,7 +48,7 @@ def revoke_key(
     if as_json:
         terminal.show_json(revoked)
     else:
-        terminal.say(f"{revoked['id']} ({revoked['name']}) is revoked.")
+        terminal.print_stdout(f"{revoked['id']} ({revoked['name']}) is revoked.")
 
 
 def _row(item: Json) -> tuple[object, ...]:

@@ -55,7 +55,7 @@ def logs(
 
     try:
         if not with_client(work) and not as_json:
-            terminal.tell(f"Nothing happened since {begin:%Y-%m-%d %H:%M:%S} UTC.")
+            terminal.print_stderr(f"Nothing happened since {begin:%Y-%m-%d %H:%M:%S} UTC.")
     except KeyboardInterrupt:
         raise typer.Exit from None
 
@@ -96,11 +96,11 @@ async def events(
 
 
 def _show(event: Json) -> None:
-    terminal.say(line(event))
+    terminal.print_stdout(line(event))
 
 
 def _show_json(event: Json) -> None:
-    terminal.say(json.dumps(event, ensure_ascii=False))
+    terminal.print_stdout(json.dumps(event, ensure_ascii=False))
 
 
 def line(event: Json) -> str:

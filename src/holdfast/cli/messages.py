@@ -138,7 +138,7 @@ def _show_newest(
     elif items:
         terminal.show_table(columns, (row(item) for item in items))
     else:
-        terminal.tell("There are no messages yet.")
+        terminal.print_stderr("There are no messages yet.")
 
 
 def _number(jid: str) -> str:
@@ -170,7 +170,7 @@ async def _report_wait(client: Client, message: Json, reported: str) -> str:
         return reported
     reason = waits_for(message, await client.get(session_path(message["companyId"])))
     if reason != reported:
-        terminal.tell(f"Waiting: {reason}")
+        terminal.print_stderr(f"Waiting: {reason}")
     return reason
 
 

@@ -52,7 +52,7 @@ def import_device(
         read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
     _say_what_was_left_out(read)
     for sign in read.in_use:
-        terminal.tell(f"In use: {sign}. Chats get new keys before Holdfast sends.")
+        terminal.print_stderr(f"In use: {sign}. Chats get new keys before Holdfast sends.")
     _import(path, company, read, as_json=as_json)
 
 
@@ -80,15 +80,15 @@ def import_baileys(
     )
     _say_what_was_left_out(read)
     for sign in read.in_use:
-        terminal.tell(sign)
+        terminal.print_stderr(sign)
     _import(path, company, read, as_json=as_json)
 
 
 def _say_what_was_left_out(read: ImportedDevice) -> None:
     for each in read.skipped:
-        terminal.tell(f"Left out: {each}")
+        terminal.print_stderr(f"Left out: {each}")
     if read.ignored:
-        terminal.tell(f"Left out, because Baileys did not write them: {', '.join(read.ignored[:5])}")
+        terminal.print_stderr(f"Left out, because Baileys did not write them: {', '.join(read.ignored[:5])}")
 
 
 def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> None:
@@ -108,7 +108,7 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
     if as_json:
         terminal.show_json({"companyId": company, "keys": count, "skipped": list(read.skipped), "state": state})
         return
-    terminal.say(f"Company {company} is imported with {count} keys; it is {state}.")
+    terminal.print_stdout(f"Company {company} is imported with {count} keys; it is {state}.")
 
 
 def _take_in(here: Stopped, company: str, read: ImportedDevice) -> str:
@@ -145,7 +145,9 @@ def export_baileys(
     if as_json:
         terminal.show_json({"companyId": company, "files": files, "state": state})
         return
-    terminal.say(f"Wrote {files} files to {folder}. Whoever has them can read and write for company {company}.")
+    terminal.print_stdout(
+        f"Wrote {files} files to {folder}. Whoever has them can read and write for company {company}."
+    )
 
 
 async def _device(here: Stopped, company: str) -> Device:

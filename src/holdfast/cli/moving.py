@@ -59,7 +59,7 @@ def move(
             _make_room(source, settings, file)
         with contextlib.closing(Database(file if is_to_sqlite else parse(to))) as target:
             mover = Mover(source, target, source_name=source_name, target_name=target_name)
-            found = asyncio.run(mover.move(terminal.tell))
+            found = asyncio.run(mover.move(terminal.print_stderr))
     _show(found, source_name, target_name, is_to_sqlite=is_to_sqlite, as_json=as_json)
 
 
@@ -82,7 +82,7 @@ def _make_room(source: Database, settings: Settings, file: Path) -> None:
     if file.exists() and asyncio.run(_was_moved(file)):
         names = (file.with_name(f"{file.name}.moved-{number}") for number in itertools.count(1))
         kept = file.rename(next(name for name in names if not name.exists()))
-        terminal.tell(f"The file from before the move to PostgreSQL is kept as {kept}")
+        terminal.print_stderr(f"The file from before the move to PostgreSQL is kept as {kept}")
 
 
 async def _was_moved(file: Path) -> bool:
@@ -101,7 +101,7 @@ def _show(found: MoveResult, source: str, target: str, *, is_to_sqlite: bool, as
         )
         return
     cure = "unset HOLDFAST_DATABASE_URL" if is_to_sqlite else "set HOLDFAST_DATABASE_URL to it"
-    terminal.say(
+    terminal.print_stdout(
         f"Moved {found.rows} rows of {found.sessions} sessions to {target}; number and hash of the rows of all "
         f"{len(found.tables)} tables agree.\n"
         f"Now {cure}, and start Holdfast. {source} is kept as it was, and refuses to run."

@@ -51,7 +51,7 @@ def drain(
             await CLOCK.sleep(_LOOK_S)
             found = await client.get("/v1/drain")
             if not as_json and found["sessions"] // 10 != shown // 10:
-                terminal.tell(f"{found['sessions']} sessions left")
+                terminal.print_stderr(f"{found['sessions']} sessions left")
                 shown = found["sessions"]
         return found
 
@@ -59,8 +59,8 @@ def drain(
     if as_json:
         terminal.show_json(found)
     elif undo:
-        terminal.say(f"Node {found['node']} takes sessions again.")
+        terminal.print_stdout(f"Node {found['node']} takes sessions again.")
     else:
-        terminal.say(f"Node {found['node']} has {found['sessions'] or 'no'} sessions left.")
+        terminal.print_stdout(f"Node {found['node']} has {found['sessions'] or 'no'} sessions left.")
     if found["sessions"] and not undo:
         raise typer.Exit(NOT_GOOD)

@@ -75,7 +75,7 @@ def engine_program(settings: Settings) -> HostProgram:
     """The program of engine hosts. Installs Baileys when it is not installed yet."""
     node = find_node(settings.node_bin)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
-    bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.tell, npm_cache=cache)
+    bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.print_stderr, npm_cache=cache)
     return sandboxed(node, bridge, spool=settings.spool_dir, environment=settings_module.process_environment())
 
 
@@ -89,20 +89,22 @@ class FirstStart:
         """Show a generated key, on a terminal only: a log file or journal would keep it forever."""
         self._key_file = file
         if terminal.out.is_terminal:
-            terminal.say(f"API key, generated now and shown only this once: {key}")
-        terminal.say(f"The API key is in {file}; commands on this machine read it from there.")
+            terminal.print_stdout(f"API key, generated now and shown only this once: {key}")
+        terminal.print_stdout(f"The API key is in {file}; commands on this machine read it from there.")
 
     def show_url(self, url: str) -> None:
-        terminal.say(f"Holdfast listens on {url}")
+        terminal.print_stdout(f"Holdfast listens on {url}")
         if self._key_file is not None:
-            terminal.say(f"Next: open the dashboard at {url} and sign in with the API key,")
-            terminal.say("or link a phone in another terminal: holdfast pair COMPANY, such as holdfast pair 962302")
+            terminal.print_stdout(f"Next: open the dashboard at {url} and sign in with the API key,")
+            terminal.print_stdout(
+                "or link a phone in another terminal: holdfast pair COMPANY, such as holdfast pair 962302"
+            )
 
 
 def draw_qr(company: str, code: str) -> None:
     """Draw the QR code on a terminal only: anybody who reads it in a log file could link a phone."""
     if terminal.out.is_terminal:
-        terminal.say(f"Company {company}: WhatsApp → Linked devices → Link a device")
+        terminal.print_stdout(f"Company {company}: WhatsApp → Linked devices → Link a device")
         terminal.show_qr(code)
 
 
@@ -110,4 +112,4 @@ def fill_npm_cache(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="created when it does not exist")],
 ) -> None:
     """Download Baileys into a folder, for a machine without access to a package registry (HOLDFAST_NPM_CACHE)."""
-    fill_cache(folder.absolute(), node=find_node(settings_module.load().node_bin), progress=terminal.tell)
+    fill_cache(folder.absolute(), node=find_node(settings_module.load().node_bin), progress=terminal.print_stderr)

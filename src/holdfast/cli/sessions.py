@@ -37,22 +37,22 @@ def pair(
         )
     telling = pairing.PairingOutput(
         qr=lambda code: draw_qr(company, code),
-        code=lambda code: terminal.say(f"WhatsApp → Linked devices → Link with phone number: {code}"),
-        trouble=terminal.tell,
+        code=lambda code: terminal.print_stdout(f"WhatsApp → Linked devices → Link with phone number: {code}"),
+        trouble=terminal.print_stderr,
         passkey=_ask_passkey,
         compare=_compare,
     )
     path = session_path(company)
     with_client(lambda client: pairing.pair(client, path, phone=phone, telling=telling, clock=CLOCK))
-    terminal.say(f"Company {company} is linked and connected.")
+    terminal.print_stdout(f"Company {company} is linked and connected.")
 
 
 async def _ask_passkey(snippet: str) -> str:
-    terminal.say(
+    terminal.print_stdout(
         "The account demands a passkey. Its owner signs on https://web.whatsapp.com: through the dashboard's page of "
         "this company, or by pasting this into the console of the browser's developer tools there:\n"
     )
-    terminal.say(snippet)
+    terminal.print_stdout(snippet)
     if not sys.stdin.isatty():
         return ""
     return (
@@ -72,7 +72,7 @@ def sessions(as_json: AsJson = False) -> None:
         terminal.show_json(page)
         return
     if not page["items"]:
-        terminal.tell("There are no sessions yet: `holdfast pair COMPANY` creates one.")
+        terminal.print_stderr("There are no sessions yet: `holdfast pair COMPANY` creates one.")
         return
     now = CLOCK.now()
     rows = (_row(session, now) for session in sorted(page["items"], key=_rank))

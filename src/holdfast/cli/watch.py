@@ -37,7 +37,7 @@ def watch(
     session_path(company)  # refuses an invalid company id
 
     def tell() -> None:
-        terminal.tell(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with the result so far.")
+        terminal.print_stderr(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with the result so far.")
 
     async def look(client: Client) -> Sample:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:

@@ -26,7 +26,7 @@ def list_endpoints(as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json(page)
     elif not page["items"]:
-        terminal.tell("There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
+        terminal.print_stderr("There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
     else:
         columns = ("endpoint", "state", "pending", "failed", "oldest", "last success", "last error", "url")
         terminal.show_table(columns, (_endpoint(item) for item in page["items"]))
@@ -46,7 +46,7 @@ def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json({"items": found, "next": None})
     elif not found:
-        terminal.tell("No delivery has failed.")
+        terminal.print_stderr("No delivery has failed.")
     else:
         columns = ("id", "company", "type", "state", "attempts", "next attempt", "last error")
         names = ("id", "companyId", "type", "state", "attempts", "nextAttemptAt", "lastError")
@@ -78,7 +78,7 @@ def replay(
     if as_json:
         terminal.show_json(done)
     else:
-        terminal.say(f"Deliveries to be repeated: {done['replayed']}")
+        terminal.print_stdout(f"Deliveries to be repeated: {done['replayed']}")
 
 
 @webhooks.command()
@@ -92,7 +92,7 @@ def resume(
     if as_json:
         terminal.show_json(resumed)
     else:
-        terminal.say(f"{resumed['id']} is {resumed['state']}; {resumed['pending']} to be delivered.")
+        terminal.print_stdout(f"{resumed['id']} is {resumed['state']}; {resumed['pending']} to be delivered.")
 
 
 def _endpoint(item: Json) -> tuple[object, ...]:

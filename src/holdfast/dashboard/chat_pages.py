@@ -186,7 +186,7 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
                     if any(each.chat == opened for each in found):
                         yield event("timeline", "")
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(context.events.look_every_s or _HEARTBEAT_S):
+                    async with asyncio.timeout(context.events.poll_interval_s or _HEARTBEAT_S):
                         await bell.wait()
                         yield event("chats", "")  # a chat may have been read, which is no event
                         continue

@@ -134,7 +134,7 @@ class Fragments:
     async def quick(self) -> dict[str, str]:
         """The cheap fragments: state, QR code, and the history when it changed."""
         row = await self._context.fleet.row(self._company)
-        view = await self._context.gateway.look(self._company)
+        view = await self._context.gateway.cluster_view(self._company)
         is_shown = view.record.state in _UNLINKED and row.node is None
         values = {"company": self._company, "row": row, "view": view, "is_unlinked": is_shown}
         return {

@@ -43,7 +43,7 @@ _INBOX_SHOWN = 50
 async def _company(request: Request, company: str) -> str:
     """The company in the path, if it exists and the signed-in key covers it."""
     check_company(request, company)
-    await context_of(request).gateway.look(company)
+    await context_of(request).gateway.cluster_view(company)
     return company
 
 
@@ -59,7 +59,7 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
         company=company,
         parts_made=await Fragments(context, company).whole(),
         sent_messages=await _messages(request, company),
-        was_connected=(await context.gateway.look(company)).record.connected_at is not None,
+        was_connected=(await context.gateway.cluster_view(company)).record.connected_at is not None,
         actions=SESSION_ACTIONS.values(),
         form_id=context.randomness.secret(),
         settings=await company_settings(request, company),
@@ -74,7 +74,7 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
 
     async def events() -> Chunks:
         parts, look = Fragments(context, company), 0
-        state = (await context.gateway.look(company)).record.state
+        state = (await context.gateway.cluster_view(company)).record.state
         yield event("company", "".join(_swapped(parts.changed(await parts.all()))))
         await parts.messages_changed()
         yield event("sent_messages", "")
@@ -87,7 +87,7 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
                 return  # the owner may answer again
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
             news = _swapped(parts.changed(made))
-            seen = (await context.gateway.look(company)).record.state
+            seen = (await context.gateway.cluster_view(company)).record.state
             is_other_state = seen is not state
             if is_other_state:
                 news.append(context.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
@@ -195,7 +195,7 @@ def _is_queued(message: OutboundRow) -> bool:
 async def _queue_notes(request: Request, company: str) -> dict[bool, str]:
     """Why queued messages wait, by `is_to_new_contact`: the session's state, a hold of new contacts, or pacing."""
     context = context_of(request)
-    state = (await context.gateway.look(company)).record.state
+    state = (await context.gateway.cluster_view(company)).record.state
     if state is not State.CONNECTED:
         return dict.fromkeys((False, True), f"waits until the session is connected; it is {STATES[state].lower()} now")
     limits = await context.limits.restrictions(company)
@@ -232,7 +232,10 @@ async def show_chart(request: Request, company: CompanyPath) -> Response:
     context = context_of(request)
     now = context.clock.now()
     begin = (now - timedelta(seconds=DAY_S)).timestamp()
-    view, transitions = await context.gateway.look(company), await context.diagnoser.transitions(company, seconds=DAY_S)
+    view, transitions = (
+        await context.gateway.cluster_view(company),
+        await context.diagnoser.transitions(company, seconds=DAY_S),
+    )
     times = [datetime.fromisoformat(transition.at).timestamp() for transition in transitions]
     ends = [*times[1:], now.timestamp()]
     outcomes = view.round_trips.since(begin)

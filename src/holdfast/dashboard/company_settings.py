@@ -38,7 +38,7 @@ async def company_settings(request: Request, company: str) -> CompanySettings:
     context = context_of(request)
     endpoint = await context.webhooks.endpoint(company)
     figures = await pacing_figures(request, company)
-    record = (await context.gateway.look(company)).record
+    record = (await context.gateway.cluster_view(company)).record
     return CompanySettings(
         label=(await context.gateway.labels()).get(company, ""),
         webhook_url="" if endpoint is None else endpoint.url or "",

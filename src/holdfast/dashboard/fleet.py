@@ -186,14 +186,14 @@ class Fleet:
         async with self._turn:
             if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
                 await self._count()
-                views, connected = await self._gateway.looks(), self._gateway.connected
+                views, connected = await self._gateway.cluster_views(), self._gateway.connected
                 self._rows = [self._row(view, connected) for view in views]
                 self._looked_at = self._clock.monotonic()
             return self._rows
 
     async def row(self, company: str) -> FleetRow:
         """The current row of one company. Raises `NotFound`."""
-        view = await self._gateway.look(company)
+        view = await self._gateway.cluster_view(company)
         async with self._turn:
             await self._count()
             return self._row(view, self._gateway.connected)

@@ -153,7 +153,7 @@ async def show_contacts(request: Request, company: CompanyPath) -> Response:
 
 async def _own_jid(request: Request, company: str) -> str | None:
     """The company's own account, which is among its contacts and the members of its groups."""
-    number = (await context_of(request).gateway.look(company)).record.phone_number
+    number = (await context_of(request).gateway.cluster_view(company)).record.phone_number
     return None if number is None else parse_recipient(number, field="phoneNumber")[1]
 
 

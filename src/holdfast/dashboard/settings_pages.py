@@ -44,7 +44,7 @@ async def save_settings(request: Request, company: CompanyPath) -> Response:
 
 async def _new_connection(request: Request, company: str) -> dict[str, str | None]:
     """The changes of the device name and of the ignored messages."""
-    form, record = request.state.form, (await context_of(request).gateway.look(company)).record
+    form, record = request.state.form, (await context_of(request).gateway.cluster_view(company)).record
     name, ignored = form.get("deviceName", "").strip(), [kind for kind in IGNORABLE if form.get(f"ignore-{kind}")]
     try:
         wanted = {"device_name": device_name(name) if name else None, "ignored": checked_ignored(ignored)}

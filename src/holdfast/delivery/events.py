@@ -83,7 +83,7 @@ class Events(Protocol):
     """Durable events, which are stored for some days."""
 
     @property
-    def look_every_s(self) -> float | None:
+    def poll_interval_s(self) -> float | None:
         """Polling interval for events of other processes, which can't set a bell here. None if there are none."""
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:

@@ -1,6 +1,6 @@
 """What the sender of one session knows about the queue in its outbox, and when it must query the queue again.
 
-A look at the queue is a database query, so the sender looks only when something may be due. Times are monotonic
+The queue is in the database, so the sender queries it only when something may be due. Times are monotonic
 seconds.
 """
 
@@ -13,19 +13,19 @@ SUSPECT_WAITS_S = 30.0
 
 
 class QueueKnowledge(StrEnum):
-    """What the last look found, and whether that still holds."""
+    """What the last query found, and whether that still holds."""
 
     EMPTY = auto()
     """Every open message is in flight."""
     WAITING = auto()
     """Messages wait; none of them was both due and allowed."""
-    LOOKING = auto()
-    """A look is in progress, and nothing has changed since it began."""
+    QUERYING = auto()
+    """A query is in progress, and nothing has changed since it began."""
     UNKNOWN = auto()
     """Something may have become due or allowed."""
 
 
-class Look(StrEnum):
+class QueueQuery(StrEnum):
     """Whether to query the queue."""
 
     NONE = auto()
@@ -50,7 +50,7 @@ class QueueWatch:
     @property
     def may_be_due(self) -> bool:
         """May a message be due and allowed? Then no message that is accepted now may overtake it."""
-        return self._knows in {QueueKnowledge.UNKNOWN, QueueKnowledge.LOOKING}
+        return self._knows in {QueueKnowledge.UNKNOWN, QueueKnowledge.QUERYING}
 
     def changed(self) -> None:
         """Record that messages were added, or that something may have become due or allowed."""
@@ -62,33 +62,33 @@ class QueueWatch:
             self._due_at = None
             self.changed()
 
-    def next_look(self, *, has_updates: bool, drains: bool) -> Look:
+    def next_query(self, *, has_updates: bool, drains: bool) -> QueueQuery:
         """`has_updates`: status updates are about to be committed. `drains`: a suspect must be sent next."""
         if self.may_be_due or drains:
-            return Look.FULL
+            return QueueQuery.FULL
         if not has_updates or self.is_empty:
-            return Look.NONE
+            return QueueQuery.NONE
         # A suspect is sent when nothing is in flight, whatever chat it is in.
-        return Look.IF_MADE_DUE if self._suspect_since is None else Look.FULL
+        return QueueQuery.IF_MADE_DUE if self._suspect_since is None else QueueQuery.FULL
 
     def expect(self, moment: float | None) -> None:
         """Something may be due or allowed at that moment."""
         self._due_at = earliest(self._due_at, moment)
 
-    def look_begins(self) -> None:
-        self._knows = QueueKnowledge.LOOKING
+    def query_begins(self) -> None:
+        self._knows = QueueKnowledge.QUERYING
 
-    def look_was_needless(self) -> None:
-        """`Look.IF_MADE_DUE`, and the updates made nothing due: what was known before still holds."""
-        if self._knows is QueueKnowledge.LOOKING:
+    def query_found_nothing_due(self) -> None:
+        """`QueueQuery.IF_MADE_DUE`, and the updates made nothing due: what was known before still holds."""
+        if self._knows is QueueKnowledge.QUERYING:
             self._knows = QueueKnowledge.WAITING
 
-    def look_ended(self, now: float, *, has_more: bool, is_limited: bool, suspect_waits: bool) -> None:
+    def query_ended(self, now: float, *, has_more: bool, is_limited: bool, suspect_waits: bool) -> None:
         """`is_limited`: as much was taken as a limit allows, so that more may be due."""
         self._suspect_since = (self._suspect_since or now) if suspect_waits else None
         if is_limited:
             self.changed()
-        elif self._knows is QueueKnowledge.LOOKING:
+        elif self._knows is QueueKnowledge.QUERYING:
             self._knows = QueueKnowledge.WAITING if has_more else QueueKnowledge.EMPTY
 
     # Messages that may end links.
@@ -98,7 +98,7 @@ class QueueWatch:
         return self._suspect_since is not None and now - self._suspect_since >= SUSPECT_WAITS_S
 
     def wakes_at(self, *, drains: bool) -> float | None:
-        """When the sender must look again if nothing happens before. `drains`: only messages in flight may be
+        """When the sender must query again if nothing happens before. `drains`: only messages in flight may be
         settled."""
         suspect_at = None if drains or self._suspect_since is None else self._suspect_since + SUSPECT_WAITS_S
         return earliest(self._due_at, suspect_at)

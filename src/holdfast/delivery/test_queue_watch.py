@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, Look, QueueWatch, earliest
+from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, QueueQuery, QueueWatch, earliest
 
 
 def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: bool = False) -> QueueWatch:
     """A watch after one look at 100 s."""
     watch = QueueWatch()
-    watch.look_begins()
-    watch.look_ended(100, has_more=has_more, is_limited=is_limited, suspect_waits=suspect_waits)
+    watch.query_begins()
+    watch.query_ended(100, has_more=has_more, is_limited=is_limited, suspect_waits=suspect_waits)
     return watch
 
 
@@ -22,44 +22,44 @@ def test_at_first_anything_may_be_due() -> None:
 
 def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
     """A look is only worth it if another message of the chat may be waiting."""
-    assert looked().next_look(has_updates=True, drains=False) is Look.NONE
-    assert looked(has_more=True).next_look(has_updates=False, drains=False) is Look.NONE
-    assert looked().next_look(has_updates=False, drains=True) is Look.FULL
+    assert looked().next_query(has_updates=True, drains=False) is QueueQuery.NONE
+    assert looked(has_more=True).next_query(has_updates=False, drains=False) is QueueQuery.NONE
+    assert looked().next_query(has_updates=False, drains=True) is QueueQuery.FULL
 
 
 def test_updates_make_a_look_necessary_only_where_they_make_a_message_due() -> None:
     """While nothing else is due; a suspect waits until nothing is in flight, whatever chat it is in."""
-    assert looked(has_more=True).next_look(has_updates=True, drains=False) is Look.IF_MADE_DUE
-    assert looked(has_more=True, suspect_waits=True).next_look(has_updates=True, drains=False) is Look.FULL
-    assert looked(is_limited=True).next_look(has_updates=True, drains=False) is Look.FULL
+    assert looked(has_more=True).next_query(has_updates=True, drains=False) is QueueQuery.IF_MADE_DUE
+    assert looked(has_more=True, suspect_waits=True).next_query(has_updates=True, drains=False) is QueueQuery.FULL
+    assert looked(is_limited=True).next_query(has_updates=True, drains=False) is QueueQuery.FULL
 
 
 def test_a_needless_look_leaves_what_is_known() -> None:
     """Unless something changed during it."""
     watch = looked(has_more=True)
-    watch.look_begins()
-    watch.look_was_needless()
+    watch.query_begins()
+    watch.query_found_nothing_due()
     assert not watch.may_be_due
     assert not watch.is_empty
-    watch.look_begins()
+    watch.query_begins()
     watch.changed()
-    watch.look_was_needless()
+    watch.query_found_nothing_due()
     assert watch.may_be_due
 
 
 def test_during_a_look_nothing_that_is_accepted_may_overtake() -> None:
     """The messages that the look takes are older."""
     watch = looked()
-    watch.look_begins()
+    watch.query_begins()
     assert watch.may_be_due
 
 
 def test_a_change_during_a_look_makes_another_look_necessary() -> None:
     """The look may have read the rows before the change."""
     watch = looked()
-    watch.look_begins()
+    watch.query_begins()
     watch.changed()
-    watch.look_ended(100, has_more=False, is_limited=False, suspect_waits=False)
+    watch.query_ended(100, has_more=False, is_limited=False, suspect_waits=False)
     assert watch.may_be_due
 
 
@@ -87,12 +87,12 @@ def test_a_suspect_is_overdue_after_a_while() -> None:
     due_at = 100 + SUSPECT_WAITS_S
     assert watch.wakes_at(drains=False) == due_at
     assert watch.wakes_at(drains=True) is None
-    watch.look_begins()
-    watch.look_ended(110, has_more=True, is_limited=False, suspect_waits=True)
+    watch.query_begins()
+    watch.query_ended(110, has_more=True, is_limited=False, suspect_waits=True)
     assert not watch.suspect_is_overdue(due_at - 1)
     assert watch.suspect_is_overdue(due_at)
-    watch.look_begins()
-    watch.look_ended(due_at, has_more=True, is_limited=False, suspect_waits=False)
+    watch.query_begins()
+    watch.query_ended(due_at, has_more=True, is_limited=False, suspect_waits=False)
     assert not watch.suspect_is_overdue(due_at)
 
 

@@ -325,7 +325,7 @@ Companies = Collection[str] | None
 class Webhooks(Protocol):
     """Durable endpoints and deliveries. A method that changes something returns after the change is on disk."""
 
-    async def look(
+    async def find_due(
         self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
     ) -> Due:
         """Up to `most` due heads, round-robin over the companies, without the `known` seqs and the `busy` endpoints.

@@ -58,14 +58,14 @@ class SessionActor:
         self._took_at = services.clock.monotonic()
         company = record.company
         self.passkeys = PasskeyRelay(
-            company, clock=services.clock, policy=services.policy, command=self._command, tell=self._tell_of_link
+            company, clock=services.clock, policy=services.policy, command=self._command, post=self._post_for_link
         )
         self.work = LinkWork(
             self._record,
             services,
             not_connected=lambda: NotConnected(company, self._session.state, self._session.reason),
-            sends_waited=lambda since: self._tell_of_link(lambda link: events.SendsWaited(link, since)),
-            storing_failed=lambda link: self.tell(events.CommitFailed(link)),
+            sends_waited=lambda since: self._post_for_link(lambda link: events.SendsWaited(link, since)),
+            storing_failed=lambda link: self.post(events.CommitFailed(link)),
         )
         self._opener = LinkOpener(company, services, storage=self.work.storage)
 
@@ -133,11 +133,11 @@ class SessionActor:
         self._record.actor_ended(self._session)
         self._ring()
 
-    def tell(self, event: Event) -> None:
+    def post(self, event: Event) -> None:
         self._mailbox.put_nowait(_Mail(event))
 
     async def ask(self, event: Event) -> None:
-        """Like `tell`; returns when it is done and stored. Raises `NotPossible` and `SessionRestarting`."""
+        """Like `post`; returns when it is done and stored. Raises `NotPossible` and `SessionRestarting`."""
         if self._has_ended:
             raise SessionRestarting(self.company)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -173,7 +173,7 @@ class SessionActor:
         is_unlinked = self._session.state is State.PAIRING
         differs = after.proxy_url != before.proxy_url or (is_unlinked and after.device_name != before.device_name)
         if differs and self._session.link is not None:
-            self.tell(events.ReconnectAsked())
+            self.post(events.ReconnectAsked())
         if after.shown_available != before.shown_available:
             self.work.show_presence()
 
@@ -181,7 +181,7 @@ class SessionActor:
         """Follow the wall clock, also with the time that is recorded for the next attempt."""
         self.work.clock_was_set(step)
         self._record.clock_was_set(step)
-        self.tell(events.Tick())
+        self.post(events.Tick())
 
     # What the engine reports.
 
@@ -208,22 +208,22 @@ class SessionActor:
         match report:
             case engine.QrShown():
                 self._show_qr(report)
-                self.tell(report)
+                self.post(report)
             case engine.PasskeyRequested() | engine.PasskeyContinued() | engine.PasskeyFailed():
                 self._qr = None
                 self.passkeys.handle(report)
-                self.tell(report)
+                self.post(report)
                 self._ring()
             case engine.Paired() | engine.LinkOpened():
                 self._record.linked_as(report.jid)
                 self._opener.handle(report)
-                self.tell(report)
+                self.post(report)
             case engine.LinkClosed():
                 self.work.handle(report)
                 self._opener.handle(report)
-                self.tell(report)
+                self.post(report)
             case engine.Ponged():
-                self.tell(report)
+                self.post(report)
             case engine.FrameSeen():
                 self._record.frame_came()
             case _:
@@ -231,11 +231,11 @@ class SessionActor:
 
     def lose_host(self) -> None:
         self.work.sender.host_lost()
-        self._tell_of_link(events.HostLost)
+        self._post_for_link(events.HostLost)
 
     def quarantine(self) -> None:
         self.work.sender.host_lost()
-        self.tell(events.EngineQuarantined())
+        self.post(events.EngineQuarantined())
 
     @property
     def may_move(self) -> bool:
@@ -251,12 +251,12 @@ class SessionActor:
         if not self._has_reconnections:
             return False
         if self._session.state is State.CONNECTED:
-            self.tell(events.ReconnectAsked(HOST_REPLACED))
+            self.post(events.ReconnectAsked(HOST_REPLACED))
         return True
 
-    def _tell_of_link(self, make: Callable[[LinkId], Event]) -> None:
+    def _post_for_link(self, make: Callable[[LinkId], Event]) -> None:
         if self._link is not None:
-            self.tell(make(self._link))
+            self.post(make(self._link))
 
     def _command(self, make: Callable[[LinkId], engine.AnyCommand]) -> None:
         if self._link is not None:
@@ -316,7 +316,7 @@ class SessionActor:
                 await self._request_connect()
             case events.StartLink(link=number):
                 if closed := await self._opener.open(number, self._record.current):
-                    self.tell(closed)
+                    self.post(closed)
             case events.QuarantineCredentials(link=number):
                 reason = self._session.reason
                 await self._opener.quarantine(number, reason="" if reason is None else reason.name)

@@ -138,7 +138,7 @@ class ActorSupervisor:
         paired = await self._services.store.is_paired(record.company)
         actor = SessionActor(record, paired=paired, services=self._services, is_stored=is_stored)
         if paired and record.state in RUNNING | {State.PAIRING}:
-            actor.tell(events.StartAsked())
+            actor.post(events.StartAsked())
         return actor
 
     async def _record_absence(self, record: Record, alive_at: str | None) -> None:

@@ -93,24 +93,26 @@ class ClientVersions:
     async def prepare(self) -> None:
         """Before the first session connects; takes as long as one read may."""
         if self._pinned is None:
-            self._next_in_s = await self._look(within_s=_RETRY_S)
+            self._next_in_s = await self._refresh(within_s=_RETRY_S)
 
     async def run(self) -> None:
-        """Look again daily, and at once when refused, until cancelled."""
-        next_look = self._clock.monotonic() + self._next_in_s
+        """Refresh daily, and at once when refused, until cancelled."""
+        next_refresh = self._clock.monotonic() + self._next_in_s
         while True:
-            async with self._clock.until(next_look):
+            async with self._clock.until(next_refresh):
                 await self._wake.wait()
             self._wake.clear()
             if self._to_keep is not None:
                 version, self._to_keep = self._to_keep, None
                 await self._store.keep_worked(version)
-            is_due = self._clock.monotonic() >= next_look
+            is_due = self._clock.monotonic() >= next_refresh
             is_new_refusal = self._refused_since is not None and not self._reads
             if self._pinned is None and (is_due or is_new_refusal):
-                self._next_in_s = await self._look(within_s=_SHARED_S if self._refused_since is None else _RETRY_S / 2)
+                self._next_in_s = await self._refresh(
+                    within_s=_SHARED_S if self._refused_since is None else _RETRY_S / 2
+                )
             if is_due or is_new_refusal:
-                next_look = self._clock.monotonic() + self._next_in_s
+                next_refresh = self._clock.monotonic() + self._next_in_s
             if self._has_other:
                 self._has_other = False
                 self.newer()
@@ -136,10 +138,10 @@ class ClientVersions:
             self._to_keep = version
             self._wake.set()
 
-    async def _look(self, *, within_s: float) -> float:
+    async def _refresh(self, *, within_s: float) -> float:
         """Take over what other processes know, and read WhatsApp's script unless one of them just did.
 
-        Returns the seconds until the next look.
+        Returns the seconds until the next refresh.
         """
         self._reads += 1
         claim = await self._store.claim_read(within_s=within_s)

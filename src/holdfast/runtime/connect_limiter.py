@@ -37,7 +37,7 @@ class Waiter(Protocol):
     def has_own_route(self) -> bool:
         """Does it connect through a proxy of its own?"""
 
-    def tell(self, event: Event) -> None: ...
+    def post(self, event: Event) -> None: ...
 
 
 class ConnectLimiter:
@@ -98,7 +98,7 @@ class ConnectLimiter:
         if unreached:
             log.info("Connection to WhatsApp: it can be reached again; %d sessions connect at once", len(unreached))
         for waiter in unreached.values():
-            waiter.tell(NetworkRestored())
+            waiter.post(NetworkRestored())
 
     def hurry(self) -> None:
         """There is another client version to try: one session probes now."""
@@ -128,7 +128,7 @@ class ConnectLimiter:
             log.info("Connection to WhatsApp: WhatsApp accepts logins again; %d waiting sessions follow", len(wakes))
         reason = WAITS_TURN if after.breaker is None else FLEET_HELD
         for company, at in wakes:
-            self._waiters[company].tell(ConnectDeferred(at, reason))
+            self._waiters[company].post(ConnectDeferred(at, reason))
 
 
 def _got_in(event: Event, before: Session, after: Session) -> bool:

@@ -277,14 +277,14 @@ class Gateway:
         """A session of this process. Raises `NotFound`, and `RunsElsewhere` for one of another process."""
         return self._running_actor(company).view
 
-    async def look(self, company: str) -> View:
+    async def cluster_view(self, company: str) -> View:
         """A session of any process; what another process runs is shown from its stored record. Raises `NotFound`."""
         actor = self._actors.find(company)
         if actor is not None:
             return actor.view
         return view_of(await self._stored(company), node=await self._node(company), clock=self._services.clock)
 
-    async def looks(self) -> list[View]:
+    async def cluster_views(self) -> list[View]:
         """The sessions of all processes."""
         if self._services.ownership is None:
             return self.views()
@@ -306,9 +306,9 @@ class Gateway:
         await self.require(company)
         await self._services.sessions.set_label(company, label)
 
-    def tell(self, company: str, event: events.Event) -> None:
+    def post(self, company: str, event: events.Event) -> None:
         """Give the session an event; returns before it is carried out."""
-        self._running_actor(company).tell(event)
+        self._running_actor(company).post(event)
 
     async def ask(self, company: str, event: events.Event) -> View:
         """Carry a person's request out. Raises `NotFound`, and `Conflict` when the session's state forbids it."""
@@ -321,7 +321,7 @@ class Gateway:
         self._services.connect_limiter.hurry()
         for actor in self._actors.actors.values():
             if actor.view.record.state is State.PAUSED:
-                actor.tell(events.ClientUpdated())
+                actor.post(events.ClientUpdated())
 
     def _clock_was_set(self, step: ClockStep) -> None:
         log.warning("The wall clock was set by %+.0f s; stored times follow it", step.by_s)
@@ -336,19 +336,19 @@ class Gateway:
     def messages_wait(self, company: str) -> None:
         """The outbox holds queued messages of this company that its sender may not know of."""
         if actor := self._actors.find(company):
-            actor.work.look_again()
+            actor.work.recheck()
 
     def operations_wait(self, company: str) -> None:
         """There is a new operation of this company."""
         if actor := self._actors.find(company):
-            actor.work.operations.look_again()
+            actor.work.operations.recheck()
         else:
             self._services.wake_owner(company)
 
     def work_waits(self, company: str) -> None:
         """Another process stored messages or operations of this company."""
         if actor := self._actors.find(company):
-            actor.work.look_again()
+            actor.work.recheck()
 
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message. Its session sends it at once where it may; without one here, it waits in the outbox.
@@ -374,7 +374,7 @@ class Gateway:
         if newer is None:
             self._services.wake_owner(draft.company)
         elif newer is not actor:
-            newer.work.look_again()
+            newer.work.recheck()
 
     def _running_actor(self, company: str) -> SessionActor:
         actor = self._actors.find(company)

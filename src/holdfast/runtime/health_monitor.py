@@ -95,14 +95,14 @@ class HealthMonitor:
             await clock.sleep(due_at - clock.monotonic())
             late_s = clock.monotonic() - due_at
             try:
-                await self.look(late_s=late_s)
+                await self.check(late_s=late_s)
             except Exception:
                 log.exception("Health monitor: a check failed; the next one is in %.0f s", self._interval_s)
             due_at = max(due_at, clock.monotonic() - self._interval_s)
 
-    async def look(self, *, late_s: float = 0) -> None:
+    async def check(self, *, late_s: float = 0) -> None:
         """Judge every session once, act, and raise alerts."""
-        self._services.clock_watch.look()
+        self._services.clock_watch.check()
         backlogs = await self._ask_database()
         views, connected = self._gateway.views(), self._gateway.connected
         seen = [self._signals(view, backlogs, connected, late_s) for view in views]
@@ -169,7 +169,7 @@ class HealthMonitor:
                     self._probe(company)
                 case Reconnect(because=because):
                     log.warning("Session %s: %s; it reconnects", company, because)
-                    self._gateway.tell(company, events.ReconnectAsked())
+                    self._gateway.post(company, events.ReconnectAsked())
                 case ReplaceActor(because=because):
                     self._gateway.replace_actor(company, because)
                 case ReplaceHost(because=because):
@@ -179,7 +179,7 @@ class HealthMonitor:
     def _probe(self, company: str) -> None:
         link = self._gateway.view(company).session.link
         if link is not None:
-            self._gateway.tell(company, events.ProbeAsked(link.number))
+            self._gateway.post(company, events.ProbeAsked(link.number))
 
     def _surroundings(self) -> Surroundings:
         supervisor, status = self._services.supervisor, self._services.live.status

@@ -106,7 +106,7 @@ class LinkWork:
             clock=clock,
             randomness=services.randomness,
             is_on=lambda: record.current.auto_read is not None,
-            accepted=self.operations.look_again,
+            accepted=self.operations.recheck,
         )
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -151,14 +151,14 @@ class LinkWork:
             self.open_link(), media_keys, file, most_bytes=most_bytes, within_s=within_s
         )
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """Messages or operations wait in the database."""
-        self.sender.look_again()
-        self.operations.look_again()
+        self.sender.recheck()
+        self.operations.recheck()
 
     def clock_was_set(self, step: ClockStep) -> None:
         self.sender.clock_was_set(step)
-        self.operations.look_again()
+        self.operations.recheck()
 
     def show_presence(self) -> None:
         """Contacts see the account as online or not, as the company set it; WhatsApp forgets it with each link."""

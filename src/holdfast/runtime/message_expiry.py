@@ -47,7 +47,7 @@ class MessageExpiry:
         if at is not None:
             self._set(to_monotonic(self._clock, at))
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """Others accepted messages: ask the outbox."""
         self._set(self._clock.monotonic())
 
@@ -61,7 +61,7 @@ class MessageExpiry:
         self._wake.set()
 
     async def _expire(self) -> None:
-        self._clock_watch.look()
+        self._clock_watch.check()
         self._next_at = None
         while self._steps:
             await self._outbox.move_expiries(self._company, self._steps[0])

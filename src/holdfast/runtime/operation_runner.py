@@ -81,7 +81,7 @@ class OperationRunner:
             if not waiting.done():
                 waiting.set_result(LINK_DOWN)
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """There may be new operations, or the clock was set."""
         self._wake.set()
 

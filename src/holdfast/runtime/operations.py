@@ -101,8 +101,8 @@ class OperationService:
                 now = self._clock.monotonic()
                 if found.state not in OPEN or now >= until:
                     return found
-                look_every_s = self._events.look_every_s
-                async with self._clock.until(until if look_every_s is None else min(until, now + look_every_s)):
+                poll_interval_s = self._events.poll_interval_s
+                async with self._clock.until(until if poll_interval_s is None else min(until, now + poll_interval_s)):
                     await bell.wait()
 
 

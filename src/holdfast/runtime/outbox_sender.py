@@ -18,7 +18,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.delivery.breaker import Breaker
 from holdfast.delivery.in_flight import InFlight
 from holdfast.delivery.message import is_suspect
-from holdfast.delivery.queue_watch import Look, QueueWatch, earliest
+from holdfast.delivery.queue_watch import QueueQuery, QueueWatch, earliest
 from holdfast.delivery.rate_limits import Allowance
 from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles, Outbox, Outgoing
 from holdfast.runtime.engine_supervisor import EngineSupervisor
@@ -59,7 +59,7 @@ class OutboxSender:
         self._breaker = Breaker(jitter=jitter)
         self._queue = QueueWatch()
         self._has_messages = False
-        """Messages were waiting at the last look, or were added since."""
+        """Messages were waiting at the last query, or were added since."""
         self._expiry = MessageExpiry(company, outbox=outbox, clock=clock, clock_watch=clock_watch, expired=self.forget)
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -72,7 +72,7 @@ class OutboxSender:
             outbox=outbox,
             clock=clock,
             wake=self._wake.set,
-            look=self._look,
+            requery=self._requery,
             spawn=self._spawn,
             waited=waited,
         )
@@ -99,7 +99,7 @@ class OutboxSender:
             accepted = await self._outbox.accept(draft, begin=at_once)
         except BaseException:
             self._in_flight.release(draft.whatsapp_id)
-            self.look_again()  # it may have been stored nevertheless
+            self.recheck()  # it may have been stored nevertheless
             raise
         if accepted.has_begun:
             self._begun(accepted.outgoing(draft))
@@ -136,19 +136,19 @@ class OutboxSender:
         """Do messages wait for a link, as far as this sender knows?"""
         return self._has_messages or not self._in_flight.is_empty
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """The outbox may hold messages of other processes, or messages that may be sent by now."""
         self._has_messages = True
-        self._expiry.look_again()
-        self._look()
+        self._expiry.recheck()
+        self._requery()
 
     def clock_was_set(self, step: ClockStep) -> None:
         """Waiting messages are due at once, not days later; each still expires after the seconds that it was given."""
         self._clock_was_set = True
         self._expiry.clock_was_set(step)
-        self._look()
+        self._requery()
 
-    def _look(self) -> None:
+    def _requery(self) -> None:
         self._queue.changed()
         self._wake.set()
 
@@ -158,11 +158,11 @@ class OutboxSender:
         if message is not None:
             self._limiter.forget(message.chat)
         self.outcomes.report_wait()
-        self._look()
+        self._requery()
 
     def link_up(self, link: LinkId) -> None:
         self._link = link
-        self._look()
+        self._requery()
 
     def link_down(self) -> None:
         self._link = None
@@ -188,7 +188,7 @@ class OutboxSender:
             if not message.from_me:
                 self._limiter.forget(message.chat)
         if not self._queue.is_empty:
-            self._look()
+            self._requery()
 
     def handle_ban(self, for_s: float) -> None:
         """WhatsApp banned the number for a time; after it, less is sent."""
@@ -197,7 +197,7 @@ class OutboxSender:
     async def account_changed(self) -> None:
         """The operator set other limits."""
         await self._limiter.load()
-        self._look()
+        self._requery()
 
     # Sending.
 
@@ -206,22 +206,22 @@ class OutboxSender:
         await self._follow_clock()
         self._put_back_overdue()
         batch = self.outcomes.take_batch()
-        look = self._next_look(has_updates=bool(batch.updates))
-        link, allowance = self._link, None if look is Look.NONE else self._allowance()
+        query = self._next_query(has_updates=bool(batch.updates))
+        link, allowance = self._link, None if query is QueueQuery.NONE else self._allowance()
         if link is not None and allowance is not None:
-            await self._take(link, look, allowance, batch)
+            await self._take(link, query, allowance, batch)
         elif batch.updates:
-            if look is not Look.NONE:
+            if query is not QueueQuery.NONE:
                 self._queue.changed()  # the updates may make messages due, which nothing may take now
             await self._outbox.apply_updates(self._company, batch.updates)
         batch.is_durable.set()
 
-    def _next_look(self, *, has_updates: bool) -> Look:
+    def _next_query(self, *, has_updates: bool) -> QueueQuery:
         drains = self._is_draining()
         self._queue.advance(self._clock.monotonic())
         if self._link is None or (drains and not self._in_flight.is_empty):
-            return Look.NONE
-        return self._queue.next_look(has_updates=has_updates, drains=drains)
+            return QueueQuery.NONE
+        return self._queue.next_query(has_updates=has_updates, drains=drains)
 
     def _allowance(self) -> Allowance | None:
         """How much may be taken now; None when nothing may leave."""
@@ -231,20 +231,20 @@ class OutboxSender:
         self._queue.expect(earliest(allowance.more_at, self._breaker.probes_at(now)))
         return allowance if allowance.total else None
 
-    async def _take(self, link: LinkId, look: Look, allowance: Allowance, batch: UpdateBatch) -> None:
-        self._queue.look_begins()
+    async def _take(self, link: LinkId, query: QueueQuery, allowance: Allowance, batch: UpdateBatch) -> None:
+        self._queue.query_begins()
         but, updates = tuple(self._in_flight.whatsapp_ids), batch.updates
-        if look is Look.IF_MADE_DUE:
+        if query is QueueQuery.IF_MADE_DUE:
             made_due = await self._outbox.take_made_due(self._company, allowance, but=but, updates=updates)
             if made_due is None:
-                self._queue.look_was_needless()
+                self._queue.query_found_nothing_due()
                 return
             taken = made_due
         else:
             alone = self._is_draining()
             taken = await self._outbox.take(self._company, allowance, but=but, alone=alone, updates=updates)
         self._has_messages = taken.has_more
-        self._queue.look_ended(
+        self._queue.query_ended(
             self._clock.monotonic(),
             has_more=taken.has_more,
             is_limited=taken.is_limited,
@@ -257,7 +257,7 @@ class OutboxSender:
             if self._link != link:
                 self.outcomes.put_back(message)
             elif message.whatsapp_id in settled:
-                self._look()  # a receipt came in between; should the store not accept it, the message is due still
+                self._requery()  # a receipt came in between; should the store not accept it, the message is due still
             else:
                 self._send(link, message)
         if self._queue.may_be_due:
@@ -315,10 +315,10 @@ class OutboxSender:
         for whatsapp_id, seconds in self._in_flight.overdue(self._clock.monotonic()):
             log.info("Connection %s: a message has had no ack for %d s; it is sent again", self._company, seconds)
             self._in_flight.remove(whatsapp_id)
-            self._look()
+            self._requery()
 
     async def _follow_clock(self) -> None:
-        self._clock_watch.look()
+        self._clock_watch.check()
         if self._clock_was_set:
             await self._outbox.make_due(self._company)
             self._clock_was_set = False

@@ -68,11 +68,11 @@ class Outcomes:
         outbox: Outbox,
         clock: Clock,
         wake: Callable[[], None],
-        look: Callable[[], None],
+        requery: Callable[[], None],
         spawn: Callable[[Coroutine[None, None, None]], None],
         waited: Callable[[float | None], None],
     ) -> None:
-        """`wake` makes the sender commit the batch; `look`, also look at the queue. `waited` is called with the time
+        """`wake` makes the sender commit the batch; `requery`, also query the queue. `waited` is called with the time
         (monotonic seconds) since which a send has waited for an ack while the link acked nothing, whenever that
         changes; None while nothing waits."""
         self._company = company
@@ -82,7 +82,7 @@ class Outcomes:
         self._outbox = outbox
         self._clock = clock
         self._wake = wake
-        self._look = look
+        self._requery = requery
         self._spawn = spawn
         self._waited = waited
         self._reported_wait: float | None = None
@@ -252,7 +252,7 @@ class Outcomes:
         self._in_flight.remove(deferral.whatsapp_id)
         self._add(deferral)
         self.report_wait()
-        self._look()
+        self._requery()
 
     def _settle(
         self,
@@ -271,7 +271,7 @@ class Outcomes:
             log.warning("Session %s: message %s failed: %s (%s)", self._company, name, sentence, code)
         if message is not None and update is StatusUpdate.GIVEN_UP:
             self._limiter.forget(message.chat)
-            self._look()  # for another new contact may be allowed now
+            self._requery()  # for another new contact may be allowed now
         elif message is not None:
             makes_known = message.contact is not ContactStatus.KNOWN
             self._limiter.acked(message)
@@ -305,7 +305,7 @@ class Outcomes:
     async def _keep_lock(self, code: str) -> None:
         await self.committed()  # with the messages that it holds
         await self._limiter.keep_lock(code)
-        self._look()
+        self._requery()
 
     async def _follow_lock(self, report: NewChatsLocked) -> None:
         if report.active:
@@ -314,9 +314,9 @@ class Outcomes:
         else:
             await self.committed()
             await self._limiter.unlock(report.lock)
-            self._look()
+            self._requery()
 
     async def _make_due(self) -> None:
         await self.committed()
         await self._outbox.make_due(self._company)
-        self._look()
+        self._requery()

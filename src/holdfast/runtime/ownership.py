@@ -49,7 +49,7 @@ _LONGEST_GRACE_S = 60.0
 _GRACE_OF_LOADING = 1.5
 """A restart takes as long as loading the code took before, and half as much for its end and its first queries."""
 _EXPECTING_S = 0.5
-"""Between two looks while another node gives sessions away: each of them is disconnected until the next look."""
+"""Between two renewals while another node gives sessions away: each of them is disconnected until the next renewal."""
 
 
 class RunsElsewhere(HoldfastError):
@@ -144,9 +144,9 @@ class Ownership:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
                 await self._give_up(tenant, starts)
-            held = await self._look(began_at, tenant.connecting)
+            held = await self._renew_once(began_at, tenant.connecting)
             if held is not None and not self.is_held():
-                # A database that hung answers a look from long ago. Nothing runs yet: renew what it claimed, because
+                # A database that hung answers a renewal from long ago. Nothing runs yet: renew what it claimed, because
                 # abandoning it would keep everybody from these sessions until the leases expire.
                 self._until = None
                 continue
@@ -189,7 +189,7 @@ class Ownership:
         self._leases.drop(company)
 
     async def hand_over(self, tenant: Tenant, company: str, to: ClusterNode) -> bool:
-        """End a session here and make another node its owner. If that fails, the next look starts it here again.
+        """End a session here and make another node its owner. If that fails, the next renewal starts it here again.
 
         Renewals go on while earlier writes are awaited. A busy writer delays the move, and cuts no link.
         """
@@ -201,7 +201,7 @@ class Ownership:
             await tenant.end([company])
             await self._leases.writes_done(company)
             async with self._looking:
-                return await self._leases.give(company, to)
+                return await self._leases.transfer(company, to)
         finally:
             self._giving.discard(company)
 
@@ -258,12 +258,12 @@ class Ownership:
     def _most_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:
         return most_to_claim(Cluster(me=self.node_id, nodes=tuple(nodes), own=own, total=total), policy=self._policy)
 
-    async def _look(self, began_at: float, connecting: int) -> HeldLease | None:
+    async def _renew_once(self, began_at: float, connecting: int) -> HeldLease | None:
         """None when the database did not answer in time."""
         held: HeldLease | None = None
         try:
             async with self._clock.until(self._until), self._looking:
-                held = await self._leases.look(most=_MOST_CLAIMED, share=self._most_to_claim, connecting=connecting)
+                held = await self._leases.renew(most=_MOST_CLAIMED, share=self._most_to_claim, connecting=connecting)
         except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
             self._tell_failing(error)
         if held is not None:

@@ -63,14 +63,14 @@ class PasskeyRelay:
         clock: Clock,
         policy: Policy,
         command: Callable[[Callable[[engine.LinkId], engine.AnyCommand]], None],
-        tell: Callable[[Callable[[int], events.Event]], None],
+        post: Callable[[Callable[[int], events.Event]], None],
     ) -> None:
-        """`command` reaches the engine link and `tell` the session machine; both do nothing while there is no link."""
+        """`command` reaches the engine link and `post` the session machine; both do nothing while there is no link."""
         self._company = company
         self._clock = clock
         self._policy = policy
         self._command = command
-        self._tell = tell
+        self._post = post
         self._waiting: asyncio.Future[Finished] | None = None
         self.now: Passkey | None = None
 
@@ -127,7 +127,7 @@ class PasskeyRelay:
         self.now = replace(asked, step=PasskeyStep.SENT)
         self._waiting = asyncio.get_running_loop().create_future()
         self._command(lambda link: engine.AnswerPasskey(link=link, assertion=taken))
-        self._tell(events.PasskeyAnswered)
+        self._post(events.PasskeyAnswered)
         report = await self._waiting
         if isinstance(report, engine.PasskeyFailed):
             raise _refusal(report.code)
@@ -140,18 +140,18 @@ class PasskeyRelay:
         assert self.now is not None
         self.now = replace(self.now, step=PasskeyStep.FINISH)
         self._command(lambda link: engine.ConfirmPasskey(link=link))
-        self._tell(events.PasskeyConfirmed)
+        self._post(events.PasskeyConfirmed)
 
     def mismatch(self) -> None:
         """A person compared the codes, and they differ. Raises `Conflict`."""
         self._check_compare()
-        self._tell(lambda link: events.PasskeyDeclined(link, "passkey-code-mismatch"))
+        self._post(lambda link: events.PasskeyDeclined(link, "passkey-code-mismatch"))
 
     def decline(self) -> None:
         """The person ends the ceremony. Raises `Conflict`."""
         if self.now is None:
             raise Conflict(f"WhatsApp does not ask company {self._company} for a passkey now")
-        self._tell(lambda link: events.PasskeyDeclined(link, "passkey-declined"))
+        self._post(lambda link: events.PasskeyDeclined(link, "passkey-declined"))
 
     def _check_compare(self) -> None:
         if self.now is None or self.now.step is not PasskeyStep.COMPARE:

@@ -84,14 +84,14 @@ class WebhookSender:
                         await self._bell.wait()
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> datetime | None:
-        """Start what may leave; returns when to look again."""
+        """Start what may leave; returns when to query again."""
         self._start(tasks)
         if not self._lanes.has_room:
             return None
         now = self._clock.now()
         try:
             await self._follow_clock(now)
-            due = await self._rows.look(
+            due = await self._rows.find_due(
                 tuple(self._companies()),
                 now=now,
                 most=_WINDOW - self._lanes.waiting,
@@ -113,7 +113,7 @@ class WebhookSender:
 
     async def _follow_clock(self, now: datetime) -> None:
         """Stored times are of the wall clock: after it was set, retries are due at once, not days later."""
-        self._clock_watch.look()
+        self._clock_watch.check()
         companies = frozenset(self._companies())
         while self._steps:
             await self._rows.follow_clock(companies, self._steps[0])
@@ -135,8 +135,8 @@ class WebhookSender:
 
     def _wakes_at(self, next_at: datetime | None) -> float | None:
         """In monotonic seconds; other processes ring no bell here."""
-        now, look_every_s = self._clock.monotonic(), self._events.look_every_s
-        times = [] if look_every_s is None else [now + look_every_s]
+        now, poll_interval_s = self._clock.monotonic(), self._events.poll_interval_s
+        times = [] if poll_interval_s is None else [now + poll_interval_s]
         if next_at is not None:
             times.append(now + max((next_at - self._clock.now()).total_seconds(), 0.001))
         return min(times, default=None)

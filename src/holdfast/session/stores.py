@@ -232,7 +232,7 @@ class Leases(Protocol):
     def ttl_s(self) -> float:
         """How long a lease lives after each renewal, by the database's own clock."""
 
-    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows.
 
         `connecting`: own sessions that wait for their turn to connect; it is published with the node.
@@ -254,7 +254,7 @@ class Leases(Protocol):
     async def writes_done(self, company: str) -> None:
         """Returns when every write for this session that was begun before has ended."""
 
-    async def give(self, company: str, to: ClusterNode) -> bool:
+    async def transfer(self, company: str, to: ClusterNode) -> bool:
         """Make another node the owner of a session, until the end of that node's other leases.
 
         Call only when its link is closed and its writes are done. False: that node is not there any more, drains, or

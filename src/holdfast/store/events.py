@@ -150,7 +150,7 @@ class EventRows:
         database.listen(self._ring)
 
     @property
-    def look_every_s(self) -> float | None:
+    def poll_interval_s(self) -> float | None:
         return _LOOK_EVERY_S if self._database.is_shared else None
 
     async def add(self, company: str, type_: str, body: Body, *, chat: str, at: str) -> None:

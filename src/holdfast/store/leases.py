@@ -122,7 +122,7 @@ class LeaseRows:
 
         return check
 
-    async def look(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         """Renew the leases of this process, then claim free ones: `most` at most, and as many as `share` allows.
 
         When only claiming fails, for example because an operator locked another table, the renewed leases count.
@@ -204,7 +204,7 @@ class LeaseRows:
     async def writes_done(self, company: str) -> None:
         await self._database.caught_up(company)
 
-    async def give(self, company: str, to: ClusterNode) -> bool:
+    async def transfer(self, company: str, to: ClusterNode) -> bool:
         holder, epoch = self._holder, self._epochs.get(company)
 
         def work(connection: Connection) -> bool:

@@ -94,7 +94,7 @@ class WebhookRows:
 
     # Sending.
 
-    async def look(
+    async def find_due(
         self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
     ) -> Due:
         def work(connection: Connection) -> Due:
