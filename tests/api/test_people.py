@@ -21,11 +21,12 @@ SPELLINGS = (
     f"{NINE}:3@s.whatsapp.net",
     "\u202a+55\u00a0(0)11\u00a08765\u20114321\u202c",
     "\u0665\u0665\u0661\u0661\u0669\u0668\u0667\u0666\u0665\u0664\u0663\u0662\u0661",
+    f"https://wa.me/{NINE}?text=hello",
     LID,
     "5550001:7@lid",
     "@Rami.H",
 )
-"""The second spelling, `@c.us`, a device, direction marks and `(0)`, Arabic digits, the hidden id, the username."""
+"""The second spelling, `@c.us`, a device, direction marks and `(0)`, Arabic digits, a link, hidden id, username."""
 
 
 @pytest.fixture

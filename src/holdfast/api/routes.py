@@ -48,6 +48,7 @@ from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.labels import Labels
 from holdfast.delivery.stores import Inbox, Outbox
+from holdfast.http.encoded_slashes import EncodedSlashes
 from holdfast.http.head_requests import HeadRequests
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits
@@ -153,6 +154,7 @@ def make_api(
     if base_path:
         api.add_middleware(BasePath, base_path=base_path)
     api.add_middleware(AllowedHosts, names=allowed_hosts)
+    api.add_middleware(EncodedSlashes)
     problems.install(api)
     forwarding.install(api, forwarder)
     api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)

@@ -19,6 +19,7 @@ from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import in_utc
 from holdfast.delivery.stores import Outbox
+from holdfast.http.encoded_slashes import with_slashes
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.account_limits import AccountLimits
@@ -37,6 +38,8 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def keyed(request: Request) -> Response:
+            values = request.scope["path_params"]
+            request.scope["path_params"] = {name: with_slashes(value) for name, value in values.items()}
             grant = authenticate(request)
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
