@@ -96,6 +96,24 @@ async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: 
     assert len(scene.leases.given) == 6
 
 
+async def test_a_session_that_can_not_be_started_is_passed_on(scene: SharingScene) -> None:
+    """One after another, after twenty seconds, if there is a node that can take it: its reads may hang here alone.
+    Until then others see that sessions wait here."""
+    scene.publish(("this", 12))
+    scene.tenant.may_start.clear()
+    scene.leases.companies |= {"20", "21"}
+    await scene.go_on(30)
+    assert (scene.leases.given, scene.leases.connecting) == ([], 2)
+    scene.publish(("this", 14), ("other", 14))
+    await scene.go_on(1)
+    assert scene.leases.given == [("20", "other")]
+    await scene.go_on(1)
+    assert scene.leases.given == [("20", "other"), ("21", "other")]
+    scene.tenant.may_start.set()
+    await scene.go_on(5)
+    assert scene.tenant.sessions == scene.leases.companies
+
+
 async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingScene) -> None:
     """The other node is gone by then."""
     scene.publish(("this", 12), ("other", 0))

@@ -24,7 +24,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.runtime.session_starts import SessionStarts
-from holdfast.session.sharing import Cluster, SharingPolicy, expects_sessions, members, most_to_claim
+from holdfast.session.sharing import Cluster, SharingPolicy, emptiest_peer, expects_sessions, members, most_to_claim
 from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ _STARTING_AT_MOST_S = 60.0
 _LONGEST_GRACE_S = 60.0
 _GRACE_OF_LOADING = 1.5
 """A restart takes as long as loading the code took before, and half as much for its end and its first queries."""
+_START_WITHIN_S = 20
 _EXPECTING_S = 0.5
 """Between two renewals while another node gives sessions away: each of them is disconnected until the next renewal."""
 
@@ -136,15 +137,15 @@ class Ownership:
         """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each
         renewal whose sessions have been started."""
         async with asyncio.TaskGroup() as tasks:
-            starts = SessionStarts(tasks, tenant.begin, idle=looked)
-            await self._renew(tenant, starts, looked)
+            starts = SessionStarts(tasks, tenant.begin, clock=self._clock, idle=looked)
+            await self._keep_leases(tenant, starts, looked)
 
-    async def _renew(self, tenant: Tenant, starts: SessionStarts, looked: Callable[[], None]) -> None:
+    async def _keep_leases(self, tenant: Tenant, starts: SessionStarts, looked: Callable[[], None]) -> None:
         while True:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
                 await self._give_up(tenant, starts)
-            held = await self._renew_once(began_at, tenant.connecting)
+            held = await self._renew_once(began_at, tenant.connecting + len(starts.companies))
             if held is not None and not self.is_held():
                 # A database that hung answers a renewal from long ago. Nothing runs yet: renew what it claimed, because
                 # abandoning it would keep everybody from these sessions until the leases expire.
@@ -155,6 +156,7 @@ class Ownership:
                     await self._follow(tenant, held, starts)
                 if not starts.companies:
                     looked()
+                await self._pass_on(starts)
             await self._rest(began_at + self._pause_s(held))
 
     async def claim(self, company: str) -> bool:
@@ -289,6 +291,22 @@ class Ownership:
         starts.begin(fresh)
         for company in held.waiting:
             tenant.messages_wait(company)
+
+    async def _pass_on(self, starts: SessionStarts) -> None:
+        """Give a session that this process is not able to start to another one: its reads may hang, for example."""
+        for company in starts.overdue(_START_WITHIN_S)[:1]:
+            to = None if self.cluster is None else emptiest_peer(self.cluster, policy=self._policy)
+            if to is None:
+                return
+            log.warning(
+                "Session %s could not be started within %d s; node %s gets it", company, _START_WITHIN_S, to.name
+            )
+            await starts.cancel([company])
+            try:
+                async with self._clock.until(self._until), self._looking:
+                    await self._leases.transfer(company, to)
+            except Exception as error:  # noqa: BLE001 – it is started here, or passed on, later
+                log.warning("Session %s could not be given to node %s: %s", company, to.name, error)
 
     async def _give_up(self, tenant: Tenant, starts: SessionStarts) -> None:
         self._until = None

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
+from holdfast.base.clock import Clock
+
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
@@ -18,23 +20,36 @@ _AT_ONCE = 8
 
 class SessionStarts:
     def __init__(
-        self, tasks: asyncio.TaskGroup, start: Callable[[str], Awaitable[None]], *, idle: Callable[[], None]
+        self,
+        tasks: asyncio.TaskGroup,
+        start: Callable[[str], Awaitable[None]],
+        *,
+        clock: Clock,
+        idle: Callable[[], None],
     ) -> None:
         """`start` starts the session of a company. `idle` is called when the last one that was asked for has ended."""
         self._tasks = tasks
         self._start = start
+        self._clock = clock
         self._idle = idle
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._asked_at: dict[str, float] = {}
 
     @property
     def companies(self) -> Collection[str]:
         """Those whose sessions are being started, or wait for it."""
         return self._running.keys()
 
+    def overdue(self, after_s: float) -> list[str]:
+        """Companies whose sessions should have been started this long ago, those that wait for longest first."""
+        before = self._clock.monotonic() - after_s
+        return [company for company in self._running if self._asked_at[company] <= before]
+
     def begin(self, companies: Collection[str]) -> None:
         """Start these sessions. One that can't be started is not tried again."""
         for company in companies:
+            self._asked_at[company] = self._clock.monotonic()
             self._running[company] = self._tasks.create_task(self._run(company), name=f"start of session {company}")
 
     async def cancel(self, companies: Collection[str]) -> None:
@@ -52,6 +67,6 @@ class SessionStarts:
         except Exception as error:  # noqa: BLE001 – whatever it is, the other sessions must run
             log.warning("Session %s could not be started: %s", company, error)
         finally:
-            del self._running[company]
+            del self._running[company], self._asked_at[company]
             if not self._running:
                 self._idle()

@@ -23,6 +23,8 @@ class SharingPolicy:
     """A node that has not renewed its leases for this long gets no sessions. It renews every second."""
     fresh_s: float = 2.5
     """A node that has not renewed its leases for this long is given no session at the moment: it may just have died."""
+    most_connecting: int = 10
+    """A node of which more sessions wait to start or connect is given none: it, or WhatsApp, is slow."""
     settle_s: float = 10
     """Moving begins when the nodes have been the same for this long."""
     tolerance: float = 0.06
@@ -119,7 +121,7 @@ def next_gift(
     wanted = shares(sharing, cluster.total)
     has_settled = cluster.is_draining or now - balance.since >= policy.settle_s
     balance = replace(balance, is_moving=has_settled and _is_moving(balance, cluster, wanted, policy))
-    others = [node for node in sharing if node.id != cluster.me and node.seen_ago_s < policy.fresh_s]
+    others = _able(cluster, sharing, policy)
     if not balance.is_moving or not others or now < balance.next_at:
         return balance, None
     below = [node for node in others if _count(balance, node) < wanted[node.id]]
@@ -129,6 +131,13 @@ def next_gift(
     given = {**balance.given, to.id: balance.given.get(to.id, 0) + 1}
     pause_s = _pause_s(cluster, sharing, wanted, below, policy)
     return replace(balance, given=given, next_at=now + pause_s), to
+
+
+def emptiest_peer(cluster: Cluster, *, policy: SharingPolicy) -> ClusterNode | None:
+    """The node that should get a session which this one is not able to run."""
+    sharing = members(cluster.nodes, policy)
+    able, wanted = _able(cluster, sharing, policy), shares(sharing, cluster.total)
+    return min(able, key=lambda node: (node.sessions / max(wanted[node.id], 1), node.id), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +159,13 @@ def connect_share(before: ConnectShare, cluster: Cluster, *, now: float, policy:
     if now - since < policy.demand_known_s:
         return ConnectShare(nodes=len(sharing), waiting_since=since)
     return ConnectShare(nodes=sum(node.connecting > 0 for node in sharing), waiting_since=since)
+
+
+def _able(cluster: Cluster, sharing: Sequence[ClusterNode], policy: SharingPolicy) -> list[ClusterNode]:
+    """The other nodes that can be given sessions now. Where all of them are slow, one that drains takes any."""
+    fresh = [node for node in sharing if node.id != cluster.me and node.seen_ago_s < policy.fresh_s]
+    able = [node for node in fresh if node.connecting <= policy.most_connecting]
+    return able or (fresh if cluster.is_draining else [])
 
 
 def _observe(balance: Balance, sharing: Sequence[ClusterNode], now: float) -> Balance:

@@ -12,6 +12,7 @@ from holdfast.session.sharing import (
     ConnectShare,
     SharingPolicy,
     connect_share,
+    emptiest_peer,
     expects_sessions,
     members,
     most_to_claim,
@@ -149,6 +150,18 @@ def test_nothing_is_given_to_a_node_that_may_have_died() -> None:
     assert gift(settled, cluster("a", node("a", 30), node("b", 3, ago_s=3), node("c", 12)), 100)[1] == "c"
     drains = cluster("a", node("a", 3, drains=True), node("b", 3, ago_s=3))
     assert gift(Balance(), drains, 100)[1] is None
+
+
+def test_nothing_is_given_to_a_node_that_does_not_get_its_sessions_connected() -> None:
+    """Except by one that drains, where all others are like that. A node that is not able to start a session passes it
+    on by the same rule."""
+    slow, other = replace(node("b", 3), connecting=11), node("c", 12)
+    settled = Balance(members=frozenset({"a", "b", "c"}), since=0)
+    assert gift(settled, cluster("a", node("a", 30), slow, other), 100)[1] == "c"
+    assert gift(settled, cluster("a", node("a", 30), replace(slow, connecting=10), other), 100)[1] == "b"
+    assert gift(Balance(), cluster("a", node("a", 3, drains=True), slow), 100)[1] == "b"
+    assert emptiest_peer(cluster("a", node("a", 30), slow, other), policy=POLICY) == other
+    assert emptiest_peer(cluster("a", node("a", 30), slow), policy=POLICY) is None
 
 
 def test_a_node_looks_more_often_while_it_may_be_given_sessions() -> None:
