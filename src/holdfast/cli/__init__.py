@@ -1,4 +1,8 @@
-"""The command `holdfast`: arguments in, an exit code out. The modules beside this one have the commands."""
+"""The command `holdfast`: arguments in, an exit code out. The modules beside this one have the commands.
+
+Every start imports all of them, so they import at the top only what commands need that talk to a running Holdfast. A
+command that works on the installation itself imports the database and the gateway when it runs.
+"""
 
 from __future__ import annotations
 

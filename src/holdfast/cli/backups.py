@@ -8,24 +8,22 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.backup import backup_dir
-from holdfast.backup import company as companies
-from holdfast.backup.backup_dir import Found
-from holdfast.backup.clearing import clear_in_parts
-from holdfast.backup.creating import BackupResult
-from holdfast.backup.restoring import Restored, Restorer
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
 from holdfast.health.advice import lasting
-from holdfast.store import compact as compaction
+
+if TYPE_CHECKING:
+    from holdfast.backup.backup_dir import Found
+    from holdfast.backup.creating import BackupResult
+    from holdfast.backup.restoring import Restored
 
 backup = typer.Typer(help="Back up everything into one file, list backups, restore one.", no_args_is_help=True)
 
@@ -64,6 +62,8 @@ def create(
 
 
 def _made(made: BackupResult) -> Json:
+    from holdfast.backup.backup_dir import Found
+
     return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
 
 
@@ -107,6 +107,8 @@ def list_backups(
     as_json: AsJson = False,
 ) -> None:
     """List the backups in the data folder: age, companies, size, state. Exit code 1 when one is damaged."""
+    from holdfast.backup import backup_dir
+
     settings = settings_module.load()
     folder, opener = backups_of(settings), opener_of(settings, identity)
     found = [_found(backup_dir.inspect(path, opener)) for path in backup_dir.names(folder)]
@@ -165,6 +167,8 @@ def restore(
     A company whose keys were used after the backup was made is restored but not started; the reason is printed, and
     the exit code is 1.
     """
+    from holdfast.backup.restoring import Restorer
+
     with stopped() as here:
         path = file if file.exists() else here.folder / file.name
         restorer = Restorer(
@@ -237,7 +241,9 @@ def compact(as_json: AsJson = False) -> None:
         return done
 
     def act(here: Stopped) -> Json:
-        done = asyncio.run(compaction.compact(here.database, may_rewrite=True, progress=terminal.print_stderr))
+        from holdfast.store.compact import compact
+
+        done = asyncio.run(compact(here.database, may_rewrite=True, progress=terminal.print_stderr))
         return {"freedBytes": max(done.before - done.after, 0), "sizeBytes": done.after, "advice": done.advice}
 
     done = running_or_stopped(ask, act)
@@ -258,6 +264,9 @@ def _is_sure(company: str) -> bool:
 
 
 async def _clear(here: Stopped, company: str) -> BackupResult:
+    from holdfast.backup import company as companies
+    from holdfast.backup.clearing import clear_in_parts
+
     made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.print_stderr)
     await clear_in_parts(
         here.database, company, check=lambda connection: companies.refuse_in_use(connection, company=company)

@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from holdfast import settings as settings_module
-from holdfast.backup.backup_dir import Opener
-from holdfast.backup.creating import FOLDER, BackupMaker, maker_of
 from holdfast.cli.requests import with_client
 from holdfast.client import Client, NoServer
 from holdfast.settings import Settings
-from holdfast.store.database import Database
-from holdfast.store.open_database import open_database
+
+if TYPE_CHECKING:
+    from holdfast.backup.backup_dir import Opener
+    from holdfast.backup.creating import BackupMaker
+    from holdfast.store.database import Database
 
 T = TypeVar("T")
 
@@ -37,17 +38,23 @@ class Stopped:
 
 
 def backups_of(settings: Settings) -> Path:
+    from holdfast.backup.creating import FOLDER
+
     return settings.data_dir / FOLDER
 
 
 def opener_of(settings: Settings, identity: Path | None = None) -> Opener:
+    from holdfast.backup.backup_dir import Opener
+
     return Opener(passphrase=settings.backup_passphrase, identity=identity)
 
 
 @contextlib.contextmanager
 def stopped() -> Iterator[Stopped]:
     """Lock the data folder. Raises `Misconfigured`, which names the folder, when a `serve` uses it."""
-    from holdfast.app import make_folder  # slow to import, and not needed to ask a running Holdfast
+    from holdfast.app import make_folder
+    from holdfast.backup.creating import maker_of
+    from holdfast.store.open_database import open_database
 
     settings = settings_module.load()
     make_folder(settings.data_dir)

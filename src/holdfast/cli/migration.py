@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import Connection
 
 from holdfast import terminal
-from holdfast.backup import company as companies
-from holdfast.backup.baileys import age_in_words, read_folder, write_folder
-from holdfast.backup.company import Device
-from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.clock import iso
 from holdfast.cli.installation import Stopped, running_or_stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
-from holdfast.importing.device import ImportedDevice, import_from
-from holdfast.importing.kinds import KINDS, open_source
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from holdfast.backup.company import Device
+    from holdfast.importing.device import ImportedDevice
+
+PROGRAMS = "baileys, evolution, waha, baileys-api, openwa, whatsmeow"
+"""The names in `holdfast.importing.kinds`, which takes long to import."""
 
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="skip damaged keys of single contacts; credentials are never skipped")
@@ -27,7 +29,7 @@ SkipDamaged = Annotated[
 
 
 def import_device(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of {', '.join(KINDS)}")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"one of {PROGRAMS}")],
     company: CompanyArgument,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="a folder, a file, or the address of a database")],
     session: Annotated[
@@ -47,6 +49,9 @@ def import_device(
 
     Either all of a device is imported, or nothing. SOURCE is only read.
     """
+    from holdfast.importing.device import import_from
+    from holdfast.importing.kinds import open_source
+
     path = session_path(company, "/import")
     with open_source(kind, source, keys=keys) as opened:
         read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
@@ -68,6 +73,9 @@ def import_baileys(
 
     Either all of the folder is imported, or nothing. The folder is not changed.
     """
+    from holdfast.backup.baileys import age_in_words, read_folder
+    from holdfast.importing.device import ImportedDevice
+
     path = session_path(company, "/import")
     found = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
     warning = (
@@ -112,6 +120,8 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
 
 
 def _take_in(here: Stopped, company: str, read: ImportedDevice) -> str:
+    from holdfast.backup import company as companies
+
     now = CLOCK.now()
     closed_at_ms = int(now.timestamp() * 1000) if read.in_use else None
 
@@ -132,6 +142,10 @@ def export_baileys(
     as_json: AsJson = False,
 ) -> None:
     """Write a company's linked device as a folder for useMultiFileAuthState. Stop the session first."""
+    from holdfast.backup.baileys import write_folder
+    from holdfast.backup.company import Device
+    from holdfast.backup.ratchets import RatchetKey
+
     path = session_path(company)
 
     async def ask(client: Client) -> tuple[Device, str]:
@@ -151,4 +165,6 @@ def export_baileys(
 
 
 async def _device(here: Stopped, company: str) -> Device:
+    from holdfast.backup import company as companies
+
     return await here.database.read(lambda connection: companies.device_of(connection, company))

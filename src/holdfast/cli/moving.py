@@ -7,23 +7,20 @@ import contextlib
 import itertools
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import text
 
 from holdfast import settings as settings_module
 from holdfast import terminal
-from holdfast.backup.moving import Mover, MoveResult, refuse_running
 from holdfast.base.errors import Conflict, Misconfigured
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.cli.requests import AsJson
 from holdfast.settings import Settings
-from holdfast.store.database import Database
-from holdfast.store.moved import MOVED_TO
-from holdfast.store.open_database import FILE
-from holdfast.store.postgres import parse, shown
-from holdfast.store.shared_secrets import noted
+
+if TYPE_CHECKING:
+    from holdfast.backup.moving import MoveResult
+    from holdfast.store.database import Database
 
 _SQLITE = "sqlite"
 _ROOM = 1.5
@@ -42,6 +39,11 @@ def move(
     Linked phones stay linked. The copy is compared with the original, table by table, before it counts. The original is
     kept as it was, and refuses to run. If it is interrupted, the original is unchanged: run it again.
     """
+    from holdfast.backup.moving import Mover
+    from holdfast.store.database import Database
+    from holdfast.store.open_database import FILE
+    from holdfast.store.postgres import parse, shown
+
     settings = settings_module.load()
     is_to_sqlite = to == _SQLITE
     if is_to_sqlite == (settings.database_url is None):
@@ -65,6 +67,10 @@ def move(
 
 async def _size(source: Database) -> int:
     """Bytes of a database that nobody uses. Raises `Conflict`."""
+    from sqlalchemy import text
+
+    from holdfast.backup.moving import refuse_running
+
     await source.read(refuse_running)
     return await source.read(
         lambda connection: connection.scalar(text("SELECT pg_database_size(current_database())")) or 0
@@ -86,6 +92,10 @@ def _make_room(source: Database, settings: Settings, file: Path) -> None:
 
 
 async def _was_moved(file: Path) -> bool:
+    from holdfast.store.database import Database
+    from holdfast.store.moved import MOVED_TO
+    from holdfast.store.shared_secrets import noted
+
     try:
         with contextlib.closing(Database(file)) as database:
             return await database.read(lambda connection: noted(connection, MOVED_TO)) is not None

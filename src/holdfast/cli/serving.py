@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 
 from holdfast import settings as settings_module
 from holdfast import terminal
@@ -40,7 +39,9 @@ def serve(
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
-    from holdfast import app  # takes a second to import, and no other command needs it
+    import uvloop
+
+    from holdfast import app
 
     loading_s = process_age_s()
     allow_open_files(_OPEN_FILES)

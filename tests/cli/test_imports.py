@@ -1,0 +1,38 @@
+"""Starting the command `holdfast` imports no more than its commands need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from holdfast.cli.migration import PROGRAMS
+from holdfast.importing.kinds import KINDS
+
+_PROGRAM = """\
+import sys
+from holdfast.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print("imported:", *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sessions"]], ids=" ".join)
+def test_help_and_commands_to_a_running_gateway_import_no_database_and_no_server(arguments: list[str]) -> None:
+    """They would take three times as long to start."""
+    environment = {**os.environ, "HOLDFAST_URL": "http://127.0.0.1:9", "HOLDFAST_API_KEY": "hf_key_of_a_test"}
+    ended = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    imported = set(ended.stdout.splitlines()[-1].split())
+    assert "typer" in imported
+    assert not imported & {"sqlalchemy", "alembic", "redis", "psycopg", "fastapi", "uvicorn", "uvloop"}
+
+
+def test_the_help_of_import_names_every_program() -> None:
+    """The names are repeated there, because importing all readers would delay every command."""
+    assert PROGRAMS.split(", ") == list(KINDS)
