@@ -19,7 +19,7 @@ from holdfast.api.examples import BODIES
 from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
-from holdfast.delivery.webhooks import Endpoint, EndpointState, Health
+from holdfast.delivery.webhooks import Endpoint, EndpointHealth, EndpointState
 from holdfast.health.advice import WHAT_TO_DO
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
@@ -306,7 +306,7 @@ _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 def _dead_endpoints() -> Iterator[Endpoint]:
     """One endpoint of each kind that raises an alert."""
     for state in (EndpointState.ASIDE, EndpointState.OFF):
-        health = Health(state=state, failures=9, failing_since=_MOMENT - timedelta(minutes=20))
+        health = EndpointHealth(state=state, failures=9, failing_since=_MOMENT - timedelta(minutes=20))
         yield Endpoint(id="e", company="962302", url="https://e", secret=None, events=None, health=health)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.delivery.webhooks import OF_ALL, EndpointState, Health, Tried
+from holdfast.delivery.webhooks import OF_ALL, Attempt, EndpointHealth, EndpointState
 from holdfast.store.events import record
 from holdfast.store.webhooks import new_endpoint
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
@@ -29,12 +29,12 @@ async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
         )
 
 
-async def try_all(world: World, company: str, tried: Tried) -> None:
+async def try_all(world: World, company: str, attempt: Attempt) -> None:
     """As the sender would."""
     rows = world.webhooks.rows
     due = await world.now(rows.find_due([company], now=world.clock.now(), most=50, known=(), busy=()))
     for head in due.heads:
-        await world.now(rows.settle(head, tried, now=world.clock.now(), jitter=0))
+        await world.now(rows.settle(head, attempt, now=world.clock.now(), jitter=0))
 
 
 async def set_default(world: World) -> None:
@@ -113,7 +113,7 @@ async def test_endpoints_are_listed_with_what_waits(client: ApiClient, world: Wo
     await set_default(world)
     await happen(world, 1, 2)
     await happen(world, 3, company=OTHER)
-    await try_all(world, OTHER, Tried(status=500, error="the receiver answered 500"))
+    await try_all(world, OTHER, Attempt(status=500, error="the receiver answered 500"))
     answer = await client("GET", "/v1/webhooks")
     default, own = answer.json["items"]
     assert (default["id"], default["companyId"], default["url"], default["pending"]) == ("default", None, URL, 1)
@@ -131,7 +131,7 @@ async def test_failed_deliveries_are_listed_in_parts_and_replayed(client: ApiCli
     await happen(world, 1, 2, 3)
     await happen(world, 4, company=OTHER)
     for company in (COMPANY, OTHER):
-        await try_all(world, company, Tried(status=None, error="https://crm.example did not answer in time"))
+        await try_all(world, company, Attempt(status=None, error="https://crm.example did not answer in time"))
     first = (await client("GET", "/v1/webhooks/failed?limit=2")).json
     rest = (await client("GET", f"/v1/webhooks/failed?after={first['next']}")).json
     rows = first["items"] + rest["items"]
@@ -157,7 +157,7 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
     await happen(world, 1, 2, 3)
     await happen(world, 4, company=OTHER)
     for company in (COMPANY, OTHER):
-        await try_all(world, company, Tried(status=204))
+        await try_all(world, company, Attempt(status=204))
     replay = "/v1/webhooks/replay"
     since = {"since": "2026-01-01T00:00:02Z"}
     assert (await client("POST", replay)).json == {"replayed": 0}
@@ -168,7 +168,9 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
 
 async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, world: World) -> None:
     """It is active, and what waits is due at once."""
-    off = replace(new_endpoint(COMPANY, url=URL, secret=SECRET), health=Health(state=EndpointState.OFF, failures=1))
+    off = replace(
+        new_endpoint(COMPANY, url=URL, secret=SECRET), health=EndpointHealth(state=EndpointState.OFF, failures=1)
+    )
     await world.now(world.webhooks.rows.put(COMPANY, lambda _: off))
     await happen(world, 1)
     due = await world.now(world.webhooks.rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
@@ -186,10 +188,10 @@ async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
     """The list says that the endpoint is off or aside, rather than name a time that passes without an attempt."""
     await set_default(world)
     await happen(world, 1)
-    await try_all(world, COMPANY, Tried(status=500, error="the receiver answered 500"))
+    await try_all(world, COMPANY, Attempt(status=500, error="the receiver answered 500"))
     [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"] is None) == ("active", False)
-    paused = replace(new_endpoint(OF_ALL, url=URL, secret=SECRET), health=Health(state=state, failures=9))
+    paused = replace(new_endpoint(OF_ALL, url=URL, secret=SECRET), health=EndpointHealth(state=state, failures=9))
     await world.now(world.webhooks.rows.put(OF_ALL, lambda _: paused))
     [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"], item["state"]) == (state.value, None, "pending")
@@ -198,7 +200,7 @@ async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
 async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world: World) -> None:
     """A receiver that refused a wrong signature for hours gets what waits at once; the same secret changes nothing."""
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
-    aside = Health(state=EndpointState.ASIDE, failures=9)
+    aside = EndpointHealth(state=EndpointState.ASIDE, failures=9)
     [made] = await world.now(world.webhooks.rows.endpoints())
     await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=aside)))
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
@@ -230,7 +232,7 @@ async def test_a_key_for_one_company_sees_its_failures_and_not_where_the_operato
     """The URL of all companies' endpoint may hold a secret."""
     await set_default(world)
     await happen(world, 1)
-    await try_all(world, COMPANY, Tried(status=500, error="it broke"))
+    await try_all(world, COMPANY, Attempt(status=500, error="it broke"))
     [seen] = (await client("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
     assert (seen["companyId"], seen["url"]) == (COMPANY, None)
     [seen] = (await client("GET", "/v1/webhooks/failed")).json["items"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.webhooks import OF_ALL, Tried
+from holdfast.delivery.webhooks import OF_ALL, Attempt
 from holdfast.store.events import record
 from holdfast.store.webhooks import new_endpoint
 from tests.cli.command import Command
 from tests.world import COMPANY, World
 
-GONE = Tried(status=410, error="the receiver answered 410")
+GONE = Attempt(status=410, error="the receiver answered 410")
 
 
 async def break_one(world: World) -> str:

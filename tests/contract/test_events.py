@@ -212,12 +212,12 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
 
 async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, events: EventRows) -> None:
     """And not for a write that adds no event."""
-    with events.listening() as bell:
+    with events.listening() as flag:
         await database.write(lambda connection: None)
         await asyncio.sleep(0)
-        assert not bell.is_set()
+        assert not flag.is_set()
         await add(database, 1)
-        await bell.wait()
+        await flag.wait()
         assert len(await all_of(events)) == 1
     await add(database, 2)
     await asyncio.sleep(0)

@@ -29,7 +29,7 @@ from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
 from holdfast.delivery.retention import Kept
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
-from holdfast.delivery.webhooks import Tried
+from holdfast.delivery.webhooks import Attempt
 from holdfast.session.account_changes import (
     ChatChanged,
     ChatRead,
@@ -277,8 +277,8 @@ async def _webhooks(webhooks: Called) -> None:
     await webhooks.set_default("https://example.com/hook", "secret")
     due = await webhooks.find_due(companies, now=NOW, most=32, known=(), busy=())
     await webhooks.event(due.heads[0].seq)
-    await webhooks.settle(due.heads[0], Tried(status=200), now=NOW, jitter=0.5)
-    await webhooks.settle(due.heads[1], Tried(status=500), now=NOW, jitter=0.5)
+    await webhooks.settle(due.heads[0], Attempt(status=200), now=NOW, jitter=0.5)
+    await webhooks.settle(due.heads[1], Attempt(status=500), now=NOW, jitter=0.5)
     (endpoint,) = await webhooks.endpoints()
     await webhooks.endpoint(COMPANY)
     await webhooks.put(COMPANY, lambda _: None)

@@ -17,15 +17,15 @@ from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION
 from holdfast.delivery.webhooks import (
     OF_ALL,
-    Again,
+    Attempt,
     Counts,
     Delivered,
     Due,
     Endpoint,
+    EndpointHealth,
     EndpointState,
     Head,
-    Health,
-    Tried,
+    RetryAfter,
 )
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
@@ -35,7 +35,7 @@ from tests.postgres_process import PostgresProcess
 
 COMPANY, OTHER, THIRD = "962302", "962303", "962304"
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
-OK, BAD = Tried(status=200), Tried(status=500, error="the receiver answered 500")
+OK, BAD = Attempt(status=200), Attempt(status=500, error="the receiver answered 500")
 
 
 class Service:
@@ -64,9 +64,9 @@ class Service:
     async def heads(self, *companies: str, at: datetime = NOW) -> list[int]:
         return [head.seq for head in (await self.find_due(*companies, at=at)).heads]
 
-    async def settle(self, seq: int, tried: Tried, *, at: datetime = NOW) -> None:
+    async def settle(self, seq: int, attempt: Attempt, *, at: datetime = NOW) -> None:
         head = next(head for head in (await self.find_due(at=at)).heads if head.seq == seq)
-        await self.rows.settle(head, tried, now=at, jitter=0)
+        await self.rows.settle(head, attempt, now=at, jitter=0)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> Non
         url="https://own.example",
         secret="whsec_y",
         events=("message.received", "session.state"),
-        health=Health(state=EndpointState.ASIDE, failures=7, failing_since=NOW, probes=2, probe_at=NOW),
+        health=EndpointHealth(state=EndpointState.ASIDE, failures=7, failing_since=NOW, probes=2, probe_at=NOW),
         last_success_at="2026-01-01T00:00:00.000Z",
         last_failure_at="2026-01-02T00:00:00.000Z",
         last_error="e",
@@ -157,7 +157,7 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
     for n, seq in enumerate(seqs[:5]):
         head = next(head for head in (await service.find_due()).heads if head.seq == seq)
         settled = await service.rows.settle(head, BAD, now=NOW + timedelta(seconds=75 * n), jitter=0)
-        assert isinstance(settled.outcome, Again)
+        assert isinstance(settled.outcome, RetryAfter)
     assert settled.endpoint is not None
     assert (settled.before, settled.endpoint.health.state) == (EndpointState.ACTIVE, EndpointState.ASIDE)
     later = NOW + timedelta(hours=1)
@@ -169,7 +169,7 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
     [again] = (await service.find_due(at=later + timedelta(hours=2))).heads
     assert again == probe
     settled = await service.rows.settle(again, OK, now=later, jitter=0)
-    assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Delivered(), Health())
+    assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Delivered(), EndpointHealth())
     assert await service.heads(at=later) == seqs[1:]
 
 
@@ -189,7 +189,9 @@ async def test_what_was_settled_stays_so(service: Service) -> None:
 
 async def test_old_deliveries_for_nobody_are_given_up(service: Service) -> None:
     """Of endpoints that are off, and of none; those of one that works wait on, however old."""
-    off = replace(new_endpoint(OTHER, url="https://own.example", secret="s"), health=Health(state=EndpointState.OFF))
+    off = replace(
+        new_endpoint(OTHER, url="https://own.example", secret="s"), health=EndpointHealth(state=EndpointState.OFF)
+    )
     await service.rows.put(OTHER, lambda _: off)
     old = NOW - timedelta(days=5)
     await service.happen("a", at=old)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from holdfast.delivery.webhooks import Endpoint, Health
+from holdfast.delivery.webhooks import Endpoint, EndpointHealth
 from holdfast.health.advice import Care
 from holdfast.health.conditions import Condition, Severity
 from tests.api.api_client import KEY_OF_ONE, OTHER
@@ -21,7 +21,7 @@ REDIS = Condition(
     action=Care.CHECK_REDIS,
 )
 ENDPOINT = Endpoint(
-    id="ep_1", company=OTHER, url="http://receiver.test/", secret="s", events=None, health=Health(failures=3)
+    id="ep_1", company=OTHER, url="http://receiver.test/", secret="s", events=None, health=EndpointHealth(failures=3)
 )
 
 

@@ -26,22 +26,22 @@ class Neighbour:
     connected: Collection[str] = ()
 
     def __init__(self, context: AppContext) -> None:
-        self._desk = context
+        self._dashboard = context
 
     async def cluster_view(self, company: str) -> View:
-        return replace(await self._desk.gateway.cluster_view(company), node="other:3000")
+        return replace(await self._dashboard.gateway.cluster_view(company), node="other:3000")
 
     async def require_here(self, company: str) -> None:
         """The node that runs the session did not answer."""
 
     async def labels(self) -> Mapping[str, str]:
-        return await self._desk.gateway.labels()
+        return await self._dashboard.gateway.labels()
 
     async def backlogs(self) -> Mapping[str, Backlog]:
-        return await self._desk.diagnoser.backlogs()
+        return await self._dashboard.diagnoser.backlogs()
 
     async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
-        return await self._desk.diagnoser.transitions(company, seconds=seconds)
+        return await self._dashboard.diagnoser.transitions(company, seconds=seconds)
 
     async def diagnose(self, company: str) -> Diagnosis:
         raise RunsElsewhere(company, "other:3000")

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import OF_ALL, Endpoint, Health, Tried
+from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint, EndpointHealth
 from holdfast.notify.webhooks import WebhookPost, retry_after_s
 from holdfast.web.addresses import NOTHING_PRIVATE, Allowed, parse_allowed
 from holdfast.web.client import WebClient
@@ -46,8 +46,10 @@ async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
         await server.close()
 
 
-async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302", timeout_s: float = 15) -> Tried:
-    endpoint = Endpoint(id="session-962302", company=company, url=url, secret=SECRET, events=None, health=Health())
+async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302", timeout_s: float = 15) -> Attempt:
+    endpoint = Endpoint(
+        id="session-962302", company=company, url=url, secret=SECRET, events=None, health=EndpointHealth()
+    )
     async with WebClient(allowed) as client:
         return await WebhookPost(client, clock=SystemClock(), timeout_s=timeout_s)(endpoint, EVENT)
 
@@ -63,7 +65,7 @@ async def test_a_receiver_gets_the_event_signed() -> None:
         return web.Response(status=202, text="x" * 100_000)
 
     async with receiver(answer) as url:
-        assert await post(url) == Tried(status=202)
+        assert await post(url) == Attempt(status=202)
     assert seen == [{"type": EVENT.type, "timestamp": EVENT.at, "data": {"text": "hello é"}}]
 
 
@@ -74,20 +76,20 @@ async def test_the_operators_own_address_may_be_private() -> None:
         return web.Response(status=204)
 
     async with receiver(answer) as url:
-        assert await post(url, allowed=NOTHING_PRIVATE, company=OF_ALL) == Tried(status=204)
+        assert await post(url, allowed=NOTHING_PRIVATE, company=OF_ALL) == Attempt(status=204)
         assert (await post(url, allowed=NOTHING_PRIVATE)).status is None
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "tried"),
+    ("status", "headers", "attempt"),
     [
-        (500, {}, Tried(status=500, error="the receiver answered 500")),
-        (410, {}, Tried(status=410, error="the receiver answered 410")),
-        (429, {"Retry-After": "7"}, Tried(status=429, error="the receiver answered 429", retry_after_s=7.0)),
+        (500, {}, Attempt(status=500, error="the receiver answered 500")),
+        (410, {}, Attempt(status=410, error="the receiver answered 410")),
+        (429, {"Retry-After": "7"}, Attempt(status=429, error="the receiver answered 429", retry_after_s=7.0)),
         (
             302,
             {"Location": "http://127.0.0.1:1/"},
-            Tried(
+            Attempt(
                 status=302,
                 error="the receiver answered 302: redirects are not followed, give the address at the end",
             ),
@@ -95,7 +97,7 @@ async def test_the_operators_own_address_may_be_private() -> None:
     ],
 )
 async def test_what_a_receiver_answers_is_reported_without_its_words(
-    status: int, headers: dict[str, str], tried: Tried
+    status: int, headers: dict[str, str], attempt: Attempt
 ) -> None:
     """Status and `Retry-After`; a redirect is not followed."""
 
@@ -103,7 +105,7 @@ async def test_what_a_receiver_answers_is_reported_without_its_words(
         return web.Response(status=status, headers=headers, text="very secret")
 
     async with receiver(answer) as url:
-        assert await post(url) == tried
+        assert await post(url) == attempt
 
 
 async def test_a_private_address_that_is_not_allowed_gets_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import Endpoint, Tried
+from holdfast.delivery.webhooks import Attempt, Endpoint
 from tests.runtime.test_webhooks import DAY_S, Office
 from tests.world import World
 
@@ -45,7 +45,7 @@ async def _play(office: Office, steps: list[tuple[str, object]]) -> None:
             while rest and rest[0][0] != "crash":
                 await _step(office, *rest.pop(0), happened)
         rest = rest[1:]
-    office.receiver.answer = lambda endpoint, event: Tried(status=200)
+    office.receiver.answer = lambda endpoint, event: Attempt(status=200)
     async with office.open():
         ids = {number for _, number in happened}
         await office.world.until(lambda: set(office.receiver.numbers) >= ids, within_s=3 * DAY_S)
@@ -68,12 +68,12 @@ async def _step(office: Office, what: str, how: object, happened: list[tuple[str
             office.receiver.answer = _in_turn(answers)
 
 
-def _in_turn(statuses: list[int | None]) -> Callable[[Endpoint, Event], Tried]:
+def _in_turn(statuses: list[int | None]) -> Callable[[Endpoint, Event], Attempt]:
     tries = 0
 
-    def answer(_: Endpoint, __: Event) -> Tried:
+    def answer(_: Endpoint, __: Event) -> Attempt:
         nonlocal tries
         tries += 1
-        return Tried(status=statuses[tries % len(statuses)], error="no", retry_after_s=3.0)
+        return Attempt(status=statuses[tries % len(statuses)], error="no", retry_after_s=3.0)
 
     return answer

@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.base.clock import iso
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import OF_ALL, PAUSES_S, DeliveryState, Endpoint, EndpointState, Lanes, Tried
+from holdfast.delivery.webhooks import OF_ALL, RETRY_DELAYS_S, Attempt, DeliveryState, Endpoint, EndpointState, Lanes
 from holdfast.health.alerts import AlertKind
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.webhook_sender import WebhookSender
@@ -27,8 +27,8 @@ from tests.world import COMPANY, Chance, World
 
 OTHER = "962303"
 HOUR_S, DAY_S = 3600.0, 86400.0
-OK = Tried(status=200)
-BAD = Tried(status=500, error="the receiver answered 500")
+OK = Attempt(status=200)
+BAD = Attempt(status=500, error="the receiver answered 500")
 URL = "https://crm.example/hook"
 
 
@@ -37,7 +37,7 @@ class Receiver:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.answer: Callable[[Endpoint, Event], Tried] = lambda endpoint, event: OK
+        self.answer: Callable[[Endpoint, Event], Attempt] = lambda endpoint, event: OK
         self.takes_s: Callable[[Event], float] = lambda event: 0.0
         self.tries: list[tuple[float, str, str]] = []
         """When, where to, and the event's id."""
@@ -45,7 +45,7 @@ class Receiver:
         self.under_way: set[tuple[str, str]] = set()
         self.most_under_way = 0
 
-    async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
+    async def __call__(self, endpoint: Endpoint, event: Event) -> Attempt:
         lane = (event.company, event.chat)
         assert lane not in self.under_way, "two of a chat are under way"
         self.under_way.add(lane)
@@ -57,7 +57,7 @@ class Receiver:
             answer = self.answer(endpoint, event)
         finally:
             self.under_way.discard(lane)
-        if answer.is_taken:
+        if answer.is_accepted:
             self.taken.append(event)
         return answer
 
@@ -160,7 +160,7 @@ async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Off
         await office.until(41)
     first = office.receiver.tries[0][2]
     times = [at for at, _, id_ in office.receiver.tries if id_ == first]
-    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == list(PAUSES_S)
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == list(RETRY_DELAYS_S)
     assert office.receiver.by_chat() == {"b": list(range(100, 140)), "a": [2]}
     [failed] = await office.world.now(office.rows.failed(None, after=0, most=9))
     assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 12, 500)
@@ -169,7 +169,7 @@ async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Off
 async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None:
     """With 429 or 503 it says for how long."""
     await office.set()
-    answers = [Tried(status=503, error="busy", retry_after_s=600.0), OK]
+    answers = [Attempt(status=503, error="busy", retry_after_s=600.0), OK]
     office.receiver.answer = lambda endpoint, event: answers.pop(0)
     async with office.open():
         await office.happen(1)
@@ -206,7 +206,7 @@ async def test_an_endpoint_that_keeps_failing_is_put_aside_without_costing_other
 async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(office: Office) -> None:
     """What it missed meanwhile is kept for it."""
     await office.set()
-    office.receiver.answer = lambda endpoint, event: Tried(status=410, error="gone")
+    office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
         await office.happen(1, 2)
         await office.world.wait(HOUR_S)
@@ -222,7 +222,7 @@ async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(o
 async def test_what_nobody_takes_for_days_is_given_up_and_can_be_replayed(office: Office) -> None:
     """Rows do not pile up for an endpoint that is dead; a person brings them back, in order."""
     await office.set()
-    office.receiver.answer = lambda endpoint, event: Tried(status=410, error="gone")
+    office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
         await office.happen(1, 2)
         await office.world.wait(4.1 * DAY_S)
@@ -400,7 +400,7 @@ async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(off
     """An endpoint that was aside or off, and one that a company gave up in favour of that of all."""
     await office.set()
     await office.set(COMPANY, "https://wrong.example")
-    gone = Tried(status=410, error="the receiver answered 410")
+    gone = Attempt(status=410, error="the receiver answered 410")
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
         await office.happen(1, 2)
@@ -436,7 +436,7 @@ async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: 
 
 async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(office: Office) -> None:
     """Before it was put aside, too; a delivery that it refused for its own sake waits for its time."""
-    away, poison = Tried(status=None, error="there was no answer"), Tried(status=422, error="it answered 422")
+    away, poison = Attempt(status=None, error="there was no answer"), Attempt(status=422, error="it answered 422")
     await office.set()
     office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else away
     async with office.open():
@@ -478,10 +478,10 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_is_set_to(office:
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
-        await office.world.wait(PAUSES_S[0] + 1)
+        await office.world.wait(RETRY_DELAYS_S[0] + 1)
         office.receiver.answer = lambda endpoint, event: OK
         office.world.clock.set_wall(office.world.clock.now() + timedelta(days=days))
-        await office.until(1, within_s=PAUSES_S[1] + 5)
+        await office.until(1, within_s=RETRY_DELAYS_S[1] + 5)
 
 
 @pytest.mark.parametrize("days", [-3, 3])
@@ -506,7 +506,7 @@ async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Offic
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
-        await office.world.wait(PAUSES_S[0] + 1)
+        await office.world.wait(RETRY_DELAYS_S[0] + 1)
     office.receiver.answer = lambda endpoint, event: OK
     office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
     async with office.open():

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from holdfast.base.clock import SystemClock
 from holdfast.web.client_version import CannotRead, read_script
-from holdfast.web.proxies import ProxyTrouble, probe
+from holdfast.web.proxies import ProxyError, probe
 from tests.doubles.proxy import TestProxy, running_proxy
 from wasim.authority import Authority, open_authority
 
@@ -66,7 +66,7 @@ async def test_the_script_is_read_through_the_proxy_alone(scheme: str, port: int
 async def fails(proxy: TestProxy, scheme: str, port: int, password: str = PASSWORD) -> list[str]:
     """The sentences of `holdfast check` and of the log."""
     url = address(proxy, scheme, password)
-    with pytest.raises(ProxyTrouble) as probed:
+    with pytest.raises(ProxyError) as probed:
         await probe(url, NAME, port, within_s=5)
     with pytest.raises(CannotRead) as read:
         await read_script(f"http://{NAME}:{port}", proxy_url=url)

@@ -26,8 +26,8 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     @router.get("/v1/about")
     async def get_about(request: Request) -> AboutModel:
         """Which version answers, and as which version of WhatsApp Web sessions log in."""
-        doctor: Diagnoser = request.app.state.diagnoser
-        client = ClientVersionModel.of(doctor.client_version, doctor.client_refusal, now=doctor.now())
+        diagnoser: Diagnoser = request.app.state.diagnoser
+        client = ClientVersionModel.of(diagnoser.client_version, diagnoser.client_refusal, now=diagnoser.now())
         return AboutModel(version=version("holdfast"), client_version=client)
 
     return router

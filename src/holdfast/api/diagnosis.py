@@ -377,26 +377,26 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
             503: {"model": HealthModel, "description": "the session is degraded or unhealthy; `reasons` say why"},
         },
     )
-    async def get_health(company: str, doctor: DiagnoserDependency, response: Response) -> HealthModel:
+    async def get_health(company: str, diagnoser: DiagnoserDependency, response: Response) -> HealthModel:
         """200 when the session is healthy, 503 when it is degraded or unhealthy, 404 when it is unknown."""
-        view, verdict = await doctor.health(company)
+        view, verdict = await diagnoser.health(company)
         response.status_code = 200 if verdict.status is Status.HEALTHY else 503
         return HealthModel.of(view, verdict)
 
     @closed.get("/webhook/whatsapp/baileys/diagnostics/{company}")
     async def get_diagnostics(
-        company: str, request: Request, doctor: DiagnoserDependency, since: Since = None
+        company: str, request: Request, diagnoser: DiagnoserDependency, since: Since = None
     ) -> DiagnosticsModel:
         """Everything known about a session."""
         grant: KeyGrant = request.state.grant
         grant.check(company)
-        found = await doctor.diagnose(company, since=since)
+        found = await diagnoser.diagnose(company, since=since)
         if grant.companies is not None:
             found = replace(found, alerts=())
         evidence = EvidenceModel(
             last_frame_at=found.view.record.last_activity,
             last_ping_rtt_ms=_ms(found.signals.keepalives.last_s),
-            last_ack_at=iso(doctor.wall(found.view.acked_at)),
+            last_ack_at=iso(diagnoser.wall(found.view.acked_at)),
             oldest_unacked_s=_rounded(found.signals.link.unacked_s if found.signals.link else None),
             link_open_s=_rounded(found.signals.link.open_s if found.signals.link else None),
         )
@@ -408,22 +408,24 @@ def make_routers(keyed: type[APIRoute], **options: Any) -> tuple[APIRouter, APIR
     @closed.get("/metrics", response_class=Response)
     async def get_metrics(
         request: Request,
-        doctor: DiagnoserDependency,
+        diagnoser: DiagnoserDependency,
         nodes: Annotated[
             Literal["all"] | None, Query(description="all: of every node of a cluster, each series with a label `node`")
         ] = None,
     ) -> Response:
         """Metrics for Prometheus of the companies that the key may see, labelled by id, never by phone number. Each
         company is at the node that runs it."""
-        seen = [each for each in await doctor.all_health() if request.state.grant.covers(each[0].record.company)]
+        seen = [each for each in await diagnoser.all_health() if request.state.grant.covers(each[0].record.company)]
         webhooks = [
             each
             for each in await request.app.state.webhooks.seen(request.state.grant)
-            if not each.endpoint.company or each.endpoint.company in doctor.running
+            if not each.endpoint.company or each.endpoint.company in diagnoser.running
         ]
-        text = exposition(seen, doctor.hosts, webhooks=webhooks, version=doctor.client_version, now=doctor.now())
+        text = exposition(
+            seen, diagnoser.hosts, webhooks=webhooks, version=diagnoser.client_version, now=diagnoser.now()
+        )
         if nodes is not None and FORWARDED not in request.scope:
-            texts = {doctor.node or "": text, **await others_of(request)}
+            texts = {diagnoser.node or "": text, **await others_of(request)}
             text = merged({node: each for node, each in texts.items() if each is not None})
         return Response(text, media_type=_PROMETHEUS)
 

@@ -45,9 +45,9 @@ async def open_events(after: int | None, *, events: Events, companies: Collectio
 async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Collection[str] | None) -> Chunks:
     if gap:
         yield gap
-    with events.listening(companies=companies) as bell:
+    with events.listening(companies=companies) as flag:
         while True:
-            bell.clear()
+            flag.clear()
             found = await events.after(seen, companies=companies, most=_PART)
             if found:
                 seen = found[-1].seq
@@ -55,7 +55,7 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(events.poll_interval_s):
-                    await bell.wait()
+                    await flag.wait()
 
 
 async def _while_valid(request: Request, events: Chunks) -> Chunks:

@@ -27,8 +27,8 @@ from holdfast.delivery.webhooks import (
     Companies,
     Counts,
     Endpoint,
+    EndpointHealth,
     Failed,
-    Health,
     Webhooks,
     endpoint_id,
     endpoint_of,
@@ -185,13 +185,13 @@ def _changed(
         if body.webhook_url is None:
             _check_has_webhook(before)
         before = Endpoint(
-            id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=Health()
+            id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=EndpointHealth()
         )
     after = before
     if body.webhook_url is not None and body.webhook_url != before.url:
-        after = replace(after, url=body.webhook_url, health=Health())
+        after = replace(after, url=body.webhook_url, health=EndpointHealth())
     if "webhook_secret" in given and body.webhook_secret != before.secret:
-        after = replace(after, secret=body.webhook_secret or made_secret, health=Health())
+        after = replace(after, secret=body.webhook_secret or made_secret, health=EndpointHealth())
     if "webhook_events" in given:
         after = replace(after, events=None if body.webhook_events is None else tuple(body.webhook_events))
     return after

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from holdfast.base.proxy_urls import redacted
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.settings import Settings, variable
-from holdfast.web.proxies import ProxyTrouble, probe
+from holdfast.web.proxies import ProxyError, probe
 
 _PROBE_S = 5
 _WHATSAPP = "wss://web.whatsapp.com"
@@ -31,7 +31,7 @@ async def proxy(settings: Settings) -> CheckResult:
     port = where.port or (80 if where.scheme == "ws" else 443)
     try:
         await probe(settings.proxy_url, where.hostname or "", port, within_s=_PROBE_S)
-    except ProxyTrouble as error:
+    except ProxyError as error:
         return problem(what, error.sentence, f"correct {variable('proxy_url')}, or start the proxy")
     return ok(what, f"{redacted(settings.proxy_url)} connects to {where.hostname}:{port}")
 

@@ -176,9 +176,9 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
     async def changes() -> Chunks:
         seen = await context.events.newest()
         yield event("alive", "")
-        with context.events.listening(companies=[company]) as bell:
+        with context.events.listening(companies=[company]) as flag:
             while True:
-                bell.clear()
+                flag.clear()
                 found = await context.events.after(seen, companies=[company], most=500)
                 if found:
                     seen = found[-1].seq
@@ -187,7 +187,7 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
                         yield event("timeline", "")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(context.events.poll_interval_s or _HEARTBEAT_S):
-                        await bell.wait()
+                        await flag.wait()
                         yield event("chats", "")  # a chat may have been read, which is no event
                         continue
                 yield event("alive", "")

@@ -71,7 +71,7 @@ class Event:
         return f'{head[:-1]},"data":{self.body}}}'
 
 
-class Bell(Protocol):
+class NewEventsFlag(Protocol):
     """A flag that is set when this process has added events, for example an `asyncio.Event`."""
 
     async def wait(self) -> object: ...
@@ -84,7 +84,7 @@ class Events(Protocol):
 
     @property
     def poll_interval_s(self) -> float | None:
-        """Polling interval for events of other processes, which can't set a bell here. None if there are none."""
+        """Polling interval for events of other processes, which can't set a flag here. None if there are none."""
 
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         """Events with a greater `seq`, in order, of these companies. None for all companies."""
@@ -103,8 +103,8 @@ class Events(Protocol):
 
     def listening(
         self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
-    ) -> AbstractContextManager[Bell]:
-        """A bell for the duration of a block. It is set for new events of these companies (None: of all companies), or,
+    ) -> AbstractContextManager[NewEventsFlag]:
+        """A flag for the duration of a block. It is set for new events of these companies (None: of all companies), or,
         with `for_deliveries`, when there may be webhooks to deliver."""
 
 

@@ -12,74 +12,76 @@ from hypothesis import strategies as st
 
 from holdfast.delivery.webhooks import (
     OF_ALL,
-    PAUSES_S,
-    Again,
+    RETRY_DELAYS_S,
+    Attempt,
     AttemptOutcome,
     Delivered,
     Endpoint,
+    EndpointHealth,
     EndpointState,
     GivenUp,
     Head,
-    Health,
     Lanes,
-    Tried,
+    RetryAfter,
     endpoint_id,
     endpoint_of,
+    health_after,
     judge,
-    learn,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BAD, SILENT, GONE = Tried(status=500), Tried(status=None, error="no answer"), Tried(status=410)
-ANYTHING = st.sampled_from([Tried(status=200), Tried(status=204), BAD, SILENT, GONE, Tried(status=302)])
+BAD, SILENT, GONE = Attempt(status=500), Attempt(status=None, error="no answer"), Attempt(status=410)
+ANYTHING = st.sampled_from([Attempt(status=200), Attempt(status=204), BAD, SILENT, GONE, Attempt(status=302)])
 
 
-def judged(tried: Tried, *, attempts: int = 1, is_probe: bool = False, jitter: float = 0) -> AttemptOutcome:
-    return judge(tried, attempts=attempts, is_probe=is_probe, jitter=jitter)
+def judged(attempt: Attempt, *, attempts: int = 1, is_probe: bool = False, jitter: float = 0) -> AttemptOutcome:
+    return judge(attempt, attempts=attempts, is_probe=is_probe, jitter=jitter)
 
 
 # One attempt.
 
 
-@pytest.mark.parametrize(("status", "is_taken"), [(199, False), (200, True), (299, True), (300, False), (None, False)])
-def test_only_2xx_is_taken(status: int | None, is_taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "is_accepted"), [(199, False), (200, True), (299, True), (300, False), (None, False)]
+)
+def test_only_2xx_is_taken(status: int | None, is_accepted: bool) -> None:
     """A redirect or no response is a failure."""
-    assert (judged(Tried(status=status)) == Delivered()) is is_taken
+    assert (judged(Attempt(status=status)) == Delivered()) is is_accepted
 
 
 def test_a_delivery_is_tried_twelve_times_over_three_days() -> None:
     """Each pause is longer than the one before, plus some jitter."""
     pauses = [judged(BAD, attempts=attempts) for attempts in range(1, 14)]
-    assert pauses == [*(Again(pause_s) for pause_s in PAUSES_S), GivenUp(), GivenUp()]
-    assert list(PAUSES_S) == sorted(PAUSES_S)
-    assert timedelta(days=3) < timedelta(seconds=sum(PAUSES_S)) < timedelta(days=4)
-    assert judged(BAD, attempts=2, jitter=1) == Again(33)
+    assert pauses == [*(RetryAfter(delay_s) for delay_s in RETRY_DELAYS_S), GivenUp(), GivenUp()]
+    assert list(RETRY_DELAYS_S) == sorted(RETRY_DELAYS_S)
+    assert timedelta(days=3) < timedelta(seconds=sum(RETRY_DELAYS_S)) < timedelta(days=4)
+    assert judged(BAD, attempts=2, jitter=1) == RetryAfter(33)
 
 
 @pytest.mark.parametrize(
-    ("status", "asked_s", "pause_s"),
+    ("status", "asked_s", "delay_s"),
     [(429, 60.0, 60), (503, 60.0, 60), (500, 60.0, 5), (429, 1.0, 5), (503, None, 5), (429, 1e9, 86_400)],
 )
-def test_a_receiver_may_ask_for_time(status: int, asked_s: float | None, pause_s: float) -> None:
+def test_a_receiver_may_ask_for_time(status: int, asked_s: float | None, delay_s: float) -> None:
     """`Retry-After` counts with 429 and 503: never less than the schedule's pause, and a day at most."""
-    assert judged(Tried(status=status, retry_after_s=asked_s)) == Again(pause_s)
+    assert judged(Attempt(status=status, retry_after_s=asked_s)) == RetryAfter(delay_s)
 
 
 def test_no_probe_and_no_410_uses_up_a_delivery() -> None:
     """The endpoint has the problem, and its state decides when the next attempt is made."""
-    assert judged(BAD, attempts=99, is_probe=True) == Again(0)
-    assert judged(GONE, attempts=99) == Again(0)
-    assert judged(Tried(status=200), attempts=99, is_probe=True) == Delivered()
+    assert judged(BAD, attempts=99, is_probe=True) == RetryAfter(0)
+    assert judged(GONE, attempts=99) == RetryAfter(0)
+    assert judged(Attempt(status=200), attempts=99, is_probe=True) == Delivered()
 
 
 # An endpoint.
 
 
-def after(*tries: tuple[float, Tried], health: Health | None = None) -> Health:
+def after(*tries: tuple[float, Attempt], health: EndpointHealth | None = None) -> EndpointHealth:
     """The health of an endpoint after attempts at these seconds."""
-    known = health or Health()
-    for at_s, tried in tries:
-        known = learn(known, tried, now=NOW + timedelta(seconds=at_s), jitter=0)
+    known = health or EndpointHealth()
+    for at_s, attempt in tries:
+        known = health_after(known, attempt, now=NOW + timedelta(seconds=at_s), jitter=0)
     return known
 
 
@@ -90,7 +92,7 @@ def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
     assert after(*[(at, BAD) for at in (0, 1, 2, 3, 299)]).state is EndpointState.ACTIVE
     aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
     assert (aside.state, aside.failures, aside.failing_since) == (EndpointState.ASIDE, 5, NOW)
-    assert after((400, Tried(status=200)), health=aside) == Health()
+    assert after((400, Attempt(status=200)), health=aside) == EndpointHealth()
 
 
 def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
@@ -101,35 +103,37 @@ def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
     for _ in range(9):
         assert known.probe_at is not None
         pauses.append((known.probe_at - at).total_seconds())
-        late = learn(known, BAD, now=at + timedelta(seconds=1), jitter=0)
+        late = health_after(known, BAD, now=at + timedelta(seconds=1), jitter=0)
         assert (late.probe_at, late.probes) == (known.probe_at, known.probes)
         at = known.probe_at
-        known = learn(known, BAD, now=at, jitter=0)
+        known = health_after(known, BAD, now=at, jitter=0)
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
 def test_410_switches_off_until_a_person_says_otherwise() -> None:
     """This holds in every state, and for responses that arrive later."""
     aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
-    for before in (Health(), aside):
+    for before in (EndpointHealth(), aside):
         off = after((400, GONE), health=before)
         assert off.state is EndpointState.OFF
-        assert after((401, Tried(status=200)), (402, BAD), health=off) == off
+        assert after((401, Attempt(status=200)), (402, BAD), health=off) == off
 
 
 @given(st.lists(st.tuples(st.floats(0, 4000), ANYTHING), max_size=40))
-def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[float, Tried]]) -> None:
+def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[float, Attempt]]) -> None:
     """In any history it has one, so it can recover without a person."""
-    known, at_s = Health(), 0.0
-    for pause_s, tried in tries:
-        at_s += pause_s
-        known = after((at_s, tried), health=known)
+    known, at_s = EndpointHealth(), 0.0
+    for delay_s, attempt in tries:
+        at_s += delay_s
+        known = after((at_s, attempt), health=known)
         assert (known.probe_at is not None) is (known.state is EndpointState.ASIDE)
         assert (known.failures > 0) is (known.failing_since is not None)
 
 
 def endpoint(company: str, url: str | None = "https://crm.example") -> Endpoint:
-    return Endpoint(id=endpoint_id(company), company=company, url=url, secret=None, events=None, health=Health())
+    return Endpoint(
+        id=endpoint_id(company), company=company, url=url, secret=None, events=None, health=EndpointHealth()
+    )
 
 
 def test_a_company_uses_its_own_endpoint_or_that_of_all() -> None:

@@ -18,7 +18,7 @@ from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import Event
 
 _MINUTE, _HOUR = 60, 3600
-PAUSES_S = (
+RETRY_DELAYS_S = (
     5, 30, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE,
     2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR,
 )  # fmt: skip
@@ -57,7 +57,7 @@ class EndpointState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class Attempt:
     """The result of one attempt."""
 
     status: int | None
@@ -67,7 +67,7 @@ class Tried:
     retry_after_s: float | None = None
 
     @property
-    def is_taken(self) -> bool:
+    def is_accepted(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
     @property
@@ -81,7 +81,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryAfter:
     """The delivery is retried. Later deliveries of its chat wait for it."""
 
     after_s: float
@@ -92,28 +92,28 @@ class GivenUp:
     """All attempts are used up. The next delivery of the chat is sent."""
 
 
-AttemptOutcome = Delivered | Again | GivenUp
+AttemptOutcome = Delivered | RetryAfter | GivenUp
 
 
-def judge(tried: Tried, *, attempts: int, is_probe: bool, jitter: float) -> AttemptOutcome:
+def judge(attempt: Attempt, *, attempts: int, is_probe: bool, jitter: float) -> AttemptOutcome:
     """The outcome of a delivery after attempt number `attempts`. Probes and a 410 do not use up its attempts."""
-    if tried.is_taken:
+    if attempt.is_accepted:
         return Delivered()
-    if is_probe or tried.is_gone:
-        return Again(0)  # the state of the endpoint decides when
-    if attempts > len(PAUSES_S):
+    if is_probe or attempt.is_gone:
+        return RetryAfter(0)  # the state of the endpoint decides when
+    if attempts > len(RETRY_DELAYS_S):
         return GivenUp()
-    pause_s = PAUSES_S[attempts - 1] * (1 + _JITTER * jitter)
-    if tried.status in {429, 503} and tried.retry_after_s is not None:
-        pause_s = max(pause_s, min(tried.retry_after_s, _LONGEST_RETRY_AFTER_S))
-    return Again(pause_s)
+    delay_s = RETRY_DELAYS_S[attempts - 1] * (1 + _JITTER * jitter)
+    if attempt.status in {429, 503} and attempt.retry_after_s is not None:
+        delay_s = max(delay_s, min(attempt.retry_after_s, _LONGEST_RETRY_AFTER_S))
+    return RetryAfter(delay_s)
 
 
 # An endpoint.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class EndpointHealth:
     """The recent health of an endpoint."""
 
     state: EndpointState = EndpointState.ACTIVE
@@ -125,15 +125,15 @@ class Health:
     probe_at: datetime | None = None
 
 
-def learn(health: Health, tried: Tried, *, now: datetime, jitter: float) -> Health:
+def health_after(health: EndpointHealth, attempt: Attempt, *, now: datetime, jitter: float) -> EndpointHealth:
     """The health of an endpoint after one more attempt."""
     if health.state is EndpointState.OFF:
         return health
-    if tried.is_taken:
-        return Health()
+    if attempt.is_accepted:
+        return EndpointHealth()
     since = min(health.failing_since or now, now)  # later than now: the wall clock was set back
     failed = replace(health, failures=health.failures + 1, failing_since=since)
-    if tried.is_gone:
+    if attempt.is_gone:
         return replace(failed, state=EndpointState.OFF, probe_at=None)
     if health.state is EndpointState.ACTIVE:
         lasts = now - since >= timedelta(seconds=_ASIDE_AFTER_S)
@@ -142,10 +142,10 @@ def learn(health: Health, tried: Tried, *, now: datetime, jitter: float) -> Heal
     return _aside(failed, now, jitter) if was_probe else failed
 
 
-def _aside(health: Health, now: datetime, jitter: float) -> Health:
-    pause_s = min(_FIRST_PROBE_S * 2 ** min(health.probes, 10), _LAST_PROBE_S) * (1 + _JITTER * jitter)
+def _aside(health: EndpointHealth, now: datetime, jitter: float) -> EndpointHealth:
+    delay_s = min(_FIRST_PROBE_S * 2 ** min(health.probes, 10), _LAST_PROBE_S) * (1 + _JITTER * jitter)
     return replace(
-        health, state=EndpointState.ASIDE, probes=health.probes + 1, probe_at=now + timedelta(seconds=pause_s)
+        health, state=EndpointState.ASIDE, probes=health.probes + 1, probe_at=now + timedelta(seconds=delay_s)
     )
 
 
@@ -161,7 +161,7 @@ class Endpoint:
     secret: str | None = field(repr=False)
     events: tuple[str, ...] | None
     """The event types to send. None for the default types (`holdfast.delivery.events.UNASKED`)."""
-    health: Health
+    health: EndpointHealth
     last_success_at: str | None = None
     last_failure_at: str | None = None
     last_error: str | None = None
@@ -336,7 +336,7 @@ class Webhooks(Protocol):
     async def event(self, seq: int) -> Event | None: ...
 
     async def settle(
-        self, head: Head, tried: Tried, *, now: datetime, jitter: float, to: Endpoint | None = None
+        self, head: Head, attempt: Attempt, *, now: datetime, jitter: float, to: Endpoint | None = None
     ) -> Settled:
         """Store the result of an attempt in the delivery, in its chat and in the endpoint.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Health, endpoint_id
+from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointHealth, EndpointState, endpoint_id
 from holdfast.health.advice import WHAT_TO_DO, Care
 from holdfast.health.conditions import Severity
 from holdfast.health.webhooks import conditions_of_webhooks
@@ -20,7 +20,7 @@ def endpoint(company: str, state: EndpointState) -> Endpoint:
         url="https://crm.example/very-secret",
         secret="very-secret",
         events=None,
-        health=Health(state=state, failures=7, failing_since=since),
+        health=EndpointHealth(state=state, failures=7, failing_since=since),
         last_error="very-secret",
     )
 

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import OF_ALL, Endpoint, Tried
+from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint
 from holdfast.notify.signing import sign
 from holdfast.web.client import NotReached, WebClient, WebResponse
 
@@ -24,7 +24,7 @@ class WebhookPost:
         self._clock = clock
         self._timeout_s = timeout_s
 
-    async def __call__(self, endpoint: Endpoint, event: Event) -> Tried:
+    async def __call__(self, endpoint: Endpoint, event: Event) -> Attempt:
         body = event.payload.encode()
         timestamp = int(self._clock.now().timestamp())
         headers = {
@@ -43,18 +43,18 @@ class WebhookPost:
                 is_trusted=endpoint.company == OF_ALL,  # the operator set it, not a tenant
             )
         except (NotReached, BadInput) as error:
-            return Tried(status=None, error=str(error))
+            return Attempt(status=None, error=str(error))
         return tried(answer, now=self._clock.now())
 
 
-def tried(answer: WebResponse, *, now: datetime) -> Tried:
+def tried(answer: WebResponse, *, now: datetime) -> Attempt:
     """The result of an attempt that got a response."""
     if 200 <= answer.status < 300:
-        return Tried(status=answer.status)
+        return Attempt(status=answer.status)
     what = f"the receiver answered {answer.status}"
     if 300 <= answer.status < 400:
         what += ": redirects are not followed, give the address at the end"
-    return Tried(
+    return Attempt(
         status=answer.status, error=what, retry_after_s=retry_after_s(answer.headers.get("Retry-After"), now=now)
     )
 

@@ -94,16 +94,16 @@ class OperationService:
     async def settled(self, operation: Operation, *, within_s: float) -> Operation:
         """The operation as soon as it is settled, or as it is after so many seconds."""
         until = self._clock.monotonic() + within_s
-        with self._events.listening(companies=[operation.company]) as bell:
+        with self._events.listening(companies=[operation.company]) as flag:
             while True:
-                bell.clear()
+                flag.clear()
                 found = await self.find(operation.id)
                 now = self._clock.monotonic()
                 if found.state not in OPEN or now >= until:
                     return found
                 poll_interval_s = self._events.poll_interval_s
                 async with self._clock.until(until if poll_interval_s is None else min(until, now + poll_interval_s)):
-                    await bell.wait()
+                    await flag.wait()
 
 
 def unknown_operation(operation_id: str) -> NotFound:

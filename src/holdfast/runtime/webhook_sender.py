@@ -1,6 +1,6 @@
-"""The webhook sender: brings events to receivers, in the order of each chat, until they have them.
+"""The webhook sender: delivers events to receivers, in the order of each chat, with retries.
 
-What it has under way is nothing but a copy of rows: after a crash the same events leave again under the same ids. It
+Its deliveries in flight are only copies of rows: after a crash the same events are sent again under the same ids. It
 sends for sessions that this process runs, so that of several processes one sends. It must never hold up anything else:
 sessions and callers only write rows.
 """
@@ -15,24 +15,24 @@ from datetime import datetime, timedelta
 from holdfast.base.clock import Clock, ClockWatch, iso
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.ids import RandomSource
-from holdfast.delivery.events import Bell, Event, Events
+from holdfast.delivery.events import Event, Events, NewEventsFlag
 from holdfast.delivery.webhooks import (
     GIVE_UP_AFTER_DAYS,
     OF_ALL,
+    Attempt,
     Endpoint,
     EndpointState,
     GivenUp,
     Head,
     Lanes,
     Settled,
-    Tried,
     Webhooks,
 )
 
 log = logging.getLogger(__name__)
 
-Post = Callable[[Endpoint, Event], Awaitable[Tried]]
-"""Brings one event to an endpoint. Never raises for what the receiver does."""
+Post = Callable[[Endpoint, Event], Awaitable[Attempt]]
+"""Posts one event to an endpoint. Never raises for what the receiver does."""
 
 _WINDOW = 128
 """Deliveries that are loaded at once."""
@@ -69,19 +69,19 @@ class WebhookSender:
         self._keep = timedelta(days=keep_days)
         self._lanes = lanes or Lanes()
         self._endpoints: dict[str, Endpoint] = {}
-        self._bell: Bell = asyncio.Event()
+        self._new_events: NewEventsFlag = asyncio.Event()
         clock_watch.follow(self._clock_was_set)
 
     async def run(self) -> None:
-        """Send until cancelled. What was under way then is sent again at the next start."""
+        """Send until cancelled. Deliveries in flight are then sent again at the next start."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="webhook sweep")
-            with self._events.listening(for_deliveries=True) as self._bell:
+            with self._events.listening(for_deliveries=True) as self._new_events:
                 while True:
-                    self._bell.clear()
+                    self._new_events.clear()
                     next_at = await self._turn(tasks)
                     async with self._clock.until(self._wakes_at(next_at)):
-                        await self._bell.wait()
+                        await self._new_events.wait()
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> datetime | None:
         """Start what may leave; returns when to query again."""
@@ -109,7 +109,7 @@ class WebhookSender:
 
     def _clock_was_set(self, step: ClockStep) -> None:
         self._steps.append(step)
-        self._bell.set()
+        self._new_events.set()
 
     async def _follow_clock(self, now: datetime) -> None:
         """Stored times are of the wall clock: after it was set, retries are due at once, not days later."""
@@ -134,7 +134,7 @@ class WebhookSender:
             tasks.create_task(self._deliver(head), name=f"webhook {head.seq}")
 
     def _wakes_at(self, next_at: datetime | None) -> float | None:
-        """In monotonic seconds; other processes ring no bell here."""
+        """In monotonic seconds; other processes can't set the flag here."""
         now, poll_interval_s = self._clock.monotonic(), self._events.poll_interval_s
         times = [] if poll_interval_s is None else [now + poll_interval_s]
         if next_at is not None:
@@ -146,10 +146,10 @@ class WebhookSender:
             event = await self._rows.event(head.seq)
             endpoint = self._endpoints.get(head.endpoint)
             if event is not None and endpoint is not None:
-                tried = await self._post(endpoint, event)
+                attempt = await self._post(endpoint, event)
                 now, jitter = self._clock.now(), self._randomness.jitter()
-                settled = await self._rows.settle(head, tried, now=now, jitter=jitter, to=endpoint)
-                _tell(head, event, tried, settled)
+                settled = await self._rows.settle(head, attempt, now=now, jitter=jitter, to=endpoint)
+                _log_outcome(head, event, attempt, settled)
                 if settled.endpoint is not None and settled.endpoint.health.state is not settled.before:
                     self._lanes.forget_waiting()
         except Exception:
@@ -157,10 +157,10 @@ class WebhookSender:
             await self._clock.sleep(_FAILED_PAUSE_S)
         finally:
             self._lanes.end(head)
-            self._bell.set()
+            self._new_events.set()
 
     async def _sweep(self) -> None:
-        """Now and then: give up what nobody takes for days, and make room."""
+        """Periodically give up deliveries that were not accepted for days, and delete old events."""
         while True:
             now = self._clock.now()
             try:
@@ -180,12 +180,12 @@ def _ways(endpoints: Mapping[str, Endpoint]) -> dict[str, tuple[str | None, Endp
     return {id_: (endpoint.url, endpoint.health.state) for id_, endpoint in endpoints.items()}
 
 
-def _tell(head: Head, event: Event, tried: Tried, settled: Settled) -> None:
+def _log_outcome(head: Head, event: Event, attempt: Attempt, settled: Settled) -> None:
     """Log failures and changes of an endpoint's state; nothing for a delivery that succeeded."""
     if isinstance(settled.outcome, GivenUp):
-        log.error("Webhook %s of %s is given up: %s", event.id, head.company, tried.error)
-    elif not tried.is_taken:
-        log.info("Webhook %s of %s will be retried: %s", event.id, head.company, tried.error)
+        log.error("Webhook %s of %s is given up: %s", event.id, head.company, attempt.error)
+    elif not attempt.is_accepted:
+        log.info("Webhook %s of %s will be retried: %s", event.id, head.company, attempt.error)
     endpoint = settled.endpoint
     if endpoint is None or endpoint.health.state is settled.before:
         return
@@ -194,6 +194,6 @@ def _tell(head: Head, event: Event, tried: Tried, settled: Settled) -> None:
         case EndpointState.ACTIVE:
             log.info("The webhook endpoint of %s accepts deliveries again", whose)
         case EndpointState.ASIDE:
-            log.warning("The webhook endpoint of %s is set aside: %s", whose, tried.error)
+            log.warning("The webhook endpoint of %s is set aside: %s", whose, attempt.error)
         case EndpointState.OFF:
             log.error("The webhook endpoint of %s is switched off: the receiver answered 410", whose)

@@ -146,7 +146,7 @@ class EventRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._bells: dict[asyncio.Event, _Listener] = {}
+        self._flags: dict[asyncio.Event, _Listener] = {}
         database.listen(self._ring)
 
     @property
@@ -193,24 +193,24 @@ class EventRows:
     def listening(
         self, *, companies: Collection[str] | None = None, for_deliveries: bool = False
     ) -> Iterator[asyncio.Event]:
-        bell = asyncio.Event()
+        flag = asyncio.Event()
         wanted = None if companies is None else frozenset(companies)
-        self._bells[bell] = _Listener(asyncio.get_running_loop(), wanted, for_deliveries)
+        self._flags[flag] = _Listener(asyncio.get_running_loop(), wanted, for_deliveries)
         try:
-            yield bell
+            yield flag
         finally:
-            del self._bells[bell]
+            del self._flags[flag]
 
     def _ring(self, announced: Collection[Hashable]) -> None:
         """Wake the readers of the companies with new events, and those of all. Runs in the writer's thread."""
         companies = {each.company for each in announced if isinstance(each, NewEvents)}
-        for bell, listener in tuple(self._bells.items()):
+        for flag, listener in tuple(self._flags.items()):
             if listener.for_deliveries:
                 is_concerned = DELIVERIES in announced
             else:
                 is_concerned = bool(companies if listener.companies is None else companies & listener.companies)
             if is_concerned:
-                listener.loop.call_soon_threadsafe(bell.set)
+                listener.loop.call_soon_threadsafe(flag.set)
 
 
 def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int | None:

@@ -32,7 +32,7 @@ from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.events import UNASKED, Event
 from holdfast.delivery.webhooks import (
     OF_ALL,
-    Again,
+    Attempt,
     AttemptOutcome,
     Companies,
     Counts,
@@ -40,17 +40,17 @@ from holdfast.delivery.webhooks import (
     DeliveryState,
     Due,
     Endpoint,
+    EndpointHealth,
     EndpointState,
     Failed,
     GivenUp,
     Head,
-    Health,
+    RetryAfter,
     Settled,
-    Tried,
     endpoint_id,
     endpoint_of,
+    health_after,
     judge,
-    learn,
 )
 from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import insert
@@ -87,7 +87,7 @@ class WebhookRows:
             if before is None and url is None:
                 return None
             made = before or new_endpoint(OF_ALL, url=url, secret=secret)
-            health = made.health if made.url == url else Health()
+            health = made.health if made.url == url else EndpointHealth()
             return replace(made, url=url, secret=secret, health=health)
 
         await self.put(OF_ALL, change)
@@ -127,19 +127,19 @@ class WebhookRows:
         return await self._database.read(work)
 
     async def settle(
-        self, head: Head, tried: Tried, *, now: datetime, jitter: float, to: Endpoint | None = None
+        self, head: Head, attempt: Attempt, *, now: datetime, jitter: float, to: Endpoint | None = None
     ) -> Settled:
-        judged = judge(tried, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
+        judged = judge(attempt, attempts=head.attempts + 1, is_probe=head.is_probe, jitter=jitter)
 
         def work(connection: Connection) -> Settled:
             lock_event_order(connection)
             current = next((each for each in _endpoints(connection) if each.id == head.endpoint), None)
-            if to is not None and not tried.is_taken and _was_changed(to, current):
-                _keep(connection, head, Again(0), tried, now=now)
+            if to is not None and not attempt.is_accepted and _was_changed(to, current):
+                _keep(connection, head, RetryAfter(0), attempt, now=now)
                 state = EndpointState.ACTIVE if current is None else current.health.state
-                return Settled(outcome=Again(0), endpoint=current, before=state)
-            _keep(connection, head, judged, tried, now=now)
-            before, after = _learn(connection, current, tried, now=now, jitter=jitter)
+                return Settled(outcome=RetryAfter(0), endpoint=current, before=state)
+            _keep(connection, head, judged, attempt, now=now)
+            before, after = _update_health(connection, current, attempt, now=now, jitter=jitter)
             return Settled(outcome=judged, endpoint=after, before=before)
 
         return await self._database.write(work, company=head.company)
@@ -209,7 +209,7 @@ class WebhookRows:
             found = next((each for each in _endpoints(connection) if each.id == endpoint_id), None)
             if found is None:
                 return None
-            resumed = replace(found, health=Health())
+            resumed = replace(found, health=EndpointHealth())
             _save(connection, resumed)
             _make_due(connection, resumed.company)
             announce(connection, DELIVERIES)
@@ -292,7 +292,9 @@ class WebhookRows:
 
 
 def new_endpoint(company: str, *, url: str | None, secret: str | None) -> Endpoint:
-    return Endpoint(id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=Health())
+    return Endpoint(
+        id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=EndpointHealth()
+    )
 
 
 # Due deliveries.
@@ -343,53 +345,53 @@ def _head(row: RowMapping, endpoint: str) -> Head:
 # Attempts.
 
 
-def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, tried: Tried, *, now: datetime) -> None:
+def _keep(connection: Connection, head: Head, outcome: AttemptOutcome, attempt: Attempt, *, now: datetime) -> None:
     at = iso(now)
     values: dict[str, Any] = {
         "attempts": _D.attempts + (0 if head.is_probe else 1),
         "first_at": func.coalesce(_D.first_at, at),
         "last_at": at,
-        "last_status": tried.status,
-        "last_error": tried.error,
+        "last_status": attempt.status,
+        "last_error": attempt.error,
     }
     match outcome:
         case Delivered():
             values |= {"state": DeliveryState.DELIVERED.value, "next_at": None}
         case GivenUp():
             values |= {"state": DeliveryState.FAILED.value, "next_at": None}
-        case Again(after_s=after_s):
+        case RetryAfter(after_s=after_s):
             # Its chat may have joined another one during the attempt, so that it is not the head any more.
             is_head = _D.next_at.is_not(None)
             values["next_at"] = case((is_head, iso(now + timedelta(seconds=after_s))), else_=None)
     mine = (_D.event_seq == head.seq, _PENDING)
     chat = connection.scalar(update(deliveries).where(*mine).values(values).returning(_D.chat))
-    if chat is not None and not isinstance(outcome, Again):
+    if chat is not None and not isinstance(outcome, RetryAfter):
         lane = (_D.company_id == head.company, _D.chat == chat)
         following = select(func.min(_D.event_seq)).where(*lane, _PENDING).scalar_subquery()
         connection.execute(update(deliveries).where(_D.event_seq == following).values(next_at=at))
 
 
-def _learn(
-    connection: Connection, found: Endpoint | None, tried: Tried, *, now: datetime, jitter: float
+def _update_health(
+    connection: Connection, found: Endpoint | None, attempt: Attempt, *, now: datetime, jitter: float
 ) -> tuple[EndpointState, Endpoint | None]:
     if found is None:
         return EndpointState.ACTIVE, None
-    health = learn(found.health, tried, now=now, jitter=jitter)
-    last: dict[str, Any] = {"last_success_at": iso(now), "last_status": tried.status}
-    if not tried.is_taken:
-        last = {"last_failure_at": iso(now), "last_error": tried.error, "last_status": tried.status}
+    health = health_after(found.health, attempt, now=now, jitter=jitter)
+    last: dict[str, Any] = {"last_success_at": iso(now), "last_status": attempt.status}
+    if not attempt.is_accepted:
+        last = {"last_failure_at": iso(now), "last_error": attempt.error, "last_status": attempt.status}
     after = replace(found, health=health, **last)
     _save(connection, after)
     if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.ASIDE:
         _make_due(connection, after.company)
-    elif tried.is_taken and found.health.failures >= _OUTAGE_FAILURES:
+    elif attempt.is_accepted and found.health.failures >= _OUTAGE_FAILURES:
         _make_due(connection, after.company, only=_REFUSED_BY_OUTAGE)
     return found.health.state, after
 
 
-def _was_changed(tried: Endpoint, current: Endpoint | None) -> bool:
+def _was_changed(used: Endpoint, current: Endpoint | None) -> bool:
     """Whether the endpoint was changed during the delivery: a failure of the old one says nothing about the new one."""
-    return current is None or (tried.url, tried.secret) != (current.url, current.secret)
+    return current is None or (used.url, used.secret) != (current.url, current.secret)
 
 
 def _is_worth_a_retry(before: Endpoint | None, after: Endpoint | None) -> bool:
@@ -473,7 +475,7 @@ def _endpoint_of(row: RowMapping) -> Endpoint:
     return Endpoint(
         company=row["company_id"],
         events=None if row["events"] is None else tuple(row["events"].split()),
-        health=Health(
+        health=EndpointHealth(
             state=EndpointState(row["state"]),
             failures=row["failures"],
             failing_since=_time(row["failing_since"]),

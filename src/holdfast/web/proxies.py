@@ -25,7 +25,7 @@ _LOGIN_REFUSED = 407
 _LOGIN_WORDS = ("authentication", "no acceptable")
 
 
-class ProxyTrouble(HoldfastError):
+class ProxyError(HoldfastError):
     """A proxy that can't be used."""
 
     code = "proxy"
@@ -37,7 +37,7 @@ def connector(proxy_url: str) -> ProxyConnector:
 
 
 async def probe(proxy_url: str, host: str, port: int, *, within_s: float) -> None:
-    """Open a connection to `host` through the proxy, and close it. Raises `ProxyTrouble`."""
+    """Open a connection to `host` through the proxy, and close it. Raises `ProxyError`."""
     try:
         stream = await Proxy(**_options(proxy_url)).connect(host, port, timeout=within_s)
     except (*PROXY_ERRORS, OSError) as error:
@@ -45,21 +45,21 @@ async def probe(proxy_url: str, host: str, port: int, *, within_s: float) -> Non
     await stream.close()
 
 
-def failure(proxy_url: str, error: Exception) -> ProxyTrouble:
+def failure(proxy_url: str, error: Exception) -> ProxyError:
     """Describe what failed, without the password."""
     place = proxy_place(proxy_url)
     if isinstance(error, ssl.SSLError):
         secure = f"the proxy {place}" if urlsplit(proxy_url).scheme == "https" else f"WhatsApp behind the proxy {place}"
-        return ProxyTrouble(
+        return ProxyError(
             f"no TLS connection to {secure} could be made: {error.reason or error}; its certificate must be trusted "
             "by this machine"
         )
     if isinstance(error, _REFUSED) and not isinstance(error, _NOT_REACHED):
         refuses = error.error_code == _LOGIN_REFUSED or any(word in str(error).lower() for word in _LOGIN_WORDS)
         if refuses:
-            return ProxyTrouble(f"the proxy {place} does not accept the user name and password in its address")
-        return ProxyTrouble(f"the proxy {place} would not or could not connect to WhatsApp: {error}")
-    return ProxyTrouble(f"the proxy {place} could not be reached: {str(error) or type(error).__name__}")
+            return ProxyError(f"the proxy {place} does not accept the user name and password in its address")
+        return ProxyError(f"the proxy {place} would not or could not connect to WhatsApp: {error}")
+    return ProxyError(f"the proxy {place} could not be reached: {str(error) or type(error).__name__}")
 
 
 def _options(proxy_url: str) -> dict[str, Any]:
