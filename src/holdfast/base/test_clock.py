@@ -45,7 +45,7 @@ def test_recorded_times_and_monotonic_moments_are_converted_both_ways() -> None:
 
 
 def test_a_wall_clock_that_was_set_is_noticed_once() -> None:
-    """By how much; what ordinary clocks drift is nothing. Everybody who follows the clock hears of it."""
+    """By how much; ordinary clock drift is ignored. Everybody who follows the clock is notified."""
     clock = FakeClock()
     watch, heard = ClockWatch(clock), list[ClockStep]()
     watch.follow(heard.append)
@@ -64,7 +64,7 @@ def test_a_wall_clock_that_was_set_is_noticed_once() -> None:
 
 
 def test_time_that_passed_while_the_machine_was_suspended_is_real() -> None:
-    """The clock was not set by it, though it moved against the monotonic one."""
+    """The wall clock moved relative to the monotonic one, but it was not set."""
     clock = FakeClock()
     watch = ClockWatch(clock)
     clock.suspend(3600)

@@ -18,7 +18,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, Misconfigure
     ],
 )
 def test_each_kind_has_a_code_and_a_fault(kind: type[HoldfastError], code: str, fault: str) -> None:
-    """Programs read the code, people the fault; an error of no kind is Holdfast's own."""
+    """Programs use the code, people the fault; an error of no specific class is Holdfast's own fault."""
     error = kind('the port "x" is not a number', field="port")
     assert (error.code, error.fault, error.field) == (code, fault, "port")
     assert str(error) == error.sentence == 'the port "x" is not a number'

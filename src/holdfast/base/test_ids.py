@@ -23,7 +23,7 @@ def test_ids_do_not_repeat() -> None:
 
 
 def test_jitter_is_a_share() -> None:
-    """Jitter lies in [0, 1) and differs from draw to draw."""
+    """Jitter lies in [0, 1) and differs from call to call."""
     draws = [SystemRandomSource().jitter() for _ in range(1000)]
     assert all(0 <= draw < 1 for draw in draws)
     assert len(set(draws)) > 900

@@ -12,7 +12,7 @@ from tests.doubles.disk import record_syncs, survives_power_cut
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
-    """Mode 0600; the second look finds the first; half a file of an earlier try is no hindrance."""
+    """Mode 0600; a second call returns the same secret; an incomplete file of an earlier attempt is replaced."""
     path = tmp_path / "word"
     (tmp_path / ".word.new").write_text("hal")
     assert [kept_private(path, make, what="the word") for make in (lambda: "one", lambda: "two")] == ["one", "one"]
@@ -29,7 +29,7 @@ def test_a_secret_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_secret_that_cannot_be_read_or_kept_is_named(tmp_path: Path) -> None:
-    """With the file and the cause, never with what is in it."""
+    """The error names the file and the cause, never the content."""
     (tmp_path / "word").write_bytes(b"\xff\xfe")
     with pytest.raises(Misconfigured, match=r'the word in ".*word" can\'t be read: it is not text'):
         kept_private(tmp_path / "word", lambda: "new", what="the word")

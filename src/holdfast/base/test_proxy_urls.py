@@ -53,7 +53,7 @@ def test_others_are_refused_with_an_example_and_without_the_password(given: str)
 
 
 def test_a_password_is_never_shown() -> None:
-    """The user's name and the place remain."""
+    """The user name, the host and the port remain."""
     assert redacted("socks5://user:secret@proxy:1080") == "socks5://user:***@proxy:1080"
     assert redacted("http://user:@proxy:1") == "http://user:***@proxy:1"
     assert redacted("http://user@proxy:1") == "http://user@proxy:1"

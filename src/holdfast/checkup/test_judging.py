@@ -33,7 +33,7 @@ def peeked(**changes: str | None) -> Peeked:
     ],
 )  # fmt: skip
 def test_advisories_know_the_versions_they_concern(version: str, is_safe: bool) -> None:
-    """rc.9 comes before rc10 although its letters don't; what is no version is never called safe."""
+    """rc.9 is older than rc10, although it sorts after it; what is not a version is never called safe."""
     assert (advisories_about(version) == []) is is_safe
 
 
@@ -50,7 +50,7 @@ def test_the_shipped_baileys_has_no_known_weakness() -> None:
 
 @pytest.mark.parametrize(("free", "state"), [(GB // 10, "problem"), (GB, "warning"), (50 * GB, "ok")])
 def test_a_disk_that_fills_is_said_before_it_is_full(free: int, state: str) -> None:
-    """By what is left, not by a share: a big disk at 95 % has room for years."""
+    """The free space decides, not its share: a large disk that is 95 % full has room for years."""
     assert judge_disk(free, 1000 * GB).state == state
 
 
@@ -65,7 +65,7 @@ def test_a_disk_that_fills_is_said_before_it_is_full(free: int, state: str) -> N
     ],
 )
 def test_a_database_is_judged_by_version_and_integrity(seen: Peeked, state: str, words: str) -> None:
-    """An old one is brought forward at the next start; a newer one must not be touched."""
+    """An older one is migrated at the next start; a newer one must not be changed."""
     found = judge_database(seen, KNOWN)
     assert (found.state, words in found.sentence) == (state, True), found
     assert (found.cure == "") is (state == "ok")
@@ -94,7 +94,7 @@ def test_a_clock_is_judged_by_the_newest_row(newest: datetime | None, ntp: bool 
     [(0, None, 24, "warning"), (3, 5, 24, "ok"), (3, 60, 24, "warning"), (3, 5, 0, "warning"), (3, 60, 100, "ok")],
 )
 def test_backups_are_judged_by_what_is_scheduled(count: int, age: int | None, every_h: float, state: str) -> None:
-    """One that is two intervals late means that something keeps them from being made."""
+    """A backup that is two intervals late means that backups fail."""
     assert judge_backups(count, None if age is None else timedelta(hours=age), every_h).state == state
 
 
@@ -108,7 +108,7 @@ def test_http_beyond_this_machine_is_warned_of(host: str, state: str) -> None:
 
 
 def test_webhooks_that_take_nothing_are_named() -> None:
-    """Put aside, switched off, or with deliveries given up; with the receiver's last error."""
+    """Endpoints that are set aside, off, or have given up deliveries are named with the receiver's last error."""
 
     def endpoint(state: str = "active", failed: int = 0, company: str | None = None) -> dict[str, object]:
         return {"companyId": company, "state": state, "failed": failed, "lastError": "503" if failed else None}
@@ -142,7 +142,7 @@ def test_a_client_version_is_judged_by_origin_and_age(
 
 
 def test_sessions_that_are_away_are_named() -> None:
-    """A few of them; a stop on purpose is no trouble."""
+    """Up to a few names are shown; a session that was stopped on purpose is no problem."""
     rows = [{"companyId": str(n), "state": "reconnecting", "health": {"status": "unhealthy"}} for n in range(7)]
     good = {"companyId": "a", "state": "connected", "health": {"status": "healthy"}}
     of_another_process = {"companyId": "c", "state": "connected", "health": None}

@@ -57,7 +57,7 @@ async def shown(server: Server, *, follow: bool) -> tuple[list[int], HoldfastErr
 
 
 async def test_all_parts_are_shown_and_that_is_the_end() -> None:
-    """Each part begins behind the last event of the part before."""
+    """Each page begins after the last event of the page before."""
     server = Server(page(3, 4, more=True), page(7))
     assert await shown(server, follow=False) == ([3, 4, 7], None)
     assert server.asked == ["since", "4"]
@@ -71,7 +71,7 @@ async def test_followed_logs_show_later_events_once() -> None:
 
 
 async def test_following_survives_a_restart_of_the_server() -> None:
-    """While it is away or starting, the same part is asked for again."""
+    """While the server is down or starting, the same page is requested again."""
     server = Server(page(5), NoServer("away"), Refused(503, "starting"), page(6), END)
     assert await shown(server, follow=True) == ([5, 6], END)
     assert server.asked == ["since", "5", "5", "5", "6"]
@@ -83,6 +83,6 @@ async def test_following_survives_a_restart_of_the_server() -> None:
     ids=["it never answered", "nobody follows"],
 )
 async def test_a_server_that_is_away_ends_everything_else(answers: Sequence[Json | NoServer], follow: bool) -> None:
-    """Whoever starts the command learns at once that nothing answers."""
+    """The command reports at once that no server answers."""
     _, error = await shown(Server(*answers), follow=follow)
     assert isinstance(error, NoServer)

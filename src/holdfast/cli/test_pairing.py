@@ -92,7 +92,7 @@ async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -
 
 
 async def test_each_new_code_is_drawn_once_until_the_phone_has_scanned() -> None:
-    """A code that is still shown is not drawn again; behind the scan nothing more is asked for."""
+    """A code that is still valid is not drawn again; after the scan no further code is requested."""
     server = Server(
         sessions=[*[session("pairing")] * 4, session("connecting"), session("connected")], codes=["a", "a", "b", "b"]
     )
@@ -102,7 +102,7 @@ async def test_each_new_code_is_drawn_once_until_the_phone_has_scanned() -> None
 
 
 async def test_a_phone_that_is_quicker_than_the_question_is_no_error() -> None:
-    """Between the look and the question the phone had scanned: the server refuses a code, and that is good."""
+    """The phone scanned between two requests: the server refuses another code, and the command succeeds."""
     server = Server(
         sessions=[session("pairing"), session("connecting"), session("connecting"), session("connected")],
         codes=[Refused(409, LINKED)],
@@ -112,19 +112,19 @@ async def test_a_phone_that_is_quicker_than_the_question_is_no_error() -> None:
 
 @pytest.mark.parametrize("state", ["unpaired", "logged_out", "stopped"])
 async def test_a_session_at_rest_is_given_a_code(state: str) -> None:
-    """A logged-out session is what one wants to pair; asking for the code begins it."""
+    """A logged-out session can be paired: the request for a code starts it."""
     server = Server(sessions=[session(state), session("connected")], codes=["a"])
     assert await shown(server) == [("qr", "a")]
 
 
 async def test_a_linked_session_needs_no_code() -> None:
-    """It is only waited for."""
+    """The command only waits until it is connected."""
     server = Server(sessions=[session("reconnecting"), session("connected")])
     assert await shown(server) == []
 
 
 async def test_trouble_is_told_once_while_codes_keep_from_coming() -> None:
-    """WhatsApp can't be reached: the sentence with its reason, then the code when it is there at last."""
+    """While WhatsApp can't be reached, the error with its reason is printed once; later the code is printed."""
     none = Refused(409, "WhatsApp showed no QR code in time: the session is pairing; try again")
     server = Server(
         sessions=[*[session("pairing", "WhatsApp could not be reached")] * 5, session("connected")],
@@ -134,20 +134,20 @@ async def test_trouble_is_told_once_while_codes_keep_from_coming() -> None:
 
 
 async def test_a_paused_session_is_not_waited_for() -> None:
-    """A ban doesn't end by scanning: the reason, and an end."""
+    """A ban doesn't end by scanning: the command prints the reason and exits."""
     server = Server(sessions=[session("paused", "WhatsApp banned this number")])
     with pytest.raises(NotPaired, match="company 962302 is linked, but paused: WhatsApp banned this number"):
         await shown(server)
 
 
 async def test_another_refusal_is_an_answer() -> None:
-    """What the server answers about the request is shown as it is."""
+    """The server's error is printed unchanged."""
     with pytest.raises(Refused, match="wrong key"):
         await shown(Server(sessions=[session("pairing")], codes=[Refused(401, "wrong key")]), phone="962790000001")
 
 
 async def test_a_number_that_cannot_be_used_leaves_no_session_behind() -> None:
-    """It is refused before anything is asked of the server."""
+    """The number is refused before any request is sent."""
     server = Server(sessions=[session("pairing")])
     with pytest.raises(BadInput, match='--phone "12" is not a phone number'):
         await shown(server, phone="12")
@@ -155,7 +155,7 @@ async def test_a_number_that_cannot_be_used_leaves_no_session_behind() -> None:
 
 
 async def test_a_pairing_code_is_asked_for_once_for_each_link() -> None:
-    """Typing takes a while: no new code meanwhile; one when the first has run out."""
+    """Typing takes a while: no new code is requested until the first one has expired."""
     server = Server(
         sessions=[*[session("pairing")] * 3, session("unpaired"), session("pairing"), session("connected")],
         codes=["AAAA", "BBBB"],
@@ -168,7 +168,7 @@ ASKED = session("pairing", "passkey-required")
 
 
 async def test_an_account_with_a_passkey_is_signed_for() -> None:
-    """The snippet is shown once; what was pasted is handed over, and codes are compared where WhatsApp wants it."""
+    """The snippet is printed once, the pasted answer is sent, and codes are compared if WhatsApp requires it."""
     server = Server(
         sessions=[ASKED, ASKED, session("connected")],
         passkey=[{"step": "confirm", "code": "G7R3-N352"}, {"step": "finishing"}],
@@ -179,7 +179,7 @@ async def test_an_account_with_a_passkey_is_signed_for() -> None:
 
 
 async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
-    """With nothing pasted the command waits for the session, and asks for no QR code meanwhile."""
+    """If nothing is pasted, the command waits for the session and requests no QR code in the meantime."""
     server = Server(sessions=[ASKED, ASKED, session("connected")])
     assert await shown(server) == [("passkey", "sign()")]
     assert not [asked for asked in server.asked if asked.startswith("POST") or asked.endswith("/qr")]
@@ -193,7 +193,7 @@ async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
     ],
 )
 async def test_a_signature_that_leads_nowhere_is_told(pasted: str, answers: list[Json | Refused], trouble: str) -> None:
-    """In a sentence; the next code is shown when the session asks for one."""
+    """The reason is printed; the next code is shown when the session provides one."""
     server = Server(sessions=[ASKED, session("unpaired"), session("connected")], codes=["a"], passkey=answers)
     told = await shown(server, pasted=pasted)
     assert [kind for kind, _ in told] == ["passkey", "trouble", "qr"]

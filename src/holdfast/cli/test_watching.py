@@ -69,7 +69,7 @@ async def watched(*turns: PresencePeriod, down: tuple[float, float] = (0, 0)) ->
 
 
 async def test_a_calm_minute_is_good() -> None:
-    """All rows hold; no messages are nothing to judge."""
+    """All goals are met; without messages, delivery is not evaluated."""
     seen, shown = await watched()
     assert (seen.holds, seen.failing, seen.watched_s, seen.turns) == (True, [], 60, [])
     assert seen.as_json("962302")["uptimePercent"] == 100
@@ -78,7 +78,7 @@ async def test_a_calm_minute_is_good() -> None:
 
 
 async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
-    """What happened within a second is in the server's history, and in the answer."""
+    """What happened within a second is in the server's history, and so in the result."""
     seen, _ = await watched(PresencePeriod(10.2, AWAY), PresencePeriod(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
     told = seen.as_json("962302")
@@ -87,7 +87,7 @@ async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
 
 
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
-    """A loss in the first moments counts although the server took seconds to look the last time."""
+    """A loss in the first moments counts, although the server's last response took seconds."""
     clock = Hurried()
     server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, AWAY), PresencePeriod(0.9, UP)])
     watch = made(server, clock, [], for_s=60)
@@ -98,7 +98,7 @@ async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
 
 
 async def test_only_the_watched_time_is_judged() -> None:
-    """What went wrong before the watch began is another time's trouble."""
+    """Problems before the watch began are ignored."""
     seen, _ = await watched(PresencePeriod(-50, AWAY), PresencePeriod(-10, UP))
     assert (seen.holds, seen.turns) == (True, [])
 
@@ -110,7 +110,7 @@ async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
 
 
 async def test_a_gateway_that_restarts_is_waited_for() -> None:
-    """The line says so meanwhile, with the last figures; the end is judged by the server that came back."""
+    """The live line says so, with the last figures; the restarted server provides the result."""
     seen, shown = await watched(down=(20, 25))
     assert [glance.trouble for glance in shown[18:26]] == ["", "", *["no Holdfast answers"] * 4, "", ""]
     assert seen.holds
@@ -119,7 +119,7 @@ async def test_a_gateway_that_restarts_is_waited_for() -> None:
 
 
 async def test_a_gateway_that_stays_away_is_no_good_end() -> None:
-    """Nothing is called good of which nothing was seen."""
+    """The result is not "good" if the end of the period was not observed."""
     with pytest.raises(NoServer):
         await watched(down=(20, 10_000))
 
@@ -141,7 +141,7 @@ async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: 
 
 
 async def test_ctrl_c_ends_with_what_was_seen_so_far() -> None:
-    """The time until then is judged."""
+    """The time until then is evaluated."""
     clock = FakeClock()
     server = Server(clock, [PresencePeriod(-100, UP)])
     task = asyncio.ensure_future(made(server, clock, [], for_s=3600).run())

@@ -18,7 +18,7 @@ ENTRIES = [(folder, entry) for folder in VENDORED for entry in json.loads((folde
 
 @pytest.mark.parametrize(("folder", "entry"), ENTRIES, ids=[entry["file"] for _, entry in ENTRIES])
 def test_vendored_files_are_those_that_were_looked_at(folder: Path, entry: dict[str, str]) -> None:
-    """By SHA-256; each with the version and the licence it came under."""
+    """Each has the recorded SHA-256, version and licence."""
     assert hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert entry["version"]
     assert entry["licence"]
@@ -26,13 +26,13 @@ def test_vendored_files_are_those_that_were_looked_at(folder: Path, entry: dict[
 
 @pytest.mark.parametrize("folder", VENDORED, ids=["dashboard", "tests"])
 def test_nothing_lies_beside_the_vendored_files(folder: Path) -> None:
-    """A file that nobody listed was looked at by nobody."""
+    """A file that is not listed was not reviewed."""
     listed = {entry["file"] for entry in json.loads((folder / "vendor.json").read_text())}
     assert {path.name for path in folder.iterdir()} == {*listed, "vendor.json"}
 
 
 def test_an_asset_is_found_by_its_whole_address_only() -> None:
-    """The address changes with the content, so a browser may keep it for good."""
+    """The address changes with the content, so browsers may cache it forever."""
     assets = Assets()
     address = assets.address("dashboard.css")
     found = assets.find(address)
@@ -44,6 +44,6 @@ def test_an_asset_is_found_by_its_whole_address_only() -> None:
 
 @pytest.mark.parametrize("template", sorted((HERE / "templates").iterdir()), ids=lambda path: path.name)
 def test_templates_have_no_script_or_style_in_line(template: Path) -> None:
-    """The policy would stop them, and nobody would see why."""
+    """The Content-Security-Policy would block them without a visible error."""
     text = template.read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|hx-on|javascript:", text)

@@ -64,5 +64,5 @@ def test_nobody_is_logged_out_who_was_never_linked() -> None:
 
 
 def test_what_could_cost_something_is_asked_first() -> None:
-    """Starting and showing a code cost nothing."""
+    """Actions with consequences need a confirmation; starting and showing a code need none."""
     assert {name for name, action in SESSION_ACTIONS.items() if action.question is None} == {"start", "pair"}

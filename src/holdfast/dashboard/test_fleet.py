@@ -26,7 +26,7 @@ def row(company: str, tone: Tone) -> FleetRow:
 
 
 def test_trouble_goes_first_and_what_was_stopped_last() -> None:
-    """Within a tone by company."""
+    """Sessions of the same severity are ordered by company."""
     rows = [
         row("d", Tone.OFF),
         row("c", Tone.WELL),
@@ -51,7 +51,7 @@ def test_trouble_goes_first_and_what_was_stopped_last() -> None:
     ],
 )
 def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, status: Status, tone: Tone) -> None:
-    """A session that was stopped on purpose, or waits for a phone, is no trouble."""
+    """A session that was stopped on purpose, or waits for a phone, is no problem."""
     assert tone_of(state, status) is tone
 
 
@@ -63,7 +63,7 @@ def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, statu
     ],
 )
 def test_of_another_process_the_record_is_told(state: State, reason: str, tone: Tone, told: str | None) -> None:
-    """No figures are made up for it; who runs it is named; a reason that is past is not shown."""
+    """It shows no invented figures, the node that runs it, and no reason that no longer applies."""
     record = Record(company="962302", state=state, since=NOW, reason=reason, code=406, created_at=NOW)
     view = View(
         record=record, session=Session(state=state), qr=None, next_attempt_at=None, keepalives=KeepAlives(), ends=(),
@@ -75,7 +75,7 @@ def test_of_another_process_the_record_is_told(state: State, reason: str, tone: 
 
 
 def test_advice_is_for_somebody_who_has_the_page_before_them() -> None:
-    """No command is named where a button will do, and nothing is said where nothing needs doing."""
+    """The advice names no command where there is a button, and is empty where nothing needs to be done."""
     assert advice_on(Action.SCAN_QR) == "open the company and scan its QR code with the phone"
     assert advice_on(Action.WAIT) == advice_on(Action.NONE) == ""
     assert advice_on(Action.CHECK_NETWORK).startswith("check whether this machine reaches the internet")
@@ -85,12 +85,12 @@ def test_advice_is_for_somebody_who_has_the_page_before_them() -> None:
     ("value", "shown"), [(None, "–"), (100.0, "100 %"), (99.99, "99.9 %"), (0.0, "0 %"), (66.6666, "66.6 %")]
 )
 def test_shares_are_never_rounded_up(value: float | None, shown: str) -> None:
-    """100 % is all of it."""
+    """100 % is shown only for all of it."""
     assert percent(value) == shown
 
 
 def test_sentences_stand_alone() -> None:
-    """A capital letter and a full stop, once; an address is left as it is."""
+    """They get a capital letter and one full stop; addresses are unchanged."""
     assert sentence("the link is gone") == "The link is gone."
     assert sentence("is the disk full?") == "Is the disk full?"
     assert sentence("http://example.com does not answer") == "http://example.com does not answer."
@@ -98,5 +98,5 @@ def test_sentences_stand_alone() -> None:
 
 
 def test_prose_marks_code_and_escapes_the_rest() -> None:
-    """Descriptions come from the code, and are text all the same."""
+    """Descriptions come from the code, and are escaped like any text."""
     assert prose("give `next` as <after>") == "give <code>next</code> as &lt;after&gt;"

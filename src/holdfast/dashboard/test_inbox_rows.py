@@ -75,7 +75,7 @@ def test_a_file_without_a_name_has_the_word_that_people_use(media: Content, labe
 
 
 def test_details_stand_alone_where_a_note_would_only_repeat_the_kind() -> None:
-    """A row "(call) Call." says it twice; that a vote was withdrawn is worth its note."""
+    """A row "(call) Call." would repeat itself; that a vote was withdrawn is shown."""
     call = row(replace(TEXT, type="call", text=None, content={"call": {"video": True}}))
     assert (call.note, call.details) == (None, "video call")
     vote = row(replace(TEXT, type="poll_vote", text=None, content={"poll": {"options": ["A"], "votes": []}}))
@@ -125,7 +125,7 @@ def test_details_name_the_message_that_is_meant() -> None:
 @pytest.mark.parametrize("name", _DETAILS)
 @pytest.mark.parametrize("value", [None, 7, "x", [None, 7], {"options": 7, "votes": "x", "vcard": 7, "location": []}])
 def test_details_bear_any_content(name: str, value: object) -> None:
-    """Strangers choose it."""
+    """The content is chosen by strangers."""
     assert len(row(replace(TEXT, content={name: value, "viewOnce": True})).details or "") < 600
 
 
@@ -146,7 +146,7 @@ def test_a_vote_without_options_says_why(content: Content, note: str) -> None:
 
 
 def test_a_group_goes_by_its_subject_and_else_by_its_id() -> None:
-    """Outside groups there is none."""
+    """Messages outside groups show none."""
     group = replace(TEXT, chat="120363000000000001@g.us")
     assert row(TEXT).group is None
     assert row(group).group == "120363000000000001@g.us"

@@ -54,7 +54,7 @@ def test_linking_reads_from_the_code_to_the_connection() -> None:
 
 
 def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
-    """One entry from the loss to the next link, however many attempts it took."""
+    """There is one entry from the loss to the next link, however many attempts were needed."""
     again = transition(6, _S.RECONNECTING, _S.RECONNECTING, "link-lost", 408, attempts=2, next_at=at(7))
     newest = timeline_entries([*LINKED, CUT, again, transition(8, _S.RECONNECTING, _S.CONNECTED, attempts=2)])[0]
     assert newest == TimelineEntry(
@@ -82,7 +82,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
 
 
 def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
-    """A ban is not tried again."""
+    """Holdfast makes no attempt after such a ban."""
     newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
     assert newest.title == "Paused"
     assert newest.lines == (
@@ -109,34 +109,34 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
     ],
 )
 def test_what_is_no_absence_has_an_entry_of_its_own(last: Transition, title: str, line: str) -> None:
-    """A person's wish, or an end that only a person can undo."""
+    """These are a person's request, and an end that only a person can undo."""
     newest = timeline_entries([*LINKED, last])[0]
     assert (newest.title, newest.lines) == (title, (line,))
 
 
 def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
-    """Nobody reads that it connected again when it did not."""
+    """The entry does not say that the session connected again."""
     entries = timeline_entries([*LINKED, CUT, transition(7, _S.RECONNECTING, _S.STOPPED)])
     assert titles(entries)[:2] == ["Stopped", "Connection lost"]
     assert entries[1].lines == ("the connection was closed (428). Cause: the network",)
 
 
 def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
-    """It says who wanted it."""
+    """The entry says who requested it."""
     asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "asked")
     newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
     assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was requested",))
 
 
 def test_holdfasts_own_absence_is_admitted() -> None:
-    """Not blamed on WhatsApp's unknown codes."""
+    """The time is not attributed to an unknown code of WhatsApp."""
     away = transition(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped")
     newest = timeline_entries([*LINKED, away, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
     assert newest.lines[0] == "Holdfast was not running"
 
 
 def test_codes_that_follow_each_other_are_one_wish() -> None:
-    """A page full of "QR code requested" says nothing."""
+    """Repeated requests for a QR code are one entry."""
     again = [transition(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
     assert titles(timeline_entries([LINKED[0], *again])) == ["QR code requested"]
 

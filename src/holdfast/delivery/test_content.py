@@ -288,7 +288,7 @@ def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
 
 
 def test_an_answer_tells_of_the_message_that_it_answers() -> None:
-    """It names the sender and the text, as far as they are known."""
+    """The stored content names the sender and the text of the quoted message, as far as they are known."""
     assert reply_to(THEIRS) == {
         "replyTo": {"whatsappId": "3EB0AA", "fromMe": False, "sender": THEIRS.sender, "text": "hello"}
     }

@@ -214,7 +214,7 @@ def test_a_voice_note_is_ogg() -> None:
 
 
 def test_a_medium_that_came_in_is_shown_with_every_field() -> None:
-    """What its sender made up is nothing; the rest is as it was said."""
+    """Invalid values of the sender are null; the others are shown as they were received."""
     said = {"mimetype": "audio/ogg", "sizeBytes": 9.0, "seconds": 3, "voice": True}
     assert shown_media(said, url="u") == {**said, "sizeBytes": 9, "filename": None, "url": "u"}
     nonsense = {"mimetype": 1, "sizeBytes": "many", "seconds": float("inf"), "voice": "yes", "filename": ["a"], "x": 1}

@@ -18,7 +18,7 @@ def parts(url: str) -> tuple[str, int, str]:
 
 
 def test_an_address_is_good_for_a_week() -> None:
-    """And begins with what others know this Holdfast by."""
+    """It begins with the public URL of this Holdfast."""
     url = LINKS.url("msg_1", now=NOW)
     assert url.startswith("https://holdfast.example/v1/media/msg_1?expires=")
     inbox_id, expires, token = parts(url)
@@ -27,7 +27,7 @@ def test_an_address_is_good_for_a_week() -> None:
 
 
 def test_a_revocation_ends_what_was_made_before() -> None:
-    """To the second; what is made after it in the same second is valid, and so is all of a company without one."""
+    """URLs made later in the same second are valid, and so are all URLs of a company without a revocation."""
     links = MediaLinks(secret="s", base_url="https://holdfast.example")
     revoked_at = NOW + timedelta(milliseconds=500)
     _, before, _ = parts(links.url("msg_1", now=NOW))
@@ -40,7 +40,7 @@ def test_a_revocation_ends_what_was_made_before() -> None:
 
 
 def test_nothing_of_an_address_can_be_changed() -> None:
-    """Neither the medium nor the time, nor the token; another Holdfast's is none."""
+    """A changed id, time or token is invalid, and so is a token of another Holdfast."""
     inbox_id, expires, token = parts(LINKS.url("msg_1", now=NOW))
     for changed in (("msg_2", expires, token), (inbox_id, expires + 1, token), (inbox_id, expires, f"{token[:-1]}ü")):
         assert not LINKS.is_good(changed[0], expires=changed[1], token=changed[2], now=NOW)

@@ -22,7 +22,7 @@ CONNECTED = Record(
 
 
 def test_the_users_fields_come_first_and_to_the_letter() -> None:
-    """Names, order and types are those that the user's own tools read."""
+    """Names, order and types are those that existing tools read."""
     assert key("962302") == "whatsapp:session:962302"
     text = encode(document(CONNECTED, node="one"))
     assert text.startswith(
@@ -39,7 +39,7 @@ def test_connected_at_is_null_while_no_link_is_open() -> None:
 
 
 def test_what_is_no_json_object_is_nobody_s_record() -> None:
-    """Whatever else stands at the key is not taken for a record."""
+    """Any other value of the key is not treated as a record."""
     assert decode(b'{"state": "connected", "new": 1}') == {"state": "connected", "new": 1}
     for strange in (b"", b"hello", b"[1]", b"\xff\xfe\x00", None, 7, True):
         assert decode(strange) is None

@@ -24,7 +24,7 @@ def written() -> Entries:
 
 
 def test_a_new_record_is_due_at_once() -> None:
-    """What was put first is written first thing."""
+    """The record that was put first is written first."""
     entries = Entries()
     assert entries.put(RECORD, now=100)
     assert entries.is_due("962302", now=100)
@@ -33,7 +33,7 @@ def test_a_new_record_is_due_at_once() -> None:
 
 
 def test_a_change_of_state_is_due_at_once() -> None:
-    """Every change of the connection is written when it happens."""
+    """Every change of the connection is written immediately."""
     entries = written()
     assert entries.put(LOST, now=101)
     assert entries.due(now=101) == [EntryChange("962302", LOST)]
@@ -59,7 +59,7 @@ def test_a_quiet_record_is_renewed_long_before_its_lifetime_ends() -> None:
 
 
 def test_what_is_put_during_a_write_stays_due() -> None:
-    """The latest word wins, also when it comes while an earlier one is on its way."""
+    """The latest record is written, also if it was put while an earlier one was being written."""
     entries = Entries()
     entries.put(RECORD, now=100)
     (change,) = entries.due(now=100)
@@ -69,7 +69,7 @@ def test_what_is_put_during_a_write_stays_due() -> None:
 
 
 def test_activity_during_a_write_can_wait() -> None:
-    """Only what differs from what was written counts."""
+    """Only differences from the written record make it due."""
     entries = Entries()
     entries.put(RECORD, now=100)
     (change,) = entries.due(now=100)
@@ -80,7 +80,7 @@ def test_activity_during_a_write_can_wait() -> None:
 
 
 def test_a_removal_is_due_until_it_was_carried_out() -> None:
-    """A removed session leaves nothing behind."""
+    """A removed session leaves no record in Redis."""
     entries = written()
     entries.remove("962302")
     assert entries.record("962302") is None
@@ -91,7 +91,7 @@ def test_a_removal_is_due_until_it_was_carried_out() -> None:
 
 
 def test_a_session_that_comes_back_during_its_removal_is_written() -> None:
-    """Removing and creating again in one breath ends with the record."""
+    """If a session is removed and created again at once, its record is written."""
     entries = written()
     entries.remove("962302")
     entries.put(LOST, now=101)
@@ -100,7 +100,7 @@ def test_a_session_that_comes_back_during_its_removal_is_written() -> None:
 
 
 def test_a_released_record_is_never_due_again() -> None:
-    """What another process runs is that one's to write, also when a write of ours was on its way."""
+    """The process that runs the session writes its record, also if a write of ours was in progress."""
     entries = written()
     entries.release("962302")
     entries.wrote(EntryChange("962302", RECORD), now=101)
@@ -110,7 +110,7 @@ def test_a_released_record_is_never_due_again() -> None:
 
 
 def test_what_redis_lost_is_due_at_once() -> None:
-    """Rewriting concerns those that were lost, and `written` counts only what must be there."""
+    """Only lost records are rewritten, and `written` counts only records that must exist."""
     entries = written()
     other = replace(RECORD, company="962303")
     entries.put(other, now=100)

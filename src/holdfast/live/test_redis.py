@@ -77,7 +77,7 @@ async def test_a_change_is_written_at_once_with_a_lifetime(world: World) -> None
 
 
 async def test_what_comes_in_one_breath_is_one_write(world: World) -> None:
-    """The latest record wins; those before it cost nothing."""
+    """Only the latest record is written."""
     async with world.running():
         for number in range(100):
             world.live.put(replace(RECORD, attempts=number))
@@ -87,7 +87,7 @@ async def test_what_comes_in_one_breath_is_one_write(world: World) -> None:
 
 
 async def test_activity_alone_is_written_every_few_seconds(world: World) -> None:
-    """Frames that arrive every tenth of a second cost a write in five seconds, and the last one is not forgotten."""
+    """Frames that arrive every tenth of a second cause one write in five seconds, and the last one is written."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -100,7 +100,7 @@ async def test_activity_alone_is_written_every_few_seconds(world: World) -> None
 
 
 async def test_a_quiet_session_is_renewed_while_it_lives(world: World) -> None:
-    """In three hours without any change its lifetime never ends, at three writes an hour."""
+    """In three hours without any change the record never expires, with three writes an hour."""
     async with world.running():
         world.live.put(RECORD)
         await world.pass_time(3 * 3600)
@@ -108,7 +108,7 @@ async def test_a_quiet_session_is_renewed_while_it_lives(world: World) -> None:
 
 
 async def test_an_emptied_redis_is_filled_again(world: World) -> None:
-    """After FLUSHALL, or an eviction, what was lost is back within two seconds; Redis does not count as gone."""
+    """After FLUSHALL or an eviction, lost records are back within two seconds; Redis does not count as unavailable."""
     async with world.running():
         world.live.put(RECORD)
         world.live.put(replace(RECORD, company="962303"))
@@ -120,7 +120,7 @@ async def test_an_emptied_redis_is_filled_again(world: World) -> None:
 
 
 async def test_a_redis_that_loses_records_is_told_of_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """However often records are missing in a row; again after a count that missed none."""
+    """Consecutive losses are logged once, and again only after a check without a loss."""
     caplog.set_level(logging.WARNING)
     async with world.running():
         world.live.put(RECORD)
@@ -134,7 +134,7 @@ async def test_a_redis_that_loses_records_is_told_of_once(world: World, caplog: 
 
 
 async def test_thousands_of_sessions_are_written_and_counted(world: World) -> None:
-    """Batches end where they should: every one of 1234 sessions is written, and found missing."""
+    """Batches are complete: each of 1234 sessions is written, and found if it is missing."""
     async with world.running():
         for number in range(1234):
             world.live.put(replace(RECORD, company=str(number)))
@@ -146,7 +146,7 @@ async def test_thousands_of_sessions_are_written_and_counted(world: World) -> No
 
 
 async def test_a_redis_that_dies_quietly_is_found_out(world: World) -> None:
-    """Without any change of a session, it is known within seconds that Redis is gone."""
+    """Without any change of a session, a lost Redis is detected within seconds."""
     async with world.running():
         world.server.trouble = "it closes the connection"
         await world.pass_time(2.2)
@@ -173,7 +173,7 @@ async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pyt
 
 
 async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -> None:
-    """`since` is when Redis went, not the last try; the sentence follows what is wrong."""
+    """`since` is when Redis was lost, not the time of the last attempt; the sentence is about the current problem."""
     assert world.live.status.availability is Availability.AWAY
     async with world.running():
         world.server.trouble = "it does not answer"
@@ -189,7 +189,7 @@ async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -
 
 
 async def test_a_hiccup_is_mended_without_a_word(world: World) -> None:
-    """One failure is no outage: the next try comes at once, and what Redis may have lost is written."""
+    """One failure is no outage: the next attempt comes at once, and records that Redis may have lost are written."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -204,7 +204,7 @@ async def test_a_hiccup_is_mended_without_a_word(world: World) -> None:
 
 
 async def test_everything_is_back_within_seconds_of_its_return(world: World) -> None:
-    """After hours away, a Redis that came back empty has every session in two seconds, before anybody is told."""
+    """A Redis that returns empty after hours has every session within two seconds, before its return is logged."""
     async with world.running():
         world.live.put(RECORD)
         world.live.put(replace(RECORD, company="962303"))
@@ -222,7 +222,7 @@ async def test_everything_is_back_within_seconds_of_its_return(world: World) -> 
 
 
 async def test_tries_grow_rarer_but_never_rarer_than_two_seconds(world: World) -> None:
-    """A dead Redis is not hammered, and a returned one is not left waiting."""
+    """The delay between attempts grows to two seconds, so that a returned Redis is found quickly."""
     async with world.running():
         world.server.trouble = "it can't be reached"
         await world.pass_time(60)
@@ -235,7 +235,7 @@ async def test_tries_grow_rarer_but_never_rarer_than_two_seconds(world: World) -
 
 
 async def test_a_redis_that_answers_but_takes_no_writes_is_away(world: World) -> None:
-    """Read-only or full: it isn't believed to be back before a write has passed, so nobody is told to and fro."""
+    """Read-only or full: it counts as back only after a successful write, so the log does not alternate."""
     async with world.running():
         world.server.trouble, world.server.reads_work = "it is a read-only replica", True
         world.live.put(RECORD)
@@ -247,7 +247,7 @@ async def test_a_redis_that_answers_but_takes_no_writes_is_away(world: World) ->
 
 
 async def test_an_answer_that_is_late_is_not_waited_for(world: World) -> None:
-    """A Redis that takes ten seconds for an answer: whoever asks has memory's after a fifth of one."""
+    """If Redis takes ten seconds to answer, callers get the record in memory after a fifth of a second."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -262,7 +262,7 @@ async def test_an_answer_that_is_late_is_not_waited_for(world: World) -> None:
 
 
 async def test_while_redis_is_away_memory_answers_at_once(world: World) -> None:
-    """Without time passing: own records as they were put last, others' not at all."""
+    """Immediately: own records as they were put last, records of other processes not at all."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -276,7 +276,7 @@ async def test_while_redis_is_away_memory_answers_at_once(world: World) -> None:
 
 
 async def test_those_who_wait_when_redis_goes_are_answered_from_memory(world: World) -> None:
-    """A question that is under way when Redis fails does not fail with it."""
+    """A request that is in progress when Redis fails does not fail."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -285,7 +285,7 @@ async def test_those_who_wait_when_redis_goes_are_answered_from_memory(world: Wo
 
 
 async def test_another_process_s_word_is_fresher_than_memory(world: World) -> None:
-    """A record that another node wrote is what is answered; one of our own is not fresher than what was put since."""
+    """A record that another node wrote is returned; our own record in Redis never replaces a later one in memory."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -296,7 +296,7 @@ async def test_another_process_s_word_is_fresher_than_memory(world: World) -> No
 
 
 async def test_what_was_just_put_or_removed_is_answered_whatever_redis_has(world: World) -> None:
-    """Who changes a session sees the change: one that was taken over from another process, one that was removed."""
+    """A change is visible at once: a session that was taken over from another process, and one that was removed."""
     world.server.values[KEY] = '{"state": "paused", "node": "there"}'
     async with world.running():
         world.live.put(RECORD)
@@ -307,7 +307,7 @@ async def test_what_was_just_put_or_removed_is_answered_whatever_redis_has(world
 
 
 async def test_a_question_does_not_wait_for_all_that_is_to_be_written(world: World) -> None:
-    """While a thousand records are written at 50 ms a batch, another process's record is asked for in between."""
+    """While a thousand records are written at 50 ms a batch, another process's record is read in between."""
     world.server.values[KEY] = '{"state": "paused", "node": "there"}'
     async with world.running():
         world.server.answers_after_s = 0.05
@@ -324,7 +324,7 @@ async def test_a_question_does_not_wait_for_all_that_is_to_be_written(world: Wor
 
 
 async def test_a_question_does_not_outlast_the_news_that_redis_is_gone(world: World) -> None:
-    """Whoever asked while a write was under way is answered when that write fails, not later."""
+    """A caller that asked during a write gets an answer when that write fails, not later."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -340,7 +340,7 @@ async def test_a_question_does_not_outlast_the_news_that_redis_is_gone(world: Wo
 
 
 async def test_something_strange_at_the_key_is_overwritten(world: World) -> None:
-    """What is no record is not answered, and does not stay."""
+    """A value that is not a record is not returned, and is replaced."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -351,7 +351,7 @@ async def test_something_strange_at_the_key_is_overwritten(world: World) -> None
 
 
 async def test_a_released_session_is_left_to_the_other_process(world: World) -> None:
-    """Neither renewed nor written back, however long and whatever happens."""
+    """Its record is neither renewed nor written back."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -363,7 +363,7 @@ async def test_a_released_session_is_left_to_the_other_process(world: World) -> 
 
 
 async def test_a_session_released_while_it_waits_to_be_written_is_not_written(world: World) -> None:
-    """The last of 150 is released while the first hundred are on their way."""
+    """The last of 150 is released while the first hundred are being written."""
     async with world.running():
         world.server.answers_after_s = 0.05
         for number in range(150):
@@ -377,7 +377,7 @@ async def test_a_session_released_while_it_waits_to_be_written_is_not_written(wo
 
 
 async def test_what_was_put_last_is_written_before_the_end(world: World) -> None:
-    """Stopping writes what waits, hangs up, and answers from memory from then on."""
+    """A stop writes pending records and closes the connection; later requests are answered from memory."""
     async with world.running():
         world.live.put(RECORD)
         await settle()
@@ -389,7 +389,7 @@ async def test_what_was_put_last_is_written_before_the_end(world: World) -> None
 
 
 async def test_stopping_without_redis_does_not_wait(world: World) -> None:
-    """The end of the gateway is not held up by a Redis that is away, nor by one that hangs just then."""
+    """A Redis that is unavailable or hangs does not delay the stop."""
     async with world.running():
         world.server.trouble = "it can't be reached"
         world.live.put(RECORD)

@@ -27,7 +27,7 @@ SECRET = "hunter2"
     ],
 )
 def test_what_redis_takes_is_taken_and_shown_without_its_password(url: str, where: str) -> None:
-    """People see where Redis is, never how one logs in there."""
+    """The address is shown without the password."""
     assert RedisServer(url, clock=FakeClock()).where == where
 
 
@@ -97,6 +97,6 @@ def tls_error(reason: str) -> ssl.SSLError:
     ],
 )
 def test_each_trouble_has_words_for_an_operator(error: Exception, told: str) -> None:
-    """The words say what is wrong, and repeat nothing that was to be written."""
+    """The sentence says what is wrong, and contains nothing that was to be written."""
     assert told in words(error)
     assert "962790000001" not in words(error)

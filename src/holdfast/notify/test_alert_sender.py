@@ -356,7 +356,7 @@ async def test_nothing_new_writes_nothing() -> None:
 
 
 def test_the_pace_is_the_formula_up_to_its_cap() -> None:
-    """1.5 ** tries seconds, five minutes at most, however often."""
+    """1.5 ** attempts seconds, at most five minutes."""
     assert [RetrySchedule().delay_s(tries) for tries in (1, 2, 14, 15, 100_000)] == [1.5, 2.25, 1.5**14, 300, 300]
 
 

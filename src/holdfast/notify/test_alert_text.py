@@ -66,12 +66,12 @@ def test_a_link_leads_to_the_page_that_shows_the_trouble(told: Alert, link: str)
 
 
 def test_trouble_that_has_just_begun_has_no_duration() -> None:
-    """Nobody learns anything from "0.7 s"."""
+    """A duration such as "0.7 s" is left out."""
     assert body(replace(alert(), since=NOON - timedelta(seconds=0.7))).splitlines()[-1] == "Since 2026-11-22 11:59 UTC."
 
 
 def test_the_all_clear_says_how_long_it_lasted() -> None:
-    """And what it was about, for people who read only this message."""
+    """It also names the problem, for people who read only this message."""
     assert body(alert(AlertKind.CLEARED, at=NOON + timedelta(minutes=20))).splitlines() == [
         "Company: 962302",
         "This is over. It lasted 25 min, since 2026-11-22 11:55 UTC.",
@@ -80,7 +80,7 @@ def test_the_all_clear_says_how_long_it_lasted() -> None:
 
 
 def test_what_concerns_all_names_no_company() -> None:
-    """Redis is nobody's in particular; an advice that has no words stands as it is."""
+    """Redis concerns no single company; an advice without a text is shown by its name."""
     assert body(alert(condition=replace(REDIS, action="dance"), companies=())).splitlines()[:2] == [
         "Redis does not answer.",
         "What to do: dance.",

@@ -43,18 +43,18 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
     ],
 )  # fmt: skip
 def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) -> None:
-    """From, to, why with WhatsApp's code where there is one, and when the next attempt is; also of a probe refused."""
+    """Old and new state, the reason with WhatsApp's code, and the next attempt; also for a refused probe."""
     assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
 
 
 @pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, newest_link=7), replace(CONNECTED, attempts=0)])
 def test_what_nobody_would_read_is_not_told(after: Session) -> None:
-    """A pong, a tick, the counting back of attempts."""
+    """Pongs, ticks and the reset of attempts are not logged."""
     assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None
 
 
 def test_waiting_for_a_turn_is_routine_unless_the_state_changes() -> None:
-    """300 companies that start would fill the log with it; the loss of a link is still logged."""
+    """With 300 companies, a start would fill the log; the loss of a link is still logged."""
     waits = replace(LOST, reason=WAITS_TURN)
     assert is_routine(LOST, waits)
     assert not is_routine(CONNECTED, waits)

@@ -10,7 +10,7 @@ SECOND = Decrypted(ciphertext_sha256="b", plaintext="Qg==")
 
 
 def test_the_last_word_on_each_key_holds() -> None:
-    """Also when the last word is that it is gone, or is there again."""
+    """This includes deletions, and values that were deleted and set again."""
     commits = [
         Commit(link=1, seq=1, keys={"session": {"a": "1", "b": "1"}, "pre-key": {"7": "x"}}),
         Commit(link=1, seq=2, keys={"session": {"a": None, "c": "2"}, "pre-key": {"7": None}}),
@@ -21,7 +21,7 @@ def test_the_last_word_on_each_key_holds() -> None:
 
 
 def test_the_newest_credentials_hold_with_what_they_are() -> None:
-    """A commit without credentials says nothing about them."""
+    """A commit without credentials changes none."""
     commits = [
         Commit(link=1, seq=1, credentials="old"),
         Commit(link=1, seq=2, credentials="new", paired=True),
@@ -33,7 +33,7 @@ def test_the_newest_credentials_hold_with_what_they_are() -> None:
 
 
 def test_everything_decrypted_is_kept_in_order() -> None:
-    """Each ciphertext stands for itself."""
+    """No ciphertext replaces another one."""
     merged = merge(
         [Commit(link=1, seq=1, decrypted=[FIRST]), Commit(link=1, seq=2, decrypted=[SECOND])], with_keys=True
     )
@@ -48,7 +48,7 @@ def test_of_a_device_that_logs_out_only_messages_are_kept() -> None:
 
 
 def test_nothing_is_nothing() -> None:
-    """Barriers change no row; nor do the keys of a device that logs out."""
+    """Neither barriers nor the keys of a device that logs out change a row."""
     assert merge([], with_keys=True) is None
     assert merge([Commit(link=1, seq=1), Commit(link=1, seq=2)], with_keys=True) is None
     assert merge([Commit(link=1, seq=1, credentials="c", keys={"a": {"b": "c"}})], with_keys=False) is None
