@@ -115,9 +115,11 @@ async def drain(cluster: Cluster) -> None:
     async def is_empty() -> bool:
         return not (await node.client.get("/v1/drain"))["sessions"]
 
-    await eventually(is_empty, within_s=60, what="the end of the drain")
-    await node.stop()
-    await node.start()
+    try:
+        await eventually(is_empty, within_s=60, what="the end of the drain")
+    finally:
+        await node.stop()
+        await node.start()
 
 
 async def wa_restart(cluster: Cluster) -> None:
