@@ -11,7 +11,7 @@ from tests.pasted import ROOT, all_blocks
 PAGES = ("README.md", "docs/chats.md", "docs/examples.md", "docs/passkeys.md", "docs/receiving.md", "docs/webhooks.md")
 RUNNABLE = {"sh", "python", "js"}
 ELSEWHERE = {
-    ("README.md", "sh", "Try it in a minute, without a phone"): "installs from the network; the demo has its own tests",
+    ("README.md", "sh", "Try it without a phone"): "installs from the network; the demo has its own tests",
     ("README.md", "sh", "Tests"): "is what runs this test",
 }
 _TRIED = re.compile(r'blocks\(\s*"(?P<page>[^"]+)",\s*"(?P<language>\w+)",\s*heading="(?P<heading>[^"]+)"')
