@@ -33,10 +33,10 @@ async def _fails(world: World, company: str) -> None:
 
 
 async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Browser, world: World) -> None:
-    """The fleet page says what and where; the navigation of each page counts."""
+    """The fleet page says what and where; the navigation of each page counts, an alert about a webhook only once."""
     await world.pair()
     await _fails(world, COMPANY)
-    world.open_alerts.append(REDIS)
+    world.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Care.CHECK_WEBHOOK)]
     await browser.sign_in()
     fleet = (await browser.get("/")).body.decode()
     assert (

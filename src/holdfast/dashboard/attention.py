@@ -31,7 +31,7 @@ class Attention:
     """The problems that the signed-in key may see."""
 
     alerts: int = 0
-    """Open alerts, of companies and of the whole installation."""
+    """Open alerts, of companies and of the whole installation. Those about webhooks are counted as endpoints."""
     failing_endpoints: int = 0
     items: tuple[AttentionItem, ...] = ()
 
@@ -52,9 +52,11 @@ class AttentionList:
     async def of(self, grant: CompanyGrant) -> Attention:
         if self._clock.monotonic() - self._read_at >= _ENDPOINTS_EVERY_S:
             self._endpoints, self._read_at = await self._webhooks.endpoints(), self._clock.monotonic()
-        alerts = [each for each in self._open_alerts() if _sees(grant, each.company)]
+        alerts = [
+            each for each in self._open_alerts() if _sees(grant, each.company) and each.action != Care.CHECK_WEBHOOK
+        ]
         failing = [each for each in self._endpoints if _fails(each) and _sees(grant, each.company or None)]
-        items = [_item(each) for each in alerts if each.company is None and each.action != Care.CHECK_WEBHOOK]
+        items = [_item(each) for each in alerts if each.company is None]
         return Attention(
             alerts=len(alerts),
             failing_endpoints=len(failing),

@@ -93,7 +93,7 @@ def test_poor_keepalives_are_a_finding() -> None:
     poor = KeepAlives(outcomes=(0.1,) * 18 + (None, 0.1))
     assert judge(replace(QUIET, keepalives=poor), LIMITS).status is Status.HEALTHY
     finding = only(replace(QUIET, keepalives=KeepAlives(outcomes=(0.1,) * 9 + (None,))))
-    assert (finding.code, finding.message) == ("keepalives-poor", "90% of the last 10 keep-alives were answered")
+    assert (finding.code, finding.message) == ("keepalives-poor", "9 of the last 10 keep-alives were answered")
     assert judge(replace(QUIET, keepalives=KeepAlives(outcomes=(None, 0.1, 0.1))), LIMITS).reasons == ()
 
 

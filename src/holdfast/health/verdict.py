@@ -258,7 +258,7 @@ def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
     keepalives, hour = signals.keepalives, signals.hour
     rate, outcomes = keepalives.success_rate, len(keepalives.outcomes)
     if rate is not None and outcomes >= limits.keepalives_needed and rate < limits.keepalives_poor:
-        poor = f"{rate:.0%} of the last {outcomes} keep-alives were answered"
+        poor = f"{round(rate * outcomes)} of the last {outcomes} keep-alives were answered"
         yield _degraded("keepalives-poor", poor, Action.CHECK_NETWORK)
     if hour.lost >= limits.unstable_losses:
         yield _degraded("unsteady", f"{hour.lost} {losses_words(hour)}", losses_advice(hour))
