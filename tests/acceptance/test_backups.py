@@ -58,7 +58,7 @@ async def restore(folder: Path, backup: Path) -> Ran:
 
 
 async def test_ten_companies_survive_the_loss_of_their_machine(tmp_path: Path, wasim: Wasim) -> None:
-    """The old machine went on for a while after the backup, so every ratchet has moved on: none is used twice."""
+    """The old machine ran for a while after the backup, so every ratchet has advanced: no key is used twice."""
     for phone in (CONTACT, SILENT):
         await wasim.post("/phones", {"number": phone})
     first, second = tmp_path / "first", tmp_path / "second"

@@ -44,7 +44,7 @@ async def test_a_burst_is_shown_in_the_order_in_which_it_was_written(gateway: Se
 
 
 async def test_what_was_written_while_nobody_listened_comes_before_what_is_new(gateway: Served, wasim: Wasim) -> None:
-    """The link comes back amid a long letter."""
+    """The link is restored while a long series of messages arrives."""
     company = next(iter(COMPANIES))
     texts = [f"line {n:03}" for n in range(150)]
     await gateway.client.post(f"/v1/sessions/{company}/stop")

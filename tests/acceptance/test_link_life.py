@@ -33,7 +33,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 async def test_a_frozen_link_with_a_send_waiting_is_replaced_within_ten_seconds(gateway: Served, wasim: Wasim) -> None:
-    """Nothing tells of its end: it is known by the ack and the pong that don't come. The message arrives once."""
+    """The end is not reported: it is detected by the missing ack and pong. The message arrives once."""
     old = await _link(wasim)
     await wasim.fault("freeze", number=NUMBER)
     message = await gateway.send(COMPANY, CONTACT, "is anybody there")
@@ -46,7 +46,7 @@ async def test_a_frozen_link_with_a_send_waiting_is_replaced_within_ten_seconds(
 async def test_an_idle_frozen_link_is_replaced_within_ten_seconds_of_its_next_ping(
     gateway: Served, wasim: Wasim
 ) -> None:
-    """Without anything to send, the keep-alive finds out."""
+    """Without anything to send, the keep-alive detects it."""
     old = await _link(wasim)
     await wasim.fault("freeze", number=NUMBER)
     await _until_replaced(wasim, old, within_s=KEEPALIVE_S + BACK_WITHIN_S)
@@ -91,7 +91,7 @@ async def test_all_sessions_come_back_from_a_restart_of_the_server(gateway: Serv
 
 
 async def test_a_stopped_session_stays_away_until_it_is_started(gateway: Served, wasim: Wasim) -> None:
-    """What is accepted meanwhile is kept. A restart of the gateway does not start it."""
+    """Messages accepted in the meantime are kept. A restart of the gateway does not start the session."""
     await gateway.client.post(f"/v1/sessions/{COMPANY}/stop")
     accepted = await gateway.send(COMPANY, CONTACT, "when you are back")
     await gateway.stop()
@@ -105,7 +105,7 @@ async def test_a_stopped_session_stays_away_until_it_is_started(gateway: Served,
 
 
 async def test_a_logout_unlinks_the_device_and_keeps_what_was_accepted(gateway: Served, wasim: Wasim) -> None:
-    """The phone no longer lists it; what is accepted afterwards goes out when a phone is linked again."""
+    """The phone no longer lists it; messages accepted afterwards are sent when a phone is linked again."""
     await gateway.client.post(f"/v1/sessions/{COMPANY}/logout")
     await gateway.until_state(COMPANY, "logged_out", within_s=BACK_WITHIN_S)
 
@@ -121,7 +121,7 @@ async def test_a_logout_unlinks_the_device_and_keeps_what_was_accepted(gateway: 
 
 
 async def test_a_restart_of_the_gateway_needs_no_new_qr_code(gateway: Served, wasim: Wasim) -> None:
-    """The same linked device comes back by itself, and what could not leave before goes out."""
+    """The same linked device reconnects automatically, and messages that could not be sent before are sent."""
     devices = [device["device"] for device in await _devices(wasim)]
     refusal = await wasim.fault("refuse")
     await wasim.fault("cut", number=NUMBER)

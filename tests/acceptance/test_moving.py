@@ -49,7 +49,9 @@ async def read_on_the_phone(wasim: Wasim, *, texts: list[str]) -> None:
 async def test_a_bots_device_moves_in_and_out_without_a_qr_code(
     tmp_path: Path, wasim: Wasim, node_bin: Path, baileys_dir: Path
 ) -> None:
-    """What waited for the bot is in the inbox, Holdfast goes on in the same chats, and a bot can have them back."""
+    """Messages that waited for the bot are in the inbox, Holdfast continues the same chats, and the device can be
+    exported to a bot again.
+    """
     for number in (NUMBER, PHONE):
         await wasim.post("/phones", {"number": number})
     folder = tmp_path / "auth"

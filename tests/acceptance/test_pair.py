@@ -124,7 +124,7 @@ async def test_a_person_pairs_with_a_code_typed_on_the_phone(gateway: Served, wa
 
 
 async def test_pairing_what_is_linked_ends_at_once(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
-    """No code is shown, the exit code is good."""
+    """No code is shown, and the exit code is 0."""
     await gateway.pair(COMPANY, NUMBER, wasim)
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
     assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
@@ -132,7 +132,7 @@ async def test_pairing_what_is_linked_ends_at_once(gateway: Served, wasim: Wasim
 
 
 async def test_ctrl_c_ends_the_wait(gateway: Served, terminal: Terminal) -> None:
-    """Without a trace; the session goes on showing codes to others."""
+    """No traceback is printed; the session still shows codes to others."""
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
     await terminal.shows(f"Company {COMPANY}: ")
     command.send_signal(signal.SIGINT)

@@ -129,7 +129,7 @@ async def test_a_signal_ends_it_before_the_engine_is_up(tmp_path: Path, number: 
 
 
 async def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    """While it waits for an engine host that won't end; a second SIGTERM is no such wish."""
+    """This also holds while it waits for an engine host that doesn't end; a second SIGTERM does not do this."""
     node = mute_node(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(node)) as running:
         await _until_it_has_a_host(running, tmp_path)
@@ -165,7 +165,7 @@ async def test_a_signal_ends_it_while_baileys_is_being_installed(tmp_path: Path)
 
 
 async def test_it_ends_with_its_standard_input_where_that_is_asked_for(tmp_path: Path) -> None:
-    """What is typed means nothing. A file can't be watched, and that is said."""
+    """Typed text is ignored. Standard input that is a file can't be watched, and the error says so."""
     async with program(tmp_path, "serve", "--until-stdin-closes", stdin=asyncio.subprocess.PIPE) as running:
         await url(running)
         stdin = running.process.stdin

@@ -29,7 +29,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, wasim: Wasim, tmp_path: Path) -> None:
-    """Exit 0, then 1 with the failing row; a message that was sent meanwhile is judged."""
+    """Exit 0, then 1 with the goal that was missed; a message that was sent in the meantime counts."""
 
     async def watched(*, cut: bool) -> tuple[int, Any]:
         here = gateway.settings_of_commands

@@ -37,7 +37,7 @@ async def client(world: World, tmp_path: Path) -> AsyncIterator[ApiClient]:
 
 
 async def test_a_backup_holds_all_companies_so_its_key_must_too(client: ApiClient) -> None:
-    """One that covers a company may move that company, and nothing more; without a key there is nothing."""
+    """A key for one company may import and export that company, and nothing more; without a key nothing is possible."""
     for method, path in [*FOR_ALL, *FOR_ONE]:
         (await client(method, path, key=None)).problem(401, "unauthorized")
     for method, path in FOR_ALL:
@@ -48,7 +48,7 @@ async def test_a_backup_holds_all_companies_so_its_key_must_too(client: ApiClien
 
 
 async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world: World) -> None:
-    """The file is the one in the folder; there is no way to any other."""
+    """The downloaded file is the one in the folder; no other file can be downloaded."""
     await world.pair()
     made = (await client("POST", "/v1/backups")).json
     assert (made["companies"], made["trouble"], made["encrypted"]) == ([COMPANY], None, False)
@@ -105,7 +105,9 @@ async def test_an_imported_company_connects_at_once(client: ApiClient, world: Wo
 
 
 async def test_a_device_serves_one_company(client: ApiClient) -> None:
-    """Imported a second time under another name, it would throw itself out for ever; nothing is changed."""
+    """Imported a second time under another name, the two sessions would disconnect each other forever; nothing is
+    changed.
+    """
     assert (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).status < 300
     again = await client("POST", f"/v1/sessions/{OTHER}/import", WISH)
     assert f'company "{COMPANY}" has this device already' in again.problem(409, "conflict")

@@ -151,7 +151,7 @@ async def test_a_timeline_is_read_in_both_directions(linked: ApiClient, world: W
 
 
 async def test_reactions_edits_and_deletions_are_folded_in(linked: ApiClient, world: World) -> None:
-    """Of both directions; one reaction a person; only its author edits a message."""
+    """This holds for both directions; a person has one reaction, and only the author can edit a message."""
     await receive(world, "A1")
     sent = await send(linked, "hello")
     await receive(

@@ -101,7 +101,7 @@ async def test_a_reader_gets_what_happens_from_now_on(world: World) -> None:
 
 
 async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> None:
-    """More than one part of it, each once, and then what is new."""
+    """It gets several pages, each event once, and then new events."""
     first = await add(world, 0)
     for number in range(1, 121):
         await add(world, number)
@@ -114,7 +114,7 @@ async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> 
 
 
 async def test_a_reader_who_was_away_too_long_gets_a_gap(world: World) -> None:
-    """Events were dropped that it has not seen: what follows does not join on."""
+    """Events that it has not seen were deleted, so the following events are not contiguous."""
     seen = await add(world, 1)
     for number in (2, 3):
         await add(world, number)
@@ -129,7 +129,7 @@ async def test_a_reader_who_was_away_too_long_gets_a_gap(world: World) -> None:
 
 
 async def test_a_place_ahead_of_all_events_is_now(world: World) -> None:
-    """As after a restored backup: the reader is not left waiting for numbers to come round."""
+    """This happens after a restored backup: the reader does not wait until the numbers reach its position."""
     await add(world, 1)
     reader = Reader(world)
     async with reader.reading(999_999):
@@ -138,7 +138,7 @@ async def test_a_place_ahead_of_all_events_is_now(world: World) -> None:
 
 
 async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
-    """A comment, which readers pass over."""
+    """The heartbeat is a comment, which readers ignore."""
     reader = Reader(world, heartbeat_s=0.01)
     async with reader.reading(None):
         await reader.until(lambda: reader.text.count(": heartbeat\n\n") >= 3)
@@ -214,7 +214,7 @@ async def test_a_place_that_is_none_is_refused(client: ApiClient, place: str) ->
 
 
 async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:
-    """Field by field, outbound and inbound; a reader of both need not know two shapes."""
+    """All fields are the same, outbound and inbound, so readers of both need only one schema."""
     await world.pair()
     sent = (await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json
     await world.until_sends(1)

@@ -105,7 +105,9 @@ async def test_health_of_an_unknown_company_is_not_found(client: ApiClient) -> N
 
 
 async def test_diagnostics_tell_the_history_of_a_loss(client: ApiClient) -> None:
-    """The newest turn first, with the code, the cause as a sentence, the reaction, and how long it had lasted."""
+    """The newest transition first, with the code, the cause as a sentence, the reaction, and how long the state before
+    had lasted.
+    """
     link = await client.world.pair()
     await client.world.wait(100)
     client.world.engine.drop(link, code=428)
@@ -212,7 +214,7 @@ async def test_the_first_message_counts_at_once_in_every_window(world: World) ->
 
 
 async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
-    """What a person wanted counts neither for nor against the session."""
+    """Time that a person stopped the session counts neither as up nor as down."""
     async with world.running() as gateway:
         await world.pair()
         await world.wait(100)

@@ -65,7 +65,7 @@ async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(client: ApiClie
 
 
 async def test_a_medium_is_fetched_once(client: ApiClient) -> None:
-    """Whoever asks at the same time, or later without a connection, gets what was kept."""
+    """Concurrent requests share one download, and later ones get the stored file, also without a connection."""
     await client.world.pair()
     item = await came(client)
     answers = await asyncio.gather(*(get(client, item) for _ in range(3)))
@@ -89,7 +89,7 @@ async def test_why_a_medium_was_not_fetched_is_in_the_log(client: ApiClient, cap
 
 
 async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
-    """Good without a key, until it is over; nothing of it can be changed."""
+    """It works without a key until it expires; a changed address is invalid."""
     await client.world.pair()
     item = await came(client)
     path = link(item)
@@ -137,7 +137,7 @@ async def test_addresses_of_media_can_be_revoked(client: ApiClient) -> None:
 async def test_what_strangers_send_never_runs_under_this_address(
     client: ApiClient, mimetype: str, given: str, shown: str
 ) -> None:
-    """In a sandbox, and for download unless it is a picture, a sound or a film. Names are harmless."""
+    """It is served in a sandbox, and as a download unless it is an image, audio or video. File names are sanitised."""
     await client.world.pair()
     item = await came(client, media={"mimetype": mimetype, "filename": 'a"\r\nb/ü.html'})
     answer = await get(client, item)
@@ -148,7 +148,7 @@ async def test_what_strangers_send_never_runs_under_this_address(
 
 
 async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
-    """Gone for ever, too large, and not available now are different errors."""
+    """Gone permanently, too large, and temporarily unavailable are different errors."""
     link_ = await client.world.pair()
     item = await came(client, held=None)
     assert (await get(client, item)).problem(410, "media-gone") == (
@@ -165,7 +165,7 @@ async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
 
 
 async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient) -> None:
-    """Nobody waits for what can't come any more; the next try is a good one."""
+    """Waiting callers get an error at once; the next request succeeds."""
     await client.world.pair()
     item = await came(client)
     client.world.engine.freeze(client.world.link())

@@ -138,7 +138,7 @@ async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
 async def test_a_picture_that_cannot_be_sent_is_refused(
     client: ApiClient, image: dict[str, Any], field: str, sentence: str
 ) -> None:
-    """422 with the field at fault; nothing is stored, neither message nor medium."""
+    """422 with the field at fault; neither the message nor the file is stored."""
     await client("PUT", SESSION)
     assert (
         (await send(client, {"to": NUMBER, "image": image})).problem(422, "bad-input", field=field).startswith(sentence)
@@ -148,7 +148,7 @@ async def test_a_picture_that_cannot_be_sent_is_refused(
 
 
 async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> None:
-    """Each by itself; null is as good as nothing."""
+    """Each kind is sent as its own message; a null field counts as absent."""
     await client("PUT", SESSION)
     place = {"latitude": 0, "longitude": 0}
     refused = await send(client, {"to": NUMBER, "text": "x", "location": place})
@@ -218,7 +218,7 @@ async def test_an_answer_names_the_message_that_it_answers(client: ApiClient) ->
 
 
 async def test_a_reaction_needs_no_recipient(client: ApiClient) -> None:
-    """It goes to the chat of the message; an empty emoji takes it back."""
+    """It goes to the chat of the message; an empty emoji removes the reaction."""
     await client.world.pair()
     inbox_id = await came(client)
     for emoji in ("👍🏽", ""):

@@ -155,7 +155,7 @@ async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: Ap
 
 
 async def test_callers_who_repeat_at_the_same_time_get_the_same_answer(paused: ApiClient) -> None:
-    """The unique index decides, not who looked first."""
+    """The unique index decides, not the order of lookups."""
     headers = {"Idempotency-Key": "order 17"}
     answers = await asyncio.gather(*(paused("POST", MESSAGES, HELLO, headers=headers) for _ in range(8)))
     assert {(answer.status, answer.json["id"]) for answer in answers} == {(202, answers[0].json["id"])}
@@ -182,7 +182,7 @@ async def test_an_unusable_idempotency_key_is_refused(paused: ApiClient, key: st
 
 
 async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None:
-    """Then it stays cancelled: the second time is a conflict."""
+    """It stays cancelled: a second request is a conflict."""
     message_id = await accepted(paused, "hello")
     answer = await paused("DELETE", f"/v1/messages/{message_id}")
     assert (answer.status, answer.json["state"]) == (200, "cancelled")
@@ -191,7 +191,7 @@ async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None
 
 
 async def test_a_message_that_may_have_left_cannot_be_cancelled(client: ApiClient) -> None:
-    """Its outcome is WhatsApp's word now."""
+    """Only WhatsApp's answer can settle it."""
     await client.world.pair()
     client.world.engine.acks = False
     message_id = await accepted(client, "hello")
@@ -208,7 +208,7 @@ async def test_an_unknown_message_is_not_found(client: ApiClient, method: str) -
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: ApiClient, method: str) -> None:
-    """A key learns nothing of messages of companies that it may not touch, and can't cancel them."""
+    """A key reveals nothing about messages of companies that it does not cover, and can't cancel them."""
     await paused("PUT", f"/v1/sessions/{OTHER}")
     theirs = (await paused("POST", f"/v1/sessions/{OTHER}/messages", HELLO)).json["id"]
     sentence = (await paused(method, f"/v1/messages/{theirs}", key=KEY_OF_ONE)).problem(404, "not-found", field="id")

@@ -73,7 +73,7 @@ async def newest(client: ApiClient) -> Any:
 
 
 async def test_a_reply_by_any_name_of_the_person_is_in_the_chat(linked: ApiClient, world: World) -> None:
-    """The message tells the canonical chat, whatever `to` was."""
+    """The message shows the canonical chat, whatever `to` was."""
     await receive(world)
     item = await newest(linked)
     for to in SPELLINGS:
@@ -136,7 +136,7 @@ async def test_numbers_hidden_ids_and_usernames_are_checked_together(linked: Api
 
 
 async def test_number_and_hidden_id_lead_to_each_other(linked: ApiClient, world: World) -> None:
-    """From what messages told, without a question; WhatsApp is asked about somebody unknown, and once."""
+    """What messages contained is used without a query; for unknown people WhatsApp is queried, once."""
     await receive(world)
     found = (await linked("GET", f"{SESSION}/contacts/5550001%40lid")).json
     assert (found["chat"], found["phoneNumber"], found["lid"], found["names"]["push"]) == (CHAT, EIGHT, LID, "Rami")

@@ -48,7 +48,7 @@ async def test_a_contact_is_followed_on_every_link_until_it_is_removed(client: A
 
 
 async def test_what_a_contact_does_is_an_event_and_can_be_read(client: ApiClient) -> None:
-    """With the time since when it is away; what the last link knew is gone with it."""
+    """It includes the time since when the contact is offline; a new link starts without any state."""
     world = client.world
     await world.pair()
     show(world, "composing")

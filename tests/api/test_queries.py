@@ -42,7 +42,7 @@ async def check(client: ApiClient, *given: str) -> Answer:
 
 
 async def test_numbers_are_checked_in_bulk(linked: ApiClient, world: World) -> None:
-    """Each as it was given, in its order; an answer is not asked for twice."""
+    """Each number is returned as it was given, in the same order; an answer is cached."""
     answer = await check(linked, "+962 79 000 0001", "962790000010", "00962790000001")
     person = {"chat": "962790000001@s.whatsapp.net", "phoneNumber": "962790000001", "lid": "77@lid", "username": None}
     assert answer.json == {
@@ -94,7 +94,7 @@ async def test_numbers_that_are_none_are_refused(
 
 
 async def test_groups_are_listed_by_subject_and_kept_for_a_while(linked: ApiClient, world: World) -> None:
-    """A second caller within 30 s does not cost a question."""
+    """A second caller within 30 s causes no query."""
     other = {"id": "1-2@g.us", "subject": "bakers", "announceOnly": True, "owner": "962790000001@s.whatsapp.net"}
     world.engine.answers["groups"] = lambda _: [FLOWERS, other]
     items = (await linked("GET", GROUPS)).json["items"]
@@ -126,7 +126,7 @@ async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
 
 
 async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClient, world: World) -> None:
-    """Also when the first of them goes away."""
+    """This also holds when the first caller disconnects."""
     world.engine.answers.clear()
     linked.leaps = False  # nobody reaches the deadline
     first = asyncio.ensure_future(linked("GET", GROUPS))
@@ -141,7 +141,7 @@ async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClie
 
 
 async def test_without_a_connection_nothing_is_asked(client: ApiClient, world: World) -> None:
-    """503 with the state, and with the reason where there is one; 404 for an unknown company."""
+    """503 with the state, and with the reason if there is one; 404 for an unknown company."""
     assert (await check(client, "962790000001")).problem(404, "not-found", field="company")
     await world.pair()
     await client("POST", f"/v1/sessions/{COMPANY}/stop")
@@ -171,7 +171,7 @@ async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: 
 
 
 async def test_a_link_that_ends_answers_its_questions(linked: ApiClient, world: World) -> None:
-    """503 at once; nobody waits for the deadline."""
+    """503 at once, without waiting for the deadline."""
     world.engine.answers.clear()
     waiting = asyncio.ensure_future(linked("GET", GROUPS))
     await world.until(lambda: len(asked(world)) == 1)
@@ -214,7 +214,7 @@ async def test_a_session_asks_no_more_than_its_share(linked: ApiClient, world: W
 async def test_an_answer_that_makes_no_sense_is_an_error_of_whatsapps(
     linked: ApiClient, world: World, result: object
 ) -> None:
-    """502, never a defect."""
+    """502, never a 500."""
     world.engine.answers["groups"] = lambda _: QueryAnswered(link=0, request=0, result=result)
     assert (await linked("GET", GROUPS)).problem(502, "query-failed")
 

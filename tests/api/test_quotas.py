@@ -105,7 +105,7 @@ async def test_quotas_hold_in_the_dashboard_too(world: World) -> None:
 
 
 async def test_unknown_keys_are_logged_with_the_address(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
-    """For fail2ban, as docs/security.md has it; a request without any key is nobody's attempt."""
+    """The format is the one for fail2ban in docs/security.md; requests without any key are not logged."""
     caplog.set_level(logging.WARNING)
     await client("GET", "/v1/sessions", key=None)
     await client("GET", "/v1/sessions", key="a-key-of-somebody-else")

@@ -183,7 +183,7 @@ async def test_a_caller_without_a_key_is_refused_before_its_body_comes(client: A
 
 @pytest.mark.parametrize("begun", ["", "GET", f"GET /healthz HTTP/1.1\r\n{HEAD}X-Slow: "])
 async def test_a_caller_that_never_finishes_its_head_is_cut(client: ApiClient, begun: str) -> None:
-    """A slow loris: a connection that says nothing, a word, or one header after the other."""
+    """A slow-loris attack: a connection that sends nothing, one word, or one header after the other."""
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send(begun)
@@ -191,7 +191,7 @@ async def test_a_caller_that_never_finishes_its_head_is_cut(client: ApiClient, b
 
 
 async def test_a_head_that_drips_is_cut_all_the_same(client: ApiClient) -> None:
-    """Each byte in time, the whole not."""
+    """Each byte arrives in time, but the whole head does not."""
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send("GET /healthz HTTP/1.1\r\nX-Drip: ")
@@ -225,7 +225,7 @@ async def test_what_is_no_http_is_refused(client: ApiClient, head: str, caplog: 
 
 
 async def test_a_caller_that_hangs_up_hurts_nobody(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
-    """In the midst of a head, of a body, of a wait: nothing is logged as an error, and others are served."""
+    """During a head, a body or a wait: nothing is logged as an error, and others are served."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     body = json.dumps({"to": NUMBER, "text": "hello"})
     whole = (
@@ -313,7 +313,7 @@ async def test_idle_connections_keep_nobody_out(client: ApiClient) -> None:
 async def test_bad_requests_are_logged_with_the_address_and_bounded(
     client: ApiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Anybody can send them; uvicorn's own line had neither."""
+    """Anybody can send them; uvicorn's own line had neither address nor limit."""
     caplog.set_level(logging.WARNING)
     async with serving(client) as running:
         for _ in range(30):

@@ -59,7 +59,7 @@ async def test_the_list_shows_all_sessions_that_the_key_may_see(client: ApiClien
 
 
 async def test_people_stop_and_start_a_session(client: ApiClient) -> None:
-    """Each answers with the session as it is then, and may be repeated."""
+    """Each response shows the session's new state, and each request may be repeated."""
     await client.world.pair()
     client.world.engine.opens = False
     for _ in range(2):
@@ -137,7 +137,7 @@ async def test_there_is_no_qr_code_where_a_phone_is_linked(client: ApiClient, ki
 
 
 async def test_a_qr_code_that_does_not_come_is_reported_in_time(world: World) -> None:
-    """WhatsApp says nothing: a conflict after the wait, not a request that hangs."""
+    """If WhatsApp sends none, the response is a conflict after the wait, not a hanging request."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
         client = make_client(world, gateway)
@@ -174,7 +174,7 @@ async def test_a_pairing_code_is_given_for_a_phone_number(client: ApiClient) -> 
 
 
 async def test_a_pairing_code_that_whatsapp_refuses_is_no_code(client: ApiClient, world: World) -> None:
-    """502: neither the caller nor Holdfast did wrong; the sentence says what to do."""
+    """502, because neither the caller nor Holdfast is at fault; the error says what to do."""
     world.engine.pairing_codes["962790000001"] = 429
     await client("PUT", SESSION)
     answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "962790000001"})
@@ -225,7 +225,7 @@ async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
 
 
 async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
-    """A known company must not be called unknown while Holdfast starts: after some seconds the answer is 503."""
+    """A known company must not be reported as unknown while Holdfast starts: after some seconds the response is 503."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:
         client = make_client(world, gateway)

@@ -60,7 +60,7 @@ async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(client: Api
 
 
 async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) -> None:
-    """Types and secret are kept with another address; without an address all of it goes."""
+    """Event types and secret are kept when the address changes; without an address all settings are removed."""
     body = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
     assert (await client("PUT", SESSION, body)).json["webhookSecret"] == SECRET
     moved = (await client("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
@@ -108,7 +108,7 @@ async def test_a_webhook_that_can_not_be_is_refused(
 
 
 async def test_endpoints_are_listed_with_what_waits(client: ApiClient, world: World) -> None:
-    """Counts of each, the last failure, and never a secret; a limited key sees its own company's alone."""
+    """Each has counts, the last failure, and never a secret; a limited key sees only its own company's endpoint."""
     await client("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
     await set_default(world)
     await happen(world, 1, 2)
@@ -167,7 +167,7 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
 
 
 async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, world: World) -> None:
-    """It is active, and what waits is due at once."""
+    """It is active, and pending deliveries are due at once."""
     off = replace(
         new_endpoint(COMPANY, url=URL, secret=SECRET), health=EndpointHealth(state=EndpointState.OFF, failures=1)
     )
@@ -198,7 +198,9 @@ async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
 
 
 async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world: World) -> None:
-    """A receiver that refused a wrong signature for hours gets what waits at once; the same secret changes nothing."""
+    """A receiver that refused a wrong signature for hours gets pending deliveries at once; the same secret changes
+    nothing.
+    """
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
     aside = EndpointHealth(state=EndpointState.ASIDE, failures=9)
     [made] = await world.now(world.webhooks.rows.endpoints())
@@ -210,7 +212,7 @@ async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world:
 
 
 async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(client: ApiClient, world: World) -> None:
-    """It is unknown to it, as if it were not there."""
+    """For that key it does not exist."""
     await set_default(world)
     await happen(world, 1, company=OTHER)
     [event] = await world.now(world.events.after(0, companies=None, most=9))

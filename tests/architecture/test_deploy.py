@@ -42,7 +42,7 @@ def test_every_metric_asked_for_exists(name: str) -> None:
 
 
 def test_every_variable_named_is_a_setting() -> None:
-    """One that is misspelt would stop the start."""
+    """A misspelt one would prevent the start."""
     known = {variable(name) for name in Settings.model_fields}
     for file in (path for path in DEPLOY.rglob("*") if path.is_file()):
         named = set(re.findall(r"HOLDFAST_[A-Z_]*[A-Z]", file.read_text()))
@@ -63,7 +63,7 @@ def test_the_settings_file_can_be_read(tmp_path: Path) -> None:
 
 
 def test_the_deadlines_of_a_stop_add_up_to_less_than_ten_seconds() -> None:
-    """The worst that can come together: a caller who reads slowly, and an engine host that hears nothing at all."""
+    """The worst case is a caller who reads slowly and an engine host that does not respond."""
     limits, margin_s = HostLimits(), 1
     assert STOP_S + limits.stop_deadline_s + limits.term_deadline_s + margin_s <= ORDERLY_STOP_S
 
@@ -131,7 +131,7 @@ def test_the_compose_file_is_one() -> None:
 
 
 def test_images_name_a_version() -> None:
-    """`latest`, and no tag at all, would be another program on another day."""
+    """`latest`, or no tag, would be a different version on another day."""
     dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
     bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     images = [service["image"] for service in compose()["services"].values()]
@@ -143,7 +143,7 @@ def test_images_name_a_version() -> None:
 
 
 def test_ports_are_open_to_this_machine_alone() -> None:
-    """And the databases' to nobody."""
+    """The databases' ports are not published."""
     services = compose()["services"]
     ports = {name: service.get("ports", []) for name, service in services.items()}
     assert ports == {"holdfast": ["127.0.0.1:3000:3000"], "postgres": [], "valkey": []}

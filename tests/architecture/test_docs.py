@@ -90,7 +90,7 @@ def test_every_example_is_one_that_the_command_takes(path: str) -> None:
 
 
 def test_no_example_is_left_of_a_command_that_is_gone() -> None:
-    """They would stand in nobody's help."""
+    """Such an example would be shown nowhere."""
     assert set(EXAMPLES) == {path for path, _ in commands()}
 
 
@@ -245,7 +245,7 @@ def test_links_of_the_pages_above_lead_somewhere(name: str) -> None:
 
 
 def test_pages_name_no_setting_and_no_command_that_there_is_not() -> None:
-    """Prose that nobody makes from the source grows old in silence otherwise."""
+    """Text that is not generated from the source would otherwise become stale unnoticed."""
     settings = {variable(name) for name in Settings.model_fields}
     known = {path.split()[0] for path, _ in commands()}
     for page in (*DOCS.glob("*.md"), ROOT / "README.md"):

@@ -31,7 +31,7 @@ def test_it_has_no_permission_but_to_run_on_whatsapp_s_site() -> None:
 
 
 def test_it_sends_and_stores_nothing() -> None:
-    """It goes back to where it was asked from, and has no other way out."""
+    """It returns the answer only to the dashboard that opened it."""
     text = (SOURCE / "sign.js").read_text(encoding="utf-8")
     assert not re.findall(
         r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|localStorage|sessionStorage|indexedDB|chrome\.)", text

@@ -98,7 +98,7 @@ async def test_a_restore_that_refuses_a_company_says_so(still: Command) -> None:
 
 
 async def test_a_data_folder_in_use_is_not_touched(still: Command) -> None:
-    """A `serve` that has it is named as the obstacle, with the folder."""
+    """The error names the running `serve` and the folder."""
     await imported(still)
     database = Database(still.folder / "holdfast-data" / "holdfast.db")
     try:
@@ -155,7 +155,7 @@ async def test_nothing_of_a_damaged_folder_is_imported(still: Command) -> None:
 
 
 async def test_a_company_that_is_linked_is_not_written_over(still: Command) -> None:
-    """Its credentials are worth more than a mistyped name."""
+    """A mistyped company id must not overwrite credentials."""
     await imported(still)
     ran = await still("import-baileys", COMPANY, "auth")
     assert ran.refused(1) == (
@@ -176,7 +176,7 @@ async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Comman
 
 
 async def test_clear_asks_first(still: Command) -> None:
-    """Without a person to ask, and without a yes, nothing happens."""
+    """Without a terminal, or without a confirmation, nothing happens."""
     await imported(still)
     assert (await still("clear", COMPANY)).refused(2).endswith("is removed: add --yes")
     assert COMPANY in await states(still)
@@ -209,7 +209,7 @@ async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World
 
 
 async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
-    """HOLDFAST_URL names one: when that does not answer, nothing happens to a data folder that lies around."""
+    """If the Holdfast at HOLDFAST_URL does not answer, the local data folder is not changed."""
     ran = await asyncio.gather(
         alone("backup", "create"), alone("clear", COMPANY, "--yes"), alone("export-baileys", COMPANY, "out")
     )

@@ -52,7 +52,7 @@ async def test_people_see_a_row_for_each_part_and_the_cure(alone: Command) -> No
 
 
 async def test_what_is_wrong_is_a_problem_with_its_cure(alone: Command) -> None:
-    """A folder that others may enter, a key for all to read, a damaged database, no Redis, no Node."""
+    """An accessible folder, a readable key, a damaged database, no Redis and no Node are reported."""
     data = alone.folder / "data"
     data.mkdir(mode=0o755)
     (data / "api-key").write_text(KEY)
@@ -105,7 +105,7 @@ def test_a_look_at_sqlite_reads_version_newest_row_and_damage(tmp_path: Path) ->
 
 
 def test_a_look_makes_no_database(tmp_path: Path) -> None:
-    """What is not there is said to be unreadable, and is still not there afterwards."""
+    """A missing database is reported as unreadable and is not created."""
     with pytest.raises(Misconfigured, match="can't be read"):
         peek(tmp_path / "holdfast.db")
     assert list(tmp_path.iterdir()) == []

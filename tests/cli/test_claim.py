@@ -41,7 +41,7 @@ def refused(data_dir: Path, **settings: str) -> str:
 
 
 def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
-    """The second start finds it and is silent; it stands in the data folder, for the owner alone."""
+    """The second start finds the key and does not print it; only its owner can read the file in the data folder."""
     told = RecordedKeys()
     take(tmp_path / "data", told)
     take(tmp_path / "data", told)
@@ -53,7 +53,7 @@ def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
-    """Nothing is generated, nothing told."""
+    """No key is generated or printed."""
     told = RecordedKeys()
     take(tmp_path, told, HOLDFAST_API_KEY="a-key-that-is-set-by-hand")
     assert told.keys == []
@@ -61,7 +61,7 @@ def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
 
 
 def test_a_key_is_not_made_when_the_port_is_taken(tmp_path: Path) -> None:
-    """Or it would be told in a start that fails, or never."""
+    """Otherwise it would be printed by a start that fails, or never."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentence = refused(tmp_path, HOLDFAST_PORT=str(port))
@@ -73,7 +73,7 @@ def test_a_key_is_not_made_when_the_port_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_port_is_free_again_after_a_stop(tmp_path: Path) -> None:
-    """A restart right behind a stop, on the same port."""
+    """A restart immediately after a stop can use the same port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     take(tmp_path, HOLDFAST_PORT=port)
@@ -90,12 +90,12 @@ def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> 
 
 
 def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
-    """Without asking any name server: such a name can't be."""
+    """No name server is queried, because such a name is invalid."""
     assert refused(tmp_path, HOLDFAST_HOST="no..name").startswith("no..name port 0 is not an address to listen on")
 
 
 def test_ipv6_can_be_listened_on(tmp_path: Path) -> None:
-    """Its own family of sockets."""
+    """An IPv6 address can be used."""
     with claim(wanted(tmp_path, HOLDFAST_HOST="::1"), key_made=RecordedKeys()) as held:
         assert held.listener.family == socket.AF_INET6
 
@@ -112,7 +112,7 @@ def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -
 
 
 def test_a_data_folder_that_cannot_be_written_is_named() -> None:
-    """Neither made nor used where nobody may write, not even root."""
+    """It is neither created nor used where even root can't write."""
     for folder, what in (("/proc/data", "made"), ("/proc", "written")):
         sentence = refused(Path(folder))
         assert sentence.startswith(f'the data folder "{folder}" can\'t be {what} (')
@@ -151,7 +151,7 @@ def test_a_database_of_a_newer_holdfast_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_too_short_is_wrong_use(tmp_path: Path) -> None:
-    """A setting, hence `BadSetting`; the cut file of a generated key is named as such."""
+    """This is a `BadSetting`; a truncated file of a generated key is reported as such."""
     with pytest.raises(BadSetting, match="HOLDFAST_API_KEY has 5 characters: give at least 16"):
         take(tmp_path, HOLDFAST_API_KEY="short")
     (tmp_path / "api-key").write_text("hf_ha\n")

@@ -90,7 +90,7 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
 
 
 async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:
-    """Without --wait it is accepted; with it, WhatsApp has it. Both are good."""
+    """Without --wait success means accepted; with it, acknowledged by WhatsApp."""
     await world.pair()
     world.engine.acks = False
     accepted = await holdfast("send", COMPANY, f"+{NUMBER}", "one", "--json")
@@ -102,7 +102,7 @@ async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World)
 
 
 async def test_waiting_for_a_message_says_for_what_and_ends(holdfast: Command, world: World) -> None:
-    """A company that nobody linked, one that is logged out and one that is stopped: no --wait hangs for ever."""
+    """For a company that is not linked, logged out or stopped, --wait does not hang."""
     await world.now(world.gateway.put(COMPANY))
     ran = await holdfast("send", COMPANY, NUMBER, "x", "--wait", "--timeout", "1", "--json")
     assert (ran.code, ran.json["state"]) == (1, "queued")
@@ -351,7 +351,7 @@ async def test_settings_are_shown_with_their_origin(alone: Command, as_json: boo
 
 
 async def test_one_setting_is_shown_in_full(alone: Command) -> None:
-    """By its variable or by its name; with what is allowed, and what turning it costs."""
+    """By its variable or by its name, with the allowed values and the cost of a change."""
     ran = await alone("settings", "HOLDFAST_KEEPALIVE_INTERVAL_S", "--json", HOLDFAST_KEEPALIVE_INTERVAL_S="20")
     assert (ran.json["value"], ran.json["default"], ran.json["origin"]) == (20, "30", "environment")
     assert ran.json["allowed"] == "a number from 5 to 300"
@@ -363,7 +363,7 @@ async def test_one_setting_is_shown_in_full(alone: Command) -> None:
 
 
 async def test_help_tells_what_each_command_is_for(alone: Command) -> None:
-    """One page for all and one for each, without the words of Python."""
+    """There is one page for all and one for each, without Python terms."""
     everything = (await alone("--help")).out
     commands = ["serve", "demo", "pair", "sessions", "show", "send", "start", "stop", "reconnect", "logout"]
     for command in [*commands, "settings", "fill-npm-cache", "--version"]:

@@ -69,7 +69,7 @@ def fault(*, back_at: float | None, reachable_at: float = 10) -> InjectedFault:
     ],
 )
 def test_the_verdict_needs_every_message_and_every_link_back_in_time(tally: RunTally, passed: bool, lost: int) -> None:
-    """Counted from when the server could be reached again; a link that nobody cut may not be lost."""
+    """The time counts from when the server could be reached again; no link may be lost without a fault."""
     result = tally.result({"962790000099": "contact"}, seconds=60)
     assert (result.passed, result.lost) == (passed, lost), result.table()
 

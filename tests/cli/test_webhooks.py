@@ -29,7 +29,7 @@ async def break_one(world: World) -> str:
 
 
 async def test_a_receiver_that_is_gone_is_shown_and_resumed(holdfast: Command, world: World) -> None:
-    """Exit code 1 while one takes nothing; then it is switched on again."""
+    """Exit code 1 while an endpoint fails; then it is resumed."""
     await break_one(world)
     listed = await holdfast("webhooks", "list")
     assert listed.code == 1
@@ -58,7 +58,7 @@ async def test_what_failed_is_shown_and_replayed(holdfast: Command, world: World
 
 
 async def test_an_id_and_a_time_are_too_much(holdfast: Command) -> None:
-    """Nothing is asked of the gateway."""
+    """No request is sent to the gateway."""
     refused = (await holdfast("webhooks", "replay", "evt_1", "--since", "2026-01-01T00:00:00Z")).refused(2)
     assert refused == "an ID names one delivery: omit either the ID, or --company and --since"
 

@@ -40,12 +40,12 @@ def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 â
 
 
 async def test_at_first_there_is_nothing(rows: AlertRows) -> None:
-    """No book is not an empty book."""
+    """A missing alert book differs from an empty one."""
     assert (await rows.book(), await rows.pending()) == (None, [])
 
 
 async def test_the_book_is_kept_as_it_last_was(rows: AlertRows) -> None:
-    """Each replaces the one before."""
+    """Each stored book replaces the one before."""
     await rows.keep("one", [])
     await rows.keep("two", [])
     assert await rows.book() == "two"
@@ -66,7 +66,7 @@ async def test_an_alert_is_kept_once(rows: AlertRows) -> None:
 
 
 async def test_settled_alerts_are_gone(rows: AlertRows) -> None:
-    """For their address alone; what is not there is passed over."""
+    """They are removed for their address only; unknown ones are ignored."""
     await rows.keep("one", [pending(1), pending(1, "beef"), pending(2)])
     await rows.settle("id1", "f00d")
     await rows.settle("id1", "f00d")
@@ -75,7 +75,7 @@ async def test_settled_alerts_are_gone(rows: AlertRows) -> None:
 
 
 async def test_changes_take_effect_in_the_order_asked(rows: AlertRows) -> None:
-    """What is settled while it is still being kept is gone afterwards."""
+    """An alert that is settled while it is being stored is gone afterwards."""
     await asyncio.gather(rows.keep("one", [pending(1)]), rows.settle("id1", "f00d"))
     assert await rows.pending() == []
 

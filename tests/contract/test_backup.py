@@ -176,14 +176,14 @@ async def lone(tmp_path: Path, build: Callable[[Path | URL], Installation]) -> I
 
 
 def test_every_table_is_kept_or_named_with_its_reason() -> None:
-    """A table that a later version adds is in backups without a thought."""
+    """A table that a later version adds is included automatically."""
     assert {table.name for table in KEPT} | NOT_KEPT == set(metadata.tables)
 
 
 async def test_a_backup_brings_everything_back(
     installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
 ) -> None:
-    """Into an empty database of the same kind: every row of every table, bytes and all, but the ratchets' sending."""
+    """Every row of every table is restored into an empty database of the same kind; restored ratchets can't send."""
     made, before = await installation.make(), await installation.contents()
     empty = build(new_place())
     restored = await empty.restore(made.path)
@@ -214,7 +214,9 @@ async def test_a_backup_of_one_database_fits_the_other(
 
 
 async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installation) -> None:
-    """What is accepted meanwhile is in it whole or not at all, and the writer never waits for the backup."""
+    """A message accepted during the backup is in it completely or not at all, and the writer never waits for the
+    backup.
+    """
     outbox, made = OutboxRows(installation.database, clock=installation.clock), asyncio.Event()
 
     async def write() -> int:
@@ -235,7 +237,7 @@ async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installa
 
 
 async def test_what_a_backup_says_of_itself(lone: Installation) -> None:
-    """When, by what, of which companies, with which settings; it is its owner's alone, and nothing else is left."""
+    """It contains time, version, companies and settings; only its owner can read it, and no temporary file remains."""
     made = await lone.make()
     manifest = made.manifest
     assert [(each.company_id, each.state, each.is_paired) for each in manifest.companies] == [
@@ -383,7 +385,7 @@ async def test_a_damaged_backup_is_refused_before_anything_changes(
 async def test_a_backup_of_a_newer_holdfast_is_refused(
     lone: Installation, field: str, value: object, said: str
 ) -> None:
-    """Rather than to guess what its rows mean."""
+    """Its rows could have a meaning that this version does not know."""
     import hashlib
 
     made = await lone.make()
@@ -401,7 +403,7 @@ async def test_a_backup_of_a_newer_holdfast_is_refused(
 
 
 async def test_a_restore_replaces_all_and_copies_first(installation: Installation) -> None:
-    """What is there afterwards is the backup, and what was there before is a backup too."""
+    """Afterwards the database has the content of the backup, and the content before is in another backup."""
     made, backed_up = await installation.make(), await installation.contents()
     await OutboxRows(installation.database, clock=installation.clock).accept(draft("LATER"))
     later = await installation.contents()
@@ -427,7 +429,7 @@ async def test_restored_ratchets_never_send_again(lone: Installation) -> None:
 
 
 async def test_companies_that_went_on_are_restored_stopped(installation: Installation) -> None:
-    """Their keys were used after the backup: the sentence says so, and the record; the others come up."""
+    """Their keys were used after the backup: the message and the record say so; the other companies start."""
     made = await installation.make()
     await installation.use_keys()
     installation.clock.advance_to(installation.clock.monotonic() + 1)
@@ -444,7 +446,7 @@ async def test_companies_that_went_on_are_restored_stopped(installation: Install
 
 @pytest.mark.parametrize("told", [COMPANY, EVERY])
 async def test_a_stale_company_is_taken_on_request(lone: Installation, told: str) -> None:
-    """The person knows what it costs; a name that is not in the backup is a mistake."""
+    """The operator accepts the consequences; a company that is not in the backup is an error."""
     made = await lone.make()
     await lone.use_keys()
     lone.clock.advance_to(lone.clock.monotonic() + 1)
@@ -457,7 +459,7 @@ async def test_a_stale_company_is_taken_on_request(lone: Installation, told: str
 async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_connected(
     lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
-    """Nobody can know there; an hour is taken for the end of what may be believed."""
+    """An empty machine has no evidence, so a backup older than an hour is treated as stale."""
     made = await lone.make()
     path = tmp_path / "empty.db"
     path.write_bytes(migrated())
@@ -490,7 +492,8 @@ async def test_a_staging_copy_can_reach_nobody(
     installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
 ) -> None:
     """No device, no keys, no receiver of webhooks, nothing left to send; messages and companies are there. An old
-    backup is no trouble, as nothing of it connects."""
+    backup can be used, because no session of it connects.
+    """
     await WebhookRows(installation.database).set_default("https://crm.example/", "whsec_x")
     made = await installation.make()
     copy = build(new_place())

@@ -67,7 +67,7 @@ def test_bytes_of_older_versions_are_brought_up_to_date(folder: Path) -> None:
 
 
 def test_other_files_are_left_out_and_named(folder: Path) -> None:
-    """Bots keep all kinds of things beside their keys; what an editor or a crash left is nobody's."""
+    """Bots store other files beside their keys; leftovers of editors and crashes are ignored."""
     for name in ("baileys_store.json", "contacts.txt", ".DS_Store", "creds.json.tmp"):
         (folder / name).write_text("{")
     (folder / "media").mkdir()
@@ -95,7 +95,7 @@ def test_credentials_that_would_stall_an_engine_host_are_refused(
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"me": NaN}'])
 def test_json_that_only_python_reads_is_refused(folder: Path, text: str) -> None:
-    """With a sentence, not a trace."""
+    """The error is a sentence, not a traceback."""
     (folder / "creds.json").write_text(text)
     with pytest.raises(BadFolder, match="nothing was imported"):
         read_folder(folder, now=NOW)
@@ -163,7 +163,7 @@ def test_damaged_credentials_are_refused_whatever_is_said(
     ],
 )
 def test_a_damaged_key_is_named_and_left_out_only_on_request(folder: Path, name: str, text: str, said: str) -> None:
-    """All or nothing, unless the person says that one contact's keys may go."""
+    """The import is all or nothing, unless damaged keys are skipped explicitly."""
     (folder / name).write_text(text)
     with pytest.raises(BadFolder) as refused:
         read_folder(folder, now=NOW)
@@ -198,5 +198,5 @@ def test_keys_that_come_otherwise_are_checked_alike() -> None:
 
 
 def test_the_bot_of_these_tests_rests() -> None:
-    """Its files are old."""
+    """The files of this fixture have an old modification time."""
     assert NOW.timestamp() - LONG_AGO > 60

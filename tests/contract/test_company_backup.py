@@ -184,7 +184,7 @@ _OTHER_INBOX_IDS = update(inbox).values(id="its_" + inbox.c.id)
 
 
 async def test_a_device_is_not_restored_beside_itself(installation: Installation) -> None:
-    """Another company has been given the device meanwhile: both would throw each other out."""
+    """Another company has the device by now: the two would disconnect each other."""
     made = await installation.make()
     await clear_in_parts(installation.database, COMPANY)
     same = update(credentials).where(credentials.c.company_id == OTHER)
@@ -196,7 +196,7 @@ async def test_a_device_is_not_restored_beside_itself(installation: Installation
 
 
 async def test_a_company_is_no_staging_copy(installation: Installation, build: Callable[[], Installation]) -> None:
-    """A copy to try things on is made of everything."""
+    """A staging copy needs a backup of everything."""
     made = await installation.make()
     with pytest.raises(CantRestore, match="--staging refused: the backup holds company"):
         await build().restore(made.path, staging=True)

@@ -115,14 +115,14 @@ async def test_the_writer_waits_for_the_disk(database: Database) -> None:
 
 
 async def test_a_write_that_is_done_is_on_the_disk(database: Database, path: Path) -> None:
-    """Another program finds it as soon as the future has ended."""
+    """Another program can read it as soon as the future is done."""
     for transition in range(20):
         await put(database, f"{transition:02}")
         assert len(ids(path)) == transition + 1
 
 
 async def test_writes_that_gather_are_committed_together(database: Database, path: Path, commits: list[int]) -> None:
-    """A hundred of them cost two waits for the disk, one of which they waited for."""
+    """A hundred writes cost two fsyncs."""
     gate = Gate(database)
     await gate.entered()
     writes = [put(database, f"{each:03}") for each in range(100)]
@@ -161,7 +161,7 @@ async def test_closing_waits_for_a_burst(path: Path) -> None:
 
 
 async def test_a_write_that_fails_fails_alone(database: Database, path: Path) -> None:
-    """The others of its group are kept, each once, and nothing of the one that failed."""
+    """The other writes of its group are stored once, and nothing of the failed write."""
     gate = Gate(database)
     await gate.entered()
 
@@ -283,7 +283,7 @@ async def test_reads_do_not_wait_for_the_writer(database: Database) -> None:
 
 
 async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
-    """Keys and texts must not get into a log by way of an exception."""
+    """Keys and texts must not reach a log through an exception."""
     rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     await database.write(lambda connection: connection.exec_driver_sql("DROP TABLE signal_keys"))
     with pytest.raises(sqlalchemy.exc.OperationalError) as failed:
@@ -302,7 +302,7 @@ async def test_closing_waits_for_the_writes_that_were_begun(path: Path) -> None:
 
 
 async def test_a_write_to_a_closed_database_fails(path: Path) -> None:
-    """It does not wait for ever for a writer that is gone."""
+    """It does not wait forever for a writer that has ended."""
     database = Database(path)
     database.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -313,7 +313,9 @@ async def test_a_write_to_a_closed_database_fails(path: Path) -> None:
 
 
 async def test_a_full_disk_fails_the_write_and_not_the_writer(database: Database, path: Path) -> None:
-    """Nothing is half written, others of the group that still fit are kept, and it goes on when there is room."""
+    """No write is partial, other writes of the group that still fit are stored, and the writer continues when there is
+    space.
+    """
 
     used = await number(database, "page_count")
     await number(database, f"max_page_count={used}")
@@ -410,7 +412,7 @@ def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> No
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
-    """An older Holdfast does not know what it would break."""
+    """An older Holdfast could damage it."""
     Database(path).close()
     connection = sqlite3.connect(path)
     with connection:
@@ -432,7 +434,7 @@ async def test_a_data_folder_may_have_any_name(tmp_path: Path, name: str) -> Non
 
 
 async def test_nobody_else_may_read_the_files(database: Database, path: Path) -> None:
-    """They hold credentials and messages."""
+    """The files contain credentials and messages."""
     await put(database, "a")
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert set(modes) == {"holdfast.db", "holdfast.db-wal", "holdfast.db-shm", "holdfast.lock"}

@@ -81,7 +81,7 @@ async def knows(store: Store, *chats: str) -> None:
 
 
 async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(store: Store) -> None:
-    """One row, one commit; the answer is of the message as it was accepted."""
+    """There is one row and one commit; the response shows the message as it was accepted."""
     await knows(store, draft().chat)
     answer = await store.outbox.accept(draft(), begin=True)
     assert (answer.is_new, answer.has_begun, answer.message.state) == (True, True, "queued")
@@ -92,7 +92,7 @@ async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(stor
 
 
 async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
-    """The first answer comes again, and who gets it must not send."""
+    """The first response is returned, and its caller must not send the message."""
     await knows(store, draft().chat)
     for _ in range(2):
         answer = await store.outbox.accept(draft(key="k"), begin=True)
@@ -120,7 +120,7 @@ async def test_without_the_lease_nothing_begins(store: Store) -> None:
 
 
 async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store) -> None:
-    """A failure makes no contact known, and neither does an update without a change."""
+    """Neither a failure nor an update without a change makes a contact known."""
     taken, failed = await accepted(store, 1, PEOPLE[1]), await accepted(store, 2, PEOPLE[2])
     changes = [
         MessageChange(whatsapp_id=taken.whatsapp_id, update=StatusUpdate.ACKED, at=T1, makes_known=True),
@@ -133,7 +133,7 @@ async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store
 
 
 async def test_first_contacts_are_those_that_the_company_began(store: Store) -> None:
-    """Each once, at its first message; whoever wrote before was no stranger."""
+    """Each counts once, at its first message; a contact who had written before does not count."""
     for number, (person, at) in enumerate([(PEOPLE[1], T1), (PEOPLE[2], T2), (PEOPLE[1], T3)], 1):
         message = await accepted(store, number, person)
         await store.outbox.apply_updates(
@@ -349,7 +349,7 @@ async def test_a_message_that_cannot_be_read_is_recorded_once(store: Store) -> N
 
 
 async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
-    """The same place and id in the inbox, with what it says; told once as completed, and to the session as new."""
+    """The same place and id in the inbox, with what it says; reported once as completed, and to the session as new."""
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[UNREAD]))
     [unread] = await inbox(store)
     store.clock.advance_to(store.clock.monotonic() + 5)
@@ -380,7 +380,7 @@ async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:
 
 
 async def test_one_commit_may_hold_both(store: Store) -> None:
-    """The row is completed in the transaction that made it."""
+    """The row is completed in the transaction that created it."""
     came = inbound(1)
     commit = Commit(link=1, seq=1, undecryptable=[UNREAD], decrypted=[decrypted(1, came)])
     assert await store.engine.commit(COMPANY, commit) == [came]

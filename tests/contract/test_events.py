@@ -211,7 +211,7 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
 
 
 async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, events: EventRows) -> None:
-    """And not for a write that adds no event."""
+    """A write that adds no event does not set the flag."""
     with events.listening() as flag:
         await database.write(lambda connection: None)
         await asyncio.sleep(0)
@@ -226,7 +226,7 @@ async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, 
 async def test_an_event_wakes_the_readers_of_its_company_and_those_of_all(
     database: Database, events: EventRows
 ) -> None:
-    """A reader of another company would read the database for nothing."""
+    """A reader of another company is not woken, because it would query the database in vain."""
     with (
         events.listening(companies=[COMPANY]) as own,
         events.listening(companies=[OTHER]) as foreign,
@@ -281,7 +281,7 @@ async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresPr
 
 
 async def test_old_events_make_room_and_leave_a_mark(database: Database, events: EventRows) -> None:
-    """A reader who comes back after long can tell that it missed some."""
+    """A reader that returns after a long time can detect that it missed some."""
     for number, at in enumerate((T1, T1, T2)):
         await add(database, number, at=at)
     assert await events.pruned() == 0
@@ -292,7 +292,7 @@ async def test_old_events_make_room_and_leave_a_mark(database: Database, events:
 
 
 async def test_an_event_has_the_same_letter_and_id_whenever_it_is_read(database: Database, events: EventRows) -> None:
-    """One document with type, time and the thing itself."""
+    """It is one document with type, time and the object."""
     await add(database, 7)
     [event] = await all_of(events)
     assert json.loads(event.payload) == {"type": SESSION, "timestamp": T1, "data": {"n": 7}}

@@ -101,7 +101,7 @@ def record(company: str = COMPANY, state: State = State.CONNECTED) -> Record:
 
 
 async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
-    """Whoever looks first; looking again keeps it; the other sees who it is."""
+    """The first process that claims it; renewing keeps it; the other process sees the owner."""
     assert await one.owned() == {COMPANY, OTHER}
     assert await two.owned() == set()
     assert await one.owned() == {COMPANY, OTHER}
@@ -112,7 +112,7 @@ async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
 
 
 async def test_looking_at_once_gives_each_session_to_one(one: Node, two: Node) -> None:
-    """And a look takes no more than it may."""
+    """A renewal claims no more than it may."""
     for number in range(50):
         await one.sessions.create(record(f"c{number}"))
     found = await asyncio.gather(*(node.owned(most=5) for _ in range(8) for node in (one, two)))
@@ -123,7 +123,7 @@ async def test_looking_at_once_gives_each_session_to_one(one: Node, two: Node) -
 
 
 async def test_a_lease_that_ran_out_goes_to_whoever_looks(one: Node, two: Node, expire: Callable[[], None]) -> None:
-    """Its old owner finds that out at its next look, and each claim counts the epoch up."""
+    """The old owner finds out at its next renewal, and each claim increments the epoch."""
     await one.owned()
     expire()
     assert await two.owned() == {COMPANY, OTHER}
@@ -142,7 +142,7 @@ async def test_a_lease_that_ran_out_and_was_not_taken_is_renewed(one: Node, expi
 
 
 async def test_what_is_given_back_is_free_at_once(one: Node, two: Node) -> None:
-    """Nobody waits for a process that stopped in order."""
+    """After an orderly stop no process has to wait."""
     await one.owned()
     await one.leases.release()
     assert (await two.leases.renew(most=0)).elsewhere == {COMPANY: "", OTHER: ""}
@@ -152,7 +152,7 @@ async def test_what_is_given_back_is_free_at_once(one: Node, two: Node) -> None:
 async def test_a_session_that_was_anothers_in_between_is_owned_again_one_look_later(
     one: Node, two: Node, expire: Callable[[], None]
 ) -> None:
-    """First whoever runs it under the old epoch must be told to end."""
+    """The actor that runs it under the old epoch must end first."""
     await one.owned()
     expire()
     await two.owned()
@@ -212,7 +212,7 @@ async def test_only_the_owner_writes(
     one: Node, two: Node, expire: Callable[[], None], url: str, postgres: PostgresProcess,
     write: Callable[[Node], Awaitable[object]],
 ) -> None:  # fmt: skip
-    """Neither who never owned the session, nor who owned it until just now and does not know; nothing is written."""
+    """Neither a process that never owned the session, nor one that has just lost it without noticing, can write."""
     await one.owned()
     await one.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="first", paired=True))
     await one.outbox.accept(draft())

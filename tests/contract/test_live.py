@@ -45,7 +45,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
 
 async def test_what_was_put_is_what_is_got(rig: Rig) -> None:
-    """At once, the user's fields first, whatever was put before."""
+    """It is available at once, with the documented fields first, whatever was put before."""
     rig.live.put(LOST)
     rig.live.put(RECORD)
     assert list((await rig.live.get("962302") or {}).items())[:5] == [
@@ -72,7 +72,7 @@ async def test_each_company_has_its_own_record(rig: Rig) -> None:
 
 
 async def test_a_removed_session_is_gone_and_may_return(rig: Rig) -> None:
-    """Removing what is unknown is nothing special."""
+    """Removing an unknown session is no error."""
     rig.live.remove("962303")
     rig.live.put(RECORD)
     rig.live.remove("962302")
@@ -82,7 +82,7 @@ async def test_a_removed_session_is_gone_and_may_return(rig: Rig) -> None:
 
 
 async def test_hundreds_of_questions_at_once_are_all_answered(rig: Rig) -> None:
-    """Nobody gets another's answer."""
+    """No caller gets the answer for another session."""
     for number in range(300):
         rig.live.put(replace(RECORD, company=str(number), attempts=number))
     answers = await asyncio.gather(*(rig.live.get(str(number)) for number in range(300)))

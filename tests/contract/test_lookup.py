@@ -77,7 +77,7 @@ async def found(
 
 
 async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
-    """Each part goes on below the last number of the one before; other companies' are left out."""
+    """Each page continues below the last number of the one before; messages of other companies are left out."""
     assert await found(rows) == ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]
     part = await rows.sent_messages(COMPANY, words="", state=None, before=None, most=2)
     assert await found(rows, before=part[-1].seq, most=2) == ["msg_2", "msg_1"]

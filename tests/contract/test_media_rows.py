@@ -124,7 +124,7 @@ async def test_a_medium_comes_out_as_it_went_in(rows: Rows, tmp_path: Path) -> N
 
 
 async def test_half_a_medium_is_none(rows: Rows, tmp_path: Path) -> None:
-    """Nobody finds one that is being stored, or whose storing broke off."""
+    """A file that is being stored, or whose upload was interrupted, can't be found."""
     half = StoredMedia(id="med_1", company=COMPANY, mimetype="", filename=None, size_bytes=0, sha256="")
     await rows.media.begin(half)
     await rows.media.add("med_1", 0, b"x")
@@ -142,7 +142,7 @@ async def test_a_medium_is_its_companys_own(rows: Rows) -> None:
 
 
 async def test_what_no_message_needs_is_removed_after_a_day(rows: Rows) -> None:
-    """With all its pieces; also what never became whole. Taking it counts as use."""
+    """It is removed with all its pieces, and so are incomplete files. Reserving a file for a message counts as use."""
     await rows.store("med_unused")
     await rows.store("med_taken")
     await rows.media.begin(

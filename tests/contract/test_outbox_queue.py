@@ -40,7 +40,7 @@ async def crash(store: Store, number: int, score: int) -> None:
 
 
 async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> None:
-    """The next follows when that is settled, whatever became of it; other companies' messages are theirs."""
+    """The next one follows when it is settled, whatever the outcome; messages of other companies are not taken."""
     messages = [await accepted(store, n, PEOPLE[n % 2]) for n in range(1, 7)]
     await store.outbox.accept(draft(9, company=OTHER))
     assert await numbers(store) == [1, 2]
@@ -53,7 +53,7 @@ async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> Non
 
 
 async def test_what_is_in_flight_is_not_taken_again(store: Store) -> None:
-    """What was taken by a link that ended is: first, for nobody knows what became of it."""
+    """Messages that a link took before it ended are taken first, because their outcome is unknown."""
     for n in range(1, 4):
         await accepted(store, n, PEOPLE[n])
     assert await numbers(store, total=2) == [1, 2]
@@ -106,7 +106,7 @@ async def test_whoever_waits_is_reported(store: Store) -> None:
 
 
 async def test_a_chat_that_rests_holds_up_no_other(store: Store) -> None:
-    """And leaves when its time has come, or the wall clock was set and times mean nothing."""
+    """It is sent when its time has come, or when the wall clock was set."""
     resting = await accepted(store, 1)
     await accepted(store, 2)
     await accepted(store, 3, PEOPLE[3])
@@ -152,7 +152,7 @@ async def test_limits_of_new_contacts_concern_nobody_else(store: Store) -> None:
 
 
 async def test_a_hold_ends_for_whoever_becomes_known(store: Store) -> None:
-    """By writing to the company: what WhatsApp refused is due at once, and no limit of new contacts concerns it."""
+    """When the contact writes to the company, the held message is due at once and no longer counts as a new contact."""
     refused = await accepted(store, 1)
     await numbers(store)
     await refuse(store, refused, until=LATER, code="ack-463", held="reach-out-lock")
@@ -182,7 +182,7 @@ async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
 
 
 async def test_suspects_take_turns(store: Store) -> None:
-    """The one that just ended a link is the last: otherwise it would be taken first for ever, and starve the others."""
+    """The suspect that just ended a link is taken last; otherwise it would starve the others."""
     await heard_from(store, PEOPLE[1])
     for n in range(1, 4):
         await accepted(store, n, PEOPLE[n])
@@ -196,7 +196,7 @@ async def test_suspects_take_turns(store: Store) -> None:
 
 
 async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Store) -> None:
-    """Nor one that is settled."""
+    """The same holds for a settled message."""
     first, second = await accepted(store, 1), await accepted(store, 2)
     await numbers(store)
     await refuse(store, second, until=LATER)
@@ -206,7 +206,7 @@ async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Stor
 
 
 async def test_a_chat_has_one_head_whoever_accepts(store: Store) -> None:
-    """The database itself keeps it: a unique index."""
+    """A unique index in the database guarantees it."""
     for n in range(1, 9):
         await accepted(store, n, PEOPLE[n % 3])
     heads = store.rows("SELECT chat, count(*) FROM outbox WHERE next_at IS NOT NULL GROUP BY chat")

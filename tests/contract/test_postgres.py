@@ -123,7 +123,7 @@ def test_a_user_who_may_make_no_tables_is_reported(postgres: PostgresProcess) ->
 
 
 def test_one_of_a_newer_version_is_refused_and_left_alone(url: str, postgres: PostgresProcess) -> None:
-    """An older Holdfast does not know what it would break."""
+    """An older Holdfast could damage it."""
     with postgres.operator(url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Misconfigured, match="has version 9999, newer than this Holdfast"):

@@ -87,7 +87,7 @@ async def test_the_same_key_and_body_give_the_first_message(store: Store) -> Non
 
 
 async def test_many_callers_with_one_key_at_once_get_one_message(store: Store) -> None:
-    """The unique index decides, not the order in which Python looks."""
+    """The unique index decides, not the order of lookups in Python."""
     answers = await asyncio.gather(*(store.outbox.accept(draft(number, key="k")) for number in range(50)))
     assert len({answer.message.id for answer in answers}) == 1
     assert sum(answer.is_new for answer in answers) == 1
@@ -230,7 +230,7 @@ async def test_a_state_implies_the_times_of_those_before(
 
 
 async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arrived(store: Store) -> None:
-    """Then there is no failure to be told."""
+    """After that the message shows no failure."""
     message = (await store.outbox.accept(draft())).message
     failure = MessageChange(
         whatsapp_id=message.whatsapp_id,
@@ -246,7 +246,7 @@ async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arri
 
 
 async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(store: Store) -> None:
-    """The known ones beside them are learned, in order."""
+    """The known ones in the same batch are applied, in order."""
     message = (await store.outbox.accept(draft())).message
     ids = ["3EB09999", message.whatsapp_id, message.whatsapp_id]
     kinds = [StatusUpdate.ACKED, StatusUpdate.ACKED, StatusUpdate.READ]

@@ -78,7 +78,7 @@ async def service(place: Path | URL) -> AsyncIterator[Service]:
 
 
 async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> None:
-    """Every field of it; taken away, it is gone."""
+    """Every field is stored; a removed endpoint is gone."""
     full = Endpoint(
         id="session-962302",
         company=COMPANY,
@@ -100,7 +100,7 @@ async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> Non
 
 
 async def test_only_the_first_of_a_chat_has_its_turn(service: Service) -> None:
-    """And the next one when that is settled, whichever way."""
+    """The next delivery follows when the first is settled, whatever the outcome."""
     first, second, other, third = await service.happen("a", "a", "b", "a")
     assert await service.heads() == [first, other]
     await service.settle(first, OK)
@@ -115,7 +115,9 @@ async def test_only_the_first_of_a_chat_has_its_turn(service: Service) -> None:
 
 
 async def test_companies_take_turns(service: Service) -> None:
-    """One with a thousand chats does not put off another's one; another process's are not looked at."""
+    """A company with a thousand chats does not delay another's single delivery; deliveries of other processes are not
+    loaded.
+    """
     many = await service.happen(*(f"chat {n}" for n in range(40)))
     [late] = await service.happen("a", company=OTHER)
     await service.happen("a", company=THIRD)
@@ -126,7 +128,7 @@ async def test_companies_take_turns(service: Service) -> None:
 
 
 async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Service) -> None:
-    """Its own one, or that of all; a message's acceptance only where it is asked for."""
+    """The own endpoint or the default one; `message.accepted` only if it is subscribed to."""
     own = replace(new_endpoint(OTHER, url="https://own.example", secret="s"), events=(ACCEPTED, RECEIVED))
     await service.rows.put(OTHER, lambda _: own)
     for company in (COMPANY, OTHER):
@@ -142,7 +144,7 @@ async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Servic
 
 
 async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(service: Service) -> None:
-    """A default that was taken out of the settings by mistake costs nothing that waited."""
+    """Removing the default endpoint from the settings by mistake loses no pending delivery."""
     [waiting] = await service.happen("a")
     await service.rows.set_default(None, None)
     await service.happen("b")
@@ -174,7 +176,7 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
 
 
 async def test_what_was_settled_stays_so(service: Service) -> None:
-    """A late word of another process changes nothing."""
+    """A late result from another process changes nothing."""
     [seq] = await service.happen("a")
     [head] = (await service.find_due()).heads
     await service.rows.settle(head, OK, now=NOW, jitter=0)
@@ -224,7 +226,7 @@ async def test_what_waits_follows_the_wall_clock(service: Service) -> None:
 
 
 async def test_a_replay_brings_back_order(service: Service) -> None:
-    """What is replayed goes before what waits in its chat; each event once."""
+    """A replayed event precedes pending ones of its chat; each event is sent once."""
     first, second, third = await service.happen("a", "a", "a")
     for seq in (first, second):
         await service.settle(seq, OK)
@@ -251,7 +253,7 @@ async def test_events_stay_while_a_delivery_needs_them(service: Service) -> None
 
 @pytest.mark.slow
 async def test_no_chat_is_forgotten_when_two_processes_write_at_once(postgres: PostgresProcess) -> None:
-    """One adds to a chat while another settles its last delivery: always somebody has the turn."""
+    """One process adds to a chat while another settles its last delivery: there is always a head."""
     place = parse(postgres.new_migrated())
     with contextlib.closing(Database(place)) as one, contextlib.closing(Database(place)) as two:
         writer, sender = Service(one), Service(two)

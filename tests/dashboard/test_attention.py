@@ -63,7 +63,7 @@ async def test_a_key_of_one_company_sees_its_own_troubles_alone(browser: Browser
 
 
 async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browser, world: World) -> None:
-    """Notice and badge come by the stream, and go with the alert."""
+    """Notice and badge arrive by the event stream, and disappear with the alert."""
     await world.pair()
     await browser.sign_in()
     async with browser.listening("/live") as stream:
@@ -76,7 +76,7 @@ async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browse
 
 
 async def test_a_company_that_is_not_there_can_be_added_from_its_page(browser: Browser, world: World) -> None:
-    """The page says so in a person's words and has the button; nothing of HTTP."""
+    """The page says so in plain words and has the button, without HTTP terms."""
     await browser.sign_in()
     answer = await browser.get("/companies/nobody")
     text = answer.body.decode()

@@ -88,7 +88,7 @@ async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, wo
 
 
 async def test_a_key_of_one_company_hears_of_that_one(browser: Browser, world: World) -> None:
-    """Not even that another one exists."""
+    """It does not learn that another company exists."""
     await world.pair()
     await browser.sign_in(KEY_OF_ONE)
     async with browser.listening("/live") as stream:
@@ -114,7 +114,7 @@ async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: 
 
 
 async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
-    """A number that is none, and a refusal of WhatsApp's, are shown in the same place."""
+    """An invalid number and a refusal by WhatsApp are shown in the same place."""
     await browser.sign_in()
     await browser.post("/companies", company=COMPANY)
     await world.quiet()
@@ -130,7 +130,7 @@ async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: Wor
 
 
 async def test_a_second_click_sends_no_second_message(browser: Browser, world: World) -> None:
-    """The form's own id makes both the same message; how far it came is shown, and told when it changes."""
+    """The id of the form makes both the same message; its state is shown and updated live."""
     await world.pair()
     await browser.sign_in()
     fields = {"to": f"+{NUMBER}", "text": "is this on?", "form_id": "one-form"}
@@ -159,7 +159,7 @@ async def test_messages_are_found_by_id_number_and_state(
 
 
 async def test_wishes_are_carried_out_or_refused_with_a_sentence(browser: Browser, world: World) -> None:
-    """Stop, start, reconnect; what the state forbids is told as the API tells it."""
+    """Stop, start, reconnect; the error for a forbidden action is that of the API."""
     await world.pair()
     await browser.sign_in()
     part = {"HX-Request": "true"}
@@ -186,7 +186,7 @@ async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
 
 
 async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser, world: World) -> None:
-    """Who has signed out in one tab hears nothing in the others."""
+    """After a sign-out in one tab, streams in the other tabs end."""
     await world.pair()
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):
@@ -198,7 +198,7 @@ async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser
 
 
 async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -> None:
-    """A stop does not wait for people who look."""
+    """A stop does not wait for open pages."""
     await world.pair()
     await browser.sign_in()
     for path in ("/live", f"/companies/{COMPANY}/live"):

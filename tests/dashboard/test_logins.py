@@ -50,7 +50,7 @@ async def read(logins: Logins, cookie: str) -> Login:
 
 
 async def test_a_cookie_carries_what_its_key_allows_and_never_the_key(clock: FakeClock) -> None:
-    """Whoever signs in with a key for one company is held to that company."""
+    """A session that began with a key for one company is limited to that company."""
     logins = make(clock)
     cookie = logins.sign_in(f" {OTHER}\n", address=HERE)
     assert (await read(logins, cookie)).grant.companies == frozenset({"962302"})
@@ -149,7 +149,9 @@ async def test_a_sign_out_outlives_a_restart_and_holds_on_every_node(clock: Fake
 
 
 async def test_ten_wrong_keys_a_minute_are_all_an_address_gets(clock: FakeClock) -> None:
-    """Then wrong keys are not even counted any more. A right key signs in all the same: many share an address."""
+    """Further wrong keys are refused without being counted. A correct key still signs in, because many users may share
+    an address.
+    """
     logins = make(clock)
     for _ in range(10):
         with pytest.raises(WrongKey):

@@ -230,7 +230,7 @@ async def test_a_session_that_is_used_stays_and_an_unused_one_ends(browser: Brow
 
 
 async def test_before_its_sessions_are_in_hand_the_page_waits_and_comes_back(world: World) -> None:
-    """An empty list would be a lie."""
+    """An empty list would be wrong."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:
         browser = make_browser(world, gateway)

@@ -17,7 +17,7 @@ def clock(request: pytest.FixtureRequest) -> Clock:
 
 
 async def test_a_deadline_that_has_passed_ends_a_block_that_waits(clock: Clock) -> None:
-    """`until` goes on behind the block, quietly."""
+    """`until` continues after the block without raising."""
     async with clock.until(clock.monotonic() - 1):
         await asyncio.Event().wait()
         pytest.fail("nobody set the event")

@@ -162,7 +162,7 @@ def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
 
 
 def test_a_wrong_password_is_said_without_it(postgres: PostgresProcess) -> None:
-    """In the words of the server."""
+    """The error has the server's message."""
     sentence = refused("openwa", postgres.url().replace("p%40ss%3Aw%2Frd", "gehe%40im"))
     assert "password authentication failed" in sentence
     assert "gehe" not in sentence
@@ -228,7 +228,7 @@ async def test_damaged_hashes_are_refused(redis: RedisProcess, fields: dict[Any,
 
 
 async def test_a_redis_that_refuses_is_said(tmp_path: Path) -> None:
-    """In its own words, without the password."""
+    """The error has Redis' message, without the password."""
     async with running_redis(tmp_path, "--requirepass", "geheim") as redis:
         redis.password = "geheim"
         assert "Authentication required" in refused("baileys-api", redis.url)

@@ -158,7 +158,7 @@ def test_damaged_credentials_are_refused_with_a_sentence(
 def test_a_damaged_key_is_named_and_left_out_only_on_request(
     store: Store, tmp_path: Path, name: str, text: str, said: str
 ) -> None:
-    """All or nothing, unless the person says that these keys may go."""
+    """The import is all or nothing, unless damaged keys are skipped explicitly."""
     kind, source = store(tmp_path, {**TEXTS, f"{name}.json": text})
     sentence = refused(kind, source)
     assert "1 damaged" in sentence
@@ -314,7 +314,7 @@ def test_a_file_that_only_looks_like_a_database_is_refused(tmp_path: Path) -> No
 
 
 def test_an_empty_folder_holds_no_session(tmp_path: Path) -> None:
-    """Said with what to check."""
+    """The error says what to check."""
     assert f'folder "{tmp_path}" holds no session' in refused("waha", tmp_path)
 
 

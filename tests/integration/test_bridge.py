@@ -293,7 +293,7 @@ async def test_a_dead_hosts_links_are_taken_up_by_another(ours: Party, friend: P
 
 
 async def test_keys_and_texts_never_reach_the_log(ours: Party, friend: Party, caplog: pytest.LogCaptureFixture) -> None:
-    """Also when libsignal closes a session, which it likes to print with its private keys."""
+    """This holds also when libsignal closes a session, which it prints with its private keys."""
     caplog.set_level(logging.DEBUG)
     ours.send("3EB0AA01", friend.jid, "a secret between us")
     await friend.shown(1)
@@ -344,7 +344,7 @@ async def test_a_pairing_by_code_that_was_given_up_can_restart(ours: Party, wasi
 
 
 async def test_frames_are_reported_once_a_second_at_most(ours: Party) -> None:
-    """Evidence of life, not a flood of it."""
+    """This limits reports of activity."""
     before = len(ours.recorder.of(FrameSeen, ours.link))
     for n in range(50):
         ours.host.command(Ping(link=ours.link, n=n))
@@ -367,7 +367,7 @@ async def test_a_device_is_linked_by_a_code_that_is_typed_on_the_phone(ours: Par
 
 
 async def test_a_close_with_a_code_that_is_no_number_is_an_unknown_one(ours: Party, wasim: Wasim) -> None:
-    """Whatever WhatsApp makes up, it ends one link and not the host."""
+    """Any such code ends one link and not the host."""
     await wasim.fault("stream-error", number=ours.number, code="martian")
     closed = await ours.recorder.wait(LinkClosed, ours.link)
     assert closed.code == 500

@@ -164,7 +164,7 @@ async def test_a_reach_out_lock_is_reported_with_its_end(ours: Party, wasim: Was
 
 
 async def test_a_refusal_without_a_lock_does_not_say_that_the_lock_is_over(ours: Party, wasim: Wasim) -> None:
-    """A sender that is refused with 463 and then reads "no lock" would try again at once, for ever."""
+    """A sender that is refused with 463 and then reads "no lock" would retry at once, forever."""
     await wasim.post("/phones", {"number": THIRD})
     await wasim.fault("ack-error", number=ours.number, code=463, count=1)
     ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "hello stranger")

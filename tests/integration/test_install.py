@@ -83,7 +83,7 @@ def test_without_registry_and_cache_the_error_names_both_cures(tmp_path: Path, n
 
 
 def test_a_folder_that_is_no_cache_is_refused(tmp_path: Path, node: Node) -> None:
-    """Better than npm's riddle about a mode that is only-if-cached."""
+    """The error is clearer than npm's "only-if-cached"."""
     with pytest.raises(EngineUnavailable, match="is not a cache for Baileys"):
         install(tmp_path / "root", node=node, progress=lambda _: None, npm_cache=tmp_path)
 
