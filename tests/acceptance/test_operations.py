@@ -30,8 +30,16 @@ async def test_a_company_changes_groups_and_its_account_and_posts(tmp_path: Path
         await gateway.pair(COMPANY, NUMBER, wasim)
 
         async def done(method: str, route: str, body: dict[str, object]) -> Any:
-            ask = gateway.client.post if method == "POST" else gateway.client.patch
-            answer = await ask(f"{path}{route}?wait=20", body)
+            client, address = gateway.client, f"{path}{route}?wait=20"
+            match method:
+                case "POST":
+                    answer = await client.post(address, body)
+                case "PATCH":
+                    answer = await client.patch(address, body)
+                case "PUT":
+                    answer = await client.put(address, body)
+                case _:
+                    answer = await client.delete(address)
             assert answer["state"] == "succeeded", answer
             return answer["result"]
 
@@ -64,6 +72,12 @@ async def _change_the_account(gateway: Served, wasim: Wasim, done: Done) -> None
     shown = await gateway.client.get(f"{path}/privacy")
     assert (shown["lastSeen"], shown["calls"], shown["online"]) == ("none", "known", "all")
     assert (await gateway.client.get(f"{path}/blocklist"))["items"] == [{"chat": f"{CEM}@s.whatsapp.net"}]
+    assert await done("PUT", f"/contacts/{CEM}", {"name": "Cem the Florist", "firstName": "Cem"}) == {"saved": True}
+    assert (await gateway.client.get(f"{path}/contacts/{CEM}"))["name"] == "Cem the Florist"
+    saved = (await wasim.get(f"/phones/{NUMBER}/settings"))["contacts"]
+    assert saved[f"{CEM}@s.whatsapp.net"] == "Cem the Florist"
+    assert await done("DELETE", f"/contacts/{CEM}", {}) == {"saved": False}
+    assert f"{CEM}@s.whatsapp.net" not in (await wasim.get(f"/phones/{NUMBER}/settings"))["contacts"]
     (phone,) = [each for each in await wasim.get("/phones") if each["number"] == NUMBER]
     assert (phone["about"], phone["privacy"]["last"], phone["blocked"]) == ("Open from 7 to 20", "none", [CEM])
 

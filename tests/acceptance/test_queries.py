@@ -9,11 +9,12 @@ import pytest
 
 from holdfast.client import Refused
 from tests.processes import Wasim
-from tests.served import eventually, served
+from tests.served import Served, eventually, served
 
 pytestmark = pytest.mark.slow
 
 COMPANY, NUMBER, PHONE, NOBODY = "962302", "962790000002", "962790000099", "962790000098"
+MEMBER = "962790000096"
 
 
 async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
@@ -37,7 +38,6 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
             },
             {"number": NOBODY, "exists": False, **dict.fromkeys(("chat", "phoneNumber", "lid", "username"))},
         ]
-        assert (await client.get(f"{path}/groups"))["items"] == []
         group = str((await wasim.post("/groups", {"subject": "Flowers", "members": [NUMBER, PHONE]}))["id"])
         found = await client.get(f"{path}/groups/{group}")
         assert (found["subject"], found["size"]) == ("Flowers", 2)
@@ -45,6 +45,7 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
             (f"{NUMBER}@s.whatsapp.net", "superadmin"),
             (f"{PHONE}@s.whatsapp.net", "member"),
         }
+        await _members_of_listed_groups_are_known(gateway, wasim)
         with pytest.raises(Refused, match="there is no such group, or this number is not in it"):
             await client.get(f"{path}/groups/120363999999999999@g.us")
         await wasim.post("/phones", {"number": PHONE, "picture": "https://example.test/picture"})
@@ -52,6 +53,11 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
             "chat": f"{PHONE}@s.whatsapp.net",
             "url": "https://example.test/picture",
         }
+        business = {"description": "Fresh bread", "category": "Bakery", "website": "https://bread.test"}
+        await wasim.post("/phones", {"number": PHONE, "about": "Open from 7 to 20", "business": business})
+        shown = await client.get(f"{path}/contacts/{PHONE}/about")
+        assert (shown["about"], shown["business"]["category"]) == ("Open from 7 to 20", "Bakery")
+        assert (shown["business"]["websites"], shown["business"]["address"]) == (["https://bread.test"], None)
         with pytest.raises(Refused, match="it has no picture"):
             await client.get(f"{path}/contacts/{NOBODY}/picture")
         await client.post(f"{path}/chats/{PHONE}/typing", {"state": "composing"})
@@ -73,6 +79,20 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
             await client.post(f"{path}/contacts/check", {"numbers": ["962790000097"]})
         during = await gateway.send(COMPANY, PHONE, "during")
         await gateway.until_message(during["id"], "delivered", "read", within_s=10)
+
+
+async def _members_of_listed_groups_are_known(gateway: Served, wasim: Wasim) -> None:
+    """The list of groups teaches which number and which hidden id are one person, without a question about either."""
+    lid = str((await wasim.post("/phones", {"number": MEMBER}))["lid"])
+    await wasim.post("/groups", {"subject": "Bread", "members": [NUMBER, MEMBER]})
+    listed = (await gateway.client.get(f"/v1/sessions/{COMPANY}/groups"))["items"]
+    assert {(each["subject"], each["size"]) for each in listed} == {("Flowers", 2), ("Bread", 2)}
+
+    async def is_known() -> bool:
+        people = (await gateway.client.get(f"/v1/sessions/{COMPANY}/contacts"))["items"]
+        return (MEMBER, lid) in {(each["phoneNumber"], each["lid"]) for each in people}
+
+    await eventually(is_known, within_s=10, what="the member of a listed group among the contacts")
 
 
 async def _shows(wasim: Wasim, state: str) -> bool:

@@ -257,3 +257,27 @@ async def test_typing_is_shown(linked: ApiClient, world: World) -> None:
     (await linked("POST", path, {"state": "singing"})).problem(422, "bad-input", field="state")
     await linked("POST", f"/v1/sessions/{COMPANY}/stop")
     (await linked("POST", path, {})).problem(503, "not-connected")
+
+
+async def test_the_text_of_a_person_and_the_profile_of_a_business(linked: ApiClient, world: World) -> None:
+    """What WhatsApp does not tell is null, and asked once a minute."""
+    shop = {
+        "about": "Open from 7 to 20",
+        "setAtS": 1_700_000_000,
+        "business": {
+            "description": "Fresh bread",
+            "websites": ["https://bread.test"],
+            "hours": [{"day": "mon", "mode": "specific_hours", "opens": "07:00", "closes": "20:00"}],
+        },
+    }
+    world.engine.answers["about"] = lambda given: shop if str(given["jid"]).startswith("962790000001@") else {}
+    contacts = f"/v1/sessions/{COMPANY}/contacts"
+    found = (await linked("GET", f"{contacts}/962790000001/about")).json
+    assert (found["about"], found["aboutSetAt"]) == ("Open from 7 to 20", "2023-11-14T22:13:20.000Z")
+    missing = dict.fromkeys(("category", "address", "email", "timezone"))
+    assert found["business"] == shop["business"] | missing  # type: ignore[operator]
+    for _ in range(2):
+        other = (await linked("GET", f"{contacts}/962790000002/about")).json
+    nothing = dict.fromkeys(("about", "aboutSetAt", "business"))
+    assert other == {"chat": "962790000002@s.whatsapp.net"} | nothing
+    assert [query.name for query in asked(world)] == ["about", "about"]

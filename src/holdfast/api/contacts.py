@@ -10,6 +10,7 @@ from pydantic import Field
 
 from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
+from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatPath, Company, chat_of, people_of, queries_of
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway
@@ -18,7 +19,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
-from holdfast.session.contacts import Contacts, KnownContact
+from holdfast.session.contacts import HIDDEN, PERSON, Contacts, KnownContact
 
 MOST_NUMBERS = 500
 _LONGEST_JID = 200
@@ -50,6 +51,48 @@ class CheckedNumberModel(ApiModel):
 class PictureModel(ApiModel):
     chat: str
     url: str
+
+
+class OpeningHoursModel(ApiModel):
+    day: Annotated[str, Field(description="sun, mon, tue, wed, thu, fri or sat")]
+    mode: Annotated[str | None, Field(description="WhatsApp's own: specific_hours, open_24h or appointment_only")]
+    opens: Annotated[str | None, Field(description="HH:MM in the business's timezone")]
+    closes: str | None
+
+
+class BusinessModel(ApiModel):
+    description: str | None
+    category: str | None
+    address: str | None
+    email: str | None
+    websites: list[str]
+    timezone: str | None
+    hours: list[OpeningHoursModel]
+
+
+class AboutModel(ApiModel):
+    chat: str
+    about: Annotated[str | None, Field(description="null: the person has no text, or hides it from this account")]
+    about_set_at: str | None
+    business: Annotated[BusinessModel | None, Field(description="null: it is no business account")]
+
+    @classmethod
+    def of(cls, chat: str, found: asked.About) -> Self:
+        business = found.business
+        return cls(
+            chat=chat,
+            about=found.about,
+            about_set_at=shown_time(found.set_at_s),
+            business=None if business is None else BusinessModel.model_validate(business, from_attributes=True),
+        )
+
+
+class ContactRequest(ApiModel):
+    name: Annotated[Text, Field(min_length=1, max_length=100, description="as the account's owner calls the person")]
+    first_name: Annotated[Text | None, Field(max_length=100)] = None
+    on_phone: Annotated[
+        bool, Field(description="also save it in the phone's own address book, not only in WhatsApp's")
+    ] = False
 
 
 class PersonModel(ApiModel):
@@ -145,23 +188,57 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         async with queries_of(request, company) as queries:
             return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
 
+    @router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=dict(ASKING))
+    async def get_contact_about(company: Company, chat: ChatPath, request: Request) -> AboutModel:
+        """The text that a person shows about themselves, and the profile of a business."""
+        jid = await _person(request, company, chat, only="people have this text")
+        async with queries_of(request, company) as queries:
+            return AboutModel.of(jid, await queries.ask(asked.about(jid)))
+
+    @router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+    async def save_contact(
+        company: Company, chat: ChatPath, body: ContactRequest, starter: StarterDependency, request: Request
+    ) -> OperationModel:
+        """Save a person in the account's address book, or rename the entry. The name is shown on all of the account's
+        devices."""
+        jid = await _numbered(request, company, chat)
+        return await starter.start(company, kinds.SaveContact(jid=jid, **body.model_dump(exclude_none=True)))
+
+    @router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+    async def remove_contact(
+        company: Company, chat: ChatPath, starter: StarterDependency, request: Request
+    ) -> OperationModel:
+        """Remove a person from the account's address book. Messages and the chat stay."""
+        return await starter.start(company, kinds.SaveContact(jid=await _numbered(request, company, chat)))
+
     @router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
     async def block(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
         """Block a person: this account gets no more messages and calls from there."""
-        return await starter.start(company, kinds.Block(jid=await _person(request, company, chat), blocked=True))
+        return await starter.start(
+            company, kinds.Block(jid=await _person(request, company, chat, only="people can be blocked"), blocked=True)
+        )
 
     @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
     async def unblock(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
         """Unblock a person."""
-        return await starter.start(company, kinds.Block(jid=await _person(request, company, chat), blocked=False))
+        return await starter.start(
+            company, kinds.Block(jid=await _person(request, company, chat, only="people can be blocked"), blocked=False)
+        )
 
     return router
 
 
-async def _person(request: Request, company: str, chat: str) -> str:
+async def _person(request: Request, company: str, chat: str, *, only: str) -> str:
     jid = await chat_of(request, company, chat)
-    if jid.endswith("@g.us"):
-        raise BadInput(f'chat "{chat[:60]}" is a group: only people can be blocked', field="chat")
+    if not jid.endswith((PERSON, HIDDEN)):
+        raise BadInput(f'chat "{chat[:60]}" is not a person: only {only}', field="chat")
+    return jid
+
+
+async def _numbered(request: Request, company: str, chat: str) -> str:
+    jid = await _person(request, company, chat, only="people can be saved")
+    if jid.endswith(HIDDEN):
+        raise BadInput(f'chat "{chat[:60]}" has no known number: the address book needs one', field="chat")
     return jid
 
 

@@ -14,6 +14,7 @@ BODIES: Mapping[str, object] = {
     },
     "PUT /v1/sessions/{company}/presence": {"available": False},
     "POST /v1/sessions/{company}/contacts/check": {"numbers": ["962790000099", "+962 79 000 0098"]},
+    "PUT /v1/sessions/{company}/contacts/{chat}": {"name": "Layla Haddad", "firstName": "Layla"},
     "POST /v1/sessions/{company}/chats/{chat}/typing": {"state": "composing"},
     "PATCH /v1/sessions/{company}/chats/{chat}": {"pinned": True},
     "PUT /v1/sessions/{company}/chats/{chat}/disappearing": {"seconds": 604_800},

@@ -28,6 +28,7 @@ TITLES_BY_ARGUMENT = {
     "edit-label": ("deleted", "Delete a label", "Create or change a label"),
     "follow-channel": ("followed", "Follow a channel", "Leave a channel"),
     "label-chat": ("labelled", "Label a chat", "Remove a label from a chat"),
+    "save-contact": ("name", "Save a contact", "Remove a contact"),
     "star-message": ("starred", "Star a message", "Remove the star from a message"),
 }
 """By kind of operation: an argument, the title when it is true, and the title when it is not."""

@@ -350,6 +350,24 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
         return {name: value for name, value in given.items() if name != "last"}
 
 
+class SaveContact(Arguments, frozen=True, kw_only=True):
+    """An entry of the account's address book, which its devices share."""
+
+    kind = "save-contact"
+
+    jid: str
+    """By phone number."""
+    name: str | None = None
+    """None: the entry is removed."""
+    first_name: str | None = None
+    on_phone: bool = False
+    """Also save it in the address book of the phone itself, not only in WhatsApp."""
+
+    @property
+    def target(self) -> str:
+        return self.jid
+
+
 class EditLabel(Arguments, frozen=True, kw_only=True):
     """Create, rename or delete a label."""
 
@@ -395,7 +413,8 @@ KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
     each.kind: each
     for each in (
         CreateGroup, ChangeMembers, UpdateGroup, LeaveGroup, JoinGroup, RevokeInvite, AnswerRequests, SetPicture,
-        SetProfile, SetPrivacy, FollowChannel, Block, ReadChat, UpdateChat, EditLabel, LabelChat, StarMessage,
+        SetProfile, SetPrivacy, FollowChannel, Block, ReadChat, UpdateChat, SaveContact, EditLabel, LabelChat,
+        StarMessage,
     )
 })  # fmt: skip
 

@@ -134,6 +134,33 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     muted: bool = False
 
 
+class OpeningHours(msgspec.Struct, frozen=True, kw_only=True):
+    day: str
+    """WhatsApp's name: `mon` …"""
+    mode: str | None = None
+    """`open_24h`, `specific_hours`, `appointment_only`."""
+    opens: str | None = None
+    """HH:MM"""
+    closes: str | None = None
+
+
+class Business(msgspec.Struct, frozen=True, kw_only=True):
+    description: str | None = None
+    category: str | None = None
+    address: str | None = None
+    email: str | None = None
+    websites: list[str] = []
+    timezone: str | None = None
+    hours: list[OpeningHours] = []
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    about: str | None = None
+    """The text of a person; None: there is none, or it is hidden from this account."""
+    set_at_s: int | None = None
+    business: Business | None = None
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
@@ -192,6 +219,11 @@ def group(jid: str) -> Query[Group]:
 def picture(jid: str, *, size: str) -> Query[Picture]:
     """The address of the picture of a person or group; `size` is `preview` or `full`."""
     return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
+
+
+def about(jid: str) -> Query[About]:
+    """The text that a person shows, and the business profile."""
+    return Query(name="about", answer=About, arguments={"jid": jid}, kept_s=60, cost=2)
 
 
 def typing(jid: str, state: str) -> Query[TypingShown]:

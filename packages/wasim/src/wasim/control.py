@@ -26,7 +26,7 @@ from wasim.requests import (
     number_of,
     text_of,
 )
-from wasim.server import privacy
+from wasim.server import privacy, profiles
 from wasim.server.calls import CallError
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
@@ -45,7 +45,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
 POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?,
-                                      "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?} creates one
+                                      "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?, "about"?,
+                                      "business"?: {"description"?, "category"?, "address"?, "email"?, "website"?}}
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
 POST   /phones/{number}/code         {"code"} links the device that shows this pairing code
 POST   /phones/{number}/unlink       {"device"} removes a linked device
@@ -161,6 +162,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "autoRead": account.auto_read,
         "picture": account.picture or account.picture_id or None,
         "about": account.about or None,
+        "business": account.business or None,
         "privacy": privacy.settings(account),
         "blocked": sorted(account.blocked),
         "addressing": account.addressing,
@@ -209,6 +211,10 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.auto_read = body["autoRead"] is True
     if "picture" in body:
         account.picture = str(body["picture"] or "")
+    if "about" in body:
+        account.about = str(body["about"] or "")
+    if "business" in body:
+        account.business = _business(body["business"])
     if "addedBy" in body:
         if body["addedBy"] not in privacy.VALUES[privacy.GROUP_ADD]:
             raise ControlError(400, f"addedBy {body['addedBy']!r}: give 'all', 'contacts' or 'none'")
@@ -223,6 +229,15 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.username = _username(simulator, account, str(body["username"] or ""))
     simulator.keep(account)
     return web.json_response(_phone(simulator, account), status=201)
+
+
+def _business(given: object) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise ControlError(400, "business: give an object of texts")
+    unknown = sorted(set(given) - set(profiles.BUSINESS))
+    if unknown:
+        raise ControlError(400, f"business has no {unknown[0]!r}: its fields are {', '.join(profiles.BUSINESS)}")
+    return dict(given)
 
 
 def _username(simulator: Simulator, account: Account, given: str) -> str:

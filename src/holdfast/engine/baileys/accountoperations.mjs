@@ -4,7 +4,7 @@
 // would believe that its change was made. Here a conflict is noticed, and the change is made once more on what WhatsApp
 // has.
 
-import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup } from 'baileys'
+import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUser } from 'baileys'
 
 import { VERSIONS } from './appstate.mjs'
 
@@ -56,6 +56,18 @@ export const ACCOUNT_OPERATIONS = {
         changed.push(name)
       }
       return { changed }
+    }
+  },
+
+  // The address book has phone numbers only.
+  'save-contact': {
+    async run({ jid, name, firstName, onPhone = false }, parts) {
+      const lid = (await parts.sock.signalRepository.lidMapping.getLIDForPN(jid)) ?? undefined
+      const lidJid = lid && jidNormalizedUser(lid)
+      const contact = name ? { fullName: name, firstName, lidJid, saveOnPrimaryAddressbook: onPhone } : null
+      await modify(parts, { contact }, jid)
+      parts.settled('contacts.upsert', [{ id: jid, name, lid: lidJid }])
+      return { saved: Boolean(name) }
     }
   },
 

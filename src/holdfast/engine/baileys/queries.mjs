@@ -1,13 +1,18 @@
 // Queries that Holdfast sends to WhatsApp for a person, by name, as `holdfast.session.queries` defines them. A new one
 // is an entry of QUERIES. Every request to WhatsApp goes through the link's QueryLimits, by the kind of the query.
 
-import { getBinaryNodeChild, isLidUser, jidNormalizedUser } from 'baileys'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import { getBinaryNodeChild, isLidUser, isPnUser, jidNormalizedUser } from 'baileys'
 
 import { channelNamed, followedChannels } from './channels.mjs'
 import { uploadedAgain } from './mediaretry.mjs'
 import { privacyNow } from './privacy.mjs'
 import { NotThere } from './refusals.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
+
+const LEARNED_AT_ONCE = 100 // members of groups: each is a row, and messages wait for the commits before them
+const LEARNED_PAUSE_MS = 20
 
 const QUERIES = {
   // Answered when the messages are stored.
@@ -42,8 +47,24 @@ const QUERIES = {
   },
 
   groups: async (_, { sock, limits }) => {
-    const all = await limits.run('w:g2', () => sock.groupFetchAllParticipating())
-    return Object.values(all).map(described)
+    const all = Object.values(await limits.run('w:g2', () => sock.groupFetchAllParticipating()))
+    learnMembers(all, sock.signalRepository.lidMapping).catch(() => {}) // a closed link: the next list teaches them
+    return all.map(described)
+  },
+
+  // Both can be missing: the text may be hidden from this account, and few people have a business profile.
+  about: async ({ jid }, { sock, limits }) => {
+    const [found] = (await limits.run('usync', () => sock.fetchStatus(jid))) ?? []
+    const { status, setAt } = found?.status ?? {}
+    const business = await limits.run('w:biz', () => sock.getBusinessProfile(jid)).catch(error => {
+      if (error.data === 404) return undefined
+      throw error
+    })
+    return {
+      about: status || undefined,
+      setAtS: (status && Math.floor(setAt.getTime() / 1000)) || undefined,
+      business: business && businessOf(business)
+    }
   },
 
   group: async ({ jid }, { groups }) => {
@@ -180,6 +201,46 @@ const member = ({ id, phoneNumber, lid, admin }) => ({
   lid: isLidUser(id) ? jidNormalizedUser(id) : lid && jidNormalizedUser(lid),
   role: admin === 'admin' || admin === 'superadmin' ? admin : 'member'
 })
+
+// The list of groups names each member by number and by hidden id, many of them in several groups.
+async function learnMembers(groups, lidMapping) {
+  const people = new Map()
+  for (const { participants } of groups) {
+    for (const { id, phoneNumber, lid } of participants) {
+      const [hidden, pn] = [[id, lid].find(isLidUser), [phoneNumber, id].find(isPnUser)]
+      if (hidden && pn) people.set(hidden, { lid: hidden, pn })
+    }
+  }
+  const pairs = [...people.values()]
+  for (let from = 0; from < pairs.length; from += LEARNED_AT_ONCE) {
+    await lidMapping.storeLIDPNMappings(pairs.slice(from, from + LEARNED_AT_ONCE))
+    await delay(LEARNED_PAUSE_MS)
+  }
+}
+
+function businessOf({ description, category, address, email, website, business_hours: hours }) {
+  return {
+    description: description || undefined,
+    category,
+    address,
+    email,
+    websites: website,
+    timezone: hours.timezone,
+    hours: (hours.business_config ?? []).map(({ day_of_week: day, mode, open_time: opens, close_time: closes }) => ({
+      day,
+      mode,
+      opens: timeOfDay(opens),
+      closes: timeOfDay(closes)
+    }))
+  }
+}
+
+// WhatsApp counts the minutes of the day.
+function timeOfDay(minutes) {
+  const value = Number(minutes ?? NaN)
+  const two = number => String(number).padStart(2, '0')
+  return value >= 0 && value <= 24 * 60 ? `${two(Math.floor(value / 60))}:${two(value % 60)}` : undefined
+}
 
 // By phone number where WhatsApp reports it.
 const personOf = (phoneNumber, jid) => (phoneNumber || jid ? jidNormalizedUser(phoneNumber || jid) : undefined)

@@ -12,13 +12,13 @@ from wasim.server.state import Account
 from wasim.wire.nodes import Node
 
 _SEEN = frozenset({"all", "contacts", "contact_blacklist", "none"})
-GROUP_ADD, PICTURE = "groupadd", "profile"
+GROUP_ADD, PICTURE, ABOUT = "groupadd", "profile", "status"
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "last": _SEEN,
         "online": frozenset({"all", "match_last_seen"}),
         PICTURE: _SEEN,
-        "status": _SEEN,
+        ABOUT: _SEEN,
         GROUP_ADD: _SEEN,
         "readreceipts": frozenset({"all", "none"}),
         "calladd": frozenset({"all", "known"}),

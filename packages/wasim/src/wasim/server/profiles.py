@@ -1,4 +1,4 @@
-"""Pictures of people and groups (`iq xmlns="w:profile:picture"`)."""
+"""Pictures of people and groups (`iq xmlns="w:profile:picture"`), and profiles of businesses (`w:biz`)."""
 
 from __future__ import annotations
 
@@ -72,3 +72,24 @@ def _set_own(account: Account, body: Node, directory: Directory, groups: Groups)
 def _is_usable(body: Node) -> bool:
     """No picture removes it; a picture is a JPEG (source: whatsmeow, `SetGroupPhoto`)."""
     return not body.tag or (body.tag == "picture" and body.data.startswith(_JPEG) and len(body.data) <= _MOST_BYTES)
+
+
+BUSINESS = ("description", "category", "address", "email", "website")
+"""The fields of a business profile that an account can have."""
+
+
+def business(body: Node, directory: Directory) -> Node:
+    """The profiles of the requested accounts. One that is no business has none (source: Baileys,
+    `getBusinessProfile`)."""
+    wanted = (
+        (node.attrs.get("jid", ""), directory.find(parse_jid(node.attrs.get("jid", ""))))
+        for node in body.all("profile")
+    )
+    profiles = [_business(jid, account) for jid, account in wanted if account is not None and account.business]
+    return Node("business_profile", {"v": "244"}, profiles)
+
+
+def _business(jid: str, account: Account) -> Node:
+    fields = [Node(name, {}, account.business[name].encode()) for name in BUSINESS if name in account.business]
+    told = [Node("categories", {}, [node]) if node.tag == "category" else node for node in fields]
+    return Node("profile", {"jid": jid}, told)

@@ -136,7 +136,7 @@ def _bundles(query: Query) -> QueryAnswer:
 
 
 def _usync(query: Query) -> QueryAnswer:
-    return QueryAnswer(content=[usync.answer(query.directory, query.body)])
+    return QueryAnswer(content=[usync.answer(query.directory, query.body, by=query.device.number)])
 
 
 def _props(query: Query) -> QueryAnswer:
@@ -197,7 +197,7 @@ def _about(query: Query) -> QueryAnswer:
 
 
 def _business_profile(query: Query) -> QueryAnswer:
-    return QueryAnswer(content=[Node("business_profile", {"v": "244"}, [])])
+    return QueryAnswer(content=[profiles.business(query.body, query.directory)])
 
 
 def _groups(query: Query) -> QueryAnswer:

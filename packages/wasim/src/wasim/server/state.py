@@ -63,6 +63,8 @@ class Account(msgspec.Struct, kw_only=True):
     picture_id: str = ""
     """The id of a picture that one of its devices has set."""
     about: str = ""
+    business: dict[str, str] = msgspec.field(default_factory=dict)
+    """Its business profile by field, as `profiles.BUSINESS` names them; empty: it is no business account."""
     privacy: dict[str, str] = msgspec.field(default_factory=dict)
     """Its privacy settings by category; what is missing is `all`."""
     next_device: int = 1

@@ -416,3 +416,29 @@ def test_other_protocols(world: World) -> None:
     (user,) = usync(world, client, protocols, [Node("user", {"jid": "962303@s.whatsapp.net"})])
     assert [node.tag for node in user.children] == ["status", "disappearing_mode", "new_thing"]
     assert user.children[-1].children[0].attrs["code"] == "501"
+
+
+def test_a_text_is_told_to_those_who_may_see_it(world: World) -> None:
+    """Hidden, the answer has a code and no text."""
+    _, client = world.online("962302")
+    other = world.phone("962303")
+    other.about = "Open from 7 to 20"
+    wanted = [Node("user", {"jid": "962303@s.whatsapp.net"})]
+    (user,) = usync(world, client, ["status"], wanted)
+    assert user.children[0].data == b"Open from 7 to 20"
+    other.privacy["status"] = "contacts"
+    (user,) = usync(world, client, ["status"], wanted)
+    assert (user.children[0].attrs["code"], user.children[0].data) == ("401", b"")
+
+
+def test_a_business_has_a_profile(world: World) -> None:
+    """Its fields in the nodes that Baileys reads; others have none."""
+    _, client = world.online("962302")
+    world.phone("962303").business = {"description": "Fresh bread", "category": "Bakery"}
+    world.phone("962304")
+    wanted = [Node("profile", {"jid": f"{number}@s.whatsapp.net"}) for number in ("962303", "962304", "962399")]
+    answer = world.ask(client, "w:biz", "get", Node("business_profile", {"v": "244"}, wanted))
+    (profile,) = answer.children[0].children
+    assert profile.attrs["jid"] == "962303@s.whatsapp.net"
+    assert profile.data_of("description") == b"Fresh bread"
+    assert profile.child("categories").data_of("category") == b"Bakery"  # type: ignore[union-attr]
