@@ -116,6 +116,10 @@ def document(content: bytes, said: str | None = None, name: str | None = None, *
         (b"RIFF\x00\x00\x00\x00WAVE", None, "audio/wav"),
         (b"\x00\x01\x02", "a.unknown", OCTETS),
         (b"\x00\x01\x02", "a.docx", DOCX),
+        (package("pass.json"), "boarding.pkpass", "application/vnd.apple.pkpass"),
+        (package("Index/Document.iwa"), "letter.pages", "application/vnd.apple.pages"),
+        (b"0\x82\x01\x00", "invoice.xml.p7m", "application/pkcs7-mime"),
+        (b"ISO-10303-21;", "part.STEP", "model/step"),
         (b"\x00\x01\x02", None, OCTETS),
     ],
 )
