@@ -19,6 +19,7 @@ from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import parse
+from holdfast.store.restart_notice import announce_restart
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 from tests.contract.rows import draft, take
@@ -441,6 +442,21 @@ async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(on
     assert await again.owned() == {COMPANY, OTHER}
     await again.leases.release()
     assert await other.owned() == {COMPANY, OTHER}
+
+
+async def test_a_process_says_that_it_starts_before_its_code_is_loaded(
+    one: Node, url: str, postgres: PostgresProcess
+) -> None:
+    """Its sessions wait for it. Where the database can't be asked, the start goes on and says what is wrong itself."""
+    await one.owned()
+    await one.leases.release(keep_s=2)
+    await asyncio.to_thread(announce_restart(url, node="other").join)
+    await asyncio.to_thread(announce_restart("postgresql://nobody@127.0.0.1:1/none", node="one").join)
+    left = "SELECT min(extract(epoch FROM expires_at - clock_timestamp()))::float8 FROM leases"
+    ((before_s,),) = postgres.rows(url, left)
+    await asyncio.to_thread(announce_restart(url, node="one").join)
+    ((after_s,),) = postgres.rows(url, left)
+    assert float(str(before_s)) < 2 < float(str(after_s))
 
 
 async def test_a_node_publishes_how_many_sessions_wait_to_connect(one: Node, two: Node) -> None:

@@ -118,9 +118,8 @@ def _pacing(settings: Settings) -> Pacing:
 
 
 def node_name(held: StartupClaims) -> str:
-    """The name of this process. Several may share a machine, so a name that is not configured includes the port."""
-    name = held.settings.node
-    return name if "node" in held.settings.model_fields_set else f"{name}:{held.listener.getsockname()[1]}"
+    """The name of this process."""
+    return held.settings.node_at(held.listener.getsockname()[1])
 
 
 def _host_starter(

@@ -22,6 +22,7 @@ from holdfast.engine.host import HostProgram
 from holdfast.engine.node import find_node
 from holdfast.engine.sandbox import sandboxed
 from holdfast.settings import Settings
+from holdfast.store.restart_notice import announce_restart
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ def serve(
     settings = settings_module.load()
     terminal.log_to_stderr(settings.log_level)
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
+    if settings.database_url is not None:  # before anything slow
+        announce_restart(settings.database_url, node=settings.node_at(settings.port))
     import uvloop
 
     from holdfast import app

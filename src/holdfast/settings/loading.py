@@ -90,6 +90,11 @@ class Settings(
         parts = urlsplit(self.whatsapp_url)
         return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}"
 
+    def node_at(self, port: int) -> str:
+        """The name of a process that listens on that port. Several may share a machine, so a name that is not
+        configured includes the port."""
+        return self.node if "node" in self.model_fields_set else f"{self.node}:{port}"
+
     def own_url(self, port: int) -> str:
         """The URL of a server on that port, as seen from this machine."""
         host = _EVERY_ADDRESS.get(self.host, self.host)
