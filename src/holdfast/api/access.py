@@ -128,7 +128,7 @@ async def _message_quota(request: Request, company: str, body: MessageBody, *, b
 
 @contextlib.asynccontextmanager
 async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
-    """Wraps the upload of a medium. Raises `QuotaExceeded` for a tenant whose media quota is used up."""
+    """Wraps the upload of a media file. Raises `QuotaExceeded` for a tenant whose media quota is used up."""
     if not is_tenant(request):
         yield
         return

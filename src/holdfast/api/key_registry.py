@@ -27,7 +27,7 @@ MOST_COMPANIES = 1000
 
 
 class KeyRegistry:
-    """Keeps `holdfast.api.keys.KnownKeys` and `holdfast.dashboard.ports.KeyManagement`."""
+    """Implements `holdfast.api.keys.KnownKeys` and `holdfast.dashboard.ports.KeyManagement`."""
 
     def __init__(
         self,

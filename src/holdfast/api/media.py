@@ -75,7 +75,7 @@ class MediaService:
 
     @property
     def limit_bytes(self) -> int:
-        """The maximum size of a medium."""
+        """The maximum size of a media file."""
         return self.outbound.limit_bytes
 
     async def received(self, inbox_id: str) -> Received:
@@ -86,7 +86,7 @@ class MediaService:
         return found
 
     def url(self, received: Received) -> str | None:
-        """The URL for downloading an inbound medium without a key."""
+        """The URL for downloading an inbound media file without a key."""
         return None if received.media is None else self._links.url(received.id, now=self._clock.now())
 
     def is_signed(self, inbox_id: str, *, expires: int, token: str) -> bool:
@@ -135,7 +135,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         request: Request,
         filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
     ) -> StoredModel:
-        """Store a medium for later messages, for at least a day. The body is the file itself; it is streamed, so its
+        """Store a file for later messages, for at least a day. The body is the file itself; it is streamed, so its
         size needs no memory."""
         _grant(request).check(company)
         check_filename(filename, field="filename")
@@ -160,7 +160,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
     async def get_media(company: CompanyPath, id: MediaId, request: Request) -> Response:  # noqa: A002 – as elsewhere
-        """Download the medium of an inbound message. The first time it is fetched from WhatsApp, which takes a
+        """Download the media file of an inbound message. The first time it is fetched from WhatsApp, which takes a
         moment."""
         _grant(request).check(company)
         await _gateway(request)

@@ -224,7 +224,7 @@ class Cell:
 
 
 def _goals(found: Diagnosis) -> list[tuple[str, str, list[Cell]]]:
-    """The stability table (M26): measure, goal, and the value of each window."""
+    """The stability table: measure, goal, and the value of each window."""
     tables = [
         zip(found.stability[window].table(), _figures(found.stability[window]), strict=True) for window in WINDOWS
     ]

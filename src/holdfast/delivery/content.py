@@ -61,7 +61,7 @@ class Referred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMedia:
-    """A medium in the store."""
+    """A stored media file."""
 
     id: str
     company: str
@@ -161,7 +161,7 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         check_filename(self.name, field=f"{self.kind}.filename")
 
     def check_medium(self, media: StoredMedia) -> None:
-        """Raises `BadInput` when phones would not display this medium as this kind."""
+        """Raises `BadInput` when phones would not display this file as this kind."""
 
     def stored_with(self, media: StoredMedia) -> Content:
         """The fields as they are stored, with those that describe the stored medium."""
@@ -242,7 +242,7 @@ def reply_to(target: Referred) -> Content:
 
 
 def text_of(content: Mapping[str, Any]) -> str | None:
-    """The words of a stored message: its text, or the caption of its medium.
+    """The text of a stored message: its text, or the caption of its medium.
 
     All lists, the search and all quotations use this function, so that they show the same text.
     """

@@ -69,7 +69,7 @@ class InboundMediaStore(Protocol):
         """URLs of media of this company that were given until `at` are no longer valid."""
 
     async def keep(self, inbox_id: str, media_id: str) -> None:
-        """Record that the medium of an inbound message was downloaded and is stored under `media_id`."""
+        """Record that the media file of an inbound message was downloaded and is stored under `media_id`."""
 
 
 class References(Protocol):

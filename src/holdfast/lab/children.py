@@ -1,6 +1,6 @@
-"""Child processes of a lab run: started in a group of their own, ended with it, whatever happens to us.
+"""Child processes of a lab run: started in a process group of their own, and ended with the run in any case.
 
-Each watches its standard input, which ends when we do, also by `kill -9`.
+Each exits when its standard input is closed, which also happens when this process is killed by `kill -9`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STOP_S = 12
 
 
 class ChildFailed(HoldfastError):
-    """A process of the lab did not come up."""
+    """A process of the lab did not start."""
 
     code = "child-failed"
 

@@ -1,7 +1,7 @@
-"""Plays a scenario: the whole system against wasim, without a phone, with messages both ways and faults on purpose.
+"""Runs a scenario: the whole system against wasim, without a phone, with messages both ways and injected faults.
 
 It works from the outside, by the HTTP interfaces that any user has: Holdfast's for sessions and messages, wasim's for
-phones and faults. What counts as up or delivered is what the server and the receiver say, not what Holdfast claims.
+phones and faults. Uptime and delivery are taken from the server and the receivers, not from Holdfast's own reports.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from holdfast.lab.tally import ARRIVED, InjectedFault, Result, RunTally, Sent, U
 COMPANIES = {"962302": "962790000002", "962303": "962790000003"}
 """The companies and the numbers of their phones."""
 CONTACT = "962790000099"
-"""Somebody with a phone and no Holdfast."""
+"""A contact with a phone and no Holdfast."""
 
 _RATE = 2.5
 """Messages a second from each company."""
@@ -45,7 +45,7 @@ class LabFailed(HoldfastError):
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """A scenario while it is played: who is asked, what was seen."""
+    """A running scenario: its clients, and what was observed."""
 
     holdfast: Client
     wasim: Client
@@ -61,7 +61,7 @@ class Stage:
 
 
 async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, str], screen: Screen) -> Result:
-    """Play it in a temporary folder and give the verdict. Nothing is left behind, also after Ctrl-C."""
+    """Run it in a temporary folder and return the result. The folder is removed, also after Ctrl-C."""
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="holdfast-lab-") as folder:
         async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen, seconds) as stage:
@@ -145,7 +145,7 @@ async def _play(stage: Stage, scenario: Scenario, seconds: int, screen: Screen) 
 
 
 async def _send(stage: Stage, company: str, seconds: int) -> None:
-    """A message every 0.4 s, in turn to the other company and to the contact, whatever the link is doing."""
+    """Send a message every 0.4 s, alternately to the other company and to the contact, whatever the link does."""
     other = next(number for name, number in COMPANIES.items() if name != company)
     for n in range(int(seconds * _RATE)):
         await stage.clock.sleep(stage.began_at + n / _RATE - stage.clock.monotonic())
@@ -157,7 +157,7 @@ async def _send(stage: Stage, company: str, seconds: int) -> None:
 
 
 async def _break(stage: Stage, steps: Sequence[Step], seconds: int) -> None:
-    """One after the other: a step whose moment has passed when the one before is over comes then."""
+    """Run the steps one after the other. A step that is late because of the one before starts at once."""
     for step in steps:
         await stage.clock.sleep(stage.began_at + step.at_s * seconds / USUAL_S - stage.clock.monotonic())
         stage.fault = f"{step.kind} ({', '.join(step.whom)})"
@@ -166,7 +166,7 @@ async def _break(stage: Stage, steps: Sequence[Step], seconds: int) -> None:
 
 
 async def _sever(stage: Stage, step: Step) -> None:
-    """Break links and wait until they are back, or have had their ten seconds."""
+    """Break links, and wait until they are back or ten seconds have passed."""
     now = stage.clock.monotonic()
     faults = [
         InjectedFault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.whom
@@ -187,21 +187,21 @@ async def _sever(stage: Stage, step: Step) -> None:
 
 
 async def _disturb(stage: Stage, step: Step) -> None:
-    """What links are to bear."""
+    """Inject a fault that must not end any link."""
     started = await _begin(stage, step)
     await stage.clock.sleep(step.lasts_s)
     await _end(stage, started)
 
 
 _ONLY_NEW_LINKS = {"failure", "flap", "refuse"}
-"""These leave open links alone: those are cut."""
+"""These faults do not affect open links, so open links are cut as well."""
 _HELD = {"flap", "refuse"}
-"""These go on until they are ended, for as long as the step lasts."""
+"""These faults last until they are ended, at the end of the step."""
 _WHOLE_SERVER = {"restart", "refuse"}
 
 
 async def _begin(stage: Stage, step: Step) -> Json:
-    """The fault as wasim has it; `cut` of several is one for each."""
+    """Start the fault at wasim; a `cut` of several companies is one fault for each."""
     begun: Json = {}
     for company in step.whom if step.kind not in _WHOLE_SERVER else step.whom[:1]:
         number = {} if step.kind in _WHOLE_SERVER else {"number": COMPANIES[company]}
@@ -244,12 +244,12 @@ def _is_excused(stage: Stage, company: str, now: float) -> bool:
 
 
 def _is_on(stage: Stage, company: str, now: float) -> bool:
-    """Is something broken on purpose at this moment that no link can live through?"""
+    """Whether an injected fault that no link can survive is active now."""
     return any(fault.company == company and fault.back_at is None for fault in stage.tally.faults)
 
 
 async def _look_at_links(stage: Stage) -> None:
-    """What the server holds for open and not frozen, whatever Holdfast believes."""
+    """The links that the server considers open and not frozen."""
     now = stage.clock.monotonic()
     companies = {number: company for company, number in COMPANIES.items()}
     up = {
@@ -279,7 +279,7 @@ async def _look_at_messages(stage: Stage) -> None:
 
 
 async def _settle(stage: Stage) -> None:
-    """Wait until every message has arrived, or the time for it is over."""
+    """Wait until every message has arrived, or until the timeout."""
     until = stage.clock.monotonic() + _SETTLE_S
     while stage.clock.monotonic() < until:
         if all(sent.state in ARRIVED for sent in stage.tally.sent.values()):
@@ -288,7 +288,7 @@ async def _settle(stage: Stage) -> None:
 
 
 async def _count(stage: Stage) -> None:
-    """What the receivers were shown."""
+    """Count what the receivers were shown."""
     await _look_at_messages(stage)
     for company in COMPANIES:
         async for item in stage.holdfast.items(f"/v1/sessions/{company}/inbox"):

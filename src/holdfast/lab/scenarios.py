@@ -18,7 +18,7 @@ USUAL_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that is broken. Faults as wasim names them (docs/wasim.md)."""
+    """One injected fault. Faults have wasim's names (docs/wasim.md)."""
 
     at_s: float
     kind: str
@@ -37,7 +37,7 @@ class Scenario:
     sentence: str
     steps: tuple[Step, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
-    """How this Holdfast is set, beyond the usual."""
+    """Settings of this Holdfast that differ from the usual ones."""
 
 
 def _cut(at_s: float, whom: tuple[str, ...], **details: object) -> Step:

@@ -1,4 +1,4 @@
-"""A scenario in the terminal: who is connected, which fault is on, what became of the messages."""
+"""A scenario in the terminal: which companies are connected, the active fault, and the states of the messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab run counts, and the verdict. Pure: it is given what was observed, and compares."""
+"""What a lab run counts, and its result. Pure: it gets the observations as arguments."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RunTally:
     faults: list[InjectedFault] = field(default_factory=list)
     uptime: dict[str, Uptime] = field(default_factory=dict)
     unprovoked: int = 0
-    """Links lost that nobody cut."""
+    """Links that were lost without an injected fault."""
 
     def result(self, receivers: dict[str, str], *, seconds: float) -> Result:
         """The verdict; `receivers` gives the receiver's name in `received` for a phone number."""
@@ -121,7 +121,7 @@ class Result:
         return all(row.holds for row in self.table())
 
     def table(self) -> list[GoalResult]:
-        """The user's table of success (M26), as this run can show it."""
+        """The four goals of `holdfast watch`, as far as this run can measure them."""
         p95 = percentile(self.reconnects, 95)
         return [
             GoalResult(

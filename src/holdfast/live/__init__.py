@@ -1,1 +1,1 @@
-"""Live state: what each session is doing now, in Redis with memory beside it. Nothing in it that can't be rebuilt."""
+"""Live state: the current state of each session, in Redis and in memory. It contains nothing that can't be rebuilt."""

@@ -9,7 +9,7 @@ from holdfast.session.state import State
 from holdfast.session.stores import Record
 
 LIFETIME_S = 3600
-"""Redis forgets a record that nobody renewed for this long."""
+"""A record in Redis expires after this time without a renewal."""
 
 
 def key(company: str) -> str:
@@ -17,7 +17,9 @@ def key(company: str) -> str:
 
 
 def document(record: Record, *, node: str) -> dict[str, object]:
-    """The record as others see it; `connectedAt` is null while no link is open. `node` is the process that says so."""
+    """The record as other programs read it; `connectedAt` is null while no link is open. `node` is the process that
+    wrote it.
+    """
     return {
         "state": record.state.value,
         "connectedAt": record.connected_at if record.state is State.CONNECTED else None,
@@ -38,7 +40,7 @@ def encode(content: Mapping[str, object]) -> str:
 
 
 def decode(text: object) -> dict[str, object] | None:
-    """None when this is no JSON object: there is nothing, or somebody else's."""
+    """None when the value is not a JSON object: the key is missing, or belongs to another program."""
     if not isinstance(text, str | bytes):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What this process shows of its sessions, and when each record must be written next. Pure: time comes in.
+"""The live-state records of this process, and when each must be written next. Pure: time is an argument.
 
 A change is due at once; a change of the last activity alone a little later, so that a busy session costs few writes;
 a record that doesn't change, long before its lifetime ends. The latest record wins; none is queued.
@@ -14,7 +14,7 @@ from holdfast.live.encoding import LIFETIME_S
 from holdfast.session.stores import Record
 
 ACTIVITY_S = 5
-"""At most this often is a record written for its last activity alone."""
+"""Minimum time between two writes of a record in which only the last activity changed."""
 RENEW_S = LIFETIME_S / 3
 
 
@@ -74,7 +74,7 @@ class Entries:
         return min((entry.due_at for entry in self._entries.values()), default=math.inf)
 
     def wrote(self, change: EntryChange, *, now: float) -> None:
-        """`change` is in Redis; what was put since stays due."""
+        """`change` was written to Redis; a record that was put since stays due."""
         entry = self._entries.get(change.company)
         if entry is None:
             return

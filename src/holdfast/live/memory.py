@@ -11,7 +11,7 @@ from holdfast.session.stores import Availability, LiveStatus, Record
 
 
 class MemoryLive:
-    """Keeps `holdfast.session.stores.LiveState`."""
+    """Implements `holdfast.session.stores.LiveState`."""
 
     def __init__(self, *, node: str, clock: Clock) -> None:
         self._node = node

@@ -57,7 +57,7 @@ class _Question:
 
 
 class RedisLive:
-    """Keeps `holdfast.session.stores.LiveState`."""
+    """Implements `holdfast.session.stores.LiveState`."""
 
     def __init__(
         self, server: RedisConnection, *, node: str, clock: Clock, changed: Changed = lambda status: None
@@ -129,7 +129,7 @@ class RedisLive:
     # One task speaks with Redis.
 
     async def _catch_up(self) -> None:
-        """Answer and write all that waits, unless Redis is unwell."""
+        """Answer waiting readers and write all due records, unless Redis is unavailable."""
         try:
             if not self._is_well:
                 await self._server.ask([("PING",)])
@@ -142,7 +142,7 @@ class RedisLive:
             self._trust()
 
     async def _rest(self) -> None:
-        """Until there is something to do; while Redis is unwell, nothing is."""
+        """Wait until there is something to do; while Redis is unavailable, there is nothing."""
         if not self._is_well:
             await self._clock.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S)) - 1])
             return
@@ -190,7 +190,7 @@ class RedisLive:
         return ("SET", key(change.company), encode(document(change.record, node=self._node)), "EX", LIFETIME_S)
 
     async def _count(self) -> None:
-        """A Redis that was emptied is filled again; one that died quietly is found out."""
+        """Detect lost records, which are then rewritten, and a Redis that stopped answering."""
         if self._clock.monotonic() < self._check_at:
             return
         self._check_at = self._clock.monotonic() + _CHECK_S
@@ -205,7 +205,9 @@ class RedisLive:
         await self._write()
 
     def _tell_loss(self, lost: int, written: int) -> None:
-        """Once, and again only after a count that missed nothing: a Redis that evicts loses some all the time."""
+        """Log a loss once, and again only after a count without missing records: a Redis that evicts keys loses some
+        continuously.
+        """
         if lost and not self._is_losing:
             words = "Connection to Redis at %s is up, but it lost %d of %d records: they are written again"
             log.warning(words, self._server.where, lost, written)

@@ -52,7 +52,7 @@ class RedisConnection(Protocol):
 
 class RedisServer:
     def __init__(self, url: str, *, clock: Clock) -> None:
-        """Connects at the first use. Raises `Misconfigured` when `url` is none of Redis."""
+        """Connects at the first use. Raises `Misconfigured` when `url` is not a valid Redis URL."""
         _refuse_ambiguous(url)
         self._clock = clock
         try:
@@ -128,7 +128,7 @@ def _where(client: Redis) -> str:
 
 
 def _refuse_ambiguous(url: str) -> None:
-    """What the library would quietly take for something else, be it a part of the password for a host."""
+    """Refuse URLs that the library would silently misinterpret, for example a part of the password as the host."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is wrong with Redis, in words for an operator: never a password, never what was to be written."""
+"""Error messages about Redis for operators. They contain neither a password nor data."""
 
 from __future__ import annotations
 

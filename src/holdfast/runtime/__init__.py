@@ -1,1 +1,1 @@
-"""Carries out what the pure rooms decide: engine hosts, session actors, the outbox sender. It owns every task."""
+"""Carries out the decisions of the pure packages: engine hosts, session actors, outbox sender. Owns every task."""

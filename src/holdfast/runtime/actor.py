@@ -118,7 +118,7 @@ class SessionActor:
             self._end()
 
     def _end(self) -> None:
-        """Clean up: cut the link, answer every caller that waits, and show a state that is true."""
+        """Clean up: cut the link, answer every waiting caller, and show the correct state."""
         self._has_ended = True
         if self._session.link is not None:
             self._services.supervisor.command(engine.CutLink(link=self._session.link.number))

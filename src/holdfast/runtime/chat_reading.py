@@ -1,4 +1,4 @@
-"""Marks chats as read and unread: the unread count changes at once, and WhatsApp is told by an operation."""
+"""Marks chats as read and unread: the unread count changes at once, and an operation informs WhatsApp."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
 _SHARED_S = _DAY_S / 2
-"""What any process read less than this long ago is not read again without a reason."""
+"""A result of any process that is not older than this is reused unless the version was refused."""
 _AFTER_FAILURE_S = 3600.0
 _RETRY_S = 5.0
 """Between two reads while WhatsApp refuses this version …"""
@@ -38,7 +38,7 @@ _QUICK_RETRIES = 180
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedVersions:
-    """WhatsApp takes none of the versions that are known."""
+    """WhatsApp accepts none of the known versions."""
 
     tried: tuple[str, ...]
     is_pinned: bool
@@ -64,7 +64,7 @@ class ClientVersions:
         self._known = KnownVersions()
         self._refused: set[int] = set()
         self._refused_since: float | None = None
-        """Since when WhatsApp takes no login; None while it does."""
+        """Since when WhatsApp accepts no login; None while it does."""
         self._reads = 0
         """Since then."""
         self._to_keep: ClientVersion | None = None
@@ -129,7 +129,7 @@ class ClientVersions:
         self._wake.set()
 
     def worked(self, version: ClientVersion | None) -> None:
-        """WhatsApp took a login."""
+        """WhatsApp accepted a login."""
         self._refused.discard(revision_of(version))
         if revision_of(version) == revision_of(self.current):
             self._refused_since = None

@@ -59,7 +59,7 @@ class ConnectLimiter:
         return len(self._limiter.waiting)
 
     def share(self, nodes: int) -> None:
-        """So many processes divide among themselves what all together may start a second."""
+        """Set the number of processes that divide the cluster's connect rate."""
         self._policy = LimiterPolicy(rate=RatePolicy(cap=self._connects_per_s / max(nodes, 1)))
 
     def ask(self, waiter: Waiter) -> ConnectDeferred | None:

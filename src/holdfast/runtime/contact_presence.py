@@ -1,4 +1,4 @@
-"""Presence of contacts: who is online, writes or speaks, for one session.
+"""Presence of contacts: who is online, typing or recording, for one session.
 
 The latest state of each contact is in memory. Changes become events at a bounded rate: contacts decide how often they
 change, and events are rows. Subscriptions live as long as the session runs in this process; each link asks anew.
@@ -60,7 +60,7 @@ class ContactPresence:
         return tuple(self._subscribed)
 
     def subscribe(self, chat: str) -> None:
-        """Follow the presence of a contact from now on, on every link. Raises `Conflict` past the limit."""
+        """Subscribe to the presence of a contact from now on, on every link. Raises `Conflict` past the limit."""
         if chat not in self._subscribed and len(self._subscribed) >= MOST_SUBSCRIBED:
             raise Conflict(
                 f"company {self._company} is subscribed to the presence of {MOST_SUBSCRIBED} contacts: end one "

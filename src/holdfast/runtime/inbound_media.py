@@ -2,7 +2,7 @@
 
 WhatsApp's media servers keep files for some weeks. The account's phone is asked to upload older ones again.
 
-A fetched medium is stored for some days, so that later requests need no link. Only one piece is in memory at a time.
+A fetched file is stored for some days, so that later requests need no link. Only one chunk is in memory at a time.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ _WHY = {
 
 
 class Gone(HoldfastError):
-    """WhatsApp no longer has the medium, and neither has Holdfast."""
+    """WhatsApp no longer has the file, and neither has Holdfast."""
 
     code = "media-gone"
     fault = Fault.WHATSAPP
 
 
 class TooLargeMedia(HoldfastError):
-    """The medium is larger than this installation allows."""
+    """The file is larger than this installation allows."""
 
     code = "too-large"
     fault = Fault.OPERATOR
 
 
 class NotFetched(HoldfastError):
-    """The medium could not be fetched just now."""
+    """The file can't be fetched at the moment."""
 
     code = "media-not-fetched"
     fault = Fault.WHATSAPP
@@ -75,10 +75,10 @@ class InboundMediaService:
         self._folder = folder
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By inbox id: concurrent requests for one medium share one download."""
+        """By inbox id: concurrent requests for one file share one download."""
 
     async def open(self, inbox_id: str, *, may_touch: Callable[[str], bool] = lambda company: True) -> OpenedMedia:
-        """Open the medium of an inbound message, downloading it where needed.
+        """Open the media file of an inbound message, downloading it if necessary.
 
         Raises `NotFound` (also for companies for which `may_touch` is false), `Gone`, `TooLargeMedia`, `NotFetched`,
         and the errors of a session without a link.
@@ -167,7 +167,7 @@ class InboundMediaService:
 
 
 def _fields(keys: str) -> dict[str, Any]:
-    """The engine's keys of a medium, as it gave them."""
+    """The engine's keys of a media file, as it reported them."""
     with suppress(ValueError):
         found = json.loads(keys)
         if isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""Requests of callers to a session's link – pairing codes, downloads – matched with their answers by number."""
+"""Requests of callers to a session's link (pairing codes, downloads), matched with their answers by number."""
 
 from __future__ import annotations
 

@@ -25,18 +25,18 @@ MOST_BYTES = 1024 * 1024 * 1024
 FIRST_SWEEP_S = 300
 SWEEP_INTERVAL_S = 6 * 3600
 UNUSED_KEPT = timedelta(days=1)
-"""How long an uploaded medium is kept without a message that uses it."""
+"""How long an uploaded file is kept without a message that uses it."""
 
 
 class MediaGone(HoldfastError):
-    """A message's medium is no longer stored."""
+    """The media file of a message is no longer stored."""
 
     code = "media-gone"
     fault = Fault.HOLDFAST
 
 
 class Spool:
-    """Keeps `holdfast.delivery.stores.MediaFiles`."""
+    """Implements `holdfast.delivery.stores.MediaFiles`."""
 
     def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
         """Files that an earlier process left in the folder are removed."""

@@ -1,6 +1,6 @@
 """Takes media from callers, or from URLs that callers give, into the store.
 
-Only one piece of a medium is in memory at a time. Its size and type are checked before it is accepted: it must be
+Only one chunk of a file is in memory at a time. Its size and type are checked before it is accepted: it must be
 something that phones show for the kind of message that it is for.
 """
 
@@ -54,7 +54,7 @@ def _not_connected(url: str, *, field: str) -> BadInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedMedia:
-    """A medium that can be read."""
+    """A file that can be read."""
 
     mimetype: str
     filename: str | None
@@ -70,17 +70,17 @@ class OutboundMediaService:
         self._web = web
         self._randomness = randomness
         self.limit_bytes = limit_bytes
-        """The size of the largest medium that is accepted; WhatsApp's own limits for a kind may be lower."""
+        """The size of the largest file that is accepted; WhatsApp's own limits for a kind may be lower."""
 
     async def put(
         self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
     ) -> StoredMedia:
-        """Store a medium that a caller uploads for later messages. Raises `BadInput`."""
+        """Store a file that a caller uploads for later messages. Raises `BadInput`."""
         said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
         return await self._store_as(company, MediaKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
 
     async def open(self, company: str, media_id: str) -> OpenedMedia | None:
-        """A stored medium of this company; None when it is unknown or no longer stored."""
+        """A stored file of this company; None when it is unknown or no longer stored."""
         media = await self._store.find(media_id) if may_be_id(media_id) else None
         if media is None or media.company != company:
             return None
@@ -98,7 +98,7 @@ class OutboundMediaService:
             n += 1
 
     async def take(self, company: str, part: MediaBody) -> StoredMedia:
-        """Store the medium of a message body: by id, by URL or inline. Raises `BadInput`, naming the field."""
+        """Store the media file of a message body: by id, by URL or inline. Raises `BadInput`, naming the field."""
         said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
         if part.media is not None:
             return await self._stored(company, part, part.media, said)
@@ -109,7 +109,7 @@ class OutboundMediaService:
         return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
 
     async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
-        """Store an inbound medium under its sender's description, without judging it."""
+        """Store an inbound file under its sender's description, without checking it."""
         filename, mimetype = described.get("filename"), described.get("mimetype")
         return await self._store_as(
             company,
@@ -186,7 +186,7 @@ class OutboundMediaService:
         was_encoded: bool = False,
         is_inbound: bool = False,
     ) -> StoredMedia:
-        """Write a medium into the store.
+        """Write a file into the store.
 
         `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `was_encoded`:
         a `Content-Encoding` was undone, so the suffix `.gz` no longer applies. `is_inbound`: the type is not judged,

@@ -1,4 +1,4 @@
-"""What becomes of the messages in flight: acks, refusals, receipts and ended links, as status updates for the store.
+"""Outcomes of the messages in flight: turns acks, refusals, receipts and ended links into status updates for the store.
 
 `delivery.message` decides what an answer means; this applies it to the messages that the engine has, to the limits, and
 to the batch of updates that the sender commits next.

@@ -144,7 +144,7 @@ class Quotas:
 
     @contextlib.asynccontextmanager
     async def media(self, company: str, most_bytes: int) -> AsyncIterator[None]:
-        """A tenant stores a medium of at most this size during the block. Raises `QuotaExceeded`."""
+        """A tenant stores a file of at most this size during the block. Raises `QuotaExceeded`."""
         limit = self._limits.media_bytes
         if not limit:
             yield

@@ -33,7 +33,7 @@ _NOT_FOUND = frozenset({"not-found", "no-such-group"})
 
 
 class TooManyQueries(QuotaExceeded):
-    """The session asks WhatsApp as often as it may."""
+    """The session has reached its limit of queries to WhatsApp."""
 
     code = "too-many-queries"
 

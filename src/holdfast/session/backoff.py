@@ -1,4 +1,4 @@
-"""How long to wait before the next connection: the user's formula (M1), with jitter so that sessions do not connect
+"""How long to wait before the next connection: exponential backoff, with jitter so that sessions do not connect
 in step."""
 
 from __future__ import annotations

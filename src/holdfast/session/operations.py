@@ -60,7 +60,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
     @property
     def medium(self) -> str | None:
-        """The stored medium that the engine needs as a file."""
+        """The id of the stored file that the engine needs."""
         return None
 
     def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -157,7 +157,7 @@ _LABELS_OF = Prepared(
 
 
 class AccountSettingRows:
-    """Keeps `holdfast.delivery.labels.Labels`."""
+    """Implements `holdfast.delivery.labels.Labels`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

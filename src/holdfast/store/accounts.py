@@ -18,7 +18,7 @@ _LOCKS = {REACH_OUT_LOCK: "reach_out_until", NEW_CHAT_QUOTA: "quota_until"}
 
 
 class AccountRows:
-    """Keeps `holdfast.delivery.stores.Accounts`."""
+    """Implements `holdfast.delivery.stores.Accounts`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

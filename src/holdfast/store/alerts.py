@@ -21,7 +21,7 @@ _BOOK = "alert-book"
 
 
 class AlertTable:
-    """Keeps `holdfast.health.stores.AlertRows`."""
+    """Implements `holdfast.health.stores.AlertRows`."""
 
     def __init__(self, database: Database, *, node: str | None = None) -> None:
         """`node`: the process whose alerts these are, where several share the database."""

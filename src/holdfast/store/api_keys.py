@@ -24,7 +24,7 @@ def withdraw_company(connection: Connection, company: str) -> None:
 
 
 class ApiKeyRows:
-    """Keeps `holdfast.base.api_keys.CreatedKeys`."""
+    """Implements `holdfast.base.api_keys.CreatedKeys`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

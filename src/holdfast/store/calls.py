@@ -80,7 +80,7 @@ def _call_row(connection: Connection, company: str, call_id: str, chat: str) -> 
 
 
 class CallRows:
-    """Keeps `holdfast.delivery.calls.Calls`."""
+    """Implements `holdfast.delivery.calls.Calls`."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

@@ -47,7 +47,7 @@ _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
 
 class ChatRows:
-    """Keeps `holdfast.delivery.chats.Chats`."""
+    """Implements `holdfast.delivery.chats.Chats`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -19,7 +19,7 @@ _READ_S = 30
 
 
 class ClientVersionRows:
-    """Keeps `holdfast.session.client_version.VersionStore`."""
+    """Implements `holdfast.session.client_version.VersionStore`."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

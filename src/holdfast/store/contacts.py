@@ -22,7 +22,7 @@ _SEARCHED_AT_ONCE = 1000
 
 
 class ContactRows:
-    """Keeps `holdfast.session.contacts.Contacts`."""
+    """Implements `holdfast.session.contacts.Contacts`."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

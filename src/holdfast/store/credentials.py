@@ -95,7 +95,7 @@ _KEEP_MADE = update(outbox).where(
 
 
 class EngineRows:
-    """Keeps `holdfast.session.stores.EngineStore`."""
+    """Implements `holdfast.session.stores.EngineStore`."""
 
     def __init__(
         self,

@@ -142,7 +142,7 @@ class _Listener:
 
 
 class EventRows:
-    """Keeps `holdfast.delivery.events.Events`."""
+    """Implements `holdfast.delivery.events.Events`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -48,7 +48,7 @@ COUNTS = (
 
 
 class FigureRows:
-    """Keeps `holdfast.delivery.stores.Figures`."""
+    """Implements `holdfast.delivery.stores.Figures`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

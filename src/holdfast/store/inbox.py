@@ -33,7 +33,7 @@ def no_media_url(inbox_id: str) -> str | None:
 
 
 class InboxRows:
-    """Keeps `holdfast.delivery.stores.Inbox`."""
+    """Implements `holdfast.delivery.stores.Inbox`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -85,7 +85,7 @@ NO_FENCE = NoFence()
 
 
 class LeaseRows:
-    """Keeps `holdfast.session.stores.Leases`, and is their fence."""
+    """Implements `holdfast.session.stores.Leases`, and is their fence."""
 
     def __init__(self, database: Database, *, node: NodeDescription, randomness: RandomSource, ttl_s: float) -> None:
         self._database = database

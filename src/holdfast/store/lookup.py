@@ -37,7 +37,7 @@ _END = 2**62
 
 
 class LookupRows:
-    """Keeps `holdfast.delivery.lookup.Lookup`."""
+    """Implements `holdfast.delivery.lookup.Lookup`."""
 
     def __init__(self, database: Database, indexer: SearchIndexer) -> None:
         self._database = database

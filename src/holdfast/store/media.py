@@ -28,7 +28,7 @@ _WAS_SENT = text("kind IN ('image','video','audio','document','sticker') AND sen
 
 
 class MediaRows:
-    """Keeps `holdfast.delivery.media_stores.MediaStore` and `InboundMediaStore`."""
+    """Implements `holdfast.delivery.media_stores.MediaStore` and `InboundMediaStore`."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

@@ -36,7 +36,7 @@ _FIXED = {"seq", "id", "company", "kind", "target", "arguments", "accepted_at", 
 
 
 class OperationRows:
-    """Keeps `holdfast.session.stores.Operations`."""
+    """Implements `holdfast.session.stores.Operations`."""
 
     def __init__(self, database: Database, *, clock: Clock, fence: Fence = NO_FENCE) -> None:
         self._database = database

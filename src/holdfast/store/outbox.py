@@ -63,7 +63,7 @@ _NOT_YET = dict.fromkeys((*TIMES, "error_code", "error"))
 
 
 class OutboxRows:
-    """Keeps `holdfast.delivery.stores.Outbox`."""
+    """Implements `holdfast.delivery.stores.Outbox`."""
 
     def __init__(self, database: Database, *, clock: Clock, fence: Fence = NO_FENCE) -> None:
         self._database = database

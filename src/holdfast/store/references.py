@@ -17,7 +17,7 @@ _OURS = "msg_"
 
 
 class ReferenceRows:
-    """Keeps `holdfast.delivery.media_stores.References`."""
+    """Implements `holdfast.delivery.media_stores.References`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -31,7 +31,7 @@ _AGE: Mapping[Kept, Column[str]] = MappingProxyType({
 
 
 class RetentionRows:
-    """Keeps `holdfast.delivery.retention.Retention`."""
+    """Implements `holdfast.delivery.retention.Retention`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -30,7 +30,7 @@ _NOT_SAVED = frozenset({"company_id", "created_at", *_SETTINGS})
 
 
 class SessionRows:
-    """Keeps `holdfast.session.stores.Sessions`."""
+    """Implements `holdfast.session.stores.Sessions`."""
 
     def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database

@@ -10,7 +10,7 @@ from holdfast.store.tables import sign_outs
 
 
 class SignOutRows:
-    """Keeps `holdfast.dashboard.ports.SignOuts`."""
+    """Implements `holdfast.dashboard.ports.SignOuts`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

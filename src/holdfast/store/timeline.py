@@ -22,7 +22,7 @@ _ADD = Prepared(lambda insert: insert(transitions))
 
 
 class TimelineRows:
-    """Keeps `holdfast.session.stores.Timeline`."""
+    """Implements `holdfast.session.stores.Timeline`."""
 
     def __init__(self, database: Database, *, fence: Fence = NO_FENCE) -> None:
         self._database = database

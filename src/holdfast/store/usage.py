@@ -16,7 +16,7 @@ _MEDIA = select(func.coalesce(func.sum(media.c.size_bytes), 0)).where(media.c.co
 
 
 class UsageRows:
-    """Keeps `holdfast.delivery.usage.Usage`."""
+    """Implements `holdfast.delivery.usage.Usage`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

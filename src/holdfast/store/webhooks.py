@@ -75,7 +75,7 @@ _REFUSED_BY_OUTAGE = or_(_D.last_status.is_(None), _D.last_status.in_(_OUTAGE_ST
 
 
 class WebhookRows:
-    """Keeps `holdfast.delivery.webhooks.Webhooks`."""
+    """Implements `holdfast.delivery.webhooks.Webhooks`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

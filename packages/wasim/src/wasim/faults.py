@@ -135,13 +135,13 @@ def parse_fault(body: object) -> FaultRequest:
         raise BadFault(f"fault {kind!r} is not known: kinds are {', '.join(sorted(KINDS))}")
     kind = body["kind"]
     for name in body.keys() - _COMMON - KINDS[kind]:
-        raise BadFault(f"{kind} takes no {name!r}; it takes {', '.join(sorted(_COMMON | KINDS[kind]))}")
+        raise BadFault(f"{kind} has no field {name!r}; its fields are {', '.join(sorted(_COMMON | KINDS[kind]))}")
     if kind in MOMENTARY and "seconds" in body:
-        raise BadFault(f"{kind} happens at once and takes no 'seconds'")
+        raise BadFault(f"{kind} happens at once and has no 'seconds'")
     if kind in _NOT_BY_NUMBER and "number" in body:
-        raise BadFault(f"{kind} is for the whole server and takes no 'number'")
+        raise BadFault(f"{kind} applies to the whole server and has no 'number'")
     if "seconds" in body and "until" in body:
-        raise BadFault(f"{kind} takes 'seconds' or 'until', not both")
+        raise BadFault(f"{kind} accepts 'seconds' or 'until', not both")
     try:
         request = msgspec.convert(body, type=FaultRequest)
     except msgspec.ValidationError as error:

@@ -51,7 +51,7 @@ class Calls:
         if callee not in self._directory.accounts:
             raise CallError(f"there is no phone {callee}; POST /phones creates one")
         if caller == callee:
-            raise CallError("nobody calls himself")
+            raise CallError("an account can't call itself")
         if caller in self._directory.accounts[callee].blocked:
             raise CallError(f"{callee} has blocked {caller}")
         call = Call(id=self._entropy(16).hex().upper(), caller=caller, callee=callee, video=video)
@@ -75,7 +75,7 @@ class Calls:
         if call is None or number not in (call.caller, call.callee):
             raise CallError(f"{number} has no call {call_id}")
         if call.state != "ringing":
-            raise CallError(f"the call {call_id} rings no more: it was {call.state}")
+            raise CallError(f"the call {call_id} is no longer ringing: it was {call.state}")
         if (how in ("accepted", "rejected")) != (number == call.callee):
             raise CallError(f"only {'the callee' if number == call.caller else 'the caller'} can make a call {how}")
         call.state = how
