@@ -118,16 +118,18 @@ class Trial:
         assert all(present[number] == 1 for number in self.members), "a member is missing"
         (own,) = [each for each in await self.wasim.get("/phones") if each["number"] == NUMBER]
         assert not self.abouts or own["about"] == self.abouts[-1]
-        unread = [
-            each for each in await self.wasim.get("/messages", **{"from": FRIEND}) if not each["receipts"]["read"]
-        ]
-        assert not unread, f"{len(unread)} messages are not read"
+        repeated = own["aboutChanges"] - len(self.abouts)
+        assert repeated == 0, f"the text was set {repeated} times too often"
+        receipts = [each["receipts"]["read"] for each in await self.wasim.get("/messages", **{"from": FRIEND})]
+        assert all(receipts), f"{receipts.count(0)} messages are not read"
         return {
             "strikes": sum(self.struck.values()),
             "operations": len(rows),
             "groupsCreated": len(self.subjects),
             "lost": len(lost),
             "doubled": len(doubled),
+            "textsRepeated": repeated,
+            "receiptsRepeated": sum(receipts) - len(receipts),
             "unknown": sum(row["state"] == "unknown" for row in rows),
             "attempts": sum(row["attempts"] for row in rows),
         }

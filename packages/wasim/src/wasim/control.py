@@ -162,6 +162,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "autoRead": account.auto_read,
         "picture": account.picture or account.picture_id or None,
         "about": account.about or None,
+        "aboutChanges": account.about_changes,
         "business": account.business or None,
         "privacy": privacy.settings(account),
         "blocked": sorted(account.blocked),

@@ -9,6 +9,7 @@ import { getBinaryNodeChild, getBinaryNodeChildren, isJidGroup, jidNormalizedUse
 import { ACCOUNT_OPERATIONS, rename } from './accountoperations.mjs'
 import { followChannel } from './channels.mjs'
 import { setPrivacy } from './privacy.mjs'
+import { aboutMe } from './profile.mjs'
 import { NotOnWhatsApp } from './recipients.mjs'
 
 const ALL_GROUPS = '@g.us'
@@ -150,9 +151,12 @@ const OPERATIONS = {
     }
   },
 
+  // The text is set only where it differs, so that others don't see it set twice.
   'set-profile': {
     async run({ name, about }, parts) {
-      if (about !== undefined) await parts.limits.run('status', () => parts.sock.updateProfileStatus(about))
+      if (about !== undefined && about !== (await aboutMe(parts))) {
+        await parts.limits.run('status', () => parts.sock.updateProfileStatus(about))
+      }
       if (name !== undefined) await rename(parts, name)
       return { ...(about !== undefined && { about }), ...(name !== undefined && { name }) }
     }

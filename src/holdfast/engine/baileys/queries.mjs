@@ -9,6 +9,7 @@ import { channelNamed, followedChannels } from './channels.mjs'
 import { uploadedAgain } from './mediaretry.mjs'
 import { privacyNow } from './privacy.mjs'
 import { NotThere } from './refusals.mjs'
+import { aboutMe } from './profile.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
 
 const LEARNED_AT_ONCE = 100 // members of groups: each is a row, and messages wait for the commits before them
@@ -120,12 +121,12 @@ const QUERIES = {
   profile: async (_, { sock, limits }) => {
     const { id, name } = sock.authState.creds.me
     const me = jidNormalizedUser(id)
-    const [about] = (await limits.run('usync', () => sock.fetchStatus(me))) ?? []
+    const about = await aboutMe({ sock, limits })
     const picture = await limits.run('w:profile:picture', () => sock.profilePictureUrl(me, 'preview')).catch(error => {
       if (error.data === 404 || error.data === 401) return undefined
       throw error
     })
-    return { name, about: about?.status?.status || undefined, picture }
+    return { name, about: about || undefined, picture }
   },
 
   channels: (_, parts) => followedChannels(parts),

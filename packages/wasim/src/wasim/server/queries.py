@@ -192,6 +192,7 @@ def _about(query: Query) -> QueryAnswer:
     if query.node.attrs.get("type") == "set":
         account = query.directory.accounts[query.device.number]
         account.about = query.body.data.decode(errors="replace")
+        account.about_changes += 1
         query.directory.touch(account)
     return QueryAnswer()
 

@@ -63,6 +63,8 @@ class Account(msgspec.Struct, kw_only=True):
     picture_id: str = ""
     """The id of a picture that one of its devices has set."""
     about: str = ""
+    about_changes: int = 0
+    """How often its devices have set that text, also to what it was."""
     business: dict[str, str] = msgspec.field(default_factory=dict)
     """Its business profile by field, as `profiles.BUSINESS` names them; empty: it is no business account."""
     privacy: dict[str, str] = msgspec.field(default_factory=dict)
