@@ -106,7 +106,7 @@ def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / inner if inner else tmp_path / "file"
     assert refused(folder) == (
-        f'the data folder "{folder}" can\'t be made (there is a file with this name): '
+        f'the data folder "{folder}" can\'t be created (there is a file with this name): '
         "move it away, or set HOLDFAST_DATA_DIR to another folder"
     )
 

@@ -94,7 +94,7 @@ class _Text:
         self._fixed = {name: value for name, value in compiled.params.items() if name not in names}
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        given = {**self._fixed, **values}
+        given = {**self._fixed, **values} if self._fixed else values
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         try:

@@ -47,8 +47,8 @@ from holdfast.store.database import Database, Refusal
 from holdfast.store.events import lock_event_order, record_message
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.member_receipts import receipts_of
-from holdfast.store.message_rows import NOT_SHOWN, READ, message_of
-from holdfast.store.outbox_updates import TIMES, apply_all, apply_one
+from holdfast.store.message_rows import READ, message_of
+from holdfast.store.outbox_updates import apply_all, apply_one
 from holdfast.store.tables import outbox
 
 _IS_SETTLED = text("state NOT IN ('queued','sending')")
@@ -59,7 +59,6 @@ _ACCEPT = Prepared(
     )
 )
 _SET_CONTENT = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("accepted")))
-_NOT_YET = dict.fromkeys((*TIMES, "error_code", "error"))
 
 
 class OutboxRows:
@@ -98,10 +97,7 @@ class OutboxRows:
                 # Stored, so that a message that is sent again is the same message.
                 content = json.dumps(disappearing(draft.content, timer_s))
                 _SET_CONTENT.rows(connection, {"accepted": seq, "content": content})
-            shown = {name: value for name, value in values.items() if name not in NOT_SHOWN}
-            message = message_of(
-                {**_NOT_YET, **shown, "seq": seq, "is_to_new_contact": contact is not ContactStatus.KNOWN}
-            )
+            message = _queued(draft, seq, chat, is_to_new_contact=contact is not ContactStatus.KNOWN, now=now)
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins, timer_s=timer_s)
 
@@ -270,6 +266,31 @@ def _accepted(draft: Draft, now: str) -> dict[str, Any]:
         "request_hash": draft.request_hash,
         "target": target_of(draft.kind, draft.content),
     }
+
+
+def _queued(draft: Draft, seq: int, chat: str, *, is_to_new_contact: bool, now: str) -> Message:
+    """The message that was accepted, without reading its row again."""
+    return Message(
+        seq=seq,
+        id=draft.id,
+        whatsapp_id=draft.whatsapp_id,
+        company=draft.company,
+        recipient=draft.recipient,
+        chat=chat,
+        state=MessageState.QUEUED,
+        attempts=0,
+        accepted_at=now,
+        sent_at=None,
+        delivered_at=None,
+        read_at=None,
+        played_at=None,
+        error_code=None,
+        error=None,
+        kind=draft.kind,
+        priority=draft.priority,
+        expires_at=draft.expires_at,
+        is_to_new_contact=is_to_new_contact,
+    )
 
 
 def _holds(check: Check, connection: Connection) -> bool:
