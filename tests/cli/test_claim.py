@@ -113,7 +113,7 @@ def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -
 
 def test_a_data_folder_that_cannot_be_written_is_named() -> None:
     """It is neither created nor used where even root can't write."""
-    for folder, what in (("/proc/data", "made"), ("/proc", "written")):
+    for folder, what in (("/proc/data", "created"), ("/proc", "written")):
         sentence = refused(Path(folder))
         assert sentence.startswith(f'the data folder "{folder}" can\'t be {what} (')
         assert sentence.endswith("): give its user the right to, or set HOLDFAST_DATA_DIR to another folder")
