@@ -174,7 +174,8 @@ async def test_what_strangers_send_is_no_markup(browser: Browser, world: World) 
 
 
 async def test_a_group_is_created_once(browser: Browser, world: World) -> None:
-    """A second click gets the same group; then its page opens. Bad input is refused with a sentence."""
+    """A second click gets the same group; then its page opens. Members are separated by lines or commas, also by those
+    of other scripts. Bad input is refused with a sentence."""
     await world.pair()
     await browser.sign_in()
     world.engine.answers = {"groups": lambda _: []}
@@ -182,8 +183,9 @@ async def test_a_group_is_created_once(browser: Browser, world: World) -> None:
     world.engine.operations["create-group"] = lambda command: [] if command.step == "look" else answer
     path, part = f"/companies/{COMPANY}/groups", {"HX-Request": "true"}
     await read(browser, path)
+    twice = "+962 790000007، ٩٦٢٧٩٠٠٠٠٠٠٧"
     for _ in range(2):
-        made = await browser.post(path, headers=part, subject="Flowers", members="+962 790000007\n", form_id="f1")
+        made = await browser.post(path, headers=part, subject="Flowers", members=f"{twice}\n", form_id="f1")
         assert made.headers["hx-redirect"] == f"{path}/{GROUP}"
     runs = [each for each in world.engine.commands if isinstance(each, RunOperation) and each.step == "run"]
     assert [each.arguments for each in runs] == [{"subject": "Flowers", "members": [RAMI]}]

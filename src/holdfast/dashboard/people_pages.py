@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, TypeVar
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,7 @@ _GROUPS_SHOWN, _CONTACTS_SHOWN = 200, 100
 _CREATION_WAIT_S = 15
 _THIS = "This account"
 _LONGEST_SUBJECT, _MOST_MEMBERS = 100, 1023
+_BETWEEN = re.compile("[\\r\\n,;،؛、，；]")
 
 
 async def _group(group: str) -> str:
@@ -89,8 +91,8 @@ def _subject(text: str) -> str:
 
 
 def _members(text: str) -> list[str]:
-    """The JIDs of the people on the lines of a text."""
-    lines = [line.strip() for line in text.replace(",", "\n").splitlines() if line.strip()]
+    """The JIDs of the people on the lines of a text, or between commas of any script."""
+    lines = [line.strip() for line in _BETWEEN.split(text) if line.strip()]
     if not 1 <= len(lines) <= _MOST_MEMBERS:
         raise BadInput(f"there are {len(lines)} members: give 1 to {_MOST_MEMBERS} numbers", field="members")
     jids = [parse_recipient(line, field="members")[1] for line in lines]

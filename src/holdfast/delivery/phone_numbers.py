@@ -29,6 +29,15 @@ _SIGNS = {
 }
 _REVERSES = "\u202e"
 """Right-to-left override: it displays the digits in the opposite order, so either order may be the wrong one."""
+_IGNORED = frozenset({"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}) | {
+    chr(code)
+    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+    for code in range(first, last + 1)
+}
+"""Invisible besides the formatting characters (Unicode's Default_Ignorable_Code_Point), such as the variation selectors
+that keyboards with emoji insert."""
+_BLANK = "\u2800"
+"""The Braille pattern without dots: a symbol that looks like a space."""
 _SCHEMES = ("tel:", "callto:")
 _WHATSAPP = "whatsapp:"
 _LINK_HOSTS = frozenset({"wa.me", "www.wa.me", "api.whatsapp.com", "web.whatsapp.com", "wa.link", "chat.whatsapp.com"})
@@ -101,10 +110,10 @@ def _count_digits(text: str) -> int:
 
 
 def visible(text: str) -> str:
-    """The text without formatting characters (such as direction marks) and without surrounding spaces."""
+    """The text without invisible characters (such as direction marks) and without surrounding spaces."""
     if text.isascii():
         return text.strip()
-    return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
+    return "".join(char for char in text if unicodedata.category(char) != "Cf" and char not in _IGNORED).strip()
 
 
 def shown(text: str, *, most: int = 40) -> str:
@@ -113,6 +122,8 @@ def shown(text: str, *, most: int = 40) -> str:
 
 
 def _is_seen(char: str) -> bool:
+    if char in _IGNORED or char == _BLANK:
+        return False
     return char == " " or unicodedata.category(char) not in {"Cf", "Cc", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"}
 
 
