@@ -19,7 +19,7 @@ ANNA = "962790000001@s.whatsapp.net"
 
 
 def created(command: RunOperation) -> object:
-    if command.step == "look":
+    if command.step == "observe":
         return []
     return {"id": GROUP, "subject": "Flowers", "members": [{"jid": ANNA, "code": 200}]}
 
@@ -161,7 +161,7 @@ async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, world: 
     files: list[bytes | None] = []
 
     def answer(command: RunOperation) -> object:
-        if command.step == "look":
+        if command.step == "observe":
             return {"id": None}
         files.append(None if command.file is None else Path(command.file).read_bytes())
         return {"id": "P1"}

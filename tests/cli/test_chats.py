@@ -34,7 +34,7 @@ async def test_groups_are_listed_and_created(holdfast: Command, world: World) ->
         "group": lambda _: {"id": GROUP, "subject": "Flowers", "size": 1, "members": [member]},
     }
     answer = {"id": GROUP, "subject": "Flowers", "members": [{"jid": RAMI, "code": 200}]}
-    world.engine.operations["create-group"] = lambda command: [] if command.step == "look" else answer
+    world.engine.operations["create-group"] = lambda command: [] if command.step == "observe" else answer
     groups = await holdfast("groups", COMPANY)
     assert groups.out.splitlines()[1].split() == ["Flowers", "2", GROUP]
     members = await holdfast("group", "members", COMPANY, GROUP)

@@ -180,7 +180,7 @@ async def test_a_group_is_created_once(browser: Browser, world: World) -> None:
     await browser.sign_in()
     world.engine.answers = {"groups": lambda _: []}
     answer = {"id": GROUP, "subject": "Flowers", "members": [{"jid": RAMI, "code": 200}]}
-    world.engine.operations["create-group"] = lambda command: [] if command.step == "look" else answer
+    world.engine.operations["create-group"] = lambda command: [] if command.step == "observe" else answer
     path, part = f"/companies/{COMPANY}/groups", {"HX-Request": "true"}
     await read(browser, path)
     twice = "+962 790000007، ٩٦٢٧٩٠٠٠٠٠٠٧"

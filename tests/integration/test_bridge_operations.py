@@ -29,7 +29,12 @@ class Operator:
         self.begun = 0
 
     async def answer(
-        self, name: str, arguments: dict[str, object], *, step: Literal["run", "look"] = "run", file: Path | None = None
+        self,
+        name: str,
+        arguments: dict[str, object],
+        *,
+        step: Literal["run", "observe"] = "run",
+        file: Path | None = None,
     ) -> OperationAnswered:
         self.begun += 1
         operation = f"op_{self.begun:024x}"
@@ -78,16 +83,16 @@ async def group_in(wasim: Wasim, id_: str) -> dict[str, Any]:
 
 
 async def test_a_group_from_creation_to_departure(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
-    """Each step has WhatsApp's answer, and is seen in WhatsApp; a look shows the group that was created."""
+    """Each step has WhatsApp's answer, and is seen in WhatsApp; an observation shows the group that was created."""
     await wasim.post("/phones", {"number": CEM, "addedBy": "none"})
     given: dict[str, object] = {"subject": "Flowers", "members": [jid(ANNA), jid(CEM), jid("962700000999")]}
-    assert await ours_.run("create-group", given, step="look") == []
+    assert await ours_.run("create-group", given, step="observe") == []
     made = await ours_.run("create-group", given)
     group = made["id"]
     codes = {row["jid"]: row["code"] for row in made["members"]}
     assert codes == {jid(ANNA): 200, jid(CEM): 403, jid("962700000999"): 404}
     assert next(row for row in made["members"] if row["code"] == 403)["inviteCode"]
-    (seen,) = await ours_.run("create-group", given, step="look")
+    (seen,) = await ours_.run("create-group", given, step="observe")
     assert (seen["id"], {member["jid"] for member in seen["members"]}) == (group, {jid(ANNA), ours_.party.jid})
     changed = await ours_.run(
         "change-members", {"group": group, "add": [jid(BASHIR), jid(ANNA)], "promote": [jid(ANNA)]}
@@ -105,12 +110,12 @@ async def test_a_group_from_creation_to_departure(ours_: Operator, wasim: Wasim,
     assert all(found[name] for name in ("announce", "locked", "joinApproval", "membersAdd"))
     picture = tmp_path / "picture"
     picture.write_bytes(JPEG)
-    before = await ours_.run("set-picture", {"jid": group}, step="look")
+    before = await ours_.run("set-picture", {"jid": group}, step="observe")
     after = await ours_.run("set-picture", {"jid": group}, file=picture)
     assert (before["id"], (await group_in(wasim, group))["picture"]) == (None, after["id"])
-    assert await ours_.run("set-picture", {"jid": group}, step="look") == after
+    assert await ours_.run("set-picture", {"jid": group}, step="observe") == after
     assert await ours_.run("set-picture", {"jid": group}) == {"id": None}
-    code = (await ours_.run("revoke-invite", {"group": group}, step="look"))["code"]
+    code = (await ours_.run("revoke-invite", {"group": group}, step="observe"))["code"]
     assert (await ours_.run("revoke-invite", {"group": group}))["code"] not in {None, code}
     await wasim.patch(f"/groups/{group}", {"requests": [CEM]})
     requests: Any = (await ours_.ask("join-requests", jid=group)).result
@@ -214,7 +219,7 @@ async def test_channels(ours_: Operator, wasim: Wasim) -> None:
 async def test_groups_are_joined_by_link_and_by_invitation(ours_: Operator, wasim: Wasim) -> None:
     """With approval the account waits for an admin; joining twice is a conflict."""
     own = (await ours_.run("create-group", {"subject": "Own", "members": [jid(ANNA)]}))["id"]
-    code = (await ours_.run("revoke-invite", {"group": own}, step="look"))["code"]
+    code = (await ours_.run("revoke-invite", {"group": own}, step="observe"))["code"]
     invited: Any = (await ours_.ask("invited-group", code=code)).result
     assert invited["subject"] == "Own"
     assert (await ours_.answer("join-group", {"code": code})).code == 409

@@ -37,7 +37,7 @@ class Groups:
         world.engine.operations["create-group"] = self
 
     def __call__(self, command: RunOperation) -> object:
-        if command.step == "look":
+        if command.step == "observe":
             return [group for group in self.created if group["subject"] == command.arguments["subject"]]
         if self.drops is not None:
             self.drops(command)
@@ -111,7 +111,7 @@ def lose(world: World, link: LinkId, how: str) -> None:
 
 
 async def test_a_group_that_was_not_created_is_created_later(world: World) -> None:
-    """The link ended before WhatsApp got the request. Only after a second look some seconds later it is tried again."""
+    """The link ended before WhatsApp got the request. It is retried only after a second observation seconds later."""
     async with world.running():
         link = await world.pair()
         groups = Groups(world)

@@ -92,11 +92,11 @@ class ClockWatch:
         self._looked_at = clock.monotonic()
 
     def follow(self, follower: Callable[[ClockStep], None]) -> None:
-        """Call `follower` after each step. It must only record the step, because it runs within other code's `look`."""
+        """Call `follower` after each step. It must only record the step: it runs within other code's `check`."""
         self._followers.append(follower)
 
     def check(self) -> ClockStep | None:
-        """The step since the last look, if there was one; ordinary drift is none. All followers are called first."""
+        """The step since the last check, if there was one; ordinary drift is none. All followers are called first."""
         now, offset_s, suspended_s = self._clock.now(), self._offset(), self._clock.suspended()
         looked_at = self._clock.monotonic()
         step = ClockStep(

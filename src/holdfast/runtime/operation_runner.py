@@ -32,9 +32,9 @@ DEADLINE_S = 90.0
 """Longer than every timeout of the engine; the next step of the operation waits in the engine for this one to end."""
 _MOST_AT_ONCE = 4
 _WINDOW = 200
-"""Open operations that are looked at, the oldest first."""
+"""Open operations that are considered at a time, the oldest first."""
 
-Step = Literal["run", "look"]
+Step = Literal["run", "observe"]
 
 
 class OperationRunner:
@@ -147,8 +147,8 @@ class OperationRunner:
             await self._save(states.failed(operation, failure, now=self._clock.now()), before=operation)
             return
         current: Operation | None = operation
-        if states.must_look(operation, arguments):
-            current = await self._look(link, operation, arguments)
+        if states.must_observe(operation, arguments):
+            current = await self._observe(link, operation, arguments)
         if current is None:
             return
         begun = await self._save(states.began(current, now=self._clock.now()), before=current)
@@ -158,12 +158,12 @@ class OperationRunner:
         self._note_limit(begun, answer)
         await self._save(states.answered(begun, arguments, answer, now=self._clock.now()), before=begun)
 
-    async def _look(self, link: LinkId, operation: Operation, arguments: Arguments) -> Operation | None:
-        """Look at WhatsApp; returns the operation if it is to be attempted now."""
-        answer = await self._ask(link, operation, arguments, "look")
+    async def _observe(self, link: LinkId, operation: Operation, arguments: Arguments) -> Operation | None:
+        """Observe the state at WhatsApp; returns the operation if it is to be attempted now."""
+        answer = await self._ask(link, operation, arguments, "observe")
         now = self._clock.now()
         if operation.state is OperationState.RUNNING and operation.observed is not None:
-            after = states.looked(operation, arguments, answer, now=now)
+            after = states.after_observation(operation, arguments, answer, now=now)
             if after is None:
                 return operation
         elif answer.error is None:

@@ -90,12 +90,12 @@ class RunQuery(Command, frozen=True, kw_only=True, tag="query"):
 
 
 class RunOperation(Command, frozen=True, kw_only=True, tag="operation", omit_defaults=True):
-    """Change something at WhatsApp, or look whether it was changed. Answered by `OperationAnswered` with the same
+    """Change something at WhatsApp, or observe whether it was changed. Answered by `OperationAnswered` with the same
     `operation` and `step`. Steps of one operation run one after another."""
 
     operation: str
     """Id of the operation."""
-    step: Literal["run", "look"]
+    step: Literal["run", "observe"]
     name: str
     """One of the engine's operations; `holdfast.session.operations` defines them."""
     arguments: dict[str, object]
@@ -286,7 +286,7 @@ class OperationAnswered(Report, frozen=True, kw_only=True, tag="operation-answer
     """WhatsApp's answer to `RunOperation`, or why there is none. When a link closes, its open requests are dropped."""
 
     operation: str
-    step: Literal["run", "look"]
+    step: Literal["run", "observe"]
     result: object = None
     """As `holdfast.session.operations` expects it for this kind."""
     error: str | None = None

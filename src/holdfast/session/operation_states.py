@@ -82,7 +82,7 @@ class Operation:
     next_at: str | None = None
     """Not before this time."""
     observed: Any = None
-    """What a look at WhatsApp showed before the first attempt, for kinds that compare."""
+    """What was observed at WhatsApp before the first attempt, for kinds that compare."""
     result: Any = None
     error_code: str | None = None
     error: str | None = None
@@ -223,8 +223,8 @@ def failed(operation: Operation, failure: Failure, *, now: datetime) -> Operatio
     )
 
 
-def looked(operation: Operation, arguments: Arguments, answer: Answer, *, now: datetime) -> Operation | None:
-    """The operation after a look at WhatsApp; None: it was certainly not done, and is tried again now."""
+def after_observation(operation: Operation, arguments: Arguments, answer: Answer, *, now: datetime) -> Operation | None:
+    """The operation after an observation at WhatsApp; None: it was certainly not done, and is tried again now."""
     if answer.error is not None:
         return put_off(operation, answer, now=now)
     match arguments.judge(operation.observed, answer.result):
@@ -243,14 +243,14 @@ def looked(operation: Operation, arguments: Arguments, answer: Answer, *, now: d
 
 
 def observing_failed(operation: Operation, answer: Answer, *, now: datetime) -> Operation:
-    """The look before the first attempt failed. Nothing was done."""
+    """The observation before the first attempt failed. Nothing was done."""
     if (failure := _failure(operation, answer)) is not None:
         return failed(operation, failure, now=now)
     return put_off(operation, answer, now=now)
 
 
 def put_off(operation: Operation, answer: Answer, *, now: datetime) -> Operation:
-    """Another attempt, or another look, later."""
+    """Another attempt, or another observation, later."""
     reason = _PASSING.get(answer.error or "", "it could not be carried out")
     sentence = f"{reason} ({answer.detail})" if answer.detail and answer.error != "link-down" else reason
     if now - datetime.fromisoformat(operation.accepted_at) >= timedelta(days=RETRY_FOR_DAYS):
@@ -351,9 +351,9 @@ def body_of(operation: Operation) -> dict[str, object]:
     }
 
 
-def must_look(operation: Operation, arguments: Arguments) -> bool:
+def must_observe(operation: Operation, arguments: Arguments) -> bool:
     """Before the first attempt, and after one without an answer."""
-    return arguments.looks and (operation.observed is None or operation.state is OperationState.RUNNING)
+    return arguments.observes and (operation.observed is None or operation.state is OperationState.RUNNING)
 
 
 def _iso(moment: datetime) -> str:

@@ -20,19 +20,19 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A look shows that the operation was carried out."""
+    """An observation shows that the operation was carried out."""
 
     result: Any
 
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """A look shows no effect of the operation."""
+    """An observation shows no effect of the operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class CantTell:
-    """A look does not show whether the operation was carried out; `sentence` says why."""
+    """An observation does not show whether the operation was carried out; `sentence` says why."""
 
     sentence: str
 
@@ -44,9 +44,9 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """What one kind of operation needs to know. JIDs are canonical."""
 
     kind: ClassVar[str]
-    looks: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
     """Repeating it would have a further effect: before the first attempt, and after one without an answer, the engine
-    looks at WhatsApp (`look` in the engine), and `judge` compares."""
+    reads the state at WhatsApp (`observe` in the engine), and `judge` compares."""
 
     is_light: ClassVar[bool] = False
     """WhatsApp's own apps do it all the time: it is not paced, and only its failure is reported as an event."""
@@ -68,7 +68,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
         return given
 
     def judge(self, before: Any, after: Any) -> Verdict:
-        """Was an attempt without an answer carried out? Only called for kinds that look."""
+        """Was an attempt without an answer carried out? Only called for kinds that observe."""
         raise NotImplementedError
 
     def described(self, result: Any) -> Any:
@@ -89,7 +89,7 @@ class Failure:
 
 class CreateGroup(Arguments, frozen=True, kw_only=True):
     kind = "create-group"
-    looks = True
+    observes = True
 
     subject: str
     members: list[str]
@@ -99,8 +99,9 @@ class CreateGroup(Arguments, frozen=True, kw_only=True):
         return "groups"
 
     def judge(self, before: Any, after: Any) -> Verdict:
-        """A look lists the account's own groups with this subject. Operations on `groups` run one after another, so
-        a group that was not there before the attempt is the one that it created."""
+        """An observation lists the account's own groups with this subject. Operations on `groups` run one after
+        another, so a group that was not there before the attempt is the one that it created.
+        """
         known = {group["id"] for group in before}
         new = [group for group in after if group["id"] not in known]
         if not new:
@@ -176,7 +177,7 @@ class SetPicture(Arguments, frozen=True, kw_only=True):
     """The engine compares the id of the picture before and after, so that others don't see it changed twice."""
 
     kind = "set-picture"
-    looks = True
+    observes = True
 
     jid: str | None = None
     """A group; None: the account itself."""
@@ -199,7 +200,7 @@ class SetPicture(Arguments, frozen=True, kw_only=True):
 
 class RevokeInvite(Arguments, frozen=True, kw_only=True):
     kind = "revoke-invite"
-    looks = True
+    observes = True
 
     group: str
 

@@ -1,4 +1,4 @@
-"""The life of an operation: what each answer means, what a look shows, and when it is given up."""
+"""The life of an operation: what each answer means, what an observation shows, and when it is given up."""
 
 from __future__ import annotations
 
@@ -102,19 +102,19 @@ def test_after_too_many_days_it_is_given_up() -> None:
 
 
 def test_a_lost_creation_is_looked_for_twice() -> None:
-    """Nothing new so soon after the attempt is looked at again; still nothing later means that it was not done."""
+    """Nothing found soon after the attempt is observed again; still nothing later means that it was not done."""
     operation = running(CREATE, observed=[{"id": "old"}])
     answer = Answer(result=[{"id": "old"}])
-    again = states.looked(operation, CREATE, answer, now=NOW)
+    again = states.after_observation(operation, CREATE, answer, now=NOW)
     assert again is not None
     assert again.next_at is not None
     later = NOW + timedelta(seconds=CONFIRM_AFTER_S)
-    assert states.looked(operation, CREATE, answer, now=later) is None
+    assert states.after_observation(operation, CREATE, answer, now=later) is None
     expired = replace(operation, expires_at="2026-11-28T12:00:01.000Z")
-    found = states.looked(expired, CREATE, answer, now=later)
+    found = states.after_observation(expired, CREATE, answer, now=later)
     assert found is not None
     assert found.state == "expired"
-    assert states.looked(operation, CREATE, Answer(error="timeout"), now=NOW) != operation
+    assert states.after_observation(operation, CREATE, Answer(error="timeout"), now=NOW) != operation
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_lost_creation_is_looked_for_twice() -> None:
 def test_a_look_shows_what_was_done(arguments: Arguments, before: Any, after: Any, state: str | None) -> None:
     """None: it was not done, and is tried again."""
     later = NOW + timedelta(seconds=CONFIRM_AFTER_S)
-    found = states.looked(running(arguments, observed=before), arguments, Answer(result=after), now=later)
+    found = states.after_observation(running(arguments, observed=before), arguments, Answer(result=after), now=later)
     assert (None if found is None else found.state) == state
 
 

@@ -1,5 +1,5 @@
 // What Holdfast changes at WhatsApp, by name, as `holdfast.session.operations` defines it. A new kind is an entry of
-// OPERATIONS: `run` carries it out, and `look`, for kinds that must not be repeated, shows what Python compares.
+// OPERATIONS: `run` carries it out, and `observe`, for kinds that must not be repeated, shows what Python compares.
 // Every request goes through the link's QueryLimits, by the kind of the request.
 
 import { readFile } from 'node:fs/promises'
@@ -29,7 +29,7 @@ const OPERATIONS = {
     },
 
     // The account's own groups with this subject.
-    async look({ subject }, { getGroup, isMe, sock, limits }) {
+    async observe({ subject }, { getGroup, isMe, sock, limits }) {
       const answer = await getGroup(ALL_GROUPS, { tag: 'participating', attrs: {} })
       const listed = getBinaryNodeChildren(getBinaryNodeChild(answer, 'groups'), 'group')
       const own = listed.filter(({ attrs }) => attrs.subject === subject && [attrs.creator, attrs.creator_pn].some(isMe))
@@ -106,7 +106,7 @@ const OPERATIONS = {
       return { id: getBinaryNodeChild(answer, 'picture')?.attrs.id ?? null }
     },
 
-    async look({ jid }, { sock, limits, me }) {
+    async observe({ jid }, { sock, limits, me }) {
       const attrs = { to: S_WHATSAPP_NET, type: 'get', xmlns: PICTURE, target: jid ?? jidNormalizedUser(me().id) }
       const content = [{ tag: 'picture', attrs: { type: 'preview', query: 'url' } }]
       try {
@@ -121,7 +121,7 @@ const OPERATIONS = {
 
   'revoke-invite': {
     run: async ({ group }, { setGroup }) => inviteOf(await setGroup(group, { tag: 'invite', attrs: {} })),
-    look: async ({ group }, { getGroup }) => inviteOf(await getGroup(group, { tag: 'invite', attrs: {} }))
+    observe: async ({ group }, { getGroup }) => inviteOf(await getGroup(group, { tag: 'invite', attrs: {} }))
   },
 
   'join-group': {
