@@ -21,7 +21,8 @@ from holdfast.api.routing import (
     ShutdownDependency,
     for_all_companies,
 )
-from holdfast.api.schemas import ApiModel, SessionModel, Text
+from holdfast.api.schemas import ApiModel, Text
+from holdfast.api.session_models import SessionModel
 from holdfast.api.sessions import Answers
 from holdfast.backup.backup_dir import Found
 from holdfast.backup.baileys import checked

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from holdfast.api.schemas import ApiModel, ErrorModel, ListPage, MediaModel
+from holdfast.api.message_models import MediaModel
+from holdfast.api.schemas import ApiModel, ErrorModel, ListPage
 from holdfast.delivery.chats import MARKED_UNREAD, Chat, Entry, GivenReaction, Names, SentEntry
 from holdfast.delivery.content import text_of
 from holdfast.delivery.media import shown_media

@@ -16,7 +16,8 @@ from holdfast.api.forwarding import others_of
 from holdfast.api.keys import KeyGrant
 from holdfast.api.metrics import exposition, merged
 from holdfast.api.routing import DiagnoserDependency, Moment
-from holdfast.api.schemas import ApiModel, FindingModel, SessionModel, findings
+from holdfast.api.schemas import ApiModel
+from holdfast.api.session_models import FindingModel, SessionModel, findings
 from holdfast.base.clock import iso
 from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals

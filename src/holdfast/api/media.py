@@ -18,7 +18,8 @@ from pydantic import Field
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.keys import KeyGrant
-from holdfast.api.schemas import ApiModel, ReceivedModel
+from holdfast.api.message_models import ReceivedModel
+from holdfast.api.schemas import ApiModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.base.ids import may_be_id

@@ -12,6 +12,7 @@ from holdfast.api.bodies import read_message
 from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
 from holdfast.api.media import MediaService
+from holdfast.api.message_models import AcceptedModel, MessageModel, ReceiptModel, ReceivedModel
 from holdfast.api.routing import (
     After,
     Chat,
@@ -24,14 +25,7 @@ from holdfast.api.routing import (
     StoredMessages,
     keyed_router,
 )
-from holdfast.api.schemas import (
-    AcceptedModel,
-    ListPage,
-    MessageModel,
-    ReceiptModel,
-    ReceivedModel,
-    cursor,
-)
+from holdfast.api.schemas import ListPage, cursor
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of

@@ -22,14 +22,8 @@ from holdfast.api.routing import (
     WebhooksDependency,
     keyed_router,
 )
-from holdfast.api.schemas import (
-    ListPage,
-    PairingCodeModel,
-    PairingRequest,
-    QrModel,
-    SessionModel,
-    SessionRequest,
-)
+from holdfast.api.schemas import ListPage
+from holdfast.api.session_models import PairingCodeModel, PairingRequest, QrModel, SessionModel, SessionRequest
 from holdfast.api.webhooks import WebhookService
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.diagnosis import Diagnoser

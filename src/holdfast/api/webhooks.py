@@ -16,7 +16,8 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api.keys import KeyGrant
-from holdfast.api.schemas import ApiModel, ListPage, SessionRequest, Text, cursor
+from holdfast.api.schemas import ApiModel, ListPage, Text, cursor
+from holdfast.api.session_models import SessionRequest
 from holdfast.base.clock import in_utc, iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import RandomSource
