@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.delivery.webhooks import OF_ALL, Attempt, EndpointHealth, EndpointState
 from holdfast.store.events import record
-from holdfast.store.webhooks import new_endpoint
+from holdfast.store.webhook_endpoints import new_endpoint
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
 

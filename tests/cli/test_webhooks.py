@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.delivery.webhooks import OF_ALL, Attempt
 from holdfast.store.events import record
-from holdfast.store.webhooks import new_endpoint
+from holdfast.store.webhook_endpoints import new_endpoint
 from tests.cli.command import Command
 from tests.world import COMPANY, World
 

@@ -28,7 +28,8 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_deliveries
 from holdfast.store.timeline import TimelineRows
-from holdfast.store.webhooks import WebhookRows, new_endpoint
+from holdfast.store.webhook_endpoints import new_endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
 from tests.postgres_process import PostgresProcess

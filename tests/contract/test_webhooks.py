@@ -30,7 +30,8 @@ from holdfast.delivery.webhooks import (
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
 from holdfast.store.postgres import parse
-from holdfast.store.webhooks import WebhookRows, new_endpoint
+from holdfast.store.webhook_endpoints import new_endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests.postgres_process import PostgresProcess
 
 COMPANY, OTHER, THIRD = "962302", "962303", "962304"

@@ -21,7 +21,8 @@ from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.webhook_sender import WebhookSender
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
-from holdfast.store.webhooks import WebhookRows, new_endpoint
+from holdfast.store.webhook_endpoints import new_endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests.runtime.test_monitor import RecordedAlerts
 from tests.world import COMPANY, Chance, World
 
