@@ -101,6 +101,8 @@ async def _follow_the_timer(gateway: Served, wasim: Wasim) -> None:
         body = {"to": NUMBER, "text": f"{timer_s}", "disappearsAfterS": timer_s, "timerSetAtS": set_at_s}
         told = await wasim.post(f"/phones/{PERSON}/send", body)
         await eventually(partial(_has_arrived, gateway, told["id"]), within_s=10, what="the message with the timer")
+        chat: Json = await gateway.client.get(f"/v1/sessions/{COMPANY}/chats/{PERSON}")
+        assert chat["disappearingS"] == seconds
         sent = await gateway.send(COMPANY, PERSON, "gone later")
         await gateway.until_message(sent["id"], "delivered", "read", within_s=10)
         (shown,) = [each for each in await wasim.get(f"/phones/{PERSON}/inbox") if each["id"] == sent["whatsappId"]]

@@ -184,6 +184,13 @@ class ChatModel(ApiModel):
     pinned_at: str | None
     archived: bool
     muted_until: str | None
+    disappearing_s: Annotated[
+        int | None,
+        Field(
+            description="after how many seconds new messages of a person's chat disappear; null: they stay. The timer "
+            "of a group is in `GET …/groups/{id}`"
+        ),
+    ]
 
     @classmethod
     def of(cls, chat: Chat, media_url: MediaUrl) -> Self:
@@ -200,4 +207,5 @@ class ChatModel(ApiModel):
             pinned_at=chat.pinned_at,
             archived=chat.is_archived,
             muted_until=chat.muted_until,
+            disappearing_s=chat.disappearing_s,
         )

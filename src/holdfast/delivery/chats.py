@@ -127,6 +127,8 @@ class Chat:
     pinned_at: str | None
     is_archived: bool
     muted_until: str | None
+    disappearing_s: int | None = None
+    """After how many seconds new messages of a chat with one person disappear; None: they stay."""
 
     @property
     def kind(self) -> ChatKind:

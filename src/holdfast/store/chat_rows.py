@@ -182,6 +182,7 @@ def _chats(connection: Connection, company: str, rows: Sequence[RowMapping]) -> 
             pinned_at=row["pinned_at"],
             is_archived=row["is_archived"],
             muted_until=row["muted_until"],
+            disappearing_s=row["disappearing_s"] if row["chat"].endswith((PERSON, HIDDEN)) else None,
         )
         for row in rows
     ]
