@@ -1,6 +1,6 @@
 """Random faults of every kind, one after another, on a cluster of three nodes under traffic both ways.
 
-    uv run python -m tests.chaos.endurance [--minutes 60] [--sessions 100] [--seed N] [--folder FOLDER]
+    uv run python -m tests.chaos.endurance [--minutes 60] [--sessions 100] [--seed N] [--every 5]
 
 The faults are those of `tests.chaos.cluster`, each of them as often as the others; the seed decides their order, the
 nodes that they hit and the pauses between them. A row is printed for each fault, then memory and descriptors of each
@@ -30,11 +30,12 @@ from tests.chaos.nodes import Cluster, Observed, Pace, counted, running_cluster
 from tests.served import Served
 
 _print = functools.partial(print, flush=True)
-_PACE = Pace(sent_s=10, received_s=10, probe_s=0.5, look_s=0.5)
 _PAIRED_AT_ONCE = 6
 _SAMPLE_S = 30
 _BACK_WITHIN_S = 60
 _ARRIVED_WITHIN_S = 60
+_LOST_AFTER_S = 240
+"""What has not arrived this long after the end of the traffic is lost."""
 _PAUSE_S = (3.0, 20.0)
 """Between two faults: shortest and longest."""
 _COLUMNS = 12
@@ -63,8 +64,9 @@ class Verdict:
 
 
 class Endurance:
-    def __init__(self, cluster: Cluster, *, minutes: float, seed: int) -> None:
+    def __init__(self, cluster: Cluster, *, minutes: float, seed: int, every_s: float) -> None:
         self._cluster = cluster
+        self._pace = Pace(sent_s=every_s, received_s=every_s, probe_s=0.5, look_s=0.5)
         self._loop = asyncio.get_running_loop()
         self._began_at = self._loop.time()
         self._until = self._began_at + minutes * 60
@@ -74,7 +76,7 @@ class Endurance:
     async def run(self) -> None:
         cluster = self._cluster
         _print(_HEAD)
-        async with cluster.traffic(_PACE), asyncio.TaskGroup() as tasks:
+        async with cluster.traffic(self._pace), asyncio.TaskGroup() as tasks:
             sampling = tasks.create_task(self._sample())
             for name in self._faults():
                 await asyncio.sleep(self._random.uniform(*_PAUSE_S))
@@ -82,7 +84,7 @@ class Endurance:
                     break
                 await self._strike(name)
             sampling.cancel()
-        for text in await cluster.until_arrived(within_s=_ARRIVED_WITHIN_S):
+        for text in await cluster.until_arrived(within_s=_LOST_AFTER_S):
             self._blame(f"lost: {text}")
         for way, counts in zip(("sent", "received"), await cluster.outcome(), strict=True):
             self.verdict.problems += [f"{way}: {count} {what}" for what, count in counts.items() if count]
@@ -186,14 +188,17 @@ async def _pair(cluster: Cluster, sessions: int) -> None:
     await asyncio.gather(*(pair(n) for n in range(sessions)))
 
 
-async def main(*, minutes: float, sessions: int, seed: int, folder: Path | None, pooler: str | None) -> Sequence[str]:
+async def main(
+    *, minutes: float, sessions: int, seed: int, every: float, folder: Path | None, pooler: str | None
+) -> Sequence[str]:
     """Returns what went wrong."""
     with tempfile.TemporaryDirectory(prefix="holdfast-endurance-") as name:
         async with running_cluster(folder or Path(name), nodes=3, pooler=pooler) as cluster:
             await _pair(cluster, sessions)
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            _print(f"{started}: {sessions} sessions on three nodes, {minutes:g} minutes, seed {seed}")
-            endurance = Endurance(cluster, minutes=minutes, seed=seed)
+            _print(f"{started}: {sessions} sessions on three nodes, a text every {every:g} s each way")
+            _print(f"{minutes:g} minutes, seed {seed}")
+            endurance = Endurance(cluster, minutes=minutes, seed=seed, every_s=every)
             await endurance.run()
             verdict = endurance.verdict
             sent = sum(len(company.sent) for company in cluster.companies)
@@ -212,6 +217,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=float, default=5, help="seconds between two texts of a company, each way")
     parser.add_argument("--folder", type=Path, help="an empty folder for the nodes and their logs; unset: none is kept")
     parser.add_argument("--pooler", choices=["session"], help="put PgBouncer before the database")
     given = vars(parser.parse_args())
