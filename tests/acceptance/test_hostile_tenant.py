@@ -202,7 +202,7 @@ async def test_imported_credentials_that_would_hang_a_host_are_refused(
                 assert answer.status == 422, await answer.text()
 
 
-async def test_no_route_tells_a_foreign_key_anything(gateway: Served, tenant: aiohttp.ClientSession) -> None:
+async def test_no_route_reveals_anything_to_a_foreign_key(gateway: Served, tenant: aiohttp.ClientSession) -> None:
     """Every route of the API, with the ids of another company and of its messages, answers 403 or 404."""
     sent = await gateway.send(VICTIM, CONTACT, "an honest message")
     document = await gateway.client.get("/openapi.json")

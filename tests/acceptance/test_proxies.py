@@ -130,7 +130,7 @@ def media_bytes(proxy: TestProxy) -> tuple[int, int]:
     return sum(tunnel.up for tunnel in media), sum(tunnel.down for tunnel in media)
 
 
-async def test_trouble_with_a_proxy_is_named_and_ends_when_the_proxy_returns(wasim: Wasim, tmp_path: Path) -> None:
+async def test_a_proxy_problem_is_named_and_ends_when_the_proxy_returns(wasim: Wasim, tmp_path: Path) -> None:
     """Nothing goes beside it in the meantime. Wrong credentials are named too, and never shown.
 
     A session whose proxy is changed connects through the new one at once.

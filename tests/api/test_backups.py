@@ -133,7 +133,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("stored", HOSTILE, ids=["key range", "2 MB", "no JSON", "no object"])
 @pytest.mark.parametrize("way_out", ["stop", "clear", "import"])
-async def test_a_company_with_unusable_stored_credentials_can_be_mended(
+async def test_a_company_with_unusable_stored_credentials_can_be_repaired(
     client: ApiClient, world: World, stored: str, way_out: str
 ) -> None:
     """It is paused with its reason; stopping, clearing and importing over it work, and so do imports of others."""

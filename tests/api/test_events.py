@@ -213,7 +213,7 @@ async def test_a_place_that_is_none_is_refused(client: ApiClient, place: str) ->
     assert "is not an event id" in answer.problem(422, "bad-input", field="after")
 
 
-async def test_an_event_tells_of_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:
+async def test_an_event_contains_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:
     """All fields are the same, outbound and inbound, so readers of both need only one schema."""
     await world.pair()
     sent = (await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json

@@ -224,7 +224,7 @@ async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
         (await client("PUT", f"/v1/sessions/{company}")).problem(404, "not-found")
 
 
-async def test_requests_before_the_sessions_are_in_hand_are_put_off(world: World) -> None:
+async def test_requests_get_503_until_the_sessions_are_loaded(world: World) -> None:
     """A known company must not be reported as unknown while Holdfast starts: after some seconds the response is 503."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:

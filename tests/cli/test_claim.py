@@ -40,7 +40,7 @@ def refused(data_dir: Path, **settings: str) -> str:
     return caught.value.sentence
 
 
-def test_the_first_start_makes_a_key_and_tells_it_once(tmp_path: Path) -> None:
+def test_the_first_start_generates_a_key_and_prints_it_once(tmp_path: Path) -> None:
     """The second start finds the key and does not print it; only its owner can read the file in the data folder."""
     told = RecordedKeys()
     take(tmp_path / "data", told)

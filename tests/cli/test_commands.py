@@ -362,7 +362,7 @@ async def test_one_setting_is_shown_in_full(alone: Command) -> None:
     )
 
 
-async def test_help_tells_what_each_command_is_for(alone: Command) -> None:
+async def test_help_says_what_each_command_is_for(alone: Command) -> None:
     """There is one page for all and one for each, without Python terms."""
     everything = (await alone("--help")).out
     commands = ["serve", "demo", "pair", "sessions", "show", "send", "start", "stop", "reconnect", "logout"]

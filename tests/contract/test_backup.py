@@ -470,7 +470,7 @@ async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_conne
     assert "it was connected when this backup was made 1 d ago" in restored.refused[COMPANY]
 
 
-async def test_a_later_backup_tells_that_a_company_went_on(
+async def test_a_later_backup_shows_that_keys_were_used_since(
     lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
     """On an empty machine that has the folder of backups."""

@@ -145,7 +145,7 @@ async def test_first_contacts_are_those_that_the_company_began(store: Store) -> 
     assert (await store.accounts.account(OTHER, since=T1)).first_contacts == []
 
 
-async def test_whoever_is_heard_from_is_known_and_no_first_contact(store: Store) -> None:
+async def test_a_sender_is_known_and_no_first_contact(store: Store) -> None:
     """From the first message on; what the company itself sent from its phone says nothing."""
     theirs, ours = inbound(1, chat=PEOPLE[1], sender=PEOPLE[1]), inbound(2, chat=PEOPLE[2], from_me=True)
     items = [decrypted(1, theirs), decrypted(2, ours)]
@@ -238,7 +238,7 @@ async def test_a_message_that_may_have_left_is_cancelled_by_force(store: Store) 
         await store.outbox.cancel(stuck.id, force=True)
 
 
-async def test_a_message_tells_why_its_last_attempt_failed(store: Store) -> None:
+async def test_a_message_shows_why_its_last_attempt_failed(store: Store) -> None:
     """Until it is settled; refusals by one code in a row are counted for the sender."""
     message = await accepted(store, 1)
     for code, count in (("ack-503", 1), ("ack-503", 2), ("timeout", 1)):

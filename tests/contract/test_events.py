@@ -83,7 +83,7 @@ def bodies(found: list[Event]) -> list[dict[str, object]]:
 # The changes that they tell of.
 
 
-async def test_a_message_tells_of_each_state_that_it_comes_to(database: Database, events: EventRows) -> None:
+async def test_each_state_of_a_message_is_an_event(database: Database, events: EventRows) -> None:
     """From its acceptance on, once each, in its chat, with the message as it then stood."""
     await SessionRows(database).save(Record(company=COMPANY, state=State.CONNECTED, since=T1, created_at=T1))
     outbox = OutboxRows(database, clock=FakeClock())
@@ -108,7 +108,7 @@ async def test_a_message_tells_of_each_state_that_it_comes_to(database: Database
     assert (found[1].at, bodies(found)[2]["sentAt"]) == (T2, T2)
 
 
-async def test_an_inbound_message_tells_that_it_came_and_that_it_could_be_read(
+async def test_an_inbound_message_is_reported_on_arrival_and_when_decrypted(
     database: Database, events: EventRows
 ) -> None:
     """Once each, with its text, however often it comes."""
@@ -147,9 +147,7 @@ LOSS = Transition(
 )
 
 
-async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
-    database: Database, events: EventRows
-) -> None:
+async def test_a_change_of_state_is_an_event_and_another_attempt_is_not(database: Database, events: EventRows) -> None:
     """With the reason as a sentence."""
     timeline = TimelineRows(database)
     await timeline.add(LOSS)
@@ -164,7 +162,7 @@ async def test_a_session_tells_of_another_state_and_not_of_another_attempt(
     assert reason["message"]
 
 
-async def test_a_session_tells_that_a_passkey_is_required(database: Database, events: EventRows) -> None:
+async def test_a_required_passkey_is_an_event(database: Database, events: EventRows) -> None:
     """The state stays `pairing`, and yet a person must act within minutes."""
     asked = replace(
         LOSS,
@@ -184,7 +182,7 @@ async def test_a_session_tells_that_a_passkey_is_required(database: Database, ev
     assert (reason["code"], reason["action"]) == ("passkey-required", "sign-passkey")
 
 
-async def test_a_change_that_fails_tells_nothing(database: Database, events: EventRows) -> None:
+async def test_a_change_that_fails_adds_no_event(database: Database, events: EventRows) -> None:
     """Event and change are one transaction."""
 
     def fails(connection: Connection) -> None:
@@ -211,7 +209,7 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
     assert await events.newest() == second.seq + 2
 
 
-async def test_a_bell_rings_when_what_was_added_can_be_read(database: Database, events: EventRows) -> None:
+async def test_the_flag_is_set_when_new_events_can_be_read(database: Database, events: EventRows) -> None:
     """A write that adds no event does not set the flag."""
     with events.listening() as flag:
         await database.write(lambda connection: None)
@@ -292,7 +290,7 @@ async def test_old_events_make_room_and_leave_a_mark(database: Database, events:
     assert await events.pruned() == left.seq - 1
 
 
-async def test_an_event_has_the_same_letter_and_id_whenever_it_is_read(database: Database, events: EventRows) -> None:
+async def test_an_event_has_the_same_payload_and_id_whenever_it_is_read(database: Database, events: EventRows) -> None:
     """It is one document with type, time and the object."""
     await add(database, 7)
     [event] = await all_of(events)

@@ -166,7 +166,7 @@ async def test_something_else_at_the_key_gives_way_to_the_record(redis: RedisPro
 
 
 @slow
-async def test_something_strange_in_another_s_place_troubles_nobody(redis: RedisProcess) -> None:
+async def test_an_invalid_value_at_another_sessions_key_is_ignored(redis: RedisProcess) -> None:
     """A list at the key of a session that is not ours: no record, and no reason to doubt Redis."""
     await redis.do("LPUSH", "whatsapp:session:1", "something else")
     await redis.do("SET", "whatsapp:session:2", '{"state": "paused", "node": "there"}')

@@ -195,7 +195,7 @@ async def test_suspects_take_turns(store: Store) -> None:
     assert await numbers(store) == [2]
 
 
-async def test_a_late_word_moves_no_message_that_waits_behind_others(store: Store) -> None:
+async def test_a_late_update_moves_no_message_that_waits_behind_others(store: Store) -> None:
     """The same holds for a settled message."""
     first, second = await accepted(store, 1), await accepted(store, 2)
     await numbers(store)

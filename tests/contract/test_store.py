@@ -198,7 +198,7 @@ async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
 # Learning.
 
 
-async def test_news_moves_a_message_forward_and_never_back(store: Store) -> None:
+async def test_an_update_moves_a_message_forward_and_never_back(store: Store) -> None:
     """Each state has its time, set once; an older state changes nothing and makes no event."""
     message = (await store.outbox.accept(draft())).message
     assert [each.state for each in await apply_updates(store, message, StatusUpdate.ACKED, at=T1)] == ["sent"]
@@ -245,7 +245,7 @@ async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arri
     assert (arrived.state, arrived.error_code, arrived.error) == ("delivered", None, None)
 
 
-async def test_news_of_unknown_messages_and_of_another_company_is_passed_over(store: Store) -> None:
+async def test_updates_of_unknown_messages_and_other_companies_are_ignored(store: Store) -> None:
     """The known ones in the same batch are applied, in order."""
     message = (await store.outbox.accept(draft())).message
     ids = ["3EB09999", message.whatsapp_id, message.whatsapp_id]

@@ -50,7 +50,7 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
         assert '<span id="badge-webhooks" class="badge">1<' in text, page
 
 
-async def test_a_key_of_one_company_sees_its_own_troubles_alone(browser: Browser, world: World) -> None:
+async def test_a_key_of_one_company_sees_only_its_own_problems(browser: Browser, world: World) -> None:
     """Neither what is wrong with Holdfast as a whole, nor another company's endpoint."""
     await world.pair()
     await world.pair(OTHER)
@@ -62,7 +62,7 @@ async def test_a_key_of_one_company_sees_its_own_troubles_alone(browser: Browser
     assert text.count('class="badge" hidden') == 2
 
 
-async def test_the_fleet_page_hears_of_an_alert_without_a_reload(browser: Browser, world: World) -> None:
+async def test_the_fleet_page_shows_an_alert_without_a_reload(browser: Browser, world: World) -> None:
     """Notice and badge arrive by the event stream, and disappear with the alert."""
     await world.pair()
     await browser.sign_in()

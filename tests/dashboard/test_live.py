@@ -87,7 +87,7 @@ async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, wo
         assert "fleet-rows" not in stream.text
 
 
-async def test_a_key_of_one_company_hears_of_that_one(browser: Browser, world: World) -> None:
+async def test_a_key_of_one_company_gets_updates_of_that_company_only(browser: Browser, world: World) -> None:
     """It does not learn that another company exists."""
     await world.pair()
     await browser.sign_in(KEY_OF_ONE)
@@ -158,7 +158,7 @@ async def test_messages_are_found_by_id_number_and_state(
     assert ("find me" in found) is is_found
 
 
-async def test_wishes_are_carried_out_or_refused_with_a_sentence(browser: Browser, world: World) -> None:
+async def test_actions_are_carried_out_or_refused_with_a_sentence(browser: Browser, world: World) -> None:
     """Stop, start, reconnect; the error for a forbidden action is that of the API."""
     await world.pair()
     await browser.sign_in()
@@ -209,7 +209,7 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
             await world.until(lambda stream=stream: stream.has_ended)  # type: ignore[misc]
 
 
-async def test_a_turn_that_is_stored_late_is_reported_late_and_not_never(browser: Browser, world: World) -> None:
+async def test_a_transition_that_is_stored_late_is_still_reported(browser: Browser, world: World) -> None:
     """The session's record is ahead of its history by the time that a write takes."""
     link = await world.pair()
     await world.wait(100)

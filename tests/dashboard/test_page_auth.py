@@ -229,7 +229,7 @@ async def test_a_session_that_is_used_stays_and_an_unused_one_ends(browser: Brow
     assert (await browser.get("/")).status == 303
 
 
-async def test_before_its_sessions_are_in_hand_the_page_waits_and_comes_back(world: World) -> None:
+async def test_the_page_waits_until_the_sessions_are_loaded(world: World) -> None:
     """An empty list would be wrong."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:

@@ -176,7 +176,7 @@ async def test_every_close_is_reported_once_with_whatsapps_own_words(
     assert last is closed
 
 
-async def test_a_login_that_whatsapp_refuses_tells_reason_and_expiry(ours: Party, wasim: Wasim) -> None:
+async def test_a_refused_login_reports_reason_and_expiry(ours: Party, wasim: Wasim) -> None:
     """A failure node's attributes are passed on: that is where a ban says when it ends."""
     ours.host.command(CutLink(link=ours.link))
     await wasim.fault("failure", number=ours.number, reason=402, attrs={"expire": "3600", "code": "104"})

@@ -29,7 +29,7 @@ async def later(clock: FakeClock, seconds: float) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_caller_is_told_before_it_gives_up_that_its_request_may_be_stored() -> None:
+async def test_a_caller_gets_an_error_before_it_gives_up_that_its_request_may_be_stored() -> None:
     """The statement was sent, and may be executed later."""
     clock, database = FakeClock(), Stalling()
     async with asyncio.TaskGroup() as tasks:

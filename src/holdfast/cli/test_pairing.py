@@ -123,7 +123,7 @@ async def test_a_linked_session_needs_no_code() -> None:
     assert await shown(server) == []
 
 
-async def test_trouble_is_told_once_while_codes_keep_from_coming() -> None:
+async def test_an_error_is_printed_once_while_no_code_comes() -> None:
     """While WhatsApp can't be reached, the error with its reason is printed once; later the code is printed."""
     none = Refused(409, "WhatsApp showed no QR code in time: the session is pairing; try again")
     server = Server(
@@ -192,7 +192,9 @@ async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
         ("{}", [Refused(422, "WhatsApp did not accept this signature")], "WhatsApp did not accept this signature"),
     ],
 )
-async def test_a_signature_that_leads_nowhere_is_told(pasted: str, answers: list[Json | Refused], trouble: str) -> None:
+async def test_the_reason_is_printed_when_a_signature_does_not_link(
+    pasted: str, answers: list[Json | Refused], trouble: str
+) -> None:
     """The reason is printed; the next code is shown when the session provides one."""
     server = Server(sessions=[ASKED, session("unpaired"), session("connected")], codes=["a"], passkey=answers)
     told = await shown(server, pasted=pasted)

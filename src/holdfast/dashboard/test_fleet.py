@@ -25,7 +25,7 @@ def row(company: str, tone: Tone) -> FleetRow:
     )  # fmt: skip
 
 
-def test_trouble_goes_first_and_what_was_stopped_last() -> None:
+def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
     """Sessions of the same severity are ordered by company."""
     rows = [
         row("d", Tone.OFF),
@@ -62,7 +62,7 @@ def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, statu
         (State.PAUSED, "banned", Tone.TROUBLE, "WhatsApp banned this number (406)"),
     ],
 )
-def test_of_another_process_the_record_is_told(state: State, reason: str, tone: Tone, told: str | None) -> None:
+def test_sessions_of_other_processes_show_their_record(state: State, reason: str, tone: Tone, told: str | None) -> None:
     """It shows no invented figures, the node that runs it, and no reason that no longer applies."""
     record = Record(company="962302", state=state, since=NOW, reason=reason, code=406, created_at=NOW)
     view = View(

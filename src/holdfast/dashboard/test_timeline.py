@@ -135,7 +135,7 @@ def test_holdfasts_own_absence_is_admitted() -> None:
     assert newest.lines[0] == "Holdfast was not running"
 
 
-def test_codes_that_follow_each_other_are_one_wish() -> None:
+def test_consecutive_qr_codes_are_one_entry() -> None:
     """Repeated requests for a QR code are one entry."""
     again = [transition(n, _S.PAIRING, _S.PAIRING) for n in (1, 2, 3)]
     assert titles(timeline_entries([LINKED[0], *again])) == ["QR code requested"]

@@ -287,7 +287,7 @@ def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
         mentioned(["123@lid"] * (MOST_MENTIONS + 1))
 
 
-def test_an_answer_tells_of_the_message_that_it_answers() -> None:
+def test_an_answer_contains_the_quoted_message() -> None:
     """The stored content names the sender and the text of the quoted message, as far as they are known."""
     assert reply_to(THEIRS) == {
         "replyTo": {"whatsappId": "3EB0AA", "fromMe": False, "sender": THEIRS.sender, "text": "hello"}

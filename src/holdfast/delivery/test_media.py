@@ -78,7 +78,7 @@ def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
         (MediaKind.VIDEO, "text/html", MP4, "video/mp4"),
     ],
 )
-def test_a_server_that_calls_everything_text_is_not_believed(
+def test_text_html_from_a_server_is_ignored_for_other_content(
     kind: MediaKind, said: str, head: bytes, mimetype: str
 ) -> None:
     """PHP sends text/html if a program sets no type; a caller who gives that type means it."""

@@ -54,7 +54,7 @@ def test_the_flag_is_the_one_that_this_node_knows(version: str, flag: str) -> No
     assert flag in sandboxed(node(version), BRIDGE, spool=SPOOL, environment={}).argv
 
 
-def test_the_sandbox_is_tried_not_believed(tmp_path: Path) -> None:
+def test_the_sandbox_is_tested_by_running_node(tmp_path: Path) -> None:
     """The check runs Node: a normal one denies files and programs, and a Node that allows them has no sandbox."""
     assert is_effective(find_node())
     careless = tmp_path / "node"

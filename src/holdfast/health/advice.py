@@ -58,7 +58,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     "bans numbers that continue",
     Care.CHECK_HOST: "look in the log for the engine host's last lines; memory may have run out",
     Care.CHECK_WEBHOOK: "make sure that its receiver answers 2xx in time (GET /v1/webhooks shows its last answer), "
-    "and switch it on again if it is off",
+    "and resume it if it is off",
     Care.CHECK_ALERTS: "check the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
 })  # fmt: skip
 

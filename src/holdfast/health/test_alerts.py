@@ -131,7 +131,7 @@ def test_slow_flapping_raises_fewer_and_fewer_alerts() -> None:
     assert raised_at == [0, 6, 12]
 
 
-def test_trouble_is_forgotten_after_a_day() -> None:
+def test_a_problem_is_forgotten_after_a_day() -> None:
     """A problem that returns after a day counts as new, with the short wait before its all-clear."""
     diary = Diary()
     diary.after(0, trouble())
@@ -187,7 +187,7 @@ def test_the_fourth_within_five_minutes_makes_them_one() -> None:
     assert diary.after(120) == [(CLEARED, ("c1", "c2", "c3", "c4"))]
 
 
-def test_old_trouble_is_not_counted_for_a_digest() -> None:
+def test_old_problems_are_not_counted_for_a_digest() -> None:
     """A company disconnected for an hour is unrelated to three that are disconnected now."""
     diary = Diary()
     diary.after(0, *many(1))

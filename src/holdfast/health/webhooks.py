@@ -34,7 +34,7 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
                     endpoint,
                     cause="webhook-off",
                     title="a webhook is switched off",
-                    sentence="The receiver answered 410: nothing is delivered until a person switches it on again. "
+                    sentence="The receiver answered 410: nothing is delivered until a person resumes it. "
                     "Holdfast keeps its deliveries for four days.",
                     lasting_s=failing_s,
                 )

@@ -21,7 +21,7 @@ CONNECTED = Record(
 )
 
 
-def test_the_users_fields_come_first_and_to_the_letter() -> None:
+def test_the_documented_fields_come_first_and_unchanged() -> None:
     """Names, order and types are those that existing tools read."""
     assert key("962302") == "whatsapp:session:962302"
     text = encode(document(CONNECTED, node="one"))

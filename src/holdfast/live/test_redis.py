@@ -119,7 +119,7 @@ async def test_an_emptied_redis_is_filled_again(world: World) -> None:
         assert [status.availability for status in world.told] == [Availability.UP]
 
 
-async def test_a_redis_that_loses_records_is_told_of_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_redis_that_loses_records_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Consecutive losses are logged once, and again only after a check without a loss."""
     caplog.set_level(logging.WARNING)
     async with world.running():
@@ -172,7 +172,7 @@ async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pyt
     ]
 
 
-async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -> None:
+async def test_the_status_has_the_start_and_the_current_problem(world: World) -> None:
     """`since` is when Redis was lost, not the time of the last attempt; the sentence is about the current problem."""
     assert world.live.status.availability is Availability.AWAY
     async with world.running():
@@ -188,7 +188,7 @@ async def test_the_status_tells_since_when_and_what_is_wrong_now(world: World) -
         )
 
 
-async def test_a_hiccup_is_mended_without_a_word(world: World) -> None:
+async def test_a_single_failure_is_repaired_without_a_log_line(world: World) -> None:
     """One failure is no outage: the next attempt comes at once, and records that Redis may have lost are written."""
     async with world.running():
         world.live.put(RECORD)
@@ -284,7 +284,7 @@ async def test_those_who_wait_when_redis_goes_are_answered_from_memory(world: Wo
         assert (await world.live.get("962302") or {})["state"] == "connected"
 
 
-async def test_another_process_s_word_is_fresher_than_memory(world: World) -> None:
+async def test_a_record_of_another_process_replaces_memory(world: World) -> None:
     """A record that another node wrote is returned; our own record in Redis never replaces a later one in memory."""
     async with world.running():
         world.live.put(RECORD)
@@ -323,7 +323,7 @@ async def test_a_question_does_not_wait_for_all_that_is_to_be_written(world: Wor
             assert (asking.result() or {})["state"] == "paused"
 
 
-async def test_a_question_does_not_outlast_the_news_that_redis_is_gone(world: World) -> None:
+async def test_a_read_ends_as_soon_as_redis_is_lost(world: World) -> None:
     """A caller that asked during a write gets an answer when that write fails, not later."""
     async with world.running():
         world.live.put(RECORD)

@@ -96,7 +96,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (ZeroDivisionError("962790000001"), "ZeroDivisionError"),
     ],
 )
-def test_each_trouble_has_words_for_an_operator(error: Exception, told: str) -> None:
+def test_each_problem_has_a_sentence_for_operators(error: Exception, told: str) -> None:
     """The sentence says what is wrong, and contains nothing that was to be written."""
     assert told in words(error)
     assert "962790000001" not in words(error)

@@ -59,13 +59,13 @@ def test_the_body_says_what_to_do_and_since_when() -> None:
         (alert(condition=REDIS, companies=()), "https://wa.example/"),
     ],
 )
-def test_a_link_leads_to_the_page_that_shows_the_trouble(told: Alert, link: str) -> None:
+def test_an_alert_links_to_the_page_that_shows_the_problem(told: Alert, link: str) -> None:
     """If the operator configured the URL of the dashboard."""
     assert body(told, public_url="https://wa.example/").splitlines()[-1] == link
     assert "http" not in body(told)
 
 
-def test_trouble_that_has_just_begun_has_no_duration() -> None:
+def test_a_problem_that_has_just_begun_has_no_duration() -> None:
     """A duration such as "0.7 s" is left out."""
     assert body(replace(alert(), since=NOON - timedelta(seconds=0.7))).splitlines()[-1] == "Since 2026-11-22 11:59 UTC."
 
@@ -101,7 +101,7 @@ def test_the_all_clear_of_many_names_who_is_left() -> None:
     assert body(over).splitlines()[-1] == "Not over for: c4"
 
 
-def test_a_letter_is_made_for_one_address() -> None:
+def test_a_pending_alert_is_made_for_one_address() -> None:
     """With a severity, a subject that keeps order, and an id that is the same for the same alert and no other."""
     made = pending_alert(alert(), address="f00d")
     assert (made.address, made.severity, made.subject) == ("f00d", "critical", "banned 962302")

@@ -42,13 +42,13 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
         (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),
     ],
 )  # fmt: skip
-def test_a_turn_is_told_in_one_line(before: Session, after: Session, line: str) -> None:
+def test_a_transition_is_logged_in_one_line(before: Session, after: Session, line: str) -> None:
     """Old and new state, the reason with WhatsApp's code, and the next attempt; also for a refused probe."""
     assert transition("962302", before, after, now=100) == f"Session 962302 {line}"
 
 
 @pytest.mark.parametrize("after", [CONNECTED, replace(CONNECTED, newest_link=7), replace(CONNECTED, attempts=0)])
-def test_what_nobody_would_read_is_not_told(after: Session) -> None:
+def test_routine_steps_are_not_logged(after: Session) -> None:
     """Pongs, ticks and the reset of attempts are not logged."""
     assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None
 

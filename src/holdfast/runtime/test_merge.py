@@ -9,7 +9,7 @@ FIRST = Decrypted(ciphertext_sha256="a", plaintext="QQ==")
 SECOND = Decrypted(ciphertext_sha256="b", plaintext="Qg==")
 
 
-def test_the_last_word_on_each_key_holds() -> None:
+def test_the_last_value_of_each_key_is_stored() -> None:
     """This includes deletions, and values that were deleted and set again."""
     commits = [
         Commit(link=1, seq=1, keys={"session": {"a": "1", "b": "1"}, "pre-key": {"7": "x"}}),

@@ -38,7 +38,7 @@ def test_fast_logins_double_the_rate_within_a_second() -> None:
     assert rate.per_s == 40
 
 
-def test_above_the_rate_of_the_last_trouble_it_grows_slowly() -> None:
+def test_above_the_rate_of_the_last_problem_it_grows_slowly() -> None:
     """By five within a second, however many logins that has."""
     rate = replace(BEGUN, per_s=50, threshold=50)
     for _ in range(50):
@@ -63,7 +63,7 @@ def test_a_slow_login_lowers_it() -> None:
     assert accepted(far, 2.3, now=NOW, policy=POLICY).per_s == 22
 
 
-def test_a_network_that_became_slower_is_not_taken_for_trouble_for_ever() -> None:
+def test_a_slower_network_does_not_lower_the_rate_forever() -> None:
     """The fastest login is forgotten by 1 % with each later one."""
     rate, cuts = accepted(BEGUN, 0.5, now=NOW, policy=POLICY), 0
     for login in range(200):

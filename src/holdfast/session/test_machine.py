@@ -346,7 +346,7 @@ def test_stop_cuts_and_plans_nothing() -> None:
     assert deadline(waiting, policy=POLICY) is None
 
 
-def test_logout_tells_whatsapp_and_sets_credentials_aside() -> None:
+def test_logout_informs_whatsapp_and_quarantines_credentials() -> None:
     """A logout is sent over the link if there is one, and the credentials are quarantined."""
     session, effects = take(SITUATIONS["connected"], LogoutAsked())
     assert effects == (LogOut(link=7), QuarantineCredentials(7))

@@ -72,7 +72,7 @@ def test_a_first_hour() -> None:
     ]
 
 
-def test_a_quarrel_ends_in_a_pause() -> None:
+def test_a_conflict_over_credentials_ends_in_a_pause() -> None:
     """Somebody left the old gateway running: two attempts, each after 30 s, then a pause and no link all night."""
     night: list[tuple[float, Event]] = [
         (0, StartAsked()),

@@ -68,7 +68,7 @@ def test_credentials_that_holdfast_itself_refused_stop_the_session() -> None:
         (PROXY_TLS, "proxy-tls-failed"),
     ],
 )
-def test_trouble_with_a_proxy_is_the_network_s_and_retried(code: int, name: str) -> None:
+def test_proxy_problems_are_network_problems_and_retried(code: int, name: str) -> None:
     """It is named as a proxy problem and not blamed on the session; the stored name gives the same reason."""
     reason = reason_of(code, {}, "proxy 127.0.0.1:3128: connect ECONNREFUSED")
     assert (reason.name, reason.fault, reason.reaction) == (name, "network", SessionReaction.BACKOFF)

@@ -246,7 +246,7 @@ def test_a_replaced_session_tries_twice_and_pauses() -> None:
     assert session.reason.name == "replaced"
 
 
-def test_a_quarrel_outlasts_other_losses() -> None:
+def test_a_conflict_outlasts_other_losses() -> None:
     """Another loss between two replacements does not start a new conflict."""
     session, _ = close(CONNECTED, 440)
     session, _ = close(open_next(session)[0], 428, now=NOW + 31)
@@ -255,7 +255,7 @@ def test_a_quarrel_outlasts_other_losses() -> None:
     assert session.state is State.PAUSED
 
 
-def test_a_replacement_hours_later_is_a_new_quarrel() -> None:
+def test_a_replacement_hours_later_is_a_new_conflict() -> None:
     """A replacement an hour after the last one gets two attempts again."""
     session, _ = close(CONNECTED, 440)
     opened, _ = open_next(session)
@@ -266,7 +266,7 @@ def test_a_replacement_hours_later_is_a_new_quarrel() -> None:
 # 401.
 
 
-def test_a_logout_is_believed_the_second_time() -> None:
+def test_a_logout_takes_effect_the_second_time() -> None:
     """After 401 there is one more attempt after the backoff; if that is refused as well, the credentials are
     quarantined."""
     doubted, effects = close(CONNECTED, 401)
@@ -298,7 +298,7 @@ def test_another_failure_between_two_logouts_asks_once_more() -> None:
 
 
 @pytest.mark.parametrize(("code", "attributes"), [(516, {}), (401, {"type": "device_removed"})])
-def test_an_unlinking_is_believed_at_once(code: int, attributes: dict[str, str]) -> None:
+def test_an_unlinking_takes_effect_at_once(code: int, attributes: dict[str, str]) -> None:
     """The phone unlinked the device: the credentials are quarantined, no attempt is made, and a person must scan
     again."""
     session, effects = close(CONNECTED, code, attributes)

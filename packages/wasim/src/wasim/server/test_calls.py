@@ -63,7 +63,7 @@ def test_a_client_rejects_a_call_once(world: World, alice: Party) -> None:
     ("number", "how", "reason"),
     [(ALICE, "accepted", "accepted_elsewhere"), (ALICE, "rejected", "rejected_elsewhere"), (BOB, "timeout", "timeout")],
 )
-def test_devices_are_told_how_a_call_ended(world: World, alice: Party, number: str, how: str, reason: str) -> None:
+def test_devices_are_notified_how_a_call_ended(world: World, alice: Party, number: str, how: str, reason: str) -> None:
     call_id = ring(world)
     world.server.calls.end(call_id, number, how, now=world.now)  # type: ignore[arg-type]
     world.settle()
@@ -85,7 +85,7 @@ def bob_comes(world: World, *, available: bool) -> None:
     world.settle()
 
 
-def test_presence_is_told_to_who_asked_and_is_available(world: World, alice: Party) -> None:
+def test_presence_is_sent_to_available_subscribers(world: World, alice: Party) -> None:
     """A client that is not available is notified when it becomes available."""
     client = alice[1]
     bob_comes(world, available=True)
@@ -98,7 +98,7 @@ def test_presence_is_told_to_who_asked_and_is_available(world: World, alice: Par
     assert (away["type"], away["last"]) == ("unavailable", str(int(world.now)))
 
 
-def test_presence_is_not_told_without_a_subscription(world: World, alice: Party) -> None:
+def test_presence_is_not_sent_without_a_subscription(world: World, alice: Party) -> None:
     world.send(alice[1], Node("presence", {"type": "available", "name": "Alice"}))
     bob_comes(world, available=True)
     assert alice[1].all("presence") == []
