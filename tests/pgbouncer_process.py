@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,13 +35,19 @@ def running_pgbouncer(server: URL, *, mode: str) -> Iterator[str]:
         as_postgres = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         command = [*with_its_parent(), *as_postgres, _program(), str(configuration)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        # It logs each connection, and would stand still as soon as the pipe is full.
+        reading = threading.Thread(target=process.stderr.read, name="pgbouncer log")
         try:
-            assert process.stderr is not None
             assert any("process up" in line for line in process.stderr), "PgBouncer did not start"
+            reading.start()
             yield f"postgresql://any@127.0.0.1:{port}/{server.database}"
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            process.wait(timeout=10)
+            if reading.ident is not None:
+                reading.join()
+            process.stderr.close()
 
 
 def _program() -> str:
