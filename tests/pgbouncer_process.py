@@ -28,7 +28,7 @@ def running_pgbouncer(server: URL, *, mode: str) -> Iterator[str]:
             f"[databases]\n* = host={server.host} port={server.port} "
             f"user={server.username} password={server.password}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-            f"pool_mode = {mode}\ndefault_pool_size = 40\n"
+            f"pool_mode = {mode}\ndefault_pool_size = 40\nserver_login_retry = 1\n"
         )
         own_by_postgres(Path(name))
         own_by_postgres(configuration)
