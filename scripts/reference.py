@@ -144,7 +144,7 @@ def _setting(each: Explained) -> str:
     default = "not set" if each.default is None else f"`{each.default}`"
     tuning = "" if each.tuning is None else f"{each.tuning}\n\n"
     head = f"### {variable(each.name)}\n\n{each.meaning[0].upper()}{each.meaning[1:]}.\n\n"
-    return f"{head}Default: {default}. Give {each.allowed}.\n\n{tuning}"
+    return f"{head}Default: {default}. Allowed: {each.allowed}.\n\n{tuning}"
 
 
 # Routes.
@@ -207,7 +207,7 @@ def _route(name: str, operation: dict[str, Any], found: dict[str, Any]) -> str:
     table = f"| | in | |\n| --- | --- | --- |\n{rows}{fields}\n" if rows or fields else ""
     told = inspect.cleandoc(operation.get("description", ""))
     example = f"```sh\n{_curl(name, method, path, operation)}\n```"
-    return f"### {name}\n\n{told}\n\n{table}{example}\n\nAnswers {_answers(operation)}.\n\n"
+    return f"### {name}\n\n{told}\n\n{table}{example}\n\nResponses: {_answers(operation)}.\n\n"
 
 
 def _curl(name: str, method: str, path: str, operation: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 @contextlib.asynccontextmanager
 async def lingering_callers(gateway: Served) -> AsyncIterator[None]:
-    """One reads events for ever, one waits for a QR code, one never ends its request."""
+    """One reads events forever, one waits for a QR code, one never ends its request."""
     url, key = gateway.settings_of_commands["HOLDFAST_URL"], gateway.settings_of_commands["HOLDFAST_API_KEY"]
     host, port = url.removeprefix("http://").split(":")
     head = f"POST /v1/sessions/962302/messages HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: 99\r\n\r\n{{"

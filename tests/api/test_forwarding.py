@@ -110,7 +110,7 @@ async def test_a_request_is_forwarded_once(nodes: Nodes) -> None:
 async def test_a_mark_that_is_not_from_this_cluster_for_this_request_now_is_refused(
     nodes: Nodes, secret: bytes, change: dict[str, object]
 ) -> None:
-    """Otherwise it would be an API key for all companies, for ever."""
+    """Otherwise it would be an API key for all companies, forever."""
     hop = Hop(target=OTHER, request="GET /v1/sessions", at=0, key_id="")
     now = nodes.other.world.clock.monotonic()
     hop = replace(hop, **change)  # type: ignore[arg-type]  # fields of Hop

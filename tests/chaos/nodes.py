@@ -44,7 +44,7 @@ class Pace:
     """Between two texts to the same company."""
     probe_s: float = 0.1
     look_s: float = 0.1
-    """Between two looks at the links."""
+    """Between two checks at the links."""
 
 
 @dataclass(slots=True)

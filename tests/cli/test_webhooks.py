@@ -12,7 +12,7 @@ GONE = Attempt(status=410, error="the receiver answered 410")
 
 
 async def break_one(world: World) -> str:
-    """A webhook that its receiver refused for ever; its id."""
+    """A webhook that its receiver refused forever; its id."""
     rows = world.webhooks.rows
     await world.now(rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url="https://crm.example", secret="s")))
     await world.now(

@@ -180,7 +180,7 @@ async def test_a_medium_that_is_taken_amid_a_sweep_stays(rows: Rows) -> None:
 
 
 async def test_media_of_messages_are_kept_until_a_week_after_they_were_sent(rows: Rows) -> None:
-    """Those that are still to be sent, for ever."""
+    """Those that are still to be sent, forever."""
     for name in ("open", "late", "sent", "came"):
         await rows.store(f"med_{name}")
     await rows.sent(1, {"image": {"media": "med_open"}}, state="queued")

@@ -785,7 +785,7 @@ async def test_a_server_that_refuses_everybody_is_asked_seldom(world: World) -> 
 
 
 async def test_a_message_that_is_refused_for_a_week_fails_with_the_last_reason(world: World) -> None:
-    """Without an expiry of its own it is not retried for ever."""
+    """Without an expiry of its own it is not retried forever."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()

@@ -206,7 +206,7 @@ async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(sce
 
 
 async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
-    """However long a busy database takes for that: otherwise all would be cut, and begun again, for ever. What is lost
+    """However long a busy database takes for that: otherwise all would be cut, and begun again, forever. What is lost
     meanwhile is not started."""
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}

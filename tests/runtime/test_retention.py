@@ -36,7 +36,7 @@ class Rows:
 
 
 async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A database that is away ends nothing; a kind that is kept for ever is never asked for."""
+    """An unavailable database ends nothing; a kind that is kept forever is never queried."""
     clock = FakeClock()
     rows, began = Rows(clock), clock.monotonic()
     sweeper = RetentionSweeper(rows, clock=clock, keep_days={Kept.MESSAGES: 1, Kept.INBOX: 0})

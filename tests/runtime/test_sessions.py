@@ -657,7 +657,7 @@ async def test_a_session_that_fails_is_restarted(world: World) -> None:
 
 
 async def test_asking_a_session_that_is_about_to_restart_is_answered(world: World) -> None:
-    """Nobody waits for ever on an actor that is gone."""
+    """Nobody waits forever on an actor that is gone."""
     async with world.running() as gateway:
         await world.pair()
         world.database.failing = "a defect"

@@ -89,7 +89,7 @@ class AlertSender:
     async def send(self, book: Book, alerts: Sequence[Alert], labels: Labels = NO_LABELS) -> None:
         """Store the alert book with its alerts, and start to deliver them.
 
-        `labels`: by what people know the companies.
+        `labels`: the labels of the companies.
         """
         added = [
             pending_alert(alert, address=address, public_url=self._public_url, labels=labels)

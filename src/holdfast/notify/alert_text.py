@@ -39,7 +39,7 @@ def pending_alert(
 ) -> PendingAlert:
     """The alert as it is sent to one address, with a link to the dashboard at `public_url`.
 
-    `address`: its fingerprint. `labels`: by what people know the companies.
+    `address`: its fingerprint. `labels`: the labels of the companies.
     """
     return PendingAlert(
         id=_id(alert),

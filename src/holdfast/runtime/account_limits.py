@@ -125,7 +125,7 @@ _OF_STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldNotice:
-    """What a message waits for."""
+    """Why a message waits."""
 
     code: str
     """Stable: that of a hold, or the session's state."""

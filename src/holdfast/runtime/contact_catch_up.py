@@ -16,7 +16,7 @@ PAUSE_S = 0.1
 
 
 class ContactCatchUp:
-    """Looks every minute. A failure, such as a database that is away, is logged and tried again."""
+    """Runs every minute. A failure, such as an unavailable database, is logged and retried."""
 
     def __init__(self, contacts: Contacts, *, clock: Clock) -> None:
         self._contacts = contacts

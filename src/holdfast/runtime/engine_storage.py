@@ -6,7 +6,7 @@ the link is given up: its ratchet would be ahead of what was stored. A redeliver
 without the earlier one is not.
 
 WhatsApp delivers again what was not acknowledged. A message that the store refuses a second time is stored as a stub:
-what a stranger sends must not end a session's links for ever.
+what a stranger sends must not end a session's links forever.
 """
 
 from __future__ import annotations

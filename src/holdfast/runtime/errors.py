@@ -1,4 +1,4 @@
-"""Errors of a session that can't do now what it was asked."""
+"""Errors of sessions that can't carry out a request now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from holdfast.session.state import State
 
 
 class NotConnected(HoldfastError):
-    """What was asked needs a connection to WhatsApp."""
+    """The request needs a connection to WhatsApp."""
 
     code = "not-connected"
     fault = Fault.HOLDFAST
@@ -22,7 +22,9 @@ class NotConnected(HoldfastError):
 
 
 class SessionRestarting(HoldfastError):
-    """Nothing runs the session just now: Holdfast failed inside it, is stopping, or is changing what it has stored."""
+    """No actor runs the session at the moment: it failed, Holdfast is stopping, or the session's stored rows are being
+    changed.
+    """
 
     code = "session-restarting"
     fault = Fault.HOLDFAST

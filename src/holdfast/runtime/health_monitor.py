@@ -42,14 +42,14 @@ class AlertSink(Protocol):
         """Load the alerts that were not delivered before a restart; returns the alert book."""
 
     async def send(self, book: Book, alerts: Sequence[Alert], labels: Mapping[str, str]) -> None:
-        """Store the book, and deliver the alerts soon. `labels`: by what people know the companies."""
+        """Store the book, and deliver the alerts soon. `labels`: the labels of the companies."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
 
     @property
     def undelivered_s(self) -> float | None:
-        """Age of the oldest alert that an address did not take."""
+        """Age of the oldest alert that an address did not accept."""
 
 
 class HealthMonitor:
@@ -82,7 +82,7 @@ class HealthMonitor:
 
     @property
     def open_alerts(self) -> Sequence[Condition]:
-        """What people were alerted to and what is still so, as last seen."""
+        """The alerts that were sent and are not over, as of the last check."""
         standing = () if self._book is None else self._book.standing
         return [each.condition for each in standing if each.gone_at is None]
 
@@ -201,7 +201,7 @@ class HealthMonitor:
         )
 
     async def _labels(self) -> Mapping[str, str]:
-        """By what people know each company; they are missing while the database fails."""
+        """The label of each company; none while the database fails."""
         return {} if self._database_failing_since is not None else await self._gateway.labels()
 
     async def _tell(self, conditions: Collection[Condition]) -> None:

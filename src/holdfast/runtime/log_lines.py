@@ -1,4 +1,4 @@
-"""The sentences of a session's life, for logs and people: never a message's text, a phone number or a key."""
+"""Log lines about sessions. They never contain a message's text, a phone number or a key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
 
 def is_routine(before: Session, after: Session) -> bool:
-    """A session of a large fleet that only waits for its turn to connect: hundreds of lines that nobody needs."""
+    """Whether it is a session of a large installation that only waits for its turn to connect, which is not logged at
+    INFO.
+    """
     return after.state is before.state and after.shown_reason is WAITS_TURN
 
 

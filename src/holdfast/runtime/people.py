@@ -69,7 +69,7 @@ class People:
         return found
 
     async def check(self, company: str, given: Sequence[str], *, field: str) -> list[Checked]:
-        """Who of them is on WhatsApp, in their order: numbers, hidden ids and usernames.
+        """Which of them are on WhatsApp, in their order: numbers, hidden ids and usernames.
 
         Raises `BadInput`, naming `field`, and what queries raise.
         """

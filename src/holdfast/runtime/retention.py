@@ -18,10 +18,10 @@ PAUSE_S = 0.1
 
 
 class RetentionSweeper:
-    """Sweeps every hour. A failure, such as a database that is away, is logged and tried again."""
+    """Sweeps every hour. A failure, such as an unavailable database, is logged and retried."""
 
     def __init__(self, store: Retention, *, clock: Clock, keep_days: Mapping[Kept, float]) -> None:
-        """keep_days: for each kind of row; 0 or none keeps it for ever."""
+        """keep_days: for each kind of row; 0 or none keeps it forever."""
         self._store = store
         self._clock = clock
         self._keep_days = {kept: days for kept, days in keep_days.items() if days > 0}

@@ -1,4 +1,4 @@
-"""What every session of a gateway shares."""
+"""The services that all sessions of a gateway share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _unrestricted(_: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What every session of a gateway shares."""
+    """The services that all sessions of a gateway share."""
 
     supervisor: EngineSupervisor
     connect_limiter: ConnectLimiter

@@ -1,7 +1,7 @@
 """One session's queries to WhatsApp: with a deadline, one at a time for the same question, limited in number.
 
 A query needs the link that is open and fails when that ends; nothing is stored or retried. How often WhatsApp is asked
-is limited for each session, so that no caller gets the account into trouble. Messages do not count against that limit,
+is limited for each session, so that no caller endangers the account. Messages do not count against that limit,
 and a query that WhatsApp refuses fails no message.
 """
 

@@ -2,7 +2,7 @@
 
 A start reads and writes the database, and hundreds of them take longer than a lease lives when the database is busy. If
 renewals waited for them, a process that comes back after an outage would lose its leases before it has started all
-sessions, cut those that it has, and begin again, for ever.
+sessions, cut those that it has, and begin again, forever.
 """
 
 from __future__ import annotations

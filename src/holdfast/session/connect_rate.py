@@ -1,9 +1,9 @@
 """How many links may be started a second: raised while logins are fast, lowered when WhatsApp or the machine is slow.
 
 The rate follows the rules by which TCP avoids congestion. It doubles within a second of fast logins up to the rate at
-which trouble was last seen, and grows slowly beyond that. A refusal halves it, a slow login or a machine that is late
+which a problem was last seen, and grows slowly beyond that. A refusal halves it, a slow login or a machine that is late
 lowers it by 30 %, once a second at most, because everything that was started before the cut still reports the same
-trouble. While WhatsApp can't be reached at all the rate falls to its floor, and the first login brings it back.
+problem. While WhatsApp can't be reached at all the rate falls to its floor, and the first login brings it back.
 
 It must never decide which session connects, and never fall to zero: without attempts nothing could raise it again.
 """
@@ -25,7 +25,7 @@ class RatePolicy:
     cap: float = 100
     """The rate never rises above this, whatever the evidence."""
     growth: float = 5
-    """By how much the rate rises within a second, above the rate at which trouble was last seen."""
+    """By how much the rate rises within a second, above the rate at which a problem was last seen."""
     after_refusal: float = 0.5
     """The rate is multiplied by this when WhatsApp refuses a login, or does not finish one."""
     after_delay: float = 0.7
@@ -69,7 +69,7 @@ def resumed(rate: Rate, *, now: float, policy: RatePolicy) -> Rate:
 def accepted(rate: Rate, took_s: float, *, now: float, policy: RatePolicy) -> Rate:
     """WhatsApp accepted a login, `took_s` after its link was started."""
     was_unreachable, slow_s = rate.unreachable, max(policy.slow_s, policy.slow_factor * rate.fastest_s)
-    # The fastest login is forgotten slowly, so that a network that became slower is not taken for trouble for ever.
+    # The fastest login is forgotten slowly, so that a network that became slower is not taken for trouble forever.
     rate = replace(_used(rate, now, policy), fastest_s=min(took_s, rate.fastest_s * 1.01), unreachable=False)
     if was_unreachable:
         return _bounded(replace(rate, threshold=math.inf), max(rate.per_s, policy.start), policy)

@@ -330,7 +330,7 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
     chat: str
     archived: bool | None = None
     muted_until_s: int | None = None
-    """Unix seconds; -1: for ever; 0: not muted."""
+    """Unix seconds; -1: forever; 0: not muted."""
     pinned: bool | None = None
     unread: bool | None = None
     disappearing_s: int | None = None

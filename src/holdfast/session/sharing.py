@@ -3,7 +3,7 @@
 Every node decides for itself, by what all nodes publish about themselves; nobody coordinates them. A node claims free
 sessions up to its share, and gives one away at a time while it has clearly more than its share. It must never decide
 by the momentary state alone: moving begins only when the same nodes have been there for some time, and when a node
-is well above its share, so that sessions don't wander to and fro.
+is well above its share, so that sessions don't move back and forth.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
 def next_gift(
     balance: Balance, cluster: Cluster, *, now: float, policy: SharingPolicy
 ) -> tuple[Balance, ClusterNode | None]:
-    """The node that should get one of this node's sessions now; None: none should be moved now."""
+    """The node to which one of this node's sessions should move now; None: no move is due."""
     sharing = members(cluster.nodes, policy)
     balance = _observe(balance, sharing, now)
     wanted = shares(sharing, cluster.total)

@@ -191,7 +191,7 @@ class ClusterNode:
     """A process that shares the database."""
 
     id: str
-    """Drawn at its start; empty for one of an older version, which publishes only its name."""
+    """A random id, new at each start; empty for a process of an older version, which publishes only its name."""
     name: str
     url: str = ""
     holder: str = ""

@@ -161,7 +161,7 @@ class World:
         assert is_open == (session.state is State.CONNECTED)
         assert session.reason is None or session.state is not State.CONNECTED
         assert session.link is None or session.next_attempt_at is None, "a plan besides a link"
-        assert session.held is None or session.next_attempt_at is not None, "held for ever"
+        assert session.held is None or session.next_attempt_at is not None, "held forever"
         if session.state in {State.CONNECTING, State.CONNECTED, State.RECONNECTING, State.PAUSED}:
             assert session.paired, "a state that takes no QR code, without a phone"
         if session.state in QUIET:

@@ -48,7 +48,7 @@ def allowed(field: FieldInfo) -> str:
     if least is not None:
         return f"a {'whole ' if field.annotation is int else ''}number from {least} to {most}"
     given = _note(field, AllowedValues)
-    return given.text if given else "a text"
+    return given.text if given else "text"
 
 
 def meaning(field: FieldInfo) -> str:

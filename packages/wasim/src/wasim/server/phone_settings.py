@@ -45,7 +45,7 @@ _FOREVER = 2**64 - 1
 class ChatSettings(msgspec.Struct, kw_only=True, rename="camel"):
     archived: bool = False
     muted_until_ms: int | None = None
-    """-1: for ever."""
+    """-1: forever."""
     pinned: bool = False
     unread: bool = False
     deleted: bool = False

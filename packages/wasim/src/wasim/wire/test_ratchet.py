@@ -137,7 +137,7 @@ def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int)
 
 
 def test_too_far_ahead_is_refused() -> None:
-    """A peer must not be able to make the other side compute for ever."""
+    """A peer must not be able to make the other side compute forever."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     alice.read(bob.write(b"turn"))

@@ -97,7 +97,7 @@ def test_what_changed_on_the_way_is_not_opened(at: int) -> None:
 
 
 def test_too_far_ahead_is_refused() -> None:
-    """No peer can make a phone compute for ever."""
+    """No peer can make a phone compute forever."""
     key = own()
     member = senderkeys.receive(senderkeys.distribute(key))
     key.next += MAX_AHEAD + 1
