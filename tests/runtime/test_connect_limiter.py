@@ -45,7 +45,9 @@ async def test_a_large_fleet_comes_back_staggered_and_whole(world: World) -> Non
 async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others don't knock, say why and until when, and are not counted as lost; the probe opens the way for all."""
+    """The others don't connect, show why and until when, and are not counted as lost; the probe's login lets all
+    connect.
+    """
     caplog.set_level(logging.INFO)
     async with world.running():
         for company in FEW:
@@ -70,7 +72,7 @@ async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
 
 
 async def test_two_sessions_are_never_held(world: World) -> None:
-    """Whatever WhatsApp says to both, however often: each goes by its own backoff."""
+    """However often WhatsApp refuses both, each uses its own backoff."""
     async with world.running():
         for company in FEW[:2]:
             await world.pair(company)

@@ -179,7 +179,7 @@ async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_are
 
 
 async def test_a_host_that_ended_because_leases_ran_out_accuses_no_session() -> None:
-    """However often that happens: it says nothing about what the host ran."""
+    """However often that happens, it says nothing about the sessions that the host ran."""
     async with running(Fleet(hosts=1)) as fleet:
         owners = await fleet.start(3)
         for _ in range(4):
@@ -250,7 +250,7 @@ async def test_a_host_that_grows_is_replaced_and_its_sessions_move_one_by_one() 
 
 
 async def test_a_host_that_cannot_be_started_is_tried_again() -> None:
-    """Descriptors that are used up, say: the links wait, and open when a host starts again."""
+    """For example when file descriptors are used up: the links wait, and open when a host starts again."""
     async with running(Fleet(hosts=1)) as fleet:
         owners = await fleet.start(1)
         fleet.fails = EngineUnavailable("too many open files")

@@ -72,7 +72,9 @@ async def test_a_node_that_comes_is_given_its_share_one_after_another(scene: Sha
 
 
 async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate(scene: SharingScene) -> None:
-    """Once the others have had the time to say that theirs wait too. What waits is published with each renewal."""
+    """This begins once the others have had the time to publish that their sessions wait, too, which they do with each
+    renewal.
+    """
     scene.tenant.connecting = 3
     waits = ClusterNode(id="this", name="this", holder="this", sessions=12, connecting=3)
     scene.leases.nodes_now = [waits, ClusterNode(id="other", name="other", holder="other", sessions=12)]

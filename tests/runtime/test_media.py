@@ -135,7 +135,7 @@ async def test_a_compressed_document_is_stored_as_what_it_holds(rows: MediaRows,
 async def test_what_an_address_does_not_give_is_said_with_the_field(
     rows: MediaRows, site: Site, unused_tcp_port: int
 ) -> None:
-    """Not found, a page instead of a picture, too much, half of it, nobody there."""
+    """Not found, a page instead of a picture, too large, truncated, and no connection are reported."""
     site.gives("/page", b"<html>", "text/html")
     site.gives("/belied", b"<html>", "image/jpeg")
     site.gives("/large", PNG + bytes(MB), "image/png")
@@ -161,7 +161,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
 
 
 async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows, tmp_path: Path) -> None:
-    """Who asks at the same time gets the same file; what is in it is whole."""
+    """Concurrent requests get the same file, and its content is complete."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
     async with outbound_media(rows) as taking:

@@ -165,7 +165,7 @@ async def test_what_was_under_way_when_holdfast_ended_is_sent_again(world: World
 
 
 async def test_a_lost_host_costs_no_message(world: World) -> None:
-    """Whatever the host had in hand is sent again by the next one."""
+    """Messages in flight on the host are sent again by the next one."""
     async with world.running():
         await acked_by_hand(world)
         messages = [await world.send(f"to {to}", to=to) for to in (NUMBER, OTHER)]
@@ -177,7 +177,7 @@ async def test_a_lost_host_costs_no_message(world: World) -> None:
 
 
 async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(world: World) -> None:
-    """What was taken for a link that is gone leaves with the next one at once, and the next is not cut for it."""
+    """Messages that a lost link had taken are sent on the next one at once, and the next one is not cut for them."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         message = await world.send()
@@ -366,7 +366,7 @@ async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: 
 async def test_a_receipt_of_an_unknown_kind_is_reported_and_passed_over(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A word that WhatsApp invents tomorrow neither fails nor settles anything."""
+    """A kind of receipt that WhatsApp adds later neither fails nor settles anything."""
     async with world.running():
         link = await world.pair()
         message = await world.send()
@@ -381,7 +381,7 @@ async def test_a_receipt_of_an_unknown_kind_is_reported_and_passed_over(
 
 
 async def test_a_number_without_whatsapp_fails_with_a_sentence(world: World) -> None:
-    """For good, and the chat beside it goes on."""
+    """The failure is final, and other chats continue."""
     async with world.running():
         await world.pair()
         world.engine.not_on_whatsapp.add(CHAT)
@@ -453,7 +453,7 @@ async def test_whatsapp_says_when_a_reach_out_lock_ends(world: World) -> None:
 
 
 async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
-    """A message that was refused with 475 names the end of WhatsApp's cycle, and leaves then without further word."""
+    """A message that was refused with 475 names the end of WhatsApp's cycle, and is sent then automatically."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world, "475")
@@ -468,7 +468,7 @@ async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
 
 
 async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World) -> None:
-    """It was refused in so many words: nothing of it is on the way."""
+    """WhatsApp refused it explicitly, so it can't have been delivered."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world)
@@ -478,7 +478,7 @@ async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World)
 
 
 async def test_whoever_writes_first_is_no_stranger(world: World) -> None:
-    """An answer passes the lock."""
+    """Answers are not held by the lock."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await locked(world)
@@ -622,7 +622,7 @@ async def test_lost_links_do_not_count_against_a_message(world: World) -> None:
 async def test_an_engine_that_fails_again_and_again_fails_the_message(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Five failures in a row are enough, and the log tells of each; the chat goes on behind it."""
+    """Five consecutive failures are enough, each is logged, and the chat continues."""
     caplog.set_level("INFO", logger="holdfast")
     async with world.running():
         await acked_by_hand(world)
@@ -660,7 +660,7 @@ async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) 
 
 
 async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> None:
-    """The answer says what state it is in."""
+    """The error names the state of the message."""
     async with world.running():
         await acked_by_hand(world)
         message = await world.send()
@@ -670,7 +670,7 @@ async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> No
 
 
 async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: World) -> None:
-    """Also when the cancelling overtook the commit of its sending."""
+    """This holds even if the cancellation was committed before the start of its sending."""
     async with world.running():
         await acked_by_hand(world)
         first, second, _ = [await world.send(text) for text in ("one", "two", "three")]
@@ -754,7 +754,7 @@ async def test_a_message_that_ends_every_link_starves_no_other(world: World, cod
 
 
 async def test_a_message_that_was_handed_over_is_cancelled_by_force(world: World) -> None:
-    """Whoever waits behind it in the chat goes on at once."""
+    """The next message of the chat is sent at once."""
     async with world.running():
         await acked_by_hand(world)
         stuck, after = await world.send("stuck"), await world.send("after")

@@ -46,7 +46,7 @@ def monitor(world: World, told: RecordedAlerts, *, limits: Limits | None = None)
 
 
 async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) -> None:
-    """M15: prolonged silence is no reason to reconnect; it is a reason to ask. The link answers and lives on."""
+    """Silence is no reason to reconnect, but a reason to ping. The link answers and stays open."""
     world.set_policy(keepalive_interval_s=3600)
     async with world.running():
         link = await world.pair()
@@ -131,7 +131,7 @@ async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(worl
 
 
 async def test_an_actor_that_hangs_is_replaced_from_its_record(world: World) -> None:
-    """Its pings are long overdue and it takes no event: another actor takes over, and the session connects again."""
+    """Its pings are long overdue and it handles no event: another actor replaces it, and the session connects again."""
     async with world.running() as gateway:
         link = await world.pair()
         world.saves.close()

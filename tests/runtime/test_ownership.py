@@ -190,7 +190,7 @@ async def test_what_is_owned_is_run_and_what_is_lost_is_ended(scene: Scene) -> N
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
 async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(scene: Scene, trouble: str) -> None:
-    """Not earlier than need be: a short absence of the database costs nobody a connection."""
+    """Not earlier than necessary: a short outage of the database costs no connection."""
     began_at = scene.clock.monotonic()
     if trouble == "fails":
         scene.leases.error = OSError("server closed the connection")
@@ -243,7 +243,7 @@ async def test_a_session_that_could_not_be_started_is_started_at_the_next_look(s
 
 
 async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) -> None:
-    """It is asked again several times a second."""
+    """The renewal is retried several times a second."""
     scene.leases.error = OSError("server closed the connection")
     await scene.go_on(LASTS_S - 1)
     scene.leases.error = None
@@ -252,7 +252,7 @@ async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) ->
 
 
 async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) -> None:
-    """As far as nobody else has them by then."""
+    """Only those that no other process owns by then."""
     scene.leases.error = OSError("server closed the connection")
     await scene.go_on(30)
     assert scene.tenant.sessions == set()
@@ -262,7 +262,7 @@ async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) ->
 
 
 async def test_a_process_that_stood_still_ends_its_sessions_before_it_asks_for_them(scene: Scene) -> None:
-    """It may say nothing from the moment it wakes up, and looks again only then."""
+    """From the moment it resumes it may send nothing, and it renews its leases only after it has closed its links."""
     looks = scene.leases.looks
     scene.leases.answers.clear()
     await scene.stand_still(60)
@@ -327,7 +327,7 @@ async def test_a_session_that_is_made_may_be_run_at_once() -> None:
 
 
 async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
-    """Whatever its sessions still want to say."""
+    """Commands other than cutting links are dropped."""
     engine, owned, up = FakeEngine(listener=_Deaf()), True, asyncio.Event()
 
     @contextlib.asynccontextmanager

@@ -100,7 +100,7 @@ async def test_a_full_outbox_is_refused_until_messages_left(limits: dict[str, in
 
 
 async def test_a_message_that_is_refused_for_another_reason_does_not_count() -> None:
-    """Else a caller's mistakes would use the quota up."""
+    """Otherwise refused requests would use up the quota."""
     trial = Trial(outbox_messages=1)
     for _ in range(3):
         with pytest.raises(BadInput):

@@ -119,7 +119,7 @@ async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -
 
 
 async def test_a_message_whose_acceptance_was_stored_and_not_answered_is_sent(world: World) -> None:
-    """Its caller asks again with the same key, and gets an answer that is kept."""
+    """Its caller repeats the request with the same key, and gets the stored message."""
     async with world.running():
         await world.pair()
         await knows(world, NUMBER)
@@ -273,7 +273,7 @@ async def test_a_message_that_is_sent_again_amid_its_hold_cannot_be_cancelled(wo
 
 
 async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> None:
-    """Three hosts died of it, then WhatsApp's lock holds it: others go on meanwhile."""
+    """Three hosts ended because of it, then WhatsApp's lock holds it: other messages are sent in the meantime."""
     world.set_policy(keepalive_interval_s=3600.0)
     world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
     async with world.running():
@@ -351,7 +351,7 @@ async def test_a_message_that_is_stored_after_its_actor_ended_is_sent_by_the_nex
 
 
 async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: World) -> None:
-    """Whoever stands behind thousands of messages to somebody else leaves at once."""
+    """A message queued behind thousands of messages to somebody else is sent at once."""
     world.prepare = lambda engine: setattr(engine, "acks", False)
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))

@@ -81,7 +81,7 @@ async def test_two_companies_do_not_see_each_other(world: World) -> None:
 
 
 async def test_a_company_has_a_usable_name(world: World) -> None:
-    """A name that could not stand in a URL is refused, naming the field; an unknown one is not found."""
+    """An id that is not valid in a URL is refused, naming the field; an unknown one is not found."""
     async with world.running() as gateway:
         with pytest.raises(BadInput, match="not usable") as refused:
             await gateway.put("a/b")
@@ -105,7 +105,7 @@ async def test_a_second_put_finds_the_session(world: World) -> None:
 
 
 async def test_the_code_shown_is_that_of_the_living_link(world: World) -> None:
-    """A link that was cut takes its QR code with it: scanning that would lead nowhere."""
+    """The QR code of a cut link is no longer shown, because scanning it would have no effect."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         code = await world.qr()
@@ -170,7 +170,7 @@ async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World
 
 
 async def test_two_pairing_codes_at_a_time_reach_their_own_callers(world: World) -> None:
-    """Two people link two phones, or one clicks twice: nobody is given the code of another phone."""
+    """Whether two people link two phones or one clicks twice, no caller gets the code of another phone."""
     first, second = "962790000011", "962790000022"
     world.prepare = lambda engine: engine.pairing_codes.update({first: "AAAAAAAA", second: "BBBBBBBB"})
     async with world.running() as gateway:
@@ -217,7 +217,7 @@ async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World
 
 
 async def test_a_session_that_was_connected_comes_back_after_a_restart(world: World) -> None:
-    """Without a QR code and without anybody's asking."""
+    """It connects without a QR code and without a request."""
     async with world.running():
         await world.pair()
     async with world.running():
@@ -247,7 +247,7 @@ async def test_a_crash_between_the_scan_and_its_report_costs_no_second_scan(worl
 
 
 async def test_an_unfinished_pairing_waits_after_a_restart(world: World) -> None:
-    """Nobody watches the QR code of a process that ended: `unpaired`, until somebody asks for one."""
+    """After a restart nobody is looking at the QR code: the session is `unpaired` until a code is requested."""
     await world.sessions.save(record(State.PAIRING))
     async with world.running():
         await world.wait(120)
@@ -544,7 +544,9 @@ async def test_a_logout_sets_the_credentials_aside(world: World) -> None:
 
 
 async def test_a_commit_behind_a_logout_does_not_bring_the_credentials_back(world: World) -> None:
-    """Else the session would be logged out and linked at once, and take neither a start nor a QR code."""
+    """Otherwise the session would be both logged out and linked, and accept neither a start nor a request for a QR
+    code.
+    """
     async with world.running() as gateway:
         link = await world.pair()
         world.engine.freeze(link)
@@ -696,7 +698,7 @@ async def test_the_end_leaves_no_task_and_no_link(world: World) -> None:
 
 
 async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None:
-    """The first start is not tried again behind the operator's back."""
+    """A failing first start is not retried silently."""
 
     def refuses(_: FakeEngine) -> None:
         raise HoldfastError("no Node here")

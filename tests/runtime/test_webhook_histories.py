@@ -26,7 +26,9 @@ STEPS = st.one_of(
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=12))
 async def test_every_event_arrives_in_the_order_of_its_chat(steps: list[tuple[str, object]]) -> None:
-    """A receiver that fails as it likes, crashes of Holdfast amid it, and long waits; in the end it takes all."""
+    """The receiver fails at random, Holdfast crashes in between, and there are long waits; in the end every event is
+    accepted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
         try:

@@ -150,7 +150,9 @@ async def test_events_arrive_once_each_in_the_order_of_their_chat(office: Office
 
 
 async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Office) -> None:
-    """At the pauses of the schedule; its chat waits for it, and goes on behind it; others are taken meanwhile."""
+    """At the delays of the schedule. Its chat waits for it and continues afterwards; other chats are delivered in the
+    meantime.
+    """
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD if json.loads(event.body)["n"] == 1 else OK
     async with office.open():
@@ -168,7 +170,7 @@ async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Off
 
 
 async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None:
-    """With 429 or 503 it says for how long."""
+    """With 429 or 503, `Retry-After` says for how long."""
     await office.set()
     answers = [Attempt(status=503, error="busy", retry_after_s=600.0), OK]
     office.receiver.answer = lambda endpoint, event: answers.pop(0)
@@ -180,7 +182,7 @@ async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None
 
 
 async def test_an_endpoint_that_keeps_failing_is_put_aside_without_costing_others(office: Office) -> None:
-    """A probe now and then goes there, one at a time; when it works again, it gets all at once and in order."""
+    """It gets single probes; when it works again, it gets all pending deliveries at once and in order."""
     await office.set()
     await office.set(OTHER, "https://other.example/hook")
     down = True
@@ -205,7 +207,7 @@ async def test_an_endpoint_that_keeps_failing_is_put_aside_without_costing_other
 
 
 async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(office: Office) -> None:
-    """What it missed meanwhile is kept for it."""
+    """Its deliveries are kept in the meantime."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
@@ -268,7 +270,7 @@ async def test_after_a_crash_the_same_events_leave_again_under_the_same_ids(offi
 
 
 async def test_a_database_that_fails_costs_a_repetition_and_no_event(office: Office) -> None:
-    """While what came of a try can't be kept, it is not taken for done."""
+    """While the outcome of an attempt can't be stored, the delivery does not count as done."""
     await office.set()
     async with office.open():
         await office.happen(1, 2)
@@ -288,7 +290,7 @@ async def test_a_database_that_fails_costs_a_repetition_and_no_event(office: Off
 
 
 async def test_a_session_with_an_endpoint_of_its_own_uses_that(office: Office) -> None:
-    """Also for what waits already; and the types that it asks for."""
+    """This includes pending deliveries, and the event types that it subscribes to."""
     await office.set()
     await office.set(OTHER, "https://other.example/hook", ("message.received",))
     async with office.open(COMPANY, OTHER):
@@ -322,7 +324,7 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
 
 
 async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
-    """One alert while it is aside; an all-clear after it has worked for a while."""
+    """There is one alert while it is aside, and an all-clear after it has worked for a while."""
     world, told = office.world, RecordedAlerts()
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
@@ -364,7 +366,7 @@ async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_t
 
 
 async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office: Office) -> None:
-    """Another process sends for it now: only what was under way is ended."""
+    """Another process sends for it now: only deliveries in flight are completed."""
     await office.set()
     office.receiver.takes_s = lambda event: 5.0
     for number in range(30):
@@ -453,7 +455,7 @@ async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(offic
 
 
 async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
-    """And says how many; an endpoint that is aside is probed at once."""
+    """The response has their number; an endpoint that is aside is probed at once."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
@@ -474,7 +476,7 @@ async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
 
 @pytest.mark.parametrize("days", [-3, 3])
 async def test_a_retry_is_made_in_time_whatever_the_wall_clock_is_set_to(office: Office, days: int) -> None:
-    """The sender notices by itself; it need not be restarted."""
+    """The sender detects the change of the clock without a restart."""
     async with office.open():
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
@@ -515,7 +517,7 @@ async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Offic
 
 
 async def test_an_endpoint_is_put_aside_in_time_after_the_clock_was_set_back(office: Office) -> None:
-    """Its first failure lies days ahead then."""
+    """The time of its first failure is then in the future."""
     async with office.open():
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD

@@ -74,7 +74,7 @@ def test_hosts_of_other_forms_are_hosts(host: str) -> None:
 
 
 async def test_the_refusal_of_a_private_address_says_what_to_do(guarded: WebClient, site: Site) -> None:
-    """And shows of the address no more than anybody may see."""
+    """The error shows no secret part of the address."""
     with pytest.raises(AddressNotAllowed) as refused:
         await read(guarded, f"http://user:hunter2@127.0.0.1:{site.port}/path-secret?token=query-secret")
     assert str(refused.value) == (
@@ -136,7 +136,7 @@ SIGNED = [
 
 @pytest.mark.parametrize("target", SIGNED)
 async def test_an_address_is_asked_for_byte_for_byte(web: WebClient, site: Site, target: str) -> None:
-    """Servers sign the request target as it stands: also that of a redirect, and of a post."""
+    """Signed URLs cover the request target as given; this also holds for redirects and POST requests."""
     async with web.get(site.url(target), within_s=5):
         pass
     site.redirects("/redirect", target)
@@ -275,7 +275,7 @@ async def test_a_body_that_breaks_off_is_no_body(web: WebClient, site: Site) -> 
 
 
 async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
-    """Without a word of what came."""
+    """The error contains nothing of the response."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-secret\r\n")
@@ -289,7 +289,7 @@ async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
 
 
 async def test_nobody_there_and_no_such_name_are_distinguished(web: WebClient, unused_tcp_port: int) -> None:
-    """With the part of the address that helps."""
+    """The error names the host and port."""
     with pytest.raises(NotReached, match=rf"^http://127.0.0.1:{unused_tcp_port} can't be connected to \(Connect"):
         await read(web, f"http://127.0.0.1:{unused_tcp_port}/secret")
     with pytest.raises(NotReached, match=r"^http://nobody.invalid can't be connected to \(the name is unknown\)"):
@@ -315,7 +315,7 @@ async def test_nobody_there_and_no_such_name_are_distinguished(web: WebClient, u
     ],
 )
 async def test_what_is_no_web_address_is_refused(web: WebClient, url: str) -> None:
-    """Before anything is asked."""
+    """It is refused before any request is sent."""
     with pytest.raises(BadInput):
         await read(web, url)
 
@@ -372,7 +372,7 @@ async def test_an_allowed_port_opens_no_other(site: Site) -> None:
 async def test_no_proxy_is_taken_from_the_environment(
     web: WebClient, site: Site, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a proxy the guard would see the proxy alone."""
+    """Behind such a proxy the check for private addresses would see only the proxy."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_tcp_port}")
     site.gives("/", b"hello")
     assert await read(web, site.url()) == b"hello"
