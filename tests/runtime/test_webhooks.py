@@ -181,7 +181,7 @@ async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None
     assert (second - first, id_) == (600.0, again)
 
 
-async def test_an_endpoint_that_keeps_failing_is_put_aside_without_costing_others(office: Office) -> None:
+async def test_an_endpoint_that_keeps_failing_is_set_aside_without_costing_others(office: Office) -> None:
     """It gets single probes; when it works again, it gets all pending deliveries at once and in order."""
     await office.set()
     await office.set(OTHER, "https://other.example/hook")
@@ -438,7 +438,7 @@ async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: 
 
 
 async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(office: Office) -> None:
-    """Before it was put aside, too; a delivery that it refused for its own sake waits for its time."""
+    """Before it was set aside, too; a delivery that it refused for its own sake waits for its time."""
     away, poison = Attempt(status=None, error="there was no answer"), Attempt(status=422, error="it answered 422")
     await office.set()
     office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else away
@@ -516,7 +516,7 @@ async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Offic
         await office.until(1, within_s=5)
 
 
-async def test_an_endpoint_is_put_aside_in_time_after_the_clock_was_set_back(office: Office) -> None:
+async def test_an_endpoint_is_set_aside_in_time_after_the_clock_was_set_back(office: Office) -> None:
     """The time of its first failure is then in the future."""
     async with office.open():
         await office.set()

@@ -85,7 +85,7 @@ def after(*tries: tuple[float, Attempt], health: EndpointHealth | None = None) -
     return known
 
 
-def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
+def test_an_endpoint_is_set_aside_for_many_failures_over_a_while() -> None:
     """Neither many failures at once nor a few over a long time are enough; one success resets the count."""
     assert after(*[(1, BAD)] * 50).state is EndpointState.ACTIVE
     assert after(*[(at, SILENT) for at in (0, 1000, 2000, 3000)]).state is EndpointState.ACTIVE
@@ -96,7 +96,7 @@ def test_an_endpoint_is_put_aside_for_many_failures_over_a_while() -> None:
 
 
 def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
-    """A minute, two, four … after each failed probe; attempts that began before the endpoint was put aside do not
+    """A minute, two, four … after each failed probe; attempts that began before the endpoint was set aside do not
     count."""
     known, pauses = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)]), list[float]()
     at = NOW + timedelta(seconds=300)

@@ -1,7 +1,7 @@
 """Decides what happens to a webhook delivery and its endpoint after each attempt, and which deliveries may be sent now.
 
 Events of one chat are sent in order, one at a time; chats are independent of each other. A failed delivery is retried
-for about three days. An endpoint that fails repeatedly is put aside: it only gets an occasional probe, so that it does
+for about three days. An endpoint that fails repeatedly is set aside: it only gets an occasional probe, so that it does
 not delay other endpoints. This module must never use disk, network or clock: the webhook sender does that.
 """
 
@@ -28,7 +28,7 @@ _LONGEST_RETRY_AFTER_S = 24 * _HOUR
 """The longest `Retry-After` that is honoured, in seconds; longer ones are shortened to this."""
 _ASIDE_FAILURES = 5
 _ASIDE_AFTER_S = 5 * _MINUTE
-"""An endpoint is put aside after `_ASIDE_FAILURES` failures in a row that span at least this many seconds."""
+"""An endpoint is set aside after `_ASIDE_FAILURES` failures in a row that span at least this many seconds."""
 _FIRST_PROBE_S, _LAST_PROBE_S = _MINUTE, _HOUR
 GIVE_UP_AFTER_DAYS = 4
 """A delivery that has waited this many days for an endpoint that is aside or off fails for good."""
@@ -121,7 +121,7 @@ class EndpointHealth:
     """The number of consecutive failures."""
     failing_since: datetime | None = None
     probes: int = 0
-    """The number of failures since the endpoint was put aside."""
+    """The number of failures since the endpoint was set aside."""
     probe_at: datetime | None = None
 
 
