@@ -192,8 +192,8 @@ async def _manage_keys(visitor: Visitor, gateway: Served, company: str) -> None:
 
 
 async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser: Browser, gateway: Served) -> None:
-    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so, also
-    behind a proxy that answers with an error page of its own."""
+    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so and since
+    when, with the date from the next day on, also behind a proxy that answers with an error page of its own."""
     async with visiting(browser, gateway, width=1280, dark=True) as visitor:
         await visitor.sign_in()
         await gateway.client.put("/v1/sessions/a-new-one")
@@ -220,3 +220,7 @@ async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser
         await expect(visitor.page.get_by_text("The connection to Holdfast is lost.")).to_be_visible()
         await send.click()
         await expect(sent).to_contain_text(unsent)
+        since = visitor.page.locator("#lost-since")
+        await expect(since).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+        await visitor.stay_until_tomorrow()
+        await expect(since).to_have_text(re.compile(r"^\w+ \d+, \d\d:\d\d:\d\d$"))

@@ -76,9 +76,13 @@ class Visitor:
         await self.page.wait_for_url(self._url + "/")
 
     async def go_to_tomorrow(self) -> None:
-        """For the page it is a day later: what has just happened was yesterday."""
-        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))
+        """Load the page as if it were a day later: what has just happened was yesterday."""
+        await self.stay_until_tomorrow()
         await self.page.reload()
+
+    async def stay_until_tomorrow(self) -> None:
+        """Keep the page open for a day, as its own clock shows it."""
+        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))
 
     async def looks_right(self) -> None:
         """axe finds nothing serious, the browser logs no error, nothing sticks out of the page or of its card, no word

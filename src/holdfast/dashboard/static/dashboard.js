@@ -19,15 +19,16 @@
     if (element.textContent !== text) element.textContent = text;
   };
   const clock = (at) => at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-  const day = (at) => at.toLocaleDateString([], { month: "short", day: "numeric" });
+  const day = (at, now) =>
+    at.toLocaleDateString([], { month: "short", day: "numeric", year: at.getFullYear() === now.getFullYear() ? undefined : "numeric" });
 
   const showTimes = () => {
     const now = new Date();
     for (const element of $$("time[datetime]")) {
       const at = new Date(element.dateTime);
       if ("age" in element.dataset) put(element, lasting((now - at) / 1000));
-      if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at)}, ${clock(at)}`);
-      if ("short" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at));
+      if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at, now)}, ${clock(at)}`);
+      if ("short" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at, now));
       if ("countdown" in element.dataset) put(element, at - now < 1000 ? "a moment" : lasting((at - now) / 1000));
       if (element.title && !element.dataset.local) {
         element.title = at.toLocaleString();
@@ -145,7 +146,8 @@
   };
   const lost = () => {
     if (!streams || !$("#lost").hidden) return;
-    put($("#lost-since"), clock(new Date(heardAt)));
+    $("#lost-since").dateTime = new Date(heardAt).toISOString();
+    showTimes();
     $("#lost").hidden = false;
   };
   const sayUnsent = (target) => {
