@@ -18,17 +18,6 @@ from holdfast.session.contacts import KnownContact
 _SNIPPET = 90
 _QUOTED = 160
 _HUES = 6
-_STEPS = {
-    "queued": "Waiting",
-    "sending": "Sending",
-    "sent": "Sent",
-    "delivered": "Delivered",
-    "read": "Read",
-    "played": "Played",
-    "failed": "Failed",
-    "expired": "Expired",
-    "cancelled": "Cancelled",
-}
 _PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
 _DELETED = "This message was deleted"
 
@@ -94,9 +83,9 @@ def _snippet(entry: Entry) -> tuple[str, str | None]:
     line = " ".join(text[: _SNIPPET * 2].split())[:_SNIPPET]
     message = entry.message
     if isinstance(message, SentEntry):
-        return line, _STEPS[message.message.state.value]
+        return line, message.message.state.value.capitalize()
     if message.from_me:
-        return line, _STEPS["sent"]
+        return line, "Sent"
     is_group = message.chat.endswith("@g.us")
     return (f"{message.sender_name or person(message.sender)}: {line}" if is_group else line), None
 
@@ -144,7 +133,7 @@ def message_view(entry: Entry, *, files: str, media: MediaAddresses) -> MessageV
         file=file,
         file_url=file_url,
         is_picture=mimetype in _PICTURES,
-        state=_STEPS[message.message.state.value] if isinstance(message, SentEntry) else None,
+        state=message.message.state.value.capitalize() if isinstance(message, SentEntry) else None,
         error=message.message.error if isinstance(message, SentEntry) else None,
         is_edited=entry.edited_at is not None and not is_deleted,
         is_deleted=is_deleted,

@@ -44,10 +44,10 @@ class Tone(StrEnum):
 
 TONES = tuple(Tone)
 LABELS: Mapping[Tone, str] = {
-    Tone.TROUBLE: "In trouble",
-    Tone.SHAKY: "Shaky",
-    Tone.UNLINKED: "To be linked",
-    Tone.WELL: "Well",
+    Tone.TROUBLE: "Unhealthy",
+    Tone.SHAKY: "Degraded",
+    Tone.UNLINKED: "Not linked",
+    Tone.WELL: "Healthy",
     Tone.OFF: "Stopped",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.dashboard.fleet import FleetRow, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
+from holdfast.dashboard.fleet import LABELS, FleetRow, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
 from holdfast.dashboard.rendering import percent, prose, sentence
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
@@ -23,6 +23,12 @@ def row(company: str, tone: Tone) -> FleetRow:
         state=State.CONNECTED, tone=tone, since=NOW, sentence=None, advice=None,
         keepalive_percent=None, delivery_percent=None, accepted=0, arrived=0, waiting=0, oldest_at=None, node=None,
     )  # fmt: skip
+
+
+def test_filters_use_the_words_of_verdicts() -> None:
+    """So that the page, the API and alerts name the health of a session alike."""
+    shown = {LABELS[tone_of(State.CONNECTED, status)].lower() for status in Status}
+    assert shown == {status.word for status in Status}
 
 
 def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
