@@ -30,7 +30,8 @@ from holdfast.session.state import State
 
 MESSAGES_SHOWN = 20
 ENTRIES_SHOWN = 30
-WINDOWS = ("5m", "1h", "24h")
+WINDOWS = {"5m": "5 min", "1h": "1 h", "24h": "24 h"}
+"""Windows of the stability table, with the headings of their columns."""
 DAY_S = 86_400
 _HISTORY_S = 7 * DAY_S
 
@@ -152,7 +153,7 @@ class Fragments:
             found = await self._context.diagnoser.diagnose(self._company)
         except (RunsElsewhere, SessionRestarting):
             return {"stability": self._part("stability", goals=None)}
-        return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS)}
+        return {"stability": self._part("stability", goals=_goals(found), windows=WINDOWS.values())}
 
     def _link(self, view: View, values: Mapping[str, object]) -> str:
         """How to link a phone: by a code, or with a passkey where the account requires one."""
