@@ -79,7 +79,7 @@ async def test_each_change_of_a_chat_has_a_route_of_its_own(
     [
         ({}, "at least one"),
         ({"disappearingS": 5}, "disappearingS"),
-        ({"muted": False, "mutedUntil": "2026-01-01T00:00:00Z"}, "exclude"),
+        ({"muted": False, "mutedUntil": "2026-01-01T00:00:00Z"}, "combined"),
     ],
 )
 async def test_a_change_that_is_none_is_refused(linked: ApiClient, body: dict[str, object], words: str) -> None:

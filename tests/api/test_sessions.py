@@ -218,10 +218,11 @@ async def test_a_company_id_is_a_short_plain_word(client: ApiClient, company: st
     assert "x-injected" not in answer.headers
 
 
-async def test_a_company_id_with_a_slash_is_no_route(client: ApiClient) -> None:
-    """However it is written: no route takes more than one part."""
-    for company in ("a/b", "a%2Fb", "..%2F..%2Fetc"):
-        (await client("PUT", f"/v1/sessions/{company}")).problem(404, "not-found")
+async def test_a_company_id_with_a_slash_is_refused(client: ApiClient) -> None:
+    """A plain slash begins another part of the path, which no route has; an encoded one is part of the id."""
+    (await client("PUT", "/v1/sessions/a/b")).problem(404, "not-found")
+    for company in ("a%2Fb", "..%2F..%2Fetc"):
+        (await client("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
 
 
 async def test_requests_get_503_until_the_sessions_are_loaded(world: World) -> None:

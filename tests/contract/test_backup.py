@@ -274,7 +274,7 @@ async def test_a_backup_that_fails_leaves_nothing(lone: Installation) -> None:
     lone.folder.mkdir()
     lone.folder = lone.folder / "holdfast.db"
     lone.folder.write_text("a file in the way")
-    with pytest.raises(CantBackUp, match="see that the disk has room"):
+    with pytest.raises(CantBackUp, match="check that the disk has free space"):
         await lone.make()
 
 

@@ -70,7 +70,7 @@ class BusinessModel(ApiModel):
     hours: list[OpeningHoursModel]
 
 
-class AboutModel(ApiModel):
+class PersonAboutModel(ApiModel):
     chat: str
     about: Annotated[str | None, Field(description="null: the person has no text, or hides it from this account")]
     about_set_at: str | None
@@ -189,11 +189,11 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
             return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
 
     @router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=dict(ASKING))
-    async def get_contact_about(company: Company, chat: ChatPath, request: Request) -> AboutModel:
+    async def get_contact_about(company: Company, chat: ChatPath, request: Request) -> PersonAboutModel:
         """The text that a person shows about themselves, and the profile of a business."""
         jid = await _person(request, company, chat, only="people have this text")
         async with queries_of(request, company) as queries:
-            return AboutModel.of(jid, await queries.ask(asked.about(jid)))
+            return PersonAboutModel.of(jid, await queries.ask(asked.about(jid)))
 
     @router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
     async def save_contact(
