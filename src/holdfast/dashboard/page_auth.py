@@ -282,4 +282,6 @@ def _error(request: Request, status: HTTPStatus, sentence: str, *, reload_s: int
     if is_part(request):
         html = context_of(request).templates.render("notice.html", tone="trouble", said=sentence)
         return HTMLResponse(html, status_code=status)
-    return page(request, "error.html", status=status, title=status.phrase, said=sentence, reload_s=reload_s)
+    return page(
+        request, "error.html", status=status, title=status.phrase.capitalize(), said=sentence, reload_s=reload_s
+    )
