@@ -145,7 +145,7 @@ async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureF
         async with asyncio.timeout(5):
             assert {await anext(sets), await anext(sets)} == {KEY, key("962303")}
     assert rig.has_told_all
-    assert said(logged) == ["WARNING well,"]
+    assert said(logged) == ["WARNING up,"]
 
 
 async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
@@ -165,7 +165,7 @@ async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("login", "told"), [(f":{SECRET}@", "refuses user or password"), ("", "wants a password")], ids=["wrong", "none"]
+    ("login", "told"), [(f":{SECRET}@", "refuses user or password"), ("", "requires a password")], ids=["wrong", "none"]
 )
 async def test_another_password(tmp_path: Path, login: str, told: str, logged: pytest.LogCaptureFixture) -> None:
     """The log names the setting, but not the password, until Redis accepts the login."""

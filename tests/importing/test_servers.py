@@ -97,7 +97,7 @@ def test_evolution_says_what_is_wrong(postgres: PostgresProcess, evolution_folde
         ('UPDATE "Session" SET creds = left(creds, 400)', "ends too early, half-written"),
         ('UPDATE "Session" SET creds = \'"{}"\'', "lacks noiseKey"),
         ('DELETE FROM "Session"', "has no credentials: it was never linked, or it was logged out"),
-        ('DROP TABLE "Session"', "has no tables Instance and Session: it is not of Evolution API 2"),
+        ('DROP TABLE "Session"', "has no tables Instance and Session: it is not a database of Evolution API 2"),
     ]:
         change(f"{url}?options=-csearch_path%3Devolution_api", statement)
         if said:
