@@ -44,7 +44,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROUTES_TEXT = """\
 GET    /phones                       phones and their linked devices
-POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?,
+POST   /phones                       {"number", "name"?, "autoRead"?, "addressing"?: "lid"|"pn", "picture"?: URL|true,
                                       "addedBy"?: "all"|"contacts"|"none", "username"?, "hidesNumber"?, "about"?,
                                       "business"?: {"description"?, "category"?, "address"?, "email"?, "website"?}}
 POST   /phones/{number}/scan         {"qr"} links the device that shows this code
@@ -211,7 +211,7 @@ async def _add_phone(request: web.Request) -> web.Response:
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
     if "picture" in body:
-        account.picture = str(body["picture"] or "")
+        _give_picture(simulator, account, body["picture"])
     if "about" in body:
         account.about = str(body["about"] or "")
     if "business" in body:
@@ -230,6 +230,13 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.username = _username(simulator, account, str(body["username"] or ""))
     simulator.keep(account)
     return web.json_response(_phone(simulator, account), status=201)
+
+
+def _give_picture(simulator: Simulator, account: Account, given: object) -> None:
+    """`given`: an address, True for a picture that wasim makes, or nothing."""
+    account.picture = given if isinstance(given, str) else ""
+    account.picture_id = simulator.server.new_id() if given is True else ""
+    account.picture_file = ""
 
 
 def _business(given: object) -> dict[str, str]:

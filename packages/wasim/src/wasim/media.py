@@ -1,4 +1,5 @@
-"""The media host: stores what clients upload, already encrypted by them, and serves it by its direct path.
+"""The media host: stores what clients upload, already encrypted by them, and serves it by its direct path; profile
+pictures too, as they are.
 
 Files are stored under the hash of their bytes and streamed, never held in memory as a whole. Nothing is decrypted here:
 the keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's hosts.
@@ -6,7 +7,6 @@ the keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's host
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import os
@@ -20,7 +20,7 @@ from aiohttp import web
 
 from wasim.clock import Clock
 from wasim.faults import Direction, MediaVerdict
-from wasim.wire.blobs import PATH_QUERY
+from wasim.wire.blobs import PATH_QUERY, PICTURE_FOLDER, name_of
 
 MAX_BYTES = 100 * 1024 * 1024
 """The limit that `media_conn` announces."""
@@ -65,11 +65,6 @@ class MediaFolder:
         name = name_of(digest)
         os.replace(scratch, self.path(name))
         return name
-
-
-def name_of(digest: bytes) -> str:
-    """base64url without padding."""
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def direct_path(kind: str, name: str) -> str:
@@ -149,7 +144,9 @@ class MediaHost:
         except ValueError:
             return _error(416, "the range can't be read")
         response = web.StreamResponse(status=206 if "Range" in request.headers else 200)
-        response.content_type, response.content_length = "application/octet-stream", max(0, stop - start)
+        is_picture = request.path.startswith(PICTURE_FOLDER)
+        response.content_type = "image/jpeg" if is_picture else "application/octet-stream"
+        response.content_length = max(0, stop - start)
         response.headers["Accept-Ranges"] = "bytes"
         if response.status == 206:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"

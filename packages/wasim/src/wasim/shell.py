@@ -188,7 +188,7 @@ class Simulator:
 
     def _save(self) -> bool:
         """Write changed records. While that fails nothing may be sent; it is retried."""
-        self._write_blobs()
+        self._write_files()
         self._unsaved |= self.server.directory.take_changes()
         if not self._unsaved:
             return True
@@ -201,11 +201,11 @@ class Simulator:
         self._unsaved = {}
         return True
 
-    def _write_blobs(self) -> None:
+    def _write_files(self) -> None:
         """Write files to the media host before anything leads to them; without a media host they lead nowhere."""
-        for blob in self.server.take_blobs():
+        for name, content in self.server.take_files().items():
             if self._media_folder is not None:
-                self._media_folder.write(blob.sealed, blob.name)
+                self._media_folder.write(content, name)
 
     def _put_out(self, outgoing: core.Outgoing) -> None:
         socket = self._sockets.get(outgoing.link)

@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wasim.clock import Clock
 from wasim.faults import Faults, parse_fault
-from wasim.media import MAX_BYTES, MediaFolder, MediaHost, name_of
+from wasim.media import MAX_BYTES, MediaFolder, MediaHost
+from wasim.wire.blobs import name_of
 
 Client = TestClient[web.Request, web.Application]
 BYTES = bytes(range(256)) * 1000
@@ -62,6 +63,14 @@ async def test_uploads_are_checked(client: Client, tmp_path: Path) -> None:
     assert (await put(client, kind="newsletter"))[0] == 404
     assert (await put(client, "part-1"))[0] == 404
     assert not os.listdir(tmp_path)
+
+
+async def test_a_profile_picture_is_served_as_one(client: Client, tmp_path: Path) -> None:
+    """To everybody who knows its address, and no client uploads one here."""
+    MediaFolder(tmp_path).write(BYTES, NAME)
+    async with client.get(f"/v/picture/{NAME}?ccb=11-4") as answer:
+        assert (answer.status, answer.content_type, await answer.read()) == (200, "image/jpeg", BYTES)
+    assert (await put(client, kind="picture"))[0] == 404
 
 
 async def test_unknown_media_is_not_found(client: Client, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ from wasim.server.phone_actions import PhoneActions, PhoneLine, UnknownNumber
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_settings import Change, PhoneSettings
 from wasim.server.phones import Phones
+from wasim.server.picture_files import PictureFiles
 from wasim.server.presence import Presences
 from wasim.server.router import Carrier, Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
 from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Device, Directory, Pending, StanzaKind
 from wasim.server.timers import Action, Timers
 from wasim.wire import nodes
-from wasim.wire.blobs import Blob
 from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, PN, Jid
 from wasim.wire.messages import ClientPayload
@@ -74,6 +74,7 @@ class Server:
             self.phones.restore(kind, value)
             for part in parts:
                 part.restore(kind, key, value)
+        self.pictures = PictureFiles()
         self.links: dict[int, Link] = {}
         self.media_host: str | None = None
         """Host and port of the media host; None when there is none."""
@@ -121,11 +122,12 @@ class Server:
         taken, self._events = self._events, []
         return taken
 
-    def take_blobs(self) -> list[Blob]:
-        """Files for the media host, written before the next bytes are sent."""
-        sender, state = self.phone_clients.phone_sender, self.app_state
-        taken, sender.blobs, state.blobs = [*sender.blobs, *state.blobs], [], []
-        return taken
+    def take_files(self) -> dict[str, bytes]:
+        """Files for the media host by name, written before the next bytes are sent."""
+        sender, state, pictures = self.phone_clients.phone_sender, self.app_state, self.pictures
+        blobs, sender.blobs, state.blobs = [*sender.blobs, *state.blobs], [], []
+        taken, pictures.files = pictures.files, {}
+        return taken | {blob.name: blob.sealed for blob in blobs}
 
     def report(self, event: events.Event) -> None:
         self._events.append(event)
@@ -313,6 +315,7 @@ class Server:
             app_state=self.app_state,
             groups=self.groups,
             channels=self.channels,
+            pictures=self.pictures,
             now=now,
             media=self._media_room(device),
             reach_out_lock=self._fault_hooks.reach_out_lock(device.number, now=now),

@@ -2,71 +2,114 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from zlib import crc32
 
 from wasim.server import privacy
 from wasim.server.group_requests import FORBIDDEN, NOT_ACCEPTABLE, NOT_AUTHORIZED, NOT_FOUND, Answer
 from wasim.server.groups import Groups
+from wasim.server.picture_files import PictureFiles, path_of
 from wasim.server.state import Account, Directory, Group
 from wasim.wire.jids import parse_jid
+from wasim.wire.jpegs import picture_of
 from wasim.wire.nodes import Node
 
 _JPEG = b"\xff\xd8\xff"
 _MOST_BYTES = 5 * 1024 * 1024
 
 
-def picture(node: Node, number: str, directory: Directory, groups: Groups, *, now: float) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRequest:
     """A query for a picture, or the request to set or remove one."""
+
+    node: Node
+    number: str
+    """The account that asks."""
+    directory: Directory
+    groups: Groups
+    files: PictureFiles
+    host: str
+    """The media host, which has the pictures."""
+    now: float
+
+    @property
+    def body(self) -> Node:
+        return self.node.children[0] if self.node.children else Node("")
+
+
+def picture(request: PictureRequest) -> Answer:
+    """Answer a request."""
+    node, directory = request.node, request.directory
     target = node.attrs.get("target", "")
     jid = parse_jid(target)
-    account = directory.find(jid) if target else directory.accounts[number]
+    account = directory.find(jid) if target else directory.accounts[request.number]
     group = directory.group(jid)
-    body = node.children[0] if node.children else Node("")
     if node.attrs.get("type") == "get":
-        return _shown(account, group, number, body.attrs.get("type", "image"))
+        return _of_account(account, request) if group is None else _of_group(group, request)
     if group is not None:
-        return _set_of_group(group, number, body, directory, groups, now=now)
-    if account is None or account.number != number:
+        return _set_of_group(group, request)
+    if account is None or account.number != request.number:
         return NOT_AUTHORIZED
-    return _set_own(account, body, directory, groups)
+    return _set_own(account, request)
 
 
-def _shown(account: Account | None, group: Group | None, number: str, type_: str) -> Answer:
-    if group is not None:
-        if number not in group.members:
-            return NOT_AUTHORIZED
-        return _node(group.picture_id, f"https://pps.wasim.invalid/{group.picture_id}", type_)
+def _of_group(group: Group, request: PictureRequest) -> Answer:
+    if request.number not in group.members:
+        return NOT_AUTHORIZED
+    return _on_media_host(group, request) if group.picture_id else NOT_FOUND
+
+
+def _of_account(account: Account | None, request: PictureRequest) -> Answer:
+    number = request.number
     if account is None or not (account.picture or account.picture_id):
         return NOT_FOUND
     if number in account.blocked or not (
         number == account.number or privacy.allows(account, privacy.PICTURE, by=number)
     ):
         return NOT_AUTHORIZED
-    id_ = account.picture_id or str(crc32(account.picture.encode()))
-    return _node(id_, account.picture or f"https://pps.wasim.invalid/{id_}", type_)
+    if account.picture_id:
+        return _on_media_host(account, request)
+    return _shown(request, id=str(crc32(account.picture.encode())), url=account.picture)
 
 
-def _node(id_: str, url: str, type_: str) -> Answer:
-    return [Node("picture", {"id": id_, "type": type_, "url": url})] if id_ else NOT_FOUND
+def _on_media_host(owner: Account | Group, request: PictureRequest) -> Answer:
+    if not owner.picture_file:
+        owner.picture_file = request.files.keep(picture_of(owner.picture_id))
+        request.directory.touch(owner)
+    path = path_of(owner.picture_file)
+    return _shown(request, id=owner.picture_id, url=f"https://{request.host}{path}", direct_path=path)
 
 
-def _set_of_group(group: Group, number: str, body: Node, directory: Directory, groups: Groups, *, now: float) -> Answer:
+def _shown(request: PictureRequest, **attrs: str) -> Answer:
+    return [Node("picture", {"type": request.body.attrs.get("type", "image"), **attrs})]
+
+
+def _set_of_group(group: Group, request: PictureRequest) -> Answer:
+    number = request.number
     if number not in group.members or (group.locked and not group.members[number]):
         return FORBIDDEN
-    if not _is_usable(body):
+    if not _is_usable(request.body):
         return NOT_ACCEPTABLE
-    group.picture_id = groups.new_id() if body.tag else ""
-    change = Node("set", {"jid": str(group.jid), "id": group.picture_id}) if body.tag else Node("delete")
-    groups.notify(group, change, now, by=number, kind="picture")
-    return [Node("picture", {"id": group.picture_id})] if body.tag else []
+    answer = _set(group, request)
+    change = Node("set", {"jid": str(group.jid), "id": group.picture_id}) if answer else Node("delete")
+    request.groups.notify(group, change, request.now, by=number, kind="picture")
+    return answer
 
 
-def _set_own(account: Account, body: Node, directory: Directory, groups: Groups) -> Answer:
-    if not _is_usable(body):
+def _set_own(account: Account, request: PictureRequest) -> Answer:
+    if not _is_usable(request.body):
         return NOT_ACCEPTABLE
-    account.picture_id, account.picture = (groups.new_id() if body.tag else ""), ""
-    directory.touch(account)
-    return [Node("picture", {"id": account.picture_id})] if body.tag else []
+    account.picture = ""
+    return _set(account, request)
+
+
+def _set(owner: Account | Group, request: PictureRequest) -> list[Node]:
+    owner.picture_id = owner.picture_file = ""
+    if request.body.tag:
+        owner.picture_id = request.groups.new_id()
+        owner.picture_file = request.files.keep(request.body.data)
+    request.directory.touch(owner)
+    return [Node("picture", {"id": owner.picture_id})] if owner.picture_id else []
 
 
 def _is_usable(body: Node) -> bool:

@@ -13,6 +13,7 @@ from wasim.server import group_requests, keys, notices, privacy, profiles, usync
 from wasim.server.app_state import AppState
 from wasim.server.channels import Channels
 from wasim.server.groups import Groups
+from wasim.server.picture_files import PictureFiles
 from wasim.server.quota import NewChatQuota, quota_state
 from wasim.server.state import Address, Device, Directory
 from wasim.wire.jids import SERVER, parse_jid
@@ -37,6 +38,7 @@ class Query:
     app_state: AppState
     groups: Groups
     channels: Channels
+    pictures: PictureFiles
     now: float
     media: MediaEndpoint | None = None
     reach_out_lock: float | None = None
@@ -184,7 +186,17 @@ def _app_state(query: Query) -> QueryAnswer:
 
 
 def _picture(query: Query) -> QueryAnswer:
-    return _answered(profiles.picture(query.node, query.device.number, query.directory, query.groups, now=query.now))
+    """Without a media host the name in the answer does not resolve."""
+    request = profiles.PictureRequest(
+        node=query.node,
+        number=query.device.number,
+        directory=query.directory,
+        groups=query.groups,
+        files=query.pictures,
+        host="pps.wasim.invalid" if query.media is None else query.media.host,
+        now=query.now,
+    )
+    return _answered(profiles.picture(request))
 
 
 def _about(query: Query) -> QueryAnswer:

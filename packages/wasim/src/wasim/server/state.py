@@ -59,9 +59,11 @@ class Account(msgspec.Struct, kw_only=True):
     """Others see its hidden id and username instead of its number."""
     auto_read: bool = True
     picture: str = ""
-    """The address of its picture; empty: it has none."""
+    """The address of a picture that is elsewhere; empty: it has none."""
     picture_id: str = ""
-    """The id of a picture that one of its devices has set."""
+    """The id of a picture that the media host has; empty: it has none there."""
+    picture_file: str = ""
+    """The name of that file; empty: not made yet."""
     about: str = ""
     about_changes: int = 0
     """How often its devices have set that text, also to what it was."""
@@ -141,6 +143,9 @@ class Group(msgspec.Struct, kw_only=True):
     left_at: dict[str, float] = msgspec.field(default_factory=dict)
     """When former members left by themselves."""
     picture_id: str = ""
+    """Empty: it has no picture."""
+    picture_file: str = ""
+    """Its name on the media host."""
 
     @property
     def jid(self) -> Jid:

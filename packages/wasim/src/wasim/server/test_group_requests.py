@@ -203,7 +203,8 @@ def test_who_leaves_is_gone(world: World, alice: Client, group: Group) -> None:
 
 
 def test_pictures_are_jpegs(world: World, alice: Client, group: Group) -> None:
-    """Of a group and of the account; each has an id while it is set."""
+    """Of a group and of the account; each has an id while it is set, and the media host has the file."""
+    world.server.media_host = "media.test:1"
     for target in ({"target": str(group.jid)}, {}):
         attrs = {"id": "p", "xmlns": "w:profile:picture", "to": PN, **target}
 
@@ -215,7 +216,11 @@ def test_pictures_are_jpegs(world: World, alice: Client, group: Group) -> None:
         made = send("set", Node("picture", {"type": "image"}, JPEG)).children[0].attrs["id"]
         own = {} if target else {"target": f"{ALICE}{PN}"}
         attrs |= own
-        assert send("get", Node("picture", {"type": "preview"})).children[0].attrs["id"] == made
+        files = world.server.take_files()
+        shown = send("get", Node("picture", {"type": "preview"})).children[0].attrs
+        assert (shown["id"], shown["type"], list(files.values())) == (made, "preview", [JPEG])
+        assert shown["url"] == f"https://media.test:1{shown['direct_path']}"
+        assert shown["direct_path"].partition("?")[0] == f"/v/picture/{next(iter(files))}"
         for name in own:
             del attrs[name]
         assert error(send("set")) is None

@@ -15,7 +15,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import LinkedDevice, World
+    from wasim.server.conftest import Client, LinkedDevice, World
 
 SIMPLE = [
     ("w:p", "get", Node("ping")),
@@ -101,6 +101,27 @@ def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
         assert ask(target).attrs["code"] == "401"
         friend.blocked.clear()
         friend.picture = ""
+
+
+def test_a_picture_without_a_file_is_made(world: World) -> None:
+    """It is a JPEG of the account's own, the same each time and after a restart. Without a media host its address leads
+    nowhere."""
+    linked, client = world.online("962302")
+    friend = world.phone("962303")
+    friend.picture_id = "1"
+    world.server.directory.touch(friend)
+
+    def ask(client: Client) -> dict[str, str]:
+        asked = Node("picture", {"type": "preview", "query": "url"})
+        return world.ask(client, "w:profile:picture", "get", asked, target="962303@s.whatsapp.net").children[0].attrs
+
+    first = ask(client)
+    ((name, made),) = world.server.take_files().items()
+    assert (made[:3], made[-2:]) == (b"\xff\xd8\xff", b"\xff\xd9")
+    assert first["url"] == f"https://pps.wasim.invalid/v/picture/{name}?ccb=11-4"
+    world.restart()
+    assert ask(world.log_in(linked)) == first
+    assert world.server.take_files() == {}
 
 
 def privacy(*settings: tuple[str, str]) -> Node:

@@ -21,9 +21,16 @@ HISTORY, APP_STATE = "History", "App State"
 """What a file contains: its keys depend on it."""
 FOLDER = "/v/md-app-state"
 """Both kinds are stored under this path."""
+PICTURE_FOLDER = "/v/picture"
+"""Profile pictures, which are not encrypted."""
 PATH_QUERY = "?ccb=11-4"
 """The end of every direct path. WhatsApp's have a query, so that clients such as whatsmeow can append `&hash=…`."""
 _MAC_BYTES = 10
+
+
+def name_of(digest: bytes) -> str:
+    """The name of a file on the media host: its SHA-256 as base64url without padding."""
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,7 @@ class Blob:
     @property
     def name(self) -> str:
         """Its name on the media host."""
-        return base64.urlsafe_b64encode(self.encrypted_sha256).decode().rstrip("=")
+        return name_of(self.encrypted_sha256)
 
     @property
     def direct_path(self) -> str:

@@ -1,0 +1,23 @@
+"""Profile pictures on their way to the media host."""
+
+from __future__ import annotations
+
+import hashlib
+
+from wasim.wire.blobs import PATH_QUERY, PICTURE_FOLDER, name_of
+
+
+class PictureFiles:
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        """Pictures to write, by their names there."""
+
+    def keep(self, jpeg: bytes) -> str:
+        """The name under which the media host has the picture."""
+        name = name_of(hashlib.sha256(jpeg).digest())
+        self.files[name] = jpeg
+        return name
+
+
+def path_of(name: str) -> str:
+    return f"{PICTURE_FOLDER}/{name}{PATH_QUERY}"
