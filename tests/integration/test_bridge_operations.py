@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +147,7 @@ async def test_refusals_have_whatsapps_code(ours_: Operator, wasim: Wasim) -> No
 
 
 async def test_the_profile_and_the_block_list(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
-    """Others see the text and the picture; who is blocked is listed by number."""
+    """Others see the text and the picture, whose file can be fetched; who is blocked is listed by number."""
     picture = tmp_path / "picture"
     picture.write_bytes(JPEG)
     assert await ours_.run("set-profile", {"about": "Open from 7 to 20"}) == {"about": "Open from 7 to 20"}
@@ -154,6 +155,8 @@ async def test_the_profile_and_the_block_list(ours_: Operator, wasim: Wasim, tmp
     profile: Any = (await ours_.ask("profile")).result
     assert profile["about"] == "Open from 7 to 20"
     assert profile["picture"]
+    file = {"mimetype": "image/jpeg", "base64": base64.b64encode(JPEG).decode()}
+    assert (await ours_.ask("picture-file", jid=ours_.party.jid)).result == file
     assert await ours_.run("block", {"jid": jid(ANNA), "blocked": True}) == {"blocked": True}
     assert (await ours_.ask("blocklist")).result == [jid(ANNA)]
     assert await ours_.run("block", {"jid": jid(ANNA), "blocked": False}) == {"blocked": False}

@@ -159,7 +159,7 @@ class SessionQueries:
         self._kept.clear()
 
     def _send(self, link: LinkId, query: Query[R], now: float) -> _Pending:
-        self._spend(query.cost, now)
+        self._spend(query.cost, query.reserve, now)
         self._last_number += 1
         answer: asyncio.Future[QueryAnswered] = asyncio.get_running_loop().create_future()
         pending = self._pending[query.key] = _Pending(self._last_number, now, answer)
@@ -167,8 +167,8 @@ class SessionQueries:
         self._command(RunQuery(link=link, request=pending.number, name=query.name, arguments=arguments))
         return pending
 
-    def _spend(self, cost: int, now: float) -> None:
-        if self._bucket.available(now) < min(cost, PACE.burst):
+    def _spend(self, cost: int, reserve: int, now: float) -> None:
+        if self._bucket.available(now) < min(cost + reserve, PACE.burst):
             raise TooManyQueries(
                 f"company {self._company} has sent WhatsApp {PACE.burst} queries at once, or more than "
                 f"{PACE.per_minute:g} in a minute: wait, or ask about more numbers at a time",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ class Query(Generic[R]):
     """Seconds for which the answer is cached."""
     cost: int = 1
     """How many queries to WhatsApp it takes, for the session's limit."""
+    reserve: int = 0
+    """How many queries it leaves to others: it is refused when fewer than these would remain in the session's limit."""
 
     @property
     def key(self) -> str:
@@ -165,6 +167,13 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
+class PictureFile(msgspec.Struct, frozen=True, kw_only=True):
+    mimetype: Literal["image/jpeg", "image/png", "image/webp"]
+    """As the first bytes of the file say."""
+    base64: bytes
+    """The file itself."""
+
+
 class UploadedAgain(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     direct_path: Annotated[str, msgspec.Meta(max_length=1000, pattern="^/")]
     """Where WhatsApp's media servers have the file now."""
@@ -219,6 +228,11 @@ def group(jid: str) -> Query[Group]:
 def picture(jid: str, *, size: str) -> Query[Picture]:
     """The address of the picture of a person or group; `size` is `preview` or `full`."""
     return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
+
+
+def picture_file(jid: str, *, reserve: int) -> Query[PictureFile]:
+    """The preview of that picture as a file of at most 128 KiB."""
+    return Query(name="picture-file", answer=PictureFile, arguments={"jid": jid}, reserve=reserve)
 
 
 def about(jid: str) -> Query[About]:

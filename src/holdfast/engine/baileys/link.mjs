@@ -176,7 +176,7 @@ export class Link {
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
     const { sock, creds, store, recipients } = this
     const report = each => this.#report(each)
-    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups, history: this.history })
+    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups, history: this.history, route: this.route })
     this.operations = new Operations({
       sock,
       limits: this.#limits,

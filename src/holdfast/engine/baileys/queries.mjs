@@ -7,8 +7,8 @@ import { getBinaryNodeChild, isLidUser, isPnUser, jidNormalizedUser } from 'bail
 
 import { channelNamed, followedChannels } from './channels.mjs'
 import { uploadedAgain } from './mediaretry.mjs'
+import { pictureAddress, pictureAt } from './pictures.mjs'
 import { privacyNow } from './privacy.mjs'
-import { NotThere } from './refusals.mjs'
 import { aboutMe } from './profile.mjs'
 import { hiddenIn, numbersOnWhatsApp, ownerOfUsername, peopleByLid, phoneIn, usersIn } from './stanzas.mjs'
 
@@ -73,16 +73,11 @@ const QUERIES = {
     return { ...described(found), members: found.participants.map(member) }
   },
 
-  picture: async ({ jid, size }, { sock, limits }) => {
-    const ask = () => sock.profilePictureUrl(jid, size === 'full' ? 'image' : 'preview')
-    const url = await limits.run('w:profile:picture', ask).catch(error => {
-      if (error.data === 401) throw new NotThere('its picture is hidden from this account')
-      if (error.data === 404) throw new NotThere('it has no picture')
-      throw error
-    })
-    if (!url) throw new NotThere('it has no picture')
-    return { url }
-  },
+  picture: async ({ jid, size }, parts) => ({
+    url: await pictureAddress({ jid, type: size === 'full' ? 'image' : 'preview' }, parts)
+  }),
+
+  'picture-file': async ({ jid }, parts) => pictureAt(await pictureAddress({ jid, type: 'preview' }, parts), parts.route),
 
   // Answered by WhatsApp's ack.
   'reject-call': async ({ callId, creator }, { sock, limits }) => {
@@ -150,10 +145,11 @@ export class Queries {
    * @param limits  the link's QueryLimits
    * @param groups  the link's Groups
    * @param history the link's History
+   * @param route   the link's Route to the network
    */
-  constructor({ sock, limits, groups, history }) {
+  constructor({ sock, limits, groups, history, route }) {
     const ask = node => limits.run(node.attrs.xmlns, () => sock.query(node))
-    this.parts = { sock, limits, groups, history, ask }
+    this.parts = { sock, limits, groups, history, route, ask }
   }
 
   async run(name, given) {
