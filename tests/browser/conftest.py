@@ -69,6 +69,7 @@ async def gateway(
         "HOLDFAST_WEBHOOK_URL": receiver.url,
         "HOLDFAST_WEBHOOK_SECRET": SystemRandomSource().webhook_secret(),
         "HOLDFAST_ALLOWED_ADDRESSES": "127.0.0.1",
+        "NODE_EXTRA_CA_CERTS": whatsapp.ca,
     }
     async with served(tmp_path_factory.mktemp("gateway"), wasim=whatsapp, **settings) as running:
         yield running

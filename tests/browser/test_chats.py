@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, FilePayload, expect
+from playwright.async_api import Browser, FilePayload, Locator, expect
 
 from tests.browser.visitor import Visitor, visiting
 from tests.processes import Wasim
@@ -30,8 +30,9 @@ async def test_a_person_serves_a_customer(
     browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
 ) -> None:
     """A message appears without a reload, is read, answered with a text and with a picture; a group is created, and
-    contacts are listed. axe finds nothing serious on the way, and nothing sticks out."""
-    await whatsapp.post("/phones", {"number": FRIEND, "name": "Rania Haddad"})
+    contacts are listed, each with the picture that they have at WhatsApp. axe finds nothing serious on the way, and
+    nothing sticks out."""
+    await whatsapp.post("/phones", {"number": FRIEND, "name": "Rania Haddad", "picture": True})
     await gateway.pair(company, number, whatsapp)
     async with visiting(browser, gateway, width=width) as visitor:
         page = visitor.page
@@ -43,6 +44,7 @@ async def test_a_person_serves_a_customer(
         row = page.locator(".chat-row")
         await expect(row).to_contain_text("Are you open on Friday?")
         await expect(row.locator(".count")).to_contain_text("1")
+        await _has_picture(row)
         await visitor.looks_right()
         await row.click()
         await expect(page.locator(".bubble.came")).to_contain_text("Are you open on Friday?")
@@ -56,6 +58,13 @@ async def test_a_person_serves_a_customer(
         await _show(visitor, f"chat-{width}")
         await _create_group(visitor, whatsapp, f"Orders {width}")
         await _look_at_people(visitor, company)
+
+
+async def _has_picture(row: Locator) -> None:
+    """A picture covers the initials: one that wasim made, fetched by the real engine."""
+    picture = row.locator(".avatar img")
+    assert await picture.evaluate("async image => { await image.decode(); return image.naturalWidth }") == 64
+    assert await picture.evaluate("image => image.offsetWidth === image.parentElement.clientWidth")
 
 
 async def _answer(visitor: Visitor, whatsapp: Wasim) -> None:
@@ -110,6 +119,7 @@ async def _look_at_people(visitor: Visitor, company: str) -> None:
     page = visitor.page
     await visitor.go(f"/companies/{company}/contacts")
     await expect(page.locator(".person")).not_to_have_count(0)
+    await _has_picture(page.locator(".person", has_text="Rania Haddad"))
     await visitor.looks_right()
     await visitor.go(f"/companies/{company}")
     await expect(page.locator("#history")).to_contain_text("Create a group")

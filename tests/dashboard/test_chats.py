@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import re
 
-from holdfast.session.engine import InboundMessage, RunOperation
+from holdfast.runtime.session_queries import PACE
+from holdfast.session.engine import InboundMessage, QueryAnswered, RunOperation, RunQuery
 from tests.dashboard.browser import ORIGIN, Browser
 from tests.world import COMPANY, World
 
@@ -209,3 +212,71 @@ async def test_a_chat_is_marked_as_read_and_unread(browser: Browser, world: Worl
     assert 'class="count"' not in await read(browser, CHATS)
     await browser.post(f"{CHATS}/{RAMI}/unread")
     assert "marked as unread" in await read(browser, CHATS)
+
+
+async def test_the_picture_of_a_chat_is_shown_over_its_initials(browser: Browser, world: World) -> None:
+    """In the list and beside the open chat; browsers keep it for a day, and for an hour that there is none."""
+    await world.pair()
+    await browser.sign_in()
+    await arrive(world, "3A01", text="hello")
+    picture = f"{CHATS}/{RAMI}/picture"
+    assert (await read(browser, f"{CHATS}/{RAMI}")).count(f'<img src="{picture}" alt="" loading="lazy">') == 2
+    answer_with(world, {"mimetype": "image/png", "base64": base64.b64encode(PNG).decode()})
+    shown = await browser.get(picture)
+    assert (shown.status, shown.body, shown.headers["content-type"]) == (200, PNG, "image/png")
+    assert shown.headers["x-content-type-options"] == "nosniff"
+    assert shown.headers["cache-control"] == "private, max-age=86400"
+    assert [query.arguments for query in queries_in(world)] == [{"jid": RAMI}]
+    html = {"mimetype": "text/html", "base64": base64.b64encode(b"<html>").decode()}
+    for none in (fails("not-found"), fails("refused", code=403), fails("engine-error"), html):
+        answer_with(world, none)
+        empty = await browser.get(picture)
+        assert (empty.status, empty.headers["content-type"]) == (200, "image/svg+xml")
+        assert empty.body == b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+        assert empty.headers["cache-control"] == "private, max-age=3600"
+
+
+async def test_a_picture_that_can_not_be_fetched_now_is_tried_again(browser: Browser, world: World) -> None:
+    """The browser keeps nothing when WhatsApp is busy or silent for 5 s, without a connection, and when the company has
+    half its queries left: these are for callers of the API."""
+    await world.pair()
+    await browser.sign_in()
+    picture = f"{CHATS}/{RAMI}/picture"
+    for answer in (fails("rate-limited"), fails("timeout"), fails("link-down")):
+        answer_with(world, answer)
+        await without_picture(browser, picture)
+    del world.engine.answers["picture-file"]
+    waiting = asyncio.ensure_future(browser.get(picture))
+    await world.until(lambda: len(queries_in(world)) == 4)
+    await world.wait(5)
+    assert ((await waiting).status, waiting.result().headers["cache-control"]) == (204, "no-store")
+    answer_with(world, fails("timeout"))
+    world.engine.answers["picture"] = lambda _: {"url": "https://example.test/"}
+    before = len(queries_in(world))
+    for _ in range(PACE.burst):
+        await without_picture(browser, picture)
+    assert len(queries_in(world)) - before <= PACE.burst // 2
+    asked = await browser.client("GET", f"/v1/sessions/{COMPANY}/contacts/962790000007/picture")
+    assert asked.status == 200, asked.body
+    await browser.post(f"/companies/{COMPANY}/action/stop")
+    await world.until_state("stopped")
+    await without_picture(browser, picture)
+
+
+def answer_with(world: World, answer: object) -> None:
+    """What WhatsApp answers to queries for a picture."""
+    world.engine.answers["picture-file"] = lambda _: answer
+
+
+def fails(error: str, *, code: int | None = None) -> QueryAnswered:
+    return QueryAnswered(link=0, request=0, error=error, detail="because", code=code)
+
+
+def queries_in(world: World) -> list[RunQuery]:
+    return [each for each in world.engine.commands if isinstance(each, RunQuery)]
+
+
+async def without_picture(browser: Browser, path: str) -> None:
+    """None now; the browser asks again."""
+    answer = await browser.get(path)
+    assert (answer.status, answer.body, answer.headers["cache-control"]) == (204, b"", "no-store")

@@ -16,6 +16,7 @@ from holdfast.dashboard import (
     login_pages,
     passkey_pages,
     people_pages,
+    picture_pages,
     settings_pages,
     webhook_pages,
 )
@@ -122,6 +123,7 @@ def add_dashboard(
         people_pages.pages,
         chat_pages.pages,
         chat_pages.uploads,
+        picture_pages.pages,
         passkey_pages.open_pages,
         passkey_pages.pages,
         settings_pages.pages,

@@ -185,11 +185,13 @@
     if (Date.now() - heardAt > SILENCE_MS) lost();
   }, 1000);
 
-  // A picture that can't be fetched becomes a link with its name; behind it is the reason.
-  const isBroken = (image) => image.matches?.(".picture img") && image.complete && !image.naturalWidth;
+  // A picture that can't be fetched becomes a link with its name; behind it is the reason. A profile picture has no name:
+  // the initials under it remain.
+  const pictures = ".picture img, .avatar img";
+  const isBroken = (image) => image.matches?.(pictures) && image.complete && !image.naturalWidth;
   const name = (image) => image.replaceWith(image.alt);
   document.addEventListener("error", ({ target }) => isBroken(target) && name(target), true);
-  [...document.querySelectorAll(".picture img")].filter(isBroken).forEach(name);
+  [...document.querySelectorAll(pictures)].filter(isBroken).forEach(name);
 
   const settle = () => {
     arrange();
