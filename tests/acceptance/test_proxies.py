@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import aiohttp
 import pytest
 
 from holdfast.base.clock import SystemClock
@@ -24,6 +25,7 @@ NAME, MEDIA_NAME = "whatsapp.test", "media.whatsapp.test"
 NAMES = {NAME: "127.0.0.1", MEDIA_NAME: "127.0.0.1"}
 """Only the proxies resolve these names: a connection beside them reaches nothing."""
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000
+JPEG = b"\xff\xd8\xff"
 INBOUND_BYTES = 300_000
 
 
@@ -68,12 +70,26 @@ async def receive_document(gateway: Served, wasim: Wasim, company: str, number: 
         assert (given.status, len(await given.read())) == (200, INBOUND_BYTES)
 
 
+async def sign_in(gateway: Served, browser: aiohttp.ClientSession) -> None:
+    given = gateway.settings_of_commands
+    url, key = given["HOLDFAST_URL"], given["HOLDFAST_API_KEY"]
+    async with browser.post(f"{url}/login", data={"key": key}, headers={"Origin": url}) as answer:
+        assert answer.ok
+
+
+async def show_picture(gateway: Served, browser: aiohttp.ClientSession, company: str) -> None:
+    """The contact's profile picture on a page of the dashboard."""
+    url = gateway.settings_of_commands["HOLDFAST_URL"]
+    async with browser.get(f"{url}/companies/{company}/chats/{CONTACT}/picture") as answer:
+        assert (answer.status, answer.content_type, (await answer.read())[:3]) == (200, "image/jpeg", JPEG)
+
+
 async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_path: Path) -> None:
     """One session uses the HTTPS proxy of the settings, two others a SOCKS and an HTTP proxy of their own, all with
     credentials.
 
-    Sockets, media in both directions and the client version pass through them; every connection that WhatsApp's server
-    took came through a proxy. The phone lists each device under its name.
+    Sockets, media in both directions, profile pictures and the client version pass through them; every connection that
+    WhatsApp's server took came through a proxy. The phone lists each device under its name.
     """
     async with (
         running_wasim(tmp_path / "wasim", "--media-name", MEDIA_NAME) as wasim,
@@ -81,8 +97,10 @@ async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_pa
         running_proxy(user="us er", password="p@ss", names=NAMES) as socks,
         running_proxy(user="u", password="p", names=NAMES) as plain,
         served(tmp_path, wasim=wasim, **settings_of(wasim), **settings_of_tls(common, wasim)) as gateway,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser,
     ):
-        await wasim.post("/phones", {"number": CONTACT})
+        await sign_in(gateway, browser)
+        await wasim.post("/phones", {"number": CONTACT, "picture": True})
         assert len(tunnels(common, NAME)) == 1, "the client version was not read through the proxy"
         socks_url = f"socks5h://us%20er:p%40ss@127.0.0.1:{socks.port}"
         proxies = {"c1": common, "c2": socks, "c3": plain}
@@ -95,6 +113,8 @@ async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_pa
             await receive_document(gateway, wasim, company, number)
             up, down = media_bytes(used)
             assert (up > len(PNG), down > INBOUND_BYTES) == (True, True)
+            await show_picture(gateway, browser, company)
+            assert media_bytes(used)[1] > down
             assert all(media_bytes(each) == before[each.port] for each in proxies.values() if each is not used)
         shown = await gateway.session("c2")
         devices = {phone["number"]: phone["devices"] for phone in await wasim.get("/phones")}
