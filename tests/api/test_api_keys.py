@@ -112,7 +112,7 @@ async def test_the_name_of_a_key_may_have_joiners(client: ApiClient, name: str) 
         (
             {"companies": ["../etc"]},
             "companies",
-            'companies: "../etc" is not a valid company id:  give 1 to 64 letters',
+            'companies: "../etc" is not a valid company id: give 1 to 64 letters',
         ),
         ({"companies": ["a"] * 1001}, "companies", "companies has 1001 ids: give at most 1000"),
         ({"scopes": ["read"]}, "scopes", "scopes"),

@@ -191,7 +191,7 @@ async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
     text = (await client("GET", f"{SESSION}/inbox")).json["items"][1]
     assert text["media"] is None
     sentence = (await get(client, text)).problem(404, "not-found", field="id")
-    assert sentence == "this message has no media:  `media` is null in the inbox"
+    assert sentence == "this message has no media: `media` is null in the inbox"
 
 
 OLD, NEW = (json.dumps({"type": "image", "mediaKey": "a2V5", "directPath": path}) for path in ("/old", "/new"))

@@ -172,5 +172,5 @@ def _checked_companies(companies: Collection[str]) -> frozenset[str]:
         raise BadInput(f"companies has {len(companies)} ids: give at most {MOST_COMPANIES}", field="companies")
     wrong = next((each for each in companies if not is_company_id(each)), None)
     if wrong is not None:
-        raise BadInput(f'companies: "{wrong[:80]}" is not a valid company id:  {COMPANY_RULE}', field="companies")
+        raise BadInput(f'companies: "{wrong[:80]}" is not a valid company id: {COMPANY_RULE}', field="companies")
     return frozenset(companies)

@@ -15,7 +15,7 @@ def seconds(text: str) -> int:
     """The seconds of a typed duration, from one second to seven days. Raises `BadParameter`."""
     typed = _TYPED.fullmatch(text.strip().lower())
     if typed is None:
-        raise typer.BadParameter(f'"{text}" is not a duration:  give a number and its unit, such as 30s, 5m, 1h or 7d')
+        raise typer.BadParameter(f'"{text}" is not a duration: give a number and its unit, such as 30s, 5m, 1h or 7d')
     found = int(typed[1]) * _UNITS_S[typed[2]]
     if not LEAST_S <= found <= MOST_S:
         raise typer.BadParameter(f'"{text}" is out of range: give 1s to 7d')

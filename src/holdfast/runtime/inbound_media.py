@@ -107,7 +107,7 @@ class InboundMediaService:
         if known is None or not may_touch(known.company):
             raise unknown_inbound(inbox_id)
         if known.description is None or known.keys is None:
-            raise NotFound("this message has no media:  `media` is null in the inbox", field="id")
+            raise NotFound("this message has no media: `media` is null in the inbox", field="id")
         return known
 
     async def _fetch(self, known: InboundMedia) -> str:

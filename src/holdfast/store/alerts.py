@@ -59,4 +59,4 @@ async def _kept(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except (SQLAlchemyError, OSError) as error:
-        raise NotKept(f"the database did not store the alerts:  {error}") from error
+        raise NotKept(f"the database did not store the alerts: {error}") from error
