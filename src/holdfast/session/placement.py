@@ -93,17 +93,19 @@ def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tup
         return isolated, isolated.hosts[company]
     sessions = Counter(placement.hosts.values())
     host = min(range(policy.hosts), key=lambda number: (sessions[number], number))
-    if known is not None and not _should_move(placement, company, sessions[known] - sessions[host], policy):
+    if known is not None and not _should_move(placement, company, sessions[host], policy):
         return placement, known
     return replace(placement, hosts={**placement.hosts, company: host}), host
 
 
-def _should_move(placement: Placement, company: str, excess: int, policy: PlacementPolicy) -> bool:
-    """A session that may have ended a host stays, so that the next death of that host tells more about it."""
+def _should_move(placement: Placement, company: str, fewest: int, policy: PlacementPolicy) -> bool:
+    """Is the session's host crowded, when another one has only `fewest` sessions?
+
+    A session that may have ended a host stays, so that the next death of that host tells more about it."""
     host = placement.hosts[company]
     if is_isolation(host, policy) or any(company in death.suspects for death in placement.deaths):
         return False
-    fewest = len(placement.members(host)) - excess
+    excess = len(placement.members(host)) - fewest
     return excess >= max(policy.crowded_by_at_least, fewest * policy.crowded_by)
 
 
