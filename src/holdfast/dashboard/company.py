@@ -194,12 +194,8 @@ class Fragments:
         if is_new or not self._is_current:
             transitions = await self._context.diagnoser.transitions(self._company, seconds=_HISTORY_S)
             since = iso(self._context.clock.now() - timedelta(seconds=_HISTORY_S))
-            self._history = self._part(
-                "history",
-                entries=newest_first(timeline_entries(transitions), operation_entries(operations, since=since))[
-                    :ENTRIES_SHOWN
-                ],
-            )
+            entries = newest_first(timeline_entries(transitions), operation_entries(operations, since=since))
+            self._history = self._part("history", entries=entries[:ENTRIES_SHOWN])
             has_last = not transitions or transitions[-1].after is record.state
             self._history_state, self._is_current = sign, has_last and not is_new
         return self._history

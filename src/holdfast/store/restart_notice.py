@@ -21,10 +21,8 @@ WHERE holder = '' AND node = %s AND expires_at > clock_timestamp()
 
 def announce_restart(database_url: str, *, node: str) -> threading.Thread:
     """Keep the sessions that the process before left to this node; returns the thread that does it."""
-    with contextlib.suppress(
-        ImportError
-    ):  # here, because two threads that import the same modules may block each other
-        import psycopg  # noqa: F401
+    with contextlib.suppress(ImportError):
+        import psycopg  # noqa: F401 – not in the thread: two that import the same modules may block each other
     thread = threading.Thread(target=_announce, args=(database_url, node), name="holdfast-restart-notice", daemon=True)
     thread.start()
     return thread
