@@ -39,7 +39,9 @@ _SWITCHES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupRequest:
+class AccountRequest:
+    """A request of an account, and what may be read and changed for it."""
+
     node: Node
     number: str
     """The account that asks."""
@@ -52,7 +54,7 @@ class GroupRequest:
         return self.node.children[0] if self.node.children else Node("")
 
 
-def answer(request: GroupRequest) -> Answer:
+def answer(request: AccountRequest) -> Answer:
     """The answer to any request about groups."""
     kind, to = request.node.attrs.get("type", ""), parse_jid(request.node.attrs.get("to", ""))
     if to is None or not to.user or to.server != GROUP:
@@ -67,18 +69,18 @@ def answer(request: GroupRequest) -> Answer:
     return _IN_GROUP.get((kind, request.body.tag), _unknown_in)(request, group)
 
 
-def _unknown(request: GroupRequest) -> Answer:
+def _unknown(request: AccountRequest) -> Answer:
     return NOT_IMPLEMENTED
 
 
-def _unknown_in(request: GroupRequest, group: Group) -> Answer:
+def _unknown_in(request: AccountRequest, group: Group) -> Answer:
     return NOT_IMPLEMENTED
 
 
 # Without a group.
 
 
-def _participating(request: GroupRequest) -> Answer:
+def _participating(request: AccountRequest) -> Answer:
     """All groups of the account, with members and descriptions only if the query asks for them."""
     wanted = {child.tag for child in request.body.children}
     left_out = {"participant", "description"} - {tag.removesuffix("s") for tag in wanted}
@@ -87,7 +89,7 @@ def _participating(request: GroupRequest) -> Answer:
     return [Node("groups", {}, shown)]
 
 
-def _create(request: GroupRequest) -> Answer:
+def _create(request: AccountRequest) -> Answer:
     subject = request.body.attrs.get("subject", "")
     if not subject or len(subject) > _LONGEST_SUBJECT:
         return NOT_ACCEPTABLE
@@ -106,7 +108,7 @@ def _create(request: GroupRequest) -> Answer:
     return [Node("group", made.attrs, [*made.children, *refused])]
 
 
-def _leave(request: GroupRequest) -> Answer:
+def _leave(request: AccountRequest) -> Answer:
     rows = []
     for item in request.body.all("group"):
         attrs = {"id": item.attrs.get("id", "")}
@@ -120,12 +122,12 @@ def _leave(request: GroupRequest) -> Answer:
     return [Node("leave", {}, rows)]
 
 
-def _invite_info(request: GroupRequest) -> Answer:
+def _invite_info(request: AccountRequest) -> Answer:
     group = _invited_by(request)
     return group if isinstance(group, tuple) else [describe(request.directory, group)]
 
 
-def _join(request: GroupRequest) -> Answer:
+def _join(request: AccountRequest) -> Answer:
     group = _invited_by(request)
     if isinstance(group, tuple):
         return group
@@ -138,7 +140,7 @@ def _join(request: GroupRequest) -> Answer:
     return [Node("group", {"jid": str(group.jid)})]
 
 
-def _invited_by(request: GroupRequest) -> Group | tuple[int, str]:
+def _invited_by(request: AccountRequest) -> Group | tuple[int, str]:
     code = request.body.attrs.get("code", "")
     for group in request.directory.groups.values():
         if code and code == group.invite_code:
@@ -151,11 +153,11 @@ def _invited_by(request: GroupRequest) -> Group | tuple[int, str]:
 # In a group.
 
 
-def _describe(request: GroupRequest, group: Group) -> Answer:
+def _describe(request: AccountRequest, group: Group) -> Answer:
     return [describe(request.directory, group)]
 
 
-def _subject(request: GroupRequest, group: Group) -> Answer:
+def _subject(request: AccountRequest, group: Group) -> Answer:
     subject = request.body.data.decode(errors="replace")
     if group.locked and not group.members[request.number]:
         return FORBIDDEN
@@ -165,7 +167,7 @@ def _subject(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _description(request: GroupRequest, group: Group) -> Answer:
+def _description(request: AccountRequest, group: Group) -> Answer:
     if group.locked and not group.members[request.number]:
         return FORBIDDEN
     if request.body.attrs.get("prev", "") != group.description_id:
@@ -177,7 +179,7 @@ def _description(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _switch(request: GroupRequest, group: Group) -> Answer:
+def _switch(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
     name, value = _SWITCHES[request.body.tag]
@@ -186,7 +188,7 @@ def _switch(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _ephemeral(request: GroupRequest, group: Group) -> Answer:
+def _ephemeral(request: AccountRequest, group: Group) -> Answer:
     if group.locked and not group.members[request.number]:
         return FORBIDDEN
     seconds = request.body.attrs.get("expiration", "0")
@@ -197,7 +199,7 @@ def _ephemeral(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _add_mode(request: GroupRequest, group: Group) -> Answer:
+def _add_mode(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
     mode = request.body.data
@@ -208,7 +210,7 @@ def _add_mode(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _approval_mode(request: GroupRequest, group: Group) -> Answer:
+def _approval_mode(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
     join = request.body.child("group_join")
@@ -219,7 +221,7 @@ def _approval_mode(request: GroupRequest, group: Group) -> Answer:
     return []
 
 
-def _add(request: GroupRequest, group: Group) -> Answer:
+def _add(request: AccountRequest, group: Group) -> Answer:
     if not (group.members[request.number] or group.members_add):
         return FORBIDDEN
     rows = []
@@ -239,7 +241,7 @@ def _add(request: GroupRequest, group: Group) -> Answer:
     return [Node("add", {}, rows)]
 
 
-def _remove(request: GroupRequest, group: Group) -> Answer:
+def _remove(request: AccountRequest, group: Group) -> Answer:
     def remove(account: Account) -> str | None:
         if account.number not in group.members:
             return "404"
@@ -251,15 +253,15 @@ def _remove(request: GroupRequest, group: Group) -> Answer:
     return _each(request, group, remove)
 
 
-def _promote(request: GroupRequest, group: Group) -> Answer:
+def _promote(request: AccountRequest, group: Group) -> Answer:
     return _each(request, group, lambda account: _set_role(request, group, account, is_admin=True))
 
 
-def _demote(request: GroupRequest, group: Group) -> Answer:
+def _demote(request: AccountRequest, group: Group) -> Answer:
     return _each(request, group, lambda account: _set_role(request, group, account, is_admin=False))
 
 
-def _set_role(request: GroupRequest, group: Group, account: Account, *, is_admin: bool) -> str | None:
+def _set_role(request: AccountRequest, group: Group, account: Account, *, is_admin: bool) -> str | None:
     if account.number not in group.members:
         return "404"
     if account.number == group.creator and not is_admin:
@@ -271,7 +273,7 @@ def _set_role(request: GroupRequest, group: Group, account: Account, *, is_admin
     return None
 
 
-def _each(request: GroupRequest, group: Group, change: Callable[[Account], str | None]) -> Answer:
+def _each(request: AccountRequest, group: Group, change: Callable[[Account], str | None]) -> Answer:
     """Apply a change to each participant; it returns an error code, or None when it was made."""
     if not group.members[request.number]:
         return FORBIDDEN
@@ -285,7 +287,7 @@ def _each(request: GroupRequest, group: Group, change: Callable[[Account], str |
     return [Node(request.body.tag, {}, rows)]
 
 
-def _invite(request: GroupRequest, group: Group) -> Answer:
+def _invite(request: AccountRequest, group: Group) -> Answer:
     """The invite code; a `set` revokes it and makes another."""
     if not group.members[request.number] and not group.members_add:
         return NOT_AUTHORIZED
@@ -302,7 +304,7 @@ def _invite(request: GroupRequest, group: Group) -> Answer:
     return [Node("invite", {"code": group.invite_code})]
 
 
-def _requests(request: GroupRequest, group: Group) -> Answer:
+def _requests(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
     rows = [
@@ -320,7 +322,7 @@ def _requests(request: GroupRequest, group: Group) -> Answer:
     return [Node("membership_approval_requests", {}, rows)]
 
 
-def _answer_requests(request: GroupRequest, group: Group) -> Answer:
+def _answer_requests(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
     done = []
@@ -341,7 +343,7 @@ def _answer_requests(request: GroupRequest, group: Group) -> Answer:
     return [Node("membership_requests_action", {}, done)]
 
 
-def _accept(request: GroupRequest, group: Group) -> Answer:
+def _accept(request: AccountRequest, group: Group) -> Answer:
     """Join by a personal invitation."""
     code = request.body.attrs.get("code", "")
     if request.number in group.members:
@@ -356,16 +358,16 @@ def _accept(request: GroupRequest, group: Group) -> Answer:
 # People.
 
 
-def _account(request: GroupRequest, node: Node) -> Account | None:
+def _account(request: AccountRequest, node: Node) -> Account | None:
     return request.directory.find(parse_jid(node.attrs.get("jid", "")))
 
 
-def _row(request: GroupRequest, group: Group, account: Account, error: str | None = None) -> Node:
+def _row(request: AccountRequest, group: Group, account: Account, error: str | None = None) -> Node:
     row = participant(request.directory, group, account.number)
     return Node("participant", row.attrs | ({"error": error} if error else {}), row.content)
 
 
-def _not_added(request: GroupRequest, group: Group, jid: str, account: Account | None, *, code: str = "403") -> Node:
+def _not_added(request: AccountRequest, group: Group, jid: str, account: Account | None, *, code: str = "403") -> Node:
     """Somebody who was not added: unknown, or to be invited with a personal code."""
     if account is None:
         return Node("participant", {"jid": jid, "error": "404"})
@@ -376,7 +378,7 @@ def _not_added(request: GroupRequest, group: Group, jid: str, account: Account |
     return Node("participant", row.attrs, [asked])
 
 
-_ANYWHERE: dict[tuple[str, str], Callable[[GroupRequest], Answer]] = {
+_ANYWHERE: dict[tuple[str, str], Callable[[AccountRequest], Answer]] = {
     ("get", "query"): lambda request: NOT_FOUND,
     ("get", "participating"): _participating,
     ("get", "invite"): _invite_info,
@@ -384,7 +386,7 @@ _ANYWHERE: dict[tuple[str, str], Callable[[GroupRequest], Answer]] = {
     ("set", "leave"): _leave,
     ("set", "invite"): _join,
 }
-_IN_GROUP: dict[tuple[str, str], Callable[[GroupRequest, Group], Answer]] = {
+_IN_GROUP: dict[tuple[str, str], Callable[[AccountRequest, Group], Answer]] = {
     ("get", "query"): _describe,
     ("get", "invite"): _invite,
     ("get", "membership_approval_requests"): _requests,

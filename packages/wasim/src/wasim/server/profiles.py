@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from wasim.server import privacy
-from wasim.server.group_requests import FORBIDDEN, NOT_ACCEPTABLE, NOT_AUTHORIZED, NOT_FOUND, Answer
-from wasim.server.groups import Groups
+from wasim.server.group_requests import FORBIDDEN, NOT_ACCEPTABLE, NOT_AUTHORIZED, NOT_FOUND, AccountRequest, Answer
 from wasim.server.picture_files import PictureFiles, path_of
 from wasim.server.state import Account, Directory, Group
 from wasim.wire.jids import parse_jid
@@ -19,22 +18,12 @@ _MOST_BYTES = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureRequest:
+class PictureRequest(AccountRequest):
     """A query for a picture, or the request to set or remove one."""
 
-    node: Node
-    number: str
-    """The account that asks."""
-    directory: Directory
-    groups: Groups
     files: PictureFiles
     host: str
     """The media host, which has the pictures."""
-    now: float
-
-    @property
-    def body(self) -> Node:
-        return self.node.children[0] if self.node.children else Node("")
 
 
 def picture(request: PictureRequest) -> Answer:

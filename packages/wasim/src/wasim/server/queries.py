@@ -214,7 +214,7 @@ def _business_profile(query: Query) -> QueryAnswer:
 
 
 def _groups(query: Query) -> QueryAnswer:
-    request = group_requests.GroupRequest(
+    request = group_requests.AccountRequest(
         node=query.node,
         number=query.device.number,
         directory=query.directory,
