@@ -31,10 +31,6 @@ class SharingPolicy:
     """Moving begins when a node is this part of its share above it, or below it, and stops at the share."""
     least_excess: int = 2
     """See `tolerance`: in a small cluster the difference must be at least this."""
-    between_moves_s: float = 0.5
-    """Between two sessions that one node gives away."""
-    between_drained_s: float = 0.2
-    """The same while it gives all away."""
     inflow_per_s: float = 5
     """Most sessions that one node should be given within a second, by all others together."""
     demand_known_s: float = 4
@@ -129,7 +125,7 @@ def next_gift(
         return balance, None
     to = min(below or others, key=lambda node: (_count(balance, node) / max(wanted[node.id], 1), node.id))
     given = {**balance.given, to.id: balance.given.get(to.id, 0) + 1}
-    pause_s = _pause_s(cluster, sharing, wanted, below, policy)
+    pause_s = _pause_s(cluster, sharing, wanted, below or others, policy)
     return replace(balance, given=given, next_at=now + pause_s), to
 
 
@@ -202,11 +198,9 @@ def _pause_s(
     cluster: Cluster,
     sharing: Sequence[ClusterNode],
     wanted: Mapping[str, float],
-    below: Sequence[ClusterNode],
+    receivers: Sequence[ClusterNode],
     policy: SharingPolicy,
 ) -> float:
     """Long enough that all nodes that give sessions away together don't flood those that get them."""
-    if cluster.is_draining:
-        return policy.between_drained_s
     givers = sum(node.sessions > wanted[node.id] for node in sharing if node.id != cluster.me) + 1
-    return max(policy.between_moves_s, givers / (max(len(below), 1) * policy.inflow_per_s))
+    return givers / (len(receivers) * policy.inflow_per_s)

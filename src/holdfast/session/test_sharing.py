@@ -103,8 +103,8 @@ def test_moving_begins_when_the_nodes_have_settled() -> None:
     assert to is None
     balance, to = gift(balance, seen, 110)
     assert to == "c"
-    assert gift(balance, seen, 110.4)[1] is None
-    assert gift(balance, seen, 110.5)[1] == "c"
+    assert gift(balance, seen, 110.05)[1] is None
+    assert gift(balance, seen, 110.1)[1] == "c"
     other = cluster("a", node("a", 30), node("b", 12), node("d", 3))
     assert gift(balance, other, 111)[1] is None, "another node is there: it settles anew"
 
@@ -275,6 +275,19 @@ def test_a_node_that_comes_gets_its_share_within_a_minute() -> None:
     assert max(made.moves.values()) == 1
     assert sum(made.moves.values()) <= 105
     assert max(sum(at <= later < at + 1 for later, _ in made.flows) for at, _ in made.flows) <= 6
+
+
+def test_two_nodes_that_join_a_full_one_get_their_shares_within_a_minute() -> None:
+    """Each of the two gets a few sessions a second."""
+    made = Simulated(300, "a")
+    made.start("b")
+    made.start("c")
+    made.run(60)
+    assert made.is_even()
+    assert max(made.moves.values()) == 1
+    for id_ in ("b", "c"):
+        times = [at for at, to in made.flows if to == id_]
+        assert max(sum(at <= later < at + 1 for later in times) for at in times) <= 6
 
 
 def test_many_nodes_do_not_flood_one_that_comes() -> None:
