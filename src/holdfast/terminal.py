@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-import segno
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -135,6 +134,8 @@ def qr_picture(content: str) -> Text:
 
 def qr_text(content: str) -> str:
     """A QR code of half blocks in which a block is light: white on black, one line for two rows of it."""
+    import segno
+
     text = io.StringIO()
     segno.make_qr(content, error="l").terminal(text, compact=True, border=2)
     return text.getvalue().rstrip("\n")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.app import claim
-from holdfast.base.errors import Misconfigured
-from holdfast.settings import BadSetting, Settings, load
+from holdfast.base.errors import BadSetting, Misconfigured
+from holdfast.settings import Settings, load
 
 
 class RecordedKeys:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.base.errors import Fault, HoldfastError
+from holdfast.base.errors import BadSetting, Fault, HoldfastError
 from holdfast.base.ids import RandomSource, is_company_id
 from holdfast.base.private import read_private, write_private
-from holdfast.settings import BadSetting, variable
 
 FILE = "api-key"
 """Name of the file in the data folder with the generated key."""
@@ -90,7 +89,7 @@ class ApiKeys:
         return any(known == digest for known, _ in self.grants)
 
 
-def parse(text: str, *, source: str = variable("api_key")) -> ApiKeys:
+def parse(text: str, *, source: str = "HOLDFAST_API_KEY") -> ApiKeys:
     """`KEY, KEY=962302|962303`: a key for all companies, and one for two.
 
     Raises `BadSetting`, naming `source` and never a key.

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.api.keys import FILE, KeyGrant, NoKey, NotAllowed, first_key, make_key, parse, stored_key
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting, Misconfigured
 from holdfast.base.ids import SystemRandomSource
-from holdfast.settings import BadSetting
 
 ALL = "a-key-for-all-companies"
 TWO = "a-key-for-two-companies"

@@ -56,3 +56,9 @@ class Misconfigured(HoldfastError):
 
     code = "misconfigured"
     fault = Fault.OPERATOR
+
+
+class BadSetting(Misconfigured):
+    """A setting that does not exist, or an invalid value."""
+
+    code = "bad-setting"

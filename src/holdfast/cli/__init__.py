@@ -1,13 +1,12 @@
 """The command `holdfast`: arguments in, an exit code out. The modules beside this one have the commands.
 
-Every start imports all of them, so they import at the top only what commands need that talk to a running Holdfast. A
-command that works on the installation itself imports the database and the gateway when it runs.
+Every start imports all of them, so they import at the top only what is quick. What takes long (the settings, the HTTP
+client, the database, the gateway) is imported by the function that needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
@@ -98,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         terminal.print_stdout(f"holdfast {version('holdfast')}")
         raise typer.Exit(GOOD)
 

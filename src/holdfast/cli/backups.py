@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path
 from holdfast.client import Client, Json
 from holdfast.health.advice import lasting
 
@@ -109,7 +108,7 @@ def list_backups(
     """List the backups in the data folder: age, companies, size, state. Exit code 1 when one is damaged."""
     from holdfast.backup import backup_dir
 
-    settings = settings_module.load()
+    settings = read_settings()
     folder, opener = backups_of(settings), opener_of(settings, identity)
     found = [_found(backup_dir.inspect(path, opener)) for path in backup_dir.names(folder)]
     if as_json:

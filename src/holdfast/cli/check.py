@@ -8,10 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.exit_codes import GOOD, NOT_GOOD
-from holdfast.cli.requests import CLOCK, AsJson
+from holdfast.cli.requests import CLOCK, AsJson, read_settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -25,7 +24,7 @@ def check(as_json: AsJson = False) -> None:
     from holdfast.checkup.check_result import CheckResult, CheckState
     from holdfast.checkup.checkup import check as run_checks
 
-    found: list[CheckResult] = asyncio.run(run_checks(settings_module.load(), clock=CLOCK))
+    found: list[CheckResult] = asyncio.run(run_checks(read_settings(), clock=CLOCK))
     count = {state: sum(each.state is state for each in found) for state in CheckState}
     if as_json:
         rows = [

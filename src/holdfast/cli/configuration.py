@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.exit_codes import WrongUse
-from holdfast.cli.requests import AsJson
-from holdfast.settings import PREFIX, Settings, unknown_setting, variable
-from holdfast.settings.explained import Explained, explained
+from holdfast.cli.requests import AsJson, read_settings
+
+if TYPE_CHECKING:
+    from holdfast.settings.explained import Explained
 
 
 def _variables(begun: str) -> list[str]:
+    from holdfast.settings import Settings, variable
+
     return [name for name in map(variable, Settings.model_fields) if name.startswith(begun.upper())]
 
 
@@ -31,8 +33,11 @@ SettingName = Annotated[
 
 def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
     """Show all settings: value, origin, meaning. With a name: that setting, and the effect and cost of changing it."""
-    settings = settings_module.load()
-    came_from = settings_module.origins()
+    from holdfast.settings import Settings, origins
+    from holdfast.settings.explained import explained
+
+    settings = read_settings()
+    came_from = origins()
     values = settings.model_dump(mode="json")
 
     by_group = {
@@ -54,6 +59,8 @@ def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
 
 
 def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[str, Any]:
+    from holdfast.settings import variable
+
     return {
         "setting": variable(each.name),
         "value": value,
@@ -68,6 +75,8 @@ def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[s
 
 def _known(name: str) -> str:
     """The full name of a setting: `HOLDFAST_PORT`, `holdfast_port` and `port` name the same one."""
+    from holdfast.settings import PREFIX, Settings, unknown_setting, variable
+
     found = name.lower().removeprefix(PREFIX.lower())
     if found in Settings.model_fields:
         return variable(found)

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from holdfast import terminal
-from holdfast.base.errors import HoldfastError
+from holdfast.base.errors import BadSetting, HoldfastError
 from holdfast.client import NoServer
-from holdfast.settings import BadSetting
 
 GOOD, NOT_GOOD, WRONG_USE, NO_SERVER = 0, 1, 2, 3
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from holdfast import settings as settings_module
-from holdfast.cli.requests import with_client
+from holdfast.cli.requests import read_settings, with_client
 from holdfast.client import Client, NoServer
-from holdfast.settings import Settings
 
 if TYPE_CHECKING:
     from holdfast.backup.backup_dir import Opener
     from holdfast.backup.creating import BackupMaker
+    from holdfast.settings import Settings
     from holdfast.store.database import Database
 
 T = TypeVar("T")
@@ -56,7 +55,7 @@ def stopped() -> Iterator[Stopped]:
     from holdfast.backup.creating import maker_of
     from holdfast.store.open_database import open_database
 
-    settings = settings_module.load()
+    settings = read_settings()
     make_folder(settings.data_dir)
     with contextlib.closing(open_database(settings)) as database:
         maker = maker_of(settings, database, folder=backups_of(settings))
@@ -71,7 +70,7 @@ def running_or_stopped(ask: Callable[[Client], Awaitable[T]], act: Callable[[Sto
     try:
         return with_client(ask, timeout_s=_PATIENCE_S)
     except NoServer:
-        if settings_module.load().url is not None:
+        if read_settings().url is not None:
             raise
     with stopped() as installation:
         return act(installation)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.cli.exit_codes import GOOD, NOT_GOOD, WrongUse
-from holdfast.cli.requests import AsJson
+from holdfast.cli.requests import AsJson, read_settings
 from holdfast.cli.serving import engine_program
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ def run_scenario(name: ScenarioName, seconds: Seconds = 60, as_json: AsJson = Fa
 def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
     from holdfast.lab.runner import play
     from holdfast.lab.screen import Screen
+    from holdfast.settings import process_environment
 
     if importlib.util.find_spec("wasim") is None:
         raise WrongUse(
@@ -77,8 +77,8 @@ def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends child processes as Ctrl-C does
     screen = Screen(quiet=as_json)
-    engine_program(settings_module.load())
-    environment = settings_module.process_environment()
+    engine_program(read_settings())
+    environment = process_environment()
     result = asyncio.run(play(scenario, seconds=seconds, environment=environment, screen=screen))
     if as_json:
         terminal.show_json({"scenario": scenario.name, **result.as_json()})

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.base.errors import Conflict, Misconfigured
 from holdfast.cli.exit_codes import WrongUse
-from holdfast.cli.requests import AsJson
-from holdfast.settings import Settings
+from holdfast.cli.requests import AsJson, read_settings
 
 if TYPE_CHECKING:
     from holdfast.backup.moving import MoveResult
+    from holdfast.settings import Settings
     from holdfast.store.database import Database
 
 _SQLITE = "sqlite"
@@ -44,7 +43,7 @@ def move(
     from holdfast.store.open_database import FILE
     from holdfast.store.postgres import parse, shown
 
-    settings = settings_module.load()
+    settings = read_settings()
     is_to_sqlite = to == _SQLITE
     if is_to_sqlite == (settings.database_url is None):
         where = "SQLite already: give the URL of a PostgreSQL database" if is_to_sqlite else "PostgreSQL: use `sqlite`"

@@ -6,11 +6,10 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import SystemClock
@@ -18,6 +17,9 @@ from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.exit_codes import WrongUse
 from holdfast.client import Client, Json, Refused, connect
 from holdfast.health.advice import needed_advice
+
+if TYPE_CHECKING:
+    from holdfast.settings import Settings
 
 T = TypeVar("T")
 
@@ -27,12 +29,19 @@ CompanyArgument = Annotated[str, typer.Argument(metavar="COMPANY", help="the com
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
+def read_settings() -> Settings:
+    """The settings of this environment and folder. Raises `BadSetting`."""
+    from holdfast import settings
+
+    return settings.load()
+
+
 def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60) -> T:
     """Call `work` with a client of the running Holdfast, which uses the key that is set or stored.
 
     `timeout_s`: for each request.
     """
-    settings = settings_module.load()
+    settings = read_settings()
     key = stored_key(settings.data_dir) if settings.api_key is None else first_key(settings.api_key)
 
     async def run() -> T:

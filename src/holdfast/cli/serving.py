@@ -8,22 +8,20 @@ import logging
 import os
 import resource
 import signal
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast import settings as settings_module
 from holdfast import terminal
 from holdfast.base.clock import process_age_s
 from holdfast.cli.exit_codes import GOOD
-from holdfast.engine.baileys.install import fill_cache, install
-from holdfast.engine.host import HostProgram
-from holdfast.engine.node import find_node
-from holdfast.engine.sandbox import sandboxed
-from holdfast.settings import Settings
+from holdfast.cli.requests import read_settings
 from holdfast.store.restart_notice import announce_restart
+
+if TYPE_CHECKING:
+    from holdfast.engine.host import HostProgram
+    from holdfast.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,9 @@ def serve(
     ] = False,
 ) -> None:
     """Run the gateway until Ctrl-C."""
-    settings = settings_module.load()
+    from importlib.metadata import version
+
+    settings = read_settings()
     terminal.log_to_stderr(settings.log_level)
     log.info("Starting Holdfast %s; data folder %s", version("holdfast"), settings.data_dir.absolute())
     if settings.database_url is not None:  # before anything slow
@@ -83,10 +83,15 @@ def allow_open_files(wanted: int) -> None:
 
 def engine_program(settings: Settings) -> HostProgram:
     """The program of engine hosts. Installs Baileys when it is not installed yet."""
+    from holdfast.engine.baileys.install import install
+    from holdfast.engine.node import find_node
+    from holdfast.engine.sandbox import sandboxed
+    from holdfast.settings import process_environment
+
     node = find_node(settings.node_bin)
     cache = None if settings.npm_cache is None else settings.npm_cache.absolute()
     bridge = install(settings.cache_dir.absolute(), node=node, progress=terminal.print_stderr, npm_cache=cache)
-    return sandboxed(node, bridge, spool=settings.spool_dir, environment=settings_module.process_environment())
+    return sandboxed(node, bridge, spool=settings.spool_dir, environment=process_environment())
 
 
 class FirstStart:
@@ -122,4 +127,7 @@ def fill_npm_cache(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="created when it does not exist")],
 ) -> None:
     """Download Baileys into a folder, for a machine without access to a package registry (HOLDFAST_NPM_CACHE)."""
-    fill_cache(folder.absolute(), node=find_node(settings_module.load().node_bin), progress=terminal.print_stderr)
+    from holdfast.engine.baileys.install import fill_cache
+    from holdfast.engine.node import find_node
+
+    fill_cache(folder.absolute(), node=find_node(read_settings().node_bin), progress=terminal.print_stderr)

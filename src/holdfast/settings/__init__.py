@@ -6,7 +6,6 @@
 from holdfast.settings.loading import (
     FILE,
     PREFIX,
-    BadSetting,
     Settings,
     load,
     origins,
@@ -18,7 +17,6 @@ from holdfast.settings.loading import (
 __all__ = [
     "FILE",
     "PREFIX",
-    "BadSetting",
     "Settings",
     "load",
     "origins",

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting
 from holdfast.settings.explained import allowed, meaning
 from holdfast.settings.groups import (
     BackupsSettings,
@@ -37,12 +37,6 @@ FILE = Path("holdfast.toml")
 
 _EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 – only compared with
 """The address at which a server that listens on every address is reached from its own machine."""
-
-
-class BadSetting(Misconfigured):
-    """A setting that does not exist, or an invalid value."""
-
-    code = "bad-setting"
 
 
 class Settings(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.settings import BadSetting, Settings, load, origins, variable
+from holdfast.base.errors import BadSetting
+from holdfast.settings import Settings, load, origins, variable
 
 NO_FILE = Path("no-such-file.toml")
 
