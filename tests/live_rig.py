@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from holdfast.base.clock import SystemClock
-from holdfast.live.redis import live_state
+from holdfast.live import live_state
 from holdfast.session.state import State
 from holdfast.session.stores import Availability, LiveState, LiveStatus, Record
 

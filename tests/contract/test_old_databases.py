@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, MetaData, create_engine, event, select, text
 
 from holdfast.backup import rows
@@ -22,7 +23,7 @@ from holdfast.backup.manifest import CompanySummary, Manifest
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock
 from holdfast.delivery.message import MessageState
-from holdfast.store import search_index
+from holdfast.store import migrations, search_index
 from holdfast.store.database import Database
 from holdfast.store.inbox import InboxRows
 from holdfast.store.migrate import migrate, revisions
@@ -227,3 +228,9 @@ def test_a_migration_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert [record.getMessage() for record in caplog.records] == [
         f"Migrating the database {path} from version 0001 to {revisions()[0]}"
     ]
+
+
+def test_migrations_have_the_revisions_of_their_file_names() -> None:
+    """Opening a database reads the names alone: alembic finds the same revisions, in the same order."""
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()
+    assert [script.revision for script in scripts] == revisions()

@@ -17,7 +17,7 @@ from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Pace, Pacing
 from holdfast.delivery.stores import MediaFiles
 from holdfast.engine.host import EngineHost, HostLimits, HostProgram
-from holdfast.live.redis import live_state
+from holdfast.live import live_state
 from holdfast.runtime.connect_limiter import ConnectLimiter
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import MARGIN_S, TTL_S, Ownership

@@ -21,9 +21,8 @@ from typing import TypeVar
 from holdfast.base.clock import Clock, iso
 from holdfast.live.encoding import LIFETIME_S, decode, document, encode, key
 from holdfast.live.entries import Entries, EntryChange
-from holdfast.live.memory import MemoryLive
-from holdfast.live.redis_connection import RedisCommand, RedisConnection, RedisReply, RedisServer, RedisUnavailable
-from holdfast.session.stores import Availability, LiveState, LiveStatus, Record
+from holdfast.live.redis_connection import RedisCommand, RedisConnection, RedisReply, RedisUnavailable
+from holdfast.session.stores import Availability, LiveStatus, Record
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +40,6 @@ _TRIES_BEFORE_TOLD = 2
 MEANWHILE = "live state stays in memory and is written back when Redis returns"
 _WRITES_AT_ONCE = 100
 _COUNTED_AT_ONCE = 500
-
-
-def live_state(url: str | None, *, node: str, clock: Clock, changed: Changed = lambda status: None) -> LiveState:
-    """In the Redis at `url`; in memory when there is none. Raises `Misconfigured`."""
-    if url is None:
-        return MemoryLive(node=node, clock=clock)
-    return RedisLive(RedisServer(url, clock=clock), node=node, clock=clock, changed=changed)
 
 
 @dataclass(frozen=True, slots=True)

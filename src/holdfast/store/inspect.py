@@ -80,7 +80,7 @@ def _look_at(url: URL) -> Iterator[Connection]:
 
 def _looked(connection: Connection, name: str, damage: str | None) -> Peeked:
     there = set(inspect(connection).get_table_names())
-    revision = revision_of(connection) if "alembic_version" in there else ""
+    revision = revision_of(connection)
     newest: list[str | None] = [
         connection.scalar(select(func.max(literal_column(column.name))).select_from(table(column.table.name)))
         for column in _NEWEST

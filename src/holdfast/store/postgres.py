@@ -16,7 +16,6 @@ import threading
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from alembic.util.exc import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -78,7 +77,7 @@ def open_postgres(url: URL) -> Opened:
             _refuse_old(connection, url)
             _refuse_transaction_pooling(engine, connection, url)
             _migrate(connection, url)
-    except (SQLAlchemyError, CommandError) as error:
+    except SQLAlchemyError as error:
         engine.dispose()
         raise unusable(url, error) from None  # its text may hold the password
     except BaseException:

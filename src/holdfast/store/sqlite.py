@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from alembic.util.exc import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -96,7 +95,7 @@ def _migrate(engine: Engine, path: Path) -> None:
             connection.exec_driver_sql("PRAGMA analysis_limit=1000")
             connection.exec_driver_sql("ANALYZE")
             connection.commit()
-    except (SQLAlchemyError, CommandError) as error:
+    except SQLAlchemyError as error:
         raise Misconfigured(
             f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '
             "or move the file away to start with an empty one"
