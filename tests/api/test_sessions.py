@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine, event
 
 from holdfast.session.engine import OpenLink
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
@@ -208,7 +209,7 @@ async def test_an_unknown_company_is_not_found(client: ApiClient, method: str, p
 
 @pytest.mark.parametrize(
     "company",
-    ["..", "-962302", "962%20302", "%D9%A9%D9%A6", "a%0D%0AX-Injected:1", "%00", "x" * 65, "%F0%9F%98%80", "a%3Cb%3E"],
+    ["..", "-962302", "962%20302", "%D9%A9%D9%A6", "a%0D%0AX-Injected:1", "x" * 65, "%F0%9F%98%80", "a%3Cb%3E"],
 )
 async def test_a_company_id_is_a_short_plain_word(client: ApiClient, company: str) -> None:
     """What could break a path, a header or a log is refused when a session is created, and found nowhere."""
@@ -216,6 +217,37 @@ async def test_a_company_id_is_a_short_plain_word(client: ApiClient, company: st
     answer = await client("GET", f"/v1/sessions/{company}")
     answer.problem(404, "not-found", field="company")
     assert "x-injected" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [
+        ("PUT", "/v1/sessions/a%00", "company"),
+        ("GET", "/v1/sessions/a%00/messages", "company"),
+        ("GET", f"{SESSION}/contacts?after=%00", "after"),
+        ("GET", f"{SESSION}/labels/%00/chats", "label"),
+        ("GET", "/v1/events?format=json&company=a&company=%00", "company"),
+        ("GET", "/v1/webhooks/failed?company=%00", "company"),
+        ("POST", "/v1/webhooks/%00/replay", "id"),
+    ],
+)
+async def test_a_nul_in_the_address_is_refused(client: ApiClient, method: str, path: str, field: str) -> None:
+    """PostgreSQL would fail at it."""
+    assert "U+0000" in (await client(method, path)).problem(422, "bad-input", field=field)
+
+
+async def test_the_health_route_looks_up_no_name_that_can_not_be(client: ApiClient) -> None:
+    """It needs no key, and PostgreSQL would fail at a NUL."""
+    looked_up: list[object] = []
+
+    def note(_: object, __: object, ___: str, values: object, ____: object, _____: bool) -> None:
+        looked_up.append(values)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    answer = await client("GET", "/webhook/whatsapp/baileys/health/%00")
+    event.remove(Engine, "before_cursor_execute", note)
+    answer.problem(404, "not-found", field="company")
+    assert not any("\0" in str(values) or "\\x00" in str(values) for values in looked_up)
 
 
 async def test_a_company_id_with_a_slash_is_refused(client: ApiClient) -> None:

@@ -254,6 +254,8 @@ async def test_a_replay_that_makes_no_sense_is_refused(client: ApiClient, world:
         told = (await client("POST", "/v1/webhooks/replay", {"since": since})).problem(422, "bad-input", field="since")
         assert "is not a time" in told
     (await client("GET", "/v1/webhooks/failed?after=x")).problem(422, "bad-input", field="after")
+    told = (await client("POST", "/v1/webhooks/replay", {"company": "a\0"})).problem(422, "bad-input", field="company")
+    assert "is not a company id" in told
 
 
 async def test_metrics_count_what_waits_for_each_endpoint(client: ApiClient, world: World) -> None:

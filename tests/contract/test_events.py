@@ -206,6 +206,7 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
     assert bodies(await all_of(events, after=second.seq)) == [{"n": 2}, {"n": 3}]
     assert bodies(await events.after(first.seq, companies=[OTHER], most=9)) == [{"n": 1}, {"n": 3}]
     assert await events.after(0, companies=[], most=9) == []
+    assert bodies(await events.after(0, companies=[OTHER, OTHER], most=9)) == [{"n": 1}, {"n": 3}]
     assert await events.newest() == second.seq + 2
 
 

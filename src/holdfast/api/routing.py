@@ -18,6 +18,7 @@ from holdfast.api.access import authenticate
 from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import in_utc
+from holdfast.base.errors import BadInput
 from holdfast.delivery.stores import Outbox
 from holdfast.http.encoded_slashes import with_slashes
 from holdfast.http.shutdown import ShutdownScope
@@ -43,6 +44,7 @@ class KeyedRoute(APIRoute):
             grant = authenticate(request)
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
+            _refuse_nul(request)
             async with access.large_body(request):
                 await self.check_body(request)
                 return await answer(request)
@@ -51,6 +53,13 @@ class KeyedRoute(APIRoute):
 
     async def check_body(self, request: Request) -> None:
         """Refuse a bad body before the framework parses it, which takes time and memory on the event loop."""
+
+
+def _refuse_nul(request: Request) -> None:
+    """PostgreSQL accepts no text with a NUL, not even to look for it. Raises `BadInput`."""
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if "\0" in value:
+            raise BadInput(f"{name[:80]} has the character U+0000: leave it out", field=name[:80])
 
 
 KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it to the OpenAPI document

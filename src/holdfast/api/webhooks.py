@@ -20,7 +20,7 @@ from holdfast.api.schemas import ApiModel, ListPage, Text, cursor
 from holdfast.api.session_models import SessionRequest
 from holdfast.base.clock import in_utc, iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
-from holdfast.base.ids import RandomSource
+from holdfast.base.ids import COMPANY_RULE, RandomSource, is_company_id
 from holdfast.base.proxy_urls import proxy_place
 from holdfast.delivery.events import TYPES
 from holdfast.delivery.webhooks import (
@@ -266,10 +266,12 @@ def _asked(request: Request) -> tuple[KeyGrant, WebhookService]:
 
 
 def _of(grant: KeyGrant, company: str | None) -> Companies:
-    """The companies that the request is about."""
+    """The companies that the request is about. Raises `NotAllowed` and `BadInput`."""
     if company is None:
         return grant.companies
     grant.check(company)
+    if not is_company_id(company):
+        raise BadInput(f'company "{company[:80]}" is not a company id: {COMPANY_RULE}', field="company")
     return [company]
 
 

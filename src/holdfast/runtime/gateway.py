@@ -390,7 +390,7 @@ class Gateway:
     async def _stored(self, company: str) -> Record:
         if not self._may_run(company):
             raise SessionRestarting(company)
-        record = await self._services.sessions.find(company)
+        record = await self._services.sessions.find(company) if is_company_id(company) else None
         if record is None:
             raise _unknown(company)
         return record

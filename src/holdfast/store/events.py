@@ -162,7 +162,7 @@ class EventRows:
     async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
         later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
         # One query for each company reads a range of an index; for several at once a database would sort all events.
-        mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in companies]
+        mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in set(companies)]
 
         def work(connection: Connection) -> list[Event]:
             rows = [dict(row) for statement in mine for row in connection.execute(statement).mappings()]
