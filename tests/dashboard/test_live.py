@@ -185,6 +185,18 @@ async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
     assert not any(chart["missed"])
 
 
+async def test_the_chart_excuses_what_a_person_asked_for(browser: Browser, world: World) -> None:
+    """A requested reconnection, a stop, and the time without a linked phone are not drawn as a disconnection."""
+    await world.pair()
+    await browser.sign_in()
+    for action in ("reconnect", "log-out"):
+        assert (await browser.post(f"/companies/{COMPANY}/action/{action}")).status == 303
+        await world.wait(10)
+    assert world.state() == "logged_out"
+    chart = (await browser.get(f"/companies/{COMPANY}/chart.json")).json
+    assert "away" not in [band[2] for band in chart["bands"][3:]]
+
+
 async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser, world: World) -> None:
     """After a sign-out in one tab, streams in the other tabs end."""
     await world.pair()

@@ -98,15 +98,16 @@ def actions_for(view: View) -> list[SessionAction]:
 
 
 def _resuming(view: View) -> tuple[str, ...]:
-    """How to leave a pause: not during a temporary ban; only by a start where a user has to fix something."""
+    """How to leave a pause: a retry at once where Holdfast retries automatically, a start where a user has to fix
+    something first; not during a temporary ban."""
     reaction = None if view.session.reason is None else view.session.reason.reaction
     match reaction:
         case SessionReaction.PAUSE_UNTIL:
             return ()
-        case SessionReaction.STOP:
-            return ("start",)
+        case SessionReaction.PROBE:
+            return ("reconnect",)
         case _:
-            return ("reconnect", "start")
+            return ("start",)
 
 
 class Fragments:

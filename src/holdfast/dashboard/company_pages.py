@@ -22,12 +22,14 @@ from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 from holdfast.dashboard.rendering import STATES, hold_sentence
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
-from holdfast.health.stability import connectivity_of
+from holdfast.health.stability import Connectivity
 from holdfast.http.event_stream import Chunks
 from holdfast.http.forwarded import FROM_RECORD
 from holdfast.runtime.composer import text_request
+from holdfast.runtime.diagnosis import presence_after
 from holdfast.runtime.pairing import pairing_code
 from holdfast.session.state import State
+from holdfast.session.stores import Transition
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
@@ -226,6 +228,11 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
+def _band(transition: Transition) -> Connectivity:
+    """How the chart shows the time after a transition: as the stability counts it, but a missing phone is no fault."""
+    return Connectivity.EXCUSED if transition.after is State.LOGGED_OUT else presence_after(transition)
+
+
 @pages.get("/companies/{company}/chart.json")
 async def show_chart(request: Request, company: CompanyPath) -> Response:
     """Connection states and round trips of the last day. Times are Unix seconds, round trips milliseconds."""
@@ -244,7 +251,7 @@ async def show_chart(request: Request, company: CompanyPath) -> Response:
             "now": now.timestamp(),
             "since": begin,
             "bands": [
-                [max(at, begin), end, connectivity_of(transition.after).value]
+                [max(at, begin), end, _band(transition)]
                 for transition, at, end in zip(transitions, times, ends, strict=False)
                 if end > begin
             ],

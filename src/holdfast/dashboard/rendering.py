@@ -8,7 +8,7 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from holdfast.base.clock import Clock, iso
+from holdfast.base.clock import MINUTE, Clock, from_minute, iso, to_minute
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import LABELS
 from holdfast.dashboard.timeline import TimelineEntry
@@ -107,21 +107,31 @@ _HOLDS = {
 }
 
 
-def held(message: OutboundRow) -> str:
+def held(message: OutboundRow) -> Markup:
     """Why a queued message is held back, as a sentence."""
-    return hold_sentence(message.held_code or "", message.held_until)
+    return sentence(hold_sentence(message.held_code or "", message.held_until))
 
 
 def hold_sentence(code: str, held_until: str | None) -> str:
     at = None if held_until is None else datetime.fromisoformat(held_until)
-    until = "" if at is None else f", until {at:%H:%M} UTC on {at:%d %b %Y}"
+    until = "" if at is None else f", until {to_minute(at)}"
     return f"Held: {_HOLDS.get(code, code.replace('-', ' '))}{until}."
 
 
-def sentence(text: str) -> str:
-    """Add a capital letter and a full stop."""
+def sentence(text: str) -> Markup:
+    """Add a capital letter and a full stop. A script shows the times in it in the reader's time zone."""
     text = text.strip()
     if not text:
-        return ""
+        return Markup()
     first = text[0] if text.startswith(("http:", "https:")) else text[0].upper()
-    return first + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    full = first + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    parts = MINUTE.split(full)
+    return Markup().join(_minute(part) if n % 2 else part for n, part in enumerate(parts))
+
+
+def _minute(text: str) -> Markup:
+    try:
+        at = iso(from_minute(text))
+    except ValueError:  # somebody else wrote it
+        return escape(text)
+    return Markup('<time datetime="{}" title="{}" data-minute>{}</time>').format(at, text, text)

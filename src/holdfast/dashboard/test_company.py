@@ -49,10 +49,15 @@ def test_buttons_are_those_that_change_something(state: State, names: list[str])
 
 @pytest.mark.parametrize(
     ("code", "names"),
-    [(402, ["stop", "log-out"]), (406, ["start", "stop", "log-out"]), (405, ["reconnect", "start", "stop", "log-out"])],
+    [
+        (402, ["stop", "log-out"]),
+        (406, ["start", "stop", "log-out"]),
+        (405, ["reconnect", "stop", "log-out"]),
+        (440, ["start", "stop", "log-out"]),
+    ],
 )
 def test_a_paused_session_has_the_buttons_that_its_reason_allows(code: int, names: list[str]) -> None:
-    """During a ban for a time nothing connects; after one without an end a person's start does."""
+    """A retry at once where Holdfast retries automatically, else a start; neither during a ban for a time."""
     shown = view(State.PAUSED)
     paused = replace(shown, session=replace(shown.session, reason=BY_CODE[code]))
     assert [wish.name for wish in actions_for(paused)] == names

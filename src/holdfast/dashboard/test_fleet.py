@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from holdfast.base.clock import iso
 from holdfast.dashboard.fleet import LABELS, FleetRow, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
-from holdfast.dashboard.rendering import percent, prose, sentence
+from holdfast.dashboard.rendering import hold_sentence, percent, prose, sentence
+from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.verdict import Status
+from holdfast.health.signals import HoldSigns
+from holdfast.health.verdict import Status, hold_words
 from holdfast.runtime.view import View
 from holdfast.session.reasons import Action
 from holdfast.session.state import Session, State
@@ -101,6 +106,20 @@ def test_sentences_stand_alone() -> None:
     assert sentence("is the disk full?") == "Is the disk full?"
     assert sentence("http://example.com does not answer") == "http://example.com does not answer."
     assert sentence("") == ""
+    assert sentence("<b> & more") == "&lt;b&gt; &amp; more."
+
+
+def test_times_in_sentences_are_shown_in_the_readers_time_zone() -> None:
+    """They are marked for the script that shows all times; a date that does not exist stays as somebody wrote it."""
+    until = datetime(2026, 11, 28, 23, 51, tzinfo=UTC)
+    hold = HoldSigns(code=REACH_OUT_LOCK, until=until)
+    marked = (
+        'until <time datetime="2026-11-28T23:51:00.000Z" title="23:51 UTC on 28 Nov 2026" data-minute>'
+        "23:51 UTC on 28 Nov 2026</time>."
+    )
+    assert sentence(hold_words(hold)).endswith(marked)
+    assert sentence(hold_sentence(REACH_OUT_LOCK, iso(until))).endswith(marked)
+    assert sentence("at 29:99 UTC on 31 Feb 2026") == "At 29:99 UTC on 31 Feb 2026."
 
 
 def test_prose_marks_code_and_escapes_the_rest() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
+from holdfast.base.clock import to_minute
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
 from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
@@ -232,7 +233,7 @@ def late_words(messages: MessageSigns) -> str:
 
 def hold_words(hold: HoldSigns) -> str:
     """Which messages WhatsApp does not accept for now, and until when."""
-    return f"{HOLDS[hold.code]}, until {hold.until:%H:%M} UTC on {hold.until:%d %b %Y}"
+    return f"{HOLDS[hold.code]}, until {to_minute(hold.until)}"
 
 
 def losses_words(hour: HourSigns) -> str:

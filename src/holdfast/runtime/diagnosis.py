@@ -228,11 +228,12 @@ class Diagnoser:
 def _changes(transitions: Sequence[Transition]) -> list[Change]:
     """The transitions as changes of presence. Time after a person's request does not count against the session."""
     return [
-        Change(datetime.fromisoformat(transition.at).timestamp(), _presence(transition)) for transition in transitions
+        Change(datetime.fromisoformat(transition.at).timestamp(), presence_after(transition))
+        for transition in transitions
     ]
 
 
-def _presence(transition: Transition) -> Connectivity:
+def presence_after(transition: Transition) -> Connectivity:
     """A reconnection that a person asked for, like a stop, is not held against the session."""
     return (
         Connectivity.EXCUSED

@@ -28,6 +28,7 @@
       const at = new Date(element.dateTime);
       if ("age" in element.dataset) put(element, lasting((now - at) / 1000));
       if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at, now)}, ${clock(at)}`);
+      if ("minute" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : `${day(at, now)}, ${clock(at).slice(0, 5)}`);
       if ("short" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at, now));
       if ("countdown" in element.dataset) put(element, at - now < 1000 ? "a moment" : lasting((at - now) / 1000));
       if (element.title && !element.dataset.local) {
