@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,9 +15,6 @@ from holdfast.base.clock_step import ClockStep
 
 _CLOCK_STEP_S = 5
 """The wall clock moved by more than this against the monotonic one: somebody set it."""
-_MINUTE_FORMAT = "%H:%M UTC on %d %b %Y"
-MINUTE = re.compile(r"([0-9]{2}:[0-9]{2} UTC on [0-9]{2} [A-Z][a-z]{2} [0-9]{4})")
-"""A time that `to_minute` wrote into a sentence."""
 
 
 class Clock(Protocol):
@@ -129,16 +125,6 @@ def iso(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def to_minute(moment: datetime) -> str:
-    """A time within a sentence, such as `23:51 UTC on 28 Nov 2026`; `MINUTE` finds it there again."""
-    return f"{moment.astimezone(UTC):{_MINUTE_FORMAT}}"
-
-
-def from_minute(text: str) -> datetime:
-    """The time that `to_minute` wrote. Raises `ValueError` for a date that does not exist."""
-    return datetime.strptime(text, _MINUTE_FORMAT).replace(tzinfo=UTC)
 
 
 def in_utc(moment: datetime) -> datetime:

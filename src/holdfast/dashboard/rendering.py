@@ -8,14 +8,14 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from holdfast.base.clock import MINUTE, Clock, from_minute, iso, to_minute
+from holdfast.base.clock import Clock, iso
 from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.fleet import LABELS
 from holdfast.dashboard.timeline import TimelineEntry
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.rate_limits import DAILY_LIMIT
-from holdfast.health.advice import lasting
+from holdfast.health.advice import MINUTE, from_minute, lasting, to_minute
 from holdfast.health.verdict import HOLDS
 from holdfast.session.state import State
 

@@ -1,4 +1,4 @@
-"""Texts for people: durations, and advice for each kind of problem.
+"""Texts for people: durations, times, and advice for each kind of problem.
 
 The keys of `WHAT_TO_DO` are the stable codes in the field `action` of verdicts and alerts: the actions of the table of
 reasons (`Action`), and the actions for problems that are not the end of a link (`Care`).
@@ -6,11 +6,17 @@ reasons (`Action`), and the actions for problems that are not the end of a link 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 
 from holdfast.session.reasons import Action, Reason
+
+_MINUTE_FORMAT = "%H:%M UTC on %d %b %Y"
+MINUTE = re.compile(r"([0-9]{2}:[0-9]{2} UTC on [0-9]{2} [A-Z][a-z]{2} [0-9]{4})")
+"""A time that `to_minute` wrote into a sentence."""
 
 
 class Care(StrEnum):
@@ -110,3 +116,13 @@ def lasting(seconds: float) -> str:
         return f"{hours} h {rest} min" if rest else f"{hours} h"
     days, left = divmod(hours, 24)
     return f"{days} d {left} h" if left else f"{days} d"
+
+
+def to_minute(moment: datetime) -> str:
+    """A time within a sentence, such as `23:51 UTC on 28 Nov 2026`; `MINUTE` finds it there again."""
+    return f"{moment.astimezone(UTC):{_MINUTE_FORMAT}}"
+
+
+def from_minute(text: str) -> datetime:
+    """The time that `to_minute` wrote. Raises `ValueError` for a date that does not exist."""
+    return datetime.strptime(text, _MINUTE_FORMAT).replace(tzinfo=UTC)

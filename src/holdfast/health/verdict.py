@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
-from holdfast.base.clock import to_minute
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
-from holdfast.health.advice import Advice, Care, because, lasting
+from holdfast.health.advice import Advice, Care, because, lasting, to_minute
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason

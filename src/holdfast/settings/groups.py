@@ -48,7 +48,7 @@ def _networks(text: str) -> str:
 
 _HTTP = (Field(pattern=r"^https?://[^\s/]\S*$"), AllowedValues("an address that begins with http:// or https://"))
 
-Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser()), AllowedValues("a folder")]
 Networks = Annotated[
     str,
     AfterValidator(_networks),
@@ -66,6 +66,15 @@ SecretHttpUrl = Annotated[Secret, *_HTTP]
 DatabaseUrl = Annotated[
     Secret, Field(pattern="^postgres(ql)?://"), AllowedValues("an address that begins with postgresql://")
 ]
+NodeName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"),
+    AllowedValues("1 to 64 letters, digits, dots, colons, hyphens and underscores"),
+]
+ClientVersion = Annotated[
+    str, Field(pattern=r"^(auto|2\.3000\.\d{10})$"), AllowedValues("auto, or a version such as 2.3000.1043857760")
+]
+DeviceName = Annotated[str, AfterValidator(device_name), AllowedValues(DEVICE_NAMES)]
 ProxyUrl = Annotated[Secret, AfterValidator(lambda text: text and proxy_url(text)), AllowedValues(PROXIES)]
 
 
@@ -111,9 +120,7 @@ class StorageSettings(Section):
     """folder where Baileys is installed once for all Holdfast processes"""
     redis_url: Secret = None
     """Redis for each session's live state, such as redis://127.0.0.1:6379/0; unset: only in memory"""
-    node: Annotated[str, Default("this machine's name")] = Field(
-        default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._:-]{1,64}$"
-    )
+    node: Annotated[NodeName, Default("this machine's name")] = Field(default_factory=socket.gethostname)
     """name of this process"""
     node_url: HttpUrl = None
     """where the other nodes of a cluster reach this process by HTTP; unset: the address from which it connects to
@@ -144,13 +151,13 @@ class LinksSettings(Section):
     """
     whatsapp_url: WebSocketUrl = None
     """a server other than WhatsApp's own, for tests"""
-    whatsapp_version: str = Field("auto", pattern=r"^(auto|2\.3000\.\d{10})$")
+    whatsapp_version: ClientVersion = "auto"
     """client version: auto, as WhatsApp publishes it, or 2.3000.N to pin it"""
     whatsapp_web_url: HttpUrl = None
     """where auto reads /sw.js; unset: https://web.whatsapp.com, or with another HOLDFAST_WHATSAPP_URL that server's
     host
     """
-    device_name: Annotated[str, AfterValidator(device_name), AllowedValues(DEVICE_NAMES)] = "Ubuntu"
+    device_name: DeviceName = "Ubuntu"
     """name of new devices in the phone's list of linked devices; for some accounts WhatsApp refuses pairing codes to
     unusual names
     """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from holdfast.settings import Settings
-from holdfast.settings.explained import Explained, explained
+import pytest
+from pydantic import PlainSerializer
+
+from holdfast.settings import Settings, load, variable
+from holdfast.settings.explained import Explained, allowed, explained
 
 _TUNED = ("_s", "_ms", "_h", "_mb", "_days", "_minute", "_factor", "_burst", "_keep", "_day", "_presence")
+NO_FILE = Path("no-such-file.toml")
 SETTINGS: dict[str, Explained] = {each.name: each for group in explained(Settings).values() for each in group}
 
 
@@ -22,6 +26,26 @@ def test_every_setting_stands_under_one_heading() -> None:
 def test_what_can_be_tuned_says_what_that_does_and_costs(name: str) -> None:
     """This holds for every interval, delay, limit and rate (M33)."""
     assert SETTINGS[name].tuning, f"add a second paragraph below {name} in settings/groups.py"
+
+
+def test_every_default_can_be_written_down() -> None:
+    """What the documents show as default is a value that the setting accepts."""
+    written = {
+        variable(name): str(each.default)
+        for name, each in SETTINGS.items()
+        if each.default and Settings.model_fields[name].default_factory is None
+    }
+    assert {variable(name) for name in load(written, file=NO_FILE).model_fields_set} == set(written)
+
+
+def test_a_setting_whose_values_are_restricted_says_how() -> None:
+    """`give text` would tell nobody what was wrong with the text."""
+    vague = {
+        name
+        for name, field in Settings.model_fields.items()
+        if allowed(field) == "text" and any(not isinstance(note, PlainSerializer) for note in field.metadata)
+    }
+    assert vague == set()
 
 
 def test_defaults_are_shown_as_people_would_write_them() -> None:

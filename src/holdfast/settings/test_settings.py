@@ -99,6 +99,9 @@ def test_a_home_in_a_path_is_expanded(toml: Path) -> None:
         ("LOG_LEVEL", "loud", 'HOLDFAST_LOG_LEVEL is "loud": give debug, info, warning or error – '),
         ("WHATSAPP_URL", "http://x", 'HOLDFAST_WHATSAPP_URL is "http://x": give an address that begins with ws:// or'),
         ("WHATSAPP_URL", "ws://", 'HOLDFAST_WHATSAPP_URL is "ws://": give an address that begins with ws:// or wss://'),
+        ("WHATSAPP_VERSION", "2.2", 'HOLDFAST_WHATSAPP_VERSION is "2.2": give auto, or a version such as 2.3000.'),
+        ("NODE", "my node", 'HOLDFAST_NODE is "my node": give 1 to 64 letters, digits, dots, colons,'),
+        ("DEVICE_NAME", "a\tb", 'HOLDFAST_DEVICE_NAME is "a\tb": give a name of 1 to 50 visible characters, such as'),
         ("URL", "localhost:3000", 'HOLDFAST_URL is "localhost:3000": give an address that begins with http:// or'),
     ],
 )
