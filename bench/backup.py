@@ -92,7 +92,7 @@ async def run(companies: int, folder: Path) -> None:
     size_mb = (folder / "holdfast.db").stat().st_size / 1e6
     _, calm = await measured(database, asyncio.sleep(3))
     made = await maker.make(kind="warm", now=SystemClock().now())
-    took_s, meanwhile = await measured(database, maker.make(kind="asked", now=SystemClock().now()))
+    took_s, meanwhile = await measured(database, maker.make(kind="manual", now=SystemClock().now()))
     print(f"{companies} companies, database {size_mb:.0f} MB: backup {took_s:.1f} s, {made.size_bytes / 1e6:.0f} MB")
     print(f"accepting a message, idle:            {calm}")
     print(f"accepting a message, during a backup: {meanwhile}")

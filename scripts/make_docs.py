@@ -61,7 +61,7 @@ _SAMPLES: list[Event] = [
     events.SendsWaited(1, _NOW),
     events.ProbeAsked(1),
     events.ConnectGranted(2),
-    events.ConnectDeferred(_NOW, reasons.WAITS_TURN),
+    events.ConnectDeferred(_NOW, reasons.CONNECT_QUEUED),
     events.Tick(),
 ]
 """Every event, in all forms that the machine distinguishes."""
@@ -193,7 +193,7 @@ def reasons_page() -> str:
         + "Each end of a link has a reason, and each reason a reaction. `name` is used in the API, alerts and\n"
         + "logs; `fault` says who can fix it; `action` is what the reader should do.\n\n"
         + "## By WhatsApp's or Baileys' code\n\n"
-        + _table([*reasons.BY_CODE.values(), reasons.DEVICE_REMOVED, reasons.QR_USED_UP])
+        + _table([*reasons.BY_CODE.values(), reasons.DEVICE_REMOVED, reasons.QR_EXPIRED])
         + "\nThe second row of 401 applies with the attribute `device_removed`, that of 408 when Baileys reports\n"
         + "used-up QR codes; 409 of type `replaced` is 440. Other codes:\n\n"
         + _table([reasons.reason_of(999, {}), reasons.reason_of(999, {}, "WebSocket Error (")], code="any")

@@ -305,7 +305,7 @@ _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def _dead_endpoints() -> Iterator[Endpoint]:
     """One endpoint of each kind that raises an alert."""
-    for state in (EndpointState.ASIDE, EndpointState.OFF):
+    for state in (EndpointState.SUSPENDED, EndpointState.OFF):
         health = EndpointHealth(state=state, failures=9, failing_since=_MOMENT - timedelta(minutes=20))
         yield Endpoint(id="e", company="962302", url="https://e", secret=None, events=None, health=health)
 

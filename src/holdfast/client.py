@@ -46,7 +46,7 @@ def may_pass(error: NoServer | Refused) -> bool:
 class CantWrite(HoldfastError):
     """A file of the caller's choice."""
 
-    code = "cant-write"
+    code = "write-failed"
     fault = Fault.CALLER
 
 

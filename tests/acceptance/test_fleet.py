@@ -28,7 +28,7 @@ async def test_one_session_probes_for_all_while_whatsapp_refuses(tmp_path: Path,
         assert 3 <= tried <= 10, "five first attempts, and probes after 5, 10 and 20 s"
         sessions = [await gateway.session(company) for company in NUMBERS]
         assert {session["state"] for session in sessions} == {"reconnecting"}
-        assert "fleet-held" in {session["reason"]["code"] for session in sessions}
+        assert "circuit-breaker-open" in {session["reason"]["code"] for session in sessions}
         await wasim.delete(f"/faults/{fault['id']}")
         for company in NUMBERS:
             await gateway.until_state(company, "connected", within_s=45)

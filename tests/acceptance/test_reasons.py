@@ -224,7 +224,7 @@ async def try_code(rig: Rig, trial: Trial) -> None:
 
 async def test_each_code_has_its_reaction_and_is_reported_everywhere(rig: Rig, tmp_path: Path) -> None:
     """Whatever code ends a link: state, reason, plan, attempts and history are PROTOCOL's and the same in the API, in
-    Redis and in the log; no message is lost over it; credentials are set aside for a logout and for nothing else."""
+    Redis and in the log; no message is lost over it; credentials are quarantined for a logout and for nothing else."""
     ends = await asyncio.gather(*(try_code(rig, trial) for trial in trials()), return_exceptions=True)
     failures = [end for end in ends if isinstance(end, Exception)]
     if failures:

@@ -51,7 +51,7 @@ async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world:
     """The downloaded file is the one in the folder; no other file can be downloaded."""
     await world.pair()
     made = (await client("POST", "/v1/backups")).json
-    assert (made["companies"], made["trouble"], made["encrypted"]) == ([COMPANY], None, False)
+    assert (made["companies"], made["problem"], made["encrypted"]) == ([COMPANY], None, False)
     listed = (await client("GET", "/v1/backups?verify=true")).json
     assert listed == {"items": [made], "next": None, "missing": []}
     file = await client("GET", f"/v1/backups/{made['name']}")

@@ -117,7 +117,7 @@ async def test_a_mark_that_is_not_from_this_cluster_for_this_request_now_is_refu
     hop = replace(hop, at=hop.at + now)
     mark = NodeSignatures(secret).mark(hop)
     (await nodes.other("GET", "/v1/sessions", key=None, headers={HEADER: mark})).problem(
-        403, "not-forwarded", field=HEADER
+        403, "bad-forward-signature", field=HEADER
     )
 
 
@@ -135,4 +135,4 @@ async def test_a_mark_carries_the_rights_of_the_callers_key(nodes: Nodes) -> Non
 async def test_a_mark_is_refused_where_there_are_no_other_nodes(client: ApiClient) -> None:
     """As anywhere else: it is not ignored."""
     mark = NodeSignatures(SECRET).mark(Hop(target="", request="GET /v1/sessions", at=0, key_id=""))
-    (await client("GET", "/v1/sessions", headers={HEADER: mark})).problem(403, "not-forwarded", field=HEADER)
+    (await client("GET", "/v1/sessions", headers={HEADER: mark})).problem(403, "bad-forward-signature", field=HEADER)

@@ -230,7 +230,7 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
     await client.world.wait(50)
     since = (await client("GET", DIAGNOSTICS)).json["at"]
     await client.world.wait(50)
-    calm = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["asked"]
+    calm = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["requested"]
     assert (calm["observedS"], calm["holds"], calm["deliveryPercent"]) == (50, True, None)
     await client.world.send("one")
     await client.world.wait(6)
@@ -238,7 +238,7 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
     await client.world.until_state("reconnecting")
     await client.world.until_state("connected")
     await client.world.quiet()
-    shaken = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["asked"]
+    shaken = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["requested"]
     assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
 
@@ -254,7 +254,7 @@ async def test_a_window_reaches_back_as_far_as_the_history(client: ApiClient) ->
     """A session that is younger than the window is judged by the time it was observed."""
     await client.world.pair()
     await client.world.wait(50)
-    asked = (await client("GET", f"{DIAGNOSTICS}?since=1970-01-01T00:00:00")).json["stability"]["asked"]
+    asked = (await client("GET", f"{DIAGNOSTICS}?since=1970-01-01T00:00:00")).json["stability"]["requested"]
     assert 45 <= asked["observedS"] <= 60
 
 

@@ -215,7 +215,7 @@ async def test_a_file_that_whatsapp_no_longer_has_is_asked_for_again(client: Api
     ("answer", "status", "code", "words"),
     [
         ({"error": "not-found"}, 410, "media-gone", "neither WhatsApp nor the account's phone has this file"),
-        ({"error": "phone-silent"}, 503, "media-not-fetched", "try again when the phone is online"),
+        ({"error": "phone-timeout"}, 503, "media-not-fetched", "try again when the phone is online"),
         ({"result": {"directPath": "/nowhere"}}, 410, "media-gone", "ask the sender to send it again"),
         ({"result": {"directPath": "https://elsewhere"}}, 502, "query-failed", "can't be read"),
         ({"error": "rate-limited", "detail": "429", "retry_after_s": 5}, 503, "whatsapp-busy", "try again in 5 s"),

@@ -61,12 +61,12 @@ async def whatsapp_never_links(client: ApiClient, world: World, link: LinkId) ->
         ("finish", nobody_acts, None, None, "passkey-expired"),
         ("finish", the_owner_declines, 202, None, "passkey-declined"),
         ("refused", the_owner_signs, 422, "bad-assertion", "passkey-refused"),
-        ("silent", the_owner_signs, 504, "passkey-silent", "passkey-silent"),
+        ("silent", the_owner_signs, 504, "passkey-timeout", "passkey-timeout"),
         ("unknown", the_owner_signs, 504, "passkey-failed", "passkey-failed"),
         ("compare", nobody_compares, None, None, "passkey-expired"),
         ("compare", the_codes_differ, 202, None, "passkey-code-mismatch"),
         ("compare", the_owner_declines_when_comparing, 202, None, "passkey-declined"),
-        ("compare", whatsapp_never_links, None, None, "passkey-silent"),
+        ("compare", whatsapp_never_links, None, None, "passkey-timeout"),
     ],
 )
 async def test_a_failure_has_its_reason_and_leaves_nothing_behind(

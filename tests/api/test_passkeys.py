@@ -106,7 +106,7 @@ async def test_codes_that_differ_end_it(client: ApiClient, world: World) -> None
     ("answer", "status", "code", "reason"),
     [
         ("refused", 422, "bad-assertion", "passkey-refused"),
-        ("silent", 504, "passkey-silent", "passkey-silent"),
+        ("silent", 504, "passkey-timeout", "passkey-timeout"),
     ],
 )
 async def test_a_failure_has_its_own_words_and_can_be_tried_again(

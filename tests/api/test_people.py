@@ -169,7 +169,7 @@ async def test_a_username_that_nobody_has_is_refused_with_the_cure(linked: ApiCl
     """Also one that its owner protects with a key; an unclear answer is not taken for that."""
     assert 'to "@nobody" is not the username' in (await send(linked, "@nobody")).problem(422, "bad-input", field="to")
     world.engine.answers["find-username"] = lambda _: QueryAnswered(link=0, request=0, error="timeout")
-    (await send(linked, "@silence")).problem(504, "whatsapp-silent")
+    (await send(linked, "@silence")).problem(504, "whatsapp-timeout")
     for wrong in ("@", "@ab", "@rami h", "@123456", "@rämi"):
         assert "is not a valid recipient" in (await send(linked, wrong)).problem(422, "bad-input", field="to")
 

@@ -163,7 +163,7 @@ async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: 
     """504; a later request asks WhatsApp again."""
     world.engine.answers.clear()
     before = world.clock.monotonic()
-    assert (await linked("GET", GROUPS)).problem(504, "whatsapp-silent")
+    assert (await linked("GET", GROUPS)).problem(504, "whatsapp-timeout")
     assert world.clock.monotonic() - before == pytest.approx(DEADLINE_S, abs=1)
     world.engine.answers["groups"] = lambda _: [FLOWERS]
     assert (await linked("GET", GROUPS)).status == 200

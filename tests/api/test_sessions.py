@@ -76,7 +76,7 @@ async def test_people_reconnect_a_session(client: ApiClient, path: str) -> None:
     client.world.engine.opens = False
     answer = await client("POST", path)
     assert (answer.status, answer.json["state"]) == (202, "reconnecting")
-    assert answer.json["reason"]["code"] == "asked"
+    assert answer.json["reason"]["code"] == "reconnect-requested"
     assert client.world.link() != before
 
 
@@ -87,7 +87,7 @@ async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(client: Api
     gone = await client(method, path)
     assert (gone.status, gone.json["state"]) == (200, "logged_out")
     assert gone.json["reason"] == {
-        "code": "logout-asked",
+        "code": "logout-requested",
         "number": None,
         "message": "it was logged out from here",
         "action": "scan-qr",

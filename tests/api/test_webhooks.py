@@ -181,11 +181,11 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, w
     assert len(due.heads) == 1
 
 
-@pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.ASIDE])
+@pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.SUSPENDED])
 async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
     client: ApiClient, world: World, state: EndpointState
 ) -> None:
-    """The list says that the endpoint is off or aside, rather than name a time that passes without an attempt."""
+    """The list says that the endpoint is off or suspended, rather than name a time that passes without an attempt."""
     await set_default(world)
     await happen(world, 1)
     await try_all(world, COMPANY, Attempt(status=500, error="the receiver answered 500"))
@@ -202,11 +202,11 @@ async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world:
     nothing.
     """
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
-    aside = EndpointHealth(state=EndpointState.ASIDE, failures=9)
+    suspended = EndpointHealth(state=EndpointState.SUSPENDED, failures=9)
     [made] = await world.now(world.webhooks.rows.endpoints())
-    await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=aside)))
+    await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=suspended)))
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
-    assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "aside"
+    assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "suspended"
     await client("PUT", SESSION, {"webhookSecret": None})
     assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
 

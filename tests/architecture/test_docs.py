@@ -110,7 +110,7 @@ def test_every_alert_is_in_the_docs() -> None:
     """Every cause that health/conditions.py can name, and every reason that needs a person."""
     page = (DOCS / "alerts.md").read_text(encoding="utf-8")
     causes = set(causes_in(Path(conditions.__file__)))
-    assert {"not-connected", "redis-away", "zombie"} <= causes
+    assert {"not-connected", "redis-unavailable", "zombie"} <= causes
     assert {cause for cause in causes if f"| `{cause}` |" not in page} == set()
     assert all(f"| `{name}` |" in page for name in ("banned", "replaced", "logged-out", "unlinked", "client-outdated"))
 
@@ -154,7 +154,13 @@ def test_the_sample_of_the_log_is_what_grep_would_show() -> None:
     lines = sample.splitlines()
     shape = re.compile(r"\S+Z (INFO|WARNING) (Session|Connection|Keep-alive) \S.*")
     assert [line for line in lines if not shape.fullmatch(line)] == []
-    for reason in (reasons.BY_CODE[428], reasons.BY_CODE[503], reasons.NO_PONG, reasons.HOST_LOST, reasons.ASKED):
+    for reason in (
+        reasons.BY_CODE[428],
+        reasons.BY_CODE[503],
+        reasons.NO_PONG,
+        reasons.ENGINE_HOST_LOST,
+        reasons.RECONNECT_REQUESTED,
+    ):
         assert any(reason.sentence in line for line in lines)
 
 

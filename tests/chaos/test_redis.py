@@ -65,7 +65,7 @@ async def stored(redis: RedisProcess, company: str = "962302") -> object:
 async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
     """`kill -9` is noticed without a change of a session; old records and changes in the meantime are written back."""
     await redis.kill()
-    assert "can't be reached (Connection refused)" in (await rig.told(Availability.AWAY)).sentence
+    assert "can't be reached (Connection refused)" in (await rig.told(Availability.DOWN)).sentence
     rig.live.put(LOST)
     assert await rig.state() == "reconnecting"
     assert await rig.state("962303") == "connected"
@@ -79,7 +79,7 @@ async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.L
     """For a Redis that accepts connections and never answers, records from before are replaced when it works again."""
     redis.freeze()
     rig.live.put(LOST)
-    assert "it does not answer" in (await rig.told(Availability.AWAY)).sentence
+    assert "it does not answer" in (await rig.told(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     rig.live.put(RECORD)
     assert await rig.state() == "connected"
@@ -97,7 +97,7 @@ async def test_turned_into_a_replica_of_a_dead_primary(
     before = await redis.clients()
     await redis.do("REPLICAOF", *NOWHERE)
     rig.live.put(LOST)
-    assert "read-only replica" in (await rig.told(Availability.AWAY)).sentence
+    assert "read-only replica" in (await rig.told(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     await redis.do("REPLICAOF", "NO", "ONE")
     await rig.told(Availability.UP)
@@ -110,7 +110,7 @@ async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixt
     """maxmemory with noeviction: no write succeeds until there is space."""
     await redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
     rig.live.put(LOST)
-    assert "it is full" in (await rig.told(Availability.AWAY)).sentence
+    assert "it is full" in (await rig.told(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     await redis.do("CONFIG", "SET", "maxmemory", 0)
     await rig.told(Availability.UP)
@@ -130,7 +130,7 @@ async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCapt
         await redis.do("BGSAVE")
         await redis.logs("Background saving error")
         rig.live.put(LOST)
-        assert "can't save to its disk" in (await rig.told(Availability.AWAY)).sentence
+        assert "can't save to its disk" in (await rig.told(Availability.DOWN)).sentence
         await redis.do("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
         await rig.told(Availability.UP)
         assert await stored(redis) == "reconnecting"
@@ -154,7 +154,7 @@ async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture
     async with running(redis.url) as rig:
         rig.live.put(RECORD)
         assert await rig.state() == "connected"
-        await rig.told(Availability.AWAY)
+        await rig.told(Availability.DOWN)
         await redis.start()
         try:
             await rig.told(Availability.UP)
@@ -173,7 +173,7 @@ async def test_another_password(tmp_path: Path, login: str, told: str, logged: p
         redis.password = "another"
         async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as rig:
             rig.live.put(RECORD)
-            status = await rig.told(Availability.AWAY)
+            status = await rig.told(Availability.DOWN)
             assert told in status.sentence
             assert "HOLDFAST_REDIS_URL" in status.sentence
             assert await rig.state() == "connected"
@@ -210,7 +210,7 @@ async def test_something_that_is_no_redis(greeting: bytes, told: str, logged: py
     """A server that never answers, or speaks another protocol, counts as unavailable."""
     async with listener(greeting) as url, running(url) as rig:
         rig.live.put(RECORD)
-        assert told in (await rig.told(Availability.AWAY)).sentence
+        assert told in (await rig.told(Availability.DOWN)).sentence
         rig.live.put(LOST)
         assert await rig.state() == "reconnecting"
         assert rig.has_told_all

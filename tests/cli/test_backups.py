@@ -65,7 +65,7 @@ async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
     assert cleared.out.startswith(f"Company {COMPANY} is removed; `holdfast backup restore holdfast-2")
     assert await states(still) == {}
     listed = await still("backup", "list", "--json")
-    assert [(each["companies"], each["trouble"]) for each in listed.json["items"]] == [([COMPANY], None)] * 2
+    assert [(each["companies"], each["problem"]) for each in listed.json["items"]] == [([COMPANY], None)] * 2
     assert f"only {COMPANY}" in (await still("backup", "list")).out
     restored = await still("backup", "restore", "safe.backup")
     assert restored.code == 0, restored

@@ -84,9 +84,9 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
     await world.now(world.gateway.ask(COMPANY, events.LogoutAsked()))
     people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
     assert (people.code, programs.code) == (1, 1)
-    assert programs.json["reason"]["code"] == "logout-asked"
+    assert programs.json["reason"]["code"] == "logout-requested"
     assert "reason" in people.out
-    assert "it was logged out from here (logout-asked). What to do: ask for a new QR code" in people.out
+    assert "it was logged out from here (logout-requested). What to do: ask for a new QR code" in people.out
 
 
 async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.health.stores import AlertRows, NotKept, PendingAlert
+from holdfast.health.stores import AlertRows, AlertsNotStored, PendingAlert
 from holdfast.store.alerts import AlertTable
 from holdfast.store.database import Database
 from tests.databases import migrated
@@ -85,5 +85,5 @@ async def test_a_store_that_fails_says_so() -> None:
     rows = FakeAlertRows()
     rows.fails = True
     for asked in (rows.book(), rows.pending(), rows.keep("one", []), rows.settle("id1", "f00d")):
-        with pytest.raises(NotKept):
+        with pytest.raises(AlertsNotStored):
             await asked

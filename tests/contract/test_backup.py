@@ -61,7 +61,7 @@ class Installation:
     clock: FakeClock
     how: Seal = NO_SEAL
 
-    async def make(self, *, kind: str = "asked") -> BackupResult:
+    async def make(self, *, kind: str = "manual") -> BackupResult:
         return await self.maker.make(kind=kind, now=self.clock.now())
 
     @property
@@ -231,7 +231,7 @@ async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installa
         await asyncio.sleep(0)
         backup = await installation.make()
         made.set()
-    assert inspect(backup.path, Opener()).trouble is None
+    assert inspect(backup.path, Opener()).problem is None
     assert backup.manifest.tables["outbox"].rows <= 1 + writing.result()
     assert len(await InboxRows(installation.database).received(COMPANY, after=0, most=9)) == 1
 
@@ -244,7 +244,7 @@ async def test_what_a_backup_says_of_itself(lone: Installation) -> None:
         (COMPANY, "connected", True),
         (OTHER, "unpaired", False),
     ]
-    assert (manifest.settings["apiKey"], manifest.made_by, manifest.kind) == ("(set)", "0.1.0", "asked")
+    assert (manifest.settings["apiKey"], manifest.made_by, manifest.kind) == ("(set)", "0.1.0", "manual")
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(lone.folder.stat().st_mode) == 0o700
     assert list(lone.folder.iterdir()) == [made.path]
@@ -297,7 +297,9 @@ async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
         loop.call_soon_threadsafe(begun.set)
         may_go_on.wait(10)
 
-    making = asyncio.create_task(installation.maker.make(kind="asked", now=installation.clock.now(), progress=progress))
+    making = asyncio.create_task(
+        installation.maker.make(kind="manual", now=installation.clock.now(), progress=progress)
+    )
     await begun.wait()
     making.cancel()
     await asyncio.wait([making])
@@ -554,9 +556,9 @@ async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(l
     assert list(lone.folder.iterdir()) == [made.path]
     assert made.path.read_bytes().startswith(b"age-encryption.org/")
     locked = inspect(made.path, Opener())
-    assert (locked.manifest, locked.trouble, locked.is_encrypted) == (None, None, True)
-    assert "can't be decrypted" in str(inspect(made.path, Opener(passphrase="x")).trouble)
-    assert inspect(made.path, Opener(passphrase="correct horse battery")).trouble is None
+    assert (locked.manifest, locked.problem, locked.is_encrypted) == (None, None, True)
+    assert "can't be decrypted" in str(inspect(made.path, Opener(passphrase="x")).problem)
+    assert inspect(made.path, Opener(passphrase="correct horse battery")).problem is None
     assert list(lone.folder.iterdir()) == [made.path]
 
 
@@ -571,9 +573,9 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
     made = await lone.make()
     file = tmp_path / "key.txt"
     file.write_text(f"# created: today\n{identity}\n")
-    assert inspect(made.path, Opener(identity=file)).trouble is None
+    assert inspect(made.path, Opener(identity=file)).problem is None
     file.write_text("nonsense")
-    assert "holds no secret key of age" in str(inspect(made.path, Opener(identity=file)).trouble)
+    assert "holds no secret key of age" in str(inspect(made.path, Opener(identity=file)).problem)
     for passphrase, recipients, said in [(None, "age1nonsense", "begin with age1"), ("p", "age1x", "both set")]:
         with pytest.raises(Misconfigured, match=said):
             read_seal(passphrase=passphrase, recipients=recipients)
@@ -584,13 +586,13 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
 
 async def test_only_scheduled_backups_grow_old(lone: Installation) -> None:
     """The newest are kept; those that a person asked for stay, however many."""
-    for kind in ("asked", "scheduled", "scheduled", "before-clear", "scheduled"):
+    for kind in ("manual", "scheduled", "scheduled", "before-clear", "scheduled"):
         await lone.make(kind=kind)
         lone.clock.advance_to(lone.clock.monotonic() + 60)
     (gone,) = prune(lone.folder, keep=2)
     assert "scheduled" in gone.name
     kinds = [path.name.removesuffix(".backup").partition("Z-")[2] for path in names(lone.folder)]
-    assert kinds == ["scheduled", "before-clear", "scheduled", "asked"]
+    assert kinds == ["scheduled", "before-clear", "scheduled", "manual"]
 
 
 def test_sqlite_is_there() -> None:

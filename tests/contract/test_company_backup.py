@@ -111,7 +111,7 @@ async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(inst
     before, other = await installation.contents(COMPANY), await installation.contents(OTHER)
     made = await installation.make()
     assert ([each.company_id for each in made.manifest.companies], made.manifest.only_company) == ([COMPANY], COMPANY)
-    assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), inspect(made.path, Opener()).trouble) == (
+    assert (made.path.name.endswith(f"-before-clear-{COMPANY}.backup"), inspect(made.path, Opener()).problem) == (
         True,
         None,
     )

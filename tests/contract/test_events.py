@@ -162,6 +162,14 @@ async def test_a_change_of_state_is_an_event_and_another_attempt_is_not(database
     assert reason["message"]
 
 
+async def test_a_reason_of_an_earlier_version_is_read_under_its_current_name(database: Database) -> None:
+    """A requested reconnection is excluded from the uptime by its name."""
+    timeline = TimelineRows(database)
+    await timeline.add(replace(LOSS, reason="asked", code=None))
+    [transition] = await timeline.last(LOSS.company, since=T1, most=9)
+    assert transition.reason == "reconnect-requested"
+
+
 async def test_a_required_passkey_is_an_event(database: Database, events: EventRows) -> None:
     """The state stays `pairing`, and yet a person must act within minutes."""
     asked = replace(

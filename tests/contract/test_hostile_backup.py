@@ -134,7 +134,7 @@ async def test_a_row_that_no_backup_has_is_refused(
 ) -> None:
     """Although its checksum is right. What is in the database stays as it was."""
     change, said = ROWS[case]
-    made = await maker.make(kind="asked", now=FakeClock().now())
+    made = await maker.make(kind="manual", now=FakeClock().now())
     before = await count(database)
     forge(made.path, change)
     with pytest.raises((BadBackup, CantRestore), match=said):
@@ -159,7 +159,7 @@ OF_ANOTHER = {
 async def test_a_backup_of_one_company_reaches_no_other(database: Database, maker: BackupMaker, case: str) -> None:
     """A tenant may hand in a file of its own company."""
     change, said = OF_ANOTHER[case]
-    made = await maker.make(kind="asked", now=FakeClock().now(), company=COMPANY)
+    made = await maker.make(kind="manual", now=FakeClock().now(), company=COMPANY)
     before = await count(database)
     forge(made.path, change)
     with pytest.raises((BadBackup, CantRestore), match=said):
@@ -168,7 +168,7 @@ async def test_a_backup_of_one_company_reaches_no_other(database: Database, make
 
 
 MANIFEST: Mapping[str, Any] = {
-    "format": 2, "createdAt": "2026-01-01T00:00:00.000Z", "madeBy": "0", "revision": "0001", "kind": "asked",
+    "format": 2, "createdAt": "2026-01-01T00:00:00.000Z", "madeBy": "0", "revision": "0001", "kind": "manual",
     "companies": [], "tables": {}, "settings": {},
 }  # fmt: skip
 

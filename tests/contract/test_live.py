@@ -204,7 +204,7 @@ async def test_tls_will_do_and_a_certificate_that_is_not_trusted_is_named(tmp_pa
             rig.live.put(RECORD)
         assert await redis.do("EXISTS", KEY) == 1
         async with running(f"rediss://localhost:{tls_port}/0") as rig:
-            assert "certificate is not accepted" in (await rig.told(Availability.AWAY)).sentence
+            assert "certificate is not accepted" in (await rig.told(Availability.DOWN)).sentence
 
 
 def _certificate(folder: Path) -> tuple[str, str]:

@@ -209,7 +209,7 @@ def _backup_of_then(path: Path, file: Path) -> Path:
             created_at="2026-01-01T00:00:00.000Z",
             made_by="0.1.0",
             revision="0001",
-            kind="asked",
+            kind="manual",
             companies=(company,),
             tables=parts,
             settings={},

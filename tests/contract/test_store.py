@@ -55,6 +55,14 @@ async def test_a_record_is_found_again_as_it_was_saved(store: Store) -> None:
     assert await store.sessions.all() == [full, record(OTHER)]
 
 
+async def test_a_reason_that_an_earlier_version_stored_has_its_current_name(store: Store) -> None:
+    """A record and a transition are read with the names that API, logs and documents use now."""
+    await store.sessions.save(replace(record(COMPANY), reason="waits-turn"))
+    found = await store.sessions.find(COMPANY)
+    assert found is not None
+    assert found.reason == "connect-queued"
+
+
 async def test_a_label_is_kept_beside_the_record(store: Store) -> None:
     """Saving the record again leaves it; None removes it; a company that is not there gets none."""
     await store.sessions.set_label(COMPANY, "Bakery Irbid")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, select
 
 from holdfast.base.clock import iso
 from holdfast.base.clock_step import ClockStep
@@ -30,6 +30,7 @@ from holdfast.delivery.webhooks import (
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
 from holdfast.store.postgres import parse
+from holdfast.store.tables import webhook_endpoints
 from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.postgres_process import PostgresProcess
@@ -86,7 +87,7 @@ async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> Non
         url="https://own.example",
         secret="whsec_y",
         events=("message.received", "session.state"),
-        health=EndpointHealth(state=EndpointState.ASIDE, failures=7, failing_since=NOW, probes=2, probe_at=NOW),
+        health=EndpointHealth(state=EndpointState.SUSPENDED, failures=7, failing_since=NOW, probes=2, probe_at=NOW),
         last_success_at="2026-01-01T00:00:00.000Z",
         last_failure_at="2026-01-02T00:00:00.000Z",
         last_error="e",
@@ -155,14 +156,14 @@ async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(servi
 
 
 async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: Service) -> None:
-    """Five failures over five minutes put it aside: then a probe at its time, the oldest, and no other."""
+    """Five failures over five minutes suspend it: then a probe at its time, the oldest, and no other."""
     seqs = await service.happen(*"abcdef")
     for n, seq in enumerate(seqs[:5]):
         head = next(head for head in (await service.find_due()).heads if head.seq == seq)
         settled = await service.rows.settle(head, BAD, now=NOW + timedelta(seconds=75 * n), jitter=0)
         assert isinstance(settled.outcome, RetryAfter)
     assert settled.endpoint is not None
-    assert (settled.before, settled.endpoint.health.state) == (EndpointState.ACTIVE, EndpointState.ASIDE)
+    assert (settled.before, settled.endpoint.health.state) == (EndpointState.ACTIVE, EndpointState.SUSPENDED)
     later = NOW + timedelta(hours=1)
     assert settled.endpoint.health.probe_at is not None
     assert (await service.find_due(at=NOW + timedelta(seconds=301))).next_at == settled.endpoint.health.probe_at
@@ -174,6 +175,20 @@ async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: S
     settled = await service.rows.settle(again, OK, now=later, jitter=0)
     assert (settled.outcome, settled.endpoint and settled.endpoint.health) == (Delivered(), EndpointHealth())
     assert await service.heads(at=later) == seqs[1:]
+
+
+async def test_a_suspended_endpoint_is_stored_under_the_name_that_older_nodes_read(service: Service) -> None:
+    """During a rolling upgrade, nodes of the version before share the table."""
+    suspended = EndpointHealth(state=EndpointState.SUSPENDED, failures=5)
+    await service.rows.put(OTHER, lambda _: replace(new_endpoint(OTHER, url="https://a", secret="s"), health=suspended))
+
+    def stored(connection: Connection) -> object:
+        return connection.scalar(select(webhook_endpoints.c.state).where(webhook_endpoints.c.company_id == OTHER))
+
+    assert await service.database.read(stored) == "aside"
+    found = await service.rows.endpoint(OTHER)
+    assert found is not None
+    assert found.health.state is EndpointState.SUSPENDED
 
 
 async def test_what_was_settled_stays_so(service: Service) -> None:

@@ -14,7 +14,7 @@ from tests.world import COMPANY, World
 
 REDIS = Condition(
     company=None,
-    cause="redis-away",
+    cause="redis-unavailable",
     severity=Severity.WARNING,
     title="Redis is unavailable",
     sentence="Redis does not answer.",

@@ -179,7 +179,7 @@ async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
     await world.wait(100)
     await browser.sign_in()
     chart = (await browser.get(f"/companies/{COMPANY}/chart.json")).json
-    assert [band[2] for band in chart["bands"]] == ["excused", "away", "connected"]
+    assert [band[2] for band in chart["bands"]] == ["excluded", "disconnected", "connected"]
     assert chart["bands"][-1][1] == chart["now"]
     assert len(chart["at"]) == len(chart["ms"]) == len(chart["missed"]) >= 3
     assert not any(chart["missed"])

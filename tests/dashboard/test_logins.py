@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.api.keys import ApiKeys, parse
 from holdfast.base.ids import SystemRandomSource
-from holdfast.dashboard.logins import IDLE_S, LONGEST_S, RENEW_S, Login, Logins, TooManyTries, WrongKey
+from holdfast.dashboard.logins import IDLE_S, LONGEST_S, RENEW_S, Login, Logins, TooManyAttempts, WrongKey
 from tests.doubles.fake_clock import FakeClock
 
 KEY, OTHER = "a-key-for-all-companies", "a-key-for-one-company"
@@ -156,7 +156,7 @@ async def test_ten_wrong_keys_a_minute_are_all_an_address_gets(clock: FakeClock)
     for _ in range(10):
         with pytest.raises(WrongKey):
             logins.sign_in("not-a-key", address=HERE)
-    with pytest.raises(TooManyTries, match="wait 61 s"):
+    with pytest.raises(TooManyAttempts, match="wait 61 s"):
         logins.sign_in("not-a-key", address=HERE)
     assert logins.sign_in(KEY, address=HERE)
     with pytest.raises(WrongKey):
@@ -170,7 +170,7 @@ async def test_wrong_keys_are_logged_with_the_address(clock: FakeClock, caplog: 
     """One line each, as docs/security.md gives it to fail2ban; never the key; a flood is bounded."""
     logins = make(clock)
     for _ in range(50):
-        with pytest.raises((WrongKey, TooManyTries)):
+        with pytest.raises((WrongKey, TooManyAttempts)):
             logins.sign_in("a-wrong-key", address=HERE)
     assert set(caplog.messages) == {f"API key refused from {HERE}: unknown key at the dashboard's sign-in"}
     assert len(caplog.messages) == 10

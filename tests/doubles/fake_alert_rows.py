@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.health.stores import NotKept, PendingAlert
+from holdfast.health.stores import AlertsNotStored, PendingAlert
 
 
 class FakeAlertRows:
@@ -38,4 +38,4 @@ class FakeAlertRows:
 
     def _answer(self) -> None:
         if self.fails:
-            raise NotKept("the alert rows were told to fail")
+            raise AlertsNotStored("the alert rows were told to fail")

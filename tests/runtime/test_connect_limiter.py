@@ -57,7 +57,7 @@ async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
         await lose_all(world, FEW)
         await world.wait(20)
         assert sum("several sessions were refused for the same reason" in line for line in caplog.messages) == 1
-        held = [company for company in FEW if world.gateway.view(company).record.reason == "fleet-held"]
+        held = [company for company in FEW if world.gateway.view(company).record.reason == "circuit-breaker-open"]
         assert held
         view = world.gateway.view(held[0])
         assert view.record.state == "reconnecting"

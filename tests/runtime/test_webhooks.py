@@ -191,8 +191,8 @@ async def test_an_endpoint_that_keeps_failing_is_set_aside_without_costing_other
         for chat in "abcdef":
             await office.happen(1, 2, 3, chat=chat, company=OTHER)
         await office.world.wait(6 * HOUR_S)
-        aside = await office.endpoint(OTHER)
-        assert aside.health.state is EndpointState.ASIDE
+        suspended = await office.endpoint(OTHER)
+        assert suspended.health.state is EndpointState.SUSPENDED
         hour_tries = len(office.receiver.tries)
         await office.world.wait(6 * HOUR_S)
         assert len(office.receiver.tries) - hour_tries <= 7
@@ -324,7 +324,7 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
 
 
 async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
-    """There is one alert while it is aside, and an all-clear after it has worked for a while."""
+    """There is one alert while it is suspended, and an all-clear after it has worked for a while."""
     world, told = office.world, RecordedAlerts()
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
@@ -341,13 +341,13 @@ async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_
         await world.wait(HOUR_S)
         for _ in range(3):
             await world.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "webhook-aside")]
+        assert told.words == [(AlertKind.RAISED, "webhook-suspended")]
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(1, within_s=2 * HOUR_S)
         for _ in range(10):
             await world.wait(30)
             await world.now(watching.check())
-    assert told.words == [(AlertKind.RAISED, "webhook-aside"), (AlertKind.CLEARED, "webhook-aside")]
+    assert told.words == [(AlertKind.RAISED, "webhook-suspended"), (AlertKind.CLEARED, "webhook-suspended")]
 
 
 async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_there(office: Office) -> None:
@@ -400,7 +400,7 @@ async def test_a_corrected_address_gets_at_once_what_waits(office: Office) -> No
 
 
 async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(office: Office) -> None:
-    """An endpoint that was aside or off, and one that a company gave up in favour of that of all."""
+    """An endpoint that was suspended or off, and one that a company gave up in favour of that of all."""
     await office.set()
     await office.set(COMPANY, "https://wrong.example")
     gone = Attempt(status=410, error="the receiver answered 410")
@@ -408,7 +408,7 @@ async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(off
     async with office.open():
         await office.happen(1, 2)
         await office.world.wait(3 * HOUR_S)
-        assert (await office.endpoint(COMPANY)).health.state is EndpointState.ASIDE
+        assert (await office.endpoint(COMPANY)).health.state is EndpointState.SUSPENDED
         office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else gone
         await office.set(COMPANY, NEW_URL)
         await office.until(2, within_s=5)
@@ -438,7 +438,7 @@ async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: 
 
 
 async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(office: Office) -> None:
-    """Before it was set aside, too; a delivery that it refused for its own sake waits for its time."""
+    """Before it was suspended, too; a delivery that it refused for its own sake waits for its time."""
     away, poison = Attempt(status=None, error="there was no answer"), Attempt(status=422, error="it answered 422")
     await office.set()
     office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else away
@@ -455,7 +455,7 @@ async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(offic
 
 
 async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
-    """The response has their number; an endpoint that is aside is probed at once."""
+    """The response has their number; an endpoint that is suspended is probed at once."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
@@ -468,7 +468,7 @@ async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(4)
         await office.world.wait(5 * HOUR_S)
-        assert (await office.endpoint()).health.state is EndpointState.ASIDE
+        assert (await office.endpoint()).health.state is EndpointState.SUSPENDED
         office.receiver.answer = lambda endpoint, event: OK
         assert await office.world.now(office.rows.replay_all([COMPANY], since=None)) == 1
         await office.until(4, within_s=5)
@@ -496,7 +496,7 @@ async def test_an_endpoint_that_is_aside_is_probed_whatever_the_wall_clock_is_se
         await office.happen(1)
         await office.happen(2, chat="b")
         await office.world.wait(HOUR_S / 2)
-        assert (await office.endpoint()).health.state is EndpointState.ASIDE
+        assert (await office.endpoint()).health.state is EndpointState.SUSPENDED
         office.world.clock.set_wall(office.world.clock.now() + timedelta(days=2 * days))
         await office.world.wait(2 * HOUR_S)
         office.receiver.answer = lambda endpoint, event: OK
@@ -525,4 +525,4 @@ async def test_an_endpoint_is_set_aside_in_time_after_the_clock_was_set_back(off
         await office.world.wait(1)
         office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
         await office.world.wait(HOUR_S)
-        assert (await office.endpoint()).health.state is EndpointState.ASIDE
+        assert (await office.endpoint()).health.state is EndpointState.SUSPENDED

@@ -42,7 +42,7 @@ class BackupModel(ApiModel):
         str | None, Field(description="the file holds this company and nothing else; null: everything")
     ]
     encrypted: bool
-    trouble: Annotated[str | None, Field(description="what is wrong with the file; null when nothing was found")]
+    problem: Annotated[str | None, Field(description="what is wrong with the file; null when nothing was found")]
     node: Annotated[str | None, Field(description="the node of a cluster that has the file; null: there is one")] = None
 
     @classmethod
@@ -55,12 +55,12 @@ class BackupModel(ApiModel):
             companies=None if manifest is None else [each.company_id for each in manifest.companies],
             only_company=None if manifest is None else manifest.only_company,
             encrypted=found.is_encrypted,
-            trouble=found.trouble,
+            problem=found.problem,
         )
 
     @classmethod
     def made(cls, made: BackupResult) -> BackupModel:
-        return cls.of(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
+        return cls.of(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
 
 
 class CompactedModel(ApiModel):

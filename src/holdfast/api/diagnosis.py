@@ -266,7 +266,7 @@ class DiagnosticsModel(ApiModel):
     ]
     limits: LimitsModel
     stability: Annotated[
-        dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and asked, from `since` on")
+        dict[str, StabilityModel], Field(description="by window: 5m, 1h, 24h, 7d, and requested (from `since` to now)")
     ]
     client_version: ClientVersionModel
     engine_host: Annotated[HostModel, Field(description="the one that runs this session")]

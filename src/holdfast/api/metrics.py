@@ -155,7 +155,7 @@ class _Webhooks(Collector):
         pending = self._gauge("pending", "Webhook deliveries that are pending")
         failed = self._gauge("failed", "Webhook deliveries that failed and can be replayed")
         age = self._gauge("oldest_pending_age_seconds", "Age of the oldest pending webhook delivery")
-        active = self._gauge("active", "1 while webhooks are sent there, 0 while the endpoint is aside or off")
+        active = self._gauge("active", "1 while webhooks are sent there, 0 while the endpoint is suspended or off")
         for seen in self._seen:
             label, oldest_at = [seen.endpoint.id], seen.counts.oldest_at
             pending.add_metric(label, seen.counts.pending)

@@ -22,12 +22,12 @@ from holdfast.http.startup import Starting
 from holdfast.runtime.errors import NotConnected, SessionRestarting
 from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused
-from holdfast.runtime.passkeys import WhatsAppSilent
+from holdfast.runtime.passkeys import PasskeyTimedOut
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.runtime.session_queries import (
     ConnectionEnded,
     NotPermitted,
-    PhoneSilent,
+    PhoneTimedOut,
     QueryFailed,
     QueryTimedOut,
     WhatsAppBusy,
@@ -60,13 +60,13 @@ _STATUS = {
     Gone: HTTPStatus.GONE,
     TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,
-    WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
+    PasskeyTimedOut: HTTPStatus.GATEWAY_TIMEOUT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
     PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
     WhatsAppBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     ConnectionEnded: HTTPStatus.SERVICE_UNAVAILABLE,
-    PhoneSilent: HTTPStatus.SERVICE_UNAVAILABLE,
+    PhoneTimedOut: HTTPStatus.SERVICE_UNAVAILABLE,
     QueryTimedOut: HTTPStatus.GATEWAY_TIMEOUT,
     NotPermitted: HTTPStatus.FORBIDDEN,
     QueryFailed: HTTPStatus.BAD_GATEWAY,

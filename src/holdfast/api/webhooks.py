@@ -47,7 +47,7 @@ class EndpointModel(ApiModel):
     company_id: Annotated[str | None, Field(description="null: for all companies without one of their own")]
     url: str | None
     events: Annotated[list[str] | None, Field(description="event types; null: all except message.accepted")]
-    state: Annotated[str, Field(description="active, aside (only probes are sent), off (it answered 410)")]
+    state: Annotated[str, Field(description="active, suspended (only probes are sent), off (it answered 410)")]
     pending: int
     failed: int
     oldest_pending_at: str | None
@@ -67,14 +67,14 @@ class FailedModel(ApiModel):
     state: Annotated[str, Field(description="failed: given up; pending: it failed and is retried")]
     endpoint_state: Annotated[
         str | None,
-        Field(description="active, aside (only probes are sent), off (paused until resumed); null: none is set"),
+        Field(description="active, suspended (only probes are sent), off (paused until resumed); null: none is set"),
     ]
     attempts: int
     last_status: int | None
     last_error: str | None
     first_at: str | None
     last_at: str | None
-    next_attempt_at: Annotated[str | None, Field(description="also null while the endpoint is aside or off")]
+    next_attempt_at: Annotated[str | None, Field(description="also null while the endpoint is suspended or off")]
 
 
 class ReplayRequest(ApiModel):
@@ -324,7 +324,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
 
     @router.post("/endpoints/{id}/resume")
     async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
-        """Switch an endpoint on again that is off or aside; its pending deliveries are sent at once."""
+        """Switch an endpoint on again that is off or suspended; its pending deliveries are sent at once."""
         grant, service = _asked(request)
         if id not in {seen.endpoint.id for seen in await service.seen(grant)}:
             raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists all', field="id")

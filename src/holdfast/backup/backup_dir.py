@@ -18,7 +18,7 @@ from holdfast.backup.encryption import SUFFIX, is_sealed, unseal
 from holdfast.backup.errors import BadBackup, Locked
 from holdfast.backup.manifest import Manifest
 
-SCHEDULED = "scheduled"
+MANUAL, SCHEDULED = "manual", "scheduled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Found:
     size_bytes: int
     manifest: Manifest | None
     """None when the file can't be read."""
-    trouble: str | None
+    problem: str | None
     """What is wrong with the file; None when no fault was found."""
 
     @property
@@ -69,7 +69,7 @@ def names(folder: Path) -> list[Path]:
 
 def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None) -> Found:
     """Read the manifest; with `verify`, read the whole file and compare checksums until `wanted` is cancelled."""
-    manifest, trouble = None, None
+    manifest, problem = None, None
     try:
         with opener.open(path) as reader:
             manifest = reader.manifest
@@ -78,8 +78,8 @@ def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelTo
     except Locked:
         pass  # without the key nobody can say whether it is damaged
     except BadBackup as error:
-        trouble = error.why
-    return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, trouble=trouble)
+        problem = error.why
+    return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, problem=problem)
 
 
 def prune(folder: Path, *, keep: int) -> list[Path]:

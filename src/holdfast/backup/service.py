@@ -38,7 +38,7 @@ class BackupService:
     load_api_keys: Callable[[], Awaitable[None]]
     """Reads the API keys from the database again, after those of a removed company were withdrawn."""
 
-    async def make(self, *, kind: str = "asked") -> BackupResult:
+    async def make(self, *, kind: str = backup_dir.MANUAL) -> BackupResult:
         """Back up everything. Raises `CantBackUp`."""
         return await self.maker.make(kind=kind, now=self.clock.now())
 

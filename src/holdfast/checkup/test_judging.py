@@ -108,16 +108,17 @@ def test_http_beyond_this_machine_is_warned_of(host: str, state: str) -> None:
 
 
 def test_webhooks_that_take_nothing_are_named() -> None:
-    """Endpoints that are set aside, off, or have given up deliveries are named with the receiver's last error."""
+    """Endpoints that are suspended, off, or have given up deliveries are named with the receiver's last error."""
 
     def endpoint(state: str = "active", failed: int = 0, company: str | None = None) -> dict[str, object]:
         return {"companyId": company, "state": state, "failed": failed, "lastError": "503" if failed else None}
 
     assert judge_webhooks([]).state == judge_webhooks([endpoint()]).state == "ok"
-    found = judge_webhooks([endpoint(), endpoint("aside", company="962302"), endpoint(failed=3)])
+    states = "962302: suspended, all companies: active, 3 given up (last: 503)"
+    found = judge_webhooks([endpoint(), endpoint("suspended", company="962302"), endpoint(failed=3)])
     assert (found.state, found.sentence) == (
         "warning",
-        "2 of 3 are failing or have given up deliveries: 962302: aside, all companies: active, 3 given up (last: 503)",
+        f"2 of 3 are failing or have given up deliveries: {states}",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast import terminal
-from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path
 from holdfast.client import Client, Json
@@ -42,7 +42,7 @@ def create(
     or HOLDFAST_BACKUP_PASSPHRASE is set.
     """
     if file is not None and file.exists():
-        raise WrongUse(f'"{file}" exists already: a backup never overwrites a file, so give another name')
+        raise UsageError(f'"{file}" exists already: a backup never overwrites a file, so give another name')
 
     async def ask(client: Client) -> Json:
         made: Json = await client.post("/v1/backups")
@@ -51,7 +51,9 @@ def create(
         return made
 
     def act(here: Stopped) -> Json:
-        made = asyncio.run(here.maker.make(kind="asked", now=CLOCK.now(), progress=terminal.print_stderr))
+        from holdfast.backup.backup_dir import MANUAL
+
+        made = asyncio.run(here.maker.make(kind=MANUAL, now=CLOCK.now(), progress=terminal.print_stderr))
         if file is not None:
             shutil.copyfile(made.path, file)
             file.chmod(0o600)
@@ -63,7 +65,7 @@ def create(
 def _made(made: BackupResult) -> Json:
     from holdfast.backup.backup_dir import Found
 
-    return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, trouble=None))
+    return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
 
 
 def _found(found: Found) -> Json:
@@ -75,7 +77,7 @@ def _found(found: Found) -> Json:
         "companies": None if manifest is None else [each.company_id for each in manifest.companies],
         "onlyCompany": None if manifest is None else manifest.only_company,
         "encrypted": found.is_encrypted,
-        "trouble": found.trouble,
+        "problem": found.problem,
     }
 
 
@@ -117,7 +119,7 @@ def list_backups(
         terminal.show_table(("backup", "age", "companies", "size", "state"), (_row(each) for each in found))
     else:
         terminal.print_stderr(f'There is no backup in "{folder}": `holdfast backup create` creates one.')
-    if any(each["trouble"] for each in found):
+    if any(each["problem"] for each in found):
         raise typer.Exit(NOT_GOOD)
 
 
@@ -130,7 +132,7 @@ def _row(found: Json) -> tuple[object, ...]:
         age,
         its_companies,
         _size(found["sizeBytes"]),
-        found["trouble"] or ("encrypted, not examined" if made_at is None else "whole"),
+        found["problem"] or ("encrypted, not examined" if made_at is None else "whole"),
     )
 
 
@@ -256,7 +258,7 @@ def compact(as_json: AsJson = False) -> None:
 
 def _is_sure(company: str) -> bool:
     if not sys.stdin.isatty():
-        raise WrongUse(
+        raise UsageError(
             f"standard input is not a terminal, so nobody can confirm that company {company} is removed: add --yes"
         )
     return typer.confirm(f"Remove company {company} with its credentials, messages and history?", err=True)

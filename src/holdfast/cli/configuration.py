@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast import terminal
-from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.exit_codes import UsageError
 from holdfast.cli.requests import AsJson, read_settings
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def _known(name: str) -> str:
     found = name.lower().removeprefix(PREFIX.lower())
     if found in Settings.model_fields:
         return variable(found)
-    raise WrongUse(f"{variable(found)} {unknown_setting(found)}")
+    raise UsageError(f"{variable(found)} {unknown_setting(found)}")

@@ -16,10 +16,10 @@ from holdfast.client import NoServer
 GOOD, NOT_GOOD, WRONG_USE, NO_SERVER = 0, 1, 2, 3
 
 
-class WrongUse(HoldfastError):
+class UsageError(HoldfastError):
     """The command can't be used like this."""
 
-    code = "wrong-use"
+    code = "usage-error"
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def sentences() -> Iterator[None]:
 
 def _end(error: HoldfastError) -> NoReturn:
     terminal.complain(error.sentence)
-    codes = {NoServer: NO_SERVER, BadSetting: WRONG_USE, WrongUse: WRONG_USE}
+    codes = {NoServer: NO_SERVER, BadSetting: WRONG_USE, UsageError: WRONG_USE}
     raise SystemExit(codes.get(type(error), NOT_GOOD))
 
 

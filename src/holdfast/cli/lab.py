@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from holdfast import terminal
-from holdfast.cli.exit_codes import GOOD, NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import GOOD, NOT_GOOD, UsageError
 from holdfast.cli.requests import AsJson, read_settings
 from holdfast.cli.serving import engine_program
 
@@ -61,7 +61,7 @@ def run_scenario(name: ScenarioName, seconds: Seconds = 60, as_json: AsJson = Fa
     from holdfast.lab.scenarios import SCENARIOS
 
     if name not in SCENARIOS:
-        raise WrongUse(f'there is no scenario "{name}": choose {", ".join(SCENARIOS)}')
+        raise UsageError(f'there is no scenario "{name}": choose {", ".join(SCENARIOS)}')
     _play(SCENARIOS[name], seconds, as_json=as_json)
 
 
@@ -71,7 +71,7 @@ def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
     from holdfast.settings import process_environment
 
     if importlib.util.find_spec("wasim") is None:
-        raise WrongUse(
+        raise UsageError(
             "the simulated WhatsApp (wasim) is not installed: "
             "pip install 'holdfast[lab]', or in a checkout: uv sync --extra lab"
         )

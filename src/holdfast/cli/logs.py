@@ -16,7 +16,7 @@ from holdfast import terminal
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.cli.durations import seconds
-from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.exit_codes import UsageError
 from holdfast.cli.requests import CLOCK, AsJson, short, with_client
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
 from holdfast.health.advice import lasting, needed_advice
@@ -39,7 +39,7 @@ def logs(
     Events are kept for HOLDFAST_EVENTS_KEEP_DAYS. With --follow and --json, each event is a document on a line.
     """
     if company is not None and not is_company_id(company):
-        raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
+        raise UsageError(f'company "{company}" is not usable: {COMPANY_RULE}')
     begin = _begin(since)
 
     async def work(client: Client) -> int:

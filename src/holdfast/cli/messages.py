@@ -13,7 +13,7 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli.durations import seconds
-from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, short, show_one, with_client
 from holdfast.client import Client, Json
 
@@ -46,9 +46,9 @@ def send(
     """
     timeout_s = seconds(f"{timeout}s" if timeout.isdecimal() else timeout)
     if file is None and text is None:
-        raise WrongUse("there is nothing to send: give a TEXT, a --file, or both")
+        raise UsageError("there is nothing to send: give a TEXT, a --file, or both")
     if file is not None and not file.is_file():
-        raise WrongUse(f'"{file}" is not a file')
+        raise UsageError(f'"{file}" is not a file')
 
     async def work(client: Client) -> Json:
         body = {"text": text} if file is None else await _stored(client, company, file, caption=text)
@@ -86,7 +86,7 @@ async def _stored(client: Client, company: str, file: Path, *, caption: str | No
         body["filename"] = file.name
     if caption is not None:
         if kind == "audio":
-            raise WrongUse("an audio message has no caption: send the text as a separate message")
+            raise UsageError("an audio message has no caption: send the text as a separate message")
         body["caption"] = caption
     return {kind: body}
 

@@ -13,7 +13,7 @@ import typer
 
 from holdfast import terminal
 from holdfast.base.errors import Conflict, Misconfigured
-from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.exit_codes import UsageError
 from holdfast.cli.requests import AsJson, read_settings
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def move(
     is_to_sqlite = to == _SQLITE
     if is_to_sqlite == (settings.database_url is None):
         where = "SQLite already: give the URL of a PostgreSQL database" if is_to_sqlite else "PostgreSQL: use `sqlite`"
-        raise WrongUse(f"--to: Holdfast's settings name {where}")
+        raise UsageError(f"--to: Holdfast's settings name {where}")
     file = settings.data_dir / FILE
     source_name = str(file) if settings.database_url is None else shown(parse(settings.database_url))
     if settings.database_url is None and not file.exists():
-        raise WrongUse(f'there is no database "{file}" that could be moved: set HOLDFAST_DATA_DIR to its folder')
+        raise UsageError(f'there is no database "{file}" that could be moved: set HOLDFAST_DATA_DIR to its folder')
     target_name = str(file) if is_to_sqlite else shown(parse(to))
     with contextlib.closing(
         Database(file if settings.database_url is None else parse(settings.database_url))

@@ -14,7 +14,7 @@ from holdfast import terminal
 from holdfast.api.keys import first_key, stored_key
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import COMPANY_RULE, is_company_id
-from holdfast.cli.exit_codes import WrongUse
+from holdfast.cli.exit_codes import UsageError
 from holdfast.client import Client, Json, Refused, connect
 from holdfast.health.advice import needed_advice
 
@@ -63,9 +63,9 @@ def _for_commands(sentence: str) -> str:
 
 
 def session_path(company: str, rest: str = "") -> str:
-    """The path of a session. Raises `WrongUse` for an invalid company id, which could form another path."""
+    """The path of a session. Raises `UsageError` for an invalid company id, which could form another path."""
     if not is_company_id(company):
-        raise WrongUse(f'company "{company}" is not usable: {COMPANY_RULE}')
+        raise UsageError(f'company "{company}" is not usable: {COMPANY_RULE}')
     return f"/v1/sessions/{company}{rest}"
 
 

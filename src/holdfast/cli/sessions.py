@@ -11,7 +11,7 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli import pairing
-from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.cli.serving import draw_qr
 from holdfast.client import Json
@@ -31,7 +31,7 @@ def pair(
 ) -> None:
     """Link a phone to a company: show QR codes or a pairing code until it is linked."""
     if phone is None and not terminal.out.is_terminal:
-        raise WrongUse(
+        raise UsageError(
             "QR codes are drawn on a terminal only, and standard output is not one: "
             "run this in a terminal, or get the picture from GET /v1/sessions/COMPANY/qr.png"
         )
@@ -160,7 +160,7 @@ def logout(
     """Unlink the device at WhatsApp; its credentials are moved to quarantine."""
     path = session_path(company, "/logout")
     if not yes and not sys.stdin.isatty():
-        raise WrongUse(
+        raise UsageError(
             f"standard input is not a terminal, so nobody can confirm that company {company} is unlinked: add --yes"
         )
     question = f"Unlink company {company}? To connect again, its phone must scan a QR code."

@@ -14,7 +14,7 @@ from holdfast.client import Client, Json, NoServer, Refused
 from holdfast.health.stability import Connectivity, MessageCounts, PresencePeriod, stability
 from tests.doubles.fake_clock import FakeClock
 
-AWAY, UP = Connectivity.AWAY, Connectivity.CONNECTED
+DISCONNECTED, UP = Connectivity.DISCONNECTED, Connectivity.CONNECTED
 
 
 class Hurried(FakeClock):
@@ -52,7 +52,7 @@ class Server:
         return {
             "at": str(now),
             "session": {"state": str(past[-1].presence), "reason": None},
-            "stability": {"asked": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
+            "stability": {"requested": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
             "history": [{"at": f"{turn.at + 1000:010.1f}", "after": str(turn.presence)} for turn in reversed(past)],
         }
 
@@ -79,17 +79,17 @@ async def test_a_calm_minute_is_good() -> None:
 
 async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
     """What happened within a second is in the server's history, and so in the result."""
-    seen, _ = await watched(PresencePeriod(10.2, AWAY), PresencePeriod(10.8, UP))
+    seen, _ = await watched(PresencePeriod(10.2, DISCONNECTED), PresencePeriod(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
     told = seen.as_json("962302")
     assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
-    assert [turn["after"] for turn in told["turns"]] == ["away", "connected"]
+    assert [turn["after"] for turn in told["turns"]] == ["disconnected", "connected"]
 
 
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
     """A loss in the first moments counts, although the server's last response took seconds."""
     clock = Hurried()
-    server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, AWAY), PresencePeriod(0.9, UP)])
+    server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, DISCONNECTED), PresencePeriod(0.9, UP)])
     watch = made(server, clock, [], for_s=60)
     watching = asyncio.ensure_future(watch.run())
     await asyncio.sleep(0)
@@ -99,13 +99,13 @@ async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
 
 async def test_only_the_watched_time_is_judged() -> None:
     """Problems before the watch began are ignored."""
-    seen, _ = await watched(PresencePeriod(-50, AWAY), PresencePeriod(-10, UP))
+    seen, _ = await watched(PresencePeriod(-50, DISCONNECTED), PresencePeriod(-10, UP))
     assert (seen.holds, seen.turns) == (True, [])
 
 
 async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
     """Uptime, and an absence that has not ended."""
-    seen, _ = await watched(PresencePeriod(2, AWAY))
+    seen, _ = await watched(PresencePeriod(2, DISCONNECTED))
     assert seen.failing == ["connection uptime", "reconnection, p95", "disconnections an hour"]
 
 

@@ -132,7 +132,7 @@ class Watch:
             of_s=self._for_s,
             state=found["session"]["state"],
             reason=found["session"]["reason"],
-            stability=found["stability"]["asked"],
+            stability=found["stability"]["requested"],
             turns=[turn for turn in reversed(found["history"]) if self._known is None or turn["at"] > self._known],
         )
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from holdfast import terminal
-from holdfast.cli.exit_codes import NOT_GOOD, WrongUse
+from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.requests import AsJson, with_client
 from holdfast.client import Client, Json
 
@@ -21,7 +21,7 @@ OfCompany = Annotated[
 
 @webhooks.command(name="list")
 def list_endpoints(as_json: AsJson = False) -> None:
-    """List the endpoints: state, pending deliveries, last error. Exit code 1 when one is set aside or switched off."""
+    """List the endpoints: state, pending deliveries, last error. Exit code 1 when one is suspended or switched off."""
     page = with_client(lambda client: client.get("/v1/webhooks"))
     if as_json:
         terminal.show_json(page)
@@ -71,7 +71,7 @@ def replay(
 ) -> None:
     """Deliver again what failed, or everything since a time. Receivers recognise repeated events by their id."""
     if webhook is not None and (company is not None or since is not None):
-        raise WrongUse("an ID names one delivery: omit either the ID, or --company and --since")
+        raise UsageError("an ID names one delivery: omit either the ID, or --company and --since")
     path = "/v1/webhooks/replay" if webhook is None else f"/v1/webhooks/{quote(webhook, safe='')}/replay"
     body = None if webhook is not None else {"company": company, "since": since}
     done = with_client(lambda client: client.post(path, body))
@@ -86,7 +86,7 @@ def resume(
     endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `holdfast webhooks list` shows it")],
     as_json: AsJson = False,
 ) -> None:
-    """Resume an endpoint that is off or set aside; its pending deliveries are sent at once."""
+    """Resume an endpoint that is off or suspended; its pending deliveries are sent at once."""
     path = f"/v1/webhooks/endpoints/{quote(endpoint, safe='')}/resume"
     resumed = with_client(lambda client: client.post(path))
     if as_json:

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from holdfast.base.errors import NotFound
 from holdfast.dashboard.context import context_of, login_of
-from holdfast.dashboard.logins import TooManyTries, WrongKey
+from holdfast.dashboard.logins import TooManyAttempts, WrongKey
 from holdfast.dashboard.page_auth import (
     ProtectedPage,
     PublicPage,
@@ -43,7 +43,7 @@ async def sign_in(request: Request) -> Response:
         cookie = context_of(request).logins.sign_in(request.state.form.get("key", ""), address=address)
     except WrongKey as error:
         return page(request, "login.html", status=401, said=error.sentence, back=back)
-    except TooManyTries as error:
+    except TooManyAttempts as error:
         return page(request, "login.html", status=429, said=error.sentence, back=back)
     response = RedirectResponse(back, status_code=303)
     set_cookie(request, response, cookie)

@@ -37,10 +37,10 @@ _TRIES_WITHIN_S = 60
 _MOST_ADDRESSES = 1000
 
 
-class TooManyTries(HoldfastError):
+class TooManyAttempts(HoldfastError):
     """Too many wrong keys from one address."""
 
-    code = "too-many-tries"
+    code = "too-many-attempts"
     fault = Fault.CALLER
 
 
@@ -78,7 +78,7 @@ class Logins:
         self._refusals = LimitedLog(log, monotonic=clock.monotonic)
 
     def sign_in(self, key: str, *, address: str) -> str:
-        """Check an API key and return the value of a new cookie. Raises `WrongKey` and `TooManyTries`.
+        """Check an API key and return the value of a new cookie. Raises `WrongKey` and `TooManyAttempts`.
 
         A correct key always signs in, even after wrong ones from the same address: behind a proxy, users share one.
         """
@@ -171,14 +171,14 @@ class Tries:
         self._failed: dict[str, deque[float]] = {}
 
     def check(self, address: str) -> None:
-        """Raise `TooManyTries` when the address is over the limit."""
+        """Raise `TooManyAttempts` when the address is over the limit."""
         now = self._clock.monotonic()
         tries = self._failed.get(address, deque())
         while tries and tries[0] <= now - _TRIES_WITHIN_S:
             tries.popleft()
         if len(tries) >= _MOST_TRIES:
             wait_s = int(tries[0] + _TRIES_WITHIN_S - now) + 1
-            raise TooManyTries(f"{len(tries)} wrong keys came from your address within a minute: wait {wait_s} s")
+            raise TooManyAttempts(f"{len(tries)} wrong keys came from your address within a minute: wait {wait_s} s")
 
     def failed(self, address: str) -> None:
         tries = self._failed.pop(address, deque(maxlen=_MOST_TRIES))

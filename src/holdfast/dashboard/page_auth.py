@@ -21,14 +21,14 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.base.ids import is_company_id
 from holdfast.dashboard.attention import NOTHING
 from holdfast.dashboard.context import AppContext, NotYours, check_company, context_of
-from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyTries, WrongKey
+from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyAttempts, WrongKey
 from holdfast.dashboard.return_path import login_address
 from holdfast.http.forwarded import FROM_RECORD
 from holdfast.http.startup import Starting, until_loaded
 from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.pairing import PairingCodeRefused
-from holdfast.runtime.passkeys import WhatsAppSilent
+from holdfast.runtime.passkeys import PasskeyTimedOut
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
 from holdfast.session.machine import NotPossible
 from holdfast.session.stores import LeaseLost
@@ -51,12 +51,12 @@ _STATUS = {
     NotPossible: HTTPStatus.CONFLICT,
     NotYours: HTTPStatus.FORBIDDEN,
     WrongKey: HTTPStatus.UNAUTHORIZED,
-    TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,
     LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
     RunsElsewhere: HTTPStatus.SERVICE_UNAVAILABLE,
     Starting: HTTPStatus.SERVICE_UNAVAILABLE,
-    WhatsAppSilent: HTTPStatus.GATEWAY_TIMEOUT,
+    PasskeyTimedOut: HTTPStatus.GATEWAY_TIMEOUT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
     PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
@@ -66,13 +66,13 @@ KEYED = "holdfast.keyed"
 """Key in the ASGI scope. At its connection limit, the server closes connections of signed-in users last."""
 
 
-class ForgedForm(HoldfastError):
+class CsrfFailed(HoldfastError):
     """A form that was not submitted from one of Holdfast's pages."""
 
-    code = "forged-form"
+    code = "csrf-failed"
 
 
-_STATUS[ForgedForm] = HTTPStatus.FORBIDDEN
+_STATUS[CsrfFailed] = HTTPStatus.FORBIDDEN
 
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -137,7 +137,7 @@ class ProtectedPage(PublicPage):
             context.quotas.check_request(login.mark, writes=request.method == "POST")
         await super().enter(request)
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
-            raise ForgedForm("this form is out of date: reload the page and submit it again")
+            raise CsrfFailed("this form is out of date: reload the page and submit it again")
         await until_loaded(request, context.gateway)
         if (company := request.path_params.get("company")) is not None and FROM_RECORD not in request.scope:
             check_company(request, company)
@@ -166,12 +166,12 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def check_origin(request: Request) -> None:
-    """Raise `ForgedForm` unless the browser states that the form comes from the same origin."""
+    """Raise `CsrfFailed` unless the browser states that the form comes from the same origin."""
     site = request.headers.get("sec-fetch-site")
     origin = urlsplit(request.headers.get("origin", "")).netloc
     if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
         return
-    raise ForgedForm("this form came from another site or had no origin: use Holdfast's own pages")
+    raise CsrfFailed("this form came from another site or had no origin: use Holdfast's own pages")
 
 
 def is_part(request: Request) -> bool:

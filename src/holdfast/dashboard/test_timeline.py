@@ -102,7 +102,7 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
             "the device was unlinked on the phone (401)",
         ),
         (
-            transition(5, _S.PAIRING, _S.UNPAIRED, "qr-used-up", 408),
+            transition(5, _S.PAIRING, _S.UNPAIRED, "qr-expired", 408),
             "Not linked",
             "no QR code was scanned in time (408)",
         ),
@@ -123,7 +123,7 @@ def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
 
 def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
     """The entry says who requested it."""
-    asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "asked")
+    asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "reconnect-requested")
     newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
     assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was requested",))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from holdfast.dashboard.fleet import Tone, advice_on
 from holdfast.health.advice import because
-from holdfast.session.reasons import stored_reason
+from holdfast.session.reasons import RECONNECT_REQUESTED, stored_reason
 from holdfast.session.state import RUNNING, State
 from holdfast.session.stores import Transition
 
@@ -97,7 +97,7 @@ def _connected(transition: Transition) -> TimelineEntry:
 
 
 def _back(disconnection: _Disconnection, transition: Transition) -> TimelineEntry:
-    if disconnection.causes and disconnection.causes[0].reason == "asked":
+    if disconnection.causes and disconnection.causes[0].reason == RECONNECT_REQUESTED.name:
         return TimelineEntry(
             at=disconnection.at, tone=Tone.OFF, title="Reconnected", lines=_why(disconnection), ended_at=transition.at
         )

@@ -29,7 +29,7 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 _SHOWN = 100
 _ENDPOINTS = {
     EndpointState.ACTIVE: (Tone.WELL, "Active"),
-    EndpointState.ASIDE: (Tone.TROUBLE, "Paused"),
+    EndpointState.SUSPENDED: (Tone.TROUBLE, "Suspended"),
     EndpointState.OFF: (Tone.TROUBLE, "Off"),
 }
 _DELIVERIES = {
@@ -38,7 +38,7 @@ _DELIVERIES = {
 }
 
 _PAUSES = {
-    EndpointState.ASIDE: "the endpoint is paused after many failures; single deliveries are tried until one succeeds",
+    EndpointState.SUSPENDED: "suspended after many failures; single deliveries are tried until one succeeds",
     EndpointState.OFF: "the endpoint is off because it answered 410 (gone); nothing is sent until you resume it",
 }
 

@@ -45,7 +45,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
 TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE, RECEIPT)
 """All types of events that are stored."""
-UNASKED = frozenset(TYPES) - {ACCEPTED, PRESENCE, RECEIPT}
+DEFAULT_TYPES = frozenset(TYPES) - {ACCEPTED, PRESENCE, RECEIPT}
 """The default event types of a webhook, without `message.accepted`, which the caller got in the response, and without
 `presence.updated` and `message.receipt`, of which there may be many."""
 

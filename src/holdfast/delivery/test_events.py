@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.delivery.events import ACCEPTED, PRESENCE, RECEIPT, TYPES, UNASKED, Event, event_id, written
+from holdfast.delivery.events import ACCEPTED, DEFAULT_TYPES, PRESENCE, RECEIPT, TYPES, Event, event_id, written
 from holdfast.delivery.message import MessageState
 
 TEXTS = st.text(max_size=20)
@@ -49,5 +49,5 @@ def test_every_state_that_a_message_comes_to_has_a_type() -> None:
         "group.updated",
         "call.received",
         "call.ended",
-    } == UNASKED
-    assert set(TYPES) == UNASKED | {ACCEPTED, PRESENCE, RECEIPT}
+    } == DEFAULT_TYPES
+    assert set(TYPES) == DEFAULT_TYPES | {ACCEPTED, PRESENCE, RECEIPT}

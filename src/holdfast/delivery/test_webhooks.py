@@ -90,13 +90,13 @@ def test_an_endpoint_is_set_aside_for_many_failures_over_a_while() -> None:
     assert after(*[(1, BAD)] * 50).state is EndpointState.ACTIVE
     assert after(*[(at, SILENT) for at in (0, 1000, 2000, 3000)]).state is EndpointState.ACTIVE
     assert after(*[(at, BAD) for at in (0, 1, 2, 3, 299)]).state is EndpointState.ACTIVE
-    aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
-    assert (aside.state, aside.failures, aside.failing_since) == (EndpointState.ASIDE, 5, NOW)
-    assert after((400, Attempt(status=200)), health=aside) == EndpointHealth()
+    suspended = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
+    assert (suspended.state, suspended.failures, suspended.failing_since) == (EndpointState.SUSPENDED, 5, NOW)
+    assert after((400, Attempt(status=200)), health=suspended) == EndpointHealth()
 
 
 def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
-    """A minute, two, four … after each failed probe; attempts that began before the endpoint was set aside do not
+    """A minute, two, four … after each failed probe; attempts that began before the endpoint was suspended do not
     count."""
     known, pauses = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)]), list[float]()
     at = NOW + timedelta(seconds=300)
@@ -112,8 +112,8 @@ def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
 
 def test_410_switches_off_until_a_person_says_otherwise() -> None:
     """This holds in every state, and for responses that arrive later."""
-    aside = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
-    for before in (EndpointHealth(), aside):
+    suspended = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
+    for before in (EndpointHealth(), suspended):
         off = after((400, GONE), health=before)
         assert off.state is EndpointState.OFF
         assert after((401, Attempt(status=200)), (402, BAD), health=off) == off
@@ -126,7 +126,7 @@ def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[fl
     for delay_s, attempt in tries:
         at_s += delay_s
         known = after((at_s, attempt), health=known)
-        assert (known.probe_at is not None) is (known.state is EndpointState.ASIDE)
+        assert (known.probe_at is not None) is (known.state is EndpointState.SUSPENDED)
         assert (known.failures > 0) is (known.failing_since is not None)
 
 

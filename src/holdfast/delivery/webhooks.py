@@ -1,7 +1,7 @@
 """Decides what happens to a webhook delivery and its endpoint after each attempt, and which deliveries may be sent now.
 
 Events of one chat are sent in order, one at a time; chats are independent of each other. A failed delivery is retried
-for about three days. An endpoint that fails repeatedly is set aside: it only gets an occasional probe, so that it does
+for about three days. An endpoint that fails repeatedly is suspended: it only gets an occasional probe, so that it does
 not delay other endpoints. This module must never use disk, network or clock: the webhook sender does that.
 """
 
@@ -26,12 +26,12 @@ RETRY_DELAYS_S = (
 _JITTER = 0.1
 _LONGEST_RETRY_AFTER_S = 24 * _HOUR
 """The longest `Retry-After` that is honoured, in seconds; longer ones are shortened to this."""
-_ASIDE_FAILURES = 5
-_ASIDE_AFTER_S = 5 * _MINUTE
-"""An endpoint is set aside after `_ASIDE_FAILURES` failures in a row that span at least this many seconds."""
+_SUSPENDED_AFTER_FAILURES = 5
+_SUSPENDED_AFTER_S = 5 * _MINUTE
+"""An endpoint is suspended after `_SUSPENDED_AFTER_FAILURES` failures in a row that span at least this many seconds."""
 _FIRST_PROBE_S, _LAST_PROBE_S = _MINUTE, _HOUR
 GIVE_UP_AFTER_DAYS = 4
-"""A delivery that has waited this many days for an endpoint that is aside or off fails for good."""
+"""A delivery that has waited this many days for an endpoint that is suspended or off fails for good."""
 OF_ALL = ""
 """Stands in place of a company id for the default endpoint: that of all companies without their own."""
 
@@ -47,7 +47,7 @@ class DeliveryState(StrEnum):
 
 class EndpointState(StrEnum):
     ACTIVE = "active"
-    ASIDE = "aside"
+    SUSPENDED = "suspended"
     """The endpoint failed repeatedly: it only gets probes, at growing intervals."""
     OFF = "off"
     """The endpoint answered 410: nothing is sent to it until a person resumes it."""
@@ -121,7 +121,7 @@ class EndpointHealth:
     """The number of consecutive failures."""
     failing_since: datetime | None = None
     probes: int = 0
-    """The number of failures since the endpoint was set aside."""
+    """The number of failures since the endpoint was suspended."""
     probe_at: datetime | None = None
 
 
@@ -136,16 +136,16 @@ def health_after(health: EndpointHealth, attempt: Attempt, *, now: datetime, jit
     if attempt.is_gone:
         return replace(failed, state=EndpointState.OFF, probe_at=None)
     if health.state is EndpointState.ACTIVE:
-        lasts = now - since >= timedelta(seconds=_ASIDE_AFTER_S)
-        return _aside(failed, now, jitter) if failed.failures >= _ASIDE_FAILURES and lasts else failed
+        lasts = now - since >= timedelta(seconds=_SUSPENDED_AFTER_S)
+        return _suspend(failed, now, jitter) if failed.failures >= _SUSPENDED_AFTER_FAILURES and lasts else failed
     was_probe = health.probe_at is None or health.probe_at <= now
-    return _aside(failed, now, jitter) if was_probe else failed
+    return _suspend(failed, now, jitter) if was_probe else failed
 
 
-def _aside(health: EndpointHealth, now: datetime, jitter: float) -> EndpointHealth:
+def _suspend(health: EndpointHealth, now: datetime, jitter: float) -> EndpointHealth:
     delay_s = min(_FIRST_PROBE_S * 2 ** min(health.probes, 10), _LAST_PROBE_S) * (1 + _JITTER * jitter)
     return replace(
-        health, state=EndpointState.ASIDE, probes=health.probes + 1, probe_at=now + timedelta(seconds=delay_s)
+        health, state=EndpointState.SUSPENDED, probes=health.probes + 1, probe_at=now + timedelta(seconds=delay_s)
     )
 
 
@@ -160,7 +160,7 @@ class Endpoint:
     """None: no URL is set. New events create no deliveries; pending ones are kept until a URL is set again."""
     secret: str | None = field(repr=False)
     events: tuple[str, ...] | None
-    """The event types to send. None for the default types (`holdfast.delivery.events.UNASKED`)."""
+    """The event types to send. None for the default types (`holdfast.delivery.events.DEFAULT_TYPES`)."""
     health: EndpointHealth
     last_success_at: str | None = None
     last_failure_at: str | None = None
@@ -302,7 +302,7 @@ class Failed:
 
 
 def next_attempt_at(failed: Failed, endpoint: Endpoint | None) -> str | None:
-    """When a delivery is retried. None if that is unknown, because its endpoint is aside, off or removed."""
+    """When a delivery is retried. None if that is unknown, because its endpoint is suspended, off or removed."""
     if failed.state is not DeliveryState.PENDING or endpoint is None:
         return None
     return failed.next_at if endpoint.health.state is EndpointState.ACTIVE else None
@@ -330,7 +330,7 @@ class Webhooks(Protocol):
     ) -> Due:
         """Up to `most` due heads, round-robin over the companies, without the `known` seqs and the `busy` endpoints.
 
-        An endpoint that is aside gets one probe when that is due.
+        An endpoint that is suspended gets one probe when that is due.
         """
 
     async def event(self, seq: int) -> Event | None: ...
@@ -351,7 +351,7 @@ class Webhooks(Protocol):
         """Make deliveries due whose last attempt is in the future: the clock was set back while Holdfast was down."""
 
     async def give_up_old(self, *, before: str, at: str) -> int:
-        """Fail deliveries that were created before `before` and wait for endpoints that are aside, off or removed.
+        """Fail deliveries that were created before `before` and wait for endpoints that are suspended, off or removed.
 
         `at` is the time that is stored for the failure. Returns how many.
         """

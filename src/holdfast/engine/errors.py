@@ -16,5 +16,5 @@ class EngineUnavailable(HoldfastError):
 class WireError(HoldfastError):
     """A line on the pipe between Holdfast and an engine host violates the protocol. Never contains the line itself."""
 
-    code = "engine-wire"
+    code = "engine-protocol"
     fault = Fault.ENGINE

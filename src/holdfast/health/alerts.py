@@ -134,8 +134,18 @@ def dump(book: Book) -> str:
     return msgspec.json.encode(book).decode()
 
 
+_RENAMED = {
+    "redis-away": "redis-unavailable",
+    "webhook-aside": "webhook-suspended",
+    "budget-used-up": "reconnect-budget-exhausted",
+}
+"""Causes by the names that earlier versions stored."""
+
+
 def load(text: str) -> Book:
-    """Read a book that `dump` wrote. Raises `UnreadableBook`."""
+    """Read a book that `dump` wrote, in this version or an earlier one. Raises `UnreadableBook`."""
+    for before, now in _RENAMED.items():
+        text = text.replace(f'"{before}"', f'"{now}"')
     try:
         return msgspec.json.decode(text, type=Book)
     except msgspec.DecodeError as error:

@@ -208,7 +208,7 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
     if signals.budget_left <= 0:
         yield _warning(
             signals,
-            cause="budget-used-up",
+            cause="reconnect-budget-exhausted",
             title="too many reconnections",
             sentence="The hourly limit on new connections is reached: further connection attempts wait, so that "
             "WhatsApp does not block the number.",
@@ -235,7 +235,7 @@ def _warning(
 class Surroundings:
     """The state of the parts that all of Holdfast depends on."""
 
-    redis_away_s: float | None = None
+    redis_down_s: float | None = None
     """Seconds since Redis last answered; None while it answers."""
     database_failing_s: float | None = None
     """Seconds since the database first failed; None while it works."""
@@ -255,14 +255,14 @@ class Surroundings:
 
 def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
     """The conditions of Holdfast as a whole."""
-    if seen.redis_away_s is not None and seen.redis_away_s >= limits.redis_away_s:
+    if seen.redis_down_s is not None and seen.redis_down_s >= limits.redis_down_s:
         yield _whole(
-            "redis-away",
+            "redis-unavailable",
             Severity.WARNING,
             "Redis is unavailable",
             "Redis does not answer: Holdfast keeps its state in memory, and writes it back when Redis returns.",
             Care.CHECK_REDIS,
-            lasting_s=seen.redis_away_s,
+            lasting_s=seen.redis_down_s,
         )
     if seen.database_failing_s is not None:
         yield _whole(

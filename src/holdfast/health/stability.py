@@ -1,7 +1,7 @@
 """How stable a session was: uptime, disconnections, reconnection times and delivery, over windows of time.
 
-Computed from the history of state changes (connected, away, excused), never from samples. Time before the first state
-change, and time in which the session was not supposed to be connected, is not counted.
+Computed from the history of state changes (connected, disconnected, excluded), never from samples. Time before
+the first state change, and time in which the session was not supposed to be connected, is not counted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ WINDOWS_S: Mapping[str, int] = MappingProxyType({"5m": 300, "1h": 3600, "24h": 8
 
 class Connectivity(StrEnum):
     CONNECTED = "connected"
-    AWAY = "away"
+    DISCONNECTED = "disconnected"
     """Supposed to be connected, but not connected."""
-    EXCUSED = "excused"
+    EXCLUDED = "excluded"
     """Not supposed to be connected: stopped on purpose, or no phone is linked yet."""
 
 
@@ -40,9 +40,9 @@ def connectivity_of(state: State) -> Connectivity:
         case State.CONNECTED:
             return Connectivity.CONNECTED
         case State.STOPPED | State.UNPAIRED | State.PAIRING:
-            return Connectivity.EXCUSED
+            return Connectivity.EXCLUDED
         case _:
-            return Connectivity.AWAY
+            return Connectivity.DISCONNECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +150,14 @@ def stability(history: Sequence[PresencePeriod], messages: MessageCounts, *, now
     losses = [span for before, span in pairwise(spans) if _is_loss(before, span)]
     within = [(max(span.begin, begin), span.end, span.presence) for span in spans if span.end > begin]
     connected_s = sum(end - start for start, end, presence in within if presence is Connectivity.CONNECTED)
-    away_s = sum(end - start for start, end, presence in within if presence is Connectivity.AWAY)
+    away_s = sum(end - start for start, end, presence in within if presence is Connectivity.DISCONNECTED)
     last = spans[-1] if spans else None
     return Stability(
         observed_s=connected_s + away_s,
         connected_s=connected_s,
         disconnections=sum(loss.begin > begin for loss in losses),
         reconnects_s=tuple(sorted(_reconnects(spans, begin))),
-        away_s=last.end - last.begin if last is not None and last.presence is Connectivity.AWAY else None,
+        away_s=last.end - last.begin if last is not None and last.presence is Connectivity.DISCONNECTED else None,
         messages=messages,
     )
 
@@ -184,7 +184,7 @@ def _spans(history: Sequence[PresencePeriod], now: float) -> Iterator[_Span]:
 
 
 def _is_loss(before: _Span, span: _Span) -> bool:
-    return before.presence is Connectivity.CONNECTED and span.presence is Connectivity.AWAY
+    return before.presence is Connectivity.CONNECTED and span.presence is Connectivity.DISCONNECTED
 
 
 def _reconnects(spans: Sequence[_Span], begin: float) -> Iterator[float]:

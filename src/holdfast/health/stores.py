@@ -9,10 +9,10 @@ from typing import Protocol
 from holdfast.base.errors import HoldfastError
 
 
-class NotKept(HoldfastError):
+class AlertsNotStored(HoldfastError):
     """The store failed to read or write alert rows."""
 
-    code = "alerts-not-kept"
+    code = "alerts-not-stored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class AlertRows(Protocol):
     """The alert book and the undelivered alerts. Each change is durable when its method returns.
 
     Changes are applied in call order, even when a call is made before an earlier one has returned.
-    Every method raises `NotKept` when the store fails.
+    Every method raises `AlertsNotStored` when the store fails.
     """
 
     async def book(self) -> str | None:

@@ -74,7 +74,7 @@ def test_an_alert_knows_since_when() -> None:
 def test_what_concerns_all_names_no_company() -> None:
     """An unavailable Redis concerns no single company."""
     diary = Diary()
-    assert diary.after(0, trouble(None, "redis-away")) == [(RAISED, ())]
+    assert diary.after(0, trouble(None, "redis-unavailable")) == [(RAISED, ())]
     diary.after(30)
     assert diary.after(120) == [(CLEARED, ())]
 
@@ -247,6 +247,15 @@ def test_a_restart_repeats_nothing() -> None:
     again.book, again.now = load(dump(diary.book)), diary.now
     assert again.book == diary.book
     assert again.after(3 * HOUR_S, *many(1, 2, 3, 4), trouble(cause="banned")) == []
+
+
+def test_a_book_of_an_earlier_version_has_the_current_causes() -> None:
+    """An alert that was open under an earlier name of its cause is neither repeated nor cleared by the upgrade."""
+    diary = Diary()
+    diary.after(0, trouble(None, "redis-unavailable"))
+    earlier = dump(diary.book).replace("redis-unavailable", "redis-away")
+    diary.book = load(earlier)
+    assert diary.after(30, trouble(None, "redis-unavailable")) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"standing": [{}]}', '{"standing": 7}'])

@@ -85,11 +85,11 @@ def test_a_pause_without_a_reason_is_reported() -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "needed"),
     [
-        (State.LOGGED_OUT, reasons.LOGOUT_ASKED, False),
+        (State.LOGGED_OUT, reasons.LOGOUT_REQUESTED, False),
         (State.LOGGED_OUT, BY_CODE[401], True),
         (State.LOGGED_OUT, None, False),
         (State.UNPAIRED, None, False),
-        (State.UNPAIRED, reasons.QR_USED_UP, False),
+        (State.UNPAIRED, reasons.QR_EXPIRED, False),
         (State.UNPAIRED, BY_CODE[408], False),
         (State.UNPAIRED, reasons.NOT_LINKED, True),
         (State.UNPAIRED, reasons.DEVICE_REMOVED, True),
@@ -117,7 +117,7 @@ def test_warnings_about_an_unsteady_session() -> None:
     assert [(condition.cause, condition.severity) for condition in conditions.values()] == [
         ("zombie", Severity.WARNING),
         ("flapping", Severity.WARNING),
-        ("budget-used-up", Severity.WARNING),
+        ("reconnect-budget-exhausted", Severity.WARNING),
     ]
     assert found(replace(QUIET, hour=HourSigns(lost=4, zombies=1), budget_left=1)) == {}
 
@@ -151,7 +151,7 @@ def around(**seen: float | int) -> list[Condition]:
 @pytest.mark.parametrize(
     ("quiet", "loud", "cause", "action"),
     [
-        ({"redis_away_s": 59}, {"redis_away_s": 60}, "redis-away", Care.CHECK_REDIS),
+        ({"redis_down_s": 59}, {"redis_down_s": 60}, "redis-unavailable", Care.CHECK_REDIS),
         ({}, {"database_failing_s": 0}, "database-failing", Care.CHECK_DATABASE),
         ({"host_away_s": 29}, {"host_away_s": 30}, "engine-host", Care.CHECK_HOST),
         ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
@@ -170,7 +170,15 @@ def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float]
 
 def test_causes_are_one_word_each() -> None:
     """No condition has the name of a reason as cause, because two problems would become one alert."""
-    causes = {"not-connected", "zombie", "flapping", "budget-used-up", "redis-away", "database-failing", "engine-host"}
+    causes = {
+        "not-connected",
+        "zombie",
+        "flapping",
+        "reconnect-budget-exhausted",
+        "redis-unavailable",
+        "database-failing",
+        "engine-host",
+    }
     assert not causes & {reason.name for reason in (*BY_CODE.values(), *OWN)}
 
 
@@ -179,7 +187,7 @@ def test_actions_have_words() -> None:
     everything = [
         *conditions_of(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000), LIMITS),
         *conditions_of(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0), LIMITS),
-        *around(redis_away_s=60, database_failing_s=1, host_restarts=3, undelivered_s=900),
+        *around(redis_down_s=60, database_failing_s=1, host_restarts=3, undelivered_s=900),
     ]
     assert len(everything) == 9
     assert {condition.action for condition in everything} <= {str(word) for word in WHAT_TO_DO}

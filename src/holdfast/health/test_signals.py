@@ -91,7 +91,7 @@ def test_the_last_hour_counts_unintended_losses() -> None:
         (10.0, "no-pong", "network"),
         (20.0, "no-acks", "whatsapp"),
         (30.0, "transport-closed", "network"),
-        (40.0, "asked", "nobody"),
+        (40.0, "reconnect-requested", "nobody"),
         (3600.0, "no-pong", "network"),
     ]
     assert HourSigns.of(ends) == HourSigns(lost=3, zombies=2, calm_s=10, main_cause="no-pong")

@@ -17,7 +17,7 @@ from holdfast.health.stability import (
 )
 from holdfast.session.state import State
 
-UP, AWAY, EXCUSED = Connectivity.CONNECTED, Connectivity.AWAY, Connectivity.EXCUSED
+UP, DISCONNECTED, EXCLUDED = Connectivity.CONNECTED, Connectivity.DISCONNECTED, Connectivity.EXCLUDED
 NOW = 10_000.0
 DAY_S = WINDOWS_S["24h"]
 
@@ -35,7 +35,9 @@ def rows(found: Stability) -> list[tuple[str, bool]]:
 
 def test_a_good_day_holds() -> None:
     """One loss in two and a half hours, reconnected in four seconds, everything delivered: all four goals hold."""
-    found = measured((1000, UP), (4000, AWAY), (4004, UP), messages=MessageCounts(accepted=200, taken=199, arrived=180))
+    found = measured(
+        (1000, UP), (4000, DISCONNECTED), (4004, UP), messages=MessageCounts(accepted=200, taken=199, arrived=180)
+    )
     assert [(row.what, row.goal) for row in found.table()] == [
         ("connection uptime", "> 95 %"),
         ("message delivery", "> 95 %"),
@@ -53,7 +55,9 @@ def test_a_good_day_holds() -> None:
 
 def test_a_bad_hour_does_not() -> None:
     """The user's old links: nearly always disconnected, nothing delivered, dozens of disconnections."""
-    periods = [(6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, AWAY))]
+    periods = [
+        (6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, DISCONNECTED))
+    ]
     found = measured(*periods, window_s=3600, messages=MessageCounts(accepted=50))
     assert rows(found) == [
         ("8.3 %", False),
@@ -71,20 +75,20 @@ def test_a_bad_hour_does_not() -> None:
 def test_goals_are_exceeded_not_met(percent: int, holds: bool) -> None:
     """Exactly 95 % is not more than 95 %."""
     found = measured(
-        (9900, UP), (9900 + percent, AWAY), window_s=100, messages=MessageCounts(accepted=100, taken=percent)
+        (9900, UP), (9900 + percent, DISCONNECTED), window_s=100, messages=MessageCounts(accepted=100, taken=percent)
     )
     assert [row.holds for row in found.table()[:2]] == [holds, holds]
 
 
 def test_a_loss_within_five_minutes_is_one_an_hour() -> None:
     """A short observation is not extrapolated to a rate, and one loss still misses the goal."""
-    found = measured((0, UP), (9800, AWAY), (9801, UP), window_s=300)
+    found = measured((0, UP), (9800, DISCONNECTED), (9801, UP), window_s=300)
     assert (found.disconnections_an_hour, found.table()[3].holds) == (1, False)
 
 
 def test_nothing_observed_proves_nothing() -> None:
     """Without history, or only stopped on purpose, there is no uptime."""
-    for found in (measured(), measured((0, EXCUSED))):
+    for found in (measured(), measured((0, EXCLUDED))):
         assert (found.observed_s, found.uptime_percent, found.away_s) == (0, None, None)
         assert rows(found)[0] == ("not observed", False)
 
@@ -107,53 +111,53 @@ def test_time_before_the_first_turn_is_not_counted() -> None:
 
 def test_stopped_on_purpose_is_neither_up_nor_down() -> None:
     """Neither the stop nor the start is a disconnection, and the time in between does not count."""
-    found = measured((0, UP), (1000, EXCUSED), (9000, AWAY), (9002, UP))
+    found = measured((0, UP), (1000, EXCLUDED), (9000, DISCONNECTED), (9002, UP))
     assert (found.observed_s, found.connected_s, found.disconnections, found.reconnects_s) == (2000, 1998, 0, ())
 
 
 def test_a_start_is_no_reconnection() -> None:
     """The first link of a session follows no loss."""
-    assert measured((9000, AWAY), (9030, UP)).reconnects_s == ()
+    assert measured((9000, DISCONNECTED), (9030, UP)).reconnects_s == ()
 
 
 def test_a_stop_during_an_absence_ends_it_without_a_reconnection() -> None:
     """Nobody knows how long the reconnection would have taken."""
-    found = measured((0, UP), (100, AWAY), (105, EXCUSED), (900, AWAY), (901, UP))
+    found = measured((0, UP), (100, DISCONNECTED), (105, EXCLUDED), (900, DISCONNECTED), (901, UP))
     assert (found.disconnections, found.reconnects_s) == (1, ())
 
 
 def test_an_absence_that_lasts_counts_by_what_it_has_lasted() -> None:
     """A session still disconnected after a minute misses the goal of ten seconds, however quick earlier ones were."""
-    found = measured((0, UP), (500, AWAY), (501, UP), (NOW - 60, AWAY))
+    found = measured((0, UP), (500, DISCONNECTED), (501, UP), (NOW - 60, DISCONNECTED))
     assert (found.away_s, rows(found)[2]) == (60, ("60.0 s", False))
-    assert rows(measured((0, UP), (NOW - 2, AWAY)))[2] == ("2.0 s", True)
+    assert rows(measured((0, UP), (NOW - 2, DISCONNECTED)))[2] == ("2.0 s", True)
 
 
 def test_a_present_absence_is_not_hidden_by_many_quick_ones() -> None:
     """A hundred quick reconnections determine the percentile; a current absence decides nevertheless."""
-    quick = [(10.0 * n + offset, presence) for n in range(100) for offset, presence in ((0, AWAY), (1, UP))]
-    found = measured((0, UP), *quick, (NOW - 40, AWAY))
+    quick = [(10.0 * n + offset, presence) for n in range(100) for offset, presence in ((0, DISCONNECTED), (1, UP))]
+    found = measured((0, UP), *quick, (NOW - 40, DISCONNECTED))
     assert rows(found)[2] == ("1.0 s", False)
 
 
 def test_a_reconnection_belongs_to_the_window_in_which_it_ended() -> None:
     """Its full duration counts, although the loss was before the window."""
-    found = measured((0, UP), (NOW - 310, AWAY), (NOW - 290, UP), window_s=300)
+    found = measured((0, UP), (NOW - 310, DISCONNECTED), (NOW - 290, UP), window_s=300)
     assert (found.reconnects_s, found.disconnections, found.connected_s, found.observed_s) == ((20,), 0, 290, 300)
     assert (found.reconnect_p50_s, found.reconnect_p95_s) == (20, 20)
 
 
 def test_what_happened_before_the_window_is_not_counted() -> None:
     """Losses and reconnections before the window, or exactly at its start, are not counted."""
-    before = measured((0, UP), (NOW - 400, AWAY), (NOW - 350, UP), window_s=300)
+    before = measured((0, UP), (NOW - 400, DISCONNECTED), (NOW - 350, UP), window_s=300)
     assert (before.disconnections, before.reconnects_s) == (0, ())
-    assert measured((0, UP), (NOW - 300, AWAY), (NOW - 299, UP), window_s=300).disconnections == 0
-    assert measured((0, UP), (NOW - 310, AWAY), (NOW - 300, UP), window_s=300).reconnects_s == ()
+    assert measured((0, UP), (NOW - 300, DISCONNECTED), (NOW - 299, UP), window_s=300).disconnections == 0
+    assert measured((0, UP), (NOW - 310, DISCONNECTED), (NOW - 300, UP), window_s=300).reconnects_s == ()
 
 
 def test_a_clock_set_back_makes_no_negative_time() -> None:
     """An entry with an earlier time than the one before counts from that one's; one in the future counts from now."""
-    found = measured((1000, UP), (900, AWAY), (1002, UP), (NOW + 50, AWAY))
+    found = measured((1000, UP), (900, DISCONNECTED), (1002, UP), (NOW + 50, DISCONNECTED))
     assert (found.reconnects_s, found.observed_s, found.connected_s) == ((2,), 9000, 8998)
     assert measured((NOW + 50, UP)).observed_s == 0
 
@@ -162,13 +166,13 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
     ("state", "presence"),
     [
         (State.CONNECTED, UP),
-        (State.CONNECTING, AWAY),
-        (State.RECONNECTING, AWAY),
-        (State.PAUSED, AWAY),
-        (State.LOGGED_OUT, AWAY),
-        (State.STOPPED, EXCUSED),
-        (State.UNPAIRED, EXCUSED),
-        (State.PAIRING, EXCUSED),
+        (State.CONNECTING, DISCONNECTED),
+        (State.RECONNECTING, DISCONNECTED),
+        (State.PAUSED, DISCONNECTED),
+        (State.LOGGED_OUT, DISCONNECTED),
+        (State.STOPPED, EXCLUDED),
+        (State.UNPAIRED, EXCLUDED),
+        (State.PAIRING, EXCLUDED),
     ],
 )
 def test_states_and_how_they_count(state: State, presence: Connectivity) -> None:
@@ -187,12 +191,12 @@ def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod],
     found = stability(history, MessageCounts(), now=now, window_s=window_s)
     looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
     assert found.connected_s == looked.count(UP)
-    assert found.observed_s == looked.count(UP) + looked.count(AWAY)
+    assert found.observed_s == looked.count(UP) + looked.count(DISCONNECTED)
     assert found.uptime_percent is None or 0 <= found.uptime_percent <= 100
     losses = [
         second
         for second in range(max(now - window_s + 1, 1), now + 1)
-        if _presence_at(history, second - 1) is UP and _presence_at(history, second) is AWAY
+        if _presence_at(history, second - 1) is UP and _presence_at(history, second) is DISCONNECTED
     ]
     assert found.disconnections == len(losses)
     assert len(found.reconnects_s) <= found.disconnections + 1

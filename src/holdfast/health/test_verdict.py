@@ -216,7 +216,7 @@ def test_pairing_depends_on_whether_somebody_looks() -> None:
 def test_an_unpaired_session_says_why() -> None:
     """The sentence gives the reason why no phone is linked, if there is one."""
     assert only(away(State.UNPAIRED)).message == "no phone is linked"
-    assert only(away(State.UNPAIRED, reason=reasons.QR_USED_UP)).message == (
+    assert only(away(State.UNPAIRED, reason=reasons.QR_EXPIRED)).message == (
         "no phone is linked: no QR code was scanned in time (408)"
     )
 
@@ -276,7 +276,7 @@ def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
 
 def test_advice_for_one_company_is_not_that_for_all() -> None:
     """While other companies are connected, the machine's network is not blamed; health and alerts agree."""
-    away = replace(QUIET, state=State.RECONNECTING, reason=reasons.NOT_OPENED, link=None, in_state_s=400, attempts=9)
+    away = replace(QUIET, state=State.RECONNECTING, reason=reasons.LOGIN_TIMEOUT, link=None, in_state_s=400, attempts=9)
     alone = replace(away, others_connected=True)
     for signals, action in ((away, Action.CHECK_NETWORK), (alone, Care.CHECK_SESSION)):
         assert only(signals).action == action

@@ -28,14 +28,19 @@ def endpoint(company: str, state: EndpointState) -> Endpoint:
 def test_an_endpoint_that_fails_deserves_an_alert() -> None:
     """A failing endpoint raises one, for its company or for Holdfast as a whole, without showing a secret."""
     endpoints = [
-        endpoint(OF_ALL, EndpointState.ASIDE),
+        endpoint(OF_ALL, EndpointState.SUSPENDED),
         endpoint("a", EndpointState.OFF),
         endpoint("b", EndpointState.ACTIVE),
     ]
-    aside, off = conditions_of_webhooks(endpoints, now=NOW)
-    assert (aside.cause, aside.company, off.cause, off.company) == ("webhook-aside", None, "webhook-off", "a")
-    assert aside.sentence.startswith("The receiver has accepted no delivery for 20 min, after 7 attempts in a row")
-    for condition in (aside, off):
+    suspended, off = conditions_of_webhooks(endpoints, now=NOW)
+    assert (suspended.cause, suspended.company, off.cause, off.company) == (
+        "webhook-suspended",
+        None,
+        "webhook-off",
+        "a",
+    )
+    assert suspended.sentence.startswith("The receiver has accepted no delivery for 20 min, after 7 attempts in a row")
+    for condition in (suspended, off):
         assert (condition.severity, condition.action) == (Severity.CRITICAL, Care.CHECK_WEBHOOK)
         assert condition.lasting_s == 1200
         assert "secret" not in condition.sentence + condition.title

@@ -19,10 +19,10 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
         since = endpoint.health.failing_since or now
         failing_s = max((now - since).total_seconds(), 0)
         match endpoint.health.state:
-            case EndpointState.ASIDE:
+            case EndpointState.SUSPENDED:
                 yield _condition(
                     endpoint,
-                    cause="webhook-aside",
+                    cause="webhook-suspended",
                     title="a webhook receiver is failing",
                     sentence=f"The receiver has accepted no delivery for {lasting(failing_s)}, after "
                     f"{endpoint.health.failures} attempts in a row. Holdfast probes it at intervals of up to an hour "

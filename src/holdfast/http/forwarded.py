@@ -31,7 +31,7 @@ VALID_S = 30.0
 class BadMark(HoldfastError):
     """A request was marked as forwarded, but not by a node of this cluster."""
 
-    code = "not-forwarded"
+    code = "bad-forward-signature"
     fault = Fault.CALLER
 
 

@@ -25,7 +25,7 @@ _SHOWN = 20
 class CantImport(HoldfastError):
     """A source can't be imported. Nothing was imported."""
 
-    code = "cant-import"
+    code = "import-failed"
     fault = Fault.OPERATOR
 
     def __init__(self, sentence: str) -> None:

@@ -68,7 +68,7 @@ class RedisLive:
         self._failures = 0
         self._failing_since = clock.now()
         self._told: Availability | None = None
-        self._status = self._describe(Availability.AWAY, "it has not been asked yet", since=clock.now())
+        self._status = self._describe(Availability.DOWN, "it has not been asked yet", since=clock.now())
 
     @property
     def status(self) -> LiveStatus:
@@ -216,8 +216,8 @@ class RedisLive:
         self._answer_from_memory()
         if self._failures < _TRIES_BEFORE_TOLD:
             return
-        self._status = self._describe(Availability.AWAY, trouble, since=self._failing_since)
-        if self._told is not Availability.AWAY:
+        self._status = self._describe(Availability.DOWN, trouble, since=self._failing_since)
+        if self._told is not Availability.DOWN:
             log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, MEANWHILE)
             self._tell()
 

@@ -150,7 +150,7 @@ async def test_a_redis_that_dies_quietly_is_found_out(world: World) -> None:
     async with world.running():
         world.server.trouble = "it closes the connection"
         await world.pass_time(2.2)
-        assert world.live.status.availability is Availability.AWAY
+        assert world.live.status.availability is Availability.DOWN
 
 
 async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +164,7 @@ async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pyt
         assert "it is full" in world.live.status.sentence
         world.server.trouble = None
         await world.pass_time(2.1)
-    assert [status.availability for status in world.told] == [Availability.UP, Availability.AWAY, Availability.UP]
+    assert [status.availability for status in world.told] == [Availability.UP, Availability.DOWN, Availability.UP]
     assert [(line.levelname, line.getMessage()) for line in caplog.records] == [
         ("INFO", "Connection to Redis at fake:6379 is up"),
         ("WARNING", f"Connection to Redis at fake:6379 is gone: it is full; {MEANWHILE}"),
@@ -174,7 +174,7 @@ async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pyt
 
 async def test_the_status_has_the_start_and_the_current_problem(world: World) -> None:
     """`since` is when Redis was lost, not the time of the last attempt; the sentence is about the current problem."""
-    assert world.live.status.availability is Availability.AWAY
+    assert world.live.status.availability is Availability.DOWN
     async with world.running():
         world.server.trouble = "it does not answer"
         await world.pass_time(60)
@@ -240,7 +240,7 @@ async def test_a_redis_that_answers_but_takes_no_writes_is_away(world: World) ->
         world.server.trouble, world.server.reads_work = "it is a read-only replica", True
         world.live.put(RECORD)
         await world.pass_time(60)
-        assert [status.availability for status in world.told] == [Availability.UP, Availability.AWAY]
+        assert [status.availability for status in world.told] == [Availability.UP, Availability.DOWN]
         world.server.trouble = None
         await world.pass_time(2)
         assert world.told[-1].availability is Availability.UP

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from holdfast.health.stores import AlertRows, NotKept, PendingAlert
+from holdfast.health.stores import AlertRows, AlertsNotStored, PendingAlert
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class AlertQueue:
         self._settled: list[tuple[str, str]] = []
 
     async def begin(self) -> tuple[str | None, list[PendingAlert]]:
-        """The stored alert book and the undelivered alerts. Raises `NotKept`."""
+        """The stored alert book and the undelivered alerts. Raises `AlertsNotStored`."""
         self._book = await self._rows.book()
         return self._book, await self._rows.pending()
 
@@ -35,7 +35,7 @@ class AlertQueue:
         taken = list(self._added)
         try:
             await self._rows.keep(book, taken)
-        except NotKept as error:
+        except AlertsNotStored as error:
             log.error("Alerts can't be stored, and a restart may repeat them: %s", error)  # noqa: TRY400
             return
         self._book, self._added = book, [alert for alert in self._added if alert not in taken]
@@ -52,7 +52,7 @@ class AlertQueue:
             settled = self._settled.pop(0)
             try:
                 await self._rows.settle(*settled)
-            except NotKept as error:
+            except AlertsNotStored as error:
                 self._settled.insert(0, settled)
                 log.error("Can't record that an alert was delivered, so a restart may send it again: %s", error)  # noqa: TRY400
                 return

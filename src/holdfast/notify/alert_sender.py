@@ -72,7 +72,7 @@ class AlertSender:
         }
 
     async def begin(self) -> Book:
-        """Load the undelivered alerts of the time before a restart, and return the alert book. Raises `NotKept`."""
+        """Load the alerts that a restart left undelivered, and return the alert book. Raises `AlertsNotStored`."""
         text, pending = await self._queue.begin()
         for alert in pending:
             if alert.address in self._address_queues:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from holdfast.health.stores import NotKept, PendingAlert
+from holdfast.health.stores import AlertsNotStored, PendingAlert
 from holdfast.notify.alert_queue import AlertQueue
 from holdfast.notify.alert_text import pending_alert
 from holdfast.notify.conftest import alert
@@ -22,7 +22,7 @@ class SlowRows(FakeAlertRows):
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
         await self.go_on.wait()
         if book == "refused":
-            raise NotKept("the disk is full")
+            raise AlertsNotStored("the disk is full")
         await super().keep(book, added)
 
 

@@ -14,7 +14,7 @@ MANY = tuple(f"c{number}" for number in range(1, 13))
 REDIS = replace(
     BANNED,
     company=None,
-    cause="redis-away",
+    cause="redis-unavailable",
     severity=Severity.WARNING,
     title="Redis is unavailable",
     sentence="Redis does not answer.",

@@ -24,7 +24,7 @@ from holdfast.session import engine, events
 from holdfast.session.engine import LinkId
 from holdfast.session.events import Effect, Event
 from holdfast.session.machine import NotPossible, deadline, step
-from holdfast.session.reasons import ENGINE_QUARANTINED, HOST_REPLACED, SessionReaction
+from holdfast.session.reasons import ENGINE_HOST_REPLACED, ENGINE_QUARANTINED, SessionReaction
 from holdfast.session.state import Session, State, budget_left
 from holdfast.session.stores import Record
 from holdfast.session.untrusted import bounded
@@ -251,7 +251,7 @@ class SessionActor:
         if not self._has_reconnections:
             return False
         if self._session.state is State.CONNECTED:
-            self.post(events.ReconnectAsked(HOST_REPLACED))
+            self.post(events.ReconnectAsked(ENGINE_HOST_REPLACED))
         return True
 
     def _post_for_link(self, make: Callable[[LinkId], Event]) -> None:

@@ -15,7 +15,7 @@ from holdfast.session.connect_limiter import DeferConnect, Limiter, LimiterPolic
 from holdfast.session.connect_rate import RatePolicy
 from holdfast.session.engine import LinkClosed, QrShown
 from holdfast.session.events import ConnectDeferred, Event, NetworkRestored
-from holdfast.session.reasons import FLEET_HELD, WAITS_TURN, Reason
+from holdfast.session.reasons import CIRCUIT_BREAKER_OPEN, CONNECT_QUEUED, Reason
 from holdfast.session.state import Session
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class ConnectLimiter:
             )
         if after.breaker is None and before.breaker is not None:
             log.info("Connection to WhatsApp: WhatsApp accepts logins again; %d waiting sessions follow", len(wakes))
-        reason = WAITS_TURN if after.breaker is None else FLEET_HELD
+        reason = CONNECT_QUEUED if after.breaker is None else CIRCUIT_BREAKER_OPEN
         for company, at in wakes:
             self._waiters[company].post(ConnectDeferred(at, reason))
 

@@ -22,6 +22,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion
+from holdfast.session.reasons import RECONNECT_REQUESTED
 from holdfast.session.state import budget_left
 from holdfast.session.stores import LiveStatus, Transition
 
@@ -31,7 +32,7 @@ _UNDER_WAY_S = 60
 """A message younger than this may still be in flight: it does not count for stability yet."""
 _UNDER_WAY_PART = 0.1
 """The same as a share of the window, for windows of which a minute would be most."""
-ASKED = "asked"
+REQUESTED = "requested"
 """The name of the window whose beginning the caller chose."""
 _SHORTEST_S = 1.0
 
@@ -65,7 +66,7 @@ class Diagnosis:
     history: Sequence[Transition]
     """The newest transitions, newest first."""
     stability: Mapping[str, Stability]
-    """By window: 5m, 1h, 24h, 7d, and `ASKED` where one was asked for."""
+    """By window: 5m, 1h, 24h, 7d, and `REQUESTED` when `since` is given."""
     budget_an_hour: int
     budget_left: int
     host: HostView | None
@@ -166,7 +167,7 @@ class Diagnoser:
         view = (await self._gateway.actor(company)).view
         signals = self._signals(view, await self._figures.backlogs(company), self._gateway.connected)
         now = self._services.clock.now()
-        windows = WINDOWS_S if since is None else {**WINDOWS_S, ASKED: _window_s(since, now)}
+        windows = WINDOWS_S if since is None else {**WINDOWS_S, REQUESTED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
             company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS
         )
@@ -236,8 +237,8 @@ def _changes(transitions: Sequence[Transition]) -> list[Change]:
 def presence_after(transition: Transition) -> Connectivity:
     """A reconnection that a person asked for, like a stop, is not held against the session."""
     return (
-        Connectivity.EXCUSED
-        if transition.reason == "asked" and transition.before is not transition.after
+        Connectivity.EXCLUDED
+        if transition.reason == RECONNECT_REQUESTED.name and transition.before is not transition.after
         else connectivity_of(transition.after)
     )
 

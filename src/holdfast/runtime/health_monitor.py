@@ -187,8 +187,8 @@ class HealthMonitor:
         versions = self._services.client_versions
         refusal = None if versions is None else versions.refusal
         return Surroundings(
-            redis_away_s=age_s(status.since, self._services.clock)
-            if status.availability is Availability.AWAY
+            redis_down_s=age_s(status.since, self._services.clock)
+            if status.availability is Availability.DOWN
             else None,
             database_failing_s=None if failing_since is None else self._services.clock.monotonic() - failing_since,
             host_away_s=supervisor.host_away_s,

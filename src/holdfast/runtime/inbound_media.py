@@ -24,7 +24,7 @@ from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import PIECE, OpenedMedia, OutboundMediaService
-from holdfast.runtime.session_queries import PhoneSilent
+from holdfast.runtime.session_queries import PhoneTimedOut
 from holdfast.session.engine import Downloaded
 from holdfast.session.queries import uploaded_again
 
@@ -147,7 +147,7 @@ class InboundMediaService:
             raise Gone(
                 "neither WhatsApp nor the account's phone has this file: ask the sender to send it again"
             ) from error
-        except PhoneSilent as error:
+        except PhoneTimedOut as error:
             raise NotFetched(
                 "WhatsApp no longer has this file, and the account's phone, which could upload it again, did not "
                 "answer: try again when the phone is online"

@@ -73,7 +73,7 @@ class LinkOpener:
             versions.refused(self._version)
 
     async def quarantine(self, newest_link: LinkId, *, reason: str) -> None:
-        """Set the credentials aside. What the ending link still wants stored must not bring them back."""
+        """Quarantine the credentials. What the ending link still wants stored must not bring them back."""
         self._storage.forget_keys(newest_link)
         await self._storage.caught_up()
         await self._services.store.quarantine(self._company, reason=reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.health.advice import because, lasting
-from holdfast.session.reasons import WAITS_TURN
+from holdfast.session.reasons import CONNECT_QUEUED
 from holdfast.session.state import Session
 
 _MINUTE_S = 60
@@ -34,7 +34,7 @@ def is_routine(before: Session, after: Session) -> bool:
     """Whether it is a session of a large installation that only waits for its turn to connect, which is not logged at
     INFO.
     """
-    return after.state is before.state and after.shown_reason is WAITS_TURN
+    return after.state is before.state and after.shown_reason is CONNECT_QUEUED
 
 
 def received(company: str, count: int) -> str:

@@ -29,20 +29,20 @@ class Passkey:
     """The code that the phone shows too, once WhatsApp accepted the signature."""
 
 
-class WhatsAppSilent(HoldfastError):
+class PasskeyTimedOut(HoldfastError):
     """WhatsApp did not continue after it got the assertion."""
 
-    code = "passkey-silent"
+    code = "passkey-timeout"
     fault = Fault.WHATSAPP
 
 
-class PasskeyNotFollowed(WhatsAppSilent):
+class PasskeyNotFollowed(PasskeyTimedOut):
     """WhatsApp continued in a way that this version does not understand."""
 
     code = "passkey-failed"
 
 
-class PasskeyLinkEnded(WhatsAppSilent):
+class PasskeyLinkEnded(PasskeyTimedOut):
     """The connection to WhatsApp ended while WhatsApp checked the assertion."""
 
     code = "passkey-link-ended"
@@ -118,7 +118,7 @@ class PasskeyRelay:
     async def answer(self, assertion: Mapping[str, object]) -> Passkey:
         """Pass an assertion to WhatsApp, and wait until WhatsApp continues.
 
-        Raises `Conflict` without a challenge, `BadAssertion`, and `WhatsAppSilent`.
+        Raises `Conflict` without a challenge, `BadAssertion`, and `PasskeyTimedOut`.
         """
         asked = self.now
         if asked is None or asked.step is not PasskeyStep.SIGN:
@@ -171,8 +171,8 @@ def _refusal(code: str) -> HoldfastError:
             return Conflict(f"WhatsApp's request for a passkey ended before the signature reached it: {_AGAIN}")
         case "asked-again":
             return Conflict(f"WhatsApp asked for a passkey again while it checked the signature: {_SIGN_NEWEST}")
-        case "passkey-silent":
-            return WhatsAppSilent(f"WhatsApp did not continue after the signature: {_AGAIN}")
+        case "passkey-timeout":
+            return PasskeyTimedOut(f"WhatsApp did not continue after the signature: {_AGAIN}")
         case "passkey-failed" | "passkey-unreadable":
             return PasskeyNotFollowed(
                 f"WhatsApp's passkey exchange can't be followed: it may have changed. Update Holdfast, then {_AGAIN}"

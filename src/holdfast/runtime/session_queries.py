@@ -52,14 +52,14 @@ class WhatsAppBusy(HoldfastError):
 class QueryTimedOut(HoldfastError):
     """WhatsApp did not answer in time."""
 
-    code = "whatsapp-silent"
+    code = "whatsapp-timeout"
     fault = Fault.WHATSAPP
 
 
-class PhoneSilent(HoldfastError):
+class PhoneTimedOut(HoldfastError):
     """The phone, which alone has what was asked for, did not answer in time."""
 
-    code = "phone-silent"
+    code = "phone-timeout"
     fault = Fault.CALLER
 
 
@@ -200,8 +200,8 @@ class SessionQueries:
                 )
             case "timeout":
                 return QueryTimedOut("WhatsApp did not answer in time: try again shortly")
-            case "phone-silent":
-                return PhoneSilent("the phone did not answer: it may be off or without a connection; try again later")
+            case "phone-timeout":
+                return PhoneTimedOut("the phone did not answer: it may be off or without a connection; try again later")
             case "link-down":
                 return ConnectionEnded("the connection to WhatsApp ended before it answered: try again shortly")
             case "refused" if report.code in {401, 403}:

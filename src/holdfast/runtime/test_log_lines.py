@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.runtime.log_lines import is_routine, received, transition
-from holdfast.session.reasons import BY_CODE, NO_PONG, WAITS_TURN
+from holdfast.session.reasons import BY_CODE, CONNECT_QUEUED, NO_PONG
 from holdfast.session.state import Session, State
 
 CONNECTED = Session(state=State.CONNECTED, paired=True)
@@ -55,7 +55,7 @@ def test_routine_steps_are_not_logged(after: Session) -> None:
 
 def test_waiting_for_a_turn_is_routine_unless_the_state_changes() -> None:
     """With 300 companies, a start would fill the log; the loss of a link is still logged."""
-    waits = replace(LOST, reason=WAITS_TURN)
+    waits = replace(LOST, reason=CONNECT_QUEUED)
     assert is_routine(LOST, waits)
     assert not is_routine(CONNECTED, waits)
     assert not is_routine(CONNECTED, LOST)

@@ -193,7 +193,7 @@ def _log_outcome(head: Head, event: Event, attempt: Attempt, settled: Settled) -
     match endpoint.health.state:
         case EndpointState.ACTIVE:
             log.info("The webhook endpoint of %s accepts deliveries again", whose)
-        case EndpointState.ASIDE:
-            log.warning("The webhook endpoint of %s is set aside: %s", whose, attempt.error)
+        case EndpointState.SUSPENDED:
+            log.warning("The webhook endpoint of %s is suspended: %s", whose, attempt.error)
         case EndpointState.OFF:
             log.error("The webhook endpoint of %s is switched off: the receiver answered 410", whose)

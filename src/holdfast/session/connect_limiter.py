@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from holdfast.session import connect_rate
 from holdfast.session.connect_rate import Rate, RatePolicy
-from holdfast.session.reasons import FLEET_HELD, NOT_OPENED, WAITS_TURN, Reason, SessionReaction
+from holdfast.session.reasons import CIRCUIT_BREAKER_OPEN, CONNECT_QUEUED, LOGIN_TIMEOUT, Reason, SessionReaction
 
 _OURS_OR_THE_NETWORKS = frozenset({"network", "engine", "holdfast", "nobody", "person"})
 _OF_ONE_SESSION = frozenset({SessionReaction.REPLACED, SessionReaction.PAUSE_UNTIL, SessionReaction.RESTART})
@@ -95,7 +95,7 @@ class DeferConnect:
     """Ask again at `until`, or when woken."""
 
     until: float
-    because: Reason = WAITS_TURN
+    because: Reason = CONNECT_QUEUED
 
 
 Wakes = tuple[tuple[str, float], ...]
@@ -133,8 +133,8 @@ def _ask_breaker(
         return replace(_begin(limiter, company, now), breaker=replace(breaker, prober=company)), Go()
     queued = _enqueue(limiter, company, urgent=urgent)
     if breaker.prober is None and queued.waiting[0] == company:
-        return queued, DeferConnect(until=breaker.probe_at, because=FLEET_HELD)
-    return queued, DeferConnect(until=max(now, breaker.probe_at) + policy.patience_s, because=FLEET_HELD)
+        return queued, DeferConnect(until=breaker.probe_at, because=CIRCUIT_BREAKER_OPEN)
+    return queued, DeferConnect(until=max(now, breaker.probe_at) + policy.patience_s, because=CIRCUIT_BREAKER_OPEN)
 
 
 # Outcomes.
@@ -176,7 +176,7 @@ def hurry(limiter: Limiter, *, now: float, policy: LimiterPolicy) -> tuple[Limit
 
 def _slowed(rate: Rate, reason: Reason, was_open: bool, now: float, policy: LimiterPolicy) -> Rate:
     """The rate after a link ended for this reason."""
-    if (reason.code in _OVERLOADED and (not was_open or reason.code in _ALSO_MID_STREAM)) or reason is NOT_OPENED:
+    if (reason.code in _OVERLOADED and (not was_open or reason.code in _ALSO_MID_STREAM)) or reason is LOGIN_TIMEOUT:
         return connect_rate.refused(rate, now=now, policy=policy.rate)
     if not was_open and reason.code is not None and reason.fault == "network":
         return connect_rate.unreached(rate, now=now, policy=policy.rate)

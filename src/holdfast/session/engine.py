@@ -229,7 +229,7 @@ class PasskeyFailed(Report, frozen=True, kw_only=True, tag="passkey-failed"):
     """The ceremony failed and the device is not linked. The link stays open but is of no more use."""
 
     code: str
-    """`passkey-refused`, `passkey-silent`, `passkey-unreadable`, `passkey-failed`. Holdfast's own reports of an end in
+    """`passkey-refused`, `passkey-timeout`, `passkey-unreadable`, `passkey-failed`. Holdfast's own reports of an end in
     which the engine has no part have other codes."""
     detail: str = ""
 

@@ -193,7 +193,7 @@ class StartLink:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineCredentials:
-    """Set the credentials aside, restorable: WhatsApp no longer accepts them."""
+    """Quarantine the credentials, from where they can be restored: WhatsApp no longer accepts them."""
 
     link: LinkId
     """The newest link that used them."""

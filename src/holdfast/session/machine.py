@@ -157,7 +157,7 @@ def _pair(session: Session, event: Event, moment: Moment) -> Step:
 def _fresh_link(session: Session, event: ReconnectAsked, _: Moment) -> Step:
     """Cut the link if there is one and connect at once, without backoff."""
     alone, effects = cut(session)
-    asked = replace(alone, state=lost_state(session), reason=event.reason or reasons.ASKED, same_reason=0)
+    asked = replace(alone, state=lost_state(session), reason=event.reason or reasons.RECONNECT_REQUESTED, same_reason=0)
     connected, more = connect(asked)
     return connected, effects + more
 
@@ -183,7 +183,7 @@ def _stop(session: Session, _: Event, __: Moment) -> Step:
 def _log_out(session: Session, _: Event, __: Moment) -> Step:
     """Log out at WhatsApp if there is a link, and quarantine the credentials."""
     effects: tuple[Effect, ...] = () if session.link is None else (LogOut(link=session.link.number),)
-    gone, more = logged_out(session, reasons.LOGOUT_ASKED)
+    gone, more = logged_out(session, reasons.LOGOUT_REQUESTED)
     return gone, effects + more
 
 
@@ -232,7 +232,7 @@ def _host_lost(session: Session, _: Event, moment: Moment) -> Step:
     if session.link is None:
         return session, ()
     was_open = session.link.opened_at is not None
-    return plan(replace(session, link=None), reasons.HOST_LOST, moment, was_open=was_open)
+    return plan(replace(session, link=None), reasons.ENGINE_HOST_LOST, moment, was_open=was_open)
 
 
 def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
@@ -247,7 +247,7 @@ def _quarantined(session: Session, _: Event, moment: Moment) -> Step:
 
 def _commit_failed(session: Session, _: Event, moment: Moment) -> Step:
     """Cut the link, because its keys are ahead of the store, and connect again after the backoff."""
-    return lose(session, reasons.NOT_KEPT, moment)
+    return lose(session, reasons.STORAGE_FAILED, moment)
 
 
 def _time_out(session: Session, _: Event, moment: Moment) -> Step:
@@ -260,7 +260,7 @@ def _time_out(session: Session, _: Event, moment: Moment) -> Step:
         return connecting, effects + more
     if session.link.passkey is not None:
         return lose(session, passkeys.overdue(session.link.passkey), moment)
-    return lose(session, reasons.NOT_OPENED, moment)
+    return lose(session, reasons.LOGIN_TIMEOUT, moment)
 
 
 def _try_updated_client(session: Session, _: Event, __: Moment) -> Step:

@@ -19,7 +19,7 @@ from holdfast.session.state import PasskeyStep, Session
 
 FAILURES = {
     "passkey-refused": reasons.PASSKEY_REFUSED,
-    "passkey-silent": reasons.PASSKEY_SILENT,
+    "passkey-timeout": reasons.PASSKEY_TIMEOUT,
     "passkey-declined": reasons.PASSKEY_DECLINED,
     "passkey-code-mismatch": reasons.PASSKEY_CODE_MISMATCH,
 }
@@ -56,7 +56,7 @@ def failed(session: Session, event: PasskeyFailed | PasskeyDeclined, moment: Mom
 
 def overdue(step: PasskeyStep) -> Reason:
     """The reason for giving up a ceremony at the deadline of this step."""
-    return reasons.PASSKEY_EXPIRED if step in {PasskeyStep.SIGN, PasskeyStep.COMPARE} else reasons.PASSKEY_SILENT
+    return reasons.PASSKEY_EXPIRED if step in {PasskeyStep.SIGN, PasskeyStep.COMPARE} else reasons.PASSKEY_TIMEOUT
 
 
 def _moved(session: Session, before: PasskeyStep, after: PasskeyStep, moment: Moment, lasts_s: float) -> Step:

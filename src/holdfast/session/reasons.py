@@ -108,27 +108,31 @@ NO_PONG = _reason("no-pong", None, "network", SessionReaction.BACKOFF, "WhatsApp
 NO_ACKS = _reason(
     "no-acks", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp answers pings but accepts no messages"
 )
-NOT_OPENED = _reason("not-opened", None, "network", SessionReaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
-HOST_LOST = _reason("host-lost", None, "engine", SessionReaction.BACKOFF, "the engine host ended or stopped answering")
-QR_USED_UP = _reason(
-    "qr-used-up", 408, "person", SessionReaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR
+LOGIN_TIMEOUT = _reason("login-timeout", None, "network", SessionReaction.BACKOFF, "the login did not finish in time", Action.CHECK_NETWORK)  # fmt: skip
+ENGINE_HOST_LOST = _reason(
+    "engine-host-lost", None, "engine", SessionReaction.BACKOFF, "the engine host ended or stopped answering"
+)
+QR_EXPIRED = _reason(
+    "qr-expired", 408, "person", SessionReaction.UNPAIR, "no QR code was scanned in time", Action.SCAN_QR
 )
 NOT_LINKED = _reason("not-linked", None, "operator", SessionReaction.UNPAIR, "the stored credentials are not those of a linked device", Action.SCAN_QR)  # fmt: skip
-NOT_KEPT = _reason("not-kept", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store the keys of the link: is the disk full?")  # fmt: skip
-ASKED = _reason("asked", None, "nobody", SessionReaction.RESTART, "a reconnection was requested", Action.NONE)
-LOGOUT_ASKED = _reason(
-    "logout-asked", None, "nobody", SessionReaction.LOGGED_OUT, "it was logged out from here", Action.SCAN_QR
+STORAGE_FAILED = _reason("storage-failed", None, "holdfast", SessionReaction.BACKOFF, "Holdfast could not store the keys of the link: is the disk full?")  # fmt: skip
+RECONNECT_REQUESTED = _reason(
+    "reconnect-requested", None, "nobody", SessionReaction.RESTART, "a reconnection was requested", Action.NONE
 )
-WAITS_TURN = _reason("waits-turn", None, "nobody", SessionReaction.BACKOFF, "many sessions are connecting, and this one waits in the queue")  # fmt: skip
-FLEET_HELD = _reason("fleet-held", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refused several sessions for the same reason; one of them probes, and the others wait")  # fmt: skip
+LOGOUT_REQUESTED = _reason(
+    "logout-requested", None, "nobody", SessionReaction.LOGGED_OUT, "it was logged out from here", Action.SCAN_QR
+)
+CONNECT_QUEUED = _reason("connect-queued", None, "nobody", SessionReaction.BACKOFF, "many sessions are connecting, and this one waits in the queue")  # fmt: skip
+CIRCUIT_BREAKER_OPEN = _reason("circuit-breaker-open", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refused several sessions for the same reason; one of them probes, and the others wait")  # fmt: skip
 ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was isolated so that all others continue; start it to try again, or link the phone again", Action.START)  # fmt: skip
 BAD_CREDENTIALS = _reason("bad-credentials", None, "operator", SessionReaction.STOP, "its stored credentials can't be used, and the log says which field is wrong; import them again or link the phone again", Action.SCAN_QR)  # fmt: skip
-HOST_REPLACED = _reason("host-replaced", None, "nobody", SessionReaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
+ENGINE_HOST_REPLACED = _reason("engine-host-replaced", None, "nobody", SessionReaction.RESTART, "the session moved to another engine host", Action.NONE)  # fmt: skip
 RESTORED_STALE = _reason("restored-stale", None, "operator", SessionReaction.STOP, "it was restored from a backup that is older than the last use of its keys", Action.START)  # fmt: skip
 PASSKEY_REQUIRED = _reason("passkey-required", None, "person", SessionReaction.UNPAIR, "WhatsApp asks the owner of the account to sign with a passkey", Action.SIGN_PASSKEY)  # fmt: skip
 PASSKEY_EXPIRED = _reason("passkey-expired", None, "person", SessionReaction.UNPAIR, "WhatsApp's request for a passkey ended before it was answered", Action.SCAN_QR)  # fmt: skip
 PASSKEY_REFUSED = _reason("passkey-refused", None, "person", SessionReaction.UNPAIR, "WhatsApp did not accept the passkey's signature: is it the passkey of this account?", Action.SCAN_QR)  # fmt: skip
-PASSKEY_SILENT = _reason("passkey-silent", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp did not continue after it got the passkey's signature", Action.SCAN_QR)  # fmt: skip
+PASSKEY_TIMEOUT = _reason("passkey-timeout", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp did not continue after it got the passkey's signature", Action.SCAN_QR)  # fmt: skip
 PASSKEY_DECLINED = _reason("passkey-declined", None, "person", SessionReaction.UNPAIR, "signing with the passkey was cancelled", Action.SCAN_QR)  # fmt: skip
 PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", SessionReaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
 PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
@@ -145,9 +149,9 @@ _PROXY_CODES = (PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PR
 _PROXY_BY_CODE = MappingProxyType(dict(zip(_PROXY_CODES, _PROXY, strict=True)))
 
 OWN = (
-    NO_PONG, NO_ACKS, NOT_OPENED, HOST_LOST, NOT_KEPT, QR_USED_UP, NOT_LINKED, ASKED, LOGOUT_ASKED, WAITS_TURN, FLEET_HELD, RESTORED_STALE,
-    ENGINE_QUARANTINED, BAD_CREDENTIALS, HOST_REPLACED, *_PROXY,
-    PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_SILENT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
+    NO_PONG, NO_ACKS, LOGIN_TIMEOUT, ENGINE_HOST_LOST, STORAGE_FAILED, QR_EXPIRED, NOT_LINKED, RECONNECT_REQUESTED, LOGOUT_REQUESTED, CONNECT_QUEUED, CIRCUIT_BREAKER_OPEN, RESTORED_STALE,
+    ENGINE_QUARANTINED, BAD_CREDENTIALS, ENGINE_HOST_REPLACED, *_PROXY,
+    PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_TIMEOUT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
 )  # fmt: skip
 
 _NEVER_CONNECTED = "WebSocket Error ("
@@ -169,12 +173,25 @@ def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason
     if detail.startswith(_NEVER_CONNECTED) and code not in {408, 429, 503}:
         return _connect_failed(code)
     if code == 408 and detail == _QR_USED_UP:
-        return QR_USED_UP
+        return QR_EXPIRED
     if code in {401, 440} and "device_removed" in attributes.values():
         return DEVICE_REMOVED
     if code == 409 and attributes.get("type") == "replaced":
         return BY_CODE[440]
     return BY_CODE.get(code) or _unknown(code)
+
+
+_RENAMED = MappingProxyType({
+    "asked": "reconnect-requested", "logout-asked": "logout-requested", "not-kept": "storage-failed", "not-opened": "login-timeout",
+    "waits-turn": "connect-queued", "fleet-held": "circuit-breaker-open", "qr-used-up": "qr-expired", "passkey-silent": "passkey-timeout",
+    "host-lost": "engine-host-lost", "host-replaced": "engine-host-replaced",
+})  # fmt: skip
+"""Names that earlier versions stored."""
+
+
+def current_name(stored: str | None) -> str | None:
+    """The name that this version uses for the reason that was stored under a name."""
+    return None if stored is None else _RENAMED.get(stored, stored)
 
 
 def stored_reason(name: str, code: int | None) -> Reason:

@@ -81,7 +81,7 @@ class Availability(StrEnum):
 
     UP = "up"
     """In Redis, and in memory beside it."""
-    AWAY = "away"
+    DOWN = "down"
     """In memory; it is written back when Redis returns."""
     OFF = "off"
     """In memory, as no Redis is set."""

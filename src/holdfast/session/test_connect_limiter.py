@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from holdfast.session import connect_limiter, reasons
 from holdfast.session.connect_limiter import DeferConnect, Go, Limiter, LimiterPolicy, Wakes, ask, ended, opened
 from holdfast.session.connect_rate import Rate
-from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN
+from holdfast.session.reasons import BY_CODE, CIRCUIT_BREAKER_OPEN, CONNECT_QUEUED
 
 POLICY = LimiterPolicy()
 SMALL = replace(POLICY, opening_at_once=2, burst_s=1)
@@ -67,7 +67,7 @@ def test_asking_early_gives_the_same_answer_again() -> None:
 def test_no_more_open_at_once_than_allowed() -> None:
     """A session that finds no free slot waits in line; asking twice does not queue it twice."""
     known, answers = asked(Limiter(), "a", "b", "c", "d", "c", policy=SMALL)
-    assert answers == [Go(), Go(), *[DeferConnect(until=NOW + 60, because=WAITS_TURN)] * 3]
+    assert answers == [Go(), Go(), *[DeferConnect(until=NOW + 60, because=CONNECT_QUEUED)] * 3]
     assert known.waiting == ("c", "d")
 
 
@@ -91,11 +91,11 @@ def test_three_refused_alike_hold_all_and_one_probes() -> None:
     it."""
     known, answers = asked(TRIPPED, "d", "e", now=NOW + 1)
     assert answers == [
-        DeferConnect(until=NOW + 5, because=FLEET_HELD),
-        DeferConnect(until=NOW + 65, because=FLEET_HELD),
+        DeferConnect(until=NOW + 5, because=CIRCUIT_BREAKER_OPEN),
+        DeferConnect(until=NOW + 65, because=CIRCUIT_BREAKER_OPEN),
     ]
     known, answers = asked(known, "d", "e", now=NOW + 5)
-    assert answers == [Go(), DeferConnect(until=NOW + 65, because=FLEET_HELD)]
+    assert answers == [Go(), DeferConnect(until=NOW + 65, because=CIRCUIT_BREAKER_OPEN)]
     assert known.breaker is not None
     assert known.breaker.prober == "d"
 
@@ -297,7 +297,7 @@ def test_promises_of_a_slow_time_are_replaced_when_whatsapp_is_back() -> None:
         (BY_CODE[503], False, 10, False),
         (BY_CODE[429], True, 10, False),
         (BY_CODE[503], True, 20, False),
-        (reasons.NOT_OPENED, False, 10, False),
+        (reasons.LOGIN_TIMEOUT, False, 10, False),
         (BY_CODE[408], False, 10, True),
         (BY_CODE[428], True, 20, False),
         (BY_CODE[401], False, 20, False),

@@ -36,7 +36,7 @@ from holdfast.session.events import (
 )
 from holdfast.session.liveness import deadline
 from holdfast.session.machine import NotPossible, Step, step
-from holdfast.session.reasons import BY_CODE, FLEET_HELD, WAITS_TURN, SessionReaction
+from holdfast.session.reasons import BY_CODE, CIRCUIT_BREAKER_OPEN, CONNECT_QUEUED, SessionReaction
 from holdfast.session.state import RUNNING, Policy, Session, State, restored
 from tests.doubles.engine_reports import granted_step, link_closed, link_opened, link_paired, ponged, qr_shown
 
@@ -89,7 +89,7 @@ class World:
             return session, effects
         answer: Event = ConnectGranted(session.newest_link + 1)
         if self.deferred_s is not None:
-            answer = ConnectDeferred(self.now + self.deferred_s, FLEET_HELD)
+            answer = ConnectDeferred(self.now + self.deferred_s, CIRCUIT_BREAKER_OPEN)
         session, started = step(session, answer, now=self.now, jitter=jitter, policy=self.policy)
         return session, (*(effect for effect in effects if effect != RequestConnect()), *started)
 
@@ -129,7 +129,7 @@ class World:
             case Ping(link=link) | Presence(link=link):
                 assert link in self.opened, "a ping on a link that is not open"
             case QuarantineCredentials():
-                assert isinstance(event, LogoutAsked | LinkClosed), "credentials set aside without a logout"
+                assert isinstance(event, LogoutAsked | LinkClosed), "credentials quarantined without a logout"
 
     def check_attempts(self, before: Session, event: Event) -> None:
         after = self.session
@@ -308,7 +308,7 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=SECONDS)
     def the_connect_limiter_wakes_it(self, seconds: float) -> None:
         before = self.world.session
-        self.world.take(ConnectDeferred(self.world.now + seconds, WAITS_TURN))
+        self.world.take(ConnectDeferred(self.world.now + seconds, CONNECT_QUEUED))
         assert before.held is not None or self.world.session == before, "a wake for one that does not wait"
 
     @precondition(lambda self: self.world.opened)

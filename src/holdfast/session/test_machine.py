@@ -110,7 +110,7 @@ EVENTS: list[Event] = [
     SendsWaited(7, NOW),
     ProbeAsked(7),
     ConnectGranted(8),
-    ConnectDeferred(NOW + 5, reasons.WAITS_TURN),
+    ConnectDeferred(NOW + 5, reasons.CONNECT_QUEUED),
     Tick(),
     EngineQuarantined(),
     passkey_requested(7, 600),
@@ -322,7 +322,7 @@ def test_reconnect_cuts_and_connects(situation: str) -> None:
     """A requested reconnection replaces the link at once; the count of attempts continues."""
     session, effects = take(SITUATIONS[situation], ReconnectAsked())
     assert (session.state, effects) == (State.RECONNECTING, (CutLink(link=7), StartLink(8)))
-    assert (session.reason, session.attempts) == (reasons.ASKED, SITUATIONS[situation].attempts)
+    assert (session.reason, session.attempts) == (reasons.RECONNECT_REQUESTED, SITUATIONS[situation].attempts)
 
 
 def test_reconnect_goes_past_a_backoff() -> None:
@@ -354,7 +354,7 @@ def test_logout_informs_whatsapp_and_quarantines_credentials() -> None:
         State.LOGGED_OUT,
         False,
         None,
-        reasons.LOGOUT_ASKED,
+        reasons.LOGOUT_REQUESTED,
     )
 
 
@@ -540,7 +540,7 @@ def test_attempts_are_not_forgotten_without_a_pong() -> None:
 def test_a_login_has_twenty_seconds() -> None:
     """A login that has not finished is cut, and the next one waits for the backoff."""
     session, effects = take(SITUATIONS["connecting"], Tick())
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_OPENED, (CutLink(link=7),))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.LOGIN_TIMEOUT, (CutLink(link=7),))
     assert (session.attempts, session.next_attempt_at) == (1, NOW + 1)
 
 
@@ -555,7 +555,7 @@ def test_a_planned_attempt_is_made(situation: str) -> None:
 def test_a_lost_host_costs_one_reconnection() -> None:
     """The link is gone with its host: nothing is cut, and after an open link the next one opens at once."""
     session, effects = take(SITUATIONS["connected"], HostLost())
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.HOST_LOST, ())
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.ENGINE_HOST_LOST, ())
     assert (session.link, session.next_attempt_at) == (None, NOW)
 
 
@@ -573,7 +573,7 @@ def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
 def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
     """When the store fails, the link must end: its keys are ahead of those that would be found after a crash."""
     session, effects = take(SITUATIONS["connected"], CommitFailed(7))
-    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.NOT_KEPT, (CutLink(link=7),))
+    assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.STORAGE_FAILED, (CutLink(link=7),))
 
 
 def test_a_close_is_judged_by_code_attributes_and_sentence() -> None:
@@ -603,8 +603,8 @@ def test_a_session_that_kills_engine_hosts_is_paused_until_a_person_starts_it(si
 
 def test_a_session_that_moves_to_another_host_says_so() -> None:
     """Holdfast, not a person, asks for the new link, and the reason says so."""
-    session, _ = take(SITUATIONS["connected"], ReconnectAsked(reasons.HOST_REPLACED))
-    assert session.reason is reasons.HOST_REPLACED
+    session, _ = take(SITUATIONS["connected"], ReconnectAsked(reasons.ENGINE_HOST_REPLACED))
+    assert session.reason is reasons.ENGINE_HOST_REPLACED
 
 
 def test_another_client_version_is_tried_at_once() -> None:
@@ -621,7 +621,7 @@ def test_a_session_that_could_not_reach_whatsapp_connects_when_another_one_did()
     assert take(away, NetworkRestored())[1] == (StartLink(8),)
     for other in (
         replace(away, reason=reasons.BY_CODE[503]),
-        replace(away, held=reasons.WAITS_TURN),
+        replace(away, held=reasons.CONNECT_QUEUED),
         replace(away, begun_at=(NOW - 1,) * 60),
     ):
         assert take(other, NetworkRestored()) == (other, ())

@@ -66,8 +66,8 @@ def test_a_first_hour() -> None:
         "81.5 reconnecting (link-lost): StartLink5",
         "83.75 reconnecting (server-unavailable): StartLink6",
         "90 connected: Ping6 Presence6",
-        "100 reconnecting (host-lost)",
-        "100 reconnecting (host-lost): StartLink7",
+        "100 reconnecting (engine-host-lost)",
+        "100 reconnecting (engine-host-lost): StartLink7",
         "102 connected: Ping7 Presence7",
     ]
 

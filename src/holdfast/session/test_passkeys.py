@@ -66,9 +66,9 @@ def test_each_step_has_a_deadline_of_its_own() -> None:
     ("session", "reason"),
     [
         (ASKED, reasons.PASSKEY_EXPIRED),
-        (after(ASKED, PasskeyAnswered(1)), reasons.PASSKEY_SILENT),
+        (after(ASKED, PasskeyAnswered(1)), reasons.PASSKEY_TIMEOUT),
         (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=True)), reasons.PASSKEY_EXPIRED),
-        (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False)), reasons.PASSKEY_SILENT),
+        (after(ASKED, PasskeyAnswered(1), passkey_continued(1, compare=False)), reasons.PASSKEY_TIMEOUT),
     ],
 )
 def test_an_overdue_step_ends_with_its_own_reason(session: Session, reason: Reason) -> None:

@@ -15,10 +15,11 @@ from holdfast.session.reasons import (
     BY_CODE,
     DEVICE_REMOVED,
     OWN,
-    QR_USED_UP,
+    QR_EXPIRED,
     Action,
     Reason,
     SessionReaction,
+    current_name,
     reason_of,
     stored_reason,
 )
@@ -103,7 +104,7 @@ def test_409_has_two_meanings() -> None:
 
 def test_408_has_two_meanings() -> None:
     """408 is a lost link, unless Baileys says that the QR codes are used up."""
-    assert reason_of(408, {}, "QR refs attempts ended") is QR_USED_UP
+    assert reason_of(408, {}, "QR refs attempts ended") is QR_EXPIRED
     assert reason_of(408, {}, "Connection was lost").name == "link-lost"
     assert reason_of(408, {}, "WebSocket Error (connect ECONNREFUSED 127.0.0.1:9)").name == "link-lost"
 
@@ -126,6 +127,13 @@ def test_http_status_that_says_wait(status: int, name: str) -> None:
 def test_stored_reason_comes_back(reason: Reason) -> None:
     """Name and code, as they are stored, give the same reason again."""
     assert stored_reason(reason.name, reason.code) == reason
+
+
+@pytest.mark.parametrize("before", ["asked", "logout-asked", "not-kept", "not-opened", "waits-turn", "fleet-held"])
+def test_a_name_that_an_earlier_version_stored_is_known(before: str) -> None:
+    """It is read as the current name, which the table of reasons has."""
+    assert current_name(before) in {reason.name for reason in EVERY}
+    assert current_name("banned") == "banned"
 
 
 def test_stored_reason_without_its_code() -> None:
@@ -166,9 +174,9 @@ def test_nothing_deletes_credentials() -> None:
         for reason in EVERY
         if reason.reaction in {SessionReaction.LOGGED_OUT, SessionReaction.CONFIRM_LOGOUT}
     }
-    assert by_reaction == {"logged-out", "unlinked", "logout-asked"}
+    assert by_reaction == {"logged-out", "unlinked", "logout-requested"}
 
 
 def test_own_reasons_have_no_code_of_whatsapps() -> None:
     """Holdfast's own findings carry no number, except the 408 of used-up QR codes."""
-    assert [reason.name for reason in reasons.OWN if reason.code is not None] == ["qr-used-up"]
+    assert [reason.name for reason in reasons.OWN if reason.code is not None] == ["qr-expired"]

@@ -161,12 +161,12 @@ def ask(session: Session, *, now: float = NOW + 0.5) -> Session:
 def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
     """Attempts, reason, state and budget stay the same; the reason for waiting is shown; its turn comes by itself."""
     waiting = replace(close(CONNECTED, 428)[0], begun_at=tuple(NOW - n for n in range(120, 0, -1)))
-    held, effects = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.FLEET_HELD), now=NOW + 0.5)
+    held, effects = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.CIRCUIT_BREAKER_OPEN), now=NOW + 0.5)
     assert effects == ()
     assert (held.state, held.attempts, held.reason, held.begun_at) == (
         waiting.state, waiting.attempts, waiting.reason, waiting.begun_at,
     )  # fmt: skip
-    assert (held.shown_reason, deadline(held, policy=POLICY)) == (reasons.FLEET_HELD, NOW + 30)
+    assert (held.shown_reason, deadline(held, policy=POLICY)) == (reasons.CIRCUIT_BREAKER_OPEN, NOW + 30)
     again, effects = take(held, Tick(), now=NOW + 30)
     assert (again.shown_reason, effects) == (reasons.BY_CODE[428], (StartLink(8),))
     assert again.begun_at == (*waiting.begun_at[1:], NOW + 30)
@@ -175,20 +175,20 @@ def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
 def test_a_held_session_can_be_woken() -> None:
     """A wake moves the plan of a held session, never into the past, and has no effect on any other session."""
     waiting = close(CONNECTED, 428)[0]
-    wake = ConnectDeferred(NOW + 1, reasons.WAITS_TURN)
+    wake = ConnectDeferred(NOW + 1, reasons.CONNECT_QUEUED)
     assert take(waiting, wake) == (waiting, ())
-    held, _ = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
+    held, _ = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.CIRCUIT_BREAKER_OPEN))
     assert take(held, wake)[0].next_attempt_at == NOW + 1
     assert take(held, wake, now=NOW + 2)[0].next_attempt_at == NOW + 2
 
 
 def test_a_stopped_session_does_not_wait() -> None:
     """Stop and logout end the wait; a later wake changes nothing."""
-    held, _ = take(ask(close(CONNECTED, 428)[0]), ConnectDeferred(NOW + 30, reasons.FLEET_HELD))
+    held, _ = take(ask(close(CONNECTED, 428)[0]), ConnectDeferred(NOW + 30, reasons.CIRCUIT_BREAKER_OPEN))
     for request in (StopAsked(), LogoutAsked()):
         ended, _ = take(held, request)
         assert (ended.held, deadline(ended, policy=POLICY)) == (None, None)
-        assert take(ended, ConnectDeferred(NOW, reasons.WAITS_TURN)) == (ended, ())
+        assert take(ended, ConnectDeferred(NOW, reasons.CONNECT_QUEUED)) == (ended, ())
 
 
 def test_a_grant_that_comes_too_late_starts_nothing() -> None:
@@ -380,7 +380,7 @@ def test_an_unpaired_session_drops_refused_keys(code: int) -> None:
 def test_used_up_qr_codes_wait_for_the_next_request() -> None:
     """When nobody scanned, no further link is opened until somebody asks."""
     session, effects = take(PAIRING, link_closed(7, 408, "QR refs attempts ended"))
-    assert (session.state, session.reason, effects) == (State.UNPAIRED, reasons.QR_USED_UP, ())
+    assert (session.state, session.reason, effects) == (State.UNPAIRED, reasons.QR_EXPIRED, ())
     assert deadline(session, policy=POLICY) is None
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from holdfast.health.stores import NotKept, PendingAlert
+from holdfast.health.stores import AlertsNotStored, PendingAlert
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.shared_secrets import note, noted
@@ -59,4 +59,4 @@ async def _kept(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except (SQLAlchemyError, OSError) as error:
-        raise NotKept(f"the database did not store the alerts: {error}") from error
+        raise AlertsNotStored(f"the database did not store the alerts: {error}") from error

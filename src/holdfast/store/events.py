@@ -17,8 +17,8 @@ from sqlalchemy import Column, Connection, delete, func, select, text
 
 from holdfast.delivery.events import (
     COMPLETED,
+    DEFAULT_TYPES,
     RECEIVED,
-    UNASKED,
     Body,
     Event,
     event_id,
@@ -66,7 +66,7 @@ def record(connection: Connection, company: str, type_: str, body: Body, *, chat
     seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
     announce(connection, NewEvents(company))
     if _has_endpoints(connection):
-        wanted = {"unasked": type_ in UNASKED, "wanted": f"% {type_} %"}
+        wanted = {"unasked": type_ in DEFAULT_TYPES, "wanted": f"% {type_} %"}
         made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
         if made.rowcount:
             announce(connection, DELIVERIES)

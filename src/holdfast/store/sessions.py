@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, select, update
 
+from holdfast.session.reasons import current_name
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.connection import Insert, Prepared, insert
@@ -118,4 +119,5 @@ def _values(record: Record) -> dict[str, Any]:
 
 def _record(row: RowMapping) -> Record:
     values = dict(row)
-    return Record(company=values.pop("company_id"), state=State(values.pop("state")), **values)
+    values |= {"company": values.pop("company_id"), "state": State(row["state"]), "reason": current_name(row["reason"])}
+    return Record(**values)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection, RowMapping, select
 
 from holdfast.delivery.events import SESSION
-from holdfast.session.reasons import stored_reason
+from holdfast.session.reasons import current_name, stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
 from holdfast.store.connection import Prepared
@@ -66,8 +66,9 @@ class TimelineRows:
 
 
 def _transition(row: RowMapping) -> Transition:
-    values = {name: value for name, value in row.items() if name not in {"seq", "company_id", "before", "after"}}
-    return Transition(company=row["company_id"], before=State(row["before"]), after=State(row["after"]), **values)
+    values = {name: value for name, value in row.items() if name not in {"seq", "company_id"}}
+    values |= {"before": State(row["before"]), "after": State(row["after"]), "reason": current_name(row["reason"])}
+    return Transition(company=row["company_id"], **values)
 
 
 def _body(transition: Transition) -> dict[str, object]:

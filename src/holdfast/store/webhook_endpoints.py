@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from holdfast.base.clock import iso
-from holdfast.delivery.events import UNASKED
+from holdfast.delivery.events import DEFAULT_TYPES
 from holdfast.delivery.webhooks import (
     OF_ALL,
     Endpoint,
@@ -29,6 +29,8 @@ from holdfast.delivery.webhooks import (
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_endpoints as endpoints
 
+_STORED_AS = {EndpointState.SUSPENDED: "aside"}
+"""States whose stored name differs. The stored name stays, because nodes of the version before read it, too."""
 _AS_THEY_ARE = ("id", "url", "secret", "last_success_at", "last_failure_at", "last_error", "last_status")
 
 
@@ -60,7 +62,7 @@ def is_wanted(found: Sequence[Endpoint], *, by_filter: bool) -> ColumnElement[bo
     parts = []
     for endpoint in usable:
         whose = company.not_in(own) if endpoint.company == OF_ALL else company == endpoint.company
-        asked = type_.in_(UNASKED if endpoint.events is None else endpoint.events)
+        asked = type_.in_(DEFAULT_TYPES if endpoint.events is None else endpoint.events)
         parts.append(and_(whose, asked) if by_filter else whose)
     return or_(literal(value=False), *parts)
 
@@ -80,7 +82,7 @@ def _of_row(row: RowMapping) -> Endpoint:
         company=row["company_id"],
         events=None if row["events"] is None else tuple(row["events"].split()),
         health=EndpointHealth(
-            state=EndpointState(row["state"]),
+            state=_state(row["state"]),
             failures=row["failures"],
             failing_since=time_of(row["failing_since"]),
             probes=row["probes"],
@@ -90,12 +92,20 @@ def _of_row(row: RowMapping) -> Endpoint:
     )
 
 
+def _state(stored: str) -> EndpointState:
+    return next(state for state in EndpointState if stored_state(state) == stored)
+
+
+def stored_state(state: EndpointState) -> str:
+    return _STORED_AS.get(state, state.value)
+
+
 def values_of(endpoint: Endpoint) -> dict[str, Any]:
     health = endpoint.health
     return {
         "company_id": endpoint.company,
         "events": None if endpoint.events is None else " ".join(endpoint.events),
-        "state": health.state.value,
+        "state": stored_state(health.state),
         "failures": health.failures,
         "failing_since": iso(health.failing_since),
         "probes": health.probes,

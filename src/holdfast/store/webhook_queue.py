@@ -78,8 +78,8 @@ def find_probes(
 ) -> tuple[list[Head], datetime | None]:
     """Return the oldest delivery of each suspended endpoint whose probe is due, and when the next probe is due."""
     heads, times = list[Head](), list[datetime]()
-    aside = {each.id: each for each in routes.values() if each.health.state is EndpointState.ASIDE}
-    for endpoint in aside.values():
+    suspended = {each.id: each for each in routes.values() if each.health.state is EndpointState.SUSPENDED}
+    for endpoint in suspended.values():
         probe_at = endpoint.health.probe_at
         if probe_at is not None and probe_at > now:
             times.append(probe_at)
@@ -138,7 +138,7 @@ def update_health(
         last = {"last_failure_at": iso(now), "last_error": attempt.error, "last_status": attempt.status}
     after = replace(found, health=health, **last)
     endpoint_rows.save(connection, after)
-    if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.ASIDE:
+    if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.SUSPENDED:
         make_due(connection, after.company)
     elif attempt.is_accepted and found.health.failures >= _OUTAGE_FAILURES:
         make_due(connection, after.company, only=_REFUSED_BY_OUTAGE)
@@ -166,8 +166,8 @@ def probe_now(connection: Connection, companies: Collection[str]) -> None:
     """Make the probes of the suspended endpoints of these companies due."""
     found = endpoint_rows.read_all(connection)
     ids = {each.id for each in (endpoint_of(company, found) for company in companies) if each is not None}
-    aside = (endpoints.c.id.in_(ids), endpoints.c.state == EndpointState.ASIDE.value)
-    connection.execute(update(endpoints).where(*aside).values(probe_at=None))
+    suspended = (endpoints.c.id.in_(ids), endpoints.c.state == endpoint_rows.stored_state(EndpointState.SUSPENDED))
+    connection.execute(update(endpoints).where(*suspended).values(probe_at=None))
 
 
 def is_stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:

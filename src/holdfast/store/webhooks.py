@@ -79,15 +79,15 @@ class WebhookRows:
             found = endpoint_rows.read_all(connection)
             if not found:
                 return Due(endpoints=(), heads=(), next_at=None)
-            routes = {company: endpoint_of(company, found) for company in companies}
+            found_by_company = ((company, endpoint_of(company, found)) for company in companies)
+            routes = {company: endpoint for company, endpoint in found_by_company if endpoint is not None}
             open_ones = {
                 company: endpoint.id
                 for company, endpoint in routes.items()
-                if endpoint is not None and endpoint.health.state is EndpointState.ACTIVE and endpoint.id not in busy
+                if endpoint.health.state is EndpointState.ACTIVE and endpoint.id not in busy
             }
             heads = queue.find_due(connection, open_ones, now=iso(now), most=most, known=known)
-            aside = {company: endpoint for company, endpoint in routes.items() if endpoint is not None}
-            probes, probe_at = queue.find_probes(connection, aside, now=now, known=known)
+            probes, probe_at = queue.find_probes(connection, routes, now=now, known=known)
             later = queue.next_due_at(connection, open_ones, now=iso(now))
             times = [time for time in (later, probe_at) if time is not None]
             return Due(endpoints=found, heads=[*heads, *probes], next_at=min(times, default=None))

@@ -14,7 +14,7 @@ import { bounded, MESSAGE_CHARS } from './bounds.mjs'
 import { BadHistory, inflated, readHistory } from './history_stream.mjs'
 import { digest } from './inbound.mjs'
 import { Lane } from './lane.mjs'
-import { PhoneSilent } from './refusals.mjs'
+import { PhoneTimedOut } from './refusals.mjs'
 
 const EMPTY = deflateSync(Buffer.alloc(0))
 const MOST_COMPRESSED_BYTES = 32 * 1024 * 1024
@@ -134,7 +134,7 @@ export class History {
     const { promise, resolve, reject } = Promise.withResolvers()
     const key = { remoteJid: chat, id: oldest.id, fromMe: oldest.fromMe }
     const request = await sock.fetchMessageHistory(count, key, oldest.atS * 1000)
-    const timer = setTimeout(() => reject(new PhoneSilent('the phone did not answer')), ON_DEMAND_DEADLINE_MS)
+    const timer = setTimeout(() => reject(new PhoneTimedOut('the phone did not answer')), ON_DEMAND_DEADLINE_MS)
     this.#asked.set(request, { resolve })
     while (this.#asked.size > MOST_PENDING) this.#asked.delete(this.#asked.keys().next().value)
     try {

@@ -46,7 +46,7 @@ const MOST_ANSWER_CHARS = 5_000_000
 const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as in `holdfast.session.engine`
 const APP_STATE_KEPT = { appStateKept: true } // in credentials: all settings of the account were reported to Holdfast
 const CATCH_UP_AFTER_MS = 5000
-const QR_USED_UP = 'QR refs attempts ended' // Baileys' own text
+const QR_EXPIRED = 'QR refs attempts ended' // Baileys' own text
 
 const { connectionClosed: TRANSPORT_CLOSED, timedOut: TIMED_OUT, loggedOut: LOGGED_OUT, badSession: UNKNOWN } = DisconnectReason
 
@@ -171,7 +171,7 @@ export class Link {
     this.codes = new QrCodes({
       isBusy: () => this.passkey.isUnderWay,
       shown: (qr, validMs) => this.#showQr(qr, validMs),
-      usedUp: () => this.#finish(TIMED_OUT, QR_USED_UP)
+      usedUp: () => this.#finish(TIMED_OUT, QR_EXPIRED)
     })
     this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
     const { sock, creds, store, recipients } = this

@@ -2,12 +2,12 @@
 
 import { decryptMediaRetryData, encryptMediaRetryRequest, isJidGroup, proto } from 'baileys'
 
-import { NotThere, PhoneSilent } from './refusals.mjs'
+import { NotThere, PhoneTimedOut } from './refusals.mjs'
 
 const PHONE_DEADLINE_MS = 15_000
 const { SUCCESS, NOT_FOUND } = proto.MediaRetryNotification.ResultType
 
-/** Resolves to where the file is now: `{directPath}`. Throws `NotThere` when the phone has no such file, `PhoneSilent`. */
+/** Resolves to where the file is now: `{directPath}`. Throws `NotThere` when the phone has no such file, `PhoneTimedOut`. */
 export async function uploadedAgain({ message, mediaKey }, { sock, groups }) {
   const fileKey = Buffer.from(mediaKey, 'base64')
   const { promise, resolve, reject } = Promise.withResolvers()
@@ -15,7 +15,7 @@ export async function uploadedAgain({ message, mediaKey }, { sock, groups }) {
     const answer = updates.find(({ key }) => key.id === message.id)
     if (answer) resolve(answer)
   }
-  const timer = setTimeout(() => reject(new PhoneSilent('the phone did not answer')), PHONE_DEADLINE_MS)
+  const timer = setTimeout(() => reject(new PhoneTimedOut('the phone did not answer')), PHONE_DEADLINE_MS)
   promise.catch(() => {}) // when sending fails, nobody waits for it
   sock.ev.on('messages.media-update', heard)
   try {

@@ -182,7 +182,7 @@ export class PasskeyCeremony {
     const answer = await this.query(stanza).catch(error => {
       throw new CeremonyFailed('passkey-refused', `WhatsApp refused ${tag}: ${error.message} (${error.data ?? error.output?.statusCode})`)
     })
-    if (!answer) throw new CeremonyFailed('passkey-silent', `WhatsApp did not answer ${tag}`)
+    if (!answer) throw new CeremonyFailed('passkey-timeout', `WhatsApp did not answer ${tag}`)
     return answer
   }
 }

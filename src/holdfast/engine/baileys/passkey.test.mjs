@@ -156,7 +156,7 @@ test('a refusal, no answer and a missing reference have codes of their own and e
   const refusal = Object.assign(new Error('bad-request'), { data: 400 })
   for (const [answers, code] of [
     [{ passkey_prologue: refusal }, 'passkey-refused'],
-    [{ passkey_prologue: null }, 'passkey-silent'],
+    [{ passkey_prologue: null }, 'passkey-timeout'],
     [{ ref: node('iq', []) }, 'passkey-failed']
   ]) {
     const { ceremony, reports, say } = fixture({ answers })

@@ -15,7 +15,7 @@ export class LinkDown extends Error {}
 export class NotThere extends Error {}
 
 /** The phone did not send what was asked for: it is off, or has nothing. */
-export class PhoneSilent extends Error {}
+export class PhoneTimedOut extends Error {}
 
 /** Why a query or operation has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
 export function failureOf(error) {
@@ -32,7 +32,7 @@ export function failureOf(error) {
 
 function wordFor(error) {
   if (error instanceof NotThere) return 'not-found'
-  return error instanceof PhoneSilent ? 'phone-silent' : refusalCode(error)
+  return error instanceof PhoneTimedOut ? 'phone-timeout' : refusalCode(error)
 }
 
 export function refusalCode(error) {
