@@ -230,7 +230,7 @@ def _number(text: str | None) -> int | None:
 
 def _band(transition: Transition) -> Connectivity:
     """How the chart shows the time after a transition: as the stability counts it, but a missing phone is no fault."""
-    return Connectivity.EXCUSED if transition.after is State.LOGGED_OUT else presence_after(transition)
+    return Connectivity.EXCLUDED if transition.after is State.LOGGED_OUT else presence_after(transition)
 
 
 @pages.get("/companies/{company}/chart.json")
