@@ -6,6 +6,7 @@ It only translates between HTTP and the simulator. Errors are `{"error": sentenc
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -28,6 +29,7 @@ from wasim.requests import (
 )
 from wasim.server import privacy, profiles
 from wasim.server.calls import CallError
+from wasim.server.entropy import new_id
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
 from wasim.server.message_builder import BadMessageRequest
@@ -190,13 +192,11 @@ def _typing(simulator: Simulator, number: str) -> Json | None:
 
 
 def _device(simulator: Simulator, device: Device) -> Json:
-    jid, lid = simulator.server.jid_of(device.address)
-    link = simulator.server.link_of(device.address)
+    link = simulator.server.links.of(device.address)
     return {
         "device": device.device,
         "name": device.name,
-        "jid": jid,
-        "lid": lid,
+        **_jids(simulator, device.address),
         "connected": link is not None,
         "since": iso(link.since) if link is not None else None,
         "linkedAt": iso(device.linked_at),
@@ -235,7 +235,7 @@ async def _add_phone(request: web.Request) -> web.Response:
 def _give_picture(simulator: Simulator, account: Account, given: object) -> None:
     """`given`: an address, True for a picture that wasim makes, or nothing."""
     account.picture = given if isinstance(given, str) else ""
-    account.picture_id = simulator.server.new_id() if given is True else ""
+    account.picture_id = new_id(secrets.token_bytes) if given is True else ""
     account.picture_file = ""
 
 
@@ -275,8 +275,13 @@ async def _code(request: web.Request) -> web.Response:
 def _linked(simulator: Simulator, address: Address | None) -> web.Response:
     if address is None:
         return web.json_response({"passkey": "required"}, status=202)
-    jid, lid = simulator.server.jid_of(address)
-    return web.json_response({"jid": jid, "lid": lid, "device": address.device})
+    return web.json_response({**_jids(simulator, address), "device": address.device})
+
+
+def _jids(simulator: Simulator, address: Address) -> Json:
+    """The two forms of a device's address: by phone number, and by hidden id."""
+    directory = simulator.server.directory
+    return {"jid": str(directory.jid(address, "pn")), "lid": str(directory.jid(address, "lid"))}
 
 
 async def _unlink(request: web.Request) -> web.Response:
@@ -325,7 +330,7 @@ async def _links(request: web.Request) -> web.Response:
                 "id": link.id,
                 "number": link.address.number if link.address else None,
                 "device": link.address.device if link.address else None,
-                "jid": simulator.server.jid_of(link.address)[0] if link.address else None,
+                "jid": _jids(simulator, link.address)["jid"] if link.address else None,
                 "state": _state_of(link),
                 "handshake": link.responder.pattern,
                 "since": iso(link.since),
@@ -333,7 +338,7 @@ async def _links(request: web.Request) -> web.Response:
                 "available": link.available,
                 "frames": {"in": link.frames_in, "out": link.frames_out},
             }
-            for link in simulator.server.links.values()
+            for link in simulator.server.links
         ]
     )
 

@@ -22,6 +22,7 @@ from wasim.server import core, events, pairing
 from wasim.server.calls import Call, End
 from wasim.server.channels import Channel, Role
 from wasim.server.link import Link
+from wasim.server.links import Outgoing
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_settings import Change
 from wasim.server.state import Account, Address, Addressing, Group
@@ -161,7 +162,7 @@ class Simulator:
     def socket_closed(self, link: LinkSocket) -> None:
         self._sockets.pop(link.number, None)
         self.stats.closes += 1
-        self.server.close_link(link.number)
+        self.server.links.close(link.number)
         self._fail_pairing(link.number, "the device's connection ended before it was linked")
 
     # Settling
@@ -207,7 +208,7 @@ class Simulator:
             if self._media_folder is not None:
                 self._media_folder.write(content, name)
 
-    def _put_out(self, outgoing: core.Outgoing) -> None:
+    def _put_out(self, outgoing: Outgoing) -> None:
         socket = self._sockets.get(outgoing.link)
         if socket is not None:
             socket.send(outgoing.frames)
@@ -365,7 +366,7 @@ class Simulator:
 
     def send_unchanged(self, number: str, stanzas: list[Node | bytes]) -> int:
         """Send stanzas unchanged to the linked devices of an account; returns to how many devices."""
-        devices = [self.server.send_unchanged(number, stanza, now=self.now()) for stanza in stanzas]
+        devices = [self.server.delivery.send_unchanged(number, stanza, now=self.now()) for stanza in stanzas]
         self._settle()
         return max(devices, default=0)
 
@@ -440,12 +441,12 @@ class Simulator:
                     self._stream_error(link, request)
             case "stream-end":
                 for link in links:
-                    self.server.finish_stream(link.id, now=self.now())
+                    self.server.links.finish_stream(link.id, now=self.now())
             case "reach-out-lock":
                 until = self.faults.lock_end(fault, now=self.now())
-                self.server.announce_reach_out_lock(request.number, until, now=self.now())
+                self.server.announcements.reach_out_lock(request.number, until, now=self.now())
             case "new-chat-quota":
-                self.server.announce_new_chat_quota(request.number, now=self.now())
+                self.server.announcements.new_chat_quota(request.number, now=self.now())
         self._settle()
         return fault
 
@@ -463,15 +464,15 @@ class Simulator:
         _log.info("Fault %d: %s ended after %d hits", fault.id, fault.kind, fault.hits)
         self._link_faults.end(fault)
         if fault.kind == "reach-out-lock":
-            self.server.announce_reach_out_lock(fault.request.number, None, now=self.now())
+            self.server.announcements.reach_out_lock(fault.request.number, None, now=self.now())
         elif fault.kind == "new-chat-quota":
-            self.server.announce_new_chat_quota(fault.request.number, now=self.now())
+            self.server.announcements.new_chat_quota(fault.request.number, now=self.now())
         if fault.request.release:
             for link, ack in fault.withheld:
-                self.server.inject(link, ack)
+                self.server.links.inject(link, ack)
 
     def _links_of(self, number: str | None) -> list[Link]:
-        links = list(self.server.links.values())
+        links = list(self.server.links)
         if number is None:
             return links
         return [link for link in links if link.address is not None and link.address.number == number]
@@ -479,7 +480,7 @@ class Simulator:
     def _stream_error(self, link: Link, request: FaultRequest) -> None:
         code = None if request.code is None else str(request.code)
         reason = None if request.reason is None else Node(str(request.reason))
-        self.server.end_stream(link.id, code=code, attrs=request.attrs, reason=reason, now=self.now())
+        self.server.links.end_stream(link.id, code=code, attrs=request.attrs, reason=reason, now=self.now())
 
 
 def masked(number: str) -> str:

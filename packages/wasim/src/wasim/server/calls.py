@@ -5,20 +5,18 @@ Media of calls are not simulated, and calls are not stored: they end with the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from wasim.server.entropy import Entropy, word
-from wasim.server.state import PHONE, Address, Device, Directory, StanzaKind
+from wasim.server.delivery import Delivery
+from wasim.server.entropy import Entropy, new_id
+from wasim.server.state import PHONE, Address, Device, Directory
 from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
 
 End = Literal["accepted", "rejected", "timeout", "ended"]
 ENDS: tuple[End, ...] = ("accepted", "rejected", "timeout", "ended")
 _KEPT = 1000
-
-Deliver = Callable[[Address, StanzaKind, Node, float], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,10 +34,10 @@ class CallError(Exception):
 
 
 class Calls:
-    def __init__(self, directory: Directory, entropy: Entropy, deliver: Deliver) -> None:
+    def __init__(self, directory: Directory, entropy: Entropy, delivery: Delivery) -> None:
         self._directory = directory
         self._entropy = entropy
-        self._deliver = deliver
+        self._delivery = delivery
         self._calls: dict[str, Call] = {}
 
     def of(self, number: str) -> list[Call]:
@@ -109,9 +107,9 @@ class Calls:
         mode = self._directory.accounts[to.number].addressing
         attrs = {
             "from": str(self._directory.jid(Address(other, PHONE), mode)),
-            "id": word(self._entropy, 9),
+            "id": new_id(self._entropy),
             "t": str(int(now)),
             "notify": self._directory.accounts[other].name,
             "platform": "android",
         }
-        self._deliver(to.address, "call", Node("call", attrs, [child]), now)
+        self._delivery.deliver(to.address, "call", Node("call", attrs, [child]), now)

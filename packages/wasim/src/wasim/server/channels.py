@@ -5,13 +5,14 @@ Queries are GraphQL over `iq xmlns="w:mex"`, named by numbers (source: Baileys `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from wasim.server.delivery import Delivery
 from wasim.server.entropy import Entropy, word
-from wasim.server.state import PHONE, Address, Device, Directory, StanzaKind
+from wasim.server.state import PHONE, Device, Directory
 from wasim.wire.content import Content
 from wasim.wire.errors import WireError
 from wasim.wire.jids import NEWSLETTER, Jid, parse_jid
@@ -19,7 +20,6 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 Role = Literal["OWNER", "ADMIN", "SUBSCRIBER"]
-Deliver = Callable[[Address, StanzaKind, Node, float, float], None]
 _WRITERS = ("OWNER", "ADMIN")
 _RECORD = "channel"
 _JOIN, _LEAVE = "xwa2_newsletter_join_v2", "xwa2_newsletter_leave_v2"
@@ -74,10 +74,10 @@ class _Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Channels:
-    def __init__(self, directory: Directory, entropy: Entropy, deliver: Deliver) -> None:
+    def __init__(self, directory: Directory, entropy: Entropy, delivery: Delivery) -> None:
         self._directory = directory
         self._entropy = entropy
-        self._deliver = deliver
+        self._delivery = delivery
         self.all: dict[str, Channel] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
@@ -121,7 +121,7 @@ class Channels:
             for device in self._directory.devices_of(number):
                 if device.device != PHONE and device.address != sender.address:
                     message = Node("message", attrs | own, [Node("plaintext", {}, data)])
-                    self._deliver(device.address, "message", message, now, 0.0)
+                    self._delivery.deliver(device.address, "message", message, now, 0.0)
 
     # Queries
 

@@ -189,7 +189,7 @@ class World:
     def drop(self, client: Client) -> None:
         """The client's connection is gone."""
         del self.clients[client.id]
-        self.server.close_link(client.id)
+        self.server.links.close(client.id)
         self.settle()
 
     def send(self, client: Client, node: Node) -> None:

@@ -24,6 +24,11 @@ def digits(entropy: Entropy, count: int) -> str:
     return str(10 ** (count - 1) + int.from_bytes(entropy(16), "big") % (9 * 10 ** (count - 1)))
 
 
+def new_id(entropy: Entropy) -> str:
+    """The id of a stanza."""
+    return word(entropy, 9)
+
+
 def word(entropy: Entropy, size: int) -> str:
     """`size` random bytes as URL-safe text."""
     return base64.urlsafe_b64encode(entropy(size)).decode().rstrip("=")

@@ -5,15 +5,13 @@ They are created and changed through the control interface, and by devices of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from wasim.server.entropy import Entropy, digits, word
-from wasim.server.state import PHONE, Address, Addressing, Device, Directory, Group, StanzaKind
+from wasim.server.delivery import Delivery
+from wasim.server.entropy import Entropy, digits, new_id, word
+from wasim.server.state import PHONE, Address, Addressing, Device, Directory, Group
 from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
-
-Deliver = Callable[[Address, StanzaKind, Node, float], None]
-"""Delivers reliably: the stanza is kept until the device acknowledges it."""
 
 
 class GroupError(Exception):
@@ -21,10 +19,10 @@ class GroupError(Exception):
 
 
 class Groups:
-    def __init__(self, directory: Directory, entropy: Entropy, deliver: Deliver) -> None:
+    def __init__(self, directory: Directory, entropy: Entropy, delivery: Delivery) -> None:
         self._directory = directory
         self._entropy = entropy
-        self._deliver = deliver
+        self._delivery = delivery
 
     def create(
         self, subject: str, members: Iterable[str], *, addressing: Addressing, now: float, key: str = ""
@@ -136,8 +134,8 @@ class Groups:
         }
         for device in self._directory.members(group):
             if device.device != PHONE and (to is None or device.number in to):
-                notice = Node("notification", attrs | {"id": word(self._entropy, 9)}, [change])
-                self._deliver(device.address, "notification", notice, now)
+                notice = Node("notification", attrs | {"id": new_id(self._entropy)}, [change])
+                self._delivery.deliver(device.address, "notification", notice, now)
 
 
 def describe(directory: Directory, group: Group) -> Node:

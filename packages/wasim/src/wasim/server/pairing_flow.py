@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from wasim.server import codes, events, pairing, passkeys, queries
-from wasim.server.entropy import Entropy
+from wasim.server.entropy import Entropy, new_id
 from wasim.server.fault_hooks import FaultHooks
 from wasim.server.link import Link, Pairing, Phase
+from wasim.server.links import Links
 from wasim.server.pairing import PairingError, ScannedQr
 from wasim.server.passkeys import Ceremony, PasskeyError
 from wasim.server.phones import Phones
 from wasim.server.state import PHONE, Account, Address, Device, Directory
-from wasim.server.timers import Action
+from wasim.server.timers import Timers
 from wasim.server.webauthn import Passkey
 from wasim.wire.errors import WireError
 from wasim.wire.messages import PairingData
 from wasim.wire.nodes import Node
 
 
-class PairingHost(Protocol):
-    """What linking needs from the server around it."""
+class Announce(Protocol):
+    """Notifies other devices that a device was linked or removed."""
 
-    links: dict[int, Link]
-
-    def send(self, link: Link, node: Node) -> None: ...
-
-    def hang_up(self, link: Link) -> None: ...
-
-    def dismiss(self, link: Link, node: Node, *, now: float) -> None: ...
-
-    def announce(self, device: Device, change: str, *, now: float) -> None: ...
-
-    def report(self, event: events.Event) -> None: ...
-
-    def new_id(self) -> str: ...
-
-    def schedule(self, when: float, action: Action) -> None: ...
+    def __call__(self, device: Device, change: str, *, now: float) -> None: ...
 
 
 class PairingFlow:
     def __init__(
-        self, directory: Directory, phones: Phones, entropy: Entropy, host: PairingHost, fault_hooks: FaultHooks
+        self,
+        directory: Directory,
+        phones: Phones,
+        entropy: Entropy,
+        fault_hooks: FaultHooks,
+        links: Links,
+        timers: Timers,
+        *,
+        announce: Announce,
+        report: Callable[[events.Event], None],
     ) -> None:
-        self._fault_hooks = fault_hooks
         self._directory = directory
         self._phones = phones
         self._entropy = entropy
-        self._host = host
+        self._fault_hooks = fault_hooks
+        self._links = links
+        self._timers = timers
+        self._announce = announce
+        self._report = report
 
     def register(self, link: Link, noise_key: bytes, data: PairingData) -> None:
         """A device without an account registers: it gets references for its QR codes.
@@ -57,7 +57,7 @@ class PairingFlow:
         pairing.check_keys(data)
         refs = pairing.make_refs(self._entropy)
         link.pairing = Pairing(noise_key=noise_key, data=data, refs=refs)
-        self._host.send(link, pairing.pair_device(self._host.new_id(), refs))
+        self._links.send(link, pairing.pair_device(new_id(self._entropy), refs))
 
     # Actions of phones
 
@@ -88,15 +88,15 @@ class PairingFlow:
             link.pairing.code,
             code,
             self._phones.identity(account.number),
-            notice_id=self._host.new_id(),
+            notice_id=new_id(self._entropy),
             entropy=self._entropy,
             now=now,
         )
-        self._host.send(link, notice)
+        self._links.send(link, notice)
         return link.id
 
     def _waiting(self) -> list[Link]:
-        return [link for link in self._host.links.values() if link.phase is Phase.PAIRING]
+        return [link for link in self._links if link.phase is Phase.PAIRING]
 
     def _admit(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
         """The phone signs, or asks for a passkey first if the account requires one."""
@@ -105,8 +105,8 @@ class PairingFlow:
         keys = list(account.passkeys)
         waiting.refs = []
         waiting.passkey = passkeys.begin(account.number, keys, qr.adv_secret, entropy=self._entropy, now=now)
-        self._host.send(link, passkeys.notice(waiting.passkey, self._host.new_id(), now=now))
-        self._host.report(events.PasskeyAsked(number=account.number, link=link.id))
+        self._links.send(link, passkeys.notice(waiting.passkey, new_id(self._entropy), now=now))
+        self._report(events.PasskeyAsked(number=account.number, link=link.id))
         return None
 
     def ceremony(self, number: str) -> Ceremony | None:
@@ -130,12 +130,12 @@ class PairingFlow:
     def _offer(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
         phone = self._phones.identity(account.number)
         waiting.offer, node = pairing.offer(
-            account=account, phone=phone, qr=qr, iq_id=self._host.new_id(), entropy=self._entropy, now=now
+            account=account, phone=phone, qr=qr, iq_id=new_id(self._entropy), entropy=self._entropy, now=now
         )
         waiting.refs = []
         account.next_device += 1
         self._directory.touch(account)
-        self._host.send(link, node)
+        self._links.send(link, node)
 
     # Nodes from devices
 
@@ -148,7 +148,7 @@ class PairingFlow:
         if waiting.offer is not None and node.attrs.get("id") == waiting.offer.iq_id:
             self._complete(link, waiting, node, now)
         elif node.attrs.get("type") in ("get", "set"):
-            self._host.send(link, queries.reply(node, self._answer(link, waiting, node, now)))
+            self._links.send(link, queries.reply(node, self._answer(link, waiting, node, now)))
             self._offer_by_code(link, waiting, now)
             self._offer_by_passkey(link, waiting, now)
 
@@ -163,7 +163,7 @@ class PairingFlow:
         xmlns, tag = node.attrs.get("xmlns", ""), body.tag
         if xmlns in ("w:p", "urn:xmpp:ping"):
             return queries.QueryAnswer()
-        self._host.report(events.QueryUnknown(link=link.id, xmlns=xmlns, tag=tag))
+        self._report(events.QueryUnknown(link=link.id, xmlns=xmlns, tag=tag))
         return queries.QueryAnswer(error=queries.NOT_IMPLEMENTED)
 
     def _code(self, link: Link, waiting: Pairing, reg: Node, now: float) -> queries.QueryAnswer:
@@ -177,7 +177,7 @@ class PairingFlow:
                 return queries.QueryAnswer(content=codes.hello_answer(waiting.code))
             self._finish_code(waiting, reg)
         except (codes.CodeError, WireError) as error:
-            self._host.report(events.PairingFailed(link=link.id, detail=str(error)))
+            self._report(events.PairingFailed(link=link.id, detail=str(error)))
             return queries.QueryAnswer(error=(queries.BAD_REQUEST[0], str(error)))
         return queries.QueryAnswer()
 
@@ -236,7 +236,7 @@ class PairingFlow:
         self._count(ceremony.number, signer)
         if not verdict.silent:
             # After the answer, which is sent when this returns.
-            self._host.schedule(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
+            self._timers.schedule(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
 
     def _count(self, number: str, signer: Passkey) -> None:
         account = self._directory.accounts[number]
@@ -244,13 +244,13 @@ class PairingFlow:
         self._directory.touch(account)
 
     def _continue(self, link: Link, ceremony: Ceremony, now: float) -> None:
-        if self._host.links.get(link.id) is link and link.phase is Phase.PAIRING and not ceremony.is_over:
-            notice = passkeys.continuation(ceremony, self._host.new_id(), entropy=self._entropy, now=now)
-            self._host.send(link, notice)
+        if self._links.get(link.id) is link and link.phase is Phase.PAIRING and not ceremony.is_over:
+            notice = passkeys.continuation(ceremony, new_id(self._entropy), entropy=self._entropy, now=now)
+            self._links.send(link, notice)
 
     def _give_up(self, link: Link, ceremony: Ceremony, detail: str) -> None:
         ceremony.is_over = True
-        self._host.report(events.PairingFailed(link=link.id, detail=detail))
+        self._report(events.PairingFailed(link=link.id, detail=detail))
 
     def _offer_by_passkey(self, link: Link, waiting: Pairing, now: float) -> None:
         """After the device sent its keys, the phone signs as if it had scanned them."""
@@ -270,13 +270,13 @@ class PairingFlow:
         try:
             device = pairing.complete(waiting, node, now=now)
         except PairingError as error:
-            self._host.report(events.PairingFailed(link=link.id, detail=str(error)))
-            self._host.hang_up(link)
+            self._report(events.PairingFailed(link=link.id, detail=str(error)))
+            self._links.hang_up(link)
             return
         self._directory.add_device(device)
-        self._host.report(events.DevicePaired(address=device.address, link=link.id))
-        self._host.announce(device, "add", now=now)
-        self._host.dismiss(link, Node("stream:error", {"code": "515"}), now=now)
+        self._report(events.DevicePaired(address=device.address, link=link.id))
+        self._announce(device, "add", now=now)
+        self._links.dismiss(link, Node("stream:error", {"code": "515"}), now=now)
 
 
 def _number(link: Link) -> str | None:

@@ -5,10 +5,10 @@ A client subscribes to an account on each connection, and is notified while it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from wasim.server.link import Link
+from wasim.server.links import Links
 from wasim.server.state import PHONE, Address, Directory
 from wasim.wire.jids import parse_jid
 from wasim.wire.nodes import Node
@@ -22,16 +22,15 @@ class Shown:
 
 
 class Presences:
-    def __init__(self, directory: Directory, links: Callable[[], Iterable[Link]], send: Callable[[Link, Node], None]):
+    def __init__(self, directory: Directory, links: Links) -> None:
         self._directory = directory
         self._links = links
-        self._send = send
         self._shown: dict[str, Shown] = {}
 
     def show(self, number: str, *, available: bool, now: float) -> None:
         """A phone's owner opens WhatsApp, or leaves it."""
         self._shown[number] = Shown(available, None if available else now)
-        for link in self._links():
+        for link in self._links.logged_in():
             if number in link.subscriptions:
                 self._tell(link, number)
 
@@ -55,4 +54,4 @@ class Presences:
         shown = self._shown.get(number, Shown())
         if not shown.available:
             attrs |= {"type": "unavailable", "last": "deny" if shown.last_at is None else str(int(shown.last_at))}
-        self._send(link, Node("presence", attrs))
+        self._links.send(link, Node("presence", attrs))

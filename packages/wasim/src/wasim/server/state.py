@@ -290,6 +290,11 @@ class Directory:
         """All of an account's devices, the phone first."""
         return list(self.devices.get(number, {}).values())
 
+    def linked_devices(self, number: str | None) -> list[Device]:
+        """The devices of one account, or of all (None), without the phones."""
+        accounts = [number] if number is not None else list(self.accounts)
+        return [each for account in accounts for each in self.devices_of(account) if each.device != PHONE]
+
     def jid(self, address: Address, addressing: Addressing) -> Jid:
         """The address of a device, by phone number or hidden id."""
         if addressing == "pn":

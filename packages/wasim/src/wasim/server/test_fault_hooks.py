@@ -97,7 +97,7 @@ def faulty(disturbed: Callable[[FaultHooks], World], scripted: Scripted) -> Worl
 def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
     """After `xmlstreamend` nothing more is read, and the server closes the connection unless the client does."""
     _, client = faulty.online("962302")
-    faulty.server.finish_stream(client.id, now=faulty.now)
+    faulty.server.links.finish_stream(client.id, now=faulty.now)
     faulty.settle()
     assert client.heard == [Node("xmlstreamend")]
     faulty.send(client, text(f"962303{PN}"))
@@ -128,7 +128,7 @@ def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripte
     assert len(bob_client.all("message")) == 1
     assert not faulty.server.directory.messages["962302", "M1"].acked
     ((link, ack),) = scripted.withheld
-    faulty.server.inject(link, ack)
+    faulty.server.links.inject(link, ack)
     faulty.settle()
     assert alice.one("ack").attrs["id"] == "M1"
 
@@ -199,14 +199,14 @@ def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
     """It ends with code, attributes and reason, once, and never before the handshake."""
     _, client = faulty.online("962302")
     for _ in range(2):
-        faulty.server.end_stream(
+        faulty.server.links.end_stream(
             client.id, code="503", attrs={"text": "x"}, reason=Node("xml-not-well-formed"), now=faulty.now
         )
     faulty.settle()
     ended = client.one("stream:error")
     assert (ended.attrs, ended.children[0].tag) == ({"code": "503", "text": "x"}, "xml-not-well-formed")
     faulty.server.open_link(99, now=faulty.now)
-    faulty.server.end_stream(99, code="503", attrs={}, reason=None, now=faulty.now)
+    faulty.server.links.end_stream(99, code="503", attrs={}, reason=None, now=faulty.now)
     assert faulty.server.take_output() == []
 
 
@@ -327,8 +327,8 @@ def test_a_lock_is_notified_and_can_be_queried(faulty: World, scripted: Scripted
     _, alice = faulty.online("962302")
     _, bob = faulty.online("962303")
     scripted.locked_until = faulty.now + 60
-    faulty.server.announce_reach_out_lock("962302", scripted.locked_until, now=faulty.now)
-    faulty.server.announce_reach_out_lock(None, None, now=faulty.now)
+    faulty.server.announcements.reach_out_lock("962302", scripted.locked_until, now=faulty.now)
+    faulty.server.announcements.reach_out_lock(None, None, now=faulty.now)
     faulty.settle()
     told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
     locks = [data["xwa2_notify_account_reachout_timelock"] for data in told]
@@ -360,9 +360,9 @@ def test_devices_hear_of_their_quota_of_new_chats(faulty: World, scripted: Scrip
     """Notification and query show the quota with the end of the cycle; without a quota there is no limit."""
     _, alice = faulty.online("962302")
     scripted.quota = NewChatQuota(total=2, used=2, cycle_start=faulty.now, cycle_end=faulty.now + 60)
-    faulty.server.announce_new_chat_quota("962302", now=faulty.now)
+    faulty.server.announcements.new_chat_quota("962302", now=faulty.now)
     scripted.quota = None
-    faulty.server.announce_new_chat_quota(None, now=faulty.now)
+    faulty.server.announcements.new_chat_quota(None, now=faulty.now)
     faulty.settle()
     told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
     used_up, free = (data["xwa2_notify_new_chat_messages_capping_info_update"] for data in told)

@@ -42,8 +42,9 @@ def test_a_device_that_remembers_the_servers_key_logs_in_at_once(world: World) -
     known = world.connect(linked.keys.noise, payload).link.server
     world.restart()
     client = world.connect(linked.keys.noise, payload, server=known)
-    assert world.server.links[client.id].responder.pattern == "IK"
-    assert world.server.links[client.id].frames_in == 1
+    link = world.server.links.get(client.id)
+    assert link is not None
+    assert (link.responder.pattern, link.frames_in) == ("IK", 1)
     assert client.heard[0].tag == "success"
 
 
@@ -74,7 +75,7 @@ def test_the_newer_connection_replaces_the_older(world: World) -> None:
     assert older.hung_up
     assert not newer.hung_up
     world.drop(older)
-    assert world.server.link_of(linked.address) is not None
+    assert world.server.links.of(linked.address) is not None
 
 
 def test_an_unlinked_device_is_notified_and_cannot_log_in(world: World) -> None:
@@ -153,7 +154,7 @@ def test_names_are_remembered(world: World) -> None:
     device = world.server.directory.device(linked.address)
     assert device is not None
     assert device.push_name == "Shop"
-    link = world.server.link_of(linked.address)
+    link = world.server.links.of(linked.address)
     assert link is not None
     assert link.available
     world.send(client, Node("presence", {"type": "unavailable"}))
@@ -214,12 +215,11 @@ def test_stray_nodes_do_nothing(world: World) -> None:
     assert client.heard == stranger.heard == []
 
 
-def test_the_control_interface_finds_links_and_addresses(world: World) -> None:
-    """A device's link while it is connected, and both of its addresses."""
+def test_the_control_interface_finds_links(world: World) -> None:
+    """A device's link while it is connected."""
     linked, client = world.online("962302")
-    link = world.server.link_of(linked.address)
+    link = world.server.links.of(linked.address)
     assert link is not None
     assert link.id == client.id
-    assert world.server.jid_of(linked.address) == (linked.jid, linked.lid)
     world.drop(client)
-    assert world.server.link_of(linked.address) is None
+    assert world.server.links.of(linked.address) is None
