@@ -1,7 +1,7 @@
 """Take a picture of every page of the dashboard, with sixty companies in mixed states: `look_at_pages.py FOLDER`.
 
 Each page is taken on a wide screen and on a phone, in light and dark, today and as if it were tomorrow, when times
-carry their date; with `--look 390-dark-today`, only so. All of them take up to an hour. What `Visitor.looks_right`
+carry their date; with `--look 390-dark-today`, only so. All of them take up to an hour. What `Visitor.check_page`
 finds wrong is printed. The pictures are for looking at, and not for the repository. With `--keep`, the gateway goes on
 running afterwards, until Enter is pressed.
 """
@@ -167,7 +167,7 @@ async def _take(visitor: Visitor, path: str, picture: Path) -> None:
 async def _picture(visitor: Visitor, picture: Path) -> None:
     await visitor.page.screenshot(path=picture, full_page="docs" not in picture.name)
     try:
-        await visitor.looks_right()
+        await visitor.check_page()
     except AssertionError as error:
         print(f"{picture.name}: {error}", flush=True)
         visitor.complaints.clear()

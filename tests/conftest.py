@@ -1,4 +1,4 @@
-"""Real parts for tests: Node, the installed bridge, a running wasim. Slow ones are made once for each test run."""
+"""Real parts for tests: Node, the installed bridge, a running wasim. Slow ones are created once per test run."""
 
 from __future__ import annotations
 

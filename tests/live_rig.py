@@ -32,7 +32,7 @@ class Rig:
         self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._told.put_nowait)
 
     async def told(self, availability: Availability) -> LiveStatus:
-        """The next report about Redis. It must be this one, and arrive within five seconds."""
+        """Wait for the next report about Redis. It must be this one, and arrive within five seconds."""
         async with asyncio.timeout(5):
             status = await self._told.get()
         assert status.availability is availability, status.sentence

@@ -73,23 +73,23 @@ class Mail:
         for message in messages:
             while message.answer is None:
                 await self.gateway.up.wait()
-                self._note_asked(message)
+                self._count_request(message)
                 try:
                     message.answer = await self.gateway.send(message.sender, message.to, message.text, key=message.text)
                 except (NoServer, aiohttp.ClientError):
                     continue  # the gateway was killed before it answered: try again as soon as one is up
 
     async def _write_in_order(self, messages: Sequence[MailMessage]) -> None:
-        """Written on the contact's phone."""
+        """Send the contact's messages from its phone."""
         for message in messages:
-            self._note_asked(message)
+            self._count_request(message)
             await self.wasim.post(f"/phones/{CONTACT}/send", {"to": message.to, "text": message.text})
 
-    def _note_asked(self, message: MailMessage) -> None:
+    def _count_request(self, message: MailMessage) -> None:
         message.asked += 1
         self._asked_more.set()
 
-    async def until_asked(self, messages: int) -> None:
+    async def until_requested(self, messages: int) -> None:
         """Returns as soon as that many requests have been made."""
         while self.asked < messages:
             self._asked_more.clear()
@@ -101,7 +101,7 @@ class Mail:
         return sum(message.asked > 0 for message in self.messages)
 
     @property
-    def asked_again(self) -> int:
+    def repeated_requests(self) -> int:
         return sum(message.asked > 1 for message in self.messages)
 
     async def delivered(self) -> int:
@@ -186,7 +186,7 @@ class Mail:
 
 
 def _difference(written: Sequence[str], seen: Sequence[str]) -> str:
-    """The differences, in one line."""
+    """Describe the differences in one line."""
     missing = sorted(set(written) - set(seen))
     twice = sorted({text for text in seen if seen.count(text) > 1})
     if missing or twice:

@@ -36,8 +36,8 @@ class Program:
                 lines.append(line.decode().rstrip("\n"))
                 self._news.notify_all()
 
-    async def says(self, words: str) -> str:
-        """The first line on either stream that contains these words, as soon as it appears."""
+    async def until_printed(self, words: str) -> str:
+        """Wait for the first line on either stream that contains these words, and return it."""
 
         def found() -> str | None:
             return next((line for line in [*self.out, *self.err] if words in line), None)
@@ -53,7 +53,9 @@ class Program:
         self.process.send_signal(number)
 
     async def ends(self, *, within_s: float = _AT_MOST_S) -> int:
-        """Its exit code; negative for the signal that ended it. There must be no traceback."""
+        """Wait for its end, and return its exit code; negative for the signal that ended it. There must be no
+        traceback.
+        """
         try:
             async with asyncio.timeout(within_s):
                 code = await self.process.wait()

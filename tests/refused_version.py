@@ -1,4 +1,5 @@
-"""WhatsApp raises its minimum revision under many sessions, waits, and publishes a newer one: how often it was asked.
+"""WhatsApp raises its minimum revision while many sessions are connected, waits, and publishes a newer one. Counts the
+logins and queries of the sessions.
 
 Every figure is counted by the simulated WhatsApp.
 """
@@ -15,7 +16,7 @@ from tests.served import Served, eventually
 PINNED, NEWER = 1_043_857_760, 1_043_999_999
 """The revision of Baileys itself, and one that WhatsApp demands later."""
 CYCLE_S = 300
-"""Between two probes while no newer version is known: `LimiterPolicy.probe_outdated_s`."""
+"""Seconds between two probes while no newer version is known: `LimiterPolicy.probe_outdated_s`."""
 _PAIRED_AT_ONCE = 10
 _ALERT = "WhatsApp refuses client version"
 _AT_MOST_S = 60
@@ -27,13 +28,13 @@ class Refusals:
     """Logins that WhatsApp refused."""
 
     at_once: int
-    """Until every session waited for a newer version, and an alert named the one that was tried."""
+    """Seconds until every session waited for a newer version, and an alert named the one that was tried."""
     by_cycle: tuple[int, ...]
-    """In each cycle without a newer version."""
+    """Logins in each cycle without a newer version."""
     total: int
-    """Until all sessions were connected again."""
+    """Seconds until all sessions were connected again."""
     back_s: float
-    """From the moment in which `/sw.js` showed the newer version until all were connected."""
+    """Seconds from the moment when `/sw.js` showed the newer version until all were connected."""
     alert: str
 
 
@@ -74,7 +75,7 @@ async def refused(wasim: Wasim) -> int:
 
 
 async def _settled(wasim: Wasim) -> int:
-    """The refused logins, once there were no more of them for a while: every session waits."""
+    """Wait until there are no more refused logins for a while, and return their number: every session waits then."""
     loop = asyncio.get_running_loop()
     count, since = 0, loop.time()
 

@@ -29,7 +29,7 @@ _GLANCE_S = 0.05
 async def eventually(
     look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str, every_s: float = _GLANCE_S
 ) -> T:
-    """The first true value that `look` returns."""
+    """Call `look` until it returns a true value, and return that."""
     found: T | None = None
     try:
         async with asyncio.timeout(within_s):
@@ -86,7 +86,7 @@ class Served:
         async with asyncio.timeout(_START_S):
             line = (await self._process.stdout.readline()).decode()
         url = re.search(r"http://\S+", line)
-        assert url, f"the gateway did not start: {self.last_words()}"
+        assert url, f"the gateway did not start: {self.log_tail()}"
         self.url = url[0]
         self.client = await self._held.enter_async_context(connect(url[0], KEY))
         self.up.set()
@@ -102,7 +102,7 @@ class Served:
                 await process.wait()
         except TimeoutError:
             process.kill()
-            raise AssertionError(f"the gateway did not stop: {self.last_words()}") from None
+            raise AssertionError(f"the gateway did not stop: {self.log_tail()}") from None
         finally:
             await self._part()
         return process.returncode
@@ -164,7 +164,7 @@ class Served:
         gateway = None if self._process is None else self._process.pid
         return [pid for pid in self.processes() if pid != gateway]
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of the log, which covers all starts."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 

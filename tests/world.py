@@ -130,7 +130,7 @@ class WatchedDatabase(Database):
 
 
 class Latch:
-    """Open, unless a test closes it for a while to hold something back."""
+    """Open, unless a test closes it for a while to delay something."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
@@ -419,7 +419,7 @@ class World:
         raise AssertionError(f"more than {_LEAPS} deadlines within {seconds} s: a hot loop; {self._seen()}")
 
     async def quiet(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """Returns when nothing more happens without time passing, or earlier when `enough` holds."""
+        """Run until nothing more happens without time passing, or earlier when `enough` holds."""
         transitions = 0
         while transitions < _QUIET_TURNS and not enough():
             transitions += 1
@@ -460,7 +460,7 @@ class World:
         return self.link(company)
 
     async def qr(self, company: str = COMPANY) -> Qr:
-        """The QR code that the session shows; requests one if there is none."""
+        """Return the QR code that the session shows; requests one if there is none."""
         return await self.now(qr_code(await self.gateway.actor(company), at_most_s=15))
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
@@ -480,7 +480,7 @@ class World:
         return None if what is None else what.code
 
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
-        """The message, as soon as it has that state."""
+        """Wait until the message has that state, and return it."""
         found = message
         for _ in range(_LEAPS):
             await self.quiet()

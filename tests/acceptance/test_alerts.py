@@ -1,4 +1,4 @@
-"""A person hears of trouble: from WhatsApp's word to an HTTP receiver that stands for mail, chat or pager."""
+"""Alerts reach a person: from WhatsApp's error to an HTTP receiver that stands for mail, chat or pager."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPANY, NUMBER = "962302", "962790000002"
 
 
 class Receiver:
-    """Takes what Apprise's json:// address is sent; refuses while it is told to."""
+    """Receives the requests of Apprise's json:// address; refuses them while it is told to."""
 
     def __init__(self) -> None:
         self.messages: list[Json] = []
@@ -46,11 +46,12 @@ async def receiver() -> AsyncIterator[tuple[Receiver, int]]:
     await runner.cleanup()
 
 
-async def test_a_ban_reaches_a_person_once_though_the_receiver_was_down(
+async def test_the_alert_of_a_ban_arrives_once_although_the_receiver_was_down(
     tmp_path: Path, wasim: Wasim, receiver: tuple[Receiver, int]
 ) -> None:
-    """The alert is kept and shown while its address refuses it, arrives when that is well, and is not repeated; it
-    names company and reason, and holds no phone number."""
+    """The alert is stored and shown while its address refuses it, arrives when the address accepts it, and is not
+    repeated; it names company and reason, and contains no phone number.
+    """
     taker, port = receiver
     taker.refuses = True
     settings = {"HOLDFAST_ALERT_URLS": f"json://127.0.0.1:{port}/", "HOLDFAST_HEALTH_INTERVAL_S": "1"}
@@ -71,7 +72,7 @@ async def test_a_ban_reaches_a_person_once_though_the_receiver_was_down(
             return bool(taker.messages)
 
         await eventually(has_come, within_s=30, what="the alert")
-        await asyncio.sleep(3)  # three more looks of the monitor
+        await asyncio.sleep(3)  # three more checks of the monitor
         assert len(taker.messages) == 1
         words = f"{taker.messages[0]['title']} {taker.messages[0]['message']}"
         assert COMPANY in words

@@ -1,4 +1,6 @@
-"""A backup made while ten companies send, restored on an empty machine: all are back, nothing lost, nothing twice."""
+"""A backup made while ten companies send, restored on an empty machine: all sessions reconnect, nothing is lost or
+duplicated.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 NUMBERS = {f"9623{n:02}": f"9627900010{n:02}" for n in range(10)}
 CONTACT, SILENT = "962790000098", "962790000099"
-"""One writes too; the other never does, so that only a company itself can bring that ratchet further."""
+"""One writes too; the other never does, so that only a company itself can advance that ratchet."""
 EVERY_S = 0.2
 
 
 @asynccontextmanager
 async def writing(gateway: Served) -> AsyncIterator[list[Json]]:
-    """Each company writes to both, five times a second, while the block takes; what was accepted."""
+    """Each company writes to both, five times a second, during the block; yields the accepted messages."""
     accepted: list[Json] = []
     over = asyncio.Event()
 
@@ -52,7 +54,7 @@ async def until_all_arrived(gateway: Served, messages: list[Json]) -> None:
 
 
 async def restore(folder: Path, backup: Path) -> Ran:
-    """On the machine that has this folder, with no gateway on it."""
+    """Restore on the machine that has this folder, with no gateway running on it."""
     holdfast = Command(folder, {"HOLDFAST_DATA_DIR": str(folder / "data"), "HOLDFAST_PORT": "9"})
     return await holdfast("backup", "restore", str(backup))
 

@@ -1,4 +1,4 @@
-"""WhatsApp refuses old clients: all sessions come back when a newer version is published, after few refused logins."""
+"""WhatsApp refuses old clients: all sessions reconnect when a newer version is published, after few refused logins."""
 
 from __future__ import annotations
 

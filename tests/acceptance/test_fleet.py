@@ -1,4 +1,4 @@
-"""What WhatsApp refuses several sessions alike: the rest does not knock, and follows when one gets in."""
+"""WhatsApp refuses several sessions for the same reason: one probes, and the others wait until it connects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ HELD_S = 25
 
 
 async def test_one_session_probes_for_all_while_whatsapp_refuses(tmp_path: Path, wasim: Wasim) -> None:
-    """Five sessions against 503: few logins are tried, those that wait say so, and all are back with the first."""
+    """Five sessions get 503: few logins are tried, waiting sessions show why they wait, and all reconnect with the
+    first.
+    """
     async with served(tmp_path, wasim=wasim) as gateway:
         await asyncio.gather(*(gateway.pair(company, number, wasim) for company, number in NUMBERS.items()))
         before = (await wasim.get("/stats"))["loginsRefused"]
         fault = await wasim.fault("failure", reason="503")
         await wasim.fault("cut")
-        await asyncio.sleep(HELD_S)  # real time, in which each alone would have tried six times
+        await asyncio.sleep(HELD_S)  # real time, in which each session alone would have tried six times
         tried = (await wasim.get("/stats"))["loginsRefused"] - before
         assert 3 <= tried <= 10, "five first attempts, and probes after 5, 10 and 20 s"
         sessions = [await gateway.session(company) for company in NUMBERS]

@@ -1,4 +1,4 @@
-"""Whoever holds a key of one company can't stop, slow down, or look into any other company."""
+"""The holder of one company's key can't stop, slow down or read any other company."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ async def tenant(gateway: Served) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 class Watch:
-    """What another caller notices meanwhile: the longest answer time of a route without a key, and the memory.
-
-    It runs in a thread: the event loop of the test is busy with the attack."""
+    """What another caller experiences meanwhile: the longest answer time of a route without a key, and the memory. It
+    runs in a thread, because the test's event loop is busy with the attack.
+    """
 
     def __init__(self, gateway: Served) -> None:
         self._gateway = gateway
@@ -75,7 +75,7 @@ class Watch:
     def run(self) -> None:
         connection = http.client.HTTPConnection(self._gateway.url.removeprefix("http://"), timeout=20)
         with contextlib.closing(connection):
-            while not self._ends.wait(LOOK_S):  # real time, between two looks at another process
+            while not self._ends.wait(LOOK_S):  # real time, between two checks of another process
                 before = self._clock.monotonic()
                 connection.request("GET", "/healthz")
                 with connection.getresponse() as answer:
@@ -116,10 +116,12 @@ def resident_bytes(pid: int) -> int:
     return pages * 4096
 
 
-async def test_huge_bodies_stop_nobody(
+async def test_huge_bodies_do_not_affect_other_companies(
     gateway: Served, tenant: aiohttp.ClientSession, record_property: Callable[[str, object], None]
 ) -> None:
-    """22 MB of unknown members, four at once: refused at the first member, in little memory, and all links stay."""
+    """22 MB of unknown members, four at once: refused at the first member, with little memory, and all links
+    stay open.
+    """
     members = b",".join(b'"k%07d":0' % n for n in range(22 * MB // 13))
     unknown = b"{" + members + b"}"
     nested = b'{"to":' + b"[" * (2 * MB) + b"}"
@@ -138,7 +140,7 @@ async def _post(session: aiohttp.ClientSession, path: str, body: bytes) -> int:
         return answer.status
 
 
-async def test_a_flood_of_messages_is_refused_and_the_others_send(
+async def test_a_flood_of_messages_is_refused_and_others_can_send(
     gateway: Served, tenant: aiohttp.ClientSession, record_property: Callable[[str, object], None]
 ) -> None:
     """To a stopped company: beyond the quota 429 with `Retry-After`. What another company sends is delivered."""
@@ -160,7 +162,7 @@ async def test_a_flood_of_messages_is_refused_and_the_others_send(
 async def test_streams_beyond_the_quota_are_refused(
     gateway: Served, tenant: aiohttp.ClientSession, record_property: Callable[[str, object], None]
 ) -> None:
-    """3,000 streams with one key: the first eight are served, all others get 429; closed ones make room."""
+    """3,000 streams with one key: the first eight are served, all others get 429; closing one frees its place."""
     async with watched(gateway, record_property), contextlib.AsyncExitStack() as opened:
         statuses: list[int] = []
         for _ in range(30):
@@ -180,8 +182,8 @@ async def test_streams_beyond_the_quota_are_refused(
 async def test_imported_credentials_that_would_hang_a_host_are_refused(
     gateway: Served, tenant: aiohttp.ClientSession, record_property: Callable[[str, object], None]
 ) -> None:
-    """Numbers that make Baileys generate a thousand million keys, and 15 MB of routing information."""
-    async with tenant.post(f"/v1/sessions/{TENANT}/stop") as answer:  # the keys of a session in use are not given out
+    """Numbers that make Baileys generate a billion keys, and 15 MB of routing information."""
+    async with tenant.post(f"/v1/sessions/{TENANT}/stop") as answer:  # the keys of a session in use can't be exported
         assert answer.ok, await answer.text()
     await gateway.until_state(TENANT, "stopped", within_s=20)
     async with tenant.get(f"/v1/sessions/{TENANT}/export") as answer:

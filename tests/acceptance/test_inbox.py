@@ -1,4 +1,4 @@
-"""What others write is read, all of it, and shown in the order in which it came."""
+"""Inbound messages are all decrypted, and listed in the order in which they were sent."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
         yield gateway
 
 
-async def test_two_that_begin_to_write_to_each_other_at_once_can_read_every_word(gateway: Served, wasim: Wasim) -> None:
-    """Both begin a Signal session with the other; no message of either is unreadable or has to be asked for again."""
+async def test_two_parties_that_start_a_session_simultaneously_can_read_every_message(
+    gateway: Served, wasim: Wasim
+) -> None:
+    """Both start a Signal session with the other; every message is decrypted without a retry receipt."""
     mail = Mail(gateway, wasim)
     await mail.post(60)
     await mail.until_arrived(within_s=30)
     await mail.check()
 
 
-async def test_a_burst_is_shown_in_the_order_in_which_it_was_written(gateway: Served, wasim: Wasim) -> None:
-    """Also by somebody who was never heard of, to two companies at once."""
+async def test_a_burst_is_listed_in_the_order_of_sending(gateway: Served, wasim: Wasim) -> None:
+    """Also from an unknown contact, to two companies at once."""
     texts = [f"line {n:02}" for n in range(60)]
     async with asyncio.TaskGroup() as tasks:
         for company in COMPANIES:
@@ -43,7 +45,7 @@ async def test_a_burst_is_shown_in_the_order_in_which_it_was_written(gateway: Se
         assert await _read(gateway, company, len(texts)) == texts
 
 
-async def test_what_was_written_while_nobody_listened_comes_before_what_is_new(gateway: Served, wasim: Wasim) -> None:
+async def test_messages_sent_while_disconnected_are_listed_before_new_ones(gateway: Served, wasim: Wasim) -> None:
     """The link is restored while a long series of messages arrives."""
     company = next(iter(COMPANIES))
     texts = [f"line {n:03}" for n in range(150)]

@@ -1,6 +1,6 @@
-"""What becomes of a link that freezes, is cut, stopped or logged out, and of the messages that were accepted meanwhile.
+"""Links that freeze, are cut, stopped or logged out, and the messages that are accepted meanwhile.
 
-Whether a link lives is WhatsApp's word here, not the gateway's.
+Whether a link is open is decided by what wasim shows, not by the gateway.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 COMPANY, NUMBER = "962302", "962790000002"
 KEEPALIVE_S = 5
 BACK_WITHIN_S = 10.0
-"""The promise: a link that is lost is replaced within ten seconds of the first sign of it."""
+"""A lost link must be replaced within this many seconds after the first sign of the loss."""
 ARRIVED_WITHIN_S = 20.0
 
 
@@ -52,8 +52,8 @@ async def test_an_idle_frozen_link_is_replaced_within_ten_seconds_of_its_next_pi
     await _until_replaced(wasim, old, within_s=KEEPALIVE_S + BACK_WITHIN_S)
 
 
-async def test_what_is_accepted_while_links_are_cut_arrives_once_and_in_order(gateway: Served, wasim: Wasim) -> None:
-    """Whichever way the network ends them, again and again amid messages."""
+async def test_messages_accepted_while_links_are_cut_arrive_once_and_in_order(gateway: Served, wasim: Wasim) -> None:
+    """Whichever way the network ends the links, again and again while messages are sent."""
     texts = [f"line {n:02}" for n in range(30)]
     for n, text in enumerate(texts):
         await gateway.send(COMPANY, CONTACT, text)
@@ -63,7 +63,7 @@ async def test_what_is_accepted_while_links_are_cut_arrives_once_and_in_order(ga
     assert len(gateway.log_lines(f"Session {COMPANY}", "connected → reconnecting")) >= 1
 
 
-async def test_a_message_waits_for_its_link_and_then_goes_its_way(gateway: Served, wasim: Wasim) -> None:
+async def test_a_message_waits_for_a_link_and_is_then_sent(gateway: Served, wasim: Wasim) -> None:
     """`queued` as long as WhatsApp can't be reached, then `sent` and `delivered`, each with its time."""
     refusal = await wasim.fault("refuse")
     await wasim.fault("cut", number=NUMBER)
@@ -76,8 +76,8 @@ async def test_a_message_waits_for_its_link_and_then_goes_its_way(gateway: Serve
     assert await _read(wasim) == ["later"]
 
 
-async def test_all_sessions_come_back_from_a_restart_of_the_server(gateway: Served, wasim: Wasim) -> None:
-    """Within ten seconds of the moment at which it can be reached again."""
+async def test_all_sessions_reconnect_after_a_restart_of_whatsapp(gateway: Served, wasim: Wasim) -> None:
+    """Within ten seconds after WhatsApp can be reached again."""
     await gateway.pair("962303", "962790000003", wasim)
     down_s = 2.0
     old = {link["id"] for link in await wasim.get("/links")}
@@ -90,7 +90,7 @@ async def test_all_sessions_come_back_from_a_restart_of_the_server(gateway: Serv
     await eventually(look, within_s=down_s + BACK_WITHIN_S, what="a new link of each company")
 
 
-async def test_a_stopped_session_stays_away_until_it_is_started(gateway: Served, wasim: Wasim) -> None:
+async def test_a_stopped_session_stays_stopped_until_it_is_started(gateway: Served, wasim: Wasim) -> None:
     """Messages accepted in the meantime are kept. A restart of the gateway does not start the session."""
     await gateway.client.post(f"/v1/sessions/{COMPANY}/stop")
     accepted = await gateway.send(COMPANY, CONTACT, "when you are back")
@@ -104,8 +104,8 @@ async def test_a_stopped_session_stays_away_until_it_is_started(gateway: Served,
     assert await _read(wasim) == ["when you are back"]
 
 
-async def test_a_logout_unlinks_the_device_and_keeps_what_was_accepted(gateway: Served, wasim: Wasim) -> None:
-    """The phone no longer lists it; messages accepted afterwards are sent when a phone is linked again."""
+async def test_a_logout_unlinks_the_device_and_keeps_accepted_messages(gateway: Served, wasim: Wasim) -> None:
+    """The phone no longer lists the device; messages accepted afterwards are sent when a phone is linked again."""
     await gateway.client.post(f"/v1/sessions/{COMPANY}/logout")
     await gateway.until_state(COMPANY, "logged_out", within_s=BACK_WITHIN_S)
 
@@ -142,7 +142,7 @@ async def _link(wasim: Wasim) -> int:
 
 
 async def _until_replaced(wasim: Wasim, old: int, *, within_s: float) -> None:
-    """WhatsApp has another open link of the company, and the old one no more."""
+    """Wait until WhatsApp has another open link of the company, and the old one no more."""
 
     async def look() -> bool:
         links = {link["id"]: link for link in await wasim.get("/links") if link["number"] == NUMBER}
@@ -153,13 +153,15 @@ async def _until_replaced(wasim: Wasim, old: int, *, within_s: float) -> None:
 
 
 async def _read(wasim: Wasim) -> list[str]:
-    """What the contact's phone shows, each as often as it came."""
+    """The texts on the contact's phone, each as often as it arrived."""
     items = await wasim.get(f"/phones/{CONTACT}/inbox")
     return [item["text"] for item in items for _ in range(item["count"])]
 
 
 async def _until_read(wasim: Wasim, texts: list[str]) -> None:
-    """The phone shows these, in this order. One that came a second time under its id is shown once, as phones do."""
+    """Wait until the phone shows these texts in this order. One that arrived twice under its id is shown once, as
+    phones do.
+    """
 
     async def look() -> list[str] | None:
         seen = [item["text"] for item in await wasim.get(f"/phones/{CONTACT}/inbox")]

@@ -47,7 +47,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 
 async def on_phone(wasim: Wasim, whatsapp_id: str) -> Json:
-    """What the contact's phone shows of a message."""
+    """Wait for a message on the contact's phone."""
 
     async def look() -> Json | None:
         messages = await wasim.get(f"/phones/{CONTACT}/inbox")
@@ -57,7 +57,7 @@ async def on_phone(wasim: Wasim, whatsapp_id: str) -> Json:
 
 
 async def came(gateway: Served, whatsapp_id: str) -> Json:
-    """An item of the company's inbox."""
+    """Wait for an item in the company's inbox."""
 
     async def look() -> Json | None:
         return next((item for item in await gateway.inbox(COMPANY) if item["whatsappId"] == whatsapp_id), None)
@@ -70,8 +70,8 @@ async def send(gateway: Served, **body: Any) -> Json:
     return answer
 
 
-async def test_what_is_sent_is_what_the_phone_shows(gateway: Served, wasim: Wasim, site: Site) -> None:
-    """A picture by its address, an answer, a reaction, an edit and a deletion, each about the right message."""
+async def test_the_phone_shows_what_is_sent(gateway: Served, wasim: Wasim, site: Site) -> None:
+    """An image by URL, a reply, a reaction, an edit and a deletion, each referring to the right message."""
     site.redirects("/a", site.gives("/b.png", PNG, "image/png"))
     picture = await send(gateway, to=CONTACT, image={"url": site.url("/a"), "caption": "look"})
     shown = await on_phone(wasim, picture["whatsappId"])
@@ -139,11 +139,15 @@ FETCHED: tuple[tuple[str, Json, bytes, bytes, str, str], ...] = (
     ("/", {"Content-Type": OCTETS}, OLE_DOC, OLE_DOC, "document.doc", "application/msword"),
     ("/a%40b.vcf", {"Content-Type": OCTETS}, b"BEGIN:VCARD\n", b"BEGIN:VCARD\n", "a@b.vcf", "text/vcard"),
 )
-"""Request target, headers and body of a web server's answer; body, name and type of the document on the phone."""
+"""Request target, headers and body of a web server's response; the expected body, name and type of the document on the
+phone.
+"""
 
 
 async def test_a_document_arrives_with_its_name_and_type(gateway: Served, wasim: Wasim, site: Site) -> None:
-    """By address: name from header or address, type from what is in it, bytes decoded; the address as it was given."""
+    """By URL: the name comes from header or URL, the type from the content; the body is decoded, and the URL is
+    requested unchanged.
+    """
     for target, headers, body, shown_body, name, mimetype in FETCHED:
         site.pages[unquote(target.partition("?")[0])] = web.Response(body=body, headers=headers)
         sent = await send(gateway, to=CONTACT, document={"url": site.url(target)})
@@ -157,8 +161,8 @@ def ogg(packet: bytes) -> bytes:
     return b"OggS\x00\x02" + bytes(20) + bytes([1, len(packet)]) + packet
 
 
-async def test_a_voice_note_arrives_as_phones_play_it(gateway: Served, wasim: Wasim) -> None:
-    """However its type is written; another codec in Ogg is refused."""
+async def test_a_voice_note_arrives_in_the_format_that_phones_play(gateway: Served, wasim: Wasim) -> None:
+    """Whichever spelling its type has; another codec in Ogg is refused."""
     opus, vorbis = (base64.b64encode(ogg(packet)).decode() for packet in (b"OpusHead\x01\x01", b"\x01vorbis"))
     for said in (None, "audio/ogg", "audio/opus", "application/ogg", "audio/ogg; codecs=opus"):
         named = {} if said is None else {"mimetype": said}
@@ -172,10 +176,10 @@ async def test_a_voice_note_arrives_as_phones_play_it(gateway: Served, wasim: Wa
     assert (media["mimetype"], media["voice"]) == ("audio/ogg; codecs=vorbis", False)
 
 
-async def test_16_mb_go_out_and_come_in_without_large_memory(gateway: Served, wasim: Wasim) -> None:
+async def test_16_mb_are_sent_and_received_with_little_memory(gateway: Served, wasim: Wasim) -> None:
     """Gateway and engine host grow by less than 64 MB each, and every byte arrives."""
     async with aiohttp.ClientSession() as http:
-        await out_and_in(gateway, wasim, http, MB // 4)  # what is loaded at the first medium is no growth
+        await out_and_in(gateway, wasim, http, MB // 4)  # modules that the first file loads don't count
         pids = {"gateway": gateway.pid} | {f"engine host {pid}": pid for pid in gateway.hosts()}
         before = {name: memory_mb(pid, "VmRSS") for name, pid in pids.items()}
         for pid in pids.values():
@@ -187,7 +191,7 @@ async def test_16_mb_go_out_and_come_in_without_large_memory(gateway: Served, wa
 
 
 async def out_and_in(gateway: Served, wasim: Wasim, http: aiohttp.ClientSession, size: int) -> None:
-    """A document of that size to the contact, and one from it; whole, both."""
+    """Send a document of that size to the contact and receive one from it; both are complete."""
     content, url = bytes(range(251)) * (size // 251) + bytes(size % 251), gateway.settings_of_commands["HOLDFAST_URL"]
     key = {"X-API-Key": gateway.settings_of_commands["HOLDFAST_API_KEY"]}
     async with http.post(f"{url}/v1/sessions/{COMPANY}/media", data=io.BytesIO(content), headers=key) as stored:
@@ -214,5 +218,5 @@ def memory_mb(pid: int, name: str) -> int:
 
 
 def forget_peak(pid: int) -> None:
-    """From now on `VmHWM` is the peak since now (proc(5), clear_refs)."""
+    """Reset `VmHWM`, the peak, to the current value (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""Companies move in from bare Baileys bots and from other gateways, and back out: nobody scans anything."""
+"""Companies are imported from Baileys bots and from other gateways, and exported again, without a QR code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def read_on_the_phone(wasim: Wasim, *, texts: list[str]) -> None:
     await eventually(look, within_s=10, what=f"{texts} on the phone")
 
 
-async def test_a_bots_device_moves_in_and_out_without_a_qr_code(
+async def test_a_bots_device_is_imported_and_exported_without_a_qr_code(
     tmp_path: Path, wasim: Wasim, node_bin: Path, baileys_dir: Path
 ) -> None:
     """Messages that waited for the bot are in the inbox, Holdfast continues the same chats, and the device can be
@@ -87,7 +87,7 @@ out."""
 
 
 def _stores(folder: Path, postgres: PostgresProcess, redis: str) -> dict[str, Store]:
-    """By the company that each becomes."""
+    """The stores, by the company that each becomes."""
 
     def evolution(files: stores.Files) -> list[str]:
         url = stores.evolution_postgres(postgres.new_database(), "shop", files)
@@ -114,11 +114,12 @@ def _stores(folder: Path, postgres: PostgresProcess, redis: str) -> dict[str, St
     }
 
 
-async def test_devices_of_other_gateways_move_in_without_a_qr_code(
+async def test_devices_of_other_gateways_are_imported_without_a_qr_code(
     tmp_path: Path, wasim: Wasim, node_bin: Path, baileys_dir: Path, postgres: PostgresProcess
 ) -> None:
-    """Linked by real Baileys, stored as each program stores them, imported by a running Holdfast: connected, what
-    waited is in the inbox, and what is sent is delivered in the same chats."""
+    """Linked by real Baileys, stored as each program stores them, imported by a running Holdfast: they connect, waiting
+    messages are in the inbox, and messages are delivered in the same chats.
+    """
     async with running_redis(tmp_path) as redis:
         places = _stores(tmp_path, postgres, redis.url.rsplit("/", 1)[0])
         numbers = {company: f"96279000001{index}" for index, company in enumerate(places)}
@@ -143,7 +144,9 @@ async def _has_moved(gateway: Served, company: str, number: str) -> None:
     assert session["phoneNumber"] == number
 
     async def has_come() -> bool:
-        """A message whose ratchet did not come over is there without its text until its sender has sent it again."""
+        """A message whose ratchet was not imported is in the inbox without its text until its sender has sent
+        it again.
+        """
         return [item["text"] for item in await gateway.inbox(company)] == ["while nobody listened"]
 
     await eventually(has_come, within_s=20, what=f"the message that waited for {company}")

@@ -17,7 +17,7 @@ Done = Callable[[str, str, dict[str, object]], Awaitable[Any]]
 COMPANY, NUMBER, ANNA, CEM = "962302", "962790000002", "962790000099", "962790000098"
 
 
-async def test_a_company_changes_groups_and_its_account_and_posts(tmp_path: Path, wasim: Wasim) -> None:
+async def test_operations_take_effect_at_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
     """The group appears on the phones of its members; who can't be added gets an invitation; a refusal says why. The
     account's settings change at WhatsApp; a status and a post in a channel reach those whom they are for."""
     for number in (NUMBER, ANNA, CEM):

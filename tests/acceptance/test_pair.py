@@ -1,4 +1,4 @@
-"""`holdfast pair` as a person meets it: a terminal, a QR code or a pairing code, a phone, and the end."""
+"""`holdfast pair` on a terminal: with a QR code or a pairing code, a phone, and how it ends."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Terminal:
         asyncio.get_running_loop().add_reader(self._ours, self._read)
 
     def _read(self) -> None:
-        # The far side of a pseudo-terminal that nobody holds any more fails to be read.
+        # Reading a pseudo-terminal whose other side is closed fails.
         with contextlib.suppress(BlockingIOError, OSError):
             self.shown += self._decoder.decode(os.read(self._ours, 65536))
             self._news.set()
 
     async def shows(self, words: str) -> None:
-        """Returns when these words are on it, colours apart."""
+        """Wait until the terminal shows these words, whatever their colours."""
         try:
             async with asyncio.timeout(_LOOK_S):
                 while words not in self.text:
@@ -99,8 +99,10 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
         yield running
 
 
-async def test_a_person_pairs_with_the_code_in_the_terminal(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
-    """The whole code that WhatsApp shows is drawn, dark on light; when the phone has scanned it, the command ends."""
+async def test_a_phone_is_linked_by_the_qr_code_in_the_terminal(
+    gateway: Served, wasim: Wasim, terminal: Terminal
+) -> None:
+    """The complete code is drawn, dark on light; when the phone has scanned it, the command ends."""
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
     await terminal.shows(f"Company {COMPANY}: WhatsApp → Linked devices → Link a device")
     code = (await gateway.client.get(f"/v1/sessions/{COMPANY}/qr"))["qr"]
@@ -112,8 +114,8 @@ async def test_a_person_pairs_with_the_code_in_the_terminal(gateway: Served, was
     assert "Traceback" not in terminal.text
 
 
-async def test_a_person_pairs_with_a_code_typed_on_the_phone(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
-    """For those who can't scan: the code is printed once, and typed on the phone it links it."""
+async def test_a_phone_is_linked_by_a_pairing_code(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
+    """The code is printed once, and links the phone on which it is typed."""
     command = await terminal.run("pair", COMPANY, "--phone", f"+{NUMBER}", **gateway.settings_of_commands)
     await terminal.shows("WhatsApp → Linked devices → Link with phone number: ")
     code = terminal.text.rpartition(": ")[2].strip()
@@ -123,7 +125,7 @@ async def test_a_person_pairs_with_a_code_typed_on_the_phone(gateway: Served, wa
     assert terminal.text.count("Link with phone number") == 1
 
 
-async def test_pairing_what_is_linked_ends_at_once(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
+async def test_pairing_a_linked_company_ends_at_once(gateway: Served, wasim: Wasim, terminal: Terminal) -> None:
     """No code is shown, and the exit code is 0."""
     await gateway.pair(COMPANY, NUMBER, wasim)
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)

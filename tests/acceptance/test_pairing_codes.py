@@ -1,4 +1,4 @@
-"""Pairing codes, as real Baileys asks WhatsApp for them."""
+"""Pairing codes that real Baileys requests from WhatsApp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ COMPANY, REFUSED, LIMITED, NUMBER = "962302", "962790000001", "962790000002", "9
 
 
 async def test_a_code_that_whatsapp_refuses_is_an_error_with_its_cause(wasim: Wasim, tmp_path: Path) -> None:
-    """Three are asked for at a time: two are refused, each for its own reason, and the third one links its phone."""
+    """Three are requested at the same time: two are refused, each for its own reason, and the third one links its
+    phone.
+    """
     for number in (REFUSED, LIMITED, NUMBER):
         await wasim.post("/phones", {"number": number})
     refusal = {"xmlns": "md", "tag": "link_code_companion_reg"}

@@ -1,4 +1,5 @@
-"""README.md and the documents for developers are carried out as they are pasted, against a simulated WhatsApp.
+"""The commands of README.md and of the documents for developers are executed as they are pasted, against a simulated
+WhatsApp.
 
 Three things differ from what a person types: ports are free ones, `uv run` runs what is installed already, and what a
 page leaves open with `…` is filled in.
@@ -39,7 +40,7 @@ def free_port() -> str:
 
 
 def served_by_hand(folder: Path, wasim: Wasim) -> dict[str, str]:
-    """The environment of somebody who starts Holdfast in this folder by a line of the page."""
+    """The environment of a person who starts Holdfast in this folder with a line of the page."""
     port = free_port()
     return {
         **with_uv(folder), "HOLDFAST_PORT": port, "HOLDFAST_URL": f"http://127.0.0.1:{port}",
@@ -49,7 +50,7 @@ def served_by_hand(folder: Path, wasim: Wasim) -> dict[str, str]:
 
 
 class Screen:
-    """What a program wrote to a terminal of 60 lines."""
+    """The output of a program on a terminal of 60 lines."""
 
     def __init__(self) -> None:
         self._bytes = b""
@@ -71,7 +72,7 @@ class Screen:
 
 @asynccontextmanager
 async def terminal() -> AsyncIterator[tuple[int, Screen]]:
-    """A terminal's descriptor for a program, and what is written there."""
+    """A terminal's descriptor for a program, and the terminal's content."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 120, 0, 0))
     screen, loop = Screen(), asyncio.get_running_loop()
@@ -85,7 +86,7 @@ async def terminal() -> AsyncIterator[tuple[int, Screen]]:
 
 
 async def scan(client: Client, wasim: Wasim) -> None:
-    """The company's phone scans the code that is shown."""
+    """Scan the shown code with the company's phone."""
     code = await client.get(f"/v1/sessions/{COMPANY}/qr")
     await wasim.post(f"/phones/{NUMBER}/scan", {"qr": code["qr"]})
 
@@ -94,7 +95,7 @@ async def scan(client: Client, wasim: Wasim) -> None:
 
 
 async def test_the_readme_without_a_phone(tmp_path: Path, bridge: Path) -> None:
-    """Three terminals, as they stand: a company is linked, a message leaves, a link is cut."""
+    """Three terminals, with the commands as written: a company is linked, a message is sent, a link is cut."""
     settings = {**with_uv(tmp_path), "HOLDFAST_CACHE_DIR": str(CACHE / "engine")}
     ports = {port: free_port() for port in ("8090", "8091", "3001")}
     first, second, third = (
@@ -137,7 +138,7 @@ async def test_the_readme_links_a_number(tmp_path: Path, wasim: Wasim, bridge: P
 
 
 async def the_readme_in_daily_use(gateway: Served, tmp_path: Path) -> None:
-    """The commands exist and understand what they are given; five minutes and a lab are cut short."""
+    """The commands exist and accept their arguments; five minutes and a lab run are shortened."""
     (block,) = blocks("README.md", "sh", heading="In daily use")
     block = block.replace("--for 5m", "--for 1s").replace("lab run freeze", "lab run freeze --help")
     said = await typed(f"set +e; {block}", gateway, tmp_path)
@@ -154,7 +155,7 @@ async def the_readme_by_http(gateway: Served, tmp_path: Path) -> None:
 
 
 async def typed(block: str, gateway: Served, folder: Path) -> str:
-    """What a block says in a shell where KEY and URL are set, or are read as the page says."""
+    """The output of a block in a shell where KEY and URL are set, or read as the page says."""
     (folder / "holdfast-data").mkdir(exist_ok=True)
     (folder / "holdfast-data" / "api-key").write_text(KEY)
     settings = {**with_uv(folder), **gateway.settings_of_commands, "KEY": KEY, "URL": gateway.url}
@@ -169,8 +170,8 @@ async def typed(block: str, gateway: Served, folder: Path) -> str:
 # docs/receiving.md and docs/webhooks.md.
 
 
-async def test_a_receiver_and_a_holdfast_that_calls_it(tmp_path: Path, wasim: Wasim, bridge: Path) -> None:
-    """Two terminals: what people write to a linked number appears in the first."""
+async def test_a_webhook_receiver_gets_messages(tmp_path: Path, wasim: Wasim, bridge: Path) -> None:
+    """Two terminals: messages to a linked number appear in the first."""
     (receiver,) = blocks("docs/receiving.md", "python", heading="A receiver that runs")
     first, second = blocks("docs/receiving.md", "sh", heading="A receiver that runs")
     (tmp_path / "receiver.py").write_text(receiver, "utf-8")
@@ -190,7 +191,9 @@ async def test_a_receiver_and_a_holdfast_that_calls_it(tmp_path: Path, wasim: Wa
 
 
 async def the_requests_about_webhooks_and_the_inbox(gateway: Served, tmp_path: Path) -> None:
-    """The settings are taken, an endpoint is set, deliveries are shown and replayed, the stream shows what follows."""
+    """The settings are accepted, an endpoint is set, deliveries are shown and replayed, the stream shows the next
+    events.
+    """
     setting, request = blocks("docs/webhooks.md", "sh", heading="Setting a webhook")
     shown = await typed(f"set -a\n{setting}\nuv run holdfast settings HOLDFAST_WEBHOOK_SECRET", gateway, tmp_path)
     assert "(set)" in shown
@@ -213,7 +216,7 @@ async def the_requests_about_webhooks_and_the_inbox(gateway: Served, tmp_path: P
 
 @pytest.fixture
 async def gateway(tmp_path: Path, wasim: Wasim, bridge: Path) -> AsyncIterator[Served]:
-    """A linked company, and somebody who has written to it."""
+    """A linked company, and a contact that has written to it."""
     await wasim.post("/phones", {"number": FRIEND})
     async with served(tmp_path, wasim=wasim) as running_gateway:
         await running_gateway.pair(COMPANY, NUMBER, wasim)
@@ -227,7 +230,7 @@ async def gateway(tmp_path: Path, wasim: Wasim, bridge: Path) -> AsyncIterator[S
 
 
 async def test_the_examples_and_requests(gateway: Served, tmp_path: Path, node_bin: Path) -> None:
-    """Each does what its page says, all against one gateway."""
+    """Each does what its page says; all use one gateway."""
     await the_readme_by_http(gateway, tmp_path)
     await the_readme_in_daily_use(gateway, tmp_path)
     await the_python_example(gateway, tmp_path)
@@ -238,7 +241,7 @@ async def test_the_examples_and_requests(gateway: Served, tmp_path: Path, node_b
 
 
 async def the_requests_about_chats(gateway: Served, tmp_path: Path) -> None:
-    """Each finds the chat with the friend; it is read, and then marked as unread."""
+    """Each finds the chat with the contact; it is marked as read, and then as unread."""
     (block,) = blocks("docs/chats.md", "sh", heading="By HTTP")
     said = await typed(block, gateway, tmp_path)
     assert "is it ready?" in said
@@ -278,7 +281,7 @@ async def the_curl_example(gateway: Served, tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def chatting(gateway: Served) -> AsyncIterator[None]:
-    """Messages leave until the block ends: a stream that begins at some time sees some of them."""
+    """Send messages until the block ends: a stream that starts at any time sees some of them."""
 
     async def chat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""One person, one chat: `holdfast serve` with real Baileys against wasim, from HTTP to the phone's screen."""
+"""One person is one chat: `holdfast serve` with real Baileys against wasim, from HTTP to the phone's screen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ HIDDEN = "962790000099"
 DAY_TIMER = "YgYQAyCAowU="
 """A `ProtocolMessage` of the type `EPHEMERAL_SETTING`: messages of the chat disappear after a day."""
 IN_2100 = 4_102_444_800
-"""A time in the future is that of the message."""
+"""A time in the future counts as the time of the message."""
 CHAT = f"{PERSON}@s.whatsapp.net"
 
 
 async def test_one_person_is_one_chat_under_every_name(tmp_path: Path, wasim: Wasim) -> None:
-    """Six spellings and the hidden id: one order on the phone, also across a kill before the first is sent; a reply by
-    any of them; what the owner reads on the phone is read here. A person who hides the number is written to and
-    answered by hidden id and username."""
+    """Six spellings and the hidden id: the phone shows one order, also across a kill before the first is sent; the chat
+    can be answered under any of them; what the owner reads on the phone is read here. A person who hides the number is
+    written to and answered by hidden id and username.
+    """
     await wasim.post("/phones", {"number": NUMBER})
     lid = str((await wasim.post("/phones", {"number": PERSON, "name": "Customer"}))["lid"])
     hidden = await wasim.post("/phones", {"number": HIDDEN, "name": "Nour", "username": "nour.k", "hidesNumber": True})
@@ -81,7 +82,7 @@ async def _write_to_the_hidden(gateway: Served, wasim: Wasim, lid: str) -> None:
 
 
 async def _write_what_disappears(gateway: Served, wasim: Wasim) -> None:
-    """The timer that a person sets, and that of a group, is that of the account's messages."""
+    """Timers that a person or a group sets apply to the account's messages."""
     await wasim.post(f"/phones/{PERSON}/send", {"to": NUMBER, "payload": DAY_TIMER})
     group: Json = await wasim.post("/groups", {"subject": "Short-lived", "members": [NUMBER, PERSON]})
     address = f"/v1/sessions/{COMPANY}/groups/{group['id']}"
@@ -96,7 +97,7 @@ async def _write_what_disappears(gateway: Served, wasim: Wasim) -> None:
 
 
 async def _follow_the_timer(gateway: Served, wasim: Wasim) -> None:
-    """A message tells its chat's timer and when it was set: the latest setting counts, here one of a day."""
+    """A message contains its chat's timer and when it was set: the latest setting counts, here one day."""
     for timer_s, set_at_s, seconds in ((604_800, 1, 86_400), (604_800, IN_2100, 604_800), (0, IN_2100, None)):
         body = {"to": NUMBER, "text": f"{timer_s}", "disappearsAfterS": timer_s, "timerSetAtS": set_at_s}
         told = await wasim.post(f"/phones/{PERSON}/send", body)

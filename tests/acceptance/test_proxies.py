@@ -1,4 +1,6 @@
-"""Sessions through proxies that count: everything passes through them, nothing beside; down and back again."""
+"""Sessions through proxies that count connections: all traffic passes through them, nothing bypasses them, and sessions
+recover when a proxy returns.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.slow
 CONTACT, NUMBERS = "962790000099", ("962790000001", "962790000002", "962790000003")
 NAME, MEDIA_NAME = "whatsapp.test", "media.whatsapp.test"
 NAMES = {NAME: "127.0.0.1", MEDIA_NAME: "127.0.0.1"}
-"""Only the proxies resolve these names: a connection beside them reaches nothing."""
+"""Only the proxies can resolve these names: a connection that bypasses them fails."""
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000
 JPEG = b"\xff\xd8\xff"
 INBOUND_BYTES = 300_000
@@ -145,15 +147,14 @@ def tunnels(proxy: TestProxy, host: str) -> list[str]:
 
 
 def media_bytes(proxy: TestProxy) -> tuple[int, int]:
-    """To the media host and from it."""
+    """Bytes to the media host and from it."""
     media = [tunnel for tunnel in proxy.tunnels if tunnel.host == MEDIA_NAME]
     return sum(tunnel.up for tunnel in media), sum(tunnel.down for tunnel in media)
 
 
 async def test_a_proxy_problem_is_named_and_ends_when_the_proxy_returns(wasim: Wasim, tmp_path: Path) -> None:
-    """Nothing goes beside it in the meantime. Wrong credentials are named too, and never shown.
-
-    A session whose proxy is changed connects through the new one at once.
+    """Nothing bypasses it in the meantime. Wrong credentials are named too, and never shown. A session whose proxy is
+    changed connects through the new one at once.
     """
     async with (
         running_proxy(user="u", password="secret", names=NAMES) as first,

@@ -1,4 +1,4 @@
-"""Questions to WhatsApp by HTTP: `holdfast serve` with real Baileys, answered by wasim."""
+"""Queries to WhatsApp by HTTP: `holdfast serve` with real Baileys, answered by wasim."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ COMPANY, NUMBER, PHONE, NOBODY = "962302", "962790000002", "962790000099", "9627
 MEMBER = "962790000096"
 
 
-async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
-    """Which numbers exist, which groups it is in, who is in one; WhatsApp's limit fails questions, and no message."""
+async def test_queries_are_answered_by_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
+    """Which numbers exist, the groups of the account, their members; at WhatsApp's limit queries fail, and no message
+    does.
+    """
     for number in (NUMBER, PHONE):
         await wasim.post("/phones", {"number": number, "autoRead": False})
     path = f"/v1/sessions/{COMPANY}"
@@ -82,7 +84,7 @@ async def test_a_company_asks_whatsapp(tmp_path: Path, wasim: Wasim) -> None:
 
 
 async def _members_of_listed_groups_are_known(gateway: Served, wasim: Wasim) -> None:
-    """The list of groups teaches which number and which hidden id are one person, without a question about either."""
+    """The list of groups shows which number and hidden id belong to one person, without a query about either."""
     lid = str((await wasim.post("/phones", {"number": MEMBER}))["lid"])
     await wasim.post("/groups", {"subject": "Bread", "members": [NUMBER, MEMBER]})
     listed = (await gateway.client.get(f"/v1/sessions/{COMPANY}/groups"))["items"]

@@ -1,7 +1,7 @@
-"""Every code of WhatsApp's, said by a server to the real Baileys: the reaction, and what is told of it everywhere.
+"""Every code of WhatsApp, sent by a server to real Baileys: the reaction, and where it is reported.
 
-All codes are tried side by side, each on a company of its own, at login and on an open link, as tried.toml says. What
-the API, its history, Redis and the log say about each must agree.
+All codes are tried side by side, each on a company of its own, at login and on an open link, as tried.toml lists them.
+API, history, Redis and log must agree about each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
 CONTACT = "962790000900"
 SOON_S = 30
 QUARREL_S = 80
-"""Two tries after 30 s each, and time for what comes between."""
+"""Two attempts after 30 s each, and time for the steps in between."""
 PAUSED = {"stop", "probe", "pause-until"}
 PLANNED_S: dict[str, tuple[float, float] | None] = {
     "backoff": (0, 60),
@@ -42,7 +42,7 @@ PLANNED_S: dict[str, tuple[float, float] | None] = {
     "logged-out": None,
     "stop": None,
 }
-"""When the next attempt comes, counted from the end of the link; 402 was told 600 s."""
+"""Seconds from the end of the link to the next attempt; 402 comes with 600 s."""
 STATES = {"logged-out": "logged_out"} | dict.fromkeys(PAUSED, "paused")
 """The state after one end of a link, where that is not `reconnecting`."""
 
@@ -76,7 +76,9 @@ class Rig:
         await self.wasim.post(f"/phones/{number}/unlink", {"device": device})
 
     async def turn(self, trial: Trial, *, seen: int, within_s: float = SOON_S, after: str | None = None) -> Json:
-        """The first turn behind the first `seen` that this trial's code led to, and to `after` where that is given."""
+        """The first transition after the first `seen` ones that this trial's code caused, to the state `after` if it is
+        given.
+        """
 
         async def look() -> Json | None:
             for turn in (await self.history(trial.company))[seen:]:
@@ -86,8 +88,8 @@ class Rig:
 
         return await eventually(look, within_s=within_s, what=f"a turn of {trial.company}")
 
-    async def told_everywhere(self, company: str, state: str, reason: str, code: int | None) -> Json:
-        """API, Redis and log say the same of a session that stays in `state`; what the API says."""
+    async def agreed_everywhere(self, company: str, state: str, reason: str, code: int | None) -> Json:
+        """Check that API, Redis and log agree on a session that stays in `state`; return the API's answer."""
 
         async def look() -> Json | None:
             session = await self.gateway.session(company)
@@ -120,7 +122,7 @@ async def rig(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Rig]:
 
 
 def check_turn(turn: Json, trial: Trial, *, after: str, reaction: str) -> None:
-    """What the history tells of the end of a link."""
+    """Check the history's entry about the end of a link."""
     assert (turn["after"], turn["reason"], turn["code"]) == (after, trial.name, trial.code)
     assert turn["event"] == "LinkClosed"
     planned, wanted = turn["nextAttemptAt"], PLANNED_S[reaction]
@@ -136,7 +138,9 @@ def _seconds(moment: str) -> float:
 
 
 async def come_back(rig: Rig, trial: Trial) -> None:
-    """By itself where the table says so, and else by what a person does; without a phone to scan nothing helps."""
+    """Wait until the session reconnects by itself where the table says so, otherwise start or link it as a person
+    would.
+    """
     company = trial.company
     state = (await rig.gateway.session(company))["state"]
     if state == "paused":
@@ -156,12 +160,12 @@ async def try_mid_stream(rig: Rig, trial: Trial, fault: dict[str, Any]) -> None:
         turn = await end_link(rig, company, fault)
     check_turn(turn, trial, after=STATES.get(trial.reaction, "reconnecting"), reaction=trial.reaction)
     if trial.reaction not in {"backoff", "restart", "confirm-logout"}:
-        await rig.told_everywhere(company, turn["after"], trial.name, trial.code)
+        await rig.agreed_everywhere(company, turn["after"], trial.name, trial.code)
     await come_back(rig, trial)
 
 
 async def end_link(rig: Rig, company: str, fault: dict[str, Any]) -> Json:
-    """The turn that a fault on an open link led to."""
+    """The transition that a fault on an open link caused."""
     seen = len(await rig.history(company))
     await rig.inject(company, fault)
 
@@ -172,7 +176,7 @@ async def end_link(rig: Rig, company: str, fault: dict[str, Any]) -> Json:
 
 
 async def try_login(rig: Rig, trial: Trial, failure: dict[str, Any]) -> None:
-    """Every login is refused, until all has been seen. A message waits meanwhile, and leaves afterwards."""
+    """Every login is refused until all attempts were made. A message waits meanwhile, and is sent afterwards."""
     company = trial.company
     await rig.ask(company, "stop")
     seen = len(await rig.history(company))
@@ -192,7 +196,7 @@ async def try_login(rig: Rig, trial: Trial, failure: dict[str, Any]) -> None:
 
 
 async def last_state(rig: Rig, trial: Trial, seen: int) -> None:
-    """What a code that WhatsApp repeats leads to in the end."""
+    """The final state after a code that WhatsApp repeats."""
     company, state = trial.company, STATES.get(trial.reaction, "reconnecting")
     if trial.reaction == "confirm-logout":
         state = (await rig.turn(trial, seen=seen, after="logged_out"))["after"]
@@ -200,7 +204,7 @@ async def last_state(rig: Rig, trial: Trial, seen: int) -> None:
         state = (await rig.turn(trial, seen=seen, after="paused", within_s=QUARREL_S))["after"]
         logins = [turn for turn in (await rig.history(company))[seen:] if turn["code"] == 440]
         assert len(logins) == 3, "one login and two tries"
-    session = await rig.told_everywhere(company, state, trial.name, trial.code)
+    session = await rig.agreed_everywhere(company, state, trial.name, trial.code)
     if trial.reaction == "pause-until":
         for action in ("reconnect", "start"):
             with pytest.raises(Refused, match="banned this number for a time"):
@@ -230,12 +234,12 @@ async def test_each_code_has_its_reaction_and_is_reported_everywhere(rig: Rig, t
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(ends)} codes", failures)
     logouts = [trial.company for trial in trials() if trial.reaction in {"logged-out", "confirm-logout"}]
-    assert {company for company, _ in set_aside(tmp_path)} == set(logouts)
-    assert all(reason in {"logged-out", "unlinked"} for _, reason in set_aside(tmp_path))
+    assert {company for company, _ in quarantined(tmp_path)} == set(logouts)
+    assert all(reason in {"logged-out", "unlinked"} for _, reason in quarantined(tmp_path))
 
 
-def set_aside(folder: Path) -> list[tuple[str, str]]:
-    """Company and reason of the credentials in quarantine."""
+def quarantined(folder: Path) -> list[tuple[str, str]]:
+    """Company and reason of all credentials in quarantine."""
     with closing(sqlite3.connect(folder / "data" / "holdfast.db")) as database:
         return database.execute("SELECT company_id, reason FROM quarantine").fetchall()
 
@@ -250,19 +254,19 @@ UPGRADES_REFUSED: list[tuple[dict[str, int], str, int]] = [
     ({"status": 503}, "server-unavailable", 503),
     ({}, "link-lost", 408),
 ]
-"""What answers instead of WhatsApp, and what it is taken for."""
+"""What answers instead of WhatsApp, and the expected reason."""
 
 
-async def test_what_stands_on_the_way_is_never_taken_for_whatsapps_word(rig: Rig) -> None:
+async def test_answers_of_proxies_and_portals_are_not_mistaken_for_whatsapps(rig: Rig) -> None:
     """A proxy or portal that answers the upgrade with its own 401 or 403 costs attempts, never the credentials."""
     await rig.pair("962302")
     for status, reason, code in UPGRADES_REFUSED:
         fault = await rig.wasim.fault("refuse", **status)
         await rig.wasim.fault("cut")
         await eventually(lambda: _has_tried_twice(rig), within_s=SOON_S, what="a second attempt")
-        await rig.told_everywhere("962302", "reconnecting", reason, code)
+        await rig.agreed_everywhere("962302", "reconnecting", reason, code)
         await rig.wasim.delete(f"/faults/{fault['id']}")
-        await rig.ask("962302", "stop")  # and the attempts are counted anew
+        await rig.ask("962302", "stop")  # and the attempts are counted from the beginning
         await rig.ask("962302", "start")
         await rig.gateway.until_state("962302", "connected", within_s=SOON_S)
 

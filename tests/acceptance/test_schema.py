@@ -1,4 +1,4 @@
-"""Requests by chance, made from the OpenAPI document: none may break Holdfast, no nonsense may be taken."""
+"""Random requests, generated from the OpenAPI document: none may break Holdfast, no invalid input may be accepted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKS = (
 LEFT_OUT = (
     "/v1/events",  # a stream, which has no end
     "/v1/sessions/{company}/clear",  # would leave no company to ask about
-    "/v1/sessions/{company}/media",  # takes any bytes under any name: there is no nonsense to refuse
+    "/v1/sessions/{company}/media",  # accepts any bytes under any name: no input is invalid
     "/webhook/whatsapp/baileys/health/{company}",  # says with 503 that a session is not healthy
 )
 CONFIG = """
@@ -45,8 +45,9 @@ expected-statuses = ["2xx", "3xx", "4xx", {statuses}]
 
 
 def _with_key(document: Json) -> Json:
-    """The document for somebody whose every request has the key, because made-up keys would end nearly all at the door,
-    and who does not wait for the outcome of operations, of which most have none here."""
+    """The document for a client that sends the key with every request, because generated keys would end nearly all of
+    them with 401, and that does not wait for the outcome of operations, of which most have none here.
+    """
     for operations in document["paths"].values():
         for operation in operations.values():
             operation.pop("security", None)
@@ -67,9 +68,10 @@ def _config(document: Json) -> str:
 
 
 @pytest.mark.timeout(240)
-async def test_no_request_breaks_holdfast_and_no_nonsense_is_taken(tmp_path: Path, wasim: Wasim) -> None:
-    """Every route of the document but the endless one: no 5xx but where WhatsApp is asked, answers as described, bad
-    input refused."""
+async def test_no_request_breaks_holdfast_and_invalid_input_is_refused(tmp_path: Path, wasim: Wasim) -> None:
+    """Every route of the document except the endless stream: no 5xx unless WhatsApp is queried, responses as described,
+    bad input refused.
+    """
     async with served(tmp_path, wasim=wasim, HOLDFAST_BACKUP_EVERY_H="0") as gateway:
         await gateway.pair("962302", "962790000002", wasim)
         where = gateway.settings_of_commands

@@ -1,4 +1,4 @@
-"""`holdfast serve` as a program: how it starts, how it ends, and what it says on a bad day."""
+"""`holdfast serve` as a program: how it starts, how it stops, and its errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bridge")]
 KEY = "a-key-of-a-test-of-serving"
 NOWHERE = "ws://127.0.0.1:9"
 ENDS_WITHIN_S = 6
-"""From the signal to the end, with real Node; a quarter of it on a machine with nothing else to do."""
+"""Seconds from the signal to the end, with real Node; a quarter of it on an idle machine."""
 
 
 async def url(running: Program) -> str:
-    line = await running.says("Holdfast listens on ")
+    line = await running.until_printed("Holdfast listens on ")
     return line.removeprefix("Holdfast listens on ")
 
 
@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 async def alone(running: Program) -> bool:
-    """Has every process that it started ended? Node ends by itself within a moment when its pipe does."""
+    """Whether every process that it started has ended. Node ends by itself within a moment when its pipe closes."""
     for _ in range(40):
         if not running.children():
             return True
@@ -45,9 +45,10 @@ async def alone(running: Program) -> bool:
 # The first start.
 
 
-async def test_the_first_start_makes_a_key_and_keeps_all_to_itself(tmp_path: Path) -> None:
-    """The key that was generated opens the API. The output is a pipe here, so it names the key's file, never the key.
-    The second start is silent about it; whatever the umask, nothing in the data folder can be read by others."""
+async def test_the_first_start_generates_a_key_and_private_files(tmp_path: Path) -> None:
+    """The generated key works. The output is a pipe here, so it names the key's file, never the key. The second start
+    does not mention it; whatever the umask, nothing in the data folder can be read by others.
+    """
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o755)
     before = os.umask(0)
@@ -57,7 +58,7 @@ async def test_the_first_start_makes_a_key_and_keeps_all_to_itself(tmp_path: Pat
             key = (tmp_path / "data" / "api-key").read_text().strip()
             assert key not in "\n".join([*running.out, *running.err])
             assert f"The API key is in {Path('data', 'api-key')}; " in "\n".join(running.out)
-            assert await running.says("holdfast pair COMPANY")
+            assert await running.until_printed("holdfast pair COMPANY")
             for step in ("Starting Holdfast ", "Creating the tables of the database "):
                 assert any(step in line for line in running.err), step
             async with connect(address, key, only_holdfast=True) as client:
@@ -74,15 +75,16 @@ async def test_the_first_start_makes_a_key_and_keeps_all_to_itself(tmp_path: Pat
 
 
 async def test_the_log_has_a_line_for_each_event_and_no_secret(tmp_path: Path) -> None:
-    """At the most talkative level: time, level, event; neither the key nor what messages say. Nor does Node, where
-    other people's packages run, know the key."""
+    """At level DEBUG: time, level, event; neither the key nor texts of messages. Node, which runs other people's
+    packages, does not know the key either.
+    """
     async with program(
         tmp_path, "serve", HOLDFAST_API_KEY=KEY, HOLDFAST_LOG_LEVEL="debug", HOLDFAST_WHATSAPP_URL=NOWHERE
     ) as running:
         async with connect(await url(running), KEY) as client:
             await client.put("/v1/sessions/962302")
             await client.post("/v1/sessions/962302/messages", {"to": "962790000001", "text": "a secret text"})
-        await running.says("Session 962302 unpaired → pairing")
+        await running.until_printed("Session 962302 unpaired → pairing")
         (host,) = running.children()
         assert KEY.encode() not in environment(host)
         running.send(signal.SIGTERM)
@@ -98,16 +100,16 @@ async def test_the_log_has_a_line_for_each_event_and_no_secret(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    """Exit code 0, no Node left, with a session, a caller that waits for a QR code and one that is idle."""
+async def test_a_signal_stops_it_gracefully(tmp_path: Path, number: signal.Signals) -> None:
+    """Exit code 0 and no Node left, although there are a session, a caller that waits for a QR code and an idle one."""
     async with program(tmp_path, "serve", HOLDFAST_API_KEY=KEY, HOLDFAST_WHATSAPP_URL=NOWHERE) as running:
         address = await url(running)
         headers = {"X-API-Key": KEY}
         async with aiohttp.ClientSession(headers=headers) as http, asyncio.TaskGroup() as tasks:
             await (await http.put(f"{address}/v1/sessions/962302")).release()
             waiting = tasks.create_task(http.get(f"{address}/v1/sessions/962302/qr"))
-            await running.says("Session 962302")
-            await asyncio.sleep(0.2)  # until the question is on its way; nothing tells from outside
+            await running.until_printed("Session 962302")
+            await asyncio.sleep(0.2)  # until the request has been sent, which can't be seen from outside
             assert len(running.children()) == 1
             running.send(number)
             assert await running.ends(within_s=ENDS_WITHIN_S) == 0
@@ -120,7 +122,7 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_before_the_engine_is_up(tmp_path: Path, number: signal.Signals) -> None:
-    """The engine host says nothing yet: exit code 0 all the same, and it is gone."""
+    """While the engine host has sent nothing: exit code 0 all the same, and it is gone."""
     async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(mute_node(tmp_path, ""))) as running:
         await _until_it_has_a_host(running, tmp_path)
         running.send(number)
@@ -129,12 +131,12 @@ async def test_a_signal_ends_it_before_the_engine_is_up(tmp_path: Path, number: 
 
 
 async def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    """This also holds while it waits for an engine host that doesn't end; a second SIGTERM does not do this."""
+    """Also while it waits for an engine host that doesn't end; a second SIGTERM does not have this effect."""
     node = mute_node(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     async with program(tmp_path, "serve", HOLDFAST_NODE_BIN=str(node)) as running:
         await _until_it_has_a_host(running, tmp_path)
         running.send(signal.SIGINT)
-        await running.says("Holdfast is stopping")
+        await running.until_printed("Holdfast is stopping")
         running.send(signal.SIGTERM)
         await asyncio.sleep(0.3)  # real time, in which nothing may happen
         assert running.process.returncode is None
@@ -164,7 +166,7 @@ async def test_a_signal_ends_it_while_baileys_is_being_installed(tmp_path: Path)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-async def test_it_ends_with_its_standard_input_where_that_is_asked_for(tmp_path: Path) -> None:
+async def test_it_ends_with_its_standard_input_when_requested(tmp_path: Path) -> None:
     """Typed text is ignored. Standard input that is a file can't be watched, and the error says so."""
     async with program(tmp_path, "serve", "--until-stdin-closes", stdin=asyncio.subprocess.PIPE) as running:
         await url(running)
@@ -183,7 +185,7 @@ async def test_it_ends_with_its_standard_input_where_that_is_asked_for(tmp_path:
 
 
 async def test_node_is_gone_when_it_is_killed(tmp_path: Path) -> None:
-    """`kill -9` leaves nothing that could hold a link."""
+    """After `kill -9` no process is left that could keep a link open."""
     async with program(tmp_path, "serve") as running:
         await url(running)
         assert len(running.children()) == 1
@@ -192,11 +194,11 @@ async def test_node_is_gone_when_it_is_killed(tmp_path: Path) -> None:
         assert await alone(running)
 
 
-# Bad days.
+# Failures.
 
 
 async def said(folder: Path, code: int, *arguments: str, **settings: str) -> str:
-    """The sentence of a program that ends with `code`; progress may stand before it."""
+    """The error of a program that exits with `code`; lines of progress may precede it."""
     async with program(folder, *(arguments or ("serve",)), stdin=asyncio.subprocess.DEVNULL, **settings) as running:
         assert await running.ends() == code, running.err
         assert running.err[-1].startswith("holdfast: "), running.err
@@ -205,8 +207,8 @@ async def said(folder: Path, code: int, *arguments: str, **settings: str) -> str
         return running.err[-1].removeprefix("holdfast: ")
 
 
-async def test_a_start_that_fails_says_why_in_a_sentence(tmp_path: Path) -> None:
-    """The exit code, one line, no trace: as a program, where nothing is caught by a test."""
+async def test_a_failed_start_prints_one_sentence(tmp_path: Path) -> None:
+    """With the exit code, one line and no traceback, run as a program, in which no test catches anything."""
     (tmp_path / "file").write_text("")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port, node, cache, mute, key, setting = await asyncio.gather(
@@ -227,7 +229,7 @@ async def test_a_start_that_fails_says_why_in_a_sentence(tmp_path: Path) -> None
 
 
 async def test_two_gateways_do_not_share_a_data_folder(tmp_path: Path) -> None:
-    """The second is refused; the first goes on."""
+    """The second is refused; the first continues."""
     async with program(tmp_path, "serve") as first:
         address = await url(first)
         sentence = await said(tmp_path, 1)
@@ -236,7 +238,7 @@ async def test_two_gateways_do_not_share_a_data_folder(tmp_path: Path) -> None:
             assert answer.status == 200
 
 
-async def test_without_a_registry_it_is_said_how_baileys_is_installed(tmp_path: Path) -> None:
+async def test_without_a_registry_the_error_says_how_to_install_baileys(tmp_path: Path) -> None:
     """The sentence names the command that fills a cache and the setting that uses it; that command says the same."""
     unreachable = {"npm_config_registry": "http://127.0.0.1:9", "npm_config_cache": str(tmp_path / "npm")}
     install, fill, no_cache = await asyncio.gather(
@@ -251,11 +253,11 @@ async def test_without_a_registry_it_is_said_how_baileys_is_installed(tmp_path: 
     assert no_cache.endswith("is not a cache for Baileys: it was not made by `holdfast fill-npm-cache DIR`.")
 
 
-# Nodes that are none.
+# Programs in place of Node.
 
 
 def mute_node(folder: Path, trap: str) -> Path:
-    """Says its version, and as an engine host nothing at all, for as long as nobody ends it."""
+    """Prints its version; as an engine host it sends nothing and does not end by itself."""
     return _script(
         folder,
         "#!/usr/bin/env python3\nimport pathlib, signal, sys, time\n"

@@ -1,4 +1,4 @@
-"""An orderly stop under load, and an upgrade: what was accepted arrives, once, and nobody scans a QR code again."""
+"""A graceful stop under load, and an upgrade: accepted messages arrive once, and nobody scans a QR code again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
 
 @contextlib.asynccontextmanager
 async def lingering_callers(gateway: Served) -> AsyncIterator[None]:
-    """One reads events forever, one waits for a QR code, one never ends its request."""
+    """One reads events forever, one waits for a QR code, one never completes its request."""
     url, key = gateway.settings_of_commands["HOLDFAST_URL"], gateway.settings_of_commands["HOLDFAST_API_KEY"]
     host, port = url.removeprefix("http://").split(":")
     head = f"POST /v1/sessions/962302/messages HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: 99\r\n\r\n{{"
@@ -56,17 +56,18 @@ async def lingering_callers(gateway: Served) -> AsyncIterator[None]:
         asking.cancel()
 
 
-async def test_a_stop_under_load_is_orderly_and_loses_nothing(gateway: Served, wasim: Wasim) -> None:
-    """SIGTERM amid messages both ways, with one link frozen and callers that do not let go: exit code 0 within ten
-    seconds and no process left; after the next start each accepted message came once, readable, in order. WhatsApp
-    sees the links closed: the next ones replace nobody."""
+async def test_a_stop_under_load_is_graceful_and_loses_nothing(gateway: Served, wasim: Wasim) -> None:
+    """SIGTERM during messages in both directions, with one frozen link and callers that keep their connections open:
+    exit code 0 within ten seconds and no process left; after the next start each accepted message has arrived once,
+    readable, in order. WhatsApp sees the links closed: the next ones replace none (440).
+    """
     mail = Mail(gateway, wasim)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(mail.post(MESSAGES))
-        await mail.until_asked(MESSAGES // 3)
+        await mail.until_requested(MESSAGES // 3)
         frozen = await wasim.fault("freeze", number=COMPANIES["962302"])
         async with lingering_callers(gateway):
-            await mail.until_asked(MESSAGES // 2)
+            await mail.until_requested(MESSAGES // 2)
             under_way, begun = mail.asked - await mail.delivered(), time.monotonic()
             code = await gateway.stop()
             took_s = time.monotonic() - begun
@@ -83,8 +84,10 @@ async def test_a_stop_under_load_is_orderly_and_loses_nothing(gateway: Served, w
     assert not gateway.log_lines("(440)"), "the new links replaced old ones that were still open"
 
 
-async def test_an_upgrade_keeps_linked_phones_and_what_was_accepted(gateway: Served, wasim: Wasim) -> None:
-    """A data folder as the first version would hold it: this one migrates it, connects, and sends what waited."""
+async def test_an_upgrade_keeps_linked_phones_and_accepted_messages(gateway: Served, wasim: Wasim) -> None:
+    """A data folder as the first version would have left it: this version migrates it, connects, and sends the waiting
+    messages.
+    """
     refusal = await wasim.fault("refuse")
     await wasim.fault("cut")
     waiting = [await gateway.send(company, CONTACT, f"from before, {company}") for company in COMPANIES]
@@ -100,7 +103,7 @@ async def test_an_upgrade_keeps_linked_phones_and_what_was_accepted(gateway: Ser
 
 
 def make_first_version(path: Path) -> None:
-    """The same sessions, keys and waiting messages in the tables and columns that the first version had."""
+    """Copy sessions, keys and waiting messages into the tables and columns of the first version."""
     old = path.with_name("first.db")
     engine = create_engine(URL.create("sqlite", database=str(old)))
     with engine.connect() as connection:
@@ -119,7 +122,7 @@ def make_first_version(path: Path) -> None:
 
 
 def _copies(first: Connection, newer: Path) -> list[str]:
-    """One statement a table, for the columns that both have. What the newer needs besides, the migration finds."""
+    """One statement per table, for the columns that both have. The migration fills the new ones."""
     engine = create_engine(URL.create("sqlite", database=str(newer)))
     with engine.connect() as connection:
         new = inspect(connection)

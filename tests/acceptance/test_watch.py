@@ -1,4 +1,4 @@
-"""`holdfast watch` on a real link: a calm time is good; one with cuts is not, and the row that fails is named."""
+"""`holdfast watch` on a real link: a stable period is good; one with cuts is not, and the failed row is named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
         yield running
 
 
-async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, wasim: Wasim, tmp_path: Path) -> None:
+async def test_a_stable_period_is_good_and_one_with_cuts_is_not(gateway: Served, wasim: Wasim, tmp_path: Path) -> None:
     """Exit 0, then 1 with the goal that was missed; a message that was sent in the meantime counts."""
 
     async def watched(*, cut: bool) -> tuple[int, Any]:
@@ -36,7 +36,7 @@ async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, was
         url, key = here["HOLDFAST_URL"], here["HOLDFAST_API_KEY"]
         command = ("watch", COMPANY, "--for", "4s", "--json")
         async with program(tmp_path / "watching", *command, HOLDFAST_URL=url, HOLDFAST_API_KEY=key) as running:
-            await running.says(f"Watching {COMPANY}")
+            await running.until_printed(f"Watching {COMPANY}")
             await gateway.send(COMPANY, CONTACT, "hello")
             if cut:
                 await wasim.fault("cut", number=NUMBER)
@@ -52,11 +52,13 @@ async def test_a_calm_time_is_good_and_one_with_cuts_is_not(gateway: Served, was
 
 
 async def test_the_live_log_has_one_readable_line_for_each_event(gateway: Served, wasim: Wasim) -> None:
-    """What `grep -E "Session|Connection|Keep-alive"` shows: linked, proved, cut, back. No phone number."""
+    """`grep -E "Session|Connection|Keep-alive"` shows: linked, keep-alive answered, cut, reconnected. No phone
+    number.
+    """
     answered = f"Keep-alive {COMPANY} answered after"
 
     async def told(links: int) -> list[str]:
-        """The lines that grep finds, when so many links have proved themselves."""
+        """Wait until that many links have answered a keep-alive, and return the lines that grep finds."""
 
         async def look() -> list[str] | None:
             lines = [line for line in gateway.log_lines() if re.search("Session|Connection|Keep-alive", line)]

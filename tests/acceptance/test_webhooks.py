@@ -1,4 +1,4 @@
-"""Webhooks of a real gateway: whatever befalls it and the receiver, the receiver has the inbox, in order."""
+"""Webhooks of a real gateway: whatever happens to it and the receiver, the receiver gets the inbox in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET = SystemRandomSource().webhook_secret()
 
 
 class Receiver:
-    """A user's own server: it can be out of order, and it can be away."""
+    """A user's own server, which can answer with errors or be down."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -35,7 +35,7 @@ class Receiver:
         self.is_broken = False
         self.refused = 0
         self.taken: dict[str, dict[str, Any]] = {}
-        """By webhook-id, as they came for the first time."""
+        """Events by webhook-id, in the order of their first arrival."""
         self.repeated = 0
 
     @contextlib.asynccontextmanager
@@ -61,7 +61,7 @@ class Receiver:
         return web.Response(status=204)
 
     def received(self) -> dict[str, list[str]]:
-        """Ids of inbound messages by chat, as they came."""
+        """Ids of inbound messages by chat, in order of arrival."""
         found: dict[str, list[str]] = defaultdict(list)
         for message in self.taken.values():
             if message["type"] == "message.received":
@@ -88,10 +88,12 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[tuple[Served, R
         yield gateway, receiver
 
 
-async def test_the_receiver_has_the_inbox_in_order_whatever_was_killed(
+async def test_the_receiver_gets_the_inbox_in_order_despite_failures(
     gateway: tuple[Served, Receiver], wasim: Wasim
 ) -> None:
-    """The receiver was broken, then away, the gateway killed amid it: no message is missing, each chat is in order."""
+    """The receiver fails, then is down, and the gateway is killed meanwhile: no message is missing, each chat is in
+    order.
+    """
     holdfast, receiver = gateway
     async with receiver.running():
         await _write(wasim, 0, 8)
@@ -121,14 +123,16 @@ async def test_the_receiver_has_the_inbox_in_order_whatever_was_killed(
 
 
 async def _write(wasim: Wasim, first: int, end: int) -> None:
-    """Both contacts write to the company, one line after the other."""
+    """Both contacts write to the company, one message after the other."""
     for n in range(first, end):
         for number in CONTACTS:
             await wasim.post(f"/phones/{number}/send", {"to": NUMBER, "text": f"line {n:02}"})
 
 
 async def _until_complete(holdfast: Served, receiver: Receiver, count: int) -> list[dict[str, Any]]:
-    """The inbox, when it has so many messages and the receiver has just these, each chat in its order."""
+    """Wait until the inbox has that many messages and the receiver has exactly these, each chat in order; return the
+    inbox.
+    """
     inbox: list[dict[str, Any]] = []
 
     async def look() -> bool:

@@ -1,4 +1,6 @@
-"""Links that look open and take no messages: noticed by what is missing, shown, replaced, nothing lost or doubled."""
+"""Links that look open and accept no messages: detected by missing acks, shown, replaced; nothing is lost or
+duplicated.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,13 @@ async def until_replaced(gateway: Served, *, times: int) -> None:
 
 
 @pytest.mark.parametrize("kinds", [["blackhole"], ["withhold-acks", "drop-receipts"]], ids=" ".join)
-async def test_a_link_that_takes_no_messages_is_replaced_and_the_second_time_shown(
+async def test_a_link_that_accepts_no_messages_is_replaced_and_the_second_time_degraded(
     tmp_path: Path, wasim: Wasim, kinds: list[str]
 ) -> None:
-    """Pings are answered and messages are not: degraded within 20 s and replaced on that evidence; what was sent
-    arrives once, also where WhatsApp had it all along. When it happens again the session is degraded though open."""
+    """Pings are answered and messages are not: degraded within 20 s and replaced on that evidence; messages arrive
+    once, even those that WhatsApp had received all along. When it happens again the session is degraded although its
+    link is open.
+    """
     await wasim.post("/phones", {"number": CONTACT})
     async with served(tmp_path, wasim=wasim) as gateway:
         await gateway.pair(COMPANY, NUMBER, wasim)

@@ -1,4 +1,4 @@
-"""What tried.toml holds, as values."""
+"""The content of tried.toml as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = Path(__file__).with_name("tried.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A code that WhatsApp ends a link with, and how wasim is made to say it."""
+    """A code with which WhatsApp ends a link, and the fault by which wasim sends it."""
 
     code: int
     name: str
@@ -22,7 +22,7 @@ class Trial:
 
     @property
     def company(self) -> str:
-        """Companies have names without spaces, and each trial one of its own."""
+        """The trial's own company, whose name has no spaces."""
         return f"{self.name}-{self.code}"
 
 

@@ -1,4 +1,6 @@
-"""One Chromium, one wasim and one gateway for all browser tests: each page of each width is a context of its own."""
+"""One Chromium, one wasim and one gateway for all browser tests; each page of each width has a browser context of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ async def whatsapp(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wa
 
 
 class Receiver:
-    """Somebody's webhook receiver, which may have a bad day."""
+    """A user's webhook receiver, which can be told to fail."""
 
     def __init__(self) -> None:
         self.url = ""

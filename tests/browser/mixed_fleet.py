@@ -1,7 +1,7 @@
-"""Sixty companies in every state that a page can show, for people who want to look at all pages at once.
+"""Sixty companies in every state that a page can show, for looking at all pages at once.
 
-States that take hours or a fault inside Holdfast are written into the stopped gateway's database; all others come
-about by what the simulated WhatsApp and the webhook receivers answer.
+States that take hours or a fault inside Holdfast are written into the stopped gateway's database; all others are caused
+by answers of the simulated WhatsApp and the webhook receivers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LABELS = {
     "962411": "Pharmacy Aqaba",
 }
 RECONNECTING, FAILED_LOGIN, BANNED, BANNED_FOR_A_TIME, LOCKED, UNLINKED = COMPANIES[1:7]
-REPLACED, OUTDATED, REACH_OUT, LATE, STOPPED, WEBHOOK_FAILS, WEBHOOK_OFF, WEBHOOK_ASIDE = COMPANIES[7:15]
+REPLACED, OUTDATED, REACH_OUT, LATE, STOPPED, WEBHOOK_FAILS, WEBHOOK_OFF, WEBHOOK_SUSPENDED = COMPANIES[7:15]
 QUARANTINED, STALE, FLAPPING, QUOTA = COMPANIES[15:19]
 PAIRING, PASSKEY = "new-company", "passkey-company"
 PASSKEY_NUMBER = "962790000497"
@@ -58,7 +58,7 @@ async def receivers() -> AsyncIterator[dict[int, str]]:
 
 
 async def make_mixed_fleet(gateway: Served, wasim: Wasim, hooks: dict[int, str]) -> None:
-    """Bring the fleet about. Takes three minutes: a message is late after two."""
+    """Create the fleet. Takes three minutes: a message is late after two."""
     await wasim.post("/phones", {"number": FRIEND, "name": "Rania Haddad"})
     await wasim.post("/phones", {"number": STRANGER, "name": "Omar"})
     await _at_once(_pair(gateway, wasim, company) for company in COMPANIES)
@@ -92,7 +92,7 @@ async def _pair(gateway: Served, wasim: Wasim, company: str) -> None:
 
 
 async def _write(gateway: Served, wasim: Wasim) -> None:
-    """Messages of many kinds, both ways."""
+    """Exchange messages of many kinds in both directions."""
     first = COMPANIES[0]
     for text in ("Your order 1042 is on its way.", "It arrives tomorrow between 9 and 11.", "Thank you!"):
         await gateway.until_message((await gateway.send(first, FRIEND, text))["id"], "read", within_s=20)
@@ -121,15 +121,15 @@ async def _write(gateway: Served, wasim: Wasim) -> None:
 
 
 async def _break_webhooks(gateway: Served, hooks: dict[int, str]) -> None:
-    for company, status in ((WEBHOOK_FAILS, 500), (WEBHOOK_OFF, 410), (WEBHOOK_ASIDE, 503), (COMPANIES[0], 200)):
+    for company, status in ((WEBHOOK_FAILS, 500), (WEBHOOK_OFF, 410), (WEBHOOK_SUSPENDED, 503), (COMPANIES[0], 200)):
         await gateway.client.put(f"/v1/sessions/{company}", {"webhookUrl": hooks[status]})
-    for company in (WEBHOOK_FAILS, WEBHOOK_OFF, WEBHOOK_ASIDE):
+    for company in (WEBHOOK_FAILS, WEBHOOK_OFF, WEBHOOK_SUSPENDED):
         await gateway.send(company, FRIEND, "whose webhook fails")
     await asyncio.sleep(5)
 
 
 async def _stop_and_edit(gateway: Served) -> None:
-    """What takes hours or a broken engine: written while the gateway is stopped."""
+    """Write states that take hours or a broken engine into the database while the gateway is stopped."""
     await gateway.stop()
     since = datetime.now(UTC) - timedelta(minutes=40)
     ago = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -142,7 +142,7 @@ async def _stop_and_edit(gateway: Served) -> None:
         database.execute(
             "UPDATE webhook_endpoints SET state = 'aside', failures = 12, failing_since = ?, probes = 3, probe_at = "
             "'2999-01-01T00:00:00.000Z' WHERE company_id = ?",
-            (ago, WEBHOOK_ASIDE),
+            (ago, WEBHOOK_SUSPENDED),
         )
     await gateway.start()
 

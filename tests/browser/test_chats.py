@@ -1,4 +1,4 @@
-"""Chats in a real browser, on a wide screen and on a phone: read, answer, send a picture, create a group."""
+"""Chats in a real browser, on a wide screen and on a phone: read, reply, send a picture, create a group."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ expect.set_options(timeout=20_000)
 async def test_a_person_serves_a_customer(
     browser: Browser, gateway: Served, whatsapp: Wasim, width: int, company: str, number: str
 ) -> None:
-    """A message appears without a reload, is read, answered with a text and with a picture; a group is created, and
-    contacts are listed, each with the picture that they have at WhatsApp. axe finds nothing serious on the way, and
-    nothing sticks out."""
+    """A message appears without a reload, is marked as read, and is answered with a text and a picture; a group is
+    created, and contacts are listed, each with its picture from WhatsApp. axe finds nothing serious on any of the
+    pages, and nothing is wider than the screen.
+    """
     await whatsapp.post("/phones", {"number": FRIEND, "name": "Rania Haddad", "picture": True})
     await gateway.pair(company, number, whatsapp)
     async with visiting(browser, gateway, width=width) as visitor:
@@ -39,13 +40,13 @@ async def test_a_person_serves_a_customer(
         await visitor.sign_in()
         await visitor.go(f"/companies/{company}/chats")
         await expect(page.get_by_text("Nobody has written yet")).to_be_visible()
-        await visitor.looks_right()
+        await visitor.check_page()
         await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "Are you open on Friday?"})
         row = page.locator(".chat-row")
         await expect(row).to_contain_text("Are you open on Friday?")
         await expect(row.locator(".count")).to_contain_text("1")
         await _has_picture(row)
-        await visitor.looks_right()
+        await visitor.check_page()
         await row.click()
         await expect(page.locator(".bubble.came")).to_contain_text("Are you open on Friday?")
         await page.get_by_role("button", name="Mark as read").click()
@@ -54,7 +55,7 @@ async def test_a_person_serves_a_customer(
         await _send_picture(visitor)
         await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "That looks good, thank you!"})
         await expect(page.locator(".bubble.came")).to_have_count(2)
-        await visitor.looks_right()
+        await visitor.check_page()
         await _show(visitor, f"chat-{width}")
         await _create_group(visitor, whatsapp, f"Orders {width}")
         await _look_at_people(visitor, company)
@@ -89,7 +90,7 @@ async def _send_picture(visitor: Visitor) -> None:
     await page.locator("#answer-file").set_input_files(file)
     await expect(page.locator(".attached")).to_contain_text("menu.png")
     await expect(page.locator(".attached")).not_to_contain_text("Uploading")
-    await visitor.looks_right()
+    await visitor.check_page()
     await page.get_by_label("Message to").fill("Our menu")
     await page.get_by_role("button", name="Send", exact=True).click()
     picture = page.locator(".bubble.sent .picture img")
@@ -99,17 +100,17 @@ async def _send_picture(visitor: Visitor) -> None:
 
 
 async def _create_group(visitor: Visitor, whatsapp: Wasim, subject: str) -> None:
-    """Its page opens, and it is on the customer's phone too."""
+    """The group's page opens, and the customer's phone shows the group."""
     page = visitor.page
     await page.get_by_role("link", name="Groups", exact=True).click()
     await page.get_by_text("Create a group").click()
-    await visitor.looks_right()
+    await visitor.check_page()
     await page.get_by_label("Name", exact=True).fill(subject)
     await page.get_by_label("Members").fill(f"+{FRIEND}")
     await page.get_by_role("button", name="Create", exact=True).click()
     await expect(page.get_by_role("heading", name=subject)).to_be_visible()
     await expect(page.locator("tbody tr")).to_have_count(2)
-    await visitor.looks_right()
+    await visitor.check_page()
     groups = await whatsapp.get("/groups")
     assert [group["subject"] for group in groups].count(subject) == 1
 
@@ -120,13 +121,13 @@ async def _look_at_people(visitor: Visitor, company: str) -> None:
     await visitor.go(f"/companies/{company}/contacts")
     await expect(page.locator(".person")).not_to_have_count(0)
     await _has_picture(page.locator(".person", has_text="Rania Haddad"))
-    await visitor.looks_right()
+    await visitor.check_page()
     await visitor.go(f"/companies/{company}")
     await expect(page.locator("#history")).to_contain_text("Create a group")
-    await visitor.looks_right()
+    await visitor.check_page()
 
 
 async def _show(visitor: Visitor, name: str) -> None:
-    """Keep a picture where a person wants to look at it: HOLDFAST_TEST_PICTURES names the folder."""
+    """Store a screenshot in the folder named by HOLDFAST_TEST_PICTURES, if it is set."""
     if folder := os.environ.get("HOLDFAST_TEST_PICTURES"):
         await visitor.page.screenshot(path=Path(folder) / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, on a wide screen and on a phone: from nothing to a company that works."""
+"""The dashboard in a real browser, on a wide screen and on a phone, from an empty installation to a working company."""
 
 from __future__ import annotations
 
@@ -30,40 +30,39 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
     company: str,
     number: str,
 ) -> None:
-    """Linked by QR it goes live without a reload; a message is seen to arrive; a cut is explained; a person reconnects,
-    replays a webhook that failed, creates a key and revokes it.
-
-    axe finds nothing serious on any page on the way, nothing is wider than the screen, and no script fails or is
-    stopped by the content security policy.
+    """A company linked by QR is shown as connected without a reload; a message is shown as delivered; a cut is
+    explained; a person reconnects, replays a failed webhook delivery, creates a key and revokes it. axe finds nothing
+    serious on any of the pages, nothing is wider than the screen, and no script fails or is stopped by the content
+    security policy.
     """
     await whatsapp.post("/phones", {"number": FRIEND})
     async with visiting(browser, gateway, width=width) as visitor:
         await visitor.go("/")
-        await visitor.looks_right()
+        await visitor.check_page()
         await visitor.sign_in()
         await _add(visitor, company)
         await _link(visitor, gateway, whatsapp, company, number)
-        await visitor.looks_right()
+        await visitor.check_page()
         await _send(visitor)
         receiver.answers = 500
         await whatsapp.post(f"/phones/{FRIEND}/send", {"to": number, "text": "are you there?"})
         await _lose_link(visitor, whatsapp, number)
         await _reconnect(visitor)
-        await visitor.looks_right()
+        await visitor.check_page()
         await _replay_webhook(visitor, receiver)
-        await visitor.looks_right()
+        await visitor.check_page()
         await _see_fleet(visitor, company)
-        await visitor.looks_right()
+        await visitor.check_page()
         await _manage_keys(visitor, gateway, company)
         await _read_inbox(visitor, gateway, whatsapp, company, number)
         await visitor.go(f"/companies/{company}")
         await visitor.go_to_tomorrow()
         await expect(visitor.page.locator("#history time").first).to_contain_text(",")
-        await visitor.looks_right()
+        await visitor.check_page()
 
 
 async def _read_inbox(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
-    """A contact, a place and a document; also with times of another day, which are longer."""
+    """A contact, a location and a document, also with times of another day, which are longer."""
     for content in (
         {"contact": {"name": "Rania", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Rania\nEND:VCARD"}},
         {"location": {"latitude": 32.5, "longitude": 35.8, "name": "Bakery"}},
@@ -74,9 +73,9 @@ async def _read_inbox(visitor: Visitor, gateway: Served, whatsapp: Wasim, compan
     await visitor.go(f"/companies/{company}/inbox")
     await expect(visitor.page.locator("tbody tr")).to_have_count(4)
     await expect(visitor.page.get_by_role("link", name="invoice.pdf")).to_be_visible()
-    await visitor.looks_right()
+    await visitor.check_page()
     await visitor.go_to_tomorrow()
-    await visitor.looks_right()
+    await visitor.check_page()
 
 
 async def _count(gateway: Served, company: str, wanted: int) -> bool:
@@ -95,7 +94,7 @@ async def _link(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str
     page = visitor.page
     await expect(page.get_by_role("img", name="QR code")).to_be_visible()
     await expect(page.locator("#qr-box .countdown")).to_have_text(re.compile(r"^\d+ s$"))
-    await visitor.looks_right()
+    await visitor.check_page()
     await page.evaluate("window.isTheSamePage = true")
     code = (await gateway.client.get(f"/v1/sessions/{company}/qr"))["qr"]
     await whatsapp.post(f"/phones/{number}/scan", {"qr": code})
@@ -117,7 +116,9 @@ async def _send(visitor: Visitor) -> None:
 
 
 async def _lose_link(visitor: Visitor, whatsapp: Wasim, number: str) -> None:
-    """Cut, and refused for a while: the page says so, why, and what comes next; then that it is over."""
+    """Cut the link and refuse logins for a while: the page shows this, the cause and the next attempt, and then that it
+    has reconnected.
+    """
     page = visitor.page
     refusal = await whatsapp.fault("refuse")
     await whatsapp.fault("cut", number=number)
@@ -143,7 +144,7 @@ async def _reconnect(visitor: Visitor) -> None:
 
 
 async def _replay_webhook(visitor: Visitor, receiver: Receiver) -> None:
-    """What its receiver did not take twice waits for half a minute or longer; a person has it replayed at once."""
+    """A delivery that the receiver refused twice waits for half a minute or longer; a replay sends it at once."""
     page = visitor.page
     await page.get_by_role("link", name="Webhooks").click()
     # Whichever event came first; those behind it wait for the receiver without an attempt of their own.
@@ -151,7 +152,7 @@ async def _replay_webhook(visitor: Visitor, receiver: Receiver) -> None:
     event = re.search(r"evt_\w+", await tried.inner_text())
     assert event is not None
     failed = page.locator("tr", has_text=event.group())
-    await visitor.looks_right()
+    await visitor.check_page()
     receiver.answers = 200
     before = len(receiver.taken)
     await failed.get_by_role("button", name="Replay").click()
@@ -174,7 +175,7 @@ async def _see_fleet(visitor: Visitor, company: str) -> None:
 
 
 async def _manage_keys(visitor: Visitor, gateway: Served, company: str) -> None:
-    """A key that is created is shown once; when it is revoked, its row goes."""
+    """A created key is shown once; when it is revoked, its row disappears."""
     page = visitor.page
     await page.get_by_role("link", name="Keys").click()
     await page.get_by_label("Name").fill(f"Shop of {company}")
@@ -182,18 +183,19 @@ async def _manage_keys(visitor: Visitor, gateway: Served, company: str) -> None:
     await page.get_by_role("button", name="Create").click()
     await expect(page.locator("#key-result .secret")).to_have_text(re.compile(r"^hf_[\w-]{43}$"))
     await expect(page.locator("#keys")).to_contain_text(f"Shop of {company}")
-    await visitor.looks_right()
+    await visitor.check_page()
     await page.get_by_role("button", name=f"Revoke Shop of {company}").click()
-    await visitor.looks_right()
+    await visitor.check_page()
     await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     await expect(page.locator("#key-result")).to_contain_text("is revoked.")
     await expect(page.locator("#keys")).not_to_contain_text(f"Shop of {company}")
     assert len((await gateway.client.get("/v1/keys"))["items"]) == 1
 
 
-async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser: Browser, gateway: Served) -> None:
-    """A company that others add, and its changes, come by themselves; when Holdfast ends, the page says so and since
-    when, with the date from the next day on, also behind a proxy that answers with an error page of its own."""
+async def test_changes_by_others_and_a_stopped_gateway_are_shown(browser: Browser, gateway: Served) -> None:
+    """A company that others add, and its changes, appear without a reload; when Holdfast stops, the page says so and
+    since when, with the date from the next day on, also behind a proxy that answers with an error page of its own.
+    """
     async with visiting(browser, gateway, width=1280, dark=True) as visitor:
         await visitor.sign_in()
         await gateway.client.put("/v1/sessions/a-new-one")
@@ -204,7 +206,7 @@ async def test_what_happens_elsewhere_is_seen_and_a_lost_gateway_is_said(browser
         await expect(row).to_contain_text("Stopped")
         await expect(visitor.page.locator("#fleet-rows tr").last).to_have_id("c-a-new-one")
         await expect(visitor.page.locator("#count-off")).to_have_text("1")
-        await visitor.looks_right()
+        await visitor.check_page()
         await visitor.go("/companies/a-new-one")
         await visitor.page.get_by_label("To", exact=True).fill(FRIEND)
         sent, send = visitor.page.locator("#sent"), visitor.page.get_by_role("button", name="Send")

@@ -1,7 +1,7 @@
-"""The pages that lead a person through signing with a passkey, in Chromium without the extension.
+"""The pages that guide a person through signing with a passkey, in Chromium without the extension.
 
-The gateway behind them is the small world: WhatsApp's part of the ceremony is decided by the test, and neither the
-gateway nor the page waits for real time.
+The gateway behind them is `tests.world`: the test decides WhatsApp's part of the ceremony, and neither the gateway nor
+the page waits for real time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ URL, WHATSAPP = "http://localhost", "https://web.whatsapp.com"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Somebody before the page of a company that WhatsApp asks for a passkey."""
+    """A person on the page of a company that WhatsApp asks for a passkey."""
 
     world: World
     dashboard: Dashboard
@@ -54,11 +54,13 @@ class Scene:
         await route.fulfill(status=made.status, headers=dict(made.headers), body=made.body)
 
     async def send(self, assertion: object) -> str:
-        """Paste an answer by hand; what the page says to it."""
+        """Paste an answer by hand; return the page's notice."""
         page = self.visitor.page
         await page.locator("#passkey-answer").fill(json.dumps(assertion))
         notice = page.locator("#notice")
-        await notice.evaluate("notice => notice.replaceChildren()")  # what is read below is about this answer
+        await notice.evaluate(
+            "notice => notice.replaceChildren()"
+        )  # so that the notice that is read below is about this answer
         await page.get_by_role("button", name="Send the answer").click()
         await expect(notice).not_to_be_empty()
         return await notice.inner_text()
@@ -102,18 +104,20 @@ async def scene(browser: Browser, folder: Path, *, width: int = 1280, dark: bool
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 async def test_codes_are_compared_on_any_screen(browser: Browser, tmp_path: Path, width: int, dark: bool) -> None:
-    """The code is readable, nothing sticks out and axe finds nothing; each button does what it says."""
+    """The code is readable, nothing is wider than the screen and axe finds nothing; each button does what its label
+    says.
+    """
     async with scene(browser, tmp_path, width=width, dark=dark) as at:
         page = at.visitor.page
         await at.world.now((await at.world.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS)))
         await at.visitor.go(f"/companies/{COMPANY}")
         await expect(page.get_by_role("heading", name="Compare the codes")).to_be_visible()
         await expect(page.locator(".pairing-code")).to_have_text("G7R3-N352")
-        await at.visitor.looks_right()
+        await at.visitor.check_page()
         await picture(page, f"passkey-compare-{width}")
         await page.get_by_role("button", name="different" if dark else "the same").click()
         await expect(page.locator("#notice")).to_contain_text("othing was linked" if dark else "being linked")
-        await at.visitor.looks_right()
+        await at.visitor.check_page()
         await at.world.until(lambda: at.world.state() == ("unpaired" if dark else "connected"))
         assert await at.reason() == ("passkey-code-mismatch" if dark else None)
 
@@ -126,8 +130,8 @@ BROUGHT_BACK = (
 )
 
 
-async def test_what_the_extension_brings_back_has_its_own_words(browser: Browser, tmp_path: Path) -> None:
-    """The challenge stays open after each: the same page takes a good answer afterwards."""
+async def test_each_result_of_the_extension_has_its_own_message(browser: Browser, tmp_path: Path) -> None:
+    """The challenge stays open after each: the same page accepts a good answer afterwards."""
     async with scene(browser, tmp_path, width=390) as at:
         page, tab = at.visitor.page, await at.context.new_page()
         await at.visitor.go(f"/companies/{COMPANY}")
@@ -135,13 +139,13 @@ async def test_what_the_extension_brings_back_has_its_own_words(browser: Browser
             await tab.goto(f"{URL}/passkey/return?{error}#company={COMPANY}&error={error}")
             await expect(page.locator("#passkey-said")).to_have_attribute("data-code", code)
             await expect(page.locator("#passkey-said")).to_contain_text(words)
-        await at.visitor.looks_right()
+        await at.visitor.check_page()
         await page.get_by_text("Without the extension").click()
         assert "compare the codes" in await at.send(OWNER.sign(OPTIONS))
 
 
 async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Browser, tmp_path: Path) -> None:
-    """WhatsApp Web opens and nothing comes back: the page names the extension and the way without it."""
+    """WhatsApp Web opens and no answer arrives: the page names the extension and the way without it."""
     async with scene(browser, tmp_path) as at:
         page = at.visitor.page
         await page.clock.install()
@@ -151,12 +155,12 @@ async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Br
         assert (await opened.value).url.startswith(f"{WHATSAPP}/#holdfast=")
         await page.clock.fast_forward(15_000)
         await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "extension-missing")
-        await at.visitor.looks_right()
+        await at.visitor.check_page()
         await picture(page, "passkey-extension-missing")
         assert await at.reason() == "passkey-required"
 
 
-async def test_a_live_update_keeps_what_was_typed(browser: Browser, tmp_path: Path) -> None:
+async def test_a_live_update_keeps_typed_text(browser: Browser, tmp_path: Path) -> None:
     """The section is replaced whenever the stream of events connects again: the way without the extension stays open,
     with the answer that was pasted."""
     async with scene(browser, tmp_path) as at:
@@ -173,8 +177,8 @@ async def test_a_live_update_keeps_what_was_typed(browser: Browser, tmp_path: Pa
         await expect(page.locator("#passkey-answer")).to_have_value("pasted")
 
 
-async def test_answers_that_can_t_be_used_are_refused_in_words(browser: Browser, tmp_path: Path) -> None:
-    """No JSON, another site, refused by WhatsApp, silence, too old: each is said on the page."""
+async def test_unusable_answers_are_refused_with_an_explanation(browser: Browser, tmp_path: Path) -> None:
+    """Not JSON, of another site, refused by WhatsApp, unanswered, too old: the page explains each."""
     async with scene(browser, tmp_path) as at:
         page = at.visitor.page
         await at.visitor.go(f"/companies/{COMPANY}")
@@ -191,7 +195,7 @@ async def test_answers_that_can_t_be_used_are_refused_in_words(browser: Browser,
         await expect(page.get_by_text("did not accept the passkey").first).to_be_visible()
 
 
-async def test_the_snippet_says_why_there_is_no_signature(browser: Browser, tmp_path: Path) -> None:
+async def test_the_snippet_explains_a_missing_signature(browser: Browser, tmp_path: Path) -> None:
     """In the console of WhatsApp Web; on another site it refuses to run."""
     async with scene(browser, tmp_path) as at:
         page, said = at.visitor.page, list[str]()

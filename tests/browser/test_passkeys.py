@@ -1,5 +1,8 @@
-"""An account that demands a passkey is linked in a real Chromium: its virtual authenticator signs on a page that this
-machine serves as https://web.whatsapp.com. The real site is never asked: every other name leads nowhere."""
+"""An account that requires a passkey is linked in a real Chromium: its virtual authenticator signs on a page that this
+machine serves as https://web.whatsapp.com.
+
+The real site is never contacted: no other name resolves.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ _AUTHENTICATOR = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
-    """WhatsApp Web as far as a browser can tell: a page with a strict content policy. Its port."""
+    """Serve a page with a strict content policy in place of WhatsApp Web; yields its port."""
     app = web.Application()
 
     async def show(_: web.Request) -> web.Response:
@@ -63,13 +66,13 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The browser's folder for its user."""
+    """The browser's profile folder."""
     return tmp_path_factory.mktemp("profile")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium(site: int, profile: Path) -> AsyncIterator[BrowserContext]:
-    """A browser with the extension, to which web.whatsapp.com is that site, and every other name is nobody."""
+    """A browser with the extension, in which web.whatsapp.com resolves to that site, and no other name resolves."""
     found = shutil.which("chromium")
     assert found, "there is no chromium: apt-get install chromium"
     rules = f"MAP web.whatsapp.com:443 127.0.0.1:{site}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -105,8 +108,8 @@ class Owner:
         self._number = number
         self._passkey: dict[str, Any] = {}
 
-    async def equip(self, page: Page) -> CDPSession:
-        """Give a page the owner's authenticator: in Chromium it belongs to one page."""
+    async def attach_authenticator(self, page: Page) -> CDPSession:
+        """Attach the owner's authenticator to a page: in Chromium it belongs to one page."""
         session = await self._context.new_cdp_session(page)
         await session.send("WebAuthn.enable")
         made = await session.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})
@@ -117,11 +120,11 @@ class Owner:
         return session
 
     async def register(self) -> None:
-        """Make a passkey on WhatsApp's site, as the phone's owner did, and give wasim its public key."""
+        """Create a passkey on WhatsApp's site, as the phone's owner did, and pass its public key to wasim."""
         await self._whatsapp.post("/phones", {"number": self._number, "name": "Layla's Flowers"})
         options = (await self._whatsapp.get(f"/phones/{self._number}/passkey/creation"))["options"]
         page = await self._context.new_page()
-        session = await self.equip(page)
+        session = await self.attach_authenticator(page)
         await page.goto("https://web.whatsapp.com/")
         made = await page.evaluate(_CREATE, options)
         await self._whatsapp.post(f"/phones/{self._number}/passkey", json.loads(made))
@@ -137,7 +140,7 @@ _CREATE = """async (options) => {
 
 
 async def picture(page: Page, name: str) -> None:
-    """Kept for those who want to look."""
+    """Store a screenshot, if a folder for them is set."""
     if folder := os.environ.get("HOLDFAST_SCREENSHOTS"):
         await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
@@ -154,8 +157,8 @@ async def company_page(context: BrowserContext, gateway: Served, company: str) -
     return page
 
 
-async def talks(gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
-    """Connected, sends and receives."""
+async def check_works(gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
+    """Check that the company is connected, sends and receives."""
     await gateway.until_state(company, "connected", within_s=30)
     sent = await gateway.send(company, FRIEND, "hello")
     await gateway.until_message(sent["id"], "delivered", "read", within_s=20)
@@ -176,7 +179,7 @@ async def sign(page: Page, owner: Owner, name: str) -> None:
         await page.get_by_role("button", name="Sign on WhatsApp Web").click()
     site = await opened.value
     await site.wait_for_url("https://web.whatsapp.com/**")
-    await owner.equip(site)
+    await owner.attach_authenticator(site)
     await expect(site.locator("#holdfast-passkey")).to_be_attached()
     assert "holdfast" not in site.url, "the challenge is still in the address"
     await picture(site, name)
@@ -184,7 +187,7 @@ async def sign(page: Page, owner: Owner, name: str) -> None:
 
 
 async def test_linked_by_qr_code_with_the_extension(chromium: BrowserContext, gateway: Served, whatsapp: Wasim) -> None:
-    """The page asks for the passkey, WhatsApp's site shows who asks, the owner signs, and the company works."""
+    """The page asks for the passkey, WhatsApp's site shows who requests it, the owner signs, and the company works."""
     await whatsapp.post("/phones", {"number": FRIEND})
     company, number = "passkey-qr", "962790000011"
     owner = Owner(chromium, whatsapp, number)
@@ -196,14 +199,14 @@ async def test_linked_by_qr_code_with_the_extension(chromium: BrowserContext, ga
     await sign(page, owner, "passkey-extension")
     await expect(page.locator("#head")).to_contain_text("Connected")
     await picture(page, "passkey-linked")
-    await talks(gateway, whatsapp, company, number)
+    await check_works(gateway, whatsapp, company, number)
     await page.close()
 
 
 async def test_linked_by_pairing_code_with_the_extension(
     chromium: BrowserContext, gateway: Served, whatsapp: Wasim
 ) -> None:
-    """The same gate behind a code that was typed on the phone; and once the owner says no first."""
+    """The same challenge after a code was typed on the phone; the owner declines once, and signs the second time."""
     company, number = "passkey-code", "962790000012"
     owner = Owner(chromium, whatsapp, number)
     await owner.register()
@@ -220,12 +223,12 @@ async def test_linked_by_pairing_code_with_the_extension(
     await picture(page, "passkey-declined")
     await sign(page, owner, "passkey-extension-again")
     await expect(page.locator("#head")).to_contain_text("Connected")
-    await talks(gateway, whatsapp, company, number)
+    await check_works(gateway, whatsapp, company, number)
     await page.close()
 
 
 async def test_linked_with_the_snippet(chromium: BrowserContext, gateway: Served, whatsapp: Wasim) -> None:
-    """Copied to the console of WhatsApp's site, and the answer pasted back."""
+    """The snippet is pasted into the console of WhatsApp's site, and its answer into the page."""
     company, number = "passkey-snippet", "962790000013"
     owner = Owner(chromium, whatsapp, number)
     await owner.register()
@@ -234,19 +237,19 @@ async def test_linked_with_the_snippet(chromium: BrowserContext, gateway: Served
     await page.get_by_text("Without the extension").click()
     snippet = await page.get_by_label("Snippet for the console").input_value()
     site = await chromium.new_page()
-    await owner.equip(site)
+    await owner.attach_authenticator(site)
     await site.goto("https://web.whatsapp.com/")
     answer = await site.evaluate(snippet)
     await page.get_by_label("The answer").fill(answer)
     await picture(page, "passkey-snippet")
     await page.get_by_role("button", name="Send the answer").click()
     await expect(page.locator("#head")).to_contain_text("Connected")
-    await talks(gateway, whatsapp, company, number)
+    await check_works(gateway, whatsapp, company, number)
     await site.close()
     await page.close()
 
 
-async def test_linked_by_the_requests_and_the_script_of_the_page(
+async def test_linked_by_the_requests_and_the_script_of_the_document(
     chromium: BrowserContext, profile: Path, gateway: Served, whatsapp: Wasim, tmp_path: Path
 ) -> None:
     """docs/passkeys.md as it is pasted, with free ports: requests by curl, and a script for the owner's browser."""
@@ -267,16 +270,16 @@ async def test_linked_by_the_requests_and_the_script_of_the_page(
     assert (tmp_path / "qr.png").read_bytes().startswith(b"\x89PNG")
     await scan(gateway, whatsapp, company, number)
     await typed(wait)
-    await owner.equip(chromium.pages[0])
+    await owner.attach_authenticator(chromium.pages[0])
     port = (profile / "DevToolsActivePort").read_text().split()[0]
     assert '{"step":"finishing"}' in await typed(finish.replace("9222", port))
-    await talks(gateway, whatsapp, company, number)
+    await check_works(gateway, whatsapp, company, number)
 
 
 async def test_a_computer_without_the_passkey_is_distinguished(
     chromium: BrowserContext, gateway: Served, whatsapp: Wasim
 ) -> None:
-    """The browser says only that it is not allowed; the page says what that means and what to do."""
+    """The browser reports only that it is not allowed; the page explains what that means and what to do."""
     company, number = "passkey-absent", "962790000014"
     await Owner(chromium, whatsapp, number).register()
     page = await company_page(chromium, gateway, company)

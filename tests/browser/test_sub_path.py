@@ -31,7 +31,7 @@ class Proxy:
     target: str = ""
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
-        """Pass the browser's Host on, and each part of a stream as it comes."""
+        """Pass the browser's Host on, and each part of a stream as it arrives."""
         path = request.raw_path.removeprefix(BASE)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read()
@@ -67,7 +67,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 async def test_the_dashboard_works_below_a_path_of_a_proxy(
     browser: Browser, whatsapp: Wasim, bridge: Path, tmp_path: Path
 ) -> None:
-    """A deep link leads back after the sign-in, forms are accepted, changes arrive live, and nothing is missing."""
+    """A deep link is opened after the sign-in, forms are accepted, changes arrive live, and no file is missing."""
     async with (
         proxy() as front,
         served(tmp_path, wasim=whatsapp, HOLDFAST_PUBLIC_URL=front.url + BASE) as gateway,

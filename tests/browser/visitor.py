@@ -1,4 +1,4 @@
-"""A person with a browser: signs in, looks, clicks. Whatever the browser complains of is kept."""
+"""A person with a browser, who signs in, looks and clicks. Errors that the browser reports are recorded."""
 
 from __future__ import annotations
 
@@ -84,9 +84,10 @@ class Visitor:
         """Keep the page open for a day, as its own clock shows it."""
         await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))
 
-    async def looks_right(self) -> None:
-        """axe finds nothing serious, the browser logs no error, nothing sticks out of the page or of its card, no word
-        in a table is broken, and no time overlaps its entry."""
+    async def check_page(self) -> None:
+        """Check that axe finds nothing serious, the browser logs no error, nothing is wider than the page or its card,
+        no word in a table is broken, and no time overlaps its entry.
+        """
         found = json.loads(await self.page.evaluate("async () => JSON.stringify((await axe.run()).violations)"))
         serious = [
             f"{rule['id']}: {rule['help']}: {[node['html'] for node in rule['nodes']][:3]}"
@@ -107,7 +108,7 @@ class Visitor:
 
 @asynccontextmanager
 async def visiting(browser: Browser, gateway: Served, *, width: int, dark: bool = False) -> AsyncIterator[Visitor]:
-    """Somebody at a screen of that width."""
+    """Open a browser with a screen of that width."""
     scheme = gateway.settings_of_commands
     context = await browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id="UTC"

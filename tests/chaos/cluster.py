@@ -1,8 +1,8 @@
-"""The table of faults of a cluster: three nodes behind a round-robin proxy, under traffic both ways.
+"""The fault table of a cluster: three nodes behind a round-robin proxy, under traffic in both directions.
 
-`uv run python -m tests.chaos.cluster [FAULT…]` breaks one part after another and prints a row for each: what was lost,
-doubled or out of order, which first attempts failed and why, and how long links were away. The test beside it runs a
-part; `tests.chaos.endurance` lets random faults follow one another for an hour.
+`uv run python -m tests.chaos.cluster [FAULT…]` causes one fault after another and prints a row for each: what was lost,
+duplicated or out of order, which first attempts failed and why, and how long links were disconnected. The test beside
+it runs a part; `tests.chaos.endurance` causes random faults for an hour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.chaos.cluster_faults import BACK_SINCE_END, FAULTS
 from tests.chaos.nodes import Cluster, Observed, counted, running_cluster
 
 
-async def strike(cluster: Cluster, name: str) -> str:
+async def cause_fault(cluster: Cluster, name: str) -> str:
     """One row of the table."""
     loop, replaced_before = asyncio.get_running_loop(), cluster.replaced()
     cluster.observed = Observed()
@@ -67,7 +67,7 @@ async def main(names: Sequence[str], *, companies: int, folder: Path | None, poo
             before = "" if pooler is None else f", PgBouncer in {pooler} mode"
             print(f"{companies} companies on three nodes behind {proxy}{before}\n{_HEAD}", flush=True)  # noqa: T201
             for fault in names:
-                print(await strike(cluster, fault), flush=True)  # noqa: T201
+                print(await cause_fault(cluster, fault), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

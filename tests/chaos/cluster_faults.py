@@ -1,6 +1,6 @@
-"""The faults of a cluster: each breaks a part of it, and mends it.
+"""The faults of a cluster: each breaks a part of it and repairs it, and returns when its cause is over.
 
-Each returns when its cause is over. Which nodes they hit is decided by the order of `Cluster.nodes`.
+The order of `Cluster.nodes` decides which nodes they hit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ async def kill(cluster: Cluster) -> None:
 
 
 async def sigterm(cluster: Cluster) -> None:
-    """An orderly stop of one node, which is started again."""
+    """A graceful stop of one node, which is started again."""
     await cluster.nodes[1].stop()
     await asyncio.sleep(5)
     await cluster.nodes[1].start()
 
 
 async def sigstop(cluster: Cluster) -> None:
-    """One node stands still for 20 s."""
+    """One node is suspended for 20 s."""
     cluster.nodes[2].freeze()
     await asyncio.sleep(20)
     cluster.nodes[2].thaw()
@@ -57,7 +57,7 @@ async def pg_kill(cluster: Cluster) -> None:
 
 
 async def pg_stop(cluster: Cluster) -> None:
-    """PostgreSQL stands still for 15 s."""
+    """PostgreSQL is suspended for 15 s."""
     cluster.postgres.freeze()
     await asyncio.sleep(15)
     cluster.postgres.thaw()
@@ -75,21 +75,21 @@ async def lock(cluster: Cluster) -> None:
 
 
 async def db_stall(cluster: Cluster) -> None:
-    """One node does not reach the database for 20 s, but WhatsApp: its connections hang."""
+    """One node reaches WhatsApp, but not the database, for 20 s: its connections hang."""
     cluster.to_database.stall()
     await asyncio.sleep(20)
     cluster.to_database.heal()
 
 
 async def db_oneway(cluster: Cluster) -> None:
-    """What the database answers to one node does not arrive for 20 s: it may have carried out what it was asked."""
+    """The database's answers to one node do not arrive for 20 s, although it may have executed the statements."""
     cluster.to_database.stall("back")
     await asyncio.sleep(20)
     cluster.to_database.heal()
 
 
 async def wa_stall(cluster: Cluster) -> None:
-    """One node does not reach WhatsApp for 20 s, but the database."""
+    """One node reaches the database, but not WhatsApp, for 20 s."""
     cluster.to_whatsapp.stall()
     await asyncio.sleep(20)
     cluster.to_whatsapp.heal()
@@ -136,7 +136,7 @@ async def wa_refuse(cluster: Cluster) -> None:
 
 
 async def redis_kill(cluster: Cluster) -> None:
-    """Redis is away for 10 s."""
+    """Redis is unavailable for 10 s."""
     await cluster.redis.kill()
     await asyncio.sleep(10)
     await cluster.redis.start()
@@ -162,4 +162,4 @@ FAULTS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
     "drain": drain,
 }
 BACK_SINCE_END = {"pg-stop15", "pg-kill", "pg-restart", "wa-stall", "wa-restart", "wa-refuse"}
-"""Faults whose back times count from their end, because nothing can come back before."""
+"""Faults whose recovery time counts from their end, because no session can reconnect earlier."""

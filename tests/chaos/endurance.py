@@ -1,11 +1,11 @@
-"""Random faults of every kind, one after another, on a cluster of three nodes under traffic both ways.
+"""Random faults of every kind, one after another, on a cluster of three nodes under traffic in both directions.
 
     uv run python -m tests.chaos.endurance [--minutes 60] [--sessions 100] [--seed N] [--every 5]
 
-The faults are those of `tests.chaos.cluster`, each of them as often as the others; the seed decides their order, the
-nodes that they hit and the pauses between them. A row is printed for each fault, then memory and descriptors of each
-node over time, then the verdict, which is also the exit code: no text may be lost, doubled or out of order, no number
-may have two links at once, and all links must be back after each fault.
+The faults are those of `tests.chaos.cluster`, each as often as the others; the seed decides their order, the nodes that
+they hit and the pauses between them. It prints a row for each fault, then memory and descriptors of each node over
+time, then the verdict, which is also the exit code: no text may be lost, duplicated or out of order, no number may have
+two links at once, and all links must reconnect after each fault.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SAMPLE_S = 30
 _BACK_WITHIN_S = 60
 _ARRIVED_WITHIN_S = 60
 _LOST_AFTER_S = 240
-"""What has not arrived this long after the end of the traffic is lost."""
+"""A text that has not arrived this long after the end of the traffic is lost."""
 _PAUSE_S = (3.0, 20.0)
-"""Between two faults: shortest and longest."""
+"""The shortest and the longest pause between two faults, in seconds."""
 _COLUMNS = 12
-"""Of the table of memory and descriptors: parts of the whole time."""
+"""Rows of the table of memory and descriptors: parts of the whole time."""
 _HEAD = """| minute | fault | links away | back s | posted | first try failed | links | 440 | late | shares | |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
@@ -82,19 +82,19 @@ class Endurance:
                 await asyncio.sleep(self._random.uniform(*_PAUSE_S))
                 if self._loop.time() >= self._until:
                     break
-                await self._strike(name)
+                await self._cause(name)
             sampling.cancel()
         for text in await cluster.until_arrived(within_s=_LOST_AFTER_S):
-            self._blame(f"lost: {text}")
+            self._record_failure(f"lost: {text}")
         for way, counts in zip(("sent", "received"), await cluster.outcome(), strict=True):
             self.verdict.problems += [f"{way}: {count} {what}" for what, count in counts.items() if count]
 
     def _faults(self) -> Iterator[str]:
-        """All of them in a random order, again and again."""
+        """All faults in a random order, again and again."""
         while True:
             yield from self._random.sample(sorted(FAULTS), len(FAULTS))
 
-    async def _strike(self, name: str) -> None:
+    async def _cause(self, name: str) -> None:
         cluster, replaced_before = self._cluster, self._cluster.replaced()
         self._random.shuffle(cluster.nodes)
         observed = cluster.observed = Observed()
@@ -111,7 +111,7 @@ class Endurance:
         notes += [f"{observed.most_links} links of a number"] if observed.most_links > 1 else []
         notes += [f"{replaced} links replaced"] if replaced else []
         for note in notes:
-            self._blame(f"{name} at minute {self._minute(began_at):.1f}: {note}")
+            self._record_failure(f"{name} at minute {self._minute(began_at):.1f}: {note}")
         self.verdict.faults[name] += 1
         back = sorted(observed.back_at[number] - began_at for number in observed.ever_down & observed.back_at.keys())
         cells = [
@@ -129,7 +129,7 @@ class Endurance:
         ]
         _print(f"| {' | '.join(cells)} |")
 
-    def _blame(self, problem: str) -> None:
+    def _record_failure(self, problem: str) -> None:
         self.verdict.problems.append(problem)
 
     def _minute(self, at: float) -> float:
@@ -145,7 +145,7 @@ class Endurance:
 
 
 def _sample_of(node: Served, at_s: float) -> Sample | None:
-    """None when one of its processes ends meanwhile."""
+    """None when one of its processes ends while it is measured."""
     hosts = node.hosts()
     try:
         return Sample(

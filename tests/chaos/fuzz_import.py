@@ -180,7 +180,7 @@ async def run(folder: Path, *, count: int, tenants: int, seed: str, tell: Callab
             "errorsInTheLog": len([line for line in gateway.log_lines("ERROR") if "stored credentials" not in line]),
         }
         tell(json.dumps(figures, indent=1))
-        assert figures["hostsLost"] == 0, f"engine hosts were lost: {gateway.last_words()}"
+        assert figures["hostsLost"] == 0, f"engine hosts were lost: {gateway.log_tail()}"
         assert figures["linksLostOfOthers"] == 0, "the link of a company that imported nothing was lost"
         assert not tried.bad, f"{len(tried.bad)} responses have no sentence: {tried.bad[0]}"
         assert (await gateway.session(HONEST))["state"] == "connected"

@@ -39,7 +39,7 @@ from tests.served import KEY, Served, served
 
 MALLORY, HONEST = "962790009666", "962790009001"
 HONEST_PER_S = 1.0
-"""Normal messages to each other company a second, whose time to the inbox is measured."""
+"""Normal messages a second to each other company, whose time to the inbox is measured."""
 BATCH_S = 0.1
 PROGRESS_S = 5.0
 ARRIVES_WITHIN_S = 60.0
@@ -99,7 +99,7 @@ class Attacks:
     own_ids: Sequence[str]
     """WhatsApp ids of messages that the company sent to the contact."""
     from_: str
-    """Address of the contact, as the company sees it."""
+    """The contact's address as the company sees it."""
     group: str
     to: str
     only: str | None = None
@@ -224,8 +224,9 @@ class Rig:
         return [company for company in self.companies if company != self.victim]
 
     async def write(self, company: str, text: str = "an honest message") -> float:
-        """The honest contact writes to a company; returns the seconds from wasim's sending until it is in the inbox,
-        infinite if it never is."""
+        """The honest contact writes to a company. Returns the seconds from wasim's sending until the message is in the
+        inbox, or infinity if it never arrives.
+        """
         id_ = f"3A{secrets.token_hex(9).upper()}"
         await self.wasim.post(f"/phones/{HONEST}/send", {"to": self.companies[company], "text": text, "id": id_})
         begun = time.monotonic()
@@ -298,7 +299,7 @@ class Rig:
         )
 
     async def attack(self, attacks: Sequence[Attack]) -> None:
-        """Send all of these, one after the other."""
+        """Send these one after another."""
         number = self.companies[self.victim]
         for attack in attacks:
             if attack.stanza is not None:
@@ -454,7 +455,7 @@ async def run(
         }
         tell(json.dumps(figures, indent=1))
         await tried.check_alive()
-        assert figures["hostsLost"] == 0, f"{figures['hostsLost']} engine hosts were lost: {tried.gateway.last_words()}"
+        assert figures["hostsLost"] == 0, f"{figures['hostsLost']} engine hosts were lost: {tried.gateway.log_tail()}"
         assert figures["linksLostOfOthers"] == 0, f"links of {dict(tried.watch.lost)} were lost"
         assert not during.count(math.inf), "honest messages never arrived"
         return figures

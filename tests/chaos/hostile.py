@@ -194,13 +194,13 @@ class Mutator:
     def _double(self, data: bytearray) -> None:
         data += data[self._random.randint(0, len(data)) :]
 
-    def _lie(self, data: bytearray) -> None:
+    def _falsify(self, data: bytearray) -> None:
         """Replace a length or number by a wrong one."""
         if data:
             at = self._random.randrange(len(data))
             data[at : at + 1] = varint(self._random.choice(NUMBERS))
 
-    _byte_changes: Sequence[Callable[[Mutator, bytearray], None]] = (_flip, _cut, _insert, _double, _lie)
+    _byte_changes: Sequence[Callable[[Mutator, bytearray], None]] = (_flip, _cut, _insert, _double, _falsify)
 
     # Protobuf
 

@@ -1,9 +1,10 @@
-"""The crash matrix: four kinds of failure at nine points of a message's path, under traffic of ten companies both ways.
+"""The crash matrix: four kinds of failure at nine points of a message's path, under traffic of ten companies in both
+directions.
 
-`uv run python -m tests.chaos.matrix --strikes 200` is a long run that prints what was hit where; the test beside it
-runs a part in CI. A point is recognised from the outside, by what wasim, the operating system and the API show: a
-frozen host has been handed a message, a WhatsApp that drops one has received it, and so on. The order of the pairs, and
-delays, are drawn from a printed seed.
+`uv run python -m tests.chaos.matrix --strikes 200` is a long run that prints what failed where; the test beside it runs
+a part in CI. A point is recognised from the outside, by what wasim, the operating system and the API show: a frozen
+host has received a message, a WhatsApp that drops one has received it, and so on. The order of the pairs, and delays,
+are drawn from a printed seed.
 
 It must use Holdfast only from the outside, with what an operator has.
 """
@@ -139,7 +140,7 @@ class Trial:
     # Failures.
 
     async def strike(self, point: str, victim: str) -> None:
-        """Bring one message to a point, let the victim fail there, and wait until everything works again."""
+        """Bring one message to a point, cause the failure there, and wait until everything works again."""
         company = self.randomness.choice(sorted(self.companies))
         async with asyncio.TaskGroup() as tasks:
             await POINTS[point](self, company, tasks, VICTIMS[victim])
@@ -349,7 +350,7 @@ async def _inbound_commit(trial: Trial, company: str, tasks: asyncio.TaskGroup, 
 
 async def _webhook_sent(trial: Trial, company: str, tasks: asyncio.TaskGroup, strike: Strike) -> None:
     """The receiver has the request and has not answered yet."""
-    async with trial.receiver.holding(company) as asked:
+    async with trial.receiver.delayed_responses(company) as asked:
         await trial.write(trial.new_message(company))
         await _patiently(asked, within_s=_REACHED_WITHIN_S)
         await strike(trial)

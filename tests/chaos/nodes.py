@@ -1,7 +1,7 @@
-"""Several nodes behind a round-robin proxy, with traffic both ways and what became of it: for `tests.chaos.cluster`.
+"""Several nodes behind a round-robin proxy, with traffic in both directions and its outcome: for `tests.chaos.cluster`.
 
-The proxy is nginx, or one of our own where nginx is not installed (it balances connections instead of requests).
-It must use Holdfast only from the outside, with what an operator has.
+The proxy is nginx, or one of our own where nginx is not installed (it balances connections instead of requests). It
+must use Holdfast only from the outside, with what an operator has.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _ATTEMPT_S = 10.0
 _RETRY_S = 0.3
 _OPEN_LOOK_S = 0.2
 _ARRIVAL_LOOK_S = 1.0
-"""A look asks for the messages of each company: more often, it would be a load of its own."""
+"""Each check requests the messages of every company: more often, it would be a load of its own."""
 _HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds between two of the same kind."""
+    """Seconds between two requests of the same kind."""
 
     sent_s: float = 0.15
-    """From the acceptance of a text to the next one of the same company."""
+    """Seconds from the acceptance of a text to the next text of the same company."""
     received_s: float = 1.0
-    """Between two texts to the same company."""
+    """Seconds between two texts to the same company."""
     probe_s: float = 0.1
     look_s: float = 0.1
-    """Between two checks at the links."""
+    """Seconds between two checks of the links."""
 
 
 @dataclass(slots=True)
@@ -79,9 +79,9 @@ class Cluster:
     """Nodes on one database, behind a proxy, with one linked company per contact."""
 
     to_database: StallingLink
-    """Between the first node and the database."""
+    """The TCP link between the first node and the database."""
     to_whatsapp: StallingLink
-    """Between the first node and WhatsApp."""
+    """The TCP link between the first node and WhatsApp."""
 
     def __init__(
         self, nodes: list[Served], url: str, wasim: Wasim, postgres: PostgresProcess, redis: RedisProcess, db: str
@@ -197,7 +197,7 @@ class Cluster:
         return sum(len(node.log_lines("replaced")) for node in self.nodes)
 
     async def outcome(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Lost, doubled and disordered texts: those that companies sent, and those that they received."""
+        """Lost, duplicated and disordered texts, of those that companies sent and of those that they received."""
         sent, received = defaultdict(int, lost=0), defaultdict(int, lost=0)
         stored = await self._stored()
         for company in self.companies:
@@ -224,7 +224,7 @@ class Cluster:
         return [text for texts in (*unsent.values(), *unread.values()) for text in sorted(texts)]
 
     async def _arrived(self, company: Company) -> list[str]:
-        """Only what is new on the phone is asked for."""
+        """Only new messages on the phone are requested."""
         path = f"/phones/{company.contact}/inbox"
         company.arrived += [message["text"] for message in await self.wasim.get(path, after=str(len(company.arrived)))]
         return company.arrived
@@ -260,7 +260,7 @@ def counted(counts: Counter[str]) -> str:
 
 
 async def _answer(asking: Awaitable[aiohttp.ClientResponse]) -> str:
-    """Status of the response, with the code of a problem; or what went wrong."""
+    """The status of the response with the code of a problem, or the network error."""
     try:
         async with asyncio.timeout(_ATTEMPT_S):
             response = await asking

@@ -78,7 +78,7 @@ class Trial:
                 return
 
     async def strike(self, kind: str, point: str, victim: str) -> None:
-        """Bring an operation to a point, let the victim die there, and wait until the session is connected again."""
+        """Bring an operation to a point, kill the victim there, and wait until the session is connected again."""
         begin, xmlns, tag = KINDS[kind]
         async with asyncio.TaskGroup() as tasks:
             await POINTS[point](self, tasks, begin, {"xmlns": xmlns, "tag": tag}, VICTIMS[victim])
@@ -96,7 +96,7 @@ class Trial:
         await eventually(look, within_s=_CALM_WITHIN_S, what="a connected session")
 
     async def check(self) -> dict[str, object]:
-        """Wait until all is settled; returns the figures. Raises `AssertionError` with what is wrong."""
+        """Wait until every operation is settled. Returns the figures. Raises `AssertionError` with what is wrong."""
 
         async def settled() -> bool:
             rows = [await self.gateway.client.get(f"/v1/operations/{each}") for each in self.operations]
@@ -223,8 +223,8 @@ async def _handed_over(trial: Trial, tasks: asyncio.TaskGroup, begin: Begin, que
         send_signal(hosts, signal.SIGCONT)
 
 
-async def _asked(trial: Trial, tasks: asyncio.TaskGroup, begin: Begin, query: Query, strike: Strike) -> None:
-    """The engine host has sent it, and WhatsApp never got it."""
+async def _sent_to_whatsapp(trial: Trial, tasks: asyncio.TaskGroup, begin: Begin, query: Query, strike: Strike) -> None:
+    """The engine host has sent it, and WhatsApp never received it."""
     await _at_fault(trial, begin, query | {"lost": True}, strike)
 
 
@@ -252,7 +252,7 @@ POINTS: dict[str, Callable[[Trial, asyncio.TaskGroup, Begin, Query, Strike], Awa
     "accept": _accept,
     "committed": _committed,
     "handed to the engine": _handed_over,
-    "request lost": _asked,
+    "request lost": _sent_to_whatsapp,
     "answer lost": _done,
 }
 

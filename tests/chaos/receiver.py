@@ -40,9 +40,10 @@ class Receiver:
         return web.Response()
 
     @asynccontextmanager
-    async def holding(self, company: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """Responses about this company wait for the end of the block; yields a function that tells whether one is
-        waiting."""
+    async def delayed_responses(self, company: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Delay responses about this company until the end of the block; yields a function that tells whether one is
+        delayed.
+        """
         came, released = self._held[company] = asyncio.Event(), asyncio.Event()
 
         async def asked() -> bool:

@@ -1,10 +1,11 @@
-"""Kill, add, drain and roll three nodes with many sessions: who runs how many, who moved, and for how long.
+"""Kill, add, drain and roll three nodes with many sessions: which node runs how many, which sessions moved, and how
+long each was disconnected.
 
     uv run python -m tests.chaos.shares [--sessions 60] [--json]
 
 Real `holdfast serve` processes with real Baileys, on one PostgreSQL and one simulated WhatsApp. All sessions are linked
-at the first node before the others start. A session is away from the end of its link until the next one is open, as
-WhatsApp sees it, looked at every 0.1 s.
+at the first node before the others start. A session is disconnected from the end of its link until the next one is
+open, as WhatsApp sees it, checked every 0.1 s.
 """
 
 from __future__ import annotations
@@ -39,25 +40,25 @@ NODES = ("a", "b", "c")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one operation on the nodes did."""
+    """The effect of one operation on the nodes."""
 
     what: str
     shares: dict[str, int]
-    """Sessions of each node a minute later, or at its end."""
+    """Sessions of each node a minute later, or when the operation ended."""
     most_logins: int
-    """Of one session."""
+    """The longest disconnection of one session."""
     logins: int
     longest_away_s: float
     median_away_s: float
     replaced: int
     """Links that WhatsApp closed with 440."""
     doubled: int
-    """Looks at which a number had two open links."""
+    """Number of checks at which a number had two open links."""
 
 
 @dataclass
 class Watch:
-    """Looks at WhatsApp's links all the time."""
+    """Checks WhatsApp's links all the time."""
 
     wasim: Wasim
     numbers: int

@@ -1,6 +1,6 @@
 """A TCP link between two processes that a test can stall, in one direction or both: nothing arrives, nothing closes.
 
-It is a process of its own: within the test's busy event loop it would delay each answer of the database, and with that
+It is a process of its own: within the test's busy event loop it would delay each answer of the database, and thereby
 every process that waits for a lock.
 """
 
@@ -18,17 +18,19 @@ class StallingLink:
         self._orders = orders
 
     def stall(self, *ways: str) -> None:
-        """`there`: what the caller sends is kept; `back`: what is sent to the caller; without any, both."""
+        """Hold back what the caller sends (`there`), what is sent to the caller (`back`), or both if neither is
+        given.
+        """
         self._orders.write(f"{' '.join(ways or _WAYS)}\n".encode())
 
     def heal(self) -> None:
-        """What was kept arrives now."""
+        """Forward everything that was held back."""
         self._orders.write(b"\n")
 
 
 @asynccontextmanager
 async def stalling_link(port: int) -> AsyncIterator[tuple[StallingLink, int]]:
-    """The link, which leads to this port of loopback, and the port to connect to."""
+    """Start a link to this port of loopback; yields it and the port to connect to."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, str(port), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )

@@ -49,7 +49,7 @@ def randomness() -> random.Random:
 
 
 @pytest.mark.timeout(240)
-async def test_every_mishap_of_acks_ends_with_each_message_once_and_in_order(
+async def test_messages_arrive_once_and_in_order_whatever_happens_to_acks(
     tmp_path: Path, randomness: random.Random
 ) -> None:
     """Under traffic, one fault after the other in random order: nothing is lost, duplicated or out of order, and no key

@@ -20,13 +20,14 @@ ROUNDS = 2
 
 
 @pytest.mark.timeout(180)
-async def test_a_round_robin_proxy_in_front_of_two_nodes_is_enough(tmp_path: Path) -> None:
-    """Texts that both nodes accept in turn arrive in order; what only an owner can do works at any node; the dashboard
-    keeps its sign-in. A request for an owner that was killed is carried out by the next one: it waits for that, or gets
-    a 503 that says when to repeat it."""
+async def test_two_nodes_behind_a_round_robin_proxy_act_as_one_service(tmp_path: Path) -> None:
+    """Texts that both nodes accept in turn arrive in order; requests that only an owner can answer work at any node;
+    the dashboard keeps its sign-in. A request for an owner that was killed is answered by the next owner: it waits for
+    that, or gets a 503 that says when to repeat it.
+    """
     async with running_cluster(tmp_path, nodes=2, use_nginx=False) as cluster:
         await cluster.pair(2)
-        connector = aiohttp.TCPConnector(force_close=True)  # each request is a turn of the proxy
+        connector = aiohttp.TCPConnector(force_close=True)  # the proxy sends requests to both nodes in turn
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as http:
             http.headers["Authorization"] = f"Bearer {KEY}"
@@ -48,7 +49,9 @@ async def _texts(cluster: Cluster, http: aiohttp.ClientSession, company: int) ->
 
 
 async def _owners(cluster: Cluster, http: aiohttp.ClientSession) -> None:
-    """Health, diagnostics and settings of both companies, several times: half of them come to the other node."""
+    """Health, diagnostics and settings of both companies, several times: half of the requests reach the node that is
+    not the owner.
+    """
     statuses: Counter[int] = Counter()
     for _ in range(ROUNDS):
         for company in ("co00", "co01"):
@@ -60,7 +63,7 @@ async def _owners(cluster: Cluster, http: aiohttp.ClientSession) -> None:
 
 
 async def _dashboard(cluster: Cluster, http: aiohttp.ClientSession) -> None:
-    """No page is lost or redirected, actions work, and a company's page is its owner's."""
+    """No page fails or is redirected, actions work, and a company's page comes from its owner."""
     origin = {"Origin": cluster.url}
     await http.post(f"{cluster.url}/login", data={"key": KEY}, headers=origin)
     for _ in range(ROUNDS):

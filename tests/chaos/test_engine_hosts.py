@@ -84,7 +84,7 @@ async def until_all_connected(gateway: Served, *companies: str, within_s: float)
 @pytest.mark.parametrize(
     ("number", "noticed_after_s"), [(signal.SIGKILL, 0.0), (signal.SIGSTOP, HUNG_AFTER_S)], ids=["killed", "hung"]
 )
-async def test_only_the_sessions_of_a_lost_host_notice(
+async def test_only_the_sessions_of_a_lost_host_are_disconnected(
     gateway: Served, number: signal.Signals, noticed_after_s: float
 ) -> None:
     """Companies on the other host keep their links; those of the lost one are connected within 5 s of its end."""
@@ -99,7 +99,7 @@ async def test_only_the_sessions_of_a_lost_host_notice(
     assert max(found.longest.values()) < BACK_WITHIN_S
 
 
-async def test_the_session_that_ends_each_host_is_found_and_all_others_go_on(gateway: Served) -> None:
+async def test_the_session_that_crashes_its_hosts_is_found_and_all_others_continue(gateway: Served) -> None:
     """It is paused with a reason and named in the log; when a person starts it, it first runs alone on a host."""
     deaths = 0
     async with absences(gateway) as found:

@@ -17,7 +17,7 @@ QUOTE = {"stanzaId": "\0", "participant": "@", "quotedMessage": {"conversation":
 
 
 def hostile_messages(text: str) -> list[tuple[str, Json]]:
-    """A message for every place that can hold a text, with the type under which it must be stored."""
+    """A message for every field that can contain a text, with the type under which it must be stored."""
     key = {"remoteJid": text, "id": text, "participant": text}
     return [
         ("text", {"extendedTextMessage": {"text": text, "contextInfo": {"mentionedJid": [text] * 3, **QUOTE}}}),
@@ -70,8 +70,9 @@ async def send(tried: Rig, id_: str, plaintext: bytes) -> str:
 
 
 async def test_nothing_that_a_contact_sends_costs_a_link_or_is_lost(tmp_path: Path) -> None:
-    """Hostile texts in every place of a message, extreme sizes, invalid bytes, invalid stanzas and some hundred
-    mutations: each message is in the inbox, and all companies keep their links."""
+    """Hostile texts in every field of a message, extreme sizes, invalid bytes, invalid stanzas and some hundred
+    mutations: each message is in the inbox, and all companies keep their links.
+    """
     async with rig(tmp_path, companies=2, seed="1") as tried:
         attacks = await tried.attacks(honest_payloads())
         before, hosts = await tried.logins(), sorted(tried.gateway.hosts())

@@ -1,7 +1,7 @@
-"""`kill -9` at random moments, while messages are on their way in both directions.
+"""`kill -9` at random moments, while messages are in flight in both directions.
 
-A kill happens at the moment of a request; which request, comes from a seed that is printed. `CHAOS_SEED=…` in front of
-the command repeats it, as far as two runs of several processes can be alike.
+A kill happens at the moment of a request; a printed seed decides which one. `CHAOS_SEED=…` in front of the command
+repeats it, as far as two runs of several processes can be alike.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
         yield gateway
 
 
-async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is_killed(
+async def test_accepted_messages_arrive_once_and_in_order_although_the_gateway_is_killed(
     gateway: Served, wasim: Wasim, randomness: random.Random
 ) -> None:
     """After each `kill -9` of `holdfast serve` no engine host survives. Restarted on the same data folder, the gateway
@@ -57,13 +57,13 @@ async def test_what_was_accepted_arrives_once_and_in_order_though_the_gateway_is
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mail.post(MESSAGES))
-            await mail.until_asked(kill * MESSAGES + randomness.randint(1, MESSAGES))
+            await mail.until_requested(kill * MESSAGES + randomness.randint(1, MESSAGES))
             under_way.append(mail.asked - await mail.delivered())
             await gateway.kill()
             await _until_no_process(gateway)
             await gateway.start()
         await _until_all_connected(gateway)
-    _check_met_messages(mail, under_way)
+    _check_messages_were_in_flight(mail, under_way)
     await mail.until_arrived(within_s=ARRIVED_WITHIN_S)
     await mail.check()
     await _check_same_devices(wasim)
@@ -78,23 +78,23 @@ async def test_a_killed_engine_host_is_replaced_and_nothing_is_lost(
     for kill in range(KILLS):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mail.post(MESSAGES))
-            await mail.until_asked(kill * MESSAGES + randomness.randint(1, MESSAGES))
+            await mail.until_requested(kill * MESSAGES + randomness.randint(1, MESSAGES))
             under_way.append(mail.asked - await mail.delivered())
             links = {link["id"] for link in await wasim.get("/links")}
             for host in gateway.hosts():
                 os.kill(host, signal.SIGKILL)
             await _until_new_links(wasim, links)
         await _until_all_connected(gateway)
-    _check_met_messages(mail, under_way)
+    _check_messages_were_in_flight(mail, under_way)
     await mail.until_arrived(within_s=ARRIVED_WITHIN_S)
     await mail.check()
     await _check_same_devices(wasim)
 
 
-def _check_met_messages(mail: Mail, under_way: Sequence[int]) -> None:
-    """Check that each kill hit messages on their way; otherwise it would prove nothing."""
-    print(f"on their way at each kill: {under_way}; asked for again: {mail.asked_again}")  # noqa: T201
-    assert min(under_way) > 0, "a kill met no message on its way"
+def _check_messages_were_in_flight(mail: Mail, under_way: Sequence[int]) -> None:
+    """Check that messages were in flight at each kill; otherwise it would prove nothing."""
+    print(f"in flight at each kill: {under_way}; requests repeated: {mail.repeated_requests}")  # noqa: T201
+    assert min(under_way) > 0, "no message was in flight at a kill"
 
 
 async def _until_no_process(gateway: Served) -> None:

@@ -12,8 +12,8 @@ from tests.chaos.operations import run
 pytestmark = pytest.mark.slow
 
 
-async def test_a_group_is_created_once_whatever_dies(tmp_path: Path) -> None:
-    """WhatsApp created it and the answer was lost with the gateway, and with the engine host."""
+async def test_a_group_is_created_once_although_gateway_or_host_is_killed(tmp_path: Path) -> None:
+    """WhatsApp created it, and its answer was lost with the gateway or with the engine host."""
     strikes = [("create a group", "answer lost", "gateway"), ("create a group", "answer lost", "host")]
     figures = await run(tmp_path, strikes=strikes, randomness=random.Random(1), tell=print)
     assert (figures["groupsCreated"], figures["lost"], figures["doubled"], figures["unknown"]) == (2, 0, 0, 0)

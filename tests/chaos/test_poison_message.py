@@ -58,7 +58,7 @@ async def until_delivered(gateway: Served, innocent: list[Json], *, begun: float
 
 
 @VARIANTS
-async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
+async def test_it_fails_with_an_explanation_after_all_others_were_delivered(
     gateway: Served, wasim: Wasim, fault: Json
 ) -> None:
     """Afterwards the link stays open, and messages of its chat are sent again."""
@@ -78,7 +78,7 @@ async def test_it_fails_with_a_sentence_after_all_others_were_delivered(
 
 
 @VARIANTS
-async def test_it_is_cancelled_by_force(gateway: Served, wasim: Wasim, fault: Json) -> None:
+async def test_it_can_be_cancelled_with_force(gateway: Served, wasim: Wasim, fault: Json) -> None:
     """It can be cancelled although it was handed over; after that the link stays open."""
     begun = time.monotonic()
     poison, innocent = await send_all(gateway, wasim, fault)

@@ -206,7 +206,7 @@ async def listener(greeting: bytes) -> AsyncIterator[str]:
     [(b"", "it does not answer"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis' protocol")],
     ids=["black hole", "a web server"],
 )
-async def test_something_that_is_no_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_not_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:
     """A server that never answers, or speaks another protocol, counts as unavailable."""
     async with listener(greeting) as url, running(url) as rig:
         rig.live.put(RECORD)

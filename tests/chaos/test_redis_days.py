@@ -1,8 +1,8 @@
 """Failures of Redis seen from outside: a whole gateway, a real Redis, and two companies that write to each other.
 
-One gateway goes through all of them. In each, both companies keep writing and one of them reconnects, so that its
-record changes while Redis is unavailable; a third company is idle. Afterwards every message arrived once, the log said
-once what happened and once that it is over, and within five seconds Redis shows the same as the API.
+One gateway goes through all of them. During each, both companies keep writing and one of them reconnects, so that its
+record changes while Redis is unavailable; a third company is idle. Afterwards every message has arrived once, the log
+has one line about the failure and one about its end, and within five seconds Redis shows the same as the API.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Installation:
         return [line.split(maxsplit=1)[1] for line in lines]
 
     @asynccontextmanager
-    async def day(self, *told: str) -> AsyncIterator[None]:
-        """Messages flow while the block breaks Redis and repairs it. `told`: all expected log lines, each once."""
+    async def failure(self, *told: str) -> AsyncIterator[None]:
+        """Exchange messages while the block breaks Redis and repairs it. `told`: all expected log lines, each once."""
         try:
             async with self.traffic.flowing():
                 yield
@@ -90,13 +90,13 @@ class Installation:
         await eventually(look, within_s=NOTICED_WITHIN_S, what=f'"{words}" in the log')
 
     async def until_gone(self, why: str) -> None:
-        """Wait for the log line. The gateway stays ready, and a session changes that Redis can't be told about."""
+        """Wait for the log line. The gateway stays ready, and a session changes while Redis can't be written."""
         await self.until_said(f"is gone: {why}")
         assert (await self.gateway.client.get("/readyz"))["status"] == "ready"
-        await self.connect_anew()
+        await self.reconnect()
         await asyncio.sleep(OUTAGE_S)
 
-    async def connect_anew(self) -> None:
+    async def reconnect(self) -> None:
         before = await self.gateway.session(COMPANY)
         await self.gateway.client.post(f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")
 
@@ -165,14 +165,14 @@ async def test_absent_at_the_start(installation: Installation) -> None:
     await installation.gateway.start()
     for company in SHOWN:
         await installation.gateway.until_state(company, "connected", within_s=15)
-    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+    async with installation.failure("is gone: it can't be reached (Connection refused)", "is back after"):
         await installation.until_gone("it can't be reached")
         await installation.redis.start()
 
 
-async def test_dying_later(installation: Installation) -> None:
-    """After `kill -9` during traffic it returns empty."""
-    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+async def test_killed_during_traffic(installation: Installation) -> None:
+    """It returns empty after `kill -9`."""
+    async with installation.failure("is gone: it can't be reached (Connection refused)", "is back after"):
         await installation.redis.kill()
         await installation.until_gone("it can't be reached")
         await installation.redis.start()
@@ -180,7 +180,7 @@ async def test_dying_later(installation: Installation) -> None:
 
 async def test_hanging(installation: Installation) -> None:
     """Redis accepts connections and never answers: no API request waits for it."""
-    async with installation.day("is gone: it does not answer", "is back after"):
+    async with installation.failure("is gone: it does not answer", "is back after"):
         await asyncio.sleep(WELL_S)
         well_until = installation.traffic.now()
         installation.redis.freeze()
@@ -199,17 +199,17 @@ async def test_hanging(installation: Installation) -> None:
 
 async def test_emptied(installation: Installation) -> None:
     """FLUSHALL: lost records are written again, and one log line says so."""
-    async with installation.day("lost 3 of 3 records: they are written again"):
+    async with installation.failure("lost 3 of 3 records: they are written again"):
         await asyncio.sleep(1)  # messages flow
         await installation.redis.do("FLUSHALL")
         assert await installation.redis.cli("get", f"whatsapp:session:{COMPANY}") == ""
         await installation.until_right()
-        await installation.connect_anew()
+        await installation.reconnect()
 
 
 async def test_read_only(installation: Installation) -> None:
     """Redis becomes the replica of a dead primary, and then a primary again."""
-    async with installation.day("is gone: it is a read-only replica", "is back after"):
+    async with installation.failure("is gone: it is a read-only replica", "is back after"):
         await installation.redis.do("REPLICAOF", *NOWHERE)
         await installation.until_gone("it is a read-only replica")
         await installation.redis.do("REPLICAOF", "NO", "ONE")
@@ -218,7 +218,7 @@ async def test_read_only(installation: Installation) -> None:
 async def test_full(installation: Installation) -> None:
     """Other data fills the memory that Redis may use, and nothing is evicted; then that data is removed."""
     used = int((await installation.redis.cli("info", "memory")).split("used_memory:")[1].split()[0])
-    async with installation.day("is gone: it is full", "is back after"):
+    async with installation.failure("is gone: it is full", "is back after"):
         await installation.redis.do("SET", "junk", "x" * 2**21)
         await installation.redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 2**20)
         await installation.until_gone("it is full")
@@ -226,11 +226,11 @@ async def test_full(installation: Installation) -> None:
     await installation.redis.do("CONFIG", "SET", "maxmemory", 0)
 
 
-async def test_coming_back_with_what_it_knew_long_ago(installation: Installation) -> None:
-    """Redis returns with a snapshot from disk: newer state is not replaced by it, but written over it."""
+async def test_returning_with_an_old_snapshot(installation: Installation) -> None:
+    """Redis returns with an old snapshot from disk: its records are overwritten with the newer state."""
     await installation.redis.do("SAVE")
     old = json.loads(await installation.redis.cli("get", f"whatsapp:session:{COMPANY}"))
-    async with installation.day("is gone: it can't be reached (Connection refused)", "is back after"):
+    async with installation.failure("is gone: it can't be reached (Connection refused)", "is back after"):
         await installation.redis.kill()
         await installation.until_gone("it can't be reached")
         await installation.redis.start()

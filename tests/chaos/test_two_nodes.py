@@ -49,7 +49,7 @@ CREATE TRIGGER note AFTER INSERT OR UPDATE ON signal_keys FOR EACH ROW EXECUTE F
 CREATE TRIGGER note AFTER INSERT OR UPDATE ON quarantine FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TRIGGER note AFTER INSERT OR UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION note();
 """
-"""Who wrote what, by the application name of each node."""
+"""An audit of all writes, by the application name of each node."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Cluster:
         try:
             await eventually(look, within_s=within_s, what=f"every session connected once, by {name}")
         except AssertionError as error:
-            raise AssertionError(f"{error}; {seen}; {node.last_words()}") from None
+            raise AssertionError(f"{error}; {seen}; {node.log_tail()}") from None
         return asyncio.get_running_loop().time() - began_at
 
 
@@ -192,7 +192,7 @@ async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_st
     a, b = cluster.a, cluster.b
     assert cluster.nodes() == {company: "a" if company in FIRST else "b" for company in COMPANIES}
     assert await cluster.open_links() == sorted(COMPANIES.values())
-    await _check_doors(cluster)
+    await _check_forwarding(cluster)
     logins = (await cluster.wasim.get("/stats"))["logins"]
     messages = MessageStream(cluster)
     async with messages.flowing(a, b):
@@ -211,8 +211,8 @@ async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_st
     assert (await cluster.wasim.get("/stats"))["logins"] == logins + len(FIRST) + len(COMPANIES)
 
 
-async def _check_doors(cluster: Cluster) -> None:
-    """Whatever only the owner of a session can do, the other node has it do: actions, evidence, settings."""
+async def _check_forwarding(cluster: Cluster) -> None:
+    """Requests that only a session's owner can answer work at the other node: actions, evidence, settings."""
     client, company = cluster.b.client, FIRST[0]
     session = await client.get(f"/v1/sessions/{company}")
     assert (session["state"], session["node"]) == ("connected", "a")
@@ -228,9 +228,10 @@ async def _check_doors(cluster: Cluster) -> None:
     assert cluster.nodes()[company] == "a"
 
 
-async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cluster) -> None:
-    """The other node has its sessions by then. The woken node starts no link, writes no data of these sessions and
-    sends nothing twice, and no session is replaced (440)."""
+async def test_a_suspended_node_has_lost_its_sessions_when_it_resumes(cluster: Cluster) -> None:
+    """The other node runs its sessions by then. The resumed node starts no link, writes no data of these sessions and
+    sends nothing twice, and no session is replaced (440).
+    """
     a, b = cluster.a, cluster.b
     messages = MessageStream(cluster)
     async with messages.flowing(a, b):
@@ -253,7 +254,7 @@ async def test_a_node_that_stood_still_wakes_up_without_its_sessions(cluster: Cl
     await messages.until_arrived_once()
 
 
-async def test_both_nodes_live_through_a_restart_of_the_database(cluster: Cluster) -> None:
+async def test_both_nodes_survive_a_restart_of_the_database(cluster: Cluster) -> None:
     """No accepted message is lost, and each session is connected once when the database is back."""
     messages = MessageStream(cluster)
     async with messages.flowing(cluster.a, cluster.b):

@@ -1,4 +1,4 @@
-"""Kills what a trial may lose at any moment: the gateway, or its engine hosts."""
+"""Kills the processes that a trial may lose at any moment: the gateway, or its engine hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store on each database, for every suite that holds rows to their promises."""
+"""A store on each database, for the suites that test the contracts of rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.postgres_process import PostgresProcess
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | URL]:
-    """Makes an empty database of this version at each call."""
+    """Creates an empty database of this version at each call."""
     return lambda: make_place(request.param, request, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Stores to hold against what the ports promise, and what is put into them."""
+"""The stores whose contracts are tested, and sample rows for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T1, T2, T3 = (f"2026-01-01T00:00:0{second}.000Z" for second in (1, 2, 3))
 @dataclass(slots=True)
 class Store:
     rows: Callable[[str], list[Row]]
-    """What is in the database, as another program sees it."""
+    """Rows in the database, as another program sees them."""
     clock: FakeClock
     sessions: Sessions
     engine: EngineStore
@@ -58,18 +58,18 @@ def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, re
 
 
 def allow(total: int = 20, **changes: int) -> Allowance:
-    """Room for so many messages, and no limit of any kind unless `changes` has one."""
+    """Capacity for so many messages, and no limit of any kind unless `changes` has one."""
     limits = {"bulk": total, "new": total, "approached": total} | changes
     return Allowance(total=total, more_at=None, **limits)
 
 
 async def take(outbox: Outbox, company: str = COMPANY, *, but: Collection[str] = (), **changes: int) -> list[Outgoing]:
-    """What is due and allowed; committed as `sending`."""
+    """Take the messages that are due and allowed; they are committed as `sending`."""
     return list((await outbox.take(company, allow(**changes), but=but)).messages)
 
 
 async def refuse(store: Store, message: Message, *, until: str, code: str = "ack-503", held: str | None = None) -> None:
-    """WhatsApp refused the attempt that was under way; the message waits until then."""
+    """WhatsApp refused the current attempt; the message waits until then."""
     deferral = Deferral(whatsapp_id=message.whatsapp_id, at=T1, next_at=until, code=code, message="why", held_code=held)
     await store.outbox.apply_updates(message.company, [deferral])
 

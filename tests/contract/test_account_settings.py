@@ -1,4 +1,4 @@
-"""Settings of accounts as rows: a version and the changes that it brought are one commit."""
+"""Account settings as rows: a version and its changes are one commit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chats(store: Store, company: str = COMPANY) -> dict[str, dict[str, object]]:
     return {str(row[0]): {name: value for name, value in zip(names, row[1:], strict=True) if value} for row in rows}
 
 
-async def test_a_change_leaves_what_it_does_not_name(store: Store) -> None:
+async def test_a_change_leaves_other_settings_unchanged(store: Store) -> None:
     """Each setting of a chat keeps its last value; another company's chat of the same name has its own."""
     await commit(store, ChatChanged(chat=CHAT, archived=True), ChatChanged(chat=CHAT, pinned_at_s=1_700_000_000))
     await commit(store, ChatChanged(chat=CHAT, muted_until_s=FOREVER_S), ChatChanged(chat=GROUP, unread=True))
@@ -59,9 +59,10 @@ async def test_a_change_leaves_what_it_does_not_name(store: Store) -> None:
     assert chats(store, OTHER) == {CHAT: {"unread": -1}}
 
 
-async def test_a_message_has_the_timer_that_its_chat_has_when_it_first_leaves(store: Store) -> None:
-    """At acceptance for one that begins at once, later for one that waited; a reaction has none, and a message that may
-    have left stays what it was."""
+async def test_a_message_gets_its_chats_timer_when_it_is_first_sent(store: Store) -> None:
+    """At acceptance for a message that is sent at once, later for one that waited. A reaction has none, and a message
+    that may have been sent keeps its timer.
+    """
     chat = draft(1).chat
     await commit(store, ChatChanged(chat=chat, disappearing_s=86_400))
     first = await store.outbox.accept(draft(1))
@@ -85,7 +86,9 @@ async def _timers_taken(store: Store) -> list[object]:
 
 
 async def test_a_timer_that_was_set_earlier_than_the_stored_one_is_ignored(store: Store) -> None:
-    """Messages tell when their chat's timer was set, and arrive in any order; a time in the future counts as now."""
+    """Messages contain the time at which their chat's timer was set, and arrive in any order; a time in the future
+    counts as now.
+    """
     hour = 1_700_000_000
     for disappearing_s, set_at_s, expected in (
         (86_400, hour, 86_400),
@@ -150,7 +153,7 @@ async def test_labels_are_edited_attached_and_deleted_with_their_uses(
 
 
 async def test_a_star_is_set_once_and_removed(store: Store) -> None:
-    """A star that is set again stays as it was."""
+    """Setting a star again changes nothing."""
     await commit(store, Starred(chat=CHAT, whatsapp_id="3A1", on=True), Starred(chat=CHAT, whatsapp_id="3A1", on=True))
     assert store.rows("SELECT chat, whatsapp_id FROM starred") == [(CHAT, "3A1")]
     await commit(store, Starred(chat=CHAT, whatsapp_id="3A1", on=False))

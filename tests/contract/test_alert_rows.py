@@ -39,12 +39,12 @@ def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 â
     )
 
 
-async def test_at_first_there_is_nothing(rows: AlertRows) -> None:
+async def test_a_new_store_is_empty(rows: AlertRows) -> None:
     """A missing alert book differs from an empty one."""
     assert (await rows.book(), await rows.pending()) == (None, [])
 
 
-async def test_the_book_is_kept_as_it_last_was(rows: AlertRows) -> None:
+async def test_the_last_stored_book_is_returned(rows: AlertRows) -> None:
     """Each stored book replaces the one before."""
     await rows.keep("one", [])
     await rows.keep("two", [])
@@ -58,8 +58,8 @@ async def test_alerts_come_back_whole_and_in_order(rows: AlertRows) -> None:
     assert await rows.pending() == [pending(2), pending(1), pending(1, "beef")]
 
 
-async def test_an_alert_is_kept_once(rows: AlertRows) -> None:
-    """Id and address are unique; what is there stays as it is."""
+async def test_an_alert_is_stored_once(rows: AlertRows) -> None:
+    """Id and address are unique; a stored alert is not changed."""
     await rows.keep("one", [pending(1)])
     await rows.keep("two", [pending(1, title="another"), pending(2)])
     assert await rows.pending() == [pending(1), pending(2)]
@@ -74,14 +74,14 @@ async def test_settled_alerts_are_gone(rows: AlertRows) -> None:
     assert await rows.pending() == [pending(1, "beef"), pending(2)]
 
 
-async def test_changes_take_effect_in_the_order_asked(rows: AlertRows) -> None:
+async def test_changes_take_effect_in_call_order(rows: AlertRows) -> None:
     """An alert that is settled while it is being stored is gone afterwards."""
     await asyncio.gather(rows.keep("one", [pending(1)]), rows.settle("id1", "f00d"))
     assert await rows.pending() == []
 
 
-async def test_a_store_that_fails_says_so() -> None:
-    """In its own words, in every method."""
+async def test_a_failing_store_raises_its_own_error() -> None:
+    """In every method."""
     rows = FakeAlertRows()
     rows.fails = True
     for asked in (rows.book(), rows.pending(), rows.keep("one", []), rows.settle("id1", "f00d")):

@@ -1,4 +1,4 @@
-"""Backups: one file of one moment, from either database into either, verified, and nothing ever half."""
+"""Backups: one file with a consistent snapshot, from either database into either, verified, and never partial."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Installation:
         return EngineRows(self.database, clock=self.clock, randomness=SystemRandomSource())
 
     async def use_keys(self, company: str = COMPANY) -> None:
-        """A message goes out: the ratchet takes a step."""
+        """Send a message, which advances the ratchet."""
         await self.engine.commit(company, Commit(link=1, seq=1, keys={"pre-key": {"9": "used"}}))
 
     async def fill(self, state: State = State.CONNECTED) -> None:
@@ -140,7 +140,7 @@ def _add_media(connection: Connection) -> None:
 
 @pytest.fixture
 async def build(tmp_path: Path) -> AsyncIterator[Callable[[Path | URL], Installation]]:
-    """Makes installations; their databases are closed at the end."""
+    """Creates installations; their databases are closed at the end."""
     built: list[Installation] = []
 
     def make(place: Path | URL) -> Installation:
@@ -164,7 +164,7 @@ async def installation(new_place: NewPlace, build: Callable[[Path | URL], Instal
 
 @pytest.fixture
 async def lone(tmp_path: Path, build: Callable[[Path | URL], Installation]) -> Installation:
-    """One on SQLite, for what does not depend on the database."""
+    """An installation on SQLite, for tests that do not depend on the database."""
     path = tmp_path / "lone.db"
     path.write_bytes(migrated())
     made = build(path)
@@ -180,7 +180,7 @@ def test_every_table_is_kept_or_named_with_its_reason() -> None:
     assert {table.name for table in KEPT} | NOT_KEPT == set(metadata.tables)
 
 
-async def test_a_backup_brings_everything_back(
+async def test_a_backup_restores_everything(
     installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
 ) -> None:
     """Every row of every table is restored into an empty database of the same kind; restored ratchets can't send."""
@@ -213,7 +213,7 @@ async def test_a_backup_of_one_database_fits_the_other(
     assert len((await other.contents())["outbox"]) == 2
 
 
-async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installation) -> None:
+async def test_a_backup_is_consistent_while_writers_continue(installation: Installation) -> None:
     """A message accepted during the backup is in it completely or not at all, and the writer never waits for the
     backup.
     """
@@ -236,7 +236,7 @@ async def test_a_backup_is_one_moment_while_writers_go_on(installation: Installa
     assert len(await InboxRows(installation.database).received(COMPANY, after=0, most=9)) == 1
 
 
-async def test_what_a_backup_says_of_itself(lone: Installation) -> None:
+async def test_the_manifest_describes_the_backup(lone: Installation) -> None:
     """It contains time, version, companies and settings; only its owner can read it, and no temporary file remains."""
     made = await lone.make()
     manifest = made.manifest
@@ -262,15 +262,15 @@ async def test_a_backup_survives_a_power_cut(lone: Installation, monkeypatch: py
     assert survives_power_cut(made.path, syncs)
 
 
-async def test_two_backups_of_one_moment_are_two_files(lone: Installation) -> None:
-    """Two companies cleared at once each have theirs; none is written over or refused."""
+async def test_two_simultaneous_backups_are_two_files(lone: Installation) -> None:
+    """Two companies that are cleared at once each have their own file; none is overwritten or refused."""
     maker, now = lone.maker, lone.clock.now()
     made = await asyncio.gather(maker.make(kind="before-clear", now=now), maker.make(kind="before-clear", now=now))
     assert len({each.path for each in made}) == len(list(lone.folder.iterdir())) == 2
 
 
 async def test_a_backup_that_fails_leaves_nothing(lone: Installation) -> None:
-    """No half of a file, and the sentence says where and what to do."""
+    """No partial file is left, and the error says where and what to do."""
     lone.folder.mkdir()
     lone.folder = lone.folder / "holdfast.db"
     lone.folder.write_text("a file in the way")
@@ -278,8 +278,8 @@ async def test_a_backup_that_fails_leaves_nothing(lone: Installation) -> None:
         await lone.make()
 
 
-async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
-    """A stop of Holdfast does not wait for the gigabytes that are left; no file stays."""
+async def test_a_cancelled_backup_ends_soon(tmp_path: Path) -> None:
+    """A stop of Holdfast does not wait for the remaining gigabytes; no file is left."""
     (tmp_path / "its.db").write_bytes(migrated())
     installation = Installation(database=Database(tmp_path / "its.db"), folder=tmp_path / "backups", clock=FakeClock())
 
@@ -309,8 +309,8 @@ async def test_a_backup_that_nobody_waits_for_ends_soon(tmp_path: Path) -> None:
     assert list(installation.folder.iterdir()) == []
 
 
-async def test_what_a_backup_left_that_was_cut_off_goes_with_the_next(lone: Installation) -> None:
-    """A crash amid one leaves a hidden file, once."""
+async def test_the_next_backup_removes_the_file_of_an_interrupted_one(lone: Installation) -> None:
+    """A crash during a backup leaves a hidden file only until the next one."""
     lone.folder.mkdir()
     (lone.folder / ".holdfast-x.backup.part").write_text("half")
     await lone.make()
@@ -333,7 +333,7 @@ def _flip(path: Path) -> None:
 
 
 def _swap(path: Path) -> None:
-    """A part that somebody changed with a ZIP tool: its own checksum is right."""
+    """A member that somebody changed with a ZIP tool: its own checksum is right."""
     _rewrite(path, "tables/outbox.jsonl", lambda text: text.replace(b"hello", b"owned"))
 
 
@@ -371,7 +371,7 @@ def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -
 async def test_a_damaged_backup_is_refused_before_anything_changes(
     lone: Installation, damage: Callable[[Path], None], said: str
 ) -> None:
-    """Whatever is wrong with the file is said with its name; what was there stays, and no copy is made."""
+    """The error names the file and the fault; the database stays unchanged, and no backup of it is made."""
     made = await lone.make()
     before = await lone.contents()
     damage(made.path)
@@ -404,7 +404,7 @@ async def test_a_backup_of_a_newer_holdfast_is_refused(
 # Restoring.
 
 
-async def test_a_restore_replaces_all_and_copies_first(installation: Installation) -> None:
+async def test_a_restore_replaces_everything_and_makes_a_backup_first(installation: Installation) -> None:
     """Afterwards the database has the content of the backup, and the content before is in another backup."""
     made, backed_up = await installation.make(), await installation.contents()
     await OutboxRows(installation.database, clock=installation.clock).accept(draft("LATER"))
@@ -419,7 +419,9 @@ async def test_a_restore_replaces_all_and_copies_first(installation: Installatio
 
 
 async def test_restored_ratchets_never_send_again(lone: Installation) -> None:
-    """Sessions with devices are closed, our own keys of groups gone; those of others are as they were."""
+    """Sessions with devices are closed, and the account's own sender keys of groups are removed; those of others are
+    unchanged.
+    """
     made = await lone.make()
     lone.clock.advance_to(lone.clock.monotonic() + 1)
     await lone.restore(made.path)
@@ -430,7 +432,7 @@ async def test_restored_ratchets_never_send_again(lone: Installation) -> None:
     assert await lone.engine.keys(COMPANY, "sender-key-memory", ["1@g.us"]) == {}
 
 
-async def test_companies_that_went_on_are_restored_stopped(installation: Installation) -> None:
+async def test_companies_used_since_the_backup_are_restored_stopped(installation: Installation) -> None:
     """Their keys were used after the backup: the message and the record say so; the other companies start."""
     made = await installation.make()
     await installation.use_keys()
@@ -447,7 +449,7 @@ async def test_companies_that_went_on_are_restored_stopped(installation: Install
 
 
 @pytest.mark.parametrize("told", [COMPANY, EVERY])
-async def test_a_stale_company_is_taken_on_request(lone: Installation, told: str) -> None:
+async def test_a_stale_company_is_started_on_request(lone: Installation, told: str) -> None:
     """The operator accepts the consequences; a company that is not in the backup is an error."""
     made = await lone.make()
     await lone.use_keys()
@@ -458,7 +460,7 @@ async def test_a_stale_company_is_taken_on_request(lone: Installation, told: str
     assert restored.refused == {}
 
 
-async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_connected(
+async def test_a_day_old_backup_on_an_empty_machine_stops_connected_companies(
     lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
     """An empty machine has no evidence, so a backup older than an hour is treated as stale."""
@@ -475,7 +477,7 @@ async def test_a_day_old_backup_on_an_empty_machine_is_refused_for_who_was_conne
 async def test_a_later_backup_shows_that_keys_were_used_since(
     lone: Installation, tmp_path: Path, build: Callable[..., Installation]
 ) -> None:
-    """On an empty machine that has the folder of backups."""
+    """Also on an empty machine that has the folder of backups."""
     made = await lone.make()
     await lone.use_keys()
     lone.clock.advance_to(lone.clock.monotonic() + 60)
@@ -490,10 +492,10 @@ async def test_a_later_backup_shows_that_keys_were_used_since(
 
 
 @pytest.mark.slow
-async def test_a_staging_copy_can_reach_nobody(
+async def test_a_staging_copy_can_send_nothing(
     installation: Installation, new_place: NewPlace, build: Callable[..., Installation]
 ) -> None:
-    """No device, no keys, no receiver of webhooks, nothing left to send; messages and companies are there. An old
+    """It has no device, no keys, no webhook receiver and nothing left to send, but the messages and companies. An old
     backup can be used, because no session of it connects.
     """
     await WebhookRows(installation.database).set_default("https://crm.example/", "whsec_x")
@@ -520,17 +522,17 @@ async def test_a_staging_copy_can_reach_nobody(
 
 
 async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(lone: Installation) -> None:
-    """Without the name of another folder there is an error, and nothing is changed."""
+    """Unless another folder is given, there is an error, and nothing is changed."""
     made, before = await lone.make(), await lone.contents()
     with pytest.raises(CantRestore, match=r'company "962302" is linked in this installation.*HOLDFAST_DATA_DIR'):
         await lone.restore(made.path, staging=True)
     assert await lone.contents() == before
 
 
-async def test_a_database_that_a_gateway_uses_is_not_restored_into(
+async def test_a_restore_refuses_a_database_in_use(
     postgres: PostgresProcess, build: Callable[..., Installation]
 ) -> None:
-    """A node with a living lease is named; when its leases are over the restore goes through."""
+    """The error names a node with valid leases; after they expire the restore succeeds."""
     url = postgres.new_migrated()
     installation = build(parse(url))
     await installation.fill()
@@ -550,7 +552,7 @@ async def test_a_database_that_a_gateway_uses_is_not_restored_into(
 
 
 async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(lone: Installation) -> None:
-    """And with no other; nothing unencrypted is left in the folder."""
+    """It opens with no other passphrase; nothing unencrypted is left in the folder."""
     lone.how = Seal(passphrase="correct horse battery")
     made = await lone.make()
     assert list(lone.folder.iterdir()) == [made.path]
@@ -581,11 +583,11 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
             read_seal(passphrase=passphrase, recipients=recipients)
 
 
-# The shelf.
+# The folder of backups.
 
 
-async def test_only_scheduled_backups_grow_old(lone: Installation) -> None:
-    """The newest are kept; those that a person asked for stay, however many."""
+async def test_only_old_scheduled_backups_are_removed(lone: Installation) -> None:
+    """The newest are kept, and all that a person requested, however many."""
     for kind in ("manual", "scheduled", "scheduled", "before-clear", "scheduled"):
         await lone.make(kind=kind)
         lone.clock.advance_to(lone.clock.monotonic() + 60)
@@ -596,5 +598,5 @@ async def test_only_scheduled_backups_grow_old(lone: Installation) -> None:
 
 
 def test_sqlite_is_there() -> None:
-    """These tests say something about this version."""
+    """SQLite is available, so these tests run."""
     assert sqlite3.sqlite_version_info >= (3, 35)

@@ -1,4 +1,4 @@
-"""Folders of Baileys bots: what Holdfast keeps of them, what it gives back, and what it says of damaged ones."""
+"""Folders of Baileys bots: import, export, and the errors about damaged ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def folder(tmp_path: Path) -> Path:
     return bot_folder(tmp_path / "auth")
 
 
-def test_every_file_is_a_key_by_the_name_that_baileys_asks_for(folder: Path) -> None:
-    """What Baileys replaced in names of files is put back; texts are kept as they stand."""
+def test_every_file_is_a_key_under_the_name_that_baileys_uses(folder: Path) -> None:
+    """Replaced characters in file names are restored; texts are kept unchanged."""
     read = read_folder(folder, now=NOW)
     places = {(key.type, key.id) for key in read.device.keys}
     assert places >= {
@@ -43,8 +43,8 @@ def test_every_file_is_a_key_by_the_name_that_baileys_asks_for(folder: Path) -> 
     assert (read.skipped, read.ignored, read.is_in_use) == ((), (), False)
 
 
-def test_what_is_exported_is_what_was_imported(folder: Path, tmp_path: Path) -> None:
-    """File by file, for its owner alone; a folder that holds something is not touched."""
+def test_an_export_equals_the_import(folder: Path, tmp_path: Path) -> None:
+    """File by file, readable only for its owner; a folder that is not empty is refused."""
     out = tmp_path / "out"
     assert write_folder(out, read_folder(folder, now=NOW).device) == len(FILES)
     assert {path.name: path.read_text() for path in out.iterdir()} == {
@@ -55,8 +55,8 @@ def test_what_is_exported_is_what_was_imported(folder: Path, tmp_path: Path) -> 
         write_folder(out, read_folder(folder, now=NOW).device)
 
 
-def test_bytes_of_older_versions_are_brought_up_to_date(folder: Path) -> None:
-    """Lists of numbers, which Node makes of a Buffer, become base64; a byte order mark goes."""
+def test_bytes_in_older_formats_are_converted(folder: Path) -> None:
+    """Lists of numbers, Node's form of a Buffer, become base64; a byte order mark is removed."""
     old = {"private": {"type": "Buffer", "data": [0, 1, 2]}, "public": {"type": "Buffer", "data": [255]}}
     (folder / "pre-key-1.json").write_text("\ufeff" + json.dumps(old))
     (key,) = (key for key in read_folder(folder, now=NOW).device.keys if key.type == "pre-key")
@@ -85,7 +85,7 @@ def test_other_files_are_left_out_and_named(folder: Path) -> None:
 def test_credentials_that_would_stall_an_engine_host_are_refused(
     folder: Path, change: dict[str, object], says: str
 ) -> None:
-    """Both ways in: as a folder, and as a device that came by HTTP."""
+    """In a folder, and in a device that was sent by HTTP."""
     (folder / "creds.json").write_text(json.dumps({**credentials(), **change}))
     with pytest.raises(BadFolder, match=says):
         read_folder(folder, now=NOW)
@@ -104,7 +104,7 @@ def test_json_that_only_python_reads_is_refused(folder: Path, text: str) -> None
 
 
 def test_a_folder_that_just_changed_is_in_use(folder: Path) -> None:
-    """A bot that runs writes at each message."""
+    """A running bot writes at each message."""
     os.utime(folder / "creds.json", (NOW.timestamp() - 5, NOW.timestamp() - 5))
     read = read_folder(folder, now=NOW)
     assert (read.is_in_use, read.changed_s) == (True, 5)
@@ -134,10 +134,10 @@ def _creds(**changes: object) -> Callable[[Path], object]:
         (lambda folder: (folder / "creds.json").write_bytes(b"\xff\xfe{"), "is not text (byte 0)"),
     ],
 )
-def test_damaged_credentials_are_refused_whatever_is_said(
+def test_damaged_credentials_are_refused_even_with_skip_damaged(
     folder: Path, damage: Callable[[Path], object], said: str
 ) -> None:
-    """Without them there is no device; the sentence names the file and what is wrong."""
+    """Without credentials there is no device; the error names the file and the fault."""
     damage(folder)
     with pytest.raises(BadFolder) as refused:
         read_folder(folder, now=NOW, skip_damaged=True)
@@ -175,8 +175,8 @@ def test_a_damaged_key_is_named_and_left_out_only_on_request(folder: Path, name:
     assert len(read.device.keys) == len(FILES) - 2
 
 
-def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
-    """A file, or nothing at all."""
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
+    """A file, or a path that does not exist."""
     with pytest.raises(BadFolder, match="is missing"):
         read_folder(tmp_path / "nowhere", now=NOW)
     (tmp_path / "file").touch()
@@ -184,8 +184,8 @@ def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
         read_folder(tmp_path / "file", now=NOW)
 
 
-def test_keys_that_come_otherwise_are_checked_alike() -> None:
-    """The API takes nothing that a folder could not hold."""
+def test_keys_sent_by_http_pass_the_same_checks() -> None:
+    """The API accepts nothing that would be refused in a folder."""
     text = json.dumps(credentials())
     assert checked(text, [RatchetKey("lid-mapping", "1", '"2"')]).keys == (RatchetKey("lid-mapping", "1", '"2"'),)
     for given, keys, said in [
@@ -197,6 +197,6 @@ def test_keys_that_come_otherwise_are_checked_alike() -> None:
             checked(given, keys)
 
 
-def test_the_bot_of_these_tests_rests() -> None:
+def test_the_bot_of_these_tests_is_stopped() -> None:
     """The files of this fixture have an old modification time."""
     assert NOW.timestamp() - LONG_AGO > 60

@@ -1,4 +1,4 @@
-"""The overview of chats on each database: what older versions left is filled in, in short transactions."""
+"""The overview of chats on each database: rows of older versions are added in short transactions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from holdfast.store.tables import chats, outbox
 from tests.contract.rows import COMPANY, Store, decrypted, draft, inbound
 
 
-async def test_what_an_older_version_left_is_filled_in(store: Store) -> None:
-    """The last message of each chat, and what reactions refer to; nothing of it is unread. A second run changes
-    nothing."""
+async def test_rows_of_an_older_version_are_added(store: Store) -> None:
+    """The last message of each chat, and the targets of reactions; nothing is unread. A second run changes nothing."""
     await store.outbox.accept(draft(1))
     content: Content = {"reaction": {"whatsappId": "3EB00001", "emoji": "👍"}}
     await store.outbox.accept(replace(draft(2), kind="reaction", content=content))

@@ -30,8 +30,10 @@ def count(connection: Connection, company: str) -> dict[str, int]:
     return {name: found for name, each in mine.items() if (found := connection.scalar(each))}
 
 
-async def test_a_company_is_cleared_in_parts_and_no_other_is_touched(place: Path | URL) -> None:
-    """No transaction removes more than a part, so that others' writes get in between; nothing of it is left."""
+async def test_a_company_is_cleared_in_parts_and_others_are_unchanged(place: Path | URL) -> None:
+    """No transaction removes more than a part, so that the writes of others run in between; no row of the company is
+    left.
+    """
     database = Database(place)
     await database.write(fill)
     before = await database.read(lambda connection: count(connection, OTHER))

@@ -1,4 +1,4 @@
-"""The space of removed rows goes back to the disk, on SQLite and PostgreSQL."""
+"""The space of removed rows is returned to the disk, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[Database]:
-    """With the rows of a company that was cleared."""
+    """A database from which a company's rows were cleared."""
     opened = Database(path)
     await opened.write(fill)
     await clear_in_parts(opened, filling.company(0))
@@ -56,8 +56,8 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-async def test_a_running_gateway_gives_the_space_back_in_parts(database: Database, path: Path) -> None:
-    """Nothing is left free in the file, the log is emptied, and a second time there is nothing to do."""
+async def test_a_running_gateway_returns_the_space_in_parts(database: Database, path: Path) -> None:
+    """No free page is left in the file, the log is truncated, and a second run has nothing to do."""
     assert free_pages(path) > 200
     told: list[str] = []
     done = await compact(database, may_rewrite=False, progress=told.append)
@@ -67,8 +67,8 @@ async def test_a_running_gateway_gives_the_space_back_in_parts(database: Databas
     assert again == Compacted(before=done.after, after=done.after, advice=None)
 
 
-async def test_the_hourly_sweep_gives_the_space_back_too(database: Database, path: Path) -> None:
-    """A part at a time, and the planner's statistics are renewed."""
+async def test_the_hourly_sweep_returns_space_too(database: Database, path: Path) -> None:
+    """One part per sweep, and the planner's statistics are refreshed."""
     await RetentionRows(database).tidy()
     assert free_pages(path) == 0
 

@@ -1,4 +1,4 @@
-"""A backup of one company, and its way back beside other companies, on SQLite and PostgreSQL."""
+"""A backup of one company, and its restore beside other companies, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -106,8 +106,10 @@ async def found(installation: Installation, company: str) -> int:
     return len(await lookup.sent_messages(company, words="order", state=None, before=None, most=500))
 
 
-async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(installation: Installation) -> None:
-    """With each row, its number too, and its messages are found again. The file holds nothing of others."""
+async def test_a_cleared_company_is_restored_and_others_are_unchanged(installation: Installation) -> None:
+    """Each row is restored with its number, and its messages are found by search. The file contains nothing of other
+    companies.
+    """
     before, other = await installation.contents(COMPANY), await installation.contents(OTHER)
     made = await installation.make()
     assert ([each.company_id for each in made.manifest.companies], made.manifest.only_company) == ([COMPANY], COMPANY)
@@ -128,8 +130,8 @@ async def test_a_cleared_company_comes_back_from_its_backup_and_others_stay(inst
 _READ_OF_OTHER = update(inbox).where(inbox.c.company_id == OTHER).values(media_id="med_gone")
 
 
-async def test_a_company_that_is_there_is_replaced_only_on_request(installation: Installation) -> None:
-    """The sentence says how; what is replaced is backed up, that company alone."""
+async def test_an_existing_company_is_replaced_only_on_request(installation: Installation) -> None:
+    """The error says how; the replaced company is backed up, that company alone."""
     made, before = await installation.make(), await installation.contents(COMPANY)
     await installation.database.write(lambda connection: connection.execute(_CHANGE))
     with pytest.raises(CantRestore, match=f"company {COMPANY} exists in this installation: --replace backs it up"):
@@ -145,10 +147,10 @@ async def test_a_company_that_is_there_is_replaced_only_on_request(installation:
 _CHANGE = update(outbox).where(outbox.c.company_id == COMPANY).values(error="changed since")
 
 
-async def test_numbers_that_others_have_are_drawn_again(
+async def test_numbers_in_use_by_others_are_assigned_again(
     installation: Installation, build: Callable[[], Installation]
 ) -> None:
-    """In another installation: order and references stay, and new rows get numbers above."""
+    """In another installation: order and references are kept, and new rows get higher numbers."""
     made, before = await installation.make(), await installation.contents(COMPANY)
     elsewhere = build()
 
@@ -160,7 +162,7 @@ async def test_numbers_that_others_have_are_drawn_again(
         there.add_events(connection, range(30))
         count_on(connection)
 
-    # Its messages have the same ids as those that are restored, which an installation of its own would not have.
+    # Its messages have the ids of the restored ones, which would not happen in a separate installation.
     await elsewhere.database.write(occupy)
     await elsewhere.database.write(lambda connection: connection.execute(_OTHER_IDS))
     await elsewhere.database.write(lambda connection: connection.execute(_OTHER_INBOX_IDS))
@@ -195,7 +197,9 @@ async def test_a_device_is_not_restored_beside_itself(installation: Installation
     assert (await installation.contents(COMPANY))["outbox"] == []
 
 
-async def test_a_company_is_no_staging_copy(installation: Installation, build: Callable[[], Installation]) -> None:
+async def test_a_backup_of_one_company_makes_no_staging_copy(
+    installation: Installation, build: Callable[[], Installation]
+) -> None:
     """A staging copy needs a backup of everything."""
     made = await installation.make()
     with pytest.raises(CantRestore, match="--staging refused: the backup holds company"):

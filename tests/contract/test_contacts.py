@@ -1,4 +1,4 @@
-"""One person, one chat: what is known of people, and chats that turn out to be one, on SQLite and PostgreSQL."""
+"""One person is one chat: names of people, and the merge of chats, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def map_lid(store: Store, lid: str = LID, number: str = NUMBER) -> None:
 
 
 async def sent_in_order(store: Store) -> list[str]:
-    """Takes and acks until nothing is due."""
+    """Take and ack messages until none is due."""
     order: list[str] = []
     while taken := await take(store.outbox):
         order += [message.id for message in taken]
@@ -55,7 +55,9 @@ def heads(store: Store) -> list[tuple[object, ...]]:
 
 
 async def test_the_queues_of_a_hidden_id_and_its_number_become_one_in_the_order_of_acceptance(store: Store) -> None:
-    """Messages stood under both names when the mapping became known: there is one head, and no message overtakes."""
+    """Messages were queued under both names when the mapping became known: there is one head, and no message overtakes
+    another.
+    """
     for number, chat in enumerate([LID, NUMBER, LID, NUMBER, LID], 1):
         await accepted(store, number, chat)
     assert heads(store) == [("msg_1", LID), ("msg_2", NUMBER)]
@@ -67,7 +69,7 @@ async def test_the_queues_of_a_hidden_id_and_its_number_become_one_in_the_order_
 
 
 async def test_messages_in_flight_under_both_names_settle_after_the_merge(store: Store) -> None:
-    """The one that is no head any more is acked like any other, and the next follows the last of both."""
+    """The former head is acked like any other message, and the next message follows the last of both."""
     first, second = await accepted(store, 1, LID), await accepted(store, 2, NUMBER)
     await accepted(store, 3, LID)
     assert [each.id for each in await take(store.outbox)] == ["msg_1", "msg_2"]
@@ -78,8 +80,8 @@ async def test_messages_in_flight_under_both_names_settle_after_the_merge(store:
     assert [each.id for each in await take(store.outbox)] == ["msg_3"]
 
 
-async def test_a_hold_ends_when_the_person_turns_out_to_be_known(store: Store) -> None:
-    """A customer who wrote by number is no new contact when the company answers the hidden id."""
+async def test_a_hold_ends_when_the_contact_is_known_under_another_name(store: Store) -> None:
+    """A customer who wrote by number is not a new contact when the company answers the hidden id."""
     await receive(store, chat=NUMBER, sender=NUMBER)
     message = await accepted(store, 1, LID)
     assert message.is_to_new_contact
@@ -90,8 +92,8 @@ async def test_a_hold_ends_when_the_person_turns_out_to_be_known(store: Store) -
     assert [each.id for each in await take(store.outbox)] == ["msg_1"]
 
 
-async def test_second_spellings_stand_in_one_queue_before_whatsapp_was_asked(store: Store) -> None:
-    """Brazil's ninth digit: the chat has the first spelling that was used, until WhatsApp says which it uses."""
+async def test_two_spellings_of_a_number_share_a_queue_before_whatsapp_is_queried(store: Store) -> None:
+    """Brazil's ninth digit: the chat has the spelling that was used first, until WhatsApp says which one it uses."""
     for number, chat in enumerate([NINE, EIGHT, NINE], 1):
         assert (await accepted(store, number, chat)).chat == NINE
     assert heads(store) == [("msg_1", NINE)]
@@ -136,7 +138,7 @@ async def test_an_inbound_message_says_which_spelling_is_canonical(store: Store)
 
 
 async def test_history_under_a_hidden_id_is_found_under_the_number(store: Store) -> None:
-    """Inbox, outbox and the time of first contact follow, also more than one transaction moves."""
+    """Inbox, outbox and the time of the first contact are moved, also when they need several transactions."""
     count = chat_merge.MOVED_AT_ONCE + 20
     for number in range(1, count + 1):
         await receive(store, number, chat=LID, sender=LID)
@@ -162,7 +164,7 @@ async def test_a_message_that_whatsapp_repeats_under_the_other_name_is_stored_on
     assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
 
 
-async def test_a_number_that_moved_to_another_hidden_id_leaves_the_former_one_alone(store: Store) -> None:
+async def test_a_reassigned_number_leaves_the_former_owners_chat_unchanged(store: Store) -> None:
     """A number is given to somebody else, who has another account: the former owner is a person without a number."""
     await map_lid(store)
     await receive(store, 1, chat=NUMBER, sender=NUMBER, push_name="Former")
@@ -186,8 +188,8 @@ async def test_a_person_who_changes_the_number_keeps_the_hidden_id(store: Store)
     assert [each.chat for each in await store.inbox.received(COMPANY, after=0, most=9)] == [NUMBER]
 
 
-async def test_what_is_known_of_a_person_is_kept_under_every_name(store: Store) -> None:
-    """Names come with messages; a later one replaces it, and nothing that is not reported does."""
+async def test_a_persons_names_are_found_under_every_id(store: Store) -> None:
+    """Names arrive with messages; a later name replaces the earlier one, and an unreported name changes nothing."""
     await receive(store, 1, chat=LID, sender=LID, push_name="Rami")
     await store.contacts.learn(COMPANY, [Identity(jid=LID, username="rami.h")])
     assert await store.contacts.by_username(COMPANY, "rami.h") == await store.contacts.find(COMPANY, LID)
@@ -215,8 +217,8 @@ async def test_a_username_that_somebody_else_took_is_theirs(store: Store) -> Non
     assert former.username is None
 
 
-async def test_what_a_stranger_writes_is_bounded_and_joins_nothing(store: Store) -> None:
-    """Names are cut and cleaned; a name that looks like an id is only a name."""
+async def test_a_strangers_names_are_bounded_and_merge_no_chats(store: Store) -> None:
+    """Names are truncated and cleaned; a name that looks like an id is only a name."""
     await receive(store, 1, chat=NUMBER, sender=NUMBER, sender_lid=LID)
     await receive(store, 2, chat=OTHER_LID, sender=OTHER_LID, push_name=f"{NUMBER}\0" + "x" * 9000)
     assert await store.contacts.canonical(COMPANY, OTHER_LID) == OTHER_LID
@@ -227,7 +229,7 @@ async def test_what_a_stranger_writes_is_bounded_and_joins_nothing(store: Store)
     assert "\0" not in found.push_name
 
 
-async def test_what_older_versions_stored_is_filled_in_by_and_by(store: Store) -> None:
+async def test_contacts_of_older_versions_are_added_gradually(store: Store) -> None:
     """Mappings among the engine's keys and names in the inbox: the newest name of each sender counts."""
     for number, name in enumerate(["Old", "New"], 1):
         await receive(store, number, chat=LID, sender=LID, push_name=name)

@@ -67,12 +67,12 @@ def put(database: Database, id_: str, *, company: str | None = None) -> Awaitabl
 
 
 async def number(database: Database, pragma: str) -> int:
-    """What a pragma says, or says after it was set, on the writer's connection."""
+    """The value of a pragma on the writer's connection, after setting it if a value is given."""
     return int(await database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()) or 0)
 
 
 def ids(path: Path) -> list[str]:
-    """The ids that another program finds on the disk."""
+    """The ids that another program reads from the file."""
     connection = sqlite3.connect(path)
     try:
         return [id_ for (id_,) in connection.execute("SELECT id FROM signal_keys ORDER BY id")]
@@ -81,7 +81,7 @@ def ids(path: Path) -> list[str]:
 
 
 class Gate:
-    """A write that holds the writer until it is let go, so that others gather behind it."""
+    """A write that blocks the writer until it is released, so that others queue behind it."""
 
     def __init__(self, database: Database) -> None:
         self._loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class Gate:
     async def entered(self) -> None:
         await self._entered.wait()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._open.set()
 
     def _hold(self, _: Connection) -> None:
@@ -104,7 +104,7 @@ class Gate:
 
 
 async def test_the_writer_waits_for_the_disk(database: Database) -> None:
-    """Write-ahead log and synchronous=FULL are in force where the writes are made: 2 is FULL."""
+    """Write-ahead log and synchronous=FULL are set on the writer's connection: 2 is FULL."""
 
     def pragmas(connection: Connection) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys")
@@ -114,19 +114,19 @@ async def test_the_writer_waits_for_the_disk(database: Database) -> None:
     assert await database.read(pragmas) == ["wal", 2, 1]
 
 
-async def test_a_write_that_is_done_is_on_the_disk(database: Database, path: Path) -> None:
+async def test_a_finished_write_is_on_the_disk(database: Database, path: Path) -> None:
     """Another program can read it as soon as the future is done."""
     for transition in range(20):
         await put(database, f"{transition:02}")
         assert len(ids(path)) == transition + 1
 
 
-async def test_writes_that_gather_are_committed_together(database: Database, path: Path, commits: list[int]) -> None:
+async def test_queued_writes_are_committed_together(database: Database, path: Path, commits: list[int]) -> None:
     """A hundred writes cost two fsyncs."""
     gate = Gate(database)
     await gate.entered()
     writes = [put(database, f"{each:03}") for each in range(100)]
-    gate.let_go()
+    gate.release()
     await asyncio.gather(gate.write, *writes)
     assert len(ids(path)) == 100
     assert len(commits) == 2
@@ -135,12 +135,14 @@ async def test_writes_that_gather_are_committed_together(database: Database, pat
 async def test_a_burst_leaves_room_for_the_writes_of_other_companies(
     database: Database, path: Path, commits: list[int]
 ) -> None:
-    """It is committed in small groups; a write of another company is in the first of them, though it came last."""
+    """The burst is committed in small groups; a write of another company is in the first of them, though it was queued
+    last.
+    """
     gate = Gate(database)
     await gate.entered()
     burst = [asyncio.ensure_future(put(database, f"{each:03}", company="busy")) for each in range(100)]
     other = put(database, "other", company="other")
-    gate.let_go()
+    gate.release()
     await other
     assert sum(write.done() for write in burst) <= 50
     await database.caught_up()
@@ -151,7 +153,7 @@ async def test_a_burst_leaves_room_for_the_writes_of_other_companies(
 
 
 async def test_closing_waits_for_a_burst(path: Path) -> None:
-    """Also for writes of a company that has to leave room for others."""
+    """Also for the writes of a company that is slowed down in favour of others."""
     database = Database(path)
     for each in range(100):
         put(database, f"{each:03}", company="busy")
@@ -160,7 +162,7 @@ async def test_closing_waits_for_a_burst(path: Path) -> None:
     assert len(ids(path)) == 101
 
 
-async def test_a_write_that_fails_fails_alone(database: Database, path: Path) -> None:
+async def test_a_failing_write_does_not_affect_others(database: Database, path: Path) -> None:
     """The other writes of its group are stored once, and nothing of the failed write."""
     gate = Gate(database)
     await gate.entered()
@@ -170,7 +172,7 @@ async def test_a_write_that_fails_fails_alone(database: Database, path: Path) ->
         insert(connection, "a")
 
     writes = [put(database, "a"), database.write(fails_late), put(database, "b")]
-    gate.let_go()
+    gate.release()
     first, failed, second = await asyncio.gather(*writes, return_exceptions=True)
     await gate.write
     assert isinstance(failed, sqlalchemy.exc.IntegrityError)
@@ -179,7 +181,7 @@ async def test_a_write_that_fails_fails_alone(database: Database, path: Path) ->
     assert ids(path) == ["a", "b"]
 
 
-async def test_a_refused_request_leaves_the_group_in_its_transaction(database: Database, commits: list[int]) -> None:
+async def test_a_refused_request_does_not_make_its_group_run_again(database: Database, commits: list[int]) -> None:
     """Its caller gets the error; the other writes run once and share one commit."""
     gate = Gate(database)
     await gate.entered()
@@ -196,15 +198,17 @@ async def test_a_refused_request_leaves_the_group_in_its_transaction(database: D
         return Refusal(Conflict("used before"))
 
     first, refused, second = add("a"), database.write(refuse), add("b")
-    gate.let_go()
+    gate.release()
     outcomes = await asyncio.gather(first, refused, second, gate.write, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), Conflict, type(None), type(None)]
     assert runs == ["a", "b"]
     assert len(commits) == 2
 
 
-async def test_a_write_that_raises_costs_its_group_one_more_run(database: Database, commits: list[int]) -> None:
-    """Not a transaction, and a wait for the disk, for each write; what the failing write announced is forgotten."""
+async def test_a_write_that_raises_makes_its_group_run_once_more(database: Database, commits: list[int]) -> None:
+    """The writes of the group don't get a transaction and a wait for the disk each; announcements of the failed write
+    are dropped.
+    """
     gate = Gate(database)
     await gate.entered()
     heard: list[Hashable] = []
@@ -230,7 +234,7 @@ async def test_a_write_that_raises_costs_its_group_one_more_run(database: Databa
     writes = [add(f"{each:02}") for each in range(10)]
     failed = database.write(fail)
     after = [database.write(taken), *(add(f"{each:02}") for each in range(10, 20))]
-    gate.let_go()
+    gate.release()
     outcomes = await asyncio.gather(failed, gate.write, *after, *writes, return_exceptions=True)
     assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == [outcomes[0]]
     assert isinstance(outcomes[0], LookupError)
@@ -240,7 +244,7 @@ async def test_a_write_that_raises_costs_its_group_one_more_run(database: Databa
 
 
 async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(database: Database, path: Path) -> None:
-    """The connection is lost while the commit is under way: it may have taken effect, and here it has."""
+    """The connection is lost during the commit: it may have taken effect, and here it has."""
     runs = 0
 
     def work(connection: Connection) -> None:
@@ -263,26 +267,26 @@ async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(database: Dat
 
 
 async def test_a_write_sees_those_before_it(database: Database) -> None:
-    """Also those of its own group: what an engine asks for is read behind its commits."""
+    """Also those of its own group: an engine's reads come after its commits."""
     gate = Gate(database)
     await gate.entered()
     written = put(database, "a")
     found = database.write(lambda connection: connection.exec_driver_sql("SELECT id FROM signal_keys").scalar())
-    gate.let_go()
+    gate.release()
     await asyncio.gather(gate.write, written)
     assert await found == "a"
 
 
 async def test_reads_do_not_wait_for_the_writer(database: Database) -> None:
-    """They see what is committed, while a write is under way."""
+    """They see committed rows while a write is running."""
     gate = Gate(database)
     await gate.entered()
     assert await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
-    gate.let_go()
+    gate.release()
     await gate.write
 
 
-async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
+async def test_errors_contain_no_values(database: Database) -> None:
     """Keys and texts must not reach a log through an exception."""
     rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     await database.write(lambda connection: connection.exec_driver_sql("DROP TABLE signal_keys"))
@@ -292,8 +296,8 @@ async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
     assert "a private key" not in str(failed.value)
 
 
-async def test_closing_waits_for_the_writes_that_were_begun(path: Path) -> None:
-    """None is lost by an orderly end."""
+async def test_closing_waits_for_queued_writes(path: Path) -> None:
+    """A graceful stop loses none."""
     database = Database(path)
     writes = [put(database, f"{each:03}") for each in range(50)]
     database.close()
@@ -370,8 +374,8 @@ for name in range(20):
 """
 
 
-def test_what_was_acknowledged_outlives_a_killed_process(path: Path) -> None:
-    """Twenty times a process is killed amid its writes: every id that it told of is found."""
+def test_acknowledged_writes_survive_a_killed_process(path: Path) -> None:
+    """Twenty times a process is killed during its writes: every id that it reported is found."""
     run = subprocess.run(
         [sys.executable, "-c", _KILLED, str(path)], stdout=subprocess.PIPE, check=True, timeout=60, text=True
     )
@@ -395,13 +399,13 @@ def test_a_second_process_on_one_data_folder_is_refused(path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_reported_with_the_cure(tmp_path: Path) -> None:
-    """Also to root, who may write anywhere but below a file."""
+    """Also for root, who may write anywhere except below a file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match=r"can't be written \(Not a directory\): .* set HOLDFAST_DATA_DIR"):
         Database(tmp_path / "file" / "holdfast.db")
 
 
-def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported_and_not_changed(path: Path) -> None:
     """And the folder can be used as soon as the file is gone."""
     path.write_bytes(b"these are my holiday pictures" * 100)
     with pytest.raises(Misconfigured, match=r"can't be opened \(file is not a database\): restore a backup"):
@@ -411,7 +415,7 @@ def test_a_file_that_is_no_database_is_reported_and_left_alone(path: Path) -> No
     Database(path).close()
 
 
-def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+def test_a_file_of_a_newer_version_is_refused_and_not_changed(path: Path) -> None:
     """An older Holdfast could damage it."""
     Database(path).close()
     connection = sqlite3.connect(path)
@@ -467,8 +471,9 @@ def is_no_search_index(name: str | None, type_: str, _: object) -> bool:
 
 
 def schema(path: Path) -> dict[str, set[str]]:
-    """The parts of each table's and index's definition; their order is of no meaning, and a column that was added
-    later stands on the line of the one before."""
+    """The parts of each table's and index's definition, sorted: their order has no meaning, and a column that was added
+    later is on the line of the one before it.
+    """
     connection = sqlite3.connect(path)
     try:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
@@ -478,7 +483,7 @@ def schema(path: Path) -> dict[str, set[str]]:
 
 
 def parts(sql: str) -> list[str]:
-    """A definition cut at the commas that stand in no inner brackets."""
+    """A definition, split at the commas outside of inner brackets."""
     head, _, inner = sql.replace('"', "").partition("(")
     inner, _, tail = inner.rpartition(")")
     return [" ".join(part.split()) for part in [head, *re.split(r",(?![^(]*\))", inner), tail]]

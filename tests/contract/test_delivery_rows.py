@@ -1,4 +1,4 @@
-"""What the outbox sender and the engine's storage rely on in the rows of delivery, on SQLite and PostgreSQL."""
+"""The rows of delivery that the outbox sender and the engine's storage rely on, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LATER = "2026-01-01T00:20:00.000Z"
 
 
 class LostFence:
-    """Of a process whose session another one took over."""
+    """The rows of a process whose session another one took over."""
 
     def check(self, company: str) -> Check:
         def check(_: Connection) -> None:
@@ -63,7 +63,7 @@ async def now(store: Store, message: Message) -> Message:
 
 
 async def known(store: Store, company: str = COMPANY) -> set[str]:
-    """The chats whose next message is none to a new contact."""
+    """The chats to which a message does not count as one to a new contact."""
     for number, chat in enumerate(PEOPLE):
         values = replace(draft(1000 + number), company=company, chat=chat, id=f"msg_probe_{company}_{number}")
         await store.outbox.accept(values)
@@ -77,10 +77,10 @@ async def knows(store: Store, *chats: str) -> None:
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=heard))
 
 
-# Accepting a message that leaves at once.
+# Accepting a message that is sent at once.
 
 
-async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(store: Store) -> None:
+async def test_a_message_that_is_sent_at_once_is_stored_as_sending(store: Store) -> None:
     """There is one row and one commit; the response shows the message as it was accepted."""
     await knows(store, draft().chat)
     answer = await store.outbox.accept(draft(), begin=True)
@@ -91,7 +91,7 @@ async def test_a_message_that_leaves_at_once_is_sending_with_its_acceptance(stor
         await store.outbox.cancel(answer.message.id)
 
 
-async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
+async def test_a_repeated_acceptance_sends_nothing(store: Store) -> None:
     """The first response is returned, and its caller must not send the message."""
     await knows(store, draft().chat)
     for _ in range(2):
@@ -100,15 +100,15 @@ async def test_a_repeated_acceptance_begins_nothing(store: Store) -> None:
     assert store.rows("SELECT state, attempts FROM outbox") == [("sending", 1)]
 
 
-async def test_without_the_lease_a_message_is_stored_and_not_begun(store: Store) -> None:
-    """Whoever owns the session by now sends it."""
+async def test_without_the_lease_a_message_is_stored_and_not_sent(store: Store) -> None:
+    """The current owner of the session sends it."""
     await knows(store, draft().chat)
     answer = await OutboxRows(store.database, clock=store.clock, fence=LostFence()).accept(draft(), begin=True)
     assert (answer.is_new, answer.has_begun) == (True, False)
     assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
 
 
-async def test_without_the_lease_nothing_begins(store: Store) -> None:
+async def test_without_the_lease_no_message_is_taken(store: Store) -> None:
     """The row stays as it was."""
     await accepted(store, 1)
     with pytest.raises(LeaseLost):
@@ -116,10 +116,10 @@ async def test_without_the_lease_nothing_begins(store: Store) -> None:
     assert store.rows("SELECT state, attempts FROM outbox") == [("queued", 0)]
 
 
-# Who is known.
+# Known contacts.
 
 
-async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store) -> None:
+async def test_a_chat_is_known_when_whatsapp_accepted_its_first_message(store: Store) -> None:
     """Neither a failure nor an update without a change makes a contact known."""
     taken, failed = await accepted(store, 1, PEOPLE[1]), await accepted(store, 2, PEOPLE[2])
     changes = [
@@ -132,7 +132,7 @@ async def test_a_chat_is_known_when_whatsapp_took_its_first_message(store: Store
     assert await known(store, OTHER) == set()
 
 
-async def test_first_contacts_are_those_that_the_company_began(store: Store) -> None:
+async def test_first_contacts_are_chats_that_the_company_started(store: Store) -> None:
     """Each counts once, at its first message; a contact who had written before does not count."""
     for number, (person, at) in enumerate([(PEOPLE[1], T1), (PEOPLE[2], T2), (PEOPLE[1], T3)], 1):
         message = await accepted(store, number, person)
@@ -145,8 +145,8 @@ async def test_first_contacts_are_those_that_the_company_began(store: Store) -> 
     assert (await store.accounts.account(OTHER, since=T1)).first_contacts == []
 
 
-async def test_a_sender_is_known_and_no_first_contact(store: Store) -> None:
-    """From the first message on; what the company itself sent from its phone says nothing."""
+async def test_the_sender_of_a_message_is_known_and_not_a_first_contact(store: Store) -> None:
+    """From the first message on; messages that the company itself sent from its phone don't count."""
     theirs, ours = inbound(1, chat=PEOPLE[1], sender=PEOPLE[1]), inbound(2, chat=PEOPLE[2], from_me=True)
     items = [decrypted(1, theirs), decrypted(2, ours)]
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=items))
@@ -162,8 +162,8 @@ async def test_a_sender_is_known_and_no_first_contact(store: Store) -> None:
     assert (await store.accounts.account(COMPANY, since=T1)).first_contacts == []
 
 
-async def test_what_restricts_an_account_is_kept_side_by_side(store: Store) -> None:
-    """Lock, tight times and the operator's limits, of each company by itself; None takes one away."""
+async def test_the_restrictions_of_an_account_are_stored_independently(store: Store) -> None:
+    """Lock, slowed sending and the operator's limits, for each company; None removes one."""
     assert await store.accounts.account(COMPANY, since=T1) == Account(first_contacts=[], approached=[])
     await store.accounts.set_lock(COMPANY, code=LOCK, until=T2)
     await store.accounts.set_tight(COMPANY, until=T3)
@@ -179,8 +179,8 @@ async def test_what_restricts_an_account_is_kept_side_by_side(store: Store) -> N
 # Refusals.
 
 
-async def test_a_lock_that_is_lifted_or_moved_takes_what_it_holds_along(store: Store) -> None:
-    """Of one code; a message says that WhatsApp refused it until it is sent again."""
+async def test_lifting_or_extending_a_lock_reschedules_the_messages_that_it_holds(store: Store) -> None:
+    """Only messages held for one code; a message shows that WhatsApp refused it until it is sent again."""
     locked, limited = [await accepted(store, n, PEOPLE[n]) for n in (1, 2)]
     await take(store.outbox)
     await refuse(store, locked, until=LATER, held=LOCK)
@@ -195,8 +195,8 @@ async def test_a_lock_that_is_lifted_or_moved_takes_what_it_holds_along(store: S
 
 
 @pytest.mark.parametrize("state", ["cancelled", "expired"])
-async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str) -> None:
-    """Every attempt was refused, so nothing of it is on the way; what has no answer may not."""
+async def test_a_refused_message_can_be_cancelled(store: Store, state: str) -> None:
+    """Every attempt was refused, so it was certainly not sent; a message without an answer can't be cancelled."""
     refused, unknown = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2)]
     for _ in range(2):
         await take(store.outbox)
@@ -210,8 +210,8 @@ async def test_what_whatsapp_refused_may_be_taken_back(store: Store, state: str)
     assert ((await now(store, refused)).state, (await now(store, unknown)).state) == (state, "sending")
 
 
-async def test_a_refusal_says_nothing_of_the_attempts_before_it(store: Store) -> None:
-    """Whether one of them arrived is not known: the message is neither taken back nor does it expire."""
+async def test_a_refusal_does_not_settle_earlier_attempts(store: Store) -> None:
+    """Whether one of them arrived is unknown: the message can't be cancelled and does not expire."""
     message = await accepted(store, 1, expires_at=LATER)
     for _ in range(2):
         await take(store.outbox)
@@ -224,8 +224,8 @@ async def test_a_refusal_says_nothing_of_the_attempts_before_it(store: Store) ->
     assert len(await take(store.outbox)) == 1
 
 
-async def test_a_message_that_may_have_left_is_cancelled_by_force(store: Store) -> None:
-    """Its chat goes on; should WhatsApp ack it after all, it says so."""
+async def test_a_message_that_may_have_been_sent_is_cancelled_by_force(store: Store) -> None:
+    """The next message of its chat is sent; if WhatsApp acks it after all, its state shows that."""
     stuck, after = await accepted(store, 1), await accepted(store, 2)
     await take(store.outbox)
     assert (await store.outbox.cancel(stuck.id, force=True)).state == "cancelled"
@@ -256,8 +256,8 @@ async def test_a_message_shows_why_its_last_attempt_failed(store: Store) -> None
 # Expiry.
 
 
-async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> None:
-    """Not before, not what is settled or under way, and each once with an event."""
+async def test_a_message_that_was_certainly_not_sent_expires_on_time(store: Store) -> None:
+    """Not earlier, and no message that is settled or in flight; each expires once, with an event."""
     early, late, never, under_way, sent = [
         await accepted(store, n, PEOPLE[n], expires_at=at) for n, at in enumerate([T2, T3, None, LATER, T1], 1)
     ]
@@ -277,7 +277,7 @@ async def test_what_surely_has_not_left_expires_at_its_moment(store: Store) -> N
 
 
 async def test_expiries_move_with_the_wall_clock(store: Store) -> None:
-    """By as much as it was set, to the millisecond; messages accepted since then have the new time already."""
+    """By the clock step, to the millisecond; messages accepted since then already have the new time."""
     old = await accepted(store, 1, expires_at=LATER)
     store.clock.advance_to(store.clock.monotonic() + 10)
     after = store.clock.now()
@@ -291,7 +291,7 @@ async def test_expiries_move_with_the_wall_clock(store: Store) -> None:
         assert found.expires_at == expires_at
 
 
-async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(store: Store) -> None:
+async def test_an_expired_message_is_not_sent_unless_its_outcome_is_unknown(store: Store) -> None:
     """One that may have arrived is settled by WhatsApp's answer, however late."""
     queued, unknown, refused = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2, 3)]
     await take(store.outbox, but=[queued.whatsapp_id])
@@ -301,11 +301,11 @@ async def test_an_expired_message_does_not_begin_unless_its_outcome_is_unknown(s
     assert [(each.id, each.attempts) for each in begun] == [(unknown.id, 2)]
 
 
-# What the engine made.
+# Content prepared by the engine.
 
 
-async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
-    """With the next beginning, and to whoever asks for the message again; of this company alone."""
+async def test_prepared_content_is_passed_to_the_engine_again(store: Store) -> None:
+    """With the next attempt, and when a recipient requests the message again; for this company alone."""
     message = await accepted(store, 1)
     await take(store.outbox)
     other = (await store.outbox.accept(replace(draft(1, company=OTHER), id="msg_9"))).message
@@ -323,7 +323,7 @@ async def test_what_the_engine_made_is_given_back_to_it(store: Store) -> None:
     assert (await store.outbox.sent_content(OTHER, other.whatsapp_id, chat=other.chat))[1] is None
 
 
-# What could not be read at first.
+# Undecryptable messages.
 
 
 UNREAD = Undecryptable(whatsapp_id="3A0001", chat=PERSON, sender=PERSON, sent_at_s=1_767_225_600, push_name="Ma\0ha")
@@ -337,8 +337,8 @@ async def event_types(store: Store) -> list[str]:
     return [event.type for event in await store.events.after(0, companies=None, most=99)]
 
 
-async def test_a_message_that_cannot_be_read_is_recorded_once(store: Store) -> None:
-    """However often it comes; its sender is no stranger's acquaintance for it: nothing is known of what was said."""
+async def test_an_undecryptable_message_is_stored_once(store: Store) -> None:
+    """However often it arrives. Its sender does not become a known contact: nothing is known about its content."""
     for seq in (1, 2):
         await store.engine.commit(COMPANY, Commit(link=1, seq=seq, undecryptable=[UNREAD]))
     [unread] = await inbox(store)
@@ -348,8 +348,10 @@ async def test_a_message_that_cannot_be_read_is_recorded_once(store: Store) -> N
     assert await store.inbox.received(OTHER, after=0, most=9) == []
 
 
-async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
-    """The same place and id in the inbox, with what it says; reported once as completed, and to the session as new."""
+async def test_the_second_copy_completes_it(store: Store) -> None:
+    """It keeps its position and id in the inbox and gets its content; it is reported as completed once, and to the
+    session as new.
+    """
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[UNREAD]))
     [unread] = await inbox(store)
     store.clock.advance_to(store.clock.monotonic() + 5)
@@ -370,8 +372,8 @@ async def test_the_message_that_comes_later_completes_it(store: Store) -> None:
     assert [each.contact for each in await take(store.outbox)] == [ContactStatus.KNOWN]
 
 
-async def test_what_can_be_read_is_never_made_unreadable(store: Store) -> None:
-    """A copy under a damaged ciphertext changes nothing."""
+async def test_a_decrypted_message_never_becomes_undecryptable(store: Store) -> None:
+    """A copy with a damaged ciphertext changes nothing."""
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, inbound(1, push_name="Maha"))]))
     [before] = await inbox(store)
     await store.engine.commit(COMPANY, Commit(link=1, seq=2, undecryptable=[UNREAD]))
@@ -393,7 +395,9 @@ GROUP = "120363012345678901@g.us"
 
 
 async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: Store) -> None:
-    """As stored with it, or learned later: in the inbox and in its event; a new subject replaces the old one."""
+    """The names are stored with the message or learned later, and shown in the inbox and in its event; a new subject
+    replaces the old one.
+    """
     came = inbound(1, chat=GROUP, push_name="Amal", sender_lid="2002@lid")
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, came)]))
     [first] = await inbox(store)
@@ -414,7 +418,7 @@ async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: St
 
 
 async def test_an_encrypted_answer_finds_the_message_that_it_answers(store: Store) -> None:
-    """The first in its chat with that id and a secret: whoever uses the id again hides nothing."""
+    """The first message in its chat with that id and a secret: a later message under the same id hides nothing."""
     poll: dict[str, object] = {"poll": {"options": ["A", "B"], "votes": []}}
     came = [
         inbound(1, whatsapp_id="P", sender="962790000007@s.whatsapp.net", chat=GROUP),
@@ -431,7 +435,7 @@ async def test_an_encrypted_answer_finds_the_message_that_it_answers(store: Stor
 
 
 async def test_a_completed_message_has_its_senders_hidden_id(store: Store) -> None:
-    """The envelope of one that can't be read does not name it."""
+    """The envelope of an undecryptable message does not contain it."""
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[UNREAD]))
     came = inbound(1, sender_lid="2002@lid")
     await store.engine.commit(COMPANY, Commit(link=1, seq=2, decrypted=[decrypted(1, came)]))

@@ -109,7 +109,7 @@ class FakeEngine:
         self.commands: list[AnyCommand] = []
         self.arrived: list[Send] = []
         self.receipts_sent: list[str] = []
-        self.asked_again: list[str] = []
+        self.repeated_requests: list[str] = []
         """Ids of messages whose senders were asked to send them again."""
         self.alive = True
         self.opens = True
@@ -297,7 +297,7 @@ class FakeEngine:
         def arrive() -> None:
             self._say(link_id, FrameSeen(link=link_id))
             self._commit(link_id, undecryptable=[message])
-            self._frame(link_id, lambda: self.asked_again.append(message.whatsapp_id))
+            self._frame(link_id, lambda: self.repeated_requests.append(message.whatsapp_id))
 
         self._unless_frozen(link_id, arrive)
 

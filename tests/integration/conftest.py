@@ -19,7 +19,7 @@ from tests.processes import Wasim
 
 
 class Party:
-    """One session: its number, its host, its links in order, and – by its recorder – its store."""
+    """One session: its number, its host, its links in order and, through its recorder, its store."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Party:
         await self.recorder.wait(LinkClosed, self.link)
 
     async def log_in(self, *, host: EngineHost | None = None, recorder: Recorder | None = None) -> None:
-        """Open the next link with what the store holds; elsewhere when a host is named."""
+        """Open the next link with the stored credentials, on another host if one is given."""
         self.host, self.recorder = host or self.host, recorder or self.recorder
         self.link += 1
         self.recorder.stored[self.link] = self.store
@@ -72,7 +72,7 @@ class Party:
         )
 
     def acks(self) -> list[Acked]:
-        """Those of the present link."""
+        """The acks of the current link."""
         return self.recorder.of(Acked, self.link)
 
     async def acked(self, whatsapp_id: str) -> Acked:
@@ -89,26 +89,26 @@ class Party:
         )
 
     async def shown(self, count: int, *, seconds: float = 20) -> list[str]:
-        """The texts in the inbox, when there are that many."""
+        """Wait until the inbox has that many texts, and return them."""
         await self.recorder.until(
             lambda: len(self.store.inbox) >= count, what=f"{count} messages in the inbox", seconds=seconds
         )
         return [message.text or message.type for message in self.store.inbox]
 
     def receipts(self, whatsapp_id: str) -> int:
-        """How many devices have confirmed that they got a message."""
+        """The number of devices that have confirmed a message."""
         receipts = [r for r in self.recorder.of(Receipted) if r.kind == "delivered"]
         return sum(whatsapp_id in receipt.whatsapp_ids for receipt in receipts)
 
     async def waiting(self) -> int:
-        """How many stanzas WhatsApp still keeps for this session's device."""
+        """The number of stanzas that WhatsApp still stores for this session's device."""
         for phone in await self.wasim.get("/phones"):
             if phone["number"] == self.number:
                 return sum(device["waiting"] for device in phone["devices"])
         raise AssertionError(f"wasim has no phone {self.number}")
 
     async def settled(self) -> None:
-        """Returns when WhatsApp keeps nothing for this session's device any more."""
+        """Wait until WhatsApp stores nothing for this session's device any more."""
         async with asyncio.timeout(10):
             while await self.waiting():  # noqa: ASYNC110 – another process's queue
                 await asyncio.sleep(0.05)
@@ -119,7 +119,7 @@ StartHost = Callable[[Recorder], EngineHost]
 
 @pytest.fixture
 def start_host(node: Node, bridge: Path, wasim: Wasim, tmp_path: Path) -> StartHost:
-    """Makes another host, to be entered."""
+    """A function that creates another host, as a context manager."""
 
     def make(recorder: Recorder) -> EngineHost:
         environment = {**os.environ, "NODE_EXTRA_CA_CERTS": wasim.ca}
@@ -133,7 +133,7 @@ def start_host(node: Node, bridge: Path, wasim: Wasim, tmp_path: Path) -> StartH
 
 @pytest.fixture
 async def ours(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
-    """The session under test, logged in, on a host of its own that a test may kill."""
+    """The session under test, logged in, on its own host, which a test may kill."""
     recorder = Recorder()
     async with start_host(recorder) as host:
         party = Party("962700000001", first_link=1, host=host, recorder=recorder, wasim=wasim)
@@ -144,7 +144,7 @@ async def ours(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
 
 @pytest.fixture
 async def friend(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
-    """Somebody to talk to, logged in, on another host."""
+    """The other party, logged in, on another host."""
     recorder = Recorder()
     async with start_host(recorder) as host:
         party = Party("962799999999", first_link=1, host=host, recorder=recorder, wasim=wasim)

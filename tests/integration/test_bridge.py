@@ -1,4 +1,4 @@
-"""What the bridge promises, on real Baileys against wasim."""
+"""The guarantees of the bridge, with real Baileys against wasim."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 async def kill(party: Party) -> None:
-    """Kill the party's host without a word, and wait until it is gone."""
+    """Kill the party's host with SIGKILL, and wait until it is gone."""
     assert party.host.pid is not None
     os.kill(party.host.pid, signal.SIGKILL)
     await party.host.ended()
@@ -66,7 +66,7 @@ async def test_a_message_that_was_stored_before_a_crash_is_confirmed_after_it_an
     await ours.recorder.until(lambda: bool(ours.recorder.held), what="a held commit")
     await kill(ours)
     assert await ours.waiting() == 1
-    ours.recorder.release()  # the store had it; only the answer never reached the bridge
+    ours.recorder.release()  # it was stored; only the answer never reached the bridge
     assert len(ours.store.inbox) == 2
     receipts = friend.receipts("3EB0BB02")
 
@@ -84,7 +84,9 @@ async def test_a_message_that_was_stored_before_a_crash_is_confirmed_after_it_an
 async def test_a_message_whose_commit_was_lost_in_a_crash_comes_again(
     ours: Party, friend: Party, start_host: StartHost
 ) -> None:
-    """A crash before the commit is durable: no receipt had left, and the old keys decrypt what comes again."""
+    """After a crash before the commit is durable, no receipt has been sent, and the old keys decrypt the second
+    delivery.
+    """
     friend.send("3EB0BB01", ours.jid, "the first one")
     await ours.shown(1)
     ours.recorder.hold(lambda commit: bool(commit.decrypted))
@@ -103,7 +105,9 @@ async def test_a_message_whose_commit_was_lost_in_a_crash_comes_again(
 async def test_a_crash_while_a_ratchet_is_being_stored_makes_nothing_unreadable(
     ours: Party, friend: Party, start_host: StartHost
 ) -> None:
-    """No frame leaves under a key that the store could forget: sent again with the old keys, all is read at once."""
+    """No frame is sent under a key that is not stored yet: resent with the old keys, everything can be decrypted at
+    once.
+    """
     ours.send("3EB0AA01", friend.jid, "the first one")
     await friend.shown(1)
     ours.recorder.hold(lambda commit: "session" in commit.keys)
@@ -119,13 +123,15 @@ async def test_a_crash_while_a_ratchet_is_being_stored_makes_nothing_unreadable(
         ours.send("3EB0AA03", friend.jid, "the third one")
         ours.send("3EB0AA02", friend.jid, "the second one")
         assert await friend.shown(3) == ["the first one", "the third one", "the second one"]
-        assert recorder.of(SentContentWanted) == []  # nobody had to ask again
+        assert recorder.of(SentContentWanted) == []  # no retry receipt was needed
 
 
 async def test_a_message_that_the_recipient_cannot_read_is_sent_again_from_the_outbox(
     ours: Party, friend: Party
 ) -> None:
-    """A recipient that lost its session asks again; the content comes from Holdfast, under the same id."""
+    """A recipient that lost its session sends a retry receipt; the content comes from Holdfast's outbox, under the same
+    id.
+    """
     ours.send("3EB0AA01", friend.jid, "the first one")
     await friend.shown(1)
     friend.host.command(CutLink(link=friend.link))
@@ -141,7 +147,7 @@ async def test_a_message_that_the_recipient_cannot_read_is_sent_again_from_the_o
 
 @pytest.mark.parametrize("frozen", [False, True])
 async def test_a_cut_is_reported_at_once(ours: Party, wasim: Wasim, frozen: bool) -> None:
-    """Within 100 ms, also when the far side does not answer any more."""
+    """Within 100 ms, also when the other side does not answer any more."""
     if frozen:
         await wasim.fault("freeze", number=ours.number)
     began = asyncio.get_running_loop().time()
@@ -163,7 +169,7 @@ async def test_a_cut_is_reported_at_once(ours: Party, wasim: Wasim, frozen: bool
     ],
     ids=str,
 )
-async def test_every_close_is_reported_once_with_whatsapps_own_words(
+async def test_every_close_is_reported_once_with_whatsapps_code_and_attributes(
     ours: Party, wasim: Wasim, fault: dict[str, object], code: int, attributes: dict[str, str]
 ) -> None:
     """Code and attributes arrive within a second, and nothing after them."""
@@ -177,7 +183,7 @@ async def test_every_close_is_reported_once_with_whatsapps_own_words(
 
 
 async def test_a_refused_login_reports_reason_and_expiry(ours: Party, wasim: Wasim) -> None:
-    """A failure node's attributes are passed on: that is where a ban says when it ends."""
+    """A failure node's attributes are passed on: they say when a ban ends."""
     ours.host.command(CutLink(link=ours.link))
     await wasim.fault("failure", number=ours.number, reason=402, attrs={"expire": "3600", "code": "104"})
     link = ours.link + 1
@@ -198,14 +204,14 @@ async def test_a_refused_upgrade_is_reported_at_once_as_http(ours: Party, wasim:
 
 
 async def test_an_error_in_an_ack_is_passed_on(ours: Party, friend: Party, wasim: Wasim) -> None:
-    """WhatsApp's raw ack, also when it says no."""
+    """The raw ack of WhatsApp, also when it is an error."""
     await wasim.fault("ack-error", number=ours.number, code=463)
     ours.send("3EB0AA01", friend.jid)
     assert (await ours.acked("3EB0AA01")).error == "463"
 
 
 async def test_credentials_that_are_not_readable_close_the_link(ours: Party, wasim: Wasim) -> None:
-    """No crash, no silence: a closed link that says why, and nothing of the credentials."""
+    """The link is closed with a reason, which contains nothing of the credentials."""
     ours.host.command(OpenLink(link=99, company="1", credentials="{ 962700000001", url=wasim.url))
     closed = await ours.recorder.wait(LinkClosed, 99)
     assert closed.code == BAD_CREDENTIALS
@@ -223,7 +229,7 @@ async def test_a_logout_unlinks_the_device(ours: Party, wasim: Wasim) -> None:
 
 @pytest.mark.alone
 async def test_the_host_ends_within_a_second_of_its_input_also_when_busy(ours: Party, friend: Party) -> None:
-    """Standard input ends, as it does when Holdfast dies: no socket outlives it, not even amid hundreds of sends."""
+    """Standard input ends, as it does when Holdfast dies: no socket survives it, not even during hundreds of sends."""
     ours.send("3EB0AA00", friend.jid)
     await ours.acked("3EB0AA00")
     for n in range(500):
@@ -254,7 +260,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_no_host_outlives_its_parent(node_bin: Path, bridge: Path, number: signal.Signals) -> None:
-    """kill -9 of Python takes the host along within a second; a Python that is stopped, after the silence allowed."""
+    """After kill -9 of Python the host ends within a second; when Python is suspended, it ends after the allowed
+    silence.
+    """
     allowed_s = "2"
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PARENT, str(node_bin), str(bridge), allowed_s, stdout=asyncio.subprocess.PIPE
@@ -279,8 +287,10 @@ def is_running(pid: int) -> bool:
         return False
 
 
-async def test_a_dead_hosts_links_are_taken_up_by_another(ours: Party, friend: Party, start_host: StartHost) -> None:
-    """A host holds nothing that the store does not: a session moves by opening it elsewhere."""
+async def test_the_sessions_of_a_dead_host_continue_on_another(
+    ours: Party, friend: Party, start_host: StartHost
+) -> None:
+    """A host has no state that is not in the store: a session moves by opening it elsewhere."""
     ours.send("3EB0AA01", friend.jid, "from here")
     await friend.shown(1)
     await kill(ours)
@@ -308,7 +318,7 @@ async def test_keys_and_texts_never_reach_the_log(ours: Party, friend: Party, ca
 
 
 async def test_opening_a_link_twice_changes_nothing(ours: Party, caplog: pytest.LogCaptureFixture) -> None:
-    """A second `open` under a number in use is refused in the log; the link lives on, with its credentials."""
+    """A second `open` under a number in use is refused in the log; the link stays open, with its credentials."""
     ours.host.command(OpenLink(link=ours.link, company="1", credentials=None, url=ours.wasim.url))
     ours.host.command(Ping(link=ours.link, n=5))
     assert (await ours.recorder.wait(Ponged, ours.link)).n == 5
@@ -317,9 +327,10 @@ async def test_opening_a_link_twice_changes_nothing(ours: Party, caplog: pytest.
 
 
 @pytest.mark.parametrize("available", [False, True])
-async def test_presence_is_what_was_asked_for_last(ours: Party, wasim: Wasim, available: bool) -> None:
-    """Also when it was asked before the account's name is known, without which there is no presence, and whatever
-    Baileys says by itself when the name comes or the credentials change."""
+async def test_the_last_requested_presence_counts(ours: Party, wasim: Wasim, available: bool) -> None:
+    """Also when it was requested before the account's name is known, without which there is no presence, and whatever
+    Baileys sends by itself when the name arrives or the credentials change.
+    """
     ours.host.command(Presence(link=ours.link, available=available))
     await ours.recorder.until(lambda: "Flowers" in (ours.store.credentials or ""), what="the account's name")
     await asyncio.sleep(0.5)
@@ -329,9 +340,10 @@ async def test_presence_is_what_was_asked_for_last(ours: Party, wasim: Wasim, av
     assert [link["available"] for link in links if link["number"] == ours.number] == [available]
 
 
-async def test_a_pairing_by_code_that_was_given_up_can_restart(ours: Party, wasim: Wasim) -> None:
-    """The code comes when WhatsApp is ready for it; the name that Baileys notes for it does not make the next link
-    try to log in."""
+async def test_an_abandoned_pairing_by_code_can_be_restarted(ours: Party, wasim: Wasim) -> None:
+    """The code is requested when WhatsApp is ready for it; the name that Baileys stores for it does not make the next
+    link try to log in.
+    """
     ours.host.command(OpenLink(link=7, company="1", credentials=None, url=wasim.url))
     ours.host.command(AskPairingCode(link=7, request=1, phone="962700000009"))
     shown = await ours.recorder.wait(PairingCodeShown, 7)
@@ -366,7 +378,7 @@ async def test_a_device_is_linked_by_a_code_that_is_typed_on_the_phone(ours: Par
     await party.log_in()
 
 
-async def test_a_close_with_a_code_that_is_no_number_is_an_unknown_one(ours: Party, wasim: Wasim) -> None:
+async def test_a_close_code_that_is_not_a_number_is_unknown(ours: Party, wasim: Wasim) -> None:
     """Any such code ends one link and not the host."""
     await wasim.fault("stream-error", number=ours.number, code="martian")
     closed = await ours.recorder.wait(LinkClosed, ours.link)

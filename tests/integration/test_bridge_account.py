@@ -1,4 +1,4 @@
-"""The account's settings (app state) on real Baileys against wasim: kept, and asked for only once."""
+"""The account's settings (app state), with real Baileys against wasim: stored, and requested only once."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ async def change(party: Party, *changes: dict[str, object]) -> None:
     await party.wasim.post(f"/phones/{party.number}/settings", {"changes": list(changes)})
 
 
-async def test_settings_of_the_phone_arrive_once_and_are_not_asked_for_again(
+async def test_settings_of_the_phone_arrive_once_and_are_not_requested_again(
     start_host: StartHost, wasim: Wasim
 ) -> None:
-    """What the owner set before is reported with its version; the next link asks WhatsApp for none of it."""
+    """Settings from before are reported with their version; the next link requests none of them from WhatsApp."""
     recorder = Recorder()
     async with start_host(recorder) as host:
         ours = Party("962700000001", first_link=1, host=host, recorder=recorder, wasim=wasim)
@@ -110,7 +110,7 @@ async def operate(party: Party, operation: str, kind: str, **arguments: object) 
     return answers()[0]
 
 
-async def test_what_is_set_here_the_phone_shows(ours: Party) -> None:
+async def test_the_phone_shows_settings_that_are_changed_here(ours: Party) -> None:
     """Archive, mute, pin, unread, labels, stars and the push name reach the phone, with MACs that it accepts, and are
     reported as any other change."""
     last = {"id": "3A1", "fromMe": False, "sender": FRIEND, "atS": 1_700_000_000}

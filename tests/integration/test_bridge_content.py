@@ -37,7 +37,7 @@ VOICE = "audio/ogg; codecs=opus"
 
 
 async def received(party: Party, count: int) -> list[InboundMessage]:
-    """The newest `count` messages in the inbox, when there are so many."""
+    """Wait for `count` messages in the inbox, and return the newest of them."""
     await party.shown(count)
     return party.store.inbox[-count:]
 
@@ -59,13 +59,13 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def memory_mb(party: Party, figure: str) -> float:
-    """A figure of the party's host: `VmRSS` now, `VmHWM` at most so far."""
+    """A memory figure of the party's host: `VmRSS` now, or `VmHWM`, the peak."""
     lines = Path(f"/proc/{party.host.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(figure))
 
 
 def times_read(party: Party, made: str) -> int:
-    """How many ciphertexts a party read that hold exactly what was made."""
+    """The number of ciphertexts with exactly this prepared content that a party decrypted."""
     read = [base64.b64decode(plaintext) for plaintext in party.store.plaintexts.values()]
     return sum(plaintext.startswith(base64.b64decode(made)) for plaintext in read)
 
@@ -75,9 +75,10 @@ def written_to(path: Path, size: int) -> str:
     return str(path)
 
 
-async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, friend: Party, wasim: Wasim) -> None:
-    """Places, contacts, polls, replies with mentions, reactions, edits and deletions keep all that the port says of
-    them. Phones can vote in the poll, and their vote comes back."""
+async def test_every_kind_without_a_file_arrives_completely(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """Locations, contacts, polls, replies with mentions, reactions, edits and deletions keep all fields of the port.
+    Phones can vote in the poll, and their vote arrives.
+    """
     sent: dict[str, dict[str, object]] = {
         "3EB0AA01": {"text": "hello"},
         "3EB0AA02": {"location": {"latitude": 31.95, "longitude": 35.9, "name": "Amman"}},
@@ -117,8 +118,8 @@ async def test_every_kind_that_needs_no_file_arrives_as_what_it_is(ours: Party, 
     assert sorted(ours.store.made) == ["3EB0AA05", "3EB0AA06"]
 
 
-async def test_media_go_out_and_come_in_whole(ours: Party, friend: Party, tmp_path: Path) -> None:
-    """Each kind arrives with what was said of it, and downloads to the bytes that were sent."""
+async def test_media_are_sent_and_received_unchanged(ours: Party, friend: Party, tmp_path: Path) -> None:
+    """Each kind arrives with its details, and downloads to the bytes that were sent."""
     file = written_to(tmp_path / "media", 300_001)
     sent: dict[str, dict[str, Any]] = {
         "image": {"mimetype": "image/png", "caption": "a picture"},
@@ -146,7 +147,7 @@ async def test_media_go_out_and_come_in_whole(ours: Party, friend: Party, tmp_pa
 async def test_a_file_that_expired_is_uploaded_again_by_the_phone(
     ours: Party, friend: Party, wasim: Wasim, tmp_path: Path
 ) -> None:
-    """Its new place is downloaded; a message that the phone does not have has no file."""
+    """It is downloaded from its new address; a message that the phone does not have has no file."""
     ours.send_content(
         "3EB0AA01", friend.jid, {"image": {"file": written_to(tmp_path / "media", 20_000), "mimetype": "image/png"}}
     )
@@ -175,8 +176,10 @@ async def test_a_file_that_expired_is_uploaded_again_by_the_phone(
     assert (await ask(2, message | {"id": "3EB0AA99"})).error == "not-found"
 
 
-async def test_sixteen_megabytes_pass_through_without_being_held(ours: Party, friend: Party, tmp_path: Path) -> None:
-    """Neither the host that sends nor the one that fetches grows by what a large file would need."""
+async def test_sixteen_megabytes_are_streamed_and_not_kept_in_memory(
+    ours: Party, friend: Party, tmp_path: Path
+) -> None:
+    """The memory of the sending and of the receiving host grows by much less than the file's size."""
     size = 16 * 1024 * 1024
     file = written_to(tmp_path / "media", size)
     before = [memory_mb(party, "VmRSS") for party in (ours, friend)]
@@ -187,8 +190,10 @@ async def test_sixteen_megabytes_pass_through_without_being_held(ours: Party, fr
     assert max(grown) < 64
 
 
-async def test_media_that_cannot_be_had_leave_no_file(ours: Party, friend: Party, wasim: Wasim, tmp_path: Path) -> None:
-    """Too large, gone, broken off, spoilt: the answer says which, and there is no file."""
+async def test_media_that_cannot_be_downloaded_leave_no_file(
+    ours: Party, friend: Party, wasim: Wasim, tmp_path: Path
+) -> None:
+    """Too large, gone, cut off, damaged: the answer says which, and there is no file."""
     ours.send_content(
         "3EB0AA01",
         friend.jid,
@@ -213,10 +218,12 @@ async def test_media_that_cannot_be_had_leave_no_file(ours: Party, friend: Party
     assert (await download(friend, image, copy)).error is None
 
 
-async def test_media_are_made_once_and_their_making_is_durable_before_the_frame_leaves(
+async def test_media_are_prepared_once_and_durably_before_the_frame_is_sent(
     ours: Party, friend: Party, tmp_path: Path
 ) -> None:
-    """No frame while `Made` is not answered; given back, it is sent as it is, also when the file is gone."""
+    """No frame is sent before `Made` is answered; prepared content that is passed again is sent unchanged, even when
+    the file is gone.
+    """
     path = tmp_path / "media"
     content: dict[str, object] = {"image": {"file": written_to(path, 1000), "mimetype": "image/png"}}
     ours.recorder.hold(lambda commit: bool(commit.made))
@@ -233,10 +240,10 @@ async def test_media_are_made_once_and_their_making_is_durable_before_the_frame_
     assert len(friend.store.inbox) == 1
 
 
-async def test_an_upload_that_fails_says_so_and_holds_up_nobody(
+async def test_a_failed_upload_is_reported_and_delays_no_other_message(
     ours: Party, friend: Party, wasim: Wasim, tmp_path: Path
 ) -> None:
-    """A missing file and a server that refuses are `upload-failed`; a slow one leaves other messages their way."""
+    """A missing file and a server that refuses are `upload-failed`; a slow upload does not block other messages."""
     image: dict[str, object] = {"image": {"file": written_to(tmp_path / "media", 400_000), "mimetype": "image/png"}}
     lost: dict[str, object] = {"image": {"file": str(tmp_path / "none"), "mimetype": "image/png"}}
     ours.send_content("3EB0AA01", friend.jid, lost)
@@ -256,10 +263,10 @@ async def test_an_upload_that_fails_says_so_and_holds_up_nobody(
     assert [m.type for m in await received(friend, 2)] == ["text", "image"]
 
 
-async def test_what_cannot_be_read_is_durable_before_its_sender_is_asked_again(
+async def test_an_undecryptable_message_is_stored_before_its_retry_receipt(
     ours: Party, friend: Party, start_host: StartHost
 ) -> None:
-    """With its session lost, a message is reported as undecryptable first; the sender's second copy is the message."""
+    """A message whose session is lost is reported as undecryptable first; the sender's second copy is the message."""
     friend.send("3EB0BB01", ours.jid, "the first one")
     await ours.shown(1)
     ours.store.keys["session"].clear()
@@ -277,8 +284,10 @@ async def test_what_cannot_be_read_is_durable_before_its_sender_is_asked_again(
         assert (missed.whatsapp_id, missed.chat, missed.sender) == ("3EB0BB02", friend.jid, friend.jid)
 
 
-async def test_what_is_asked_for_again_is_what_was_made(ours: Party, friend: Party, start_host: StartHost) -> None:
-    """A retry receipt for a reaction is answered with what was made of it, once."""
+async def test_a_retry_receipt_is_answered_with_the_prepared_content(
+    ours: Party, friend: Party, start_host: StartHost
+) -> None:
+    """A reaction is resent once, with the content that was prepared for it."""
     ours.send("3EB0AA01", friend.jid)
     await friend.shown(1)
     friend.store.keys["session"].clear()
@@ -294,8 +303,8 @@ async def test_what_is_asked_for_again_is_what_was_made(ours: Party, friend: Par
     assert times_read(friend, ours.store.made["3EB0AA02"]) >= 1
 
 
-async def test_typing_is_shown_before_the_message_and_delays_nobody_else(ours: Party, friend: Party) -> None:
-    """The typed message comes after its time; one to the same link that needs none comes first."""
+async def test_typing_is_shown_before_the_message_and_delays_no_other_message(ours: Party, friend: Party) -> None:
+    """The message arrives after its typing time; one on the same link that needs none arrives first."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     ours.send("3EB0AA01", friend.jid, "typed", typing_ms=500)
@@ -305,8 +314,8 @@ async def test_typing_is_shown_before_the_message_and_delays_nobody_else(ours: P
     assert [ack.whatsapp_id for ack in ours.acks()] == ["3EB0AA02", "3EB0AA01"]
 
 
-async def test_after_479_devices_and_sessions_are_asked_for_anew(ours: Party, friend: Party, wasim: Wasim) -> None:
-    """The same message, sent again under the same id, goes out under new sessions."""
+async def test_after_479_devices_and_sessions_are_requested_again(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """The same message is sent again under the same id, with new sessions."""
     ours.send("3EB0AA01", friend.jid, "the first one")
     await friend.shown(1)
     await wasim.fault("ack-error", number=ours.number, code=479, count=1)
@@ -321,6 +330,6 @@ async def test_after_479_devices_and_sessions_are_asked_for_anew(ours: Party, fr
 
 
 def session_keys(party: Party) -> set[str]:
-    """The keys that a party's sessions began with: a new session has a new one."""
+    """The keys with which a party's sessions were set up: a new session has a new one."""
     records = [json.loads(record) for record in party.store.keys["session"].values()]
     return {key for record in records for key in record["_sessions"]}

@@ -1,4 +1,4 @@
-"""Crashes at moments of chance, in both directions, with the store losing whatever it had not kept yet."""
+"""Crashes at random moments, in both directions; the store loses everything that it had not stored yet."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.slow
 FRIEND = "962799999999"
 ROUNDS = 8
 EACH_WAY = 6
-"""Messages a round."""
+"""Messages per round."""
 
 
 class Gateway:
-    """The least that a Holdfast does: it opens, sends what was not acked yet under the same ids, and crashes."""
+    """A minimal Holdfast: it opens links, resends unacknowledged messages under the same ids, and crashes."""
 
     def __init__(self, party: Party, start_host: StartHost, randomness: random.Random) -> None:
         self.party, self.start_host, self.randomness = party, start_host, randomness
@@ -48,7 +48,7 @@ class Gateway:
         self.party.send(whatsapp_id, f"{FRIEND}@s.whatsapp.net", text)
 
     async def crash(self, recorder: Recorder) -> None:
-        """The store stops keeping at one moment, the host dies at a later one, and what came between is forgotten."""
+        """The store stops storing at one moment, the host dies at a later one, and everything in between is lost."""
         await asyncio.sleep(self.randomness.random() * 0.15)
         recorder.hold()
         await asyncio.sleep(self.randomness.random() * 0.05)
@@ -59,7 +59,7 @@ class Gateway:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_no_crash_loses_doubles_or_spoils_a_message(
+async def test_no_crash_loses_duplicates_or_damages_a_message(
     ours: Party, start_host: StartHost, wasim: Wasim, seed: int
 ) -> None:
     """Each message of both sides is read exactly once, and no key was ever used for two messages."""

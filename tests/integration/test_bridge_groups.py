@@ -26,7 +26,7 @@ async def group_of(wasim: Wasim, *numbers: str, addressing: str = "lid") -> str:
 
 
 async def opened(wasim: Wasim, number: str) -> list[dict[str, Any]]:
-    """What a phone shows, oldest first."""
+    """The messages that a phone shows, oldest first."""
     rows: list[dict[str, Any]] = await wasim.get(f"/phones/{number}/inbox")
     return rows
 
@@ -38,8 +38,10 @@ async def until_texts(wasim: Wasim, number: str, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
-async def test_a_group_talks(ours: Party, friend: Party, wasim: Wasim, addressing: str, tmp_path: Path) -> None:
-    """Everybody gets each message once, from whom it came; replies and reactions name the right message."""
+async def test_group_messages_reach_every_member(
+    ours: Party, friend: Party, wasim: Wasim, addressing: str, tmp_path: Path
+) -> None:
+    """Each member gets each message once, with its sender; replies and reactions refer to the right message."""
     await wasim.post("/phones", {"number": THIRD})
     group = await group_of(wasim, ours.number, friend.number, THIRD, addressing=addressing)
     picture = tmp_path / "picture"
@@ -68,9 +70,10 @@ async def test_a_group_talks(ours: Party, friend: Party, wasim: Wasim, addressin
     assert own["media"]["sizeBytes"] == 7000
 
 
-async def test_who_joins_a_group_can_read_it_and_who_left_cannot_write(ours: Party, wasim: Wasim) -> None:
-    """A change of members is seen by the next message. In a group that is not ours any more WhatsApp's ack refuses a
-    message, and once its notification has come the bridge does by name."""
+async def test_new_members_can_read_a_group_and_former_members_cannot_write(ours: Party, wasim: Wasim) -> None:
+    """The next message takes a change of members into account. In a group that the account has left, WhatsApp's ack
+    refuses a message, and once the notification has arrived the bridge refuses it itself.
+    """
     for number in (THIRD, FOURTH):
         await wasim.post("/phones", {"number": number})
     group = await group_of(wasim, THIRD, ours.number)
@@ -79,7 +82,7 @@ async def test_who_joins_a_group_can_read_it_and_who_left_cannot_write(ours: Par
     await wasim.patch(f"/groups/{group}", {"add": [FOURTH]})
     ours.send("3EB0AA02", group, "hello three")
     await ours.acked("3EB0AA02")
-    await until_texts(wasim, FOURTH, ["hello three"])  # asked for again if it left before we heard of the change
+    await until_texts(wasim, FOURTH, ["hello three"])  # a retry if it was sent before we knew of the change
     ours.send("3EB0AA03", group, "hello again")
     await ours.acked("3EB0AA03")
     assert [(row["text"], row["undecryptable"]) for row in await opened(wasim, FOURTH)][1:] == [("hello again", 0)]
@@ -104,7 +107,7 @@ async def test_who_joins_a_group_can_read_it_and_who_left_cannot_write(ours: Par
 async def test_a_member_who_lost_its_keys_gets_the_message_again(
     ours: Party, friend: Party, wasim: Wasim, start_host: StartHost
 ) -> None:
-    """Told as undecryptable first, then read from the copy that is sent for its device alone."""
+    """It is reported as undecryptable first, then read from the copy that is sent to this device alone."""
     group = await group_of(wasim, ours.number, friend.number)
     ours.send("3EB0AA01", group, "the first one")
     await friend.shown(1)
@@ -119,8 +122,8 @@ async def test_a_member_who_lost_its_keys_gets_the_message_again(
     assert (missed.whatsapp_id, missed.chat, missed.sender) == ("3EB0AA02", group, ours.jid)
 
 
-async def test_a_hidden_id_is_written_to_like_a_number(ours: Party, friend: Party, wasim: Wasim) -> None:
-    """A chat that is known by LID only takes messages; one that is not there is refused."""
+async def test_a_chat_with_a_hidden_id_works_like_one_with_a_number(ours: Party, friend: Party, wasim: Wasim) -> None:
+    """A chat that is known only by LID accepts messages; one that does not exist is refused."""
     lid = next(one["lid"] for one in await wasim.get("/phones") if one["number"] == friend.number)
     ours.send("3EB0AA01", f"{lid.partition('@')[0]}@lid", "hello")
     assert await friend.shown(1) == ["hello"]
@@ -129,7 +132,7 @@ async def test_a_hidden_id_is_written_to_like_a_number(ours: Party, friend: Part
 
 
 async def test_the_recipient_sees_the_typing(ours: Party, wasim: Wasim) -> None:
-    """First "composing", then the message, then "paused"; it makes nobody available."""
+    """First "composing", then the message, then "paused"; this makes nobody available."""
     await wasim.post("/phones", {"number": THIRD})
     ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "typed", typing_ms=400)
 
@@ -148,8 +151,8 @@ async def test_the_recipient_sees_the_typing(ours: Party, wasim: Wasim) -> None:
     assert state["state"] == "paused"
 
 
-async def test_a_reach_out_lock_is_reported_with_its_end(ours: Party, wasim: Wasim) -> None:
-    """Its beginning, its end time, and that it is over."""
+async def test_a_reach_out_lock_is_reported_with_its_end_time(ours: Party, wasim: Wasim) -> None:
+    """Its start, its end time, and that it has ended."""
     await wasim.post("/phones", {"number": THIRD})
     fault = await wasim.fault("reach-out-lock", number=ours.number, seconds=3600)
     ours.send("3EB0AA01", f"{THIRD}@s.whatsapp.net", "hello stranger")
@@ -163,7 +166,7 @@ async def test_a_reach_out_lock_is_reported_with_its_end(ours: Party, wasim: Was
     )
 
 
-async def test_a_refusal_without_a_lock_does_not_say_that_the_lock_is_over(ours: Party, wasim: Wasim) -> None:
+async def test_a_refusal_without_a_lock_does_not_report_the_end_of_a_lock(ours: Party, wasim: Wasim) -> None:
     """A sender that is refused with 463 and then reads "no lock" would retry at once, forever."""
     await wasim.post("/phones", {"number": THIRD})
     await wasim.fault("ack-error", number=ours.number, code=463, count=1)
@@ -174,10 +177,10 @@ async def test_a_refusal_without_a_lock_does_not_say_that_the_lock_is_over(ours:
     assert ours.recorder.of(NewChatsLocked) == []
 
 
-async def test_a_damaged_message_is_recorded_and_read_from_its_second_copy(
+async def test_a_message_damaged_in_transit_is_stored_and_read_from_its_second_copy(
     ours: Party, friend: Party, wasim: Wasim
 ) -> None:
-    """Damage on the way: told as undecryptable first, then shown."""
+    """It is reported as undecryptable first, then with its text."""
     friend.send("3EB0BB01", ours.jid, "the first one")
     await ours.shown(1)
     ours.send("3EB0AA01", friend.jid, "an answer, so that what comes next begins no session")

@@ -1,4 +1,4 @@
-"""Kinds of messages that only other programs send, as a simulated phone sends them and real Baileys hands them over."""
+"""Kinds of messages that only other programs send, from a simulated phone through real Baileys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MESSAGES: list[tuple[dict[str, Any], str, str | None, str | None]] = [
 
 
 def encoded(node_bin: Path, baileys_dir: Path, messages: list[dict[str, Any]]) -> list[str]:
-    """The messages by Baileys' own definition of them, in base64."""
+    """The messages, encoded with Baileys' own protobuf definition, in base64."""
     with tempfile.TemporaryDirectory(dir=baileys_dir) as folder:
         script = Path(folder) / SCRIPT.name
         script.write_bytes(SCRIPT.read_bytes())
@@ -61,8 +61,10 @@ def encoded(node_bin: Path, baileys_dir: Path, messages: list[dict[str, Any]]) -
     return found
 
 
-async def test_nothing_that_a_phone_sends_is_lost(ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path) -> None:
-    """Each kind has its type, its text and what text can't say; fields that nobody knows yet are `unknown`."""
+async def test_every_kind_of_message_from_a_phone_is_stored(
+    ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path
+) -> None:
+    """Each kind is stored with its type, text and details; unknown fields are `unknown`."""
     await wasim.post("/phones", {"number": PHONE, "name": "Amal"})
     payloads = encoded(node_bin, baileys_dir, [message for message, *_ in MESSAGES])
     newer = "qh8CCAE="  # field 501
@@ -98,7 +100,7 @@ def vote(*options: str) -> bytes:
     return b"".join(b"\x0a\x20" + hashlib.sha256(option.encode()).digest() for option in options)
 
 
-async def test_a_vote_names_what_was_chosen(ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path) -> None:
+async def test_a_vote_names_the_chosen_options(ours: Party, wasim: Wasim, node_bin: Path, baileys_dir: Path) -> None:
     """In a poll of theirs and in one from the company's own phone, voters named by number or hidden id; a reaction in
     a community to a message that Holdfast sent; a vote in a poll that is not stored says so."""
     await wasim.post("/phones", {"number": PHONE})
@@ -144,7 +146,7 @@ async def test_a_vote_names_what_was_chosen(ours: Party, wasim: Wasim, node_bin:
 
 
 async def test_the_subject_of_a_group_is_learned_at_its_first_message(ours: Party, wasim: Wasim) -> None:
-    """And again when it changes."""
+    """And again when the subject changes."""
     await wasim.post("/phones", {"number": PHONE})
     group = await wasim.post("/groups", {"subject": "Flowers", "members": [PHONE, ours.number]})
     await wasim.post(f"/phones/{PHONE}/send", {"to": group["id"], "text": "hello"})

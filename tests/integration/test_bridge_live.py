@@ -32,7 +32,7 @@ CHANNEL = "120363170000000001@newsletter"
 
 
 async def post_in_channel(wasim: Wasim, to: str, text: str, *, id_: str) -> None:
-    """A post arrives as channels write them: unencrypted, as `Message {conversation}`."""
+    """Send a post in the format of channels: unencrypted, as `Message {conversation}`."""
     message = b"\x0a" + bytes([len(text)]) + text.encode()
     content = [{"tag": "plaintext", "content": {"base64": base64.b64encode(message).decode()}}]
     attrs = {"from": CHANNEL, "id": id_, "server_id": "117", "t": "1700000000", "type": "text"}
@@ -40,7 +40,7 @@ async def post_in_channel(wasim: Wasim, to: str, text: str, *, id_: str) -> None
     await wasim.post(f"/phones/{to}/stanzas", {"stanzas": [stanza]})
 
 
-async def test_posts_of_people_and_channels_are_kept_and_acknowledged(ours: Party, wasim: Wasim) -> None:
+async def test_status_and_channel_posts_are_stored_and_acknowledged(ours: Party, wasim: Wasim) -> None:
     """A status keeps its author, a channel's post its number; WhatsApp delivers neither again."""
     await wasim.post("/phones", {"number": THIRD})
     await wasim.post(f"/phones/{THIRD}/send", {"to": "status@broadcast", "text": "roses", "audience": [ours.number]})
@@ -53,9 +53,12 @@ async def test_posts_of_people_and_channels_are_kept_and_acknowledged(ours: Part
     await ours.settled()
 
 
-async def test_a_status_reaches_its_audience_and_shows_who_saw_it(ours: Party, wasim: Wasim, tmp_path: Path) -> None:
-    """Text and picture reach the people who were named and the account's own phone, nobody else; a number without
-    WhatsApp is left out."""
+async def test_a_status_reaches_its_audience_and_its_views_are_reported(
+    ours: Party, wasim: Wasim, tmp_path: Path
+) -> None:
+    """Text and picture reach the given people and the account's own phone, nobody else; a number without WhatsApp is
+    left out.
+    """
     for number in (THIRD, FOURTH):
         await wasim.post("/phones", {"number": number})
     audience = [f"{number}@s.whatsapp.net" for number in (THIRD, "962700000999")]
@@ -93,7 +96,7 @@ async def ask(party: Party, number: int, query: Query[R]) -> QueryAnswered:
     return answers()[0]
 
 
-async def test_calls_ring_are_rejected_and_end(ours: Party, wasim: Wasim) -> None:
+async def test_calls_are_reported_and_can_be_rejected(ours: Party, wasim: Wasim) -> None:
     """Each signal is durable before it is acknowledged, and the caller's phone learns of the rejection."""
     await wasim.post("/phones", {"number": THIRD, "name": "Layla"})
     calls = ours.store.calls
@@ -121,7 +124,9 @@ async def test_calls_ring_are_rejected_and_end(ours: Party, wasim: Wasim) -> Non
 
 
 async def test_changes_of_a_group_are_reported_with_the_people_concerned(ours: Party, wasim: Wasim) -> None:
-    """By phone number, though WhatsApp names them by hidden ids; durable before they are acknowledged."""
+    """People have phone numbers, though WhatsApp names them by hidden ids; changes are durable before they are
+    acknowledged.
+    """
     for number in (THIRD, FOURTH):
         await wasim.post("/phones", {"number": number, "name": "Layla"})
     group = await wasim.post("/groups", {"subject": "Flowers", "members": [THIRD, ours.number]})
@@ -146,7 +151,7 @@ async def test_changes_of_a_group_are_reported_with_the_people_concerned(ours: P
     await ours.settled()
 
 
-async def test_a_contact_is_seen_coming_typing_and_leaving(ours: Party, wasim: Wasim) -> None:
+async def test_presence_and_typing_of_a_contact_are_reported(ours: Party, wasim: Wasim) -> None:
     """After a subscription, while this account is available itself."""
     await wasim.post("/phones", {"number": THIRD})
     contact = f"{THIRD}@s.whatsapp.net"

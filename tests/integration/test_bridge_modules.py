@@ -22,7 +22,7 @@ def test_there_are_module_tests() -> None:
 
 @pytest.mark.parametrize("name", TEST_FILES)
 def test_module(name: str, node_bin: Path, baileys_dir: Path) -> None:
-    """Every claim in the file holds. Run from beside node_modules, where `baileys` is found by its name."""
+    """All tests in the file pass. They run from beside node_modules, where `baileys` is found by its name."""
     with tempfile.TemporaryDirectory(dir=baileys_dir) as folder:
         for source in BRIDGE_DIR.glob("*.mjs"):
             (Path(folder) / source.name).write_bytes(source.read_bytes())

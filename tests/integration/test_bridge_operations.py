@@ -23,7 +23,7 @@ def jid(number: str) -> str:
 
 
 class Operator:
-    """Gives the engine operations and waits for their answers."""
+    """Passes operations to the engine and waits for their answers."""
 
     def __init__(self, party: Party) -> None:
         self.party = party
@@ -83,8 +83,8 @@ async def group_in(wasim: Wasim, id_: str) -> dict[str, Any]:
     return next(group for group in await wasim.get("/groups") if group["id"] == id_)
 
 
-async def test_a_group_from_creation_to_departure(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
-    """Each step has WhatsApp's answer, and is seen in WhatsApp; an observation shows the group that was created."""
+async def test_a_group_can_be_created_changed_and_left(ours_: Operator, wasim: Wasim, tmp_path: Path) -> None:
+    """Each step has WhatsApp's answer and takes effect at WhatsApp; an observation shows the created group."""
     await wasim.post("/phones", {"number": CEM, "addedBy": "none"})
     given: dict[str, object] = {"subject": "Flowers", "members": [jid(ANNA), jid(CEM), jid("962700000999")]}
     assert await ours_.run("create-group", given, step="observe") == []
@@ -191,7 +191,9 @@ async def test_privacy_settings(ours_: Operator, wasim: Wasim) -> None:
 
 
 async def test_channels(ours_: Operator, wasim: Wasim) -> None:
-    """Found by invite code, followed, listed and left. The account posts where it is an admin, and only there."""
+    """They are found by invite code, followed, listed and unfollowed. The account can post only where it is an
+    admin.
+    """
     own = await wasim.post("/channels", {"name": "Roses", "owner": ANNA, "admins": [ours_.party.number]})
     other = await wasim.post("/channels", {"name": "Bread", "owner": ANNA, "description": "Every day"})
     followed: Any = (await ours_.ask("channels")).result

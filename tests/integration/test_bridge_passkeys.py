@@ -1,4 +1,4 @@
-"""The bridge carries the passkey ceremony, on real Baileys against wasim."""
+"""The passkey ceremony through the bridge, with real Baileys against wasim."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DAMAGES: tuple[dict[str, str], ...] = (
 
 @pytest.fixture
 async def party(start_host: StartHost, wasim: Wasim) -> AsyncIterator[Party]:
-    """A session that is not linked yet, of a phone with a passkey."""
+    """An unlinked session whose phone has a passkey."""
     recorder = Recorder()
     async with start_host(recorder) as host:
         yield Party(NUMBER, first_link=1, host=host, recorder=recorder, wasim=wasim)
@@ -66,7 +66,9 @@ async def scan(party: Party) -> PasskeyRequested:
 
 
 async def test_a_signed_challenge_links_the_device_after_a_qr_code(party: Party, owner: Authenticator) -> None:
-    """Nobody compares codes while the handoff proof is fresh; the new secret is committed, and the device logs in."""
+    """No code has to be compared while the handoff proof is fresh; the new secret is committed, and the device
+    logs in.
+    """
     asked = await scan(party)
     party.host.command(AnswerPasskey(link=party.link, assertion=owner.sign(asked.options)))
     went_on = await party.recorder.wait(PasskeyContinued, party.link)
@@ -77,7 +79,7 @@ async def test_a_signed_challenge_links_the_device_after_a_qr_code(party: Party,
 
 
 async def test_a_signed_challenge_links_the_device_after_a_pairing_code(party: Party, owner: Authenticator) -> None:
-    """The same gate, behind a code that was typed on the phone."""
+    """The same challenge, after a code was typed on the phone."""
     show_code(party)
     await party.recorder.wait(QrShown, party.link)
     party.host.command(AskPairingCode(link=party.link, request=1, phone=NUMBER))
@@ -91,7 +93,7 @@ async def test_a_signed_challenge_links_the_device_after_a_pairing_code(party: P
 
 
 async def test_another_site_s_signature_is_refused_by_whatsapp(party: Party, owner: Authenticator) -> None:
-    """The ceremony ends with a word of its own, and the next link starts afresh."""
+    """The ceremony ends with a code of its own, and the next link starts from the beginning."""
     asked = await scan(party)
     owner.origin = "https://evil.example"
     party.host.command(AnswerPasskey(link=party.link, assertion=owner.sign(asked.options)))
@@ -101,7 +103,7 @@ async def test_another_site_s_signature_is_refused_by_whatsapp(party: Party, own
     assert not party.recorder.of(Paired, party.link)
 
 
-async def test_a_damaged_assertion_is_no_malformed_stanza(party: Party, owner: Authenticator) -> None:
+async def test_a_damaged_assertion_is_sent_as_a_valid_stanza(party: Party, owner: Authenticator) -> None:
     """What Holdfast lets pass is well-formed for WhatsApp, which refuses the signature and nothing else; it waits for
     nobody once the link is cut, and the good signature links the same phone."""
     for damage in DAMAGES:
@@ -126,8 +128,8 @@ async def test_a_damaged_assertion_is_no_malformed_stanza(party: Party, owner: A
     assert (await party.wasim.get("/stats"))["protocolErrors"] == 0
 
 
-async def test_the_new_secret_is_kept_before_the_ceremony_goes_on(party: Party, owner: Authenticator) -> None:
-    """What the phone will sign under must survive a crash: it is in the credentials that are committed."""
+async def test_the_new_secret_is_stored_before_the_ceremony_continues(party: Party, owner: Authenticator) -> None:
+    """The secret that the phone will sign must survive a crash: it is in the committed credentials."""
     await scan(party)
     credentials = [commit.credentials for commit in party.recorder.of(Commit, party.link) if commit.credentials]
     secrets = {_secret(text) for text in credentials}

@@ -35,7 +35,7 @@ from wasim.authority import open_authority
 pytestmark = pytest.mark.slow
 
 NAME = "whatsapp.test"
-"""Only the proxy knows its address: what goes beside the proxy arrives nowhere."""
+"""Only the proxy can resolve this name: a connection that bypasses the proxy fails."""
 _PPROXY = "import sys; sys.modules['uvloop'] = None; from pproxy.server import main; main(sys.argv[1:])"
 """pproxy's own command line; with uvloop it does not start."""
 
@@ -85,7 +85,7 @@ async def test_a_link_opens_through_the_proxy_that_resolves_the_name(
             assert [tunnel.host for tunnel in proxy.tunnels] == [NAME]
 
 
-async def test_a_proxy_that_others_wrote_is_understood(host: EngineHost, recorder: Recorder, wasim: Wasim) -> None:
+async def test_proxies_of_other_software_work(host: EngineHost, recorder: Recorder, wasim: Wasim) -> None:
     """pproxy as an HTTP and as a SOCKS proxy, with credentials."""
     async with running_pproxy("us:pass") as port:
         for link, scheme in enumerate(["http", "socks5"]):
@@ -115,12 +115,11 @@ async def running_pproxy(login: str) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-async def test_what_is_wrong_with_a_proxy_is_named(
+async def test_proxy_failures_have_codes_of_their_own(
     host: EngineHost, recorder: Recorder, wasim: Wasim, scheme: str
 ) -> None:
-    """Wrong credentials, a target that it does not reach, a proxy that is down or silent.
-
-    Each ends the link with a code of its own, and no detail tells the password.
+    """Wrong credentials, an unreachable target, a proxy that is down or silent. Each ends the link with a code of its
+    own, and no detail reveals the password.
     """
 
     async def close_of(link: int, url: str) -> LinkClosed:
@@ -142,11 +141,10 @@ async def test_what_is_wrong_with_a_proxy_is_named(
     assert not any("secret" in closed.detail for closed in closes)
 
 
-async def test_hostile_proxies_end_their_link_and_nothing_else(
-    host: EngineHost, recorder: Recorder, wasim: Wasim
-) -> None:
-    """Headers without end, a byte now and then, redirects, nonsense, plain HTTP where TLS was expected: each is the
-    proxy's fault within the deadline, and a link beside it stays open."""
+async def test_hostile_proxies_end_only_their_own_link(host: EngineHost, recorder: Recorder, wasim: Wasim) -> None:
+    """Endless headers, a byte now and then, redirects, garbage, plain HTTP instead of TLS: each is reported as the
+    proxy's fault within the deadline, and a link beside it stays open.
+    """
     answers = [
         ("http", b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 20_000, PROXY_UNREACHABLE),
         ("http", b"\r\n", PROXY_TIMEOUT),

@@ -1,4 +1,4 @@
-"""The engine host against programs that misbehave in one way each."""
+"""The engine host, with programs that each misbehave in one way."""
 
 from __future__ import annotations
 
@@ -72,8 +72,10 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-async def test_commands_go_in_and_reports_come_out_in_order() -> None:
-    """An honest host is heard, its figures are kept, and leaving the block ends it in order and without a report."""
+async def test_commands_and_reports_keep_their_order() -> None:
+    """The reports of a correct host are passed on, its figures are stored, and leaving the block ends it gracefully,
+    without a report.
+    """
     recorder = Recorder()
     async with host("hello()\nfor c in commands(): say(r='pong', link=c['link'], n=c['n'])", recorder) as running:
         for n in range(100):
@@ -88,7 +90,9 @@ async def test_commands_go_in_and_reports_come_out_in_order() -> None:
 
 
 async def test_credentials_that_would_stall_the_host_never_reach_it() -> None:
-    """Stored before anybody checked them, say: that link ends with a sentence, and the host goes on."""
+    """For example credentials stored by an older version without checks: that link ends with an explanation, and the
+    host continues.
+    """
     recorder = Recorder()
     bad = '{"nextPreKeyId": 900001, "firstUnuploadedPreKeyId": 1000000000}'
     body = "hello()\nfor c in commands(): say(r='pong', link=c['link'], n=c.get('n', -1))"
@@ -102,8 +106,8 @@ async def test_credentials_that_would_stall_the_host_never_reach_it() -> None:
     assert recorder.of(Ponged, 1) == []
 
 
-async def test_a_host_learns_how_long_a_link_may_stay_before_it_opens_it() -> None:
-    """Its last lifetime may have run out while it had no links; the next heartbeat would come too late."""
+async def test_a_host_gets_the_lifetime_of_a_link_before_it_opens_it() -> None:
+    """Its previous lifetime may have expired while it had no links; the next heartbeat would be too late."""
     recorder = Recorder()
     body = """
         hello()
@@ -126,8 +130,8 @@ async def test_a_host_learns_how_long_a_link_may_stay_before_it_opens_it() -> No
     assert [pong.n for pong in recorder.of(Ponged)] == [5500]
 
 
-async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_host() -> None:
-    """Keys that were stored when nobody bounded them: the link is cut, nothing is raised."""
+async def test_an_oversized_answer_ends_its_link_and_not_the_host() -> None:
+    """For example keys stored by an older version without limits: the link is cut, nothing is raised."""
     recorder = Recorder()
     body = "hello()\nfor c in commands(): say(r='closed', link=c['link'], code=428, detail=c['c'])"
     async with host(body, recorder) as running:
@@ -147,8 +151,8 @@ async def test_an_answer_that_is_longer_than_a_line_costs_its_link_and_not_the_h
     ],
     ids=["without a field", "unknown", "without a kind", "with a lone surrogate"],
 )
-async def test_a_report_that_cannot_be_read_costs_its_link_and_not_the_host(report: str) -> None:
-    """The link is cut and closed once, with a sentence; others go on."""
+async def test_an_unreadable_report_ends_its_link_and_not_the_host(report: str) -> None:
+    """The link is cut and closed once, with an explanation; other links continue."""
     recorder = Recorder()
     body = f"""
         hello()
@@ -169,8 +173,8 @@ async def test_a_report_that_cannot_be_read_costs_its_link_and_not_the_host(repo
     assert recorder.lost == []
 
 
-async def test_a_host_that_says_nothing_is_ended() -> None:
-    """Without a hello in time the start fails with a sentence, and no process stays behind."""
+async def test_a_silent_host_is_ended() -> None:
+    """Without a hello in time the start fails with an explanation, and no process is left behind."""
     silent = host("time.sleep(60)", Recorder(), limits=HostLimits(hello_deadline_s=0.3, stop_deadline_s=0.1))
     with pytest.raises(EngineUnavailable, match=r"sent nothing within 0\.3 s"):
         await silent.__aenter__()
@@ -185,14 +189,14 @@ async def test_a_host_that_says_nothing_is_ended() -> None:
         ("beat(); time.sleep(60)", "began with Heartbeat instead of a hello"),
     ],
 )
-async def test_a_host_that_begins_wrongly_is_refused(body: str, says: str) -> None:
-    """Ending at once, another version, anything before the hello: the start fails and says which."""
+async def test_a_host_with_a_wrong_hello_is_refused(body: str, says: str) -> None:
+    """It ends at once, has another version, or sends something before the hello: the start fails and says which."""
     with pytest.raises(EngineUnavailable, match=says):
         await host(body, Recorder()).__aenter__()
 
 
-async def test_a_program_that_is_not_there_is_named() -> None:
-    """A missing program is a sentence, not a trace."""
+async def test_a_missing_program_is_named() -> None:
+    """The error is a sentence, not a traceback."""
     missing = EngineHost(HostProgram(argv=["/nowhere/node"]), listener=Recorder(), clock=SystemClock())
     with pytest.raises(EngineUnavailable, match="/nowhere/node: No such file"):
         await missing.__aenter__()
@@ -210,8 +214,10 @@ async def test_a_program_that_is_not_there_is_named() -> None:
         ("sys.stdout.write('x' * (17 << 20)); sys.stdout.flush(); time.sleep(60)", "longer than"),
     ],
 )
-async def test_a_host_that_dies_or_breaks_the_agreement_is_lost_once(body: str, detail: str) -> None:
-    """`host_lost` comes exactly once, with the reason and nothing of what was said, when the process is gone."""
+async def test_a_host_that_dies_or_violates_the_protocol_is_lost_once(body: str, detail: str) -> None:
+    """`host_lost` is reported exactly once, when the process is gone, with the reason and nothing of the host's
+    output.
+    """
     recorder = Recorder()
     async with host(f"hello()\n{body}", recorder) as running:
         await recorder.until(lambda: bool(recorder.lost), seconds=10)
@@ -225,7 +231,7 @@ async def test_a_host_that_dies_or_breaks_the_agreement_is_lost_once(body: str, 
 
 
 async def test_a_host_that_does_not_read_is_killed() -> None:
-    """Commands don't pile up without end: a host that leaves too much unread is stuck."""
+    """Unread commands don't accumulate without limit: a host that leaves too much unread is stuck."""
     recorder = Recorder()
     async with host("hello()\ntime.sleep(60)", recorder) as running:
         for n in range(60):
@@ -235,7 +241,9 @@ async def test_a_host_that_does_not_read_is_killed() -> None:
 
 
 async def test_a_host_that_will_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
-    """Stop, TERM, KILL of the group: what ignores all but the last is gone within the sum of the deadlines."""
+    """After stop, TERM and KILL of the group: even what ignores all but the last is gone within the sum of the
+    deadlines.
+    """
     recorder = Recorder()
     body = """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -258,8 +266,8 @@ async def test_a_host_that_will_not_stop_is_killed_with_its_children(tmp_path: P
     assert recorder.lost == []
 
 
-async def test_a_host_whose_end_is_cut_short_is_killed_with_its_children(tmp_path: Path) -> None:
-    """Whoever cancels the orderly end leaves no process behind."""
+async def test_a_host_whose_shutdown_is_cancelled_is_killed_with_its_children(tmp_path: Path) -> None:
+    """Cancelling the graceful shutdown leaves no process behind."""
     body = """
         child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         open(sys.argv[1], "w").write(str(child.pid))
@@ -289,7 +297,7 @@ async def test_a_host_whose_end_is_cut_short_is_killed_with_its_children(tmp_pat
 
 
 async def test_an_error_in_the_block_ends_the_host_too() -> None:
-    """Whatever ends the block, the process ends with it, and the error comes out as it was."""
+    """The process ends with the block, and the original error is raised."""
     running = host("hello()\nlist(commands())", Recorder())
     with pytest.raises(ZeroDivisionError):
         async with running:
@@ -297,8 +305,8 @@ async def test_an_error_in_the_block_ends_the_host_too() -> None:
     assert await running.ended() == "exited with code 0"
 
 
-async def test_what_a_host_says_on_stderr_is_logged_and_cut_short(caplog: pytest.LogCaptureFixture) -> None:
-    """Standard error and the bridge's own words become log lines of 200 characters at most."""
+async def test_stderr_of_a_host_is_logged_and_truncated(caplog: pytest.LogCaptureFixture) -> None:
+    """Standard error and the bridge's own messages become log lines of at most 200 characters."""
     body = """
         hello()
         sys.stderr.write("first\\n" + "y" * 5000 + "\\nlast\\n"); sys.stderr.flush()
@@ -314,7 +322,7 @@ async def test_what_a_host_says_on_stderr_is_logged_and_cut_short(caplog: pytest
 
 
 async def test_a_message_that_is_too_long_for_the_pipe_is_refused() -> None:
-    """A command never raises for its size: the message is refused as bad content."""
+    """An oversized command raises nothing: the message is refused as bad content."""
     recorder = Recorder()
     async with host("hello()\nlist(commands())", recorder) as running:
         running.command(Send(link=1, whatsapp_id="3EB0", to="x", content={"text": "x" * MAX_LINE_BYTES}))

@@ -1,4 +1,6 @@
-"""Installing Baileys for real: with a registry, from a filled cache without one, and where it can't be done."""
+"""Installs Baileys with the real npm: with a registry, from a filled cache without one, and where it is not
+possible.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ NOWHERE = "http://127.0.0.1:9/"
 
 @pytest.fixture
 def no_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without a registry and with nothing in npm's own cache, as npm sees it."""
+    """A machine without a registry and with an empty npm cache, as npm sees it."""
     for name in ("registry", "proxy", "https_proxy"):
         monkeypatch.setenv(f"npm_config_{name}", NOWHERE)
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "empty"))
     monkeypatch.setenv("npm_config_fetch_retries", "0")
 
 
-def test_an_installation_is_whole_and_the_second_time_costs_nothing(tmp_path: Path, node: Node) -> None:
-    """The first start installs and says so; later ones find everything in milliseconds and say nothing."""
+def test_a_second_start_uses_the_complete_installation(tmp_path: Path, node: Node) -> None:
+    """The first start installs and logs it; later ones find everything in milliseconds and log nothing."""
     said: list[str] = []
     bridge = install(tmp_path, node=node, progress=said.append)
     assert bridge.exists()
@@ -43,7 +45,7 @@ def test_an_installation_is_whole_and_the_second_time_costs_nothing(tmp_path: Pa
 
 
 def test_two_processes_that_start_together_install_once(tmp_path: Path, node: Node) -> None:
-    """The second waits for the first, and both get the same whole installation."""
+    """The second waits for the first, and both use the same complete installation."""
     said: list[str] = []
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = [pool.submit(install, tmp_path, node=node, progress=said.append) for _ in range(2)]
@@ -52,8 +54,8 @@ def test_two_processes_that_start_together_install_once(tmp_path: Path, node: No
     assert sum(sentence.startswith("Installing") for sentence in said) == 1
 
 
-def test_half_an_installation_is_made_whole(tmp_path: Path, node: Node) -> None:
-    """A folder without Baileys in it is replaced."""
+def test_an_incomplete_installation_is_replaced(tmp_path: Path, node: Node) -> None:
+    """A folder without Baileys in it is installed again."""
     bridge = install(tmp_path, node=node, progress=lambda _: None)
     manifest = bridge.parent.parent / "node_modules" / "baileys" / "package.json"
     manifest.unlink()
@@ -62,10 +64,8 @@ def test_half_an_installation_is_made_whole(tmp_path: Path, node: Node) -> None:
     assert bridge.exists()
 
 
-def test_a_filled_cache_serves_a_machine_without_a_registry(
-    tmp_path: Path, node: Node, request: pytest.FixtureRequest
-) -> None:
-    """What `fill_cache` made elsewhere is enough."""
+def test_a_filled_cache_replaces_the_registry(tmp_path: Path, node: Node, request: pytest.FixtureRequest) -> None:
+    """A cache that `fill_cache` filled elsewhere is sufficient."""
     fill_cache(tmp_path / "cache", node=node, progress=lambda _: None)
     request.getfixturevalue("no_registry")
     bridge = install(tmp_path / "root", node=node, progress=lambda _: None, npm_cache=tmp_path / "cache")
@@ -73,8 +73,8 @@ def test_a_filled_cache_serves_a_machine_without_a_registry(
 
 
 @pytest.mark.usefixtures("no_registry")
-def test_without_registry_and_cache_the_error_names_both_cures(tmp_path: Path, node: Node) -> None:
-    """What failed, and how to install from a cache; nothing half-made stays behind."""
+def test_without_registry_and_cache_the_error_names_both_solutions(tmp_path: Path, node: Node) -> None:
+    """It says what failed and how to install from a cache; no incomplete installation is left."""
     with pytest.raises(EngineUnavailable) as caught:
         install(tmp_path / "root", node=node, progress=lambda _: None)
     assert "ECONNREFUSED" in caught.value.sentence
@@ -82,14 +82,14 @@ def test_without_registry_and_cache_the_error_names_both_cures(tmp_path: Path, n
     assert [path.name for path in (tmp_path / "root").iterdir()] == [".lock"]
 
 
-def test_a_folder_that_is_no_cache_is_refused(tmp_path: Path, node: Node) -> None:
+def test_a_folder_that_is_not_a_cache_is_refused(tmp_path: Path, node: Node) -> None:
     """The error is clearer than npm's "only-if-cached"."""
     with pytest.raises(EngineUnavailable, match="is not a cache for Baileys"):
         install(tmp_path / "root", node=node, progress=lambda _: None, npm_cache=tmp_path)
 
 
-def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, node: Node) -> None:
-    """The folder and the system's reason."""
+def test_an_unwritable_folder_is_named(tmp_path: Path, node: Node) -> None:
+    """With the system's reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineUnavailable, match=r"can't be installed in .*file/root: Not a directory"):
         install(tmp_path / "file" / "root", node=node, progress=lambda _: None)
@@ -104,8 +104,8 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, node: Node) -
         ("#!/bin/sh\nexit 1\n", "does not run"),
     ],
 )
-def test_a_node_that_will_not_do_is_refused(tmp_path: Path, script: str | None, says: str) -> None:
-    """Missing, too old, something else, broken: each says which and what to do."""
+def test_an_unusable_node_is_refused(tmp_path: Path, script: str | None, says: str) -> None:
+    """Missing, too old, another program, broken: the error says which and what to do."""
     node = tmp_path / "node"
     if script is not None:
         node.write_text(script)

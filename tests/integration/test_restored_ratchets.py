@@ -1,4 +1,4 @@
-"""Ratchets that went on after a backup, restored as the backup has them, on real Baileys at both ends."""
+"""Ratchets that advanced after a backup, restored as in the backup, with real Baileys at both ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def close_sending(store: Stored) -> None:
-    """As a restore does it."""
+    """Close the sending chains, as a restore does."""
     keys = [RatchetKey(type_, id_, value) for type_, values in store.keys.items() for id_, value in values.items()]
     for before, after in without_sending(keys, credentials=store.credentials or "", closed_at_ms=1):
         if after is None:
@@ -25,7 +25,7 @@ def close_sending(store: Stored) -> None:
 
 
 async def test_a_restored_ratchet_sends_nothing(ours: Party, friend: Party) -> None:
-    """Messages after a restore are read at once: no key is used twice, and nobody asks for a message again."""
+    """Messages after a restore are decrypted at once: no key is used twice, and no retry receipt is sent."""
     await talk(ours, friend)
     then = copy.deepcopy(ours.store.keys)
     await friend_reads(ours, friend, ["three", "four"])
@@ -36,7 +36,9 @@ async def test_a_restored_ratchet_sends_nothing(ours: Party, friend: Party) -> N
 
 
 async def test_a_restored_ratchet_still_reads(ours: Party, friend: Party) -> None:
-    """What was written while nobody listened, in the chats that the backup knows, is in the inbox at the next login."""
+    """Messages sent while the session was disconnected, in chats that the backup knows, are in the inbox at the next
+    login.
+    """
     await talk(ours, friend)
     then = copy.deepcopy(ours.store.keys)
     await friend_reads(ours, friend, ["three"])
@@ -50,7 +52,7 @@ async def test_a_restored_ratchet_still_reads(ours: Party, friend: Party) -> Non
 
 
 async def talk(ours: Party, friend: Party) -> None:
-    """Both ways, so that each has read the other's ratchet."""
+    """Exchange messages in both directions, so that each has received the other's ratchet key."""
     await friend_reads(ours, friend, ["one"])
     friend.send("F1", ours.jid, "answer")
     await ours.shown(1)
@@ -63,7 +65,7 @@ async def cut(ours: Party) -> None:
 
 
 async def restore(ours: Party, then: dict[str, dict[str, str]]) -> None:
-    """Keys as they were, and a new login."""
+    """Restore the stored keys, and log in again."""
     if not ours.recorder.of(LinkClosed, ours.link):
         await cut(ours)
     ours.store.keys = then

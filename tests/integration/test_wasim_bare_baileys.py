@@ -24,7 +24,7 @@ Told = dict[str, dict[str, Any]]
 async def talk(
     node_bin: Path, baileys_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Told, Wasim]]:
-    """What the script reported, by event, and the wasim it talked to."""
+    """The script's reports by event, and the wasim that it connected to."""
     async with running_wasim(tmp_path_factory.mktemp("wasim")) as wasim:
         arguments = [str(SCRIPT), str(baileys_dir), wasim.url, wasim.control, "962302", "962303"]
         process = await asyncio.create_subprocess_exec(
@@ -36,9 +36,10 @@ async def talk(
         yield {one["event"]: one for one in told}, wasim
 
 
-async def test_two_bare_baileys_link_and_talk(talk: tuple[Told, Wasim]) -> None:
-    """QR codes are scanned, texts arrive once in both directions with acks, deliveries and reads, and a text that was
-    sent while its recipient was away arrives at its next login."""
+async def test_two_baileys_clients_link_and_exchange_messages(talk: tuple[Told, Wasim]) -> None:
+    """QR codes are scanned, texts arrive once in both directions with acks, delivery and read receipts, and a text that
+    was sent while its recipient was offline arrives at its next login.
+    """
     told, wasim = talk
     sent = told["sent"]["received"]
     assert (sent["text"], sent["alt"], sent["type"]) == ("hello", "962302@s.whatsapp.net", "notify")
@@ -51,7 +52,7 @@ async def test_two_bare_baileys_link_and_talk(talk: tuple[Told, Wasim]) -> None:
 
 
 async def test_a_simulated_phone_reads_and_writes(talk: tuple[Told, Wasim]) -> None:
-    """The phone opens what libsignal encrypted, and libsignal opens what the phone encrypted, across ratchet turns."""
+    """The phone decrypts libsignal's messages, and libsignal decrypts the phone's, across ratchet steps."""
     told, wasim = talk
     answer = told["talked"]["received"]
     assert (answer["text"], answer["alt"], answer["fromMe"]) == ("three", f"{PHONE}@s.whatsapp.net", False)
@@ -61,7 +62,7 @@ async def test_a_simulated_phone_reads_and_writes(talk: tuple[Told, Wasim]) -> N
     assert all(message["from"] == "962302" and message["kind"] == "text" for message in inbox)
 
 
-async def test_a_key_that_baileys_uses_twice_is_proven(talk: tuple[Told, Wasim]) -> None:
+async def test_a_key_that_baileys_uses_twice_is_detected(talk: tuple[Told, Wasim]) -> None:
     """A client whose key update was lost encrypts two messages with one key: the phone counts exactly that one, asks
     for the message again, and can read it then."""
     told, wasim = talk
@@ -73,17 +74,17 @@ async def test_a_key_that_baileys_uses_twice_is_proven(talk: tuple[Told, Wasim])
     assert all((message["count"], message["undecryptable"]) == (1, 0) for message in messages.values())
 
 
-async def test_baileys_asks_nothing_that_is_not_answered(talk: tuple[Told, Wasim]) -> None:
-    """No query of a pairing, a login, a send or a lookup is unknown to wasim, and nobody broke the protocol."""
+async def test_wasim_answers_every_query_of_baileys(talk: tuple[Told, Wasim]) -> None:
+    """No query during pairing, login, sending or lookup is unknown to wasim, and nobody violated the protocol."""
     _, wasim = talk
     stats = await wasim.get("/stats")
     assert (stats["unknownQueries"], stats["protocolErrors"]) == (0, 0)
 
 
-async def test_a_bare_baileys_links_by_pairing_code(
+async def test_a_baileys_client_links_by_pairing_code(
     node_bin: Path, baileys_dir: Path, talk: tuple[Told, Wasim]
 ) -> None:
-    """A wrong code is refused with a sentence; the right one links the device, and it logs in."""
+    """A wrong code is refused with an explanation; the right one links the device, and it logs in."""
     _, wasim = talk
     script = SCRIPT.with_name("wasim_pairing_code.mjs")
     arguments = [str(script), str(baileys_dir), wasim.url, wasim.control, "962305"]

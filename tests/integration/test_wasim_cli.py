@@ -1,4 +1,4 @@
-"""`wasim serve` as a process: what it prints, and how it ends."""
+"""`wasim serve` as a process: its output, and how it ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def ends_with(process: asyncio.subprocess.Process) -> int:
         return await process.wait()
 
 
-async def test_one_line_says_where(tmp_path: Path) -> None:
+async def test_it_prints_one_line_with_its_addresses(tmp_path: Path) -> None:
     """The only thing on standard output is one JSON line with both addresses, and both answer."""
     async with serving(tmp_path) as (process, where):
         assert where.keys() == {"url", "control", "media", "ca"}
@@ -68,7 +68,9 @@ async def test_signals_end_it(tmp_path: Path, number: signal.Signals) -> None:
 
 
 async def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    """With --until-stdin-closes the end of standard input is its end; without, nothing happens."""
+    """With --until-stdin-closes it ends with standard input; without the option, the end of standard input has no
+    effect.
+    """
     async with serving(tmp_path / "a", "--until-stdin-closes") as (process, _):
         assert process.stdin is not None
         process.stdin.close()
@@ -82,7 +84,7 @@ async def test_it_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 async def test_state_outlives_the_process(tmp_path: Path) -> None:
-    """Also when it is killed: accounts and the server's own keys are there at the next start."""
+    """Also after a kill -9: accounts and the server's own keys exist at the next start."""
     seen = []
     for _ in range(2):
         async with serving(tmp_path) as (process, where), aiohttp.ClientSession() as http:
@@ -96,7 +98,7 @@ async def test_state_outlives_the_process(tmp_path: Path) -> None:
 
 
 async def refusal(*flags: str) -> str:
-    """What a start says that fails."""
+    """The error of a start that fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "wasim.cli", "serve", *flags, stderr=asyncio.subprocess.PIPE
     )
@@ -105,8 +107,8 @@ async def refusal(*flags: str) -> str:
     return errors.decode()
 
 
-async def test_a_taken_port_is_said_so(tmp_path: Path) -> None:
-    """A port that somebody else has ends the start with one sentence."""
+async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
+    """A port in use ends the start with one sentence."""
     async with serving(tmp_path / "a") as (_, where):
         port = where["url"].rpartition(":")[2].partition("/")[0]
         control = where["control"].rpartition(":")[2]
@@ -118,7 +120,9 @@ async def test_a_taken_port_is_said_so(tmp_path: Path) -> None:
 
 
 async def test_a_state_directory_has_one_process(tmp_path: Path) -> None:
-    """A second one on the same directory would undo the first one's records: it is refused with one sentence."""
+    """A second process on the same directory would overwrite the records of the first: it is refused with one
+    sentence.
+    """
     async with serving(tmp_path) as (_, _where):
         said = await refusal("--port", "0", "--control-port", "0", "--state-dir", str(tmp_path))
     assert "is it in use?" in said

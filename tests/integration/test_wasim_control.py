@@ -1,4 +1,4 @@
-"""What wasim's control interface takes, shows and refuses."""
+"""The control interface of wasim: what it accepts, shows and refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def wasim(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wasim]:
-    """One for all of these tests, with two phones."""
+    """One wasim for all of these tests, with two phones."""
     async with running_wasim(tmp_path_factory.mktemp("wasim")) as running:
         for number in ("962302", "962303"):
             await running.post("/phones", {"number": number})
@@ -33,8 +33,8 @@ async def say(wasim: Wasim, **body: Any) -> tuple[str, dict[str, Any]]:
     return sent["id"], messages[sent["id"]]
 
 
-async def test_a_phone_is_made_once(wasim: Wasim) -> None:
-    """Making it again gives the same; its settings can be changed."""
+async def test_a_phone_is_created_once(wasim: Wasim) -> None:
+    """Creating it again returns the same phone; its settings can be changed."""
     first = await wasim.post("/phones", {"number": "962310", "name": "Shop"})
     second = await wasim.post("/phones", {"number": "962310", "autoRead": False, "addressing": "pn"})
     assert first["lid"] == second["lid"]
@@ -42,7 +42,7 @@ async def test_a_phone_is_made_once(wasim: Wasim) -> None:
 
 
 async def test_media_from_a_file_and_from_base64(wasim: Wasim, tmp_path: Path) -> None:
-    """The bytes come out as they went in."""
+    """The phone shows the same bytes."""
     content = bytes(range(256)) * 400
     (tmp_path / "a.pdf").write_bytes(content)
     given = ({"base64": base64.b64encode(content).decode()}, {"file": str(tmp_path / "a.pdf")})
@@ -58,15 +58,17 @@ async def test_media_from_a_file_and_from_base64(wasim: Wasim, tmp_path: Path) -
 
 
 async def test_long_texts_and_the_end_of_the_inbox(wasim: Wasim) -> None:
-    """Texts are as long as WhatsApp's: 65,536 characters. What one has seen of an inbox can be left out."""
+    """Texts may be as long as at WhatsApp: 65,536 characters. A listing of an inbox can begin after the entries that
+    were seen.
+    """
     before = len(await wasim.get("/phones/962303/inbox"))
     _, message = await say(wasim, text="ä" * 65_536)
     assert len(message["text"]) == 65_536
     assert await wasim.get("/phones/962303/inbox", after=str(before)) == [message]
 
 
-async def test_groups_are_made_and_changed(wasim: Wasim) -> None:
-    """Name and members, and the list of all."""
+async def test_groups_are_created_and_changed(wasim: Wasim) -> None:
+    """Name and members change, and all groups are listed."""
     group = await wasim.post("/groups", {"subject": "Team", "members": ["962302"], "addressing": "pn"})
     assert [(member["number"], member["admin"]) for member in group["members"]] == [("962302", True)]
     async with wasim.http.patch(
@@ -79,23 +81,23 @@ async def test_groups_are_made_and_changed(wasim: Wasim) -> None:
         assert (answer.status, "give subject, add, remove or requests" in (await answer.json())["error"]) == (400, True)
 
 
-async def test_typing_is_seen(wasim: Wasim) -> None:
-    """By the phone that is written to; the newest state counts."""
+async def test_typing_is_shown(wasim: Wasim) -> None:
+    """The recipient's phone shows it; the newest state counts."""
     for state in ("composing", "recording", "paused"):
         await wasim.post("/phones/962302/typing", {"to": "962303", "state": state})
         (phone,) = [phone for phone in await wasim.get("/phones") if phone["number"] == "962303"]
         assert (phone["typing"]["from"], phone["typing"]["state"]) == ("962302", state)
 
 
-async def test_the_authority_is_given_out(wasim: Wasim) -> None:
-    """The same certificate as the file that the first line names."""
+async def test_the_certificate_authority_can_be_downloaded(wasim: Wasim) -> None:
+    """It is the certificate in the file that the first output line names."""
     named = await asyncio.to_thread(Path(wasim.ca).read_bytes)
     async with wasim.http.get(wasim.control + "/ca.pem") as answer:
         assert await answer.read() == named
 
 
 async def test_unlinking_needs_a_device(wasim: Wasim) -> None:
-    """A device that does not exist is 404, none at all is 400."""
+    """A device that does not exist is answered with 404, a request without a device with 400."""
     await wasim.post("/phones", {"number": "962302"})
     for body, status in (({"device": 3}, 404), ({"device": "one"}, 400)):
         async with wasim.http.post(wasim.control + "/phones/962302/unlink", json=body) as answer:
@@ -142,10 +144,10 @@ BAD: list[tuple[str, str, Any, int, str]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status", "sentence"), BAD)
-async def test_bad_requests_get_a_sentence(
+async def test_bad_requests_get_an_explanation(
     wasim: Wasim, method: str, path: str, body: Any, status: int, sentence: str
 ) -> None:
-    """Every refusal is `{"error": sentence}` with a fitting status."""
+    """Every refusal is `{"error": explanation}` with a fitting status."""
     content = {"data": body} if isinstance(body, bytes) else {"json": body}
     async with wasim.http.request(method, wasim.control + path, **content) as answer:
         assert answer.status == status
@@ -164,8 +166,10 @@ async def test_bad_requests_get_a_sentence(
         "message",
     ],
 )
-async def test_what_is_no_stanza_is_refused(wasim: Wasim, stanza: Any) -> None:
-    """Each with 400 and a sentence; everything that the binary format can hold is brought as it is."""
+async def test_invalid_stanzas_are_refused(wasim: Wasim, stanza: Any) -> None:
+    """Each is answered with 400 and an explanation; everything that the binary format can encode is delivered
+    unchanged.
+    """
     async with wasim.http.post(f"{wasim.control}/phones/962302/stanzas", json={"stanzas": [stanza]}) as answer:
         assert answer.status == 400, await answer.text()
     odd = {"tag": "presence", "attrs": {"": "\x00", "from": "@"}, "content": [{"tag": "a", "content": {"base64": ""}}]}
@@ -173,6 +177,6 @@ async def test_what_is_no_stanza_is_refused(wasim: Wasim, stanza: Any) -> None:
     assert brought == {"devices": 0}
 
 
-async def test_stanzas_wait_for_devices_that_are_away(wasim: Wasim) -> None:
+async def test_stanzas_for_offline_devices_are_stored(wasim: Wasim) -> None:
     """No device of this account waits for anything."""
     assert await wasim.get("/phones/962302/stanzas") == []

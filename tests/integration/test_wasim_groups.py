@@ -25,7 +25,7 @@ Told = dict[str, dict[str, Any]]
 async def talk(
     node_bin: Path, baileys_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Told, Wasim]]:
-    """What the script reported, by event, and the wasim it talked to."""
+    """The script's reports by event, and the wasim that it connected to."""
     async with running_wasim(tmp_path_factory.mktemp("wasim")) as wasim:
         process = await asyncio.create_subprocess_exec(
             str(node_bin), str(SCRIPT), str(baileys_dir), wasim.url, wasim.control,
@@ -39,8 +39,10 @@ async def talk(
 
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
-async def test_a_group_talks(talk: tuple[Told, Wasim], addressing: str) -> None:
-    """Two Baileys and a phone read each other, whichever way the group names its members."""
+async def test_group_messages_reach_every_member(talk: tuple[Told, Wasim], addressing: str) -> None:
+    """Two Baileys clients and a phone receive each other's messages, whether the group addresses its members by number
+    or by LID.
+    """
     told, wasim = talk
     group = told[addressing]
     assert (group["subject"], group["addressing"], group["size"]) == (f"Team {addressing}", addressing, 3)
@@ -57,8 +59,10 @@ async def test_a_group_talks(talk: tuple[Told, Wasim], addressing: str) -> None:
     assert (record["to"], record["receipts"]["delivered"] >= 2) == (group["id"], True)
 
 
-async def test_what_a_phone_says_is_what_baileys_reads(talk: tuple[Told, Wasim]) -> None:
-    """Media to the byte, a reply with what it answers, a reaction to Baileys' own message, places, people, changes."""
+async def test_baileys_receives_what_a_phone_sends(talk: tuple[Told, Wasim]) -> None:
+    """Identical media, a reply with its quoted message, a reaction to Baileys' own message, locations,
+    contacts, edits.
+    """
     kinds = talk[0]["kinds"]
     assert kinds["image"] == {"caption": "look", "mimetype": "image/png", "same": True}
     assert kinds["reply"] == [True, {"conversation": "mine"}]
@@ -68,8 +72,8 @@ async def test_what_a_phone_says_is_what_baileys_reads(talk: tuple[Told, Wasim])
     assert kinds["delete"] == [0, True]
 
 
-async def test_what_baileys_says_is_what_a_phone_shows(talk: tuple[Told, Wasim]) -> None:
-    """Edits and deletions reach the older message; media is fetched and opened; typing is seen."""
+async def test_a_phone_shows_what_baileys_sends(talk: tuple[Told, Wasim]) -> None:
+    """Edits and deletions change the earlier message; media is downloaded and decrypted; typing is shown."""
     told, wasim = talk
     written = told["written"]
     inbox = await wasim.get(f"/phones/{PHONE}/inbox")
@@ -89,17 +93,17 @@ async def test_what_baileys_says_is_what_a_phone_shows(talk: tuple[Told, Wasim])
     assert (phone["signal"]["reusedKeys"], phone["signal"]["undecryptable"]) == (0, 0)
 
 
-async def test_damaged_messages_are_asked_for_and_come_again(talk: tuple[Told, Wasim]) -> None:
+async def test_damaged_messages_are_sent_again_after_a_retry_receipt(talk: tuple[Told, Wasim]) -> None:
     """One to a person, one to a group: Baileys sends retry receipts, and the phone encrypts again."""
     assert talk[0]["mended"]["texts"] == ["damaged once", "damaged in the group"]
 
 
-async def test_a_locked_account_reaches_only_whom_it_knows(talk: tuple[Told, Wasim]) -> None:
+async def test_a_locked_account_reaches_only_known_chats(talk: tuple[Told, Wasim]) -> None:
     """Baileys is notified of the lock and can query it; it gets 463 for a stranger, and no error for a known chat."""
     locked = talk[0]["locked"]
     assert (locked["cold"], locked["warm"], locked["active"]) == ("463", None, True)
 
 
-async def test_baileys_asks_nothing_that_is_not_answered(talk: tuple[Told, Wasim]) -> None:
+async def test_wasim_answers_every_query_of_baileys(talk: tuple[Told, Wasim]) -> None:
     stats = await talk[1].get("/stats")
     assert (stats["unknownQueries"], stats["protocolErrors"]) == (0, 0)

@@ -1,4 +1,4 @@
-"""What wasim acknowledged is kept when its process is killed, whatever it was doing."""
+"""Acknowledged messages survive when wasim's process is killed, whatever it was doing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.processes import killable_wasim
 from wasim.wire.nodes import Node
 
 PRESENT = [("alice", "bob"), ("alice",), ("bob",), ("alice",), ("bob",)]
-"""Who is there at each kill. With only one of them, what it says is on disk or nowhere."""
+"""The clients that are connected at each kill. With only one of them, its messages are on disk or nowhere."""
 PHONE = "962309"
 pytestmark = pytest.mark.slow
 
 
 class Witness(WasimClient):
-    """A client that remembers what it was told, over all its connections."""
+    """A client that records everything it receives, over all its connections."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ class Witness(WasimClient):
         self.receipts: set[str] = set()
 
     async def attend(self) -> None:
-        """Takes everything that comes, and confirms it, until the connection ends."""
+        """Receive and acknowledge everything until the connection ends."""
         try:
             while True:
                 await self.listen()
@@ -57,7 +57,7 @@ class Witness(WasimClient):
                     await self.say(Node("ack", attrs))
 
     async def write(self, to: str, name: str) -> None:
-        """Message after message, until the connection ends."""
+        """Send message after message until the connection ends."""
         try:
             for n in range(10_000):
                 await self.text(to, f"{name}-{n}")
@@ -68,7 +68,7 @@ class Witness(WasimClient):
 
 
 async def catch_up(client: Witness) -> None:
-    """Logs in, and takes what waited until nothing more comes."""
+    """Log in, and receive the waiting stanzas until no more arrive."""
     await client.log_in()
     await client._confirm()
     try:
@@ -81,8 +81,10 @@ async def catch_up(client: Witness) -> None:
 
 
 async def test_what_was_acked_survives_kill_9(tmp_path: Path) -> None:
-    """Killed at random moments under a stream of messages and receipts: every acked message reaches its recipient, and
-    every receipt whose ack was heard reaches the sender; a phone's text that the control interface took arrives too."""
+    """It is killed at random moments under a stream of messages and receipts: every acked message reaches its
+    recipient, every acked receipt reaches the sender, and a phone's text that the control interface accepted arrives
+    too.
+    """
     seed = secrets.randbits(32)
     moments = random.Random(seed)
     async with killable_wasim(tmp_path) as wasim:

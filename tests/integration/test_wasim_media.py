@@ -1,4 +1,4 @@
-"""Media of unmodified Baileys through wasim's media host, by TLS that its own authority vouches for."""
+"""Media of unmodified Baileys through wasim's media host, over TLS with a certificate of wasim's own authority."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ SIZE = 16 * 1024 * 1024
 pytestmark = pytest.mark.slow
 
 
-async def test_media_goes_up_and_comes_down(node_bin: Path, baileys_dir: Path, tmp_path: Path) -> None:
-    """16 MB arrive whole both ways; a refused upload fails, and a download that is cut off does not look whole."""
+async def test_media_is_uploaded_and_downloaded(node_bin: Path, baileys_dir: Path, tmp_path: Path) -> None:
+    """16 MB arrive complete in both directions; a refused upload fails, and an interrupted download does not look
+    complete.
+    """
     async with running_wasim(tmp_path) as wasim:
         process = await asyncio.create_subprocess_exec(
             str(node_bin), str(SCRIPT), str(baileys_dir), wasim.url, wasim.control, str(SIZE),

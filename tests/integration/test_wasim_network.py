@@ -1,4 +1,4 @@
-"""What wasim's faults do to real sockets, and what its control interface answers."""
+"""The effects of wasim's faults on real sockets, and the answers of its control interface."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def ended(client: WasimClient) -> ConnectionClosed:
 
 
 async def quiet(client: WasimClient) -> bool:
-    """Whether nothing comes for a while."""
+    """Whether nothing arrives for a while."""
     try:
         async with asyncio.timeout(QUIET_S):
             await client.listen()
@@ -64,7 +64,7 @@ async def test_cut_resets_the_connection(wasim: Wasim, alice: WasimClient) -> No
     assert isinstance(error.__cause__, ConnectionResetError)
 
 
-async def test_cut_ends_tcp_politely(wasim: Wasim, alice: WasimClient) -> None:
+async def test_cut_ends_tcp_gracefully(wasim: Wasim, alice: WasimClient) -> None:
     """`fin`: the end of TCP, without a WebSocket close."""
     await wasim.fault("cut", how="fin")
     error = await ended(alice)
@@ -73,23 +73,26 @@ async def test_cut_ends_tcp_politely(wasim: Wasim, alice: WasimClient) -> None:
 
 
 async def test_cut_closes_the_websocket(wasim: Wasim, alice: WasimClient) -> None:
-    """`close`: a WebSocket close with the code asked for."""
+    """`close`: a WebSocket close with the requested code."""
     await wasim.fault("cut", how="close", closeCode=1011)
     error = await ended(alice)
     assert error.rcvd is not None
     assert error.rcvd.code == 1011
 
 
-async def test_a_fault_for_one_number_spares_the_others(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """Only links of the account named are touched."""
+async def test_a_fault_for_one_number_does_not_affect_others(
+    wasim: Wasim, alice: WasimClient, bob: WasimClient
+) -> None:
+    """Only links of the given account are affected."""
     await wasim.fault("cut", number="962302")
     await ended(alice)
     await bob.ping()
 
 
 async def test_latency_delays_both_directions(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """A query takes at least twice the latency longer, messages keep their order, and other accounts are not slower.
-    The end of a slow connection comes after everything that was sent before it."""
+    """A query takes longer by at least twice the latency, messages keep their order, and other accounts are not slower.
+    The end of a slow connection arrives after everything that was sent before it.
+    """
     fault = await wasim.fault("latency", number="962302", ms=100)
     assert fault["links"] == 1
     loop = asyncio.get_running_loop()
@@ -106,7 +109,9 @@ async def test_latency_delays_both_directions(wasim: Wasim, alice: WasimClient, 
 
 
 async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """Nothing is answered, TCP stays up, nothing sent meanwhile is read; when it ends, both directions flow."""
+    """Nothing is answered, TCP stays open, nothing sent meanwhile is read; when the fault ends, both directions
+    continue.
+    """
     fault = await wasim.fault("freeze", number="962302")
     await alice.text("962303", "M1")
     await bob.text("962302", "M2")
@@ -122,7 +127,7 @@ async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: Wasi
 
 
 async def test_a_frozen_connection_does_not_answer_a_close(wasim: Wasim, alice: WasimClient) -> None:
-    """A client that closes politely waits in vain, as on a dead network."""
+    """A client that closes gracefully gets no answer, as on a dead network."""
     await wasim.fault("freeze")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(QUIET_S):
@@ -130,7 +135,7 @@ async def test_a_frozen_connection_does_not_answer_a_close(wasim: Wasim, alice: 
 
 
 async def test_a_new_connection_is_not_frozen(wasim: Wasim, alice: WasimClient) -> None:
-    """The network is back for whoever dials again; the old link is replaced when it thaws."""
+    """The network works for new connections; the old link is replaced when the freeze ends."""
     await wasim.fault("freeze", number="962302", seconds=0.5)
     frozen_socket = alice.socket
     await alice.log_in()
@@ -141,15 +146,17 @@ async def test_a_new_connection_is_not_frozen(wasim: Wasim, alice: WasimClient) 
 
 
 async def test_freeze_can_hold_new_connections_too(wasim: Wasim, alice: WasimClient) -> None:
-    """With `newLinks`, a connection made during the freeze gets no further than its WebSocket request."""
+    """With `newLinks`, a connection made during the freeze gets no response to its WebSocket request."""
     await wasim.fault("freeze", newLinks=True, seconds=1)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(QUIET_S):
             await alice.log_in()
 
 
-async def test_restart_comes_back_with_everything(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """All links are reset, the port is closed for the time, then the same server is back: what waited is delivered."""
+async def test_a_restart_loses_nothing(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """All links are reset, the port is closed for the given time, then the same server is available again: waiting
+    messages are delivered.
+    """
     await bob.socket.close()
     await alice.text("962303", "M1")
     await alice.receive("ack", id="M1")
@@ -178,7 +185,7 @@ async def test_withheld_acks_can_be_released(wasim: Wasim, alice: WasimClient, b
 
 
 async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """Without `release` they never come; `seconds` ends the fault by itself."""
+    """Without `release` they are never sent; `seconds` ends the fault by itself."""
     await wasim.fault("withhold-acks", seconds=0.2)
     await alice.text("962303", "M1")
     await asyncio.sleep(0.3)
@@ -190,10 +197,8 @@ async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimCli
     assert fault["hits"] == 1
 
 
-async def test_blackhole_swallows_messages_and_answers_pings(
-    wasim: Wasim, alice: WasimClient, bob: WasimClient
-) -> None:
-    """The link looks healthy by everything but its messages."""
+async def test_blackhole_drops_messages_and_answers_pings(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+    """The link looks healthy except that no message is acknowledged."""
     await wasim.fault("blackhole")
     await alice.text("962303", "M1")
     await alice.ping()
@@ -206,7 +211,7 @@ async def test_blackhole_swallows_messages_and_answers_pings(
 async def test_refused_connections(
     wasim: Wasim, alice: WasimClient, status: int | None, error: type[Exception]
 ) -> None:
-    """Accepted and closed, or an HTTP status; for the time given, and links that are up stay."""
+    """Connections are accepted and closed, or answered with an HTTP status, for the given time; open links stay."""
     await wasim.fault("refuse", seconds=0.3, **({} if status is None else {"status": status}))
     other = WasimClient(wasim, "962304")
     with pytest.raises((error, EOFError, ConnectionResetError)):
@@ -217,7 +222,7 @@ async def test_refused_connections(
 
 
 async def test_flap_drops_each_link_after_its_login(wasim: Wasim, alice: WasimClient) -> None:
-    """Again and again, until it ends."""
+    """Again and again, until the fault ends."""
     await wasim.fault("flap", afterMs=100)
     for _ in range(2):
         await alice.log_in()
@@ -246,7 +251,7 @@ async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> N
     await ended(alice)
 
 
-async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient) -> None:
+async def test_an_unlinked_device_is_notified_and_disconnected(wasim: Wasim, alice: WasimClient) -> None:
     """`unlink` removes the device from the phone's list, tells it, and ends its link."""
     await wasim.post("/phones/962302/unlink", {"device": alice.device})
     await alice.receive("stream:error", code="401")
@@ -256,7 +261,7 @@ async def test_an_unlinked_device_is_shown_out(wasim: Wasim, alice: WasimClient)
 
 
 async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """Phones with their devices, links with their frames, messages with their receipts, and counts that add up."""
+    """Phones with their devices, links with their frames, messages with their receipts, and consistent counters."""
     await alice.text("962303", "M1")
     arrived = await bob.receive("message", id="M1")
     await bob.say(Node("receipt", {"id": "M1", "to": arrived.attrs["from"]}))
@@ -285,8 +290,8 @@ async def test_other_paths_are_not_whatsapp(wasim: Wasim) -> None:
         assert "/phones" in await answer.text()
 
 
-async def test_garbage_does_no_harm(wasim: Wasim, alice: WasimClient) -> None:
-    """A connection that is no WebSocket, and one that is no WhatsApp, end; the others live on."""
+async def test_garbage_ends_only_its_own_connection(wasim: Wasim, alice: WasimClient) -> None:
+    """A connection that does not speak WebSocket, or not WhatsApp's protocol, is ended; the others continue."""
     host, port = wasim.url.removeprefix("ws://").removesuffix("/ws/chat").split(":")
     with socket.create_connection((host, int(port))) as raw:
         raw.sendall(b"hello\r\n\r\n")
@@ -315,7 +320,7 @@ async def test_queries_are_refused_and_counted(wasim: Wasim, alice: WasimClient)
 
 
 async def test_messages_to_one_chat_end_the_link(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """By a stream error or a plain end of the connection; messages to others are acked as ever."""
+    """By a stream error or a plain end of the connection; messages to other chats are acked as usual."""
     await wasim.post("/phones", {"number": "962304"})
     await wasim.fault("stream-error-on-message", number="962302", chat="962304")
     await alice.text("962303", "M1")

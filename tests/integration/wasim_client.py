@@ -21,7 +21,7 @@ DEADLINE_S = 5.0
 
 
 class WasimClient:
-    """One device; `dial` makes a connection of it."""
+    """One device; `dial` opens a connection."""
 
     def __init__(self, wasim: Wasim, number: str) -> None:
         self.wasim, self.number, self.device = wasim, number, 0
@@ -50,7 +50,7 @@ class WasimClient:
         await self.socket.send(self._link.hello())
 
     async def receive(self, tag: str, **attrs: str) -> Node:
-        """The next node of that tag and with those attributes; others are kept in `heard`."""
+        """Return the next node with that tag and those attributes; others are kept in `heard`."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 for node in self.heard:
@@ -60,7 +60,7 @@ class WasimClient:
                 await self.listen()
 
     async def listen(self) -> None:
-        """Takes one message from the socket. Raises ConnectionClosed at its end."""
+        """Receive one message from the socket. Raises ConnectionClosed at its end."""
         assert self._link is not None
         data = await self.socket.recv()
         assert isinstance(data, bytes)
@@ -83,7 +83,7 @@ class WasimClient:
         await self.ask("w:p", "get", Node("ping"))
 
     async def pair(self) -> None:
-        """Registers, has its code scanned, signs, and hangs up."""
+        """Register, have the code scanned, sign, and disconnect."""
         await self.dial(self.keys.registration(nonce=secrets.token_bytes(64)))
         offer = await self.receive("iq")
         ref = offer.children[0].children[0].data.decode()
