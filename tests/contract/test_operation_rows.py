@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.session.operation_states import Operation, OperationDraft, OperationState
 from holdfast.store.operations import OperationRows
@@ -95,3 +96,18 @@ async def test_the_open_ones_are_counted_and_listed_in_order(operations: Operati
     queued = await operations.operations(COMPANY, state=OperationState.QUEUED, after=0, most=9)
     cancelled = await operations.operations(COMPANY, state=OperationState.CANCELLED, after=0, most=9)
     assert ([each.id for each in queued], [each.id for each in cancelled]) == (["op_0", "op_2"], ["op_1"])
+
+
+async def test_open_operations_follow_the_wall_clock(store: Store, operations: OperationRows) -> None:
+    """They expire after the time they were given, and retries are due at once; what is settled keeps its times."""
+    expires_at, moved = "2026-01-05T00:00:00.250Z", "2026-01-03T23:59:59.750Z"
+    waits, settled, fresh = [replace(made(n), expires_at=expires_at) for n in (1, 2, 3)]
+    first = await accept(operations, waits)
+    await operations.save(replace(first, next_at=expires_at), before=first.state)
+    await operations.cancel((await accept(operations, settled)).id)
+    store.clock.advance_to(store.clock.monotonic() + 10)
+    after = store.clock.now()
+    await accept(operations, fresh)
+    await operations.follow_clock(COMPANY, ClockStep(by_s=-86400.5, suspended_s=0.0, after=after, at=after))
+    rows = store.rows("SELECT expires_at, next_at FROM operations ORDER BY seq")
+    assert rows == [(moved, None), (expires_at, None), (expires_at, None)]

@@ -7,8 +7,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from holdfast.runtime.composer import text_request
+from holdfast.session.engine import OperationAnswered, RunOperation
+from holdfast.session.operations import Block
 from holdfast.session.state import State
 from tests.world import COMPANY, NUMBER, World
+
+PERSON = f"{NUMBER}@s.whatsapp.net"
 
 STEPS = [timedelta(days=-3), timedelta(hours=-5), timedelta(hours=5), timedelta(days=3)]
 back_and_forward = pytest.mark.parametrize("step", STEPS, ids=["3 days back", "5 h back", "5 h on", "3 days on"])
@@ -50,6 +54,37 @@ async def test_a_message_expires_after_the_seconds_it_was_given(world: World, st
         assert (await world.message(second)).state == "queued"
         await world.wait(300)
         assert (await world.message(second)).state == "expired"
+
+
+async def test_an_operation_that_rests_is_tried_again_in_time(world: World) -> None:
+    """Not days later, when the clock was set back."""
+    async with world.running():
+        await world.pair()
+        world.engine.operations["block"] = lambda _: OperationAnswered(
+            link=0, operation="", step="run", error="rate-limited", code=429, retry_after_s=30
+        )
+        operation = await world.now(world.operations.accept(COMPANY, Block(jid=PERSON, blocked=True)))
+        await world.until(lambda: len(world.commands(RunOperation)) == 1)
+        await world.quiet()
+        world.engine.operations["block"] = lambda _: {"blocked": True}
+        jump(world, timedelta(days=-3))
+        world.parts.clock_watch.check()  # as the health monitor does
+        settled = await world.now(world.operations.settled(operation, within_s=60), within_s=61)
+        assert settled.state == "succeeded"
+
+
+async def test_an_operation_expires_after_the_seconds_it_was_given(world: World) -> None:
+    """Not at once, when the clock was set forward."""
+    async with world.running() as gateway:
+        await world.now(gateway.put(COMPANY))
+        first = await world.now(world.operations.accept(COMPANY, Block(jid=PERSON, blocked=True), expires_in_s=600))
+        await world.wait(300)
+        jump(world, timedelta(days=3))
+        await world.now(world.operations.accept(COMPANY, Block(jid=PERSON, blocked=False), expires_in_s=600))
+        await world.wait(290)
+        assert (await world.now(world.operations.find(first.id))).state == "queued"
+        await world.wait(20)
+        assert (await world.now(world.operations.find(first.id))).state == "expired"
 
 
 @back_and_forward

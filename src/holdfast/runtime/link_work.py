@@ -54,7 +54,12 @@ class LinkWork:
         self.requests = LinkRequests(clock=clock, command=command)
         self.queries = SessionQueries(company, clock=clock, command=command, link=self.open_link)
         self.operations = OperationRunner(
-            company, store=services.operations, files=services.files, clock=clock, command=command
+            company,
+            store=services.operations,
+            files=services.files,
+            clock=clock,
+            clock_watch=services.clock_watch,
+            command=command,
         )
         self.contacts = ContactPresence(company, events=services.event_log, clock=clock, subscribe=self._subscribe)
         self.limiter = RateLimiter(
@@ -158,7 +163,7 @@ class LinkWork:
 
     def clock_was_set(self, step: ClockStep) -> None:
         self.sender.clock_was_set(step)
-        self.operations.recheck()
+        self.operations.clock_was_set(step)
 
     def show_presence(self) -> None:
         """Contacts see the account as online or not, as the company set it; WhatsApp forgets it with each link."""

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.base.clock import Clock, to_monotonic
+from holdfast.base.clock import Clock, ClockWatch, to_monotonic
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.rate_limits import Bucket, Pace
 from holdfast.delivery.stores import MediaFiles
@@ -45,12 +46,16 @@ class OperationRunner:
         store: Operations,
         files: MediaFiles,
         clock: Clock,
+        clock_watch: ClockWatch,
         command: Callable[[AnyCommand], None],
     ) -> None:
         self._company = company
         self._store = store
         self._files = files
         self._clock = clock
+        self._clock_watch = clock_watch
+        self._steps: list[ClockStep] = []
+        """Of the wall clock, not applied to the rows yet."""
         self._command = command
         self._link: LinkId | None = None
         self._wake = asyncio.Event()
@@ -82,7 +87,12 @@ class OperationRunner:
                 waiting.set_result(LINK_DOWN)
 
     def recheck(self) -> None:
-        """There may be new operations, or the clock was set."""
+        """There may be new operations."""
+        self._wake.set()
+
+    def clock_was_set(self, step: ClockStep) -> None:
+        """Stored times are of the wall clock: they move with it."""
+        self._steps.append(step)
         self._wake.set()
 
     def answer(self, report: OperationAnswered) -> None:
@@ -100,7 +110,10 @@ class OperationRunner:
 
     async def _round(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin what is due; returns when something else will be (monotonic seconds)."""
-        found = [await self._unless_expired(each) for each in await self._store.open(self._company, most=_WINDOW)]
+        await self._follow_clock()
+        busy = set(self._busy)  # their rows may change while they are being read
+        read = await self._store.open(self._company, most=_WINDOW)
+        found = [await self._unless_expired(each) for each in read if each.target not in busy]
         waiting = [operation for operation in found if operation is not None]
         moments = [to_monotonic(self._clock, each.expires_at) for each in waiting if each.expires_at is not None]
         if self._link is not None:
@@ -109,6 +122,12 @@ class OperationRunner:
                     moments += self._begin(tasks, self._link, operation)
         now = self._clock.monotonic()
         return min((moment for moment in moments if moment > now), default=None)
+
+    async def _follow_clock(self) -> None:
+        self._clock_watch.check()
+        while self._steps:
+            await self._store.follow_clock(self._company, self._steps[0])
+            del self._steps[0]
 
     def _begin(self, tasks: asyncio.TaskGroup, link: LinkId, operation: Operation) -> list[float]:
         """Carry the operation out, or return when it may be."""
@@ -126,7 +145,7 @@ class OperationRunner:
         return []
 
     async def _unless_expired(self, operation: Operation) -> Operation | None:
-        if operation.target in self._busy or not states.can_expire(operation, now=self._clock.now()):
+        if not states.can_expire(operation, now=self._clock.now()):
             return operation
         await self._save(states.expired(operation, now=self._clock.now()), before=operation)
         return None

@@ -234,9 +234,10 @@ def after_observation(operation: Operation, arguments: Arguments, answer: Answer
             return _settled(operation, OperationState.UNKNOWN, now=now, error_code="unknown-outcome", error=sentence)
         case NotDone():
             tried_at = now if operation.tried_at is None else datetime.fromisoformat(operation.tried_at)
+            tried_at = min(tried_at, now)  # later than now: the wall clock was set back
             confirmed_at = tried_at + timedelta(seconds=CONFIRM_AFTER_S)
             if now < confirmed_at:
-                return replace(operation, next_at=_iso(confirmed_at))
+                return replace(operation, tried_at=_iso(tried_at), next_at=_iso(confirmed_at))
             if operation.expires_at is not None and _iso(now) >= operation.expires_at:
                 return expired(operation, now=now)
             return None

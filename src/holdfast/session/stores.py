@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.session.engine import AnsweredMessage, Commit, InboundMessage
 from holdfast.session.operation_states import AcceptedOperation, Operation, OperationDraft, OperationState
@@ -317,6 +318,9 @@ class Operations(Protocol):
 
     async def cancel(self, operation_id: str) -> Operation:
         """Raises `NotFound`, and `Conflict` unless it is queued or cancelled."""
+
+    async def follow_clock(self, company: str, step: ClockStep) -> None:
+        """The wall clock was set: what waits for its next attempt is due, and expires after the time it was given."""
 
     async def find(self, operation_id: str) -> Operation | None: ...
 

@@ -117,6 +117,17 @@ def test_a_lost_creation_is_looked_for_twice() -> None:
     assert states.after_observation(operation, CREATE, Answer(error="timeout"), now=NOW) != operation
 
 
+def test_a_clock_that_was_set_back_delays_no_confirmation() -> None:
+    """The attempt seems to be in the future: the seconds after which it is confirmed begin now."""
+    operation = running(CREATE, observed=[])
+    days_before = NOW - timedelta(days=3)
+    again = states.after_observation(operation, CREATE, Answer(result=[]), now=days_before)
+    assert again is not None
+    later = days_before + timedelta(seconds=CONFIRM_AFTER_S)
+    assert again.next_at == later.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert states.after_observation(again, CREATE, Answer(result=[]), now=later) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "before", "after", "state"),
     [

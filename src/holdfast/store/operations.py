@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select, text, update
 
 from holdfast.base.clock import Clock, iso
+from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.delivery.events import OPERATION
 from holdfast.session.operation_states import (
@@ -21,6 +22,7 @@ from holdfast.session.operation_states import (
     is_light,
 )
 from holdfast.session.stores import LeaseLost
+from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.connection import insert
 from holdfast.store.database import Database, Refusal, announce
 from holdfast.store.events import NewEvents, lock_event_order, record
@@ -109,6 +111,17 @@ class OperationRows:
             return Refusal(Conflict(f"the operation is {now.state}: only one that waits can be cancelled"))
 
         return await self._database.write(work)
+
+    async def follow_clock(self, company: str, step: ClockStep) -> None:
+        mine = (operations.c.company_id == company, IS_OPEN)
+
+        def work(connection: Connection) -> None:
+            moved = moved_with_clock(connection, operations.c.expires_at, step, made_at=operations.c.accepted_at)
+            can_expire = (operations.c.expires_at.is_not(None), moved.which)
+            connection.execute(update(operations).where(*mine, *can_expire).values(expires_at=moved.to))
+            connection.execute(update(operations).where(*mine).values(next_at=None))
+
+        await self._database.write(work, company=company)
 
     async def find(self, operation_id: str) -> Operation | None:
         return await self._database.read(lambda connection: _first(connection, operation_id))
