@@ -276,6 +276,15 @@ async def test_a_message_that_was_certainly_not_sent_expires_on_time(store: Stor
     assert store.rows("SELECT count(*) FROM events WHERE type = 'message.expired'") == [(2,)]
 
 
+async def test_thousands_of_messages_do_not_expire_in_one_transaction(store: Store) -> None:
+    """Other companies would wait for it: the next call has the rest."""
+    for n in range(1, 151):
+        await accepted(store, n, expires_at=T2)
+    first, second = await store.outbox.expire(COMPANY, at=T2), await store.outbox.expire(COMPANY, at=T2)
+    assert (len(first), len(second)) == (100, 50)
+    assert await store.outbox.next_expiry(COMPANY) is None
+
+
 async def test_expiries_move_with_the_wall_clock(store: Store) -> None:
     """By the clock step, to the millisecond; messages accepted since then already have the new time."""
     old = await accepted(store, 1, expires_at=LATER)

@@ -350,7 +350,7 @@ class Outbox(Protocol):
         """The wall clock was set: messages accepted before expire as many seconds from now as they did before."""
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
-        """Mark the messages that have expired by then and were certainly not sent; returns them."""
+        """Mark messages that have expired by then and were certainly not sent, the first hundred; returns them."""
 
     async def next_expiry(self, company: str) -> str | None:
         """When the next message that was certainly not sent expires."""

@@ -53,6 +53,8 @@ from holdfast.store.tables import outbox
 
 _IS_SETTLED = text("state NOT IN ('queued','sending')")
 """Literally as in the index of settled messages."""
+_EXPIRED_AT_ONCE = 100
+"""Messages of one transaction: thousands may expire at the same moment, and all companies share the writer."""
 _ACCEPT = Prepared(
     lambda insert: (
         insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
@@ -167,6 +169,7 @@ class OutboxRows:
 
     async def expire(self, company: str, *, at: str) -> list[Message]:
         due = select(outbox.c.whatsapp_id).where(*_can_expire(company), outbox.c.expires_at <= at)
+        due = due.order_by(outbox.c.expires_at).limit(_EXPIRED_AT_ONCE)
 
         def work(connection: Connection) -> list[Message]:
             changes = [
