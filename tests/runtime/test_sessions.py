@@ -640,6 +640,32 @@ async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
         await world.until_state("connected")
 
 
+async def test_a_change_that_is_cancelled_while_it_waits_gives_the_session_back(world: World) -> None:
+    """Its caller gave up before its turn came."""
+    async with world.running() as gateway:
+        await world.pair()
+        go = asyncio.Event()
+        first = asyncio.ensure_future(gateway.set_aside(COMPANY, go.wait))
+        await world.quiet()
+        second = asyncio.ensure_future(gateway.set_aside(COMPANY, go.wait))
+        await world.quiet()
+        second.cancel()
+        await world.quiet()
+        go.set()
+        await world.now(first)
+        await world.until_state("connected")
+
+
+async def test_settings_given_while_an_actor_is_replaced_hold(world: World) -> None:
+    """The actor that takes over has them, whether it read its record before or after they were stored."""
+    async with world.running() as gateway:
+        await world.pair()
+        gateway.replace_actor(COMPANY, "it hangs")
+        await world.now(gateway.set_connection(COMPANY, {"device_name": "Shop"}))
+        await world.until_state("connected")
+        assert gateway.view(COMPANY).record.device_name == "Shop"
+
+
 # Defects of our own, and the end.
 
 

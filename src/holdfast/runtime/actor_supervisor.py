@@ -73,7 +73,7 @@ class ActorSupervisor:
         """
         company = record.company
         await self._record_absence(record, alive_at)
-        actor = await self._revive(record)
+        actor = await self._revive(lambda: record)
         if company in self._sessions or not is_allowed():
             return
         assert self._tasks is not None
@@ -115,7 +115,7 @@ class ActorSupervisor:
             began_at = clock.monotonic()
             try:
                 if has_run:
-                    session.actor = await self._revive(session.actor.view.record, is_stored=False)
+                    session.actor = await self._revive(lambda: session.actor.view.record, is_stored=False)
                 has_run = True
                 async with asyncio.TaskGroup() as alone:
                     session.run = alone.create_task(session.actor.run(), name=f"actor {company}")
@@ -133,9 +133,13 @@ class ActorSupervisor:
                 log.exception("Session %s failed inside Holdfast; it is restarted in %.1f s", company, pause_s)
                 await clock.sleep(pause_s)
 
-    async def _revive(self, record: Record, *, is_stored: bool = True) -> SessionActor:
-        """A new actor for a session as it was when its process or actor ended. One that was running connects again."""
-        paired = await self._services.store.is_paired(record.company)
+    async def _revive(self, read: Callable[[], Record], *, is_stored: bool = True) -> SessionActor:
+        """A new actor for a session as it was when its process or actor ended. One that was running connects again.
+
+        `read` returns the record. It is called again after the database was read, since callers may change settings.
+        """
+        paired = await self._services.store.is_paired(read().company)
+        record = read()
         actor = SessionActor(record, paired=paired, services=self._services, is_stored=is_stored)
         if paired and record.state in RUNNING | {State.PAIRING}:
             actor.post(events.StartAsked())

@@ -144,6 +144,7 @@ class Gateway:
         actor = await self.actor(company)
         if changes:
             await self._services.sessions.set_connection(company, changes)
+            actor = self._actors.find(company) or actor  # another one may have taken over meanwhile
             actor.set_connection(changes)
         return actor
 
@@ -210,17 +211,17 @@ class Gateway:
             raise RunsElsewhere(company, await self._node(company))
         exclusive = self._set_aside.setdefault(company, _Exclusive())
         exclusive.works += 1
-        async with exclusive.lock:
-            try:
+        try:
+            async with exclusive.lock:
                 await self.end([company] if company in self.running else [])
                 return await work()
-            finally:
-                exclusive.works -= 1
-                if not exclusive.works:
-                    del self._set_aside[company]
-                    await self.begin(company)
-                    if company not in self.running:
-                        self._services.live.remove(company)
+        finally:
+            exclusive.works -= 1
+            if not exclusive.works:
+                del self._set_aside[company]
+                await self.begin(company)
+                if company not in self.running:
+                    self._services.live.remove(company)
 
     def _may_run(self, company: str) -> bool:
         return company not in self._set_aside
