@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Connection, event, func, select
+from sqlalchemy import URL, Connection, event, func, insert, select
 
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import NotFound
 from holdfast.store.database import Database
-from holdfast.store.tables import metadata
+from holdfast.store.tables import media, media_chunks, metadata
 from tests import filling
 
 ROWS, COMPANIES = 2200, 2
@@ -53,4 +55,20 @@ async def test_a_company_is_cleared_in_parts_and_others_are_unchanged(place: Pat
     assert await database.read(lambda connection: count(connection, OTHER)) == before
     with pytest.raises(NotFound):
         await clear_in_parts(database, CLEARED)
+    database.close()
+
+
+async def test_files_that_are_added_while_a_company_is_cleared_go_too(place: Path | URL) -> None:
+    """Nobody would ever remove their content, which is found by the file only."""
+    database, numbers = Database(place), itertools.count()
+    await database.write(FILLING.add_sessions)
+
+    def add(connection: Connection) -> None:
+        file = {"id": f"med_{next(numbers)}", "mimetype": "", "size_bytes": 1, "sha256": "", "created_at": ""}
+        connection.execute(insert(media).values(company_id=CLEARED, **file))
+        connection.execute(insert(media_chunks).values(media_id=file["id"], n=0, bytes=b"x"))
+
+    await clear_in_parts(database, CLEARED, check=add)
+    count_of = [select(func.count()).select_from(table) for table in (media, media_chunks)]
+    assert [await database.read(functools.partial(Connection.scalar, statement=each)) for each in count_of] == [0, 0]
     database.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection
 
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.clock import iso
 from holdfast.delivery.content import Referred, StoredMedia
 from holdfast.delivery.media_stores import InboundMedia
@@ -132,6 +133,18 @@ async def test_half_a_medium_is_none(rows: Rows, tmp_path: Path) -> None:
     assert not await rows.media.copy("med_1", tmp_path / "file")
     await rows.media.discard("med_1")
     assert await rows.pieces("med_1") == []
+
+
+async def test_nothing_is_added_to_a_file_that_was_removed(rows: Rows) -> None:
+    """Its company was removed during the upload: nobody would ever remove the rest of the file."""
+    half = StoredMedia(id="med_1", company=COMPANY, mimetype="", filename=None, size_bytes=0, sha256="")
+    await rows.media.begin(half)
+    await rows.media.add("med_1", 0, b"x")
+    await clear_in_parts(rows.database, COMPANY)
+    await rows.media.add("med_1", 1, b"y")
+    await rows.media.finish(half)
+    assert await rows.media.find("med_1") is None
+    assert (await rows.media.piece("med_1", 0), await rows.media.piece("med_1", 1)) == (None, None)
 
 
 async def test_a_medium_is_its_companys_own(rows: Rows) -> None:

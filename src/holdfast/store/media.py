@@ -41,8 +41,14 @@ class MediaRows:
         await self._database.write(lambda connection: _run(connection, insert(connection, media).values(values)))
 
     async def add(self, media_id: str, n: int, piece: bytes) -> None:
-        values = {"media_id": media_id, "n": n, "bytes": piece}
-        await self._database.write(lambda connection: _run(connection, insert(connection, media_chunks).values(values)))
+        """Nothing is added to a file that was removed, with its company for example: nobody would remove it again."""
+        is_there = select(media.c.id).where(media.c.id == media_id)
+
+        def work(connection: Connection) -> None:
+            if connection.scalar(is_there.with_for_update(key_share=True)) is not None:
+                connection.execute(insert(connection, media_chunks).values(media_id=media_id, n=n, bytes=piece))
+
+        await self._database.write(work)
 
     async def finish(self, stored: StoredMedia) -> None:
         statement = update(media).where(media.c.id == stored.id).values(**_values(stored), is_whole=True)
