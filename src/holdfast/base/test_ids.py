@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemRandomSource, may_be_id
 
 
@@ -13,6 +14,14 @@ def test_ids_have_their_forms() -> None:
     assert re.fullmatch(r"msg_[0-9a-f]{24}", randomness.message_id())
     assert re.fullmatch(r"3EB0[0-9A-F]{18}", randomness.whatsapp_id())
     assert re.fullmatch(r"hf_[A-Za-z0-9_-]{43}", randomness.api_key())
+
+
+def test_ids_of_messages_begin_with_the_time() -> None:
+    """In milliseconds, so that the index of ids grows at its end."""
+    clock = SystemClock()
+    before = int(clock.now().timestamp() * 1000)
+    made = int(SystemRandomSource().message_id()[4:16], 16)
+    assert before <= made <= int(clock.now().timestamp() * 1000)
 
 
 def test_ids_do_not_repeat() -> None:

@@ -7,7 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.delivery.events import ACCEPTED, DEFAULT_TYPES, PRESENCE, RECEIPT, TYPES, Event, event_id, written
+from holdfast.base.ascii_json import ascii_json
+from holdfast.delivery.events import ACCEPTED, DEFAULT_TYPES, PRESENCE, RECEIPT, TYPES, Event, event_id
 from holdfast.delivery.message import MessageState
 
 TEXTS = st.text(max_size=20)
@@ -16,7 +17,7 @@ TEXTS = st.text(max_size=20)
 @given(TEXTS, st.dictionaries(TEXTS, TEXTS | st.integers() | st.none(), max_size=4))
 def test_a_payload_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
     """Line breaks in the data are escaped, so the payload is one line of an event stream."""
-    body = written(data)
+    body = ascii_json(data)
     event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)
     assert json.loads(event.payload) == {"type": type_, "timestamp": event.at, "data": data}
     assert event.payload.isascii()
@@ -35,6 +36,11 @@ def test_an_event_written_again_has_the_same_id_and_no_other_has() -> None:
     ]
     assert same[0] == same[1]
     assert len({same[0], *others}) == 5
+
+
+def test_the_id_of_an_event_begins_with_its_time() -> None:
+    """So that the index of ids grows at its end."""
+    assert event_id("962302", "message.sent", "2026-11-22T15:06:36.012Z", "{}").startswith("evt_20261122150636")
 
 
 def test_every_state_that_a_message_comes_to_has_a_type() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock import Clock, iso
 from holdfast.base.ids import RandomSource
 from holdfast.session.contacts import Identity
@@ -339,7 +340,7 @@ def _said(message: InboundMessage) -> dict[str, object]:
 
 def _json(value: object) -> str | None:
     """Encode as ASCII JSON; None for empty values."""
-    return json.dumps(value) if value else None
+    return ascii_json(value) if value else None
 
 
 def _save_made(connection: Connection, company: str, made: CreatedMessage) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, delete, func, select, text
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.delivery.events import (
     COMPLETED,
     DEFAULT_TYPES,
@@ -25,7 +26,6 @@ from holdfast.delivery.events import (
     message_body,
     message_type,
     received_body,
-    written,
 )
 from holdfast.delivery.stores import Message, Received
 from holdfast.store.connection import Prepared
@@ -61,7 +61,7 @@ Only the first pending delivery of a chat has a `next_at`."""
 def record(connection: Connection, company: str, type_: str, body: Body, *, chat: str | None, at: str) -> None:
     """Store an event, and its webhook delivery if an endpoint wants it, in the current transaction."""
     lock_event_order(connection)
-    json = written(body)
+    json = ascii_json(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
     seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
     announce(connection, NewEvents(company))

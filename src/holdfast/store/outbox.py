@@ -18,6 +18,7 @@ from sqlalchemy import (
     update,
 )
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock import Clock, iso
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
@@ -97,7 +98,7 @@ class OutboxRows:
             timer_s = note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
             if timer_s:
                 # Stored, so that a message that is sent again is the same message.
-                content = json.dumps(disappearing(draft.content, timer_s))
+                content = ascii_json(disappearing(draft.content, timer_s))
                 _SET_CONTENT.rows(connection, {"accepted": seq, "content": content})
             message = _queued(draft, seq, chat, is_to_new_contact=contact is not ContactStatus.KNOWN, now=now)
             record_message(connection, message, at=message.accepted_at)
@@ -258,7 +259,7 @@ def _accepted(draft: Draft, now: str) -> dict[str, Any]:
         "whatsapp_id": draft.whatsapp_id,
         "chat": draft.chat,
         "recipient": draft.recipient,
-        "content": json.dumps(draft.content),
+        "content": ascii_json(draft.content),
         "kind": draft.kind,
         "priority": draft.priority,
         "state": MessageState.QUEUED.value,

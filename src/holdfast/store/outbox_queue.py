@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text, update
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.delivery.chats import QUIET
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
@@ -201,7 +202,7 @@ def _with_timer(connection: Connection, message: Outgoing, timer_s: int | None) 
     content = disappearing(message.content, timer_s)
     if message.attempts > 1 or content == message.content or QUIET & content.keys():
         return message
-    _SET_CONTENT.rows(connection, {"begun": message.seq, "content": json.dumps(content)})
+    _SET_CONTENT.rows(connection, {"begun": message.seq, "content": ascii_json(content)})
     return replace(message, content=content)
 
 
