@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.api.body_limit import ARRIVED
 from holdfast.api.connections import KEYED, Connections
 from holdfast.base.limited_log import LimitedLog
 
@@ -172,6 +173,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self.scope[ARRIVED] = True  # type: ignore[literal-required]  # a key of ours
         self._part = _Part.NONE
 
     def on_response_complete(self) -> None:
