@@ -38,8 +38,8 @@ class Draft:
     """JID."""
     content: Content
     idempotency_key: str | None
-    request_hash: str
-    """Hash of the caller's request: the same idempotency key with another request is a conflict."""
+    request_hash: str | None
+    """Hash of a request with an idempotency key: the same key with another request is a conflict."""
     kind: str = "text"
     """The kind of its content."""
     priority: int = INTERACTIVE

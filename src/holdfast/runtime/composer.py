@@ -85,7 +85,7 @@ class Composer:
         body.check()
         _check_options(body, options)
         _check_post(body, options, chat)
-        request_hash = _hash(request, recipient)
+        request_hash = None if request.idempotency_key is None else _hash(request, recipient)
         if not isinstance(body, Text) and request.idempotency_key is not None:
             before = await self._references.replayed(company, request.idempotency_key)
             if before is not None:
@@ -97,7 +97,14 @@ class Composer:
         return self._draft(company, request, recipient=recipient, chat=chat, content=content, request_hash=request_hash)
 
     def _draft(
-        self, company: str, request: SendRequest, *, recipient: str, chat: str, content: Content, request_hash: str
+        self,
+        company: str,
+        request: SendRequest,
+        *,
+        recipient: str,
+        chat: str,
+        content: Content,
+        request_hash: str | None,
     ) -> Draft:
         expires_at, expires_in_s = None, request.options.expires_in_s
         if expires_in_s is not None:
@@ -221,7 +228,7 @@ def _chat_of(target: Referred | None) -> tuple[str, str]:
     return parse_recipient(target.chat, field="to")
 
 
-def _repeated(key: str, before: tuple[str, str | None], request_hash: str) -> Repeated:
+def _repeated(key: str, before: tuple[str, str | None], request_hash: str | None) -> Repeated:
     message_id, hash_before = before
     if hash_before != request_hash:
         raise Conflict(
