@@ -124,7 +124,9 @@ def iso(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with milliseconds and `Z`, as in every record: `2026-11-22T10:56:00.000Z`."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -129,6 +129,8 @@ def _is_seen(char: str) -> bool:
 
 def _plain(text: str) -> str:
     """Normalise: digits of every script to ASCII; hyphens, dots and slashes to one hyphen; spaces to one space."""
+    if text.isascii():
+        return text.translate(_SIGNS).strip()
     return "".join(_plain_char(char) for char in text).strip()
 
 

@@ -123,6 +123,8 @@ def _digit(character: str) -> str:
 
 
 def _without_article(word: str) -> str:
+    if word.isascii():
+        return word
     article = _ARABIC_ARTICLE.match(word)
     return word if article is None else word[article.end() :]
 

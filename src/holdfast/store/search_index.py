@@ -8,6 +8,7 @@ contain the index: a restore builds it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -260,6 +261,7 @@ def _inbox_tokens(row: Mapping[Any, Any]) -> list[str]:
     )
 
 
+@functools.lru_cache
 def _scope(company: str) -> str:
     return hashlib.blake2s(company.encode(), digest_size=3).hexdigest()
 
