@@ -102,8 +102,8 @@ class WatchedDatabase(Database):
         self.failing: str | None = None
         """The error of every write, until it is reset to None."""
 
-    def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
-        return self._watch(super().write(self._work(work), company=company))
+    def write(self, work: Work[T], *, company: str | None = None, last: bool = False) -> Awaitable[T]:
+        return self._watch(super().write(self._work(work), company=company, last=last))
 
     def read(self, work: Callable[[Connection], T]) -> Awaitable[T]:
         return self._watch(super().read(work))

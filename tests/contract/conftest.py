@@ -65,7 +65,7 @@ def recorded() -> Iterator[list[Statement]]:
         connection: Connection, _: object, sql: str, values: Any, __: object, is_for_many: bool, *___: object
     ) -> None:
         if connection.dialect.name != "sqlite":
-            found.append((sql, values[0] if is_for_many else values))
+            found.append((sql, values[0] if is_for_many and isinstance(values, list) else values))
 
     event.listen(Engine, "do_connect", connect)
     event.listen(Engine, "before_cursor_execute", execute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,24 @@ from sqlalchemy import Connection, create_engine, event
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Misconfigured
 from holdfast.base.ids import SystemRandomSource
+from holdfast.delivery.events import SESSION
 from holdfast.session.engine import Commit, Decrypted, InboundMessage
+from holdfast.store.company_locks import lock_company, lock_event_order
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
-from holdfast.store.events import lock_event_order
+from holdfast.store.events import EventRows, record
+from holdfast.store.lookup import LookupRows
+from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import SETTING, parse
+from holdfast.store.search_indexer import SearchIndexer
+from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import metadata
+from tests.contract.rows import COMPANY, OTHER, T1, draft
+from tests.contract.rows import record as session_record
 from tests.contract.test_database import is_no_search_index
 from tests.postgres_process import PASSWORD, PostgresProcess, running_postgres
 from tests.redis_process import free_port
+from tests.served import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -320,6 +330,96 @@ async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(
     assert await ids(database) == ["1"]
     await put(database, "2")
     assert await ids(database) == ["1", "2"]
+
+
+class Gate:
+    """A write that holds its transaction open until it may `go` on."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, connection: Connection) -> None:
+        self.entered.set()
+        while not self.go.wait(0.5):
+            connection.exec_driver_sql("SELECT 1")  # the server ends transactions that are idle for long
+
+
+async def test_a_node_locks_the_order_of_events_only_for_writing_them(url: str) -> None:
+    """While the other writes of a group are executed, another node adds events."""
+    one, two = Database(parse(url)), Database(parse(url))
+    gate = Gate()
+
+    def add_and_hold(connection: Connection) -> None:
+        record(connection, COMPANY, SESSION, {"n": 1}, chat=None, at=T1)
+        gate(connection)
+
+    held = one.write(add_and_hold, company=COMPANY)
+    await asyncio.to_thread(gate.entered.wait, 5)
+    async with asyncio.timeout(5):
+        await EventRows(two).add(OTHER, SESSION, {"n": 2}, chat="", at=T1)
+    gate.go.set()
+    await held
+    found = await EventRows(one).after(0, companies=None, most=9)
+    assert [json.loads(event.body)["n"] for event in found] == [2, 1]
+    one.close()
+    two.close()
+
+
+async def test_nodes_wait_for_each_other_only_for_the_same_company(url: str, postgres: PostgresProcess) -> None:
+    """A message of another company is accepted while a node holds one company; one of the same company waits."""
+    one, two = Database(parse(url)), Database(parse(url))
+    for company in (COMPANY, OTHER):
+        await SessionRows(one).create(session_record(company))
+    gate = Gate()
+
+    def lock_and_hold(connection: Connection) -> None:
+        lock_company(connection, COMPANY)
+        gate(connection)
+
+    outbox = OutboxRows(two, clock=SystemClock())
+    held = one.write(lock_and_hold, company=COMPANY)
+    await asyncio.to_thread(gate.entered.wait, 5)
+    async with asyncio.timeout(5):
+        await outbox.accept(draft(1, company=OTHER))
+    waiting = asyncio.ensure_future(outbox.accept(draft(2)))
+
+    async def waits() -> bool:
+        return postgres.rows(url, "SELECT count(*) FROM pg_locks WHERE NOT granted") == [(1,)]
+
+    await eventually(waits, within_s=10, what="an accept that waits for its company")
+    gate.go.set()
+    await held
+    assert (await waiting).is_new
+    one.close()
+    two.close()
+
+
+async def test_a_message_that_is_committed_late_is_found_by_a_search(url: str) -> None:
+    """A message of another company has a higher number, and was indexed before."""
+    one, two = Database(parse(url)), Database(parse(url))
+    for company in (COMPANY, OTHER):
+        await SessionRows(one).create(session_record(company))
+    indexer = SearchIndexer(two, clock=SystemClock())
+    lookup = LookupRows(two, indexer)
+    group, commit = Gate(), Gate()
+    gathering = one.write(group)
+    await asyncio.to_thread(group.entered.wait, 5)
+    late = asyncio.ensure_future(OutboxRows(one, clock=SystemClock()).accept(draft(1)))
+    await asyncio.sleep(0)
+    held = one.write(commit, company=COMPANY)
+    group.go.set()
+    await asyncio.to_thread(commit.entered.wait, 5)
+    await OutboxRows(two, clock=SystemClock()).accept(draft(2, company=OTHER))
+    for _ in range(3):
+        await indexer.catch_up()
+    commit.go.set()
+    await asyncio.gather(gathering, late, held)
+    for _ in range(3):
+        await indexer.catch_up()
+    found = await lookup.sent_messages(COMPANY, words="message", state=None, before=None, most=9)
+    assert [each.id for each in found] == ["msg_1"]
+    one.close()
+    two.close()
 
 
 async def test_a_failed_write_gives_back_its_lock_on_the_events_alone(url: str) -> None:

@@ -68,7 +68,7 @@ _LOOK = Prepared(
 
 
 def standing(connection: Connection, company: str, chat: str, *, idempotency_key: str | None = None) -> Standing:
-    """Call after `lock_event_order`: only then do the head and the names of the chat stay as they are."""
+    """Call after `lock_company`: only then do the head and the names of the chat stay as they are."""
     kind, key = mapping_key(chat)
     where = {"company": company, "name": chat, "mapping_kind": kind, "mapping_key": key}
     return Standing(chat, *_LOOK.rows(connection, {**where, "idempotency_key": idempotency_key})[0])

@@ -17,8 +17,9 @@ from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
 from holdfast.store.admission import Standing
 from holdfast.store.aliases import alias_of, canonical, is_used, other_spelling
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared, insert
-from holdfast.store.events import lock_event_order
+from holdfast.store.events import write_recorded
 from holdfast.store.tables import chat_aliases, chats, contacts, inbox, labelled, outbox, starred, webhook_deliveries
 
 MOVED_AT_ONCE = 100
@@ -36,7 +37,7 @@ def admit(connection: Connection, company: str, found: Standing, *, now: str) ->
     """Return the canonical id of the chat that a message is accepted for.
 
     The second spelling of a number becomes another name of the first one that was used, so that both stand in one
-    queue before WhatsApp was asked. Call after `lock_event_order`.
+    queue before WhatsApp was asked. Call after `lock_company`.
     """
     jid = found.chat
     if not jid.endswith((PERSON, HIDDEN)):
@@ -62,7 +63,7 @@ def join(connection: Connection, company: str, *, alias: str, chat: str, now: st
     """WhatsApp says that `alias` is another name of the person whose canonical id is `chat`."""
     if alias == chat or (before := alias_of(connection, company, alias)) == chat:
         return
-    lock_event_order(connection)
+    lock_company(connection, company)
     if (other := alias_of(connection, company, chat)) is not None:
         # The other spelling was used first: now WhatsApp says which one is canonical.
         _unname(connection, company, chat)
@@ -174,6 +175,7 @@ def _move_queue(connection: Connection, company: str, alias: str, chat: str, *, 
 
 def _move_deliveries(connection: Connection, company: str, alias: str, chat: str) -> None:
     """Only the first pending delivery of a chat, its head, has a due time."""
+    write_recorded(connection)  # those of this transaction are moved, too
     pending = (_D.company_id == company, text("state = 'pending'"))
     moved = update(webhook_deliveries).where(*pending, _D.chat == alias)
     if not connection.execute(moved.values(chat=chat)).rowcount:

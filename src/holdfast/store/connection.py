@@ -26,6 +26,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
+GROUP_COMPANIES = "holdfast.companies"
+"""Key of `Connection.info`: the companies of the current group of writes."""
 Insert = sqlite.Insert | postgresql.Insert
 
 
@@ -104,6 +106,12 @@ class _Text:
             raise DBAPIError.instance(
                 self._sql, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
             ) from error
+
+
+def companies_of_group(connection: Connection) -> Collection[str]:
+    """The companies for which the current transaction of the writer writes."""
+    companies: Collection[str] = connection.info.get(GROUP_COMPANIES, ())
+    return companies
 
 
 def among(connection: Connection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:

@@ -26,9 +26,9 @@ from holdfast.store.account_settings import apply_changes, set_timer
 from holdfast.store.aliases import canonical
 from holdfast.store.calls import keep_call
 from holdfast.store.chat_updates import note_received
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
-from holdfast.store.events import lock_event_order
 from holdfast.store.group_changes import keep_group_change, learn_group
 from holdfast.store.identities import learn, learn_keys, learn_sender
 from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
@@ -138,7 +138,7 @@ class EngineRows:
             if commit.history or commit.changes:
                 # Before rows of chats are locked, as acceptances do, and before numbers are drawn: their order is that
                 # of commits.
-                lock_event_order(connection)
+                lock_company(connection, company)
             if commit.credentials is not None:
                 _save_credentials(connection, company, commit, now)
             _save_keys(connection, company, commit)
@@ -289,7 +289,7 @@ class EngineRows:
     def _save_history(self, connection: Connection, company: str, message: InboundMessage, now: str) -> None:
         """Store a message from before, unless it is known. It raises no event and counts as read.
 
-        Call after `lock_event_order`.
+        Call after `lock_company`.
         """
         sent = {"company": company, "sent": message.whatsapp_id}
         if message.from_me and _SENT_HERE.scalar(connection, sent) is not None:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from holdfast.base.clock import SystemClock
 from holdfast.store.brief_writer import BriefWriter
+from holdfast.store.connection import GROUP_COMPANIES
 from holdfast.store.postgres import open_postgres
 from holdfast.store.sqlite import open_sqlite
 from holdfast.store.write_queue import CommitGroup, WriteQueue
@@ -37,6 +38,7 @@ PATIENCE_S = 6.0
 """How long reads and writes wait for a server that accepts no connections: about as long as leases last."""
 _PAUSE_S = 0.25
 _ANNOUNCED = "holdfast.announced"
+_AT_END = "holdfast.at-end"
 _SURELY_NOT_KEPT = {"40001", "40P01"}
 """SQLSTATE of transactions that PostgreSQL rolled back because of others: serialization failure, deadlock."""
 
@@ -59,6 +61,8 @@ Work = Callable[[Connection], T | Refusal]
 class _Write:
     work: Work[Any]
     done: asyncio.Future[Any]
+    company: str | None
+    last: bool
 
 
 _Listener = Callable[[Collection[Hashable]], None]
@@ -113,10 +117,11 @@ class Database:
         """Whether the last write succeeded. False on a full disk, for example, until a write succeeds again."""
         return self._is_writable
 
-    def write(self, work: Work[T], *, company: str | None = None) -> Awaitable[T]:
+    def write(self, work: Work[T], *, company: str | None = None, last: bool = False) -> Awaitable[T]:
         """Run `work` in a write transaction; awaiting it returns when the transaction is durable.
 
         Writes of one `company` are executed in the order of their calls, and leave room for those of other companies.
+        One that is `last` is executed after the others of its group, because it takes a lock that other nodes wait for.
 
         `work` may run more than once. When a write of its group raises, the group runs again with a savepoint for each
         write; when that transaction fails, too, each write runs in a transaction of its own; when the connection was
@@ -127,7 +132,7 @@ class Database:
             raise RuntimeError("the database is closed: nothing can be written any more")
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         with self._writes_changed:
-            self._writes.add(_Write(work, done), company, self._monotonic())
+            self._writes.add(_Write(work, done, company, last), company, self._monotonic())
             self._writes_changed.notify()
         return done
 
@@ -203,7 +208,8 @@ class Database:
         with self._connection:
             while (group := self._next_group()) is not None:
                 began_at = self._monotonic()
-                self._run_group([write for write in group.writes if not write.done.cancelled()])
+                writes = (write for write in group.writes if not write.done.cancelled())
+                self._run_group(sorted(writes, key=lambda write: write.last))
                 now = self._monotonic()
                 with self._writes_changed:
                     self._writes.committed(group, took_s=now - began_at, now=now)
@@ -237,6 +243,11 @@ def announce(connection: Connection, what: Hashable) -> None:
     connection.info.setdefault(_ANNOUNCED, set()).add(what)
 
 
+def at_end(connection: Connection, work: Callable[[Connection], None]) -> None:
+    """Run `work` after all writes of the transaction of `connection`, once, however often this is called."""
+    connection.info[_AT_END] = connection.info.get(_AT_END, frozenset()) | {work}
+
+
 def _run(
     connection: Connection,
     group: list[_Write],
@@ -257,7 +268,10 @@ def _run(
     try:
         with connection.begin():
             began = True
+            connection.info[GROUP_COMPANIES] = {write.company for write in group if write.company is not None}
             outcomes = [_outcome(connection, write, savepoint=savepoints) for write in group]
+            for work in connection.info.pop(_AT_END, ()):
+                work(connection)
             committing = True
     except Exception as error:  # noqa: BLE001 – passed on to the callers that await the writes
         lost = isinstance(error, DBAPIError) and error.connection_invalidated

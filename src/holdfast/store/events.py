@@ -2,7 +2,8 @@
 
 A reader that requests the events after the last `seq` it saw must never miss one. SQLite has one writer. On PostgreSQL
 numbers are assigned before the commit, so a transaction takes a lock before its first event and holds it to its end:
-the event with the lower `seq` becomes visible first.
+the event with the lower `seq` becomes visible first. All nodes wait for this lock, so the events of a transaction are
+collected and written last, and the lock is held for two statements and the commit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import functools
 from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Connection, delete, func, select, text
+from sqlalchemy import Column, Connection, bindparam, delete, func, select, text
+from sqlalchemy.dialects import postgresql
 
 from holdfast.base.ascii_json import ascii_json
 from holdfast.delivery.events import (
@@ -28,16 +30,15 @@ from holdfast.delivery.events import (
     received_body,
 )
 from holdfast.delivery.stores import Message, Received
+from holdfast.store.company_locks import lock_event_order
 from holdfast.store.connection import Prepared
-from holdfast.store.database import Database, announce
+from holdfast.store.database import Database, announce, at_end
 from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import events, webhook_deliveries, webhook_endpoints
 
 DELIVERIES = "deliveries"
 """Announced when there may be new webhook deliveries."""
-_WRITING = 0x686F6C66
-"""Number of the advisory lock."""
-_LOCKED = "holdfast.events-locked"
+_RECORDED = "holdfast.events"
 _ENDPOINTS = "holdfast.endpoints"
 _ANY_ENDPOINT = select(webhook_endpoints.c.company_id).where(webhook_endpoints.c.url.is_not(None)).limit(1)
 _PRUNED = "events-pruned"
@@ -45,29 +46,48 @@ _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
 
 _ADD = Prepared(lambda insert: insert(events).returning(events.c.seq))
+_ADD_ALL = postgresql.insert(events).returning(events.c.seq, sort_by_parameter_order=True)
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
-    "SELECT :seq, :company, :chat, 'pending', :at, 0, CASE WHEN EXISTS ("
-    "SELECT 1 FROM webhook_deliveries WHERE company_id = :company AND chat = :chat AND state = 'pending'"
-    ") THEN NULL ELSE CAST(:at AS TEXT) END "
-    "WHERE EXISTS (SELECT 1 FROM webhook_endpoints WHERE company_id = ("
-    "SELECT MAX(company_id) FROM webhook_endpoints WHERE company_id IN ('', :company) AND url IS NOT NULL"
-    ") AND ((events IS NULL AND :unasked) OR ' ' || events || ' ' LIKE :wanted))"
-)
-"""Adds the delivery of an event to the endpoint of the company, or else to the default endpoint, if it wants the type.
-Only the first pending delivery of a chat has a `next_at`."""
+    "SELECT seq, company_id, chat, 'pending', at, 0, CASE WHEN place = 1 AND NOT EXISTS ("
+    "SELECT 1 FROM webhook_deliveries AS earlier WHERE earlier.company_id = wanted.company_id "
+    "AND earlier.chat = wanted.chat AND earlier.state = 'pending') THEN at END "
+    "FROM (SELECT added.seq, added.company_id, added.chat, added.at, "
+    "row_number() OVER (PARTITION BY added.company_id, added.chat ORDER BY added.seq) AS place "
+    "FROM events AS added JOIN webhook_endpoints AS endpoint ON endpoint.company_id = ("
+    "SELECT MAX(own.company_id) FROM webhook_endpoints AS own "
+    "WHERE own.company_id IN ('', added.company_id) AND own.url IS NOT NULL) "
+    "WHERE added.seq BETWEEN :first AND :last AND (' ' || endpoint.events || ' ' LIKE '% ' || added.type || ' %' "
+    "OR (endpoint.events IS NULL AND added.type IN :default_types))"
+    ") AS wanted ORDER BY seq"
+).bindparams(bindparam("default_types", sorted(DEFAULT_TYPES), expanding=True))
+"""Adds the deliveries of the events of a transaction: of each to the endpoint of its company, or else to the default
+endpoint, if that wants the type. Only the first pending delivery of a chat has a `next_at`."""
 
 
 def record(connection: Connection, company: str, type_: str, body: Body, *, chat: str | None, at: str) -> None:
-    """Store an event, and its webhook delivery if an endpoint wants it, in the current transaction."""
-    lock_event_order(connection)
+    """Store an event, and its webhook delivery if an endpoint wants it, at the end of the current transaction."""
     json = ascii_json(body)
     row = {"company_id": company, "type": type_, "chat": chat or "", "at": at, "body": json}
-    seq = _ADD.scalar(connection, {"id": event_id(company, type_, at, json), **row})
+    recorded = (*connection.info.get(_RECORDED, ()), {"id": event_id(company, type_, at, json), **row})
+    connection.info[_RECORDED] = recorded
     announce(connection, NewEvents(company))
+    at_end(connection, write_recorded)
+
+
+def write_recorded(connection: Connection) -> None:
+    """Write the events that were recorded so far, and lock the order of events until the end of the transaction."""
+    lock_event_order(connection)
+    recorded = connection.info.pop(_RECORDED, ())
+    if not recorded:
+        return
+    if connection.dialect.name == "postgresql":
+        numbers = connection.scalars(_ADD_ALL, recorded).all()
+    else:
+        numbers = [_ADD.scalar(connection, row) for row in recorded]
     if _has_endpoints(connection):
-        wanted = {"unasked": type_ in DEFAULT_TYPES, "wanted": f"% {type_} %"}
-        made = connection.execute(_DELIVER, {"seq": seq, "company": company, "chat": chat or "", "at": at, **wanted})
+        # Nobody else has drawn a number in between: the order of events is locked.
+        made = connection.execute(_DELIVER, {"first": numbers[0], "last": numbers[-1]})
         if made.rowcount:
             announce(connection, DELIVERIES)
 
@@ -114,16 +134,6 @@ def is_listed(connection: Connection, company: str, type_: str) -> bool:
 def endpoints_changed(connection: Connection) -> None:
     """Make later events of this transaction read the endpoints again."""
     connection.info.pop(_ENDPOINTS, None)
-
-
-def lock_event_order(connection: Connection) -> None:
-    """Serialise transactions that add events or change the head of a chat's queue; held to the transaction's end."""
-    if connection.dialect.name != "postgresql":
-        return
-    transaction = connection.get_transaction()
-    if connection.info.get(_LOCKED) is not transaction:
-        connection.execute(select(func.pg_advisory_xact_lock(_WRITING)))
-        connection.info[_LOCKED] = transaction
 
 
 @dataclass(frozen=True, slots=True)

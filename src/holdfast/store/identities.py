@@ -13,8 +13,8 @@ from holdfast.session.contacts import HIDDEN, PERSON, Identity
 from holdfast.session.engine import InboundMessage, Undecryptable
 from holdfast.store import chat_merge
 from holdfast.store.aliases import alias_of, canonical, jid_in
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared, insert
-from holdfast.store.events import lock_event_order
 from holdfast.store.tables import contacts
 
 _C = contacts.c
@@ -53,7 +53,7 @@ def _joined(connection: Connection, company: str, identity: Identity, *, now: st
 
 def _store(connection: Connection, company: str, jid: str, given: Mapping[str, str], *, now: str) -> None:
     """Insert or update. A hidden id and a username belong to one person: whoever had them before loses them."""
-    lock_event_order(connection)
+    lock_company(connection, company)
     for name in _UNIQUE:
         if name in given:
             others = (_C.company_id == company, _C[name] == given[name], _C.jid != jid)

@@ -13,9 +13,10 @@ from holdfast.delivery.stores import Received
 from holdfast.store import search_index
 from holdfast.store.aliases import canonical
 from holdfast.store.chat_updates import note_received
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
-from holdfast.store.events import lock_event_order, record_received
+from holdfast.store.events import record_received
 from holdfast.store.tables import contacts, groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
@@ -134,7 +135,8 @@ def keep_received(
 
     statement: an insert that returns `RECEIVED`. event: the type of the event; None: that of a message.
     """
-    lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+    # Before the number is drawn: the order of a company's numbers is that of commits.
+    lock_company(connection, row["company_id"])
     stored = connection.execute(statement.on(connection), row).mappings().first()
     if stored is None:
         return False

@@ -23,9 +23,10 @@ from holdfast.session.operation_states import (
 )
 from holdfast.session.stores import LeaseLost
 from holdfast.store.clock_steps import moved_with_clock
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import insert
 from holdfast.store.database import Database, Refusal, announce
-from holdfast.store.events import NewEvents, lock_event_order, record
+from holdfast.store.events import NewEvents, record
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import operations, sessions
 
@@ -52,7 +53,9 @@ class OperationRows:
             if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
                 sentence = f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}'
                 return Refusal(NotFound(sentence, field="company"))
-            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+            lock_company(
+                connection, draft.company
+            )  # before the number is drawn: the order of numbers is that of commits
             if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
                 return before
             open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
@@ -76,7 +79,7 @@ class OperationRows:
                 check(connection)
             except LeaseLost as lost:
                 return lost
-            lock_event_order(connection)
+            lock_company(connection, operation.company)
             found = connection.execute(changed).mappings().first()
             if found is None:
                 return None
@@ -96,7 +99,8 @@ class OperationRows:
         values = {"state": OperationState.CANCELLED.value, "settled_at": at, "next_at": None}
 
         def work(connection: Connection) -> Operation | Refusal:
-            lock_event_order(connection)
+            if (before := _first(connection, operation_id)) is not None:
+                lock_company(connection, before.company)
             row = connection.execute(update(operations).where(*is_queued).values(values).returning(*_SHOWN)).mappings()
             if (found := row.first()) is not None:
                 _record(connection, cancelled := _operation(found), at=at)

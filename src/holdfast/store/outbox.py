@@ -43,9 +43,10 @@ from holdfast.store.admission import standing
 from holdfast.store.aliases import canonical, is_same_chat
 from holdfast.store.chat_updates import note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database, Refusal
-from holdfast.store.events import lock_event_order, record_message
+from holdfast.store.events import record_message
 from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.member_receipts import receipts_of
 from holdfast.store.message_rows import READ, message_of
@@ -78,7 +79,9 @@ class OutboxRows:
         values = _accepted(draft, now)
 
         def work(connection: Connection) -> Accepted | Refusal:
-            lock_event_order(connection)  # before the number is drawn: the order of numbers is that of commits
+            lock_company(
+                connection, draft.company
+            )  # before the number is drawn: the order of numbers is that of commits
             found = standing(connection, draft.company, draft.chat, idempotency_key=draft.idempotency_key)
             if found.company is None:
                 return Refusal(

@@ -2,8 +2,8 @@
 
 Only the first open message of a chat, its head, has `next_at` and `lane`; a unique index allows one head per chat. An
 index finds the due messages, however many wait behind them, and a chat that waits for a retry delays no other chat.
-The transaction that settles a head also makes the next message of its chat the head. On PostgreSQL a lock serialises
-these transactions (`store.events.lock_event_order`), so that two nodes that accept for one chat create only one head.
+The transaction that settles a head also makes the next message of its chat the head. On PostgreSQL a lock for each
+company serialises these transactions (`store.company_locks`): two nodes that accept for one chat create only one head.
 
 A lane is `3 * kind + contact`: kinds are interactive, bulk and suspect, contacts those of `rate_limits.ContactStatus`.
 """

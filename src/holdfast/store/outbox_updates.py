@@ -12,8 +12,9 @@ from holdfast.delivery.message import OPEN, MessageState, StatusUpdate, advance,
 from holdfast.delivery.stores import Deferral, Message, MessageChange
 from holdfast.store import outbox_queue as queue
 from holdfast.store.aliases import is_same_chat
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Insert, Prepared
-from holdfast.store.events import lock_event_order, record_message
+from holdfast.store.events import record_message
 from holdfast.store.member_receipts import note_receipt
 from holdfast.store.message_rows import SHOWN, message_of
 from holdfast.store.tables import chats as known_chats
@@ -89,7 +90,7 @@ def apply_one(connection: Connection, company: str, change: MessageChange | Defe
 
     Returns the message and whether the next one in its chat is due now.
     """
-    lock_event_order(connection)
+    lock_company(connection, company)
     found = _TO_BE_CHANGED.rows(connection, {"company": company, "id": change.whatsapp_id})
     if not found:
         return None

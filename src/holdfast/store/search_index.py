@@ -1,7 +1,8 @@
 """The full-text index of outbox and inbox: FTS5 on SQLite, a GIN index over text vectors on PostgreSQL.
 
 `holdfast.delivery.search` makes the tokens. `SearchIndexer` adds them soon after a message was stored, in the order of
-the messages' `seq`, which is that of their commits; a trigger or foreign key removes them with the message. Each token
+the messages' `seq`; a trigger or foreign key removes them with the message. On SQLite that is the order of commits. On
+PostgreSQL a message may be committed after one of another company with a higher `seq`. Each token
 begins with a short hash of the company, so that the cost of a search depends on its own company only. Backups do not
 contain the index: a restore builds it.
 """
@@ -13,12 +14,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, TableClause, column, func, select
 
 from holdfast.delivery.message import OPEN, MessageState
 from holdfast.delivery.search import Search, texts_of, tokens
+from holdfast.store.company_locks import company_lock_holders
 from holdfast.store.tables import inbox, outbox
 
 log = logging.getLogger(__name__)
@@ -128,10 +131,13 @@ def _execute(connection: Connection, statements: Mapping[str, Sequence[str]]) ->
             connection.exec_driver_sql(statement.format(table=table.name))
 
 
-def index_part(connection: Connection, *, table: Table, most: int) -> int:
-    """Index the oldest messages that are not indexed yet, at most so many; returns how many."""
-    after = _last(connection, table)
-    page = select(*_COLUMNS[table]).where(table.c.seq > after).order_by(table.c.seq).limit(most)
+def index_part(connection: Connection, *, table: Table, most: int, complete_to: int | None = None) -> int:
+    """Index the oldest messages that are not indexed yet, at most so many; returns how many.
+
+    complete_to: see `is_behind`.
+    """
+    missing = _missing(connection, table, complete_to)
+    page = select(*_COLUMNS[table]).where(*missing).order_by(table.c.seq).limit(most)
     if table is inbox:  # the content of an undecryptable message can change meanwhile
         page = page.with_for_update(read=True)
     rows = connection.execute(page).mappings().all()
@@ -140,10 +146,40 @@ def index_part(connection: Connection, *, table: Table, most: int) -> int:
     return len(rows)
 
 
-def is_behind(connection: Connection, *, table: Table) -> bool:
-    """Whether a message is not indexed yet."""
+def is_behind(connection: Connection, *, table: Table, complete_to: int | None = None) -> bool:
+    """Whether a message is not indexed yet.
+
+    complete_to: every message up to this `seq` is known to be indexed; None: up to the last that is.
+    """
+    missing = select(table.c.seq).where(*_missing(connection, table, complete_to)).limit(1)
+    return connection.scalar(missing) is not None
+
+
+def _missing(connection: Connection, table: Table, complete_to: int | None) -> tuple[ColumnElement[bool], ...]:
+    if complete_to is None:
+        return (table.c.seq > _last(connection, table),)
+    entry = TableClause(f"{table.name}_search", column("seq"))
+    is_indexed = select(entry.c.seq).where(entry.c.seq == table.c.seq, entry.c.seq > complete_to).exists()
+    return table.c.seq > complete_to, ~is_indexed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbering:
+    """Which numbers of messages may still appear, on PostgreSQL."""
+
+    newest: int
+    writers: frozenset[str]
+    """Transactions that may have drawn lower numbers and are not committed."""
+
+
+def numbering(connection: Connection, *, table: Table) -> Numbering:
+    """Numbers are drawn under the lock of a company, so every transaction that has drawn one holds such a lock."""
     newest = connection.scalar(select(func.max(table.c.seq))) or 0
-    return newest > _last(connection, table)
+    return Numbering(newest=newest, writers=company_lock_holders(connection))
+
+
+def last_indexed(connection: Connection, *, table: Table) -> int:
+    return _last(connection, table)
 
 
 def _last(connection: Connection, table: Table) -> int:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import logging
 
+from sqlalchemy import Table
+
 from holdfast.base.clock import Clock
 from holdfast.store import search_index
 from holdfast.store.database import Database
+from holdfast.store.search_index import Numbering
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +22,18 @@ PAUSE_S = 1.0
 RETRY_S = 30.0
 MOST_AT_ONCE = 100
 """Messages in one transaction, during which SQLite stores nothing else: some milliseconds."""
+_LOOK_BACK = 1_000
+"""Messages before the last indexed one that are looked at after a start, as other nodes may have been storing some."""
 
 
 class SearchIndexer:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._clock = clock
         self._database = database
+        self._complete_to: dict[Table, int] = {}
+        """On a shared database: every message up to this `seq` is indexed."""
+        self._numbering: dict[Table, Numbering] = {}
+        """On a shared database: what is awaited to be complete."""
         # On a server others can write meanwhile, but not through the same connection.
         self._write = database.brief_writer().write if database.is_shared else database.write
 
@@ -45,7 +54,28 @@ class SearchIndexer:
     async def catch_up(self) -> None:
         """Index every message that is committed now. Writes nothing if all are indexed: a full disk would not show."""
         for table in search_index.INDEXED:
-            index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE)
-            if await self._database.read(functools.partial(search_index.is_behind, table=table)):
+            complete = await self._settled(table) if self._database.is_shared else None
+            known = self._complete_to.get(table)
+            is_behind = functools.partial(search_index.is_behind, table=table, complete_to=known)
+            index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE, complete_to=known)
+            if await self._database.read(is_behind):
                 while await self._write(index_part) == MOST_AT_ONCE:
                     pass
+            if complete is not None:
+                self._complete_to[table] = complete
+
+    async def _settled(self, table: Table) -> int | None:
+        """Return a number up to which no message can be stored any more, if there is a new one.
+
+        A message may be committed after messages of other companies that have higher numbers. The numbers up to the
+        newest one are complete once the transactions that were under way when it was seen have ended.
+        """
+        if table not in self._complete_to:
+            last = await self._database.read(functools.partial(search_index.last_indexed, table=table))
+            self._complete_to[table] = max(last - _LOOK_BACK, 0)
+        now = await self._database.read(functools.partial(search_index.numbering, table=table))
+        before = self._numbering.get(table)
+        if before is not None and before.writers & now.writers:
+            return None
+        self._numbering[table] = now
+        return None if before is None else before.newest

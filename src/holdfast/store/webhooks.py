@@ -42,9 +42,10 @@ from holdfast.delivery.webhooks import (
 from holdfast.store import webhook_endpoints as endpoint_rows
 from holdfast.store import webhook_queue as queue
 from holdfast.store.clock_steps import moved_with_clock
+from holdfast.store.company_locks import lock_event_order
 from holdfast.store.connection import insert
 from holdfast.store.database import Database, announce
-from holdfast.store.events import DELIVERIES, endpoints_changed, lock_event_order
+from holdfast.store.events import DELIVERIES, endpoints_changed, write_recorded
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
@@ -120,7 +121,7 @@ class WebhookRows:
             before, after = queue.update_health(connection, current, attempt, now=now, jitter=jitter)
             return Settled(outcome=judged, endpoint=after, before=before)
 
-        return await self._database.write(work, company=head.company)
+        return await self._database.write(work, company=head.company, last=True)
 
     async def follow_clock(self, companies: Collection[str], step: ClockStep) -> None:
         def work(connection: Connection) -> None:
@@ -131,7 +132,7 @@ class WebhookRows:
             connection.execute(update(deliveries).where(*mine, _D.next_at.is_not(None)).values(next_at=""))
             queue.probe_now(connection, companies)
 
-        await self._database.write(work)
+        await self._database.write(work, last=True)
 
     async def retry_from_future(self, companies: Collection[str], *, now: datetime) -> None:
         def work(connection: Connection) -> None:
@@ -141,7 +142,7 @@ class WebhookRows:
             ahead = (endpoints.c.probe_at.is_not(None), endpoints.c.last_failure_at > iso(now))
             connection.execute(update(endpoints).where(*ahead).values(probe_at=None))
 
-        await self._database.write(work)
+        await self._database.write(work, last=True)
 
     async def give_up_old(self, *, before: str, at: str) -> int:
         def work(connection: Connection) -> int:
@@ -157,7 +158,7 @@ class WebhookRows:
                 queue.schedule_heads(connection, at=at)
             return count
 
-        return await self._database.write(work)
+        return await self._database.write(work, last=True)
 
     # Endpoints.
 
@@ -169,7 +170,7 @@ class WebhookRows:
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | None:
-            lock_event_order(connection)
+            write_recorded(connection)  # these are of before the change
             before = endpoint_rows.read_one(connection, company)
             made = change(before)
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
@@ -195,7 +196,7 @@ class WebhookRows:
             announce(connection, DELIVERIES)
             return resumed
 
-        return await self._database.write(work)
+        return await self._database.write(work, last=True)
 
     # For people.
 
@@ -268,7 +269,7 @@ class WebhookRows:
                 announce(connection, DELIVERIES)
             return len(replayed)
 
-        return await self._database.write(work)
+        return await self._database.write(work, last=True)
 
 
 def _in(companies: Companies) -> ColumnElement[bool]:
