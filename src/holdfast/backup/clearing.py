@@ -10,8 +10,9 @@ from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
 from holdfast.base.errors import NotFound
 from holdfast.store.api_keys import withdraw_company
+from holdfast.store.company_locks import lock_company
 from holdfast.store.database import Database
-from holdfast.store.events import lock_event_order
+from holdfast.store.events import write_recorded
 from holdfast.store.tables import (
     credentials,
     events,
@@ -103,7 +104,7 @@ def _clear_part(connection: Connection, *, company: str, table: Table) -> bool:
 
 def _clear_events(connection: Connection, *, company: str) -> bool:
     """Remove the oldest events and their webhook deliveries. The lock keeps others from starting deliveries of them."""
-    lock_event_order(connection)
+    write_recorded(connection)
     part = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(_AT_ONCE)
     numbers = list(connection.scalars(part))
     connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
@@ -120,7 +121,8 @@ def _clear_media(connection: Connection, *, ids: Sequence[str]) -> bool:
 
 def _clear_rest(connection: Connection, *, company: str) -> bool:
     """Also what was added meanwhile. The lock keeps other processes from accepting messages for it at the same time."""
-    lock_event_order(connection)
+    lock_company(connection, company)
+    write_recorded(connection)
     its_media = select(media.c.id).where(media.c.company_id == company)
     connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(its_media)))
     for table in reversed(metadata.sorted_tables):
