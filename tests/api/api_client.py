@@ -1,4 +1,6 @@
-"""The HTTP application asked without a socket: one request in, one answer out, the time of the small world going on."""
+"""Calls the HTTP application without a socket: one request, one response, while the fake time of `tests.world`
+advances.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ class Answer:
         return json.loads(self.body)
 
     def problem(self, status: int, code: str, *, field: str | None = None) -> str:
-        """The sentence of a problem, which must have this status, code and field."""
+        """The detail of a problem, which must have this status, code and field."""
         assert self.headers["content-type"] == "application/problem+json", self.body
         found = self.json
         assert (found["status"], found["code"], found.get("field")) == (status, code, field), found
@@ -108,7 +110,7 @@ class ApiClient:
         self.world = world
         self.api = api
         self.leaps = True
-        """Does time go on while an answer is awaited?"""
+        """Whether time advances while a response is awaited."""
 
     async def __call__(
         self,

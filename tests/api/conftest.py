@@ -1,4 +1,4 @@
-"""The HTTP application over a gateway in the small world."""
+"""The HTTP application over an in-process gateway (`tests.world`)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[ApiClient]:
-    """A running gateway without sessions."""
+    """A client of a running gateway without sessions."""
     async with world.running() as gateway:
         yield make_client(world, gateway)

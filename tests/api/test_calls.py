@@ -1,4 +1,4 @@
-"""Calls over HTTP: shown, ended, rejected by a person and automatically."""
+"""Calls by HTTP: listed, ended, rejected by a person and automatically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def signal(kind: str, *, call_id: str = "C1", offline: bool = False) -> CallSign
 
 
 async def come(world: World, *signals: CallSignal) -> None:
-    """WhatsApp reports calls, and the reports are acknowledged."""
+    """Let WhatsApp report calls; the reports are acknowledged."""
     before = len(world.engine.receipts_sent)
     world.engine.call(world.link(), *signals)
     await world.until(lambda: len(world.engine.receipts_sent) == before + len(signals))
@@ -48,7 +48,7 @@ async def call(client: ApiClient) -> dict[str, object]:
 
 
 async def test_a_call_is_an_item_of_the_inbox_and_two_events(client: ApiClient) -> None:
-    """Who calls and how it ended; a signal that WhatsApp repeats changes nothing, and the first end counts."""
+    """With the caller and the outcome; a signal that WhatsApp repeats changes nothing, and the first outcome counts."""
     world = client.world
     await world.pair()
     await come(world, signal("offer"))
@@ -64,7 +64,7 @@ async def test_a_call_is_an_item_of_the_inbox_and_two_events(client: ApiClient) 
     assert [event["id"] for event in seen] == [item["id"]] * 2
 
 
-async def test_the_end_of_a_call_that_never_rang_here_is_nothing(client: ApiClient) -> None:
+async def test_the_end_of_a_call_that_never_rang_here_is_ignored(client: ApiClient) -> None:
     await client.world.pair()
     await come(client.world, signal("ended"))
     assert (await client("GET", f"{SESSION}/inbox")).json["items"] == []
@@ -72,7 +72,7 @@ async def test_the_end_of_a_call_that_never_rang_here_is_nothing(client: ApiClie
 
 
 async def test_a_person_rejects_a_call_while_it_rings(client: ApiClient) -> None:
-    """WhatsApp gets the caller as the call named it. Once rejected it can't be rejected again."""
+    """WhatsApp gets the caller under the id in the call. Once rejected it can't be rejected again."""
     world = client.world
     await world.pair()
     asked: list[dict[str, object]] = []
@@ -103,7 +103,7 @@ async def test_a_rejection_that_whatsapp_refuses_changes_nothing(client: ApiClie
 
 
 async def test_calls_are_rejected_automatically_and_the_caller_gets_one_text(client: ApiClient) -> None:
-    """One text for each call, however often WhatsApp reports it, and whatever the text is by then."""
+    """One text for each call, however often WhatsApp reports it, even when the text is changed meanwhile."""
     world = client.world
     await world.pair()
     await client("PUT", SESSION, {"autoRejectCalls": True, "rejectedCallText": "Please write to us."})

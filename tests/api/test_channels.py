@@ -33,7 +33,7 @@ async def test_channels_are_listed_and_found(linked: ApiClient, world: World) ->
 
 
 async def test_channels_are_followed_and_left(linked: ApiClient, world: World) -> None:
-    """Each is an operation on the channel; a refusal has a sentence and WhatsApp's code."""
+    """Each is an operation on the channel; a refusal has an explanation and WhatsApp's code."""
     world.engine.operations["follow-channel"] = lambda command: {"followed": command.arguments["followed"]}
     for action, followed in (("follow", True), ("unfollow", False)):
         answer = await linked("POST", f"{CHANNELS}/120363001@newsletter/{action}?wait=5")
@@ -48,7 +48,9 @@ async def test_channels_are_followed_and_left(linked: ApiClient, world: World) -
 
 
 async def test_unknown_channels_companies_and_links(client: ApiClient, world: World) -> None:
-    """404 for an unknown company or channel, 422 for what is no channel, 503 without a link; operations wait for it."""
+    """404 for an unknown company or channel, 422 for an invalid channel id, 503 without a link; operations wait for a
+    link.
+    """
     (await client("GET", "/v1/sessions/nobody/channels")).problem(404, "not-found", field="company")
     await world.now(world.gateway.put(COMPANY))
     assert (await client("GET", CHANNELS)).status == 503

@@ -42,7 +42,7 @@ def asked(world: World) -> list[tuple[str, object]]:
 async def test_a_change_of_a_chat_is_an_operation(
     linked: ApiClient, world: World, body: dict[str, object], arguments: dict[str, object]
 ) -> None:
-    """It names only what changes, and is settled by WhatsApp's answer."""
+    """It contains only the changed settings, and is settled by WhatsApp's answer."""
     answer = await linked("PATCH", f"{CHAT}?wait=10", body)
     assert (answer.status, answer.json["state"], answer.json["target"]) == (200, "succeeded", ANNA)
     assert asked(world) == [("update-chat", {"chat": ANNA, **arguments})]
@@ -82,8 +82,8 @@ async def test_each_change_of_a_chat_has_a_route_of_its_own(
         ({"muted": False, "mutedUntil": "2026-01-01T00:00:00Z"}, "combined"),
     ],
 )
-async def test_a_change_that_is_none_is_refused(linked: ApiClient, body: dict[str, object], words: str) -> None:
-    """The sentence says which field, and why."""
+async def test_an_invalid_change_is_refused(linked: ApiClient, body: dict[str, object], words: str) -> None:
+    """The error names the field and the reason."""
     answer = await linked("PATCH", CHAT, body)
     assert answer.status == 422
     assert words in str(answer.json)
@@ -101,7 +101,7 @@ async def test_a_repeated_change_gets_the_first_answer(linked: ApiClient, world:
 
 
 async def test_deleting_starring_and_labels_are_operations(linked: ApiClient, world: World) -> None:
-    """Each route begins one; what is stored of a deleted chat stays."""
+    """Each route starts one; the stored messages of a deleted chat are kept."""
     for method, path in (
         ("DELETE", CHAT),
         ("PUT", f"{CHAT}/messages/3A1/star?fromMe=true"),

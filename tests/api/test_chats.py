@@ -1,4 +1,4 @@
-"""Chats by HTTP, over a gateway in the small world: the overview, and the timeline of both directions."""
+"""Chats by HTTP, over an in-process gateway: the overview, and the timeline of both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def linked(client: ApiClient, world: World) -> ApiClient:
 
 
 async def receive(world: World, id_: str, *, chat: str = RAMI, after_s: float = 2, **changes: Any) -> None:
-    """A message arrives `after_s` seconds after the one before."""
+    """Receive a message `after_s` seconds after the previous one."""
     await world.wait(after_s)
     values: dict[str, Any] = {"type": "text", "text": f"text of {id_}", "sender": chat}
     at = int(world.clock.now().timestamp())
@@ -55,7 +55,7 @@ async def timeline(client: ApiClient, chat: str = RAMI, query: str = "") -> Any:
 
 
 async def test_the_overview_has_each_chat_with_its_last_message(linked: ApiClient, world: World) -> None:
-    """Of either direction, with its state; the newest first."""
+    """In either direction, with its state; the newest chat first."""
     await receive(world, "A1")
     await receive(world, "B1", chat=FLOWERS, sender=LAYLA, push_name="Layla")
     await send(linked, "on its way")
@@ -84,8 +84,8 @@ async def test_messages_that_change_others_are_neither_unread_nor_last(linked: A
     assert chat["lastMessage"]["text"] == "edited"
 
 
-async def test_an_answer_from_the_phone_reads_the_chat(linked: ApiClient, world: World) -> None:
-    """Whoever writes there has the chat open."""
+async def test_a_reply_from_the_phone_marks_the_chat_as_read(linked: ApiClient, world: World) -> None:
+    """Whoever replies on the phone has the chat open."""
     await receive(world, "A1")
     await receive(world, "A2", from_me=True, sender="962700000001@s.whatsapp.net")
     (chat,) = await listed(linked)
@@ -111,7 +111,7 @@ async def test_the_overview_has_pages_and_filters(linked: ApiClient, world: Worl
 
 
 async def test_a_timeline_has_both_directions_in_one_order(linked: ApiClient, world: World) -> None:
-    """In one shape, newest first; within a second, too."""
+    """In one format, newest first; also within a second."""
     await receive(world, "A1", after_s=0.2)
     sent = await send(linked, "first answer")
     await receive(world, "A2", after_s=0.1)
@@ -129,7 +129,7 @@ async def test_a_timeline_has_both_directions_in_one_order(linked: ApiClient, wo
 
 
 async def test_a_timeline_is_read_in_both_directions(linked: ApiClient, world: World) -> None:
-    """`next` leads to the beginning; `previous`, to what arrives later. Each message is on one page."""
+    """`next` leads to older messages, `previous` to those that arrive later. Each message is on one page."""
     for n in range(4):
         await receive(world, f"A{n}")
         await send(linked, f"answer {n}")
@@ -174,8 +174,8 @@ async def test_reactions_edits_and_deletions_are_folded_in(linked: ApiClient, wo
     assert [(each["text"], bool(each["deletedAt"])) for each in items] == [(None, True), (None, True)]
 
 
-async def test_an_unknown_chat_is_404_and_a_bad_place_422(linked: ApiClient) -> None:
-    """With a sentence that names the value."""
+async def test_an_unknown_chat_is_404_and_a_bad_cursor_422(linked: ApiClient) -> None:
+    """The error names the value."""
     assert "nobody has written" in (await linked("GET", f"{CHATS}/{LAYLA}")).problem(404, "not-found", field="chat")
     for query, field in (("?after=x", "after"), ("?before=1~2", "after"), ("?before=1~~1&after=1~~1", "before")):
         (await linked("GET", f"{CHATS}/{RAMI}/messages{query}")).problem(422, "bad-input", field=field)
@@ -198,7 +198,7 @@ def acknowledge(world: World) -> None:
 
 
 def marks(world: World) -> list[object]:
-    """What the engine was told to set as the unread mark on the phone."""
+    """The unread marks that the engine was told to set on the phone."""
     found = [each for each in world.engine.commands if isinstance(each, RunOperation) and each.name == "update-chat"]
     return [each.arguments["unread"] for each in found]
 
@@ -234,7 +234,7 @@ async def test_a_repeated_request_gets_the_first_answer(linked: ApiClient, world
     (await linked("POST", f"{CHATS}/{LAYLA}/read", headers=key)).problem(409, "conflict", field="Idempotency-Key")
 
 
-async def test_what_was_read_without_a_link_is_sent_when_it_is_up(tmp_path: Path) -> None:
+async def test_read_receipts_without_a_link_are_sent_when_it_is_open(tmp_path: Path) -> None:
     """In order, also after a restart; the count is 0 meanwhile."""
     world = World(tmp_path)
     async with world.running() as gateway:
@@ -258,7 +258,7 @@ async def test_what_was_read_without_a_link_is_sent_when_it_is_up(tmp_path: Path
 
 
 async def test_read_receipts_are_neither_paced_nor_reported_as_events(linked: ApiClient, world: World) -> None:
-    """Reading many chats holds up no other operation; only a failure is an event."""
+    """Reading many chats delays no other operation; only a failure is an event."""
     acknowledge(world)
     for n in range(30):
         await receive(world, f"A{n}", chat=f"9627900000{n:02}@s.whatsapp.net", after_s=0)
@@ -299,8 +299,10 @@ async def test_a_chat_is_marked_as_unread(linked: ApiClient, world: World) -> No
     (await linked("POST", f"{CHATS}/{LAYLA}/unread")).problem(404, "not-found", field="chat")
 
 
-async def test_what_arrives_is_read_automatically_where_a_company_asks_for_it(linked: ApiClient, world: World) -> None:
-    """Messages of people and groups, those that arrive together by one operation; until it is switched off."""
+async def test_inbound_messages_are_read_automatically_if_the_company_wants_it(linked: ApiClient, world: World) -> None:
+    """Messages of people and groups; those that arrive together are marked by one operation; until the setting is
+    switched off.
+    """
     acknowledge(world)
     answer = await linked("PUT", f"/v1/sessions/{COMPANY}", {"autoRead": True})
     assert answer.json["autoRead"] is True
@@ -363,8 +365,10 @@ async def test_contacts_are_listed_in_pages(linked: ApiClient, world: World) -> 
         ]
 
 
-async def test_senders_have_the_name_that_the_phone_has_saved(linked: ApiClient, world: World) -> None:
-    """In the inbox, in timelines and for reactions; else the name that they set, in the message or elsewhere."""
+async def test_senders_have_the_name_that_is_saved_on_the_phone(linked: ApiClient, world: World) -> None:
+    """In the inbox, in timelines and for reactions; otherwise the name that they set themselves, from the message or
+    elsewhere.
+    """
     await receive(world, "A1", chat=FLOWERS, sender=LAYLA, push_name="layla 🌷")
     await receive(world, "A2", chat=FLOWERS, sender=RAMI)
     reaction: dict[str, Any] = {
@@ -387,7 +391,7 @@ async def test_senders_have_the_name_that_the_phone_has_saved(linked: ApiClient,
 
 
 async def test_a_chat_that_is_read_on_the_phone_is_read_here(linked: ApiClient, world: World) -> None:
-    """Up to the message that the phone's receipt names; one that is not stored changes nothing."""
+    """Up to the message in the phone's receipt; a receipt for an unknown message changes nothing."""
     for id_ in ("A1", "A2", "A3"):
         await receive(world, id_)
     for id_, left in (("A2", 1), ("A1", 1), ("other", 1), ("A3", 0)):

@@ -14,7 +14,7 @@ from tests.world import COMPANY
 
 
 async def test_diagnostics_and_about_show_the_engine_s_own_version_too(client: ApiClient) -> None:
-    """With its origin, for people who wonder why WhatsApp refuses logins."""
+    """With its origin, for finding out why WhatsApp refuses logins."""
     await client.world.pair()
     expected: dict[str, object] = {
         "version": f"2.3000.{ENGINE_REVISION}",
@@ -29,7 +29,7 @@ async def test_diagnostics_and_about_show_the_engine_s_own_version_too(client: A
 
 
 def test_metrics_show_version_origin_and_age() -> None:
-    """Also of the version that the engine carries, whose age counts from the release of the engine."""
+    """Also for the version built into the engine, whose age counts from the release of the engine."""
     now = SystemClock().now()
     version = ClientVersion(revision=1_045_000_000, origin="whatsapp", read_at=iso(now - timedelta(seconds=90)))
     assert shown(version, now) == ({"version": "2.3000.1045000000", "origin": "whatsapp"}, 90)

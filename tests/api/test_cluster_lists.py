@@ -1,4 +1,4 @@
-"""What belongs to a cluster as a whole, asked at any of its nodes: backups and metrics."""
+"""Data of a cluster as a whole, requested at any of its nodes: backups and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.world import COMPANY, World
 
 @pytest.fixture
 async def nodes(world: World, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Each with a folder of its own for backups."""
+    """Two nodes, each with a folder of its own for backups."""
     async with world.running() as gateway:
         await world.pair()
         async with two_nodes(world) as made:
@@ -48,8 +48,8 @@ async def test_backups_of_all_nodes_are_listed_and_downloaded_at_any_of_them(nod
     )
 
 
-async def test_each_company_is_once_in_the_metrics_of_a_cluster(nodes: Nodes) -> None:
-    """At its owner, so that a sum over all nodes is right; `nodes=all` has them all at any node."""
+async def test_each_company_occurs_once_in_the_metrics_of_a_cluster(nodes: Nodes) -> None:
+    """At its owner, so that a sum over all nodes is right; with `nodes=all` any node has the metrics of all."""
     state = f'holdfast_session_state{{company="{COMPANY}"'
     alone = (await nodes.other("GET", "/metrics")).body.decode()
     assert COMPANY not in alone

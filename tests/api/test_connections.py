@@ -16,8 +16,8 @@ def opened(world: World) -> OpenLink:
     return world.commands(OpenLink)[-1]
 
 
-async def test_a_session_connects_as_its_own_settings_say(client: ApiClient) -> None:
-    """Through its proxy, at the address that was checked, under its name. The password is never shown."""
+async def test_a_session_connects_with_its_own_settings(client: ApiClient) -> None:
+    """Through its proxy, at the checked address, under its device name. The password is never shown."""
     client.world.names["proxy.example"] = ["1.1.1.1", "10.0.0.1"]
     shown = await client("PUT", SESSION, {"proxyUrl": PROXY, "deviceName": " Shop "})
     assert (shown.json["proxyUrl"], shown.json["deviceName"]) == ("http://user:***@proxy.example:3128", "Shop")
@@ -27,7 +27,7 @@ async def test_a_session_connects_as_its_own_settings_say(client: ApiClient) -> 
 
 
 async def test_another_proxy_replaces_the_link_at_once(client: ApiClient) -> None:
-    """The same proxy again changes nothing; null brings back what the settings say."""
+    """Setting the same proxy again changes nothing; null returns to the operator's settings."""
     await client("PUT", SESSION)
     await client.world.pair()
     links = len(client.world.commands(OpenLink))
@@ -54,8 +54,8 @@ async def test_another_proxy_replaces_the_link_at_once(client: ApiClient) -> Non
         ("deviceName", ""),
     ],
 )
-async def test_what_a_session_may_not_use_is_refused(client: ApiClient, field: str, value: str) -> None:
-    """Private addresses, also behind a name; what is no proxy; names that no phone could show. Nothing is created."""
+async def test_invalid_connection_settings_are_refused(client: ApiClient, field: str, value: str) -> None:
+    """Private addresses, also behind a name; invalid proxy URLs; names that no phone could show. Nothing is created."""
     client.world.names["inside.example"] = ["10.0.0.1"]
     refused = await client("PUT", SESSION, {field: value})
     assert (refused.status, refused.json["field"]) == (422, field)
@@ -63,7 +63,7 @@ async def test_what_a_session_may_not_use_is_refused(client: ApiClient, field: s
     assert (await client("GET", SESSION)).status == 404
 
 
-async def test_a_proxy_whose_name_turns_to_a_private_address_is_not_connected_to(client: ApiClient) -> None:
+async def test_a_proxy_whose_name_changes_to_a_private_address_is_not_used(client: ApiClient) -> None:
     """It was public when it was set. The session says so, and connects when the name is public again."""
     client.world.names["proxy.example"] = ["1.1.1.1"]
     await client("PUT", SESSION, {"proxyUrl": PROXY})

@@ -1,4 +1,4 @@
-"""The stream of events: from now on or from where a reader was, for the companies of the key, until Holdfast stops."""
+"""The event stream: from now on or from a reader's last event, for the companies of the key, until Holdfast stops."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def add(world: World, number: int, *, company: str = COMPANY) -> int:
 
 
 def told(text: str) -> list[Told]:
-    """The events of a piece of stream."""
+    """The events in a part of the stream."""
     found = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
@@ -42,7 +42,7 @@ def told(text: str) -> list[Told]:
 
 
 class Reader:
-    """Reads a stream until told otherwise."""
+    """Reads a stream until it is stopped."""
 
     def __init__(self, world: World, *, company: str | None = None, heartbeat_s: float = 60) -> None:
         self.shutdown = ShutdownScope()
@@ -86,8 +86,8 @@ class Reader:
         return [payload["data"]["n"] for _, _, payload in told(self.text)]
 
 
-async def test_a_reader_gets_what_happens_from_now_on(world: World) -> None:
-    """As soon as it is durable, in order, with type and time; and not what was before."""
+async def test_a_reader_gets_new_events(world: World) -> None:
+    """As soon as they are durable, in order, with type and time; no earlier ones."""
     await add(world, 1)
     reader = Reader(world)
     async with reader.reading(None):
@@ -100,7 +100,7 @@ async def test_a_reader_gets_what_happens_from_now_on(world: World) -> None:
         await reader.until(lambda: reader.numbers == [2, 3])
 
 
-async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> None:
+async def test_a_returning_reader_gets_all_missed_events(world: World) -> None:
     """It gets several pages, each event once, and then new events."""
     first = await add(world, 0)
     for number in range(1, 121):
@@ -113,8 +113,8 @@ async def test_a_reader_who_comes_back_gets_all_that_it_missed(world: World) -> 
     assert reader.numbers == list(range(1, 122))
 
 
-async def test_a_reader_who_was_away_too_long_gets_a_gap(world: World) -> None:
-    """Events that it has not seen were deleted, so the following events are not contiguous."""
+async def test_a_reader_who_returns_too_late_can_detect_the_gap(world: World) -> None:
+    """Events that it has not read were deleted, so the following events are not contiguous."""
     seen = await add(world, 1)
     for number in (2, 3):
         await add(world, number)
@@ -128,7 +128,7 @@ async def test_a_reader_who_was_away_too_long_gets_a_gap(world: World) -> None:
     assert "event: gap\n" not in punctual.text
 
 
-async def test_a_place_ahead_of_all_events_is_now(world: World) -> None:
+async def test_a_position_after_all_events_means_now(world: World) -> None:
     """This happens after a restored backup: the reader does not wait until the numbers reach its position."""
     await add(world, 1)
     reader = Reader(world)
@@ -146,7 +146,7 @@ async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
 
 
 async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
-    """By itself, and none begins any more."""
+    """An open stream ends, and no new one is accepted."""
     reader = Reader(world)
     async with reader.reading(None) as task:
         reader.shutdown.end()
@@ -156,7 +156,7 @@ async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
             pass
 
 
-async def test_a_stream_ends_when_its_reader_leaves(world: World) -> None:
+async def test_a_stream_ends_when_its_reader_disconnects(world: World) -> None:
     """Nothing is left behind that later events would wake."""
     reader = Reader(world)
     async with reader.reading(None) as task:
@@ -164,8 +164,8 @@ async def test_a_stream_ends_when_its_reader_leaves(world: World) -> None:
         await task
 
 
-async def test_a_key_gets_events_of_its_companies_alone_until_holdfast_stops(world: World, client: ApiClient) -> None:
-    """Also when it asks for all; and an open stream does not hold the stop."""
+async def test_a_key_gets_only_events_of_its_companies(world: World, client: ApiClient) -> None:
+    """Also when it requests all; and an open stream does not delay the stop."""
     first = await add(world, 0)
     for number, company in enumerate((COMPANY, OTHER, COMPANY), start=1):
         await add(world, number, company=company)
@@ -198,15 +198,15 @@ async def _until(reader: asyncio.StreamReader, count: int) -> str:
     return text
 
 
-async def test_a_key_may_not_ask_for_another_company(client: ApiClient) -> None:
-    """Whether there is such a company or not."""
+async def test_a_key_has_no_access_to_events_of_another_company(client: ApiClient) -> None:
+    """Whether the company exists or not."""
     refused = await client("GET", f"/v1/events?company={OTHER}", key=KEY_OF_ONE)
     assert OTHER in refused.problem(403, "forbidden", field="company")
 
 
 @pytest.mark.parametrize("place", ["x", "-1", "1" * 19])
-async def test_a_place_that_is_none_is_refused(client: ApiClient, place: str) -> None:
-    """Naming where it stood."""
+async def test_an_invalid_position_is_refused(client: ApiClient, place: str) -> None:
+    """The error names the parameter or header."""
     answer = await client("GET", "/v1/events", headers={"Last-Event-ID": place})
     assert "is not an event id" in answer.problem(422, "bad-input", field="Last-Event-ID")
     answer = await client("GET", f"/v1/events?after={place}")
@@ -233,8 +233,8 @@ def _all(world: World) -> Awaitable[list[Event]]:
     return world.events.after(0, companies=None, most=100)
 
 
-async def test_events_come_in_pages_too(world: World, client: ApiClient) -> None:
-    """Oldest first, with their numbers, from an event or a time on; of the key's companies only."""
+async def test_events_are_available_in_pages(world: World, client: ApiClient) -> None:
+    """Oldest first, with their numbers, after an event or from a time on; only of the key's companies."""
     for n in range(3):
         await world.now(add(world, n))
     await world.now(add(world, 9, company=OTHER))

@@ -1,4 +1,4 @@
-"""Any node takes any request: what only the owner of a session can answer is forwarded to it, once."""
+"""Any node accepts any request: those that only a session's owner can answer are forwarded to it, once."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ async def nodes(world: World) -> AsyncIterator[Nodes]:
         ("GET", f"{SESSION}/passkey", None, 404),
     ],
 )
-async def test_what_only_the_owner_can_answer_is_answered_at_any_node(
+async def test_requests_that_only_the_owner_can_answer_work_at_any_node(
     nodes: Nodes, method: str, path: str, body: object, status: int
 ) -> None:
-    """With the owner's status and body, refusals included."""
+    """With the owner's status and body, also for refusals."""
     answer = await nodes.other(method, path, body)
     assert answer.status == status, answer.body
     assert answer.headers["content-type"].startswith("application/")
 
 
 async def test_the_body_the_key_and_the_headers_of_a_request_reach_the_owner(nodes: Nodes) -> None:
-    """The rights of the key count there, and the key itself is not sent on."""
+    """The owner applies the rights of the key; the key itself is not forwarded."""
     answer = await nodes.other("PUT", SESSION, {"label": "Bäckerei"}, key=KEY_OF_ONE)
     assert answer.json["label"] == "Bäckerei"
     answer = await nodes.other("PUT", "/v1/sessions/962303", {"label": "x"}, key=KEY_OF_ONE)
@@ -60,8 +60,8 @@ async def test_the_body_the_key_and_the_headers_of_a_request_reach_the_owner(nod
     (await nodes.other("POST", f"{SESSION}/stop", key=None)).problem(401, "unauthorized")
 
 
-async def test_a_node_that_cant_be_reached_costs_a_503_that_a_program_can_read(nodes: Nodes) -> None:
-    """After a few seconds, in which an orderly stop hands sessions over."""
+async def test_an_unreachable_owner_is_reported_by_a_503(nodes: Nodes) -> None:
+    """After a few seconds, which a graceful stop needs to hand sessions over."""
     nodes.known[OWNER] = replace(nodes.known[OWNER], url="http://127.0.0.1:9")
     nodes.other.leaps = True
     answer = await nodes.other("POST", f"{SESSION}/reconnect")
@@ -70,15 +70,15 @@ async def test_a_node_that_cant_be_reached_costs_a_503_that_a_program_can_read(n
     assert (answer.json["node"], answer.json["retryAfterS"], answer.headers["retry-after"]) == ("a", 5, "5")
 
 
-async def test_a_node_that_does_not_renew_its_leases_is_not_asked(nodes: Nodes) -> None:
+async def test_no_request_is_forwarded_to_a_node_that_does_not_renew_its_leases(nodes: Nodes) -> None:
     """It may be suspended: its port accepts connections, and nothing answers."""
     nodes.known[OWNER] = replace(nodes.known[OWNER], seen_ago_s=ALIVE_S + 1)
     nodes.other.leaps = True
     (await nodes.other("GET", HEALTH)).problem(503, "owner-unreachable", field="company")
 
 
-async def test_a_session_that_nobody_owns_yet_is_waited_for(nodes: Nodes, world: World) -> None:
-    """Its new owner answers."""
+async def test_a_request_waits_for_a_session_without_an_owner(nodes: Nodes, world: World) -> None:
+    """The new owner answers."""
     nodes.leases.holder = None
     asking = asyncio.create_task(nodes.other("GET", HEALTH))
     await world.wait(1)
@@ -89,7 +89,9 @@ async def test_a_session_that_nobody_owns_yet_is_waited_for(nodes: Nodes, world:
 
 
 async def test_a_request_is_forwarded_once(nodes: Nodes) -> None:
-    """A node that is asked by another and does not run the session says so: no request goes round in circles."""
+    """A node that gets a forwarded request and does not run the session says so: no request is forwarded in a
+    circle.
+    """
     request = f"GET {HEALTH}"
     mark = NodeSignatures(SECRET).mark(Hop(target=OTHER, request=request, at=nodes.other.world.clock.monotonic()))
     answer = await nodes.other("GET", HEALTH, headers={HEADER: mark})
@@ -107,10 +109,10 @@ async def test_a_request_is_forwarded_once(nodes: Nodes) -> None:
         (SECRET, {"at": VALID_S + 1}),
     ],
 )
-async def test_a_mark_that_is_not_from_this_cluster_for_this_request_now_is_refused(
+async def test_a_forward_signature_is_valid_only_in_this_cluster_for_this_request_and_now(
     nodes: Nodes, secret: bytes, change: dict[str, object]
 ) -> None:
-    """Otherwise it would be an API key for all companies, forever."""
+    """Otherwise it would be a permanent API key for all companies."""
     hop = Hop(target=OTHER, request="GET /v1/sessions", at=0, key_id="")
     now = nodes.other.world.clock.monotonic()
     hop = replace(hop, **change)  # type: ignore[arg-type]  # fields of Hop
@@ -121,8 +123,8 @@ async def test_a_mark_that_is_not_from_this_cluster_for_this_request_now_is_refu
     )
 
 
-async def test_a_mark_carries_the_rights_of_the_callers_key(nodes: Nodes) -> None:
-    """Those of no key at all where the caller gave none."""
+async def test_a_forward_signature_has_the_rights_of_the_callers_key(nodes: Nodes) -> None:
+    """Without a key, the rights of no key."""
     signatures, now = NodeSignatures(SECRET), nodes.other.world.clock.monotonic()
     hop = Hop(target=OTHER, request="GET /v1/sessions", at=now, key_id="0a")
     for rights, status in ((hop, 200), (replace(hop, companies=["1"]), 200), (replace(hop, key_id=None), 401)):
@@ -132,7 +134,7 @@ async def test_a_mark_carries_the_rights_of_the_callers_key(nodes: Nodes) -> Non
             assert len(answer.json["items"]) == (1 if rights.companies is None else 0)
 
 
-async def test_a_mark_is_refused_where_there_are_no_other_nodes(client: ApiClient) -> None:
-    """As anywhere else: it is not ignored."""
+async def test_a_forward_signature_is_refused_by_a_single_node(client: ApiClient) -> None:
+    """It is refused, not ignored."""
     mark = NodeSignatures(SECRET).mark(Hop(target="", request="GET /v1/sessions", at=0, key_id=""))
     (await client("GET", "/v1/sessions", headers={HEADER: mark})).problem(403, "bad-forward-signature", field=HEADER)

@@ -42,8 +42,8 @@ async def test_a_full_disk_is_not_ready(world: World, client: ApiClient) -> None
     assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
 
 
-async def test_a_connected_session_is_healthy_for_all_to_see(client: ApiClient) -> None:
-    """200, the documented fields, and no phone number: this route needs no key."""
+async def test_a_connected_session_is_healthy_without_a_key(client: ApiClient) -> None:
+    """200 with the documented fields and no phone number, because this route needs no key."""
     await client.world.pair()
     await client.world.wait(1)
     answer = await client("GET", HEALTH, key=None)
@@ -64,7 +64,9 @@ async def test_a_connected_session_is_healthy_for_all_to_see(client: ApiClient) 
 
 
 async def test_a_quiet_company_stays_healthy(client: ApiClient) -> None:
-    """Hours without a message, with answered pings: healthy, on the same link, with every keep-alive answered."""
+    """After hours without a message, but with answered pings, it is healthy, on the same link, with every keep-alive
+    answered.
+    """
     link = await client.world.pair()
     await client.world.wait(3600)
     assert (await client("GET", HEALTH)).json["status"] == "healthy"
@@ -74,7 +76,7 @@ async def test_a_quiet_company_stays_healthy(client: ApiClient) -> None:
     assert known["successRate"] == 1
 
 
-async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(client: ApiClient) -> None:
+async def test_the_health_of_an_unhealthy_session_has_reason_and_action(client: ApiClient) -> None:
     """503 with a stable code, a sentence and an action."""
     link = await client.world.pair()
     client.world.engine.drop(link, code=406)
@@ -87,8 +89,8 @@ async def test_an_unhealthy_session_says_what_is_wrong_and_what_to_do(client: Ap
     assert "banned" in found["message"]
 
 
-async def test_a_degraded_session_is_not_called_healthy(client: ApiClient) -> None:
-    """Logging in for a moment: nothing to be alarmed by, and yet not the 200 of a session that works."""
+async def test_a_degraded_session_is_not_healthy(client: ApiClient) -> None:
+    """During a login: no reason for an alarm, but not the 200 of a session that works."""
     link = await client.world.pair()
     client.world.engine.opens = False
     client.world.engine.drop(link, code=428)
@@ -98,13 +100,13 @@ async def test_a_degraded_session_is_not_called_healthy(client: ApiClient) -> No
 
 
 async def test_health_of_an_unknown_company_is_not_found(client: ApiClient) -> None:
-    """404, as a problem that names the cure."""
+    """404, with a problem that says what to do."""
     assert "PUT /v1/sessions/nobody" in (
         await client("GET", "/webhook/whatsapp/baileys/health/nobody", key=None)
     ).problem(404, "not-found", field="company")
 
 
-async def test_diagnostics_tell_the_history_of_a_loss(client: ApiClient) -> None:
+async def test_diagnostics_have_the_history_of_a_disconnection(client: ApiClient) -> None:
     """The newest transition first, with the code, the cause as a sentence, the reaction, and how long the state before
     had lasted.
     """
@@ -129,7 +131,7 @@ async def test_diagnostics_tell_the_history_of_a_loss(client: ApiClient) -> None
 
 
 async def test_diagnostics_need_a_key_for_the_company(client: ApiClient) -> None:
-    """They hold the phone number and the history."""
+    """They contain the phone number and the history."""
     (await client("GET", DIAGNOSTICS, key=None)).problem(401, "unauthorized")
     (await client("GET", f"/webhook/whatsapp/baileys/diagnostics/{OTHER}", key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
@@ -155,8 +157,8 @@ async def test_diagnostics_show_a_tenant_nothing_of_the_installation(client: Api
     assert full["engineHost"]["pid"] == full["engineHosts"][0]["pid"] is not None
 
 
-async def test_alerts_on_their_way_are_for_keys_of_all_companies(client: ApiClient) -> None:
-    """Their titles name any company, and their addresses are the operator's."""
+async def test_undelivered_alerts_are_shown_only_to_keys_for_all_companies(client: ApiClient) -> None:
+    """Their titles may name any company, and their addresses are the operator's."""
     waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)
     figures = FigureRows(client.world.database)
     world = client.world
@@ -183,8 +185,8 @@ async def test_metrics_name_companies_and_no_phone_numbers(client: ApiClient) ->
     (await client("GET", "/metrics", key=None)).problem(401, "unauthorized")
 
 
-async def test_the_time_that_holdfast_was_down_counts_as_absence(world: World) -> None:
-    """After a restart the history says since when the session was away, from the moment of the stop."""
+async def test_time_in_which_holdfast_was_down_counts_as_disconnected(world: World) -> None:
+    """After a restart the history shows the session as disconnected since the moment of the stop."""
     async with world.running():
         await world.pair()
         await world.wait(3000)
@@ -213,8 +215,8 @@ async def test_the_first_message_counts_at_once_in_every_window(world: World) ->
         }  # fmt: skip
 
 
-async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
-    """Time that a person stopped the session counts neither as up nor as down."""
+async def test_a_requested_stop_is_not_a_disconnection(world: World) -> None:
+    """Time in which a person has stopped the session counts neither as up nor as down."""
     async with world.running() as gateway:
         await world.pair()
         await world.wait(100)
@@ -224,8 +226,8 @@ async def test_a_stop_on_purpose_is_no_disconnection(world: World) -> None:
         assert (measured.disconnections, measured.uptime_percent is not None) == (0, True)
 
 
-async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClient) -> None:
-    """From `since` to now, row by row; a message counts as soon as a tenth of the window has gone by."""
+async def test_a_requested_window_is_evaluated_like_the_others(client: ApiClient) -> None:
+    """From `since` to now, row by row; a message counts as soon as a tenth of the window has passed."""
     link = await client.world.pair()
     await client.world.wait(50)
     since = (await client("GET", DIAGNOSTICS)).json["at"]
@@ -244,22 +246,22 @@ async def test_a_window_of_ones_own_is_judged_beside_the_others(client: ApiClien
 
 
 @pytest.mark.parametrize("since", ["9999-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "yesterday", "0.5", ""])
-async def test_a_window_that_begins_at_no_past_time_is_refused(client: ApiClient, since: str) -> None:
-    """In the future, beyond the years that a time can have, a number, or no time."""
+async def test_a_window_must_begin_at_a_valid_time_in_the_past(client: ApiClient, since: str) -> None:
+    """A time in the future, one beyond the calendar, a number, and an invalid time are refused."""
     await client.world.pair()
     (await client("GET", f"{DIAGNOSTICS}?since={since}")).problem(422, "bad-input", field="since")
 
 
 async def test_a_window_reaches_back_as_far_as_the_history(client: ApiClient) -> None:
-    """A session that is younger than the window is judged by the time it was observed."""
+    """A session that is younger than the window is evaluated over the time it was observed."""
     await client.world.pair()
     await client.world.wait(50)
     asked = (await client("GET", f"{DIAGNOSTICS}?since=1970-01-01T00:00:00")).json["stability"]["requested"]
     assert 45 <= asked["observedS"] <= 60
 
 
-async def test_health_and_diagnostics_give_one_verdict(client: ApiClient) -> None:
-    """Messages that wait for minutes, and WhatsApp's lock on new contacts: both say so, in the same words."""
+async def test_health_and_diagnostics_have_the_same_verdict(client: ApiClient) -> None:
+    """Messages that wait for minutes, and WhatsApp's lock on new contacts: both report them, in the same words."""
     await client.world.pair()
     await client("PUT", f"/v1/sessions/{COMPANY}", {"pacing": {"perMinute": 1, "burst": 1}})
     for number in range(9):
@@ -272,7 +274,7 @@ async def test_health_and_diagnostics_give_one_verdict(client: ApiClient) -> Non
 
 
 async def codes(client: ApiClient) -> list[str]:
-    """What both routes find."""
+    """The reasons that both routes report."""
     health, diagnostics = await client("GET", HEALTH, key=None), await client("GET", DIAGNOSTICS)
     assert health.json["status"] == diagnostics.json["status"] == "degraded"
     assert health.json["reasons"] == diagnostics.json["reasons"]
@@ -280,8 +282,8 @@ async def codes(client: ApiClient) -> list[str]:
     return [found["code"] for found in health.json["reasons"]]
 
 
-async def test_a_ban_for_a_time_refuses_a_start_like_a_reconnection(client: ApiClient) -> None:
-    """409 with the reason; the session can still be updated, and stays as it is."""
+async def test_a_start_during_a_temporary_ban_is_refused_like_a_reconnection(client: ApiClient) -> None:
+    """409 with the reason; the session can still be updated, and its state does not change."""
     client.world.engine.drop(await client.world.pair(), code=402, attributes={"expire": "3600"})
     await client.world.until_state("paused")
     for what in ("start", "reconnect"):

@@ -1,4 +1,4 @@
-"""The phone's history by HTTP: the setting, how far it is, and more of one chat on request."""
+"""The phone's history by HTTP: the setting, the progress, and more of one chat on request."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ async def test_the_setting_reaches_the_engine_and_the_session_shows_progress(cli
 async def test_a_history_is_complete_when_everything_that_the_phone_sent_is_stored(
     client: ApiClient, world: World
 ) -> None:
-    """Parts that failed are told: those that are read again, which those of an ended connection are, and those that
-    were given up."""
+    """Failed parts are reported: those that are read again, which those of an ended connection are, and those that were
+    given up.
+    """
     await client("PUT", SESSION, {"history": "full"})
     await world.pair()
     for progress, state in (

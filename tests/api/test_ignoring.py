@@ -1,4 +1,4 @@
-"""Messages that a company does not want to keep: the setting, what it leaves out, and where that is counted."""
+"""Messages that a company does not want to store: the setting, its effect, and the counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media that came in, by HTTP: fetched once, given out safely, with a key or by an address of its own."""
+"""Inbound media by HTTP: downloaded once, served safely, with a key or by a signed URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURE = b"picture" * 100_000
 async def came(
     client: ApiClient, *, media: dict[str, Any] | None = None, held: bytes | None = PICTURE, keys: str = "keys"
 ) -> Any:
-    """A picture comes in, and WhatsApp holds its bytes; the inbox's item."""
+    """Receive an image whose bytes WhatsApp stores; returns the inbox item."""
     if held is not None:
         client.world.engine.media[keys] = held
     message = InboundMessage(
@@ -38,7 +38,7 @@ async def came(
 
 
 def link(item: Any) -> str:
-    """The path of a medium's own address."""
+    """The path of a file's signed URL."""
     url: str = item["media"]["url"]
     assert url.startswith("http://holdfast.test/v1/media/")
     return url.removeprefix("http://holdfast.test")
@@ -48,8 +48,8 @@ async def get(client: ApiClient, item: Any, **options: Any) -> Answer:
     return await client("GET", f"{SESSION}/inbox/{item['id']}/media", **options)
 
 
-async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(client: ApiClient) -> None:
-    """In the list and by itself."""
+async def test_an_inbox_item_shows_its_file_and_no_media_keys(client: ApiClient) -> None:
+    """In the list and as a single item."""
     await client.world.pair()
     item = await came(client)
     assert {name: value for name, value in item["media"].items() if name != "url"} == {
@@ -64,7 +64,7 @@ async def test_an_item_of_the_inbox_shows_its_medium_and_no_keys(client: ApiClie
     assert b"keys" not in answer.body
 
 
-async def test_a_medium_is_fetched_once(client: ApiClient) -> None:
+async def test_a_file_is_downloaded_once(client: ApiClient) -> None:
     """Concurrent requests share one download, and later ones get the stored file, also without a connection."""
     await client.world.pair()
     item = await came(client)
@@ -76,7 +76,7 @@ async def test_a_medium_is_fetched_once(client: ApiClient) -> None:
     assert [path.name for path in client.world.spool.folder.iterdir()] == []
 
 
-async def test_why_a_medium_was_not_fetched_is_in_the_log(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_says_why_a_file_was_not_downloaded(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """An operator's proxy or certificate may be the reason; nothing else shows it."""
     await client.world.pair()
     item = await came(client)
@@ -88,8 +88,8 @@ async def test_why_a_medium_was_not_fetched_is_in_the_log(client: ApiClient, cap
     )
 
 
-async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
-    """It works without a key until it expires; a changed address is invalid."""
+async def test_a_file_has_a_signed_url(client: ApiClient) -> None:
+    """It works without a key until it expires; a changed URL is invalid."""
     await client.world.pair()
     item = await came(client)
     path = link(item)
@@ -103,8 +103,8 @@ async def test_a_medium_has_an_address_of_its_own(client: ApiClient) -> None:
     assert over == "this media address has expired or is not valid: the inbox has a new one, `media.url`"
 
 
-async def test_addresses_of_media_can_be_revoked(client: ApiClient) -> None:
-    """By a key of the company, all that were given so far; the inbox has new ones."""
+async def test_signed_urls_can_be_revoked(client: ApiClient) -> None:
+    """A key of the company revokes all that were issued so far; the inbox has new ones."""
     await client.world.pair()
     old = link(await came(client))
     (await client("DELETE", f"/v1/sessions/{OTHER}/media-links", key=KEY_OF_ONE)).problem(
@@ -134,7 +134,7 @@ async def test_addresses_of_media_can_be_revoked(client: ApiClient) -> None:
         ("a/b\r\nSet-Cookie: x", "application/octet-stream", "attachment"),
     ],
 )
-async def test_what_strangers_send_never_runs_under_this_address(
+async def test_files_of_strangers_are_never_executed_by_browsers(
     client: ApiClient, mimetype: str, given: str, shown: str
 ) -> None:
     """It is served in a sandbox, and as a download unless it is an image, audio or video. File names are sanitised."""
@@ -147,7 +147,7 @@ async def test_what_strangers_send_never_runs_under_this_address(
     assert answer.headers["content-length"] == str(len(PICTURE))
 
 
-async def test_why_a_medium_cannot_be_had_is_said(client: ApiClient) -> None:
+async def test_the_error_says_why_a_file_is_unavailable(client: ApiClient) -> None:
     """Gone permanently, too large, and temporarily unavailable are different errors."""
     link_ = await client.world.pair()
     item = await came(client, held=None)
@@ -177,8 +177,8 @@ async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient)
     assert (await get(client, item)).body == PICTURE
 
 
-async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
-    """Neither another company's, nor a text's, nor an unknown one's."""
+async def test_other_messages_have_no_file(client: ApiClient) -> None:
+    """Neither messages of another company, nor texts, nor unknown messages have one."""
     await client.world.pair()
     item = await came(client)
     await client("PUT", f"/v1/sessions/{OTHER}")
@@ -197,8 +197,8 @@ async def test_others_messages_have_no_media_here(client: ApiClient) -> None:
 OLD, NEW = (json.dumps({"type": "image", "mediaKey": "a2V5", "directPath": path}) for path in ("/old", "/new"))
 
 
-async def test_a_file_that_whatsapp_no_longer_has_is_asked_for_again(client: ApiClient) -> None:
-    """The phone is asked about that message, once, and the file is downloaded from its new place."""
+async def test_a_file_that_whatsapp_no_longer_has_is_requested_from_the_phone(client: ApiClient) -> None:
+    """Once for that message; the file is downloaded from its new URL."""
     await client.world.pair()
     item = await came(client, held=None, keys=OLD)
     client.world.engine.media[NEW] = PICTURE
@@ -224,7 +224,7 @@ async def test_a_file_that_whatsapp_no_longer_has_is_asked_for_again(client: Api
 async def test_a_file_that_the_phone_does_not_upload(
     client: ApiClient, answer: dict[str, Any], status: int, code: str, words: str
 ) -> None:
-    """It says whether asking again helps. The phone is asked once."""
+    """The error says whether a later request can help. The phone gets one request."""
     await client.world.pair()
     item = await came(client, held=None, keys=OLD)
     client.world.engine.answers["media-again"] = lambda _: QueryAnswered(link=0, request=0, **answer)

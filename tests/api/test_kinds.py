@@ -1,4 +1,4 @@
-"""Messages of every kind, by HTTP: what reaches the engine, and what is refused."""
+"""Messages of every kind by HTTP: the content that reaches the engine, and refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def send(client: ApiClient, body: dict[str, Any], **options: Any) -> Answe
 
 
 async def handed(client: ApiClient, body: dict[str, Any]) -> Send:
-    """What the engine is given of a message."""
+    """The content of a message that the engine got."""
     count = len(client.world.commands(Send))
     answer = await send(client, body)
     assert answer.status == 202, answer.body
@@ -64,7 +64,7 @@ async def handed(client: ApiClient, body: dict[str, Any]) -> Send:
         ),
     ],
 )
-async def test_content_reaches_the_engine_as_it_was_asked_for(
+async def test_content_reaches_the_engine_unchanged(
     client: ApiClient, body: dict[str, Any], content: dict[str, Any]
 ) -> None:
     """The engine accepts it, and the message shows its kind."""
@@ -78,13 +78,13 @@ async def test_content_reaches_the_engine_as_it_was_asked_for(
 
 @pytest.mark.parametrize("to", ["120363012345678901@g.us", "962790000001-1446600000@g.us", "123456789012345@lid"])
 async def test_groups_and_hidden_ids_can_be_written_to(client: ApiClient, to: str) -> None:
-    """They are shown as they were given."""
+    """They are shown in the given form."""
     await client.world.pair()
     assert (await handed(client, {"to": to, "text": "hello"})).to == to
     assert (await client("GET", MESSAGES)).json["items"][0]["to"] == to
 
 
-async def test_a_picture_reaches_the_engine_as_a_file(client: ApiClient) -> None:
+async def test_an_image_reaches_the_engine_as_a_file(client: ApiClient) -> None:
     """With its type, caption and every byte."""
     await client.world.pair()
     given = await handed(client, {"to": NUMBER, "image": {"base64": coded(PNG), "caption": "look"}})
@@ -93,8 +93,8 @@ async def test_a_picture_reaches_the_engine_as_a_file(client: ApiClient) -> None
     assert read(image["file"]) == PNG
 
 
-async def test_a_stored_medium_serves_many_messages(client: ApiClient) -> None:
-    """It is stored once, as it came, and sent by its id."""
+async def test_a_stored_file_can_be_sent_in_many_messages(client: ApiClient) -> None:
+    """It is stored once, unchanged, and sent by its id."""
     await client.world.pair()
     raw = [PNG[:100], PNG[100:]]
     answer = await client("POST", f"{SESSION}/media?filename=a.png", raw=raw, headers={"Content-Type": "image/png"})
@@ -110,7 +110,7 @@ async def test_a_stored_medium_serves_many_messages(client: ApiClient) -> None:
 
 
 async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
-    """Only Ogg can be one."""
+    """Only Ogg can be a voice note."""
     await client.world.pair()
     audio: Any = (await handed(client, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
     assert (audio["mimetype"], audio["voice"]) == ("audio/ogg; codecs=opus", True)
@@ -135,7 +135,7 @@ async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
         ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is not a media type'),
     ],
 )
-async def test_a_picture_that_cannot_be_sent_is_refused(
+async def test_an_image_that_cannot_be_sent_is_refused(
     client: ApiClient, image: dict[str, Any], field: str, sentence: str
 ) -> None:
     """422 with the field at fault; neither the message nor the file is stored."""
@@ -162,7 +162,7 @@ async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> No
     assert (await send(client, {"to": NUMBER, "text": None, "location": place, "mentions": None})).status == 202
 
 
-async def test_the_same_key_with_the_same_picture_gives_the_first_answer(client: ApiClient) -> None:
+async def test_the_same_key_with_the_same_image_gets_the_first_response(client: ApiClient) -> None:
     """Although its bytes are uploaded again; with another picture it is a conflict."""
     await client("PUT", SESSION)
     headers = {"Idempotency-Key": "k"}
@@ -177,15 +177,15 @@ async def test_the_same_key_with_the_same_picture_gives_the_first_answer(client:
 
 
 async def came(client: ApiClient, whatsapp_id: str = "3A0001", **changes: Any) -> str:
-    """A message that came in; its id."""
+    """Receive a message; returns its id."""
     fields = {"whatsapp_id": whatsapp_id, "chat": FRIEND, "sender": FRIEND, "type": "text", "text": "hi"} | changes
     client.world.engine.receive(client.world.link(), InboundMessage(**fields))
     await client.world.until(lambda: whatsapp_id in client.world.engine.receipts_sent)
     return str((await client("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
 
 
-async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_understood(client: ApiClient) -> None:
-    """Each under a name of its own, in the inbox as in events; the rest of the content beside them."""
+async def test_an_inbox_item_shows_choices_polls_and_unknown_fields(client: ApiClient) -> None:
+    """Each in a field of its own, in the inbox and in events; the rest of the content is beside them."""
     await client.world.pair()
     selected, poll = {"id": "b1", "title": "Yes"}, {"options": ["A", "B"], "votes": []}
     raw = {"placeholderMessage": {"type": 0}}
@@ -207,8 +207,8 @@ async def test_an_inbox_item_shows_what_was_chosen_a_poll_and_what_is_not_unders
     assert items == [json.loads(event.body) for event in events if event.type == "message.received"]
 
 
-async def test_an_answer_names_the_message_that_it_answers(client: ApiClient) -> None:
-    """By our id, or by WhatsApp's in that chat; with what it said."""
+async def test_a_reply_names_the_message_that_it_answers(client: ApiClient) -> None:
+    """By Holdfast's id, or by WhatsApp's in that chat; with the quoted text."""
     await client.world.pair()
     inbox_id = await came(client)
     expected = {"whatsappId": "3A0001", "fromMe": False, "sender": FRIEND, "text": "hi"}
@@ -230,7 +230,7 @@ async def test_a_reaction_needs_no_recipient(client: ApiClient) -> None:
 
 
 async def test_own_messages_can_be_edited_and_deleted(client: ApiClient) -> None:
-    """With messages that have ids and states of their own."""
+    """The edit and the deletion are messages with ids and states of their own."""
     await client.world.pair()
     first = (await send(client, {"to": NUMBER, "text": "helo"})).json
     await client.world.wait(1)
@@ -241,7 +241,7 @@ async def test_own_messages_can_be_edited_and_deleted(client: ApiClient) -> None
     assert len({first["whatsappId"], edit.whatsapp_id, delete.whatsapp_id}) == 3
 
 
-async def test_a_message_about_another_one_must_make_sense(client: ApiClient) -> None:
+async def test_an_invalid_reference_to_a_message_is_refused(client: ApiClient) -> None:
     """Unknown, of another chat, of somebody else, or of another company: 422 with the field."""
     await client.world.pair()
     inbox_id = await came(client)
@@ -268,7 +268,7 @@ async def test_a_message_about_another_one_must_make_sense(client: ApiClient) ->
     assert "is unknown" in theirs.problem(422, "bad-input", field="reaction.messageId")
 
 
-async def test_a_key_stores_media_for_its_companies_alone(client: ApiClient) -> None:
+async def test_a_key_can_store_media_only_for_its_companies(client: ApiClient) -> None:
     """And one company's media can't be sent by another."""
     await client("PUT", SESSION)
     await client("PUT", f"/v1/sessions/{OTHER}")
@@ -294,7 +294,7 @@ async def test_a_key_stores_media_for_its_companies_alone(client: ApiClient) -> 
         ),
     ],
 )
-async def test_what_is_around_a_file_is_not_stored_with_it(
+async def test_compression_and_multipart_forms_are_not_stored_with_a_file(
     client: ApiClient, headers: dict[str, str], field: str, sentence: str
 ) -> None:
     """Its recipients would get compressed bytes, or the lines of a form."""
@@ -305,7 +305,7 @@ async def test_what_is_around_a_file_is_not_stored_with_it(
 
 
 async def test_both_lists_can_be_narrowed_to_a_chat(client: ApiClient) -> None:
-    """By number or JID, across parts; what is no chat is refused."""
+    """By number or JID, across pages; an invalid chat is refused."""
     await client.world.pair()
     await came(client)
     await came(client, "3A0002", chat="1-2@g.us")

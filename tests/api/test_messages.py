@@ -1,4 +1,4 @@
-"""Messages over HTTP: accepted, replayed, listed, cancelled; and what came in."""
+"""Messages by HTTP: accepted, repeated, listed, cancelled; and the inbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELLO = {"to": NUMBER, "text": "hello"}
 
 @pytest.fixture
 async def paused(client: ApiClient) -> ApiClient:
-    """A session without a phone: what is accepted stays queued."""
+    """A session without a phone: accepted messages stay queued."""
     await client("PUT", SESSION)
     return client
 
@@ -30,7 +30,7 @@ async def accepted(client: ApiClient, text: str) -> str:
 
 
 async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
-    """202 with id, WhatsApp id, state and time; then it stands as sent, and as read when it was read."""
+    """202 with id, WhatsApp id, state and time; then its state is sent, and read after it was read."""
     link = await client.world.pair()
     answer = await client("POST", MESSAGES, {"to": "+962 79-000 0001", "text": "hello"})
     assert answer.status == 202
@@ -68,7 +68,7 @@ async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
     assert read["readAt"].endswith("Z")
 
 
-async def test_a_message_that_cannot_arrive_says_why(client: ApiClient) -> None:
+async def test_a_failed_message_has_a_reason(client: ApiClient) -> None:
     """`failed`, with a code for programs and a sentence for people."""
     await client.world.pair()
     client.world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
@@ -127,13 +127,13 @@ async def test_a_message_that_cannot_arrive_says_why(client: ApiClient) -> None:
 async def test_a_message_that_cannot_be_sent_is_refused(
     paused: ApiClient, body: Any, field: str, sentence: str
 ) -> None:
-    """422, with the field at fault, its value and what is wanted; nothing is stored."""
+    """422, with the field at fault, its value and what is expected; nothing is stored."""
     assert (await paused("POST", MESSAGES, body)).problem(422, "bad-input", field=field).startswith(sentence)
     assert (await paused("GET", MESSAGES)).json["items"] == []
 
 
 async def test_any_text_that_json_can_carry_is_sent_unchanged(client: ApiClient) -> None:
-    """Emoji, right-to-left marks, line ends, NUL: what was accepted is what is sent."""
+    """Emoji, right-to-left marks, line ends, NUL: the sent text is the accepted one."""
     await client.world.pair()
     for text in ("مرحبا 👋🏽", "a\u202eb\r\nc", "nul \x00 byte", " spaces ", "x" * LONGEST_TEXT):
         await accepted(client, text)
@@ -144,7 +144,7 @@ async def test_any_text_that_json_can_carry_is_sent_unchanged(client: ApiClient)
 # Idempotency.
 
 
-async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: ApiClient) -> None:
+async def test_the_same_key_with_the_same_body_gets_the_first_response(paused: ApiClient) -> None:
     """A caller that repeats after a broken connection does not send twice."""
     headers = {"Idempotency-Key": "order 17"}
     first = await paused("POST", MESSAGES, HELLO, headers=headers)
@@ -154,7 +154,7 @@ async def test_the_same_key_with_the_same_body_gives_the_first_answer(paused: Ap
     assert len((await paused("GET", MESSAGES)).json["items"]) == 1
 
 
-async def test_callers_who_repeat_at_the_same_time_get_the_same_answer(paused: ApiClient) -> None:
+async def test_concurrent_repetitions_get_the_same_response(paused: ApiClient) -> None:
     """The unique index decides, not the order of lookups."""
     headers = {"Idempotency-Key": "order 17"}
     answers = await asyncio.gather(*(paused("POST", MESSAGES, HELLO, headers=headers) for _ in range(8)))
@@ -190,7 +190,7 @@ async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None
     assert sentence == "the message is cancelled: only a message that has not left can be cancelled"
 
 
-async def test_a_message_that_may_have_left_cannot_be_cancelled(client: ApiClient) -> None:
+async def test_a_message_that_may_have_been_sent_cannot_be_cancelled(client: ApiClient) -> None:
     """Only WhatsApp's answer can settle it."""
     await client.world.pair()
     client.world.engine.acks = False
@@ -201,13 +201,13 @@ async def test_a_message_that_may_have_left_cannot_be_cancelled(client: ApiClien
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_an_unknown_message_is_not_found(client: ApiClient, method: str) -> None:
-    """404; a long id is shown shortened."""
+    """404; a long id is shown truncated."""
     sentence = (await client(method, f"/v1/messages/{'m' * 500}")).problem(404, "not-found", field="id")
     assert sentence == f'message "{"m" * 80}" is unknown: its id is in the response that accepted it'
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: ApiClient, method: str) -> None:
+async def test_another_companys_message_seems_not_to_exist(paused: ApiClient, method: str) -> None:
     """A key reveals nothing about messages of companies that it does not cover, and can't cancel them."""
     await paused("PUT", f"/v1/sessions/{OTHER}")
     theirs = (await paused("POST", f"/v1/sessions/{OTHER}/messages", HELLO)).json["id"]
@@ -223,7 +223,7 @@ async def test_another_companys_message_looks_as_if_it_did_not_exist(paused: Api
 
 
 async def parts(client: ApiClient, path: str, *, limit: int) -> list[Any]:
-    """All items of a list, read part by part."""
+    """All items of a list, read page by page."""
     found: list[Any] = []
     after = ""
     while True:
@@ -236,16 +236,16 @@ async def parts(client: ApiClient, path: str, *, limit: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 500])
-async def test_a_list_is_read_part_by_part(paused: ApiClient, limit: int) -> None:
-    """Each item once, oldest first, and no empty part at the end."""
+async def test_a_list_is_read_page_by_page(paused: ApiClient, limit: int) -> None:
+    """Each item once, oldest first, and no empty page at the end."""
     sent = [await accepted(paused, f"text {n}") for n in range(4)]
     assert [item["id"] for item in await parts(paused, MESSAGES, limit=limit)] == sent
     last = (await paused("GET", f"{MESSAGES}?limit=4")).json
     assert (len(last["items"]), last["next"]) == (4, None)
 
 
-async def test_a_list_can_be_narrowed_to_a_state(paused: ApiClient) -> None:
-    """Only messages that are in it, also across parts."""
+async def test_a_list_can_be_filtered_by_state(paused: ApiClient) -> None:
+    """Only messages in that state, also across pages."""
     ids = [await accepted(paused, f"text {n}") for n in range(4)]
     for message_id in ids[::2]:
         await paused("DELETE", f"/v1/messages/{message_id}")
@@ -270,14 +270,12 @@ async def test_a_list_can_be_narrowed_to_a_state(paused: ApiClient) -> None:
         ("state=lost", "state", "state is 'lost': input should be 'queued', 'sending', 'sent', "),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused(
-    paused: ApiClient, query: str, field: str, sentence: str
-) -> None:
+async def test_invalid_query_parameters_are_refused(paused: ApiClient, query: str, field: str, sentence: str) -> None:
     """422 with the parameter at fault."""
     assert (await paused("GET", f"{MESSAGES}?{query}")).problem(422, "bad-input", field=field).startswith(sentence)
 
 
-async def test_the_inbox_shows_what_came_in(client: ApiClient, world: World) -> None:
+async def test_the_inbox_lists_inbound_messages(client: ApiClient, world: World) -> None:
     """In the order in which it was stored, with the documented fields."""
     link = await world.pair()
     for n in range(3):

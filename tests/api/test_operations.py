@@ -1,4 +1,4 @@
-"""Operations by HTTP: what starts them, shows them, waits for them and refuses them."""
+"""Operations by HTTP: how they are started, shown, awaited and refused."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def asked(world: World) -> list[RunOperation]:
     return [command for command in world.engine.commands if isinstance(command, RunOperation)]
 
 
-async def test_a_caller_in_a_hurry_gets_the_outcome(linked: ApiClient) -> None:
-    """With `wait` the answer is 200 and the settled operation; the same key gives it again."""
+async def test_a_caller_can_wait_for_the_outcome(linked: ApiClient) -> None:
+    """With `wait` the response is 200 and the settled operation; the same key returns it again."""
     body, headers = {"subject": "Flowers", "members": ["+962 79 000 0001"]}, {"Idempotency-Key": "k"}
     answer = await linked("POST", f"{SESSION}/groups?wait=10", body, headers=headers)
     assert (answer.status, answer.json["state"], answer.json["kind"]) == (200, "succeeded", "create-group")
@@ -48,7 +48,7 @@ async def test_a_caller_in_a_hurry_gets_the_outcome(linked: ApiClient) -> None:
 
 
 async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiClient, world: World) -> None:
-    """While there is no link it is queued; its key's owner sees it, another company's does not."""
+    """Without a link it is queued; keys of its company see it, those of other companies don't."""
     await world.now(world.gateway.put(COMPANY))
     answer = await client("POST", f"{SESSION}/contacts/962790000001/block?wait=2&expiresInS=600")
     assert (answer.status, answer.json["state"], answer.json["target"]) == (202, "queued", ANNA)
@@ -68,7 +68,7 @@ async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiCli
 
 
 async def test_a_refusal_of_whatsapp_is_a_failed_operation(linked: ApiClient, world: World) -> None:
-    """With a sentence and WhatsApp's code."""
+    """With an explanation and WhatsApp's code."""
     world.engine.operations["update-group"] = lambda _: OperationAnswered(
         link=0, operation="", step="run", error="refused", code=403, detail="forbidden"
     )
@@ -201,7 +201,7 @@ async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: Worl
 
 
 async def test_privacy_settings_are_shown_and_changed(linked: ApiClient, world: World) -> None:
-    """What WhatsApp does not report is null; only what the caller gives reaches the engine."""
+    """Settings that WhatsApp does not report are null; only settings in the request reach the engine."""
     world.engine.answers["privacy"] = lambda _: {"lastSeen": "contact_blacklist", "online": "all", "calls": None}
     shown = (await linked("GET", f"{SESSION}/privacy")).json
     assert (shown["lastSeen"], shown["online"], shown["calls"], len(shown)) == ("contact_blacklist", "all", None, 8)
@@ -213,7 +213,7 @@ async def test_privacy_settings_are_shown_and_changed(linked: ApiClient, world: 
 
 
 async def test_privacy_settings_need_a_company_and_a_link(client: ApiClient, world: World) -> None:
-    """404 for an unknown company. Without a link the question is answered 503, and a change waits for it."""
+    """404 for an unknown company. Without a link a query gets 503, and a change waits for the link."""
     (await client("GET", "/v1/sessions/nobody/privacy")).problem(404, "not-found", field="company")
     (await client("PATCH", "/v1/sessions/nobody/privacy", {"calls": "all"})).problem(404, "not-found", field="company")
     await world.now(world.gateway.put(COMPANY))

@@ -50,7 +50,7 @@ async def the_owner_declines_when_comparing(client: ApiClient, world: World, lin
 
 async def whatsapp_never_links(client: ApiClient, world: World, link: LinkId) -> None:
     await the_owner_signs(client, world, link)
-    world.engine.links[link].pairing = False  # WhatsApp says nothing after the pairing request
+    world.engine.links[link].pairing = False  # WhatsApp sends nothing after the pairing request
     await client("POST", f"{PATH}/confirm")
     await world.until_state("unpaired", within_s=31)
 
@@ -78,7 +78,9 @@ async def test_a_failure_has_its_reason_and_leaves_nothing_behind(
     code: str | None,
     reason: str,
 ) -> None:
-    """State, sentence and action for people; no link, challenge, code, task or device; and the next code is linked."""
+    """State, explanation and action for people; no link, challenge, code, task or device is left; and the next code is
+    linked.
+    """
     await client("PUT", f"/v1/sessions/{COMPANY}")
     tasks = len(asyncio.all_tasks())
     world.engine.passkey_answer = whatsapp
@@ -97,7 +99,9 @@ async def test_a_failure_has_its_reason_and_leaves_nothing_behind(
     await check_it_can_be_linked(client, world)
 
 
-async def test_an_assertion_of_another_site_is_refused_and_the_challenge_stays(client: ApiClient, world: World) -> None:
+async def test_an_assertion_of_another_site_is_refused_and_the_challenge_stays_open(
+    client: ApiClient, world: World
+) -> None:
     """422 names the site that it was made on and the right one; the owner signs again, and the device is linked."""
     await asked(client, world)
     elsewhere = Authenticator(key=OWNER.key, id=OWNER.id, origin="https://web.whatsapp.com.evil.example")
@@ -110,8 +114,10 @@ async def test_an_assertion_of_another_site_is_refused_and_the_challenge_stays(c
     await world.until_state("connected")
 
 
-async def test_a_lost_connection_is_not_whatsapp_s_silence(client: ApiClient, world: World) -> None:
-    """The caller gets a code of its own, the session shows why, and a new QR code appears without the challenge."""
+async def test_a_lost_connection_is_distinguished_from_a_timeout(client: ApiClient, world: World) -> None:
+    """The caller gets a specific code, the session shows the reason, and a new QR code appears without the
+    challenge.
+    """
     world.engine.passkey_answer = "silent"
     link = await asked(client, world)
     answering = await signing(client, world)
@@ -136,8 +142,8 @@ async def test_a_signature_just_before_the_deadline_is_too_late(client: ApiClien
     assert (await session(client))["reason"]["code"] == "passkey-expired"
 
 
-async def test_a_second_challenge_answers_those_who_wait_for_the_first(client: ApiClient, world: World) -> None:
-    """WhatsApp may ask again while it has a signature: 409 says to sign the new challenge, which links the device."""
+async def test_a_second_challenge_ends_requests_that_wait_for_the_first(client: ApiClient, world: World) -> None:
+    """WhatsApp may send a new challenge while it has a signature: 409 says to sign that one, which links the device."""
     world.engine.passkey_answer = "silent"
     link = await asked(client, world)
     answering = await signing(client, world)

@@ -64,7 +64,7 @@ def damage(chance: random.Random, place: dict[str, Any], name: str) -> None:
 
 
 def check_encodable(made: dict[str, Any]) -> None:
-    """All that the engine puts into the stanza: JSON in ASCII, and fields that decode to bytes."""
+    """Check everything that the engine puts into the stanza: JSON in ASCII, and fields that decode to bytes."""
     assert set(made) == {"id", "rawId", "type", "response"}
     assert set(made["response"]) - {"userHandle"} == {"clientDataJSON", "authenticatorData", "signature"}
     assert json.loads(json.dumps(made).encode("ascii")) == made
@@ -81,7 +81,7 @@ def checked_or_field(body: dict[str, Any]) -> dict[str, Any] | str:
 
 
 def test_damaged_assertions_are_refused_or_can_be_encoded() -> None:
-    """No exception but the refusal, which names a field; whatever passes is complete and decodes."""
+    """The only exception is the refusal, which names a field; an accepted assertion is complete and decodes."""
     chance, refused = random.Random(12), 0
     for _ in range(BODIES):
         body = damaged(chance)
@@ -98,7 +98,7 @@ def test_damaged_assertions_are_refused_or_can_be_encoded() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
 def test_client_data_must_be_utf_8(encoding: str) -> None:
-    """Browsers write UTF-8; Python's JSON reader alone would also take UTF-16 and UTF-32."""
+    """Browsers write UTF-8; Python's JSON reader alone would also accept UTF-16 and UTF-32."""
     text = json.dumps({"type": "webauthn.get", "challenge": OPTIONS["challenge"], "origin": OWNER.origin})
     body = altered("response", "clientDataJSON", value=base64url(text.encode(encoding)))
     with pytest.raises(BadAssertion, match="not JSON"):
@@ -106,8 +106,9 @@ def test_client_data_must_be_utf_8(encoding: str) -> None:
 
 
 async def test_damaged_bodies_by_http_never_become_a_malformed_stanza(client: ApiClient, world: World) -> None:
-    """While WhatsApp waits for a signature and refuses each that it gets: 4xx each, what can't be an assertion reaches
-    no engine, and what does is complete and can be encoded. The right answer still counts afterwards."""
+    """WhatsApp waits for a signature and refuses each one: every body gets a 4xx, an impossible assertion does not
+    reach the engine, and one that does is complete and can be encoded. The right answer is still accepted afterwards.
+    """
     world.engine.passkey_answer = "refused"
     await asked(client, world)
     chance, passed_on = random.Random(12), 0
@@ -145,8 +146,8 @@ def _raw_bodies() -> list[bytes]:
     ]
 
 
-async def test_bodies_that_are_no_json_reach_no_engine(client: ApiClient, world: World) -> None:
-    """Torn, no text, nested deeply or with a name twice: a problem in the 400s, and the challenge stays."""
+async def test_bodies_that_are_not_json_do_not_reach_the_engine(client: ApiClient, world: World) -> None:
+    """Truncated, binary, deeply nested or with a duplicate name: a 4xx problem, and the challenge stays open."""
     await asked(client, world)
     for body in _raw_bodies():
         answer = await client("POST", PATH, raw=[body], headers={"Content-Type": "application/json"})

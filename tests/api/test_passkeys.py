@@ -1,4 +1,4 @@
-"""The passkey ceremony by HTTP, over a gateway in the small world."""
+"""The passkey ceremony by HTTP, over an in-process gateway."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {
 
 
 async def asked(client: ApiClient, world: World, options: dict[str, Any] | None = None) -> int:
-    """A session whose account demands a passkey; its link."""
+    """A session whose account requires a passkey; returns its link."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     await client("GET", f"/v1/sessions/{COMPANY}/qr")
     link = max(world.engine.links)
@@ -46,7 +46,7 @@ async def session(client: ApiClient) -> dict[str, Any]:
 
 
 async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, world: World) -> None:
-    """404 before; then options and end, the session in `pairing` with its reason, and no QR code any more."""
+    """404 before; then its options and expiry, the session in `pairing` with its reason, and no QR code any more."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     (await client("GET", PATH)).problem(404, "not-found")
     await asked(client, world)
@@ -65,7 +65,7 @@ async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, wo
 
 
 async def test_a_signature_links_the_device(client: ApiClient, world: World) -> None:
-    """202 finishing; the engine gets the assertion with the fields that WhatsApp takes, and the session connects."""
+    """202 finishing; the engine gets the assertion with the fields that WhatsApp expects, and the session connects."""
     await asked(client, world)
     answer = await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (answer.status, answer.json) == (202, {"step": "finishing"})
@@ -76,8 +76,8 @@ async def test_a_signature_links_the_device(client: ApiClient, world: World) -> 
     assert (await session(client))["reason"] is None
 
 
-async def test_a_code_is_compared_where_whatsapp_wants_it(client: ApiClient, world: World) -> None:
-    """202 with the code; confirmed, the device is linked; a second confirmation is refused."""
+async def test_a_code_is_compared_if_whatsapp_requires_it(client: ApiClient, world: World) -> None:
+    """202 with the code; after the confirmation the device is linked; a second confirmation is refused."""
     world.prepare = lambda engine: setattr(engine, "passkey_answer", "compare")
     world.engine.passkey_answer = "compare"
     await asked(client, world)
@@ -90,7 +90,7 @@ async def test_a_code_is_compared_where_whatsapp_wants_it(client: ApiClient, wor
     (await client("POST", f"{PATH}/confirm")).problem(409, "conflict")
 
 
-async def test_codes_that_differ_end_it(client: ApiClient, world: World) -> None:
+async def test_codes_that_differ_end_the_ceremony(client: ApiClient, world: World) -> None:
     """The link is cut, nothing is linked, and the reason says what it may mean."""
     world.engine.passkey_answer = "compare"
     link = await asked(client, world)
@@ -109,10 +109,10 @@ async def test_codes_that_differ_end_it(client: ApiClient, world: World) -> None
         ("silent", 504, "passkey-timeout", "passkey-timeout"),
     ],
 )
-async def test_a_failure_has_its_own_words_and_can_be_tried_again(
+async def test_a_failure_has_its_own_reason_and_can_be_retried(
     client: ApiClient, world: World, answer: Any, status: int, code: str, reason: str
 ) -> None:
-    """WhatsApp refuses the signature, or falls silent after it; the next code is linked as if nothing had been."""
+    """WhatsApp refuses the signature, or does not answer it; the next code is linked normally."""
     world.engine.passkey_answer = answer
     await asked(client, world)
     (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(status, code)
@@ -125,7 +125,7 @@ async def test_a_failure_has_its_own_words_and_can_be_tried_again(
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
 
 
-async def test_a_challenge_that_is_too_old_is_gone(client: ApiClient, world: World) -> None:
+async def test_a_challenge_expires(client: ApiClient, world: World) -> None:
     """After ten minutes: 404, 409, and a reason of its own."""
     await asked(client, world)
     await world.until(lambda: world.gateway.view(COMPANY).record.state == "unpaired", within_s=601)
@@ -134,7 +134,7 @@ async def test_a_challenge_that_is_too_old_is_gone(client: ApiClient, world: Wor
     assert (await session(client))["reason"]["code"] == "passkey-expired"
 
 
-async def test_a_person_may_give_up(client: ApiClient, world: World) -> None:
+async def test_the_ceremony_can_be_cancelled(client: ApiClient, world: World) -> None:
     """DELETE ends the ceremony at once; without one it is refused."""
     await asked(client, world)
     assert (await client("DELETE", PATH)).json == {"step": "stopped"}
@@ -143,7 +143,7 @@ async def test_a_person_may_give_up(client: ApiClient, world: World) -> None:
     (await client("DELETE", PATH)).problem(409, "conflict")
 
 
-async def test_two_answers_at_a_time_are_one(client: ApiClient, world: World) -> None:
+async def test_only_one_of_two_concurrent_answers_is_sent(client: ApiClient, world: World) -> None:
     """WhatsApp accepts one answer to a challenge: the second caller gets 409, and the engine is not called."""
     world.engine.passkey_answer = "silent"
     await asked(client, world)
@@ -167,8 +167,8 @@ async def test_a_wrong_assertion_leaves_the_challenge_open(client: ApiClient, wo
     assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
 
 
-async def test_only_those_who_may_see_a_challenge(client: ApiClient, world: World) -> None:
-    """The key is asked for, and must cover the company."""
+async def test_a_challenge_needs_a_key_for_the_company(client: ApiClient, world: World) -> None:
+    """Without a key, or with one for other companies, it is refused."""
     await asked(client, world)
     (await client("GET", PATH, key=None)).problem(401, "unauthorized")
     (await client("GET", f"/v1/sessions/{OTHER}/passkey", key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
@@ -221,8 +221,8 @@ def altered(*path: str, value: object) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_no_good_assertion_is_refused(assertion: dict[str, Any], field: str) -> None:
-    """The sentence names the field; nothing of it reaches WhatsApp."""
+def test_an_invalid_assertion_is_refused(assertion: dict[str, Any], field: str) -> None:
+    """The error names the field; nothing of it reaches WhatsApp."""
     with pytest.raises(BadAssertion) as refused:
         checked(assertion, OPTIONS)
     assert refused.value.field == field
@@ -236,7 +236,7 @@ def test_a_person_who_was_not_verified_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("timeout", "lasts_s"), [(1000, 1), (None, 600), ("x", 600), (True, 600)])
-def test_the_life_of_a_challenge_is_read_with_care(timeout: object, lasts_s: float) -> None:
+def test_an_invalid_lifetime_of_a_challenge_is_replaced(timeout: object, lasts_s: float) -> None:
     """WhatsApp's own number, or ten minutes."""
     assert lifetime_s({"timeout": timeout}) == lasts_s
 
@@ -267,8 +267,10 @@ ASSERTIONS = st.fixed_dictionaries(
 
 @given(ASSERTIONS, st.sampled_from([OPTIONS, {}, {"allowCredentials": [5, {"id": []}]}, {"allowCredentials": {}}]))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object], options: dict[str, object]) -> None:
-    """Never half an assertion, and no other failure than one that names the caller's field."""
+def test_any_body_is_refused_or_becomes_a_complete_assertion(
+    body: dict[str, object], options: dict[str, object]
+) -> None:
+    """Never a partial assertion, and no other failure than one that names the caller's field."""
     try:
         made = checked(body, options)
     except BadInput as refused:
@@ -285,8 +287,9 @@ def test_any_body_is_refused_or_becomes_a_whole_assertion(body: dict[str, object
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 async def test_the_route_answers_any_body_with_a_problem(client: ApiClient, world: World, body: object) -> None:
-    """422 with the field at fault and a sentence, whatever comes. The engine gets nothing of it, and WhatsApp's
-    challenge stays open for the right answer."""
+    """422 with the field at fault and an explanation for any body. The engine gets nothing of it, and WhatsApp's
+    challenge stays open for the right answer.
+    """
     assume(not is_whole(body))
     if not world.gateway.running:
         await asked(client, world)
@@ -300,7 +303,7 @@ async def test_the_route_answers_any_body_with_a_problem(client: ApiClient, worl
 
 
 def is_whole(body: object) -> bool:
-    """Whether WhatsApp would be given it."""
+    """Whether it would be sent to WhatsApp."""
     try:
         return isinstance(body, dict) and bool(checked(body, OPTIONS))
     except BadInput:

@@ -1,4 +1,4 @@
-"""One person, one chat, by HTTP over a gateway in the small world: spellings, hidden ids and usernames."""
+"""One person is one chat, by HTTP over an in-process gateway: spellings, hidden ids and usernames."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def newest(client: ApiClient) -> Any:
     return (await client("GET", f"{SESSION}/inbox")).json["items"][-1]
 
 
-async def test_a_reply_by_any_name_of_the_person_is_in_the_chat(linked: ApiClient, world: World) -> None:
+async def test_a_reply_under_any_name_of_the_person_is_in_the_chat(linked: ApiClient, world: World) -> None:
     """The message shows the canonical chat, whatever `to` was."""
     await receive(world)
     item = await newest(linked)
@@ -82,7 +82,7 @@ async def test_a_reply_by_any_name_of_the_person_is_in_the_chat(linked: ApiClien
 
 
 async def test_a_person_under_every_name_is_one_queue_with_one_hold(linked: ApiClient, world: World) -> None:
-    """Before anything is known of the number, and with its hidden id joining while messages wait under it."""
+    """Before anything is known about the number, and when its hidden id is merged while messages wait under it."""
     world.engine.acks = False
     by_lid = [await send(linked, LID, "by lid")]
     world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=4_000_000_000))
@@ -101,7 +101,7 @@ async def test_a_person_under_every_name_is_one_queue_with_one_hold(linked: ApiC
     assert by_lid[0].status == 202
 
 
-async def test_every_list_and_route_takes_any_name(linked: ApiClient, world: World) -> None:
+async def test_every_list_and_route_accepts_any_name(linked: ApiClient, world: World) -> None:
     """Lists of messages, the timeline, the overview, read and typing."""
     await receive(world)
     message = (await send(linked, EIGHT)).json["id"]
@@ -118,7 +118,7 @@ async def test_every_list_and_route_takes_any_name(linked: ApiClient, world: Wor
 
 
 async def test_numbers_hidden_ids_and_usernames_are_checked_together(linked: ApiClient, world: World) -> None:
-    """Each as it was given, with the canonical chat; what is learned joins the names."""
+    """Each in the given form, with the canonical chat; new names are stored as aliases."""
     given = [f"+{NINE}", "962790000001", LID, "@rami.h", "66@lid", "67@lid", "@nobody"]
     answer = await linked("POST", f"{SESSION}/contacts/check", {"numbers": given})
     rows = [(row["number"], row["exists"], row["chat"], row["lid"], row["username"]) for row in answer.json["items"]]
@@ -135,7 +135,7 @@ async def test_numbers_hidden_ids_and_usernames_are_checked_together(linked: Api
     assert "is a group" in refused.problem(422, "bad-input", field="numbers")
 
 
-async def test_number_and_hidden_id_lead_to_each_other(linked: ApiClient, world: World) -> None:
+async def test_number_and_hidden_id_are_resolved_to_each_other(linked: ApiClient, world: World) -> None:
     """What messages contained is used without a query; for unknown people WhatsApp is queried, once."""
     await receive(world)
     found = (await linked("GET", f"{SESSION}/contacts/5550001%40lid")).json
@@ -151,8 +151,8 @@ async def test_number_and_hidden_id_lead_to_each_other(linked: ApiClient, world:
     assert "is not a person" in group.problem(422, "bad-input", field="chat")
 
 
-async def test_a_person_without_a_number_is_written_to_and_answered(linked: ApiClient, world: World) -> None:
-    """The hidden id is the chat; a username leads there, also from memory when there is no connection."""
+async def test_a_person_without_a_number_can_be_written_to(linked: ApiClient, world: World) -> None:
+    """The hidden id is the chat; a username is resolved to it, also from stored names when there is no connection."""
     await receive(world, chat="66@lid", sender="66@lid", sender_lid="66@lid", push_name="Nour")
     item = await newest(linked)
     assert item["chat"] == "66@lid"
@@ -165,8 +165,8 @@ async def test_a_person_without_a_number_is_written_to_and_answered(linked: ApiC
     assert (await send(linked, "@somebody")).status == 503
 
 
-async def test_a_username_that_nobody_has_is_refused_with_the_cure(linked: ApiClient, world: World) -> None:
-    """Also one that its owner protects with a key; an unclear answer is not taken for that."""
+async def test_an_unknown_username_is_refused(linked: ApiClient, world: World) -> None:
+    """Also one that its owner protects with a key; an unclear answer does not count as unknown."""
     assert 'to "@nobody" is not the username' in (await send(linked, "@nobody")).problem(422, "bad-input", field="to")
     world.engine.answers["find-username"] = lambda _: QueryAnswered(link=0, request=0, error="timeout")
     (await send(linked, "@silence")).problem(504, "whatsapp-timeout")
@@ -174,7 +174,7 @@ async def test_a_username_that_nobody_has_is_refused_with_the_cure(linked: ApiCl
         assert "is not a valid recipient" in (await send(linked, wrong)).problem(422, "bad-input", field="to")
 
 
-async def test_settings_of_a_chat_take_any_name(linked: ApiClient, world: World) -> None:
+async def test_settings_of_a_chat_accept_any_name(linked: ApiClient, world: World) -> None:
     """The operation names the canonical chat."""
     await receive(world)
     for to in (NINE, LID, "@rami.h"):

@@ -1,4 +1,4 @@
-"""Presence over HTTP: of contacts, and the account's own."""
+"""Presence by HTTP, of contacts and of the account itself."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_contact_is_followed_on_every_link_until_it_is_removed(client: A
     assert len(subscriptions(world)) == 2
 
 
-async def test_what_a_contact_does_is_an_event_and_can_be_read(client: ApiClient) -> None:
+async def test_presence_of_a_contact_is_an_event_and_can_be_read(client: ApiClient) -> None:
     """It includes the time since when the contact is offline; a new link starts without any state."""
     world = client.world
     await world.pair()
@@ -68,7 +68,7 @@ async def test_what_a_contact_does_is_an_event_and_can_be_read(client: ApiClient
     assert (await client("GET", PRESENCE)).json["presences"] == []
 
 
-async def test_contacts_can_not_fill_the_event_log(client: ApiClient) -> None:
+async def test_presence_events_are_bounded(client: ApiClient) -> None:
     """Thousands of changes add a bounded number of events; the latest state is known all the same."""
     world = client.world
     await world.pair()

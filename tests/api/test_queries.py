@@ -1,4 +1,4 @@
-"""Questions to WhatsApp by HTTP, over a gateway in the small world: answers, deadlines, limits, and no link."""
+"""Queries to WhatsApp by HTTP, over an in-process gateway: answers, deadlines, limits, and no link."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def check(client: ApiClient, *given: str) -> Answer:
 
 
 async def test_numbers_are_checked_in_bulk(linked: ApiClient, world: World) -> None:
-    """Each number is returned as it was given, in the same order; an answer is cached."""
+    """Each number is returned in the given form, in the same order; an answer is cached."""
     answer = await check(linked, "+962 79 000 0001", "962790000010", "00962790000001")
     person = {"chat": "962790000001@s.whatsapp.net", "phoneNumber": "962790000001", "lid": "77@lid", "username": None}
     assert answer.json == {
@@ -64,8 +64,8 @@ async def test_numbers_are_checked_in_bulk(linked: ApiClient, world: World) -> N
     ]
 
 
-async def test_a_number_that_was_absent_is_asked_about_again(linked: ApiClient, world: World) -> None:
-    """After five minutes; one that exists after an hour."""
+async def test_a_number_is_queried_again_when_its_answer_is_old(linked: ApiClient, world: World) -> None:
+    """After five minutes if it did not exist, after an hour if it did."""
     await check(linked, "962790000001", "962790000010")
     await world.wait(301)
     await check(linked, "962790000001", "962790000010")
@@ -85,15 +85,15 @@ async def test_a_number_that_was_absent_is_asked_about_again(linked: ApiClient, 
         ({}, "numbers"),
     ],
 )
-async def test_numbers_that_are_none_are_refused(
+async def test_invalid_numbers_are_refused(
     linked: ApiClient, world: World, body: dict[str, object], field: str
 ) -> None:
-    """Before WhatsApp is asked."""
+    """Before WhatsApp is queried."""
     assert (await linked("POST", CHECK, body)).problem(422, "bad-input", field=field)
     assert not asked(world)
 
 
-async def test_groups_are_listed_by_subject_and_kept_for_a_while(linked: ApiClient, world: World) -> None:
+async def test_groups_are_listed_by_subject_and_cached_for_a_while(linked: ApiClient, world: World) -> None:
     """A second caller within 30 s causes no query."""
     other = {"id": "1-2@g.us", "subject": "bakers", "announceOnly": True, "owner": "962790000001@s.whatsapp.net"}
     world.engine.answers["groups"] = lambda _: [FLOWERS, other]
@@ -111,8 +111,9 @@ async def test_groups_are_listed_by_subject_and_kept_for_a_while(linked: ApiClie
 
 
 async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
-    """With their roles; one person under number and hidden id from then on. An unknown group is 404, and what is no
-    group is refused."""
+    """With their roles; each is one person under number and hidden id from then on. An unknown group is 404, and an
+    invalid id is refused.
+    """
     member = {"jid": "962790000001@s.whatsapp.net", "lid": "77@lid", "role": "superadmin"}
     world.engine.answers["group"] = lambda _: {**FLOWERS, "members": [member]}
     assert (await linked("GET", f"{GROUPS}/{GROUP}")).json["members"] == [member]
@@ -125,7 +126,7 @@ async def test_a_group_has_its_members(linked: ApiClient, world: World) -> None:
     assert "is not a group" in (await linked("GET", f"{GROUPS}/962790000001")).problem(422, "bad-input", field="id")
 
 
-async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClient, world: World) -> None:
+async def test_concurrent_equal_requests_share_one_query(linked: ApiClient, world: World) -> None:
     """This also holds when the first caller disconnects."""
     world.engine.answers.clear()
     linked.leaps = False  # nobody reaches the deadline
@@ -140,7 +141,7 @@ async def test_those_who_ask_the_same_at_once_share_one_question(linked: ApiClie
     assert len(asked(world)) == 1
 
 
-async def test_without_a_connection_nothing_is_asked(client: ApiClient, world: World) -> None:
+async def test_without_a_connection_there_is_no_query(client: ApiClient, world: World) -> None:
     """503 with the state, and with the reason if there is one; 404 for an unknown company."""
     assert (await check(client, "962790000001")).problem(404, "not-found", field="company")
     await world.pair()
@@ -150,8 +151,8 @@ async def test_without_a_connection_nothing_is_asked(client: ApiClient, world: W
     assert not asked(world)
 
 
-async def test_a_paused_session_says_why_it_can_not_ask(linked: ApiClient, world: World) -> None:
-    """The reason's own sentence."""
+async def test_a_query_of_a_paused_session_is_refused_with_the_reason(linked: ApiClient, world: World) -> None:
+    """The error has the reason's sentence."""
     world.engine.drop(max(world.engine.links), code=403)
     await world.quiet()
     sentence = (await linked("GET", GROUPS)).problem(503, "not-connected")
@@ -159,8 +160,8 @@ async def test_a_paused_session_says_why_it_can_not_ask(linked: ApiClient, world
     assert reason["message"] in sentence
 
 
-async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: World) -> None:
-    """504; a later request asks WhatsApp again."""
+async def test_an_unanswered_query_ends_at_the_deadline(linked: ApiClient, world: World) -> None:
+    """504; a later request queries WhatsApp again."""
     world.engine.answers.clear()
     before = world.clock.monotonic()
     assert (await linked("GET", GROUPS)).problem(504, "whatsapp-timeout")
@@ -170,7 +171,7 @@ async def test_a_silent_whatsapp_ends_at_the_deadline(linked: ApiClient, world: 
     assert len(asked(world)) == 2
 
 
-async def test_a_link_that_ends_answers_its_questions(linked: ApiClient, world: World) -> None:
+async def test_the_end_of_a_link_ends_its_queries(linked: ApiClient, world: World) -> None:
     """503 at once, without waiting for the deadline."""
     world.engine.answers.clear()
     waiting = asyncio.ensure_future(linked("GET", GROUPS))
@@ -179,8 +180,8 @@ async def test_a_link_that_ends_answers_its_questions(linked: ApiClient, world: 
     assert "ended before it answered" in (await waiting).problem(503, "not-connected")
 
 
-async def test_a_limit_of_whatsapps_slows_questions_down_and_fails_no_message(linked: ApiClient, world: World) -> None:
-    """503 with Retry-After; messages go on."""
+async def test_a_rate_limit_of_whatsapp_delays_queries_and_fails_no_message(linked: ApiClient, world: World) -> None:
+    """503 with Retry-After; messages are still sent."""
     world.engine.answers["groups"] = lambda _: QueryAnswered(
         link=0, request=0, error="rate-limited", detail="w:g2: rate-overlimit (429)", retry_after_s=7.5
     )
@@ -195,8 +196,8 @@ async def test_a_limit_of_whatsapps_slows_questions_down_and_fails_no_message(li
     assert (await linked("GET", f"/v1/messages/{sent.json['id']}")).json["state"] == "sent"
 
 
-async def test_a_session_asks_no_more_than_its_share(linked: ApiClient, world: World) -> None:
-    """429 with Retry-After; what is known is answered all the same, and after the wait it may ask again."""
+async def test_queries_of_a_session_are_limited(linked: ApiClient, world: World) -> None:
+    """429 with Retry-After; cached answers are still returned, and after the wait it may query again."""
     for n in range(PACE.burst):
         assert (await check(linked, f"96279000{n:03}1")).status == 200
     answer = await check(linked, "962790009991")
@@ -211,28 +212,26 @@ async def test_a_session_asks_no_more_than_its_share(linked: ApiClient, world: W
     "result",
     [None, "text", [1], [{"id": 5}], [{"subject": "without an id"}], {"id": GROUP}, [{"id": GROUP, "size": "many"}]],
 )
-async def test_an_answer_that_makes_no_sense_is_an_error_of_whatsapps(
-    linked: ApiClient, world: World, result: object
-) -> None:
-    """502, never a 500."""
+async def test_an_invalid_answer_of_whatsapp_is_502(linked: ApiClient, world: World, result: object) -> None:
+    """It is never a 500."""
     world.engine.answers["groups"] = lambda _: QueryAnswered(link=0, request=0, result=result)
     assert (await linked("GET", GROUPS)).problem(502, "query-failed")
 
 
-async def test_a_foreign_key_may_not_ask(linked: ApiClient, world: World) -> None:
+async def test_a_key_of_another_company_is_refused(linked: ApiClient, world: World) -> None:
     """As with every route of a company."""
     path = f"/v1/sessions/{OTHER}/groups"
     assert (await linked("GET", path, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
     assert not asked(world)
 
 
-# Pictures, and what is shown in a chat.
+# Pictures and typing.
 
 CHAT = "962790000099@s.whatsapp.net"
 
 
-async def test_a_picture_is_where_whatsapp_says(linked: ApiClient, world: World) -> None:
-    """In two sizes; 404 with the reason where there is none; 422 for what is no chat or size."""
+async def test_a_picture_has_the_url_that_whatsapp_returns(linked: ApiClient, world: World) -> None:
+    """In two sizes; 404 with the reason if there is none; 422 for an invalid chat or size."""
     path = f"/v1/sessions/{COMPANY}/contacts/+962790000099/picture"
     world.engine.answers["picture"] = lambda given: {"url": f"https://example.test/{given['size']}"}
     assert (await linked("GET", path)).json == {"chat": CHAT, "url": "https://example.test/preview"}
@@ -248,7 +247,7 @@ async def test_a_picture_is_where_whatsapp_says(linked: ApiClient, world: World)
 
 
 async def test_typing_is_shown(linked: ApiClient, world: World) -> None:
-    """To a person or a group; 422 for a state that is none, 503 without a connection."""
+    """To a person or a group; 422 for an unknown state, 503 without a connection."""
     world.engine.answers["typing"] = lambda _: {}
     path = f"/v1/sessions/{COMPANY}/chats/{GROUP}/typing"
     answer = await linked("POST", path, {"state": "recording"})
@@ -260,7 +259,7 @@ async def test_typing_is_shown(linked: ApiClient, world: World) -> None:
 
 
 async def test_the_text_of_a_person_and_the_profile_of_a_business(linked: ApiClient, world: World) -> None:
-    """What WhatsApp does not tell is null, and asked once a minute."""
+    """Missing values are null, and queried once a minute."""
     shop = {
         "about": "Open from 7 to 20",
         "setAtS": 1_700_000_000,

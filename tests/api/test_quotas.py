@@ -35,7 +35,7 @@ async def test_a_tenant_waits_after_too_many_requests(world: World) -> None:
 
 
 async def test_a_tenant_waits_while_its_outbox_is_full(world: World) -> None:
-    """By number and by size; what was cancelled makes room; the operator's messages are accepted."""
+    """By number and by size; cancelled messages free space; the operator's messages are accepted."""
     for limit, text in (({"outbox_messages": 2}, "hello"), ({"outbox_bytes": 150_000}, "x" * 60_000)):
         async with world.running() as gateway:
             client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, **limit)))
@@ -54,7 +54,7 @@ async def test_a_tenant_waits_while_its_outbox_is_full(world: World) -> None:
 
 
 async def test_a_tenant_stores_media_up_to_the_quota(world: World) -> None:
-    """Uploads, and files in messages; what is announced counts before it is there."""
+    """Uploads, and files in messages; announced bytes count before they have arrived."""
     async with world.running() as gateway:
         client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, media_bytes=MB)))
         await client("PUT", SESSION)
@@ -71,7 +71,7 @@ async def test_a_tenant_stores_media_up_to_the_quota(world: World) -> None:
 
 
 async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(world: World) -> None:
-    """507 with the cure; the operator's key goes on, and so do reads and cancellations."""
+    """507 with an explanation; the operator's key still works, and so do reads and cancellations."""
     async with world.running() as gateway:
         client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, free_disk_bytes=MB)))
         await client("PUT", SESSION)
@@ -87,8 +87,8 @@ async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(world: 
         assert (await client("POST", MESSAGES, MESSAGE)).status == 202
 
 
-async def test_quotas_hold_in_the_dashboard_too(world: World) -> None:
-    """A tenant who signs in has no way around them."""
+async def test_quotas_apply_in_the_dashboard_too(world: World) -> None:
+    """A tenant can't bypass them by signing in."""
     async with world.running() as gateway:
         browser = make_browser(world, gateway, quotas=world.quotas(replace(UNLIMITED, streams=1, outbox_messages=1)))
         await browser.sign_in()

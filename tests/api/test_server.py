@@ -1,4 +1,6 @@
-"""The HTTP server on a real socket: callers that dawdle, send too much or hang up, and a stop that waits for nobody."""
+"""The HTTP server on a real socket: slow callers, callers that send too much or disconnect, and a stop that waits for
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,11 @@ JSON = "Content-Type: application/json\r\n"
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
 SOON_S = 5
-"""For what should come at once, on a busy machine."""
+"""Seconds for a response that should arrive at once, on a busy machine."""
 
 
 class Caller:
-    """A client that sends bytes as it likes."""
+    """A client that sends arbitrary bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -41,7 +43,7 @@ class Caller:
         await self.writer.drain()
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of one answer."""
+        """Read the status, headers and body of one response."""
         async with asyncio.timeout(SOON_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
@@ -49,7 +51,7 @@ class Caller:
             return int(first.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
 
     async def ended(self) -> bool:
-        """Has the server closed the connection, having said nothing?"""
+        """Whether the server closes the connection without a response."""
         async with asyncio.timeout(SOON_S):
             return await self.reader.read() == b""
 
@@ -65,14 +67,14 @@ class Running:
         return caller
 
     async def stop(self) -> float:
-        """Stop it, and say how long that took."""
+        """Stop the server; returns how long that took."""
         clock = SystemClock()
         before = clock.monotonic()
         self.server.stop()
         await asyncio.wait([self.serving])
         return clock.monotonic() - before
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         for caller in self._callers:
             caller.writer.close()
 
@@ -99,12 +101,12 @@ async def serving(
             try:
                 yield running
             finally:
-                running.hang_up()
+                running.disconnect()
                 await running.stop()
 
 
-async def test_an_answer_says_that_it_is_holdfasts(client: ApiClient) -> None:
-    """By a header that commands look for; it names neither the server software nor its version."""
+async def test_a_response_identifies_holdfast(client: ApiClient) -> None:
+    """By a header that the commands check; it names neither the server software nor its version."""
     async with serving(client) as running:
         caller = await running.call()
         await caller.send(f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n")
@@ -143,7 +145,7 @@ def test_the_first_request_finds_the_routes_built(client: ApiClient) -> None:
 
 
 async def test_a_connection_serves_many_requests(client: ApiClient) -> None:
-    """Also behind a refusal, and longer than proxies keep idle connections; the deadline for heads starts again."""
+    """Also after a refusal, and longer than proxies keep idle connections; the deadline for heads starts again."""
     assert KEEP_ALIVE_S > 60
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
@@ -153,8 +155,8 @@ async def test_a_connection_serves_many_requests(client: ApiClient) -> None:
             await asyncio.sleep(0.3)  # real time: the socket's deadline must not be running
 
 
-async def test_a_body_that_is_too_large_is_refused_while_it_comes(client: ApiClient) -> None:
-    """The caller gets to read its 413, whether the length was announced or the body comes in chunks."""
+async def test_a_body_that_is_too_large_is_refused_while_it_arrives(client: ApiClient) -> None:
+    """The caller can read its 413, whether the length was announced or the body is sent in chunks."""
     async with serving(client) as running:
         for n, head in enumerate((f"Content-Length: {LARGEST_BODY * 3}", "Transfer-Encoding: chunked")):
             caller = await running.call()
@@ -171,8 +173,8 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes(client: ApiCli
             assert (await caller.answer())[0] == 200
 
 
-async def test_a_caller_without_a_key_is_refused_before_its_body_comes(client: ApiClient) -> None:
-    """401 at the head; what it still sends is not waited for longer than for a head."""
+async def test_a_caller_without_a_key_is_refused_before_its_body_arrives(client: ApiClient) -> None:
+    """401 after the head; the server waits for the rest no longer than for a head."""
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
         await caller.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
@@ -182,7 +184,7 @@ async def test_a_caller_without_a_key_is_refused_before_its_body_comes(client: A
 
 
 @pytest.mark.parametrize("begun", ["", "GET", f"GET /healthz HTTP/1.1\r\n{HEAD}X-Slow: "])
-async def test_a_caller_that_never_finishes_its_head_is_cut(client: ApiClient, begun: str) -> None:
+async def test_a_caller_that_never_completes_its_head_is_disconnected(client: ApiClient, begun: str) -> None:
     """A slow-loris attack: a connection that sends nothing, one word, or one header after the other."""
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
@@ -190,7 +192,7 @@ async def test_a_caller_that_never_finishes_its_head_is_cut(client: ApiClient, b
         assert await caller.ended()
 
 
-async def test_a_head_that_drips_is_cut_all_the_same(client: ApiClient) -> None:
+async def test_a_caller_that_sends_its_head_too_slowly_is_disconnected(client: ApiClient) -> None:
     """Each byte arrives in time, but the whole head does not."""
     async with serving(client, head_deadline_s=0.2) as running:
         caller = await running.call()
@@ -210,8 +212,10 @@ async def _drip(caller: Caller) -> bool:
 @pytest.mark.parametrize(
     "head", ["NONSENSE\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 1_000_000}\r\n\r\n"]
 )
-async def test_what_is_no_http_is_refused(client: ApiClient, head: str, caplog: pytest.LogCaptureFixture) -> None:
-    """400, one line in the log without what was sent, and the next caller is served."""
+async def test_bytes_that_are_not_http_are_refused(
+    client: ApiClient, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400, one log line without the bytes, and the next caller is served."""
     async with serving(client) as running:
         caller = await running.call()
         with caplog.at_level(logging.WARNING):
@@ -224,7 +228,7 @@ async def test_what_is_no_http_is_refused(client: ApiClient, head: str, caplog: 
         assert (await other.answer())[0] == 200
 
 
-async def test_a_caller_that_hangs_up_hurts_nobody(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_disconnects_affects_no_other(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """During a head, a body or a wait: nothing is logged as an error, and others are served."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     body = json.dumps({"to": NUMBER, "text": "hello"})
@@ -243,8 +247,10 @@ async def test_a_caller_that_hangs_up_hurts_nobody(client: ApiClient, caplog: py
     assert caplog.records == []
 
 
-async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
-    """One idle, one in its head, one in its body, one waiting for a QR code: ended at once, the last two told."""
+async def test_open_connections_do_not_delay_the_stop(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    """One is idle, one sends its head, one its body, one waits for a QR code: all end at once, the last two with a
+    response.
+    """
     client.world.engine.opens = False
     await client("PUT", f"/v1/sessions/{COMPANY}")
     with caplog.at_level(logging.WARNING):
@@ -255,7 +261,7 @@ async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: 
             await head.send("GET /healthz")
             await body.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Length: 1000\r\n\r\nx")
             await waiting.send(f"GET /v1/sessions/{COMPANY}/qr HTTP/1.1\r\n{HEAD}\r\n")
-            await asyncio.sleep(0.2)  # until all are where they should be; nothing tells from outside
+            await asyncio.sleep(0.2)  # until all have got so far, which can't be seen from outside
             assert await running.stop() < 2
             assert await idle.ended()
             assert await head.ended()
@@ -265,8 +271,8 @@ async def test_open_connections_do_not_hold_the_stop(client: ApiClient, caplog: 
     assert caplog.records == []
 
 
-async def test_a_request_that_outlasts_the_stop_is_asked_to_be_repeated(client: ApiClient) -> None:
-    """Not answered with 500, as for a defect: a database that hangs says nothing about the request."""
+async def test_a_request_that_is_unfinished_at_the_stop_gets_503(client: ApiClient) -> None:
+    """Not 500, as for a defect: a database that hangs says nothing about the request."""
     await client("PUT", SESSION)
     goes_on = threading.Event()
     body = json.dumps({"to": NUMBER, "text": "hello"})
@@ -274,7 +280,7 @@ async def test_a_request_that_outlasts_the_stop_is_asked_to_be_repeated(client: 
         blocked = asyncio.ensure_future(client.world.database.write(lambda connection: goes_on.wait()))
         caller = await running.call()
         await caller.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}{JSON}Content-Length: {len(body)}\r\n\r\n{body}")
-        await asyncio.sleep(0.2)  # until it waits for the database; nothing tells from outside
+        await asyncio.sleep(0.2)  # until it waits for the database, which can't be seen from outside
         try:
             await running.stop()
             status, headers, answer = await caller.answer()
@@ -293,8 +299,10 @@ async def test_a_request_that_has_arrived_is_served_while_holdfast_stops(client:
     assert answer.status == 202
 
 
-async def test_idle_connections_keep_nobody_out(client: ApiClient) -> None:
-    """At the limit the oldest idle one without a key is closed; one that showed a key, and one under way, stay."""
+async def test_idle_connections_do_not_block_new_ones(client: ApiClient) -> None:
+    """At the limit the oldest idle one without a key is closed; connections with a key or with a request in progress
+    stay open.
+    """
     async with serving(client, most_connections=4) as running:
         keyed, stream = await running.call(), await running.call()
         await keyed.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
@@ -329,7 +337,7 @@ async def test_bad_requests_are_logged_with_the_address_and_bounded(
 async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
     client: ApiClient, caplog: pytest.LogCaptureFixture, trusted: str, seen: str
 ) -> None:
-    """The last address that no trusted proxy has; what the caller put before it is ignored."""
+    """The last address that is not a trusted proxy's counts; addresses that the caller put before it are ignored."""
     async with serving(client, trusted_proxies=trusted) as running:
         caller = await running.call()
         head = "Host: localhost\r\nX-API-Key: a-wrong-key\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.7, 10.1.1.1\r\n"

@@ -1,4 +1,4 @@
-"""Sessions over HTTP: created, shown, paired, stopped, reconnected, logged out."""
+"""Sessions by HTTP: created, shown, paired, stopped, reconnected, logged out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.world import COMPANY, NUMBER, World
 SESSION = f"/v1/sessions/{COMPANY}"
 
 
-async def test_a_session_is_created_once_and_found_again(client: ApiClient) -> None:
+async def test_a_session_is_created_once(client: ApiClient) -> None:
     """PUT may be repeated: the same session, one link, one row."""
     first = await client("PUT", SESSION)
     again = await client("PUT", SESSION, {})
@@ -49,7 +49,7 @@ async def test_a_connected_session_is_shown_with_its_evidence(client: ApiClient)
 
 
 async def test_the_list_shows_all_sessions_that_the_key_may_see(client: ApiClient) -> None:
-    """In the order of their names; a key for one company sees one."""
+    """Ordered by name; a key for one company sees one."""
     await client("PUT", f"/v1/sessions/{OTHER}")
     await client("PUT", SESSION)
     everyone = (await client("GET", "/v1/sessions")).json
@@ -71,7 +71,7 @@ async def test_people_stop_and_start_a_session(client: ApiClient) -> None:
 
 @pytest.mark.parametrize("path", [f"{SESSION}/reconnect", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}"])
 async def test_people_reconnect_a_session(client: ApiClient, path: str) -> None:
-    """A reconnection is accepted, not done, hence 202; the link is a new one."""
+    """The response is 202, because the reconnection is only accepted; the link is a new one."""
     before = await client.world.pair()
     client.world.engine.opens = False
     answer = await client("POST", path)
@@ -81,8 +81,8 @@ async def test_people_reconnect_a_session(client: ApiClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", f"{SESSION}/logout"), ("DELETE", SESSION)])
-async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(client: ApiClient, method: str, path: str) -> None:
-    """The session stays known, with the reason and what a person should do; a reconnection is a conflict."""
+async def test_a_logged_out_session_refuses_to_reconnect(client: ApiClient, method: str, path: str) -> None:
+    """The session is still listed, with the reason and what a person should do; a reconnection is a conflict."""
     await client.world.pair()
     gone = await client(method, path)
     assert (gone.status, gone.json["state"]) == (200, "logged_out")
@@ -100,7 +100,7 @@ async def test_a_logged_out_session_says_so_and_refuses_to_reconnect(client: Api
 
 
 async def test_a_session_that_never_paired_cannot_reconnect(client: ApiClient, world: World) -> None:
-    """409 with the cure, whichever route asks."""
+    """409 with what to do, from either route."""
     await client("PUT", SESSION)
     await client("POST", f"{SESSION}/stop")
     sentence = (await client("POST", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}")).problem(409, "conflict")
@@ -110,8 +110,8 @@ async def test_a_session_that_never_paired_cannot_reconnect(client: ApiClient, w
 # QR and pairing codes.
 
 
-async def test_the_qr_code_is_given_as_text_and_as_pictures(client: ApiClient) -> None:
-    """Never to be cached: whoever has it can link."""
+async def test_the_qr_code_is_available_as_text_and_as_images(client: ApiClient) -> None:
+    """It must not be cached, because whoever has it can link a device."""
     await client("PUT", SESSION)
     text = await client("GET", f"{SESSION}/qr")
     assert text.json["qr"].startswith("2@fake,")
@@ -130,14 +130,14 @@ async def test_the_qr_code_is_given_as_text_and_as_pictures(client: ApiClient) -
 
 
 @pytest.mark.parametrize("kind", ["qr", "qr.svg", "qr.png"])
-async def test_there_is_no_qr_code_where_a_phone_is_linked(client: ApiClient, kind: str) -> None:
-    """409 with the reason, as a problem, also where a picture was asked for."""
+async def test_there_is_no_qr_code_if_a_phone_is_linked(client: ApiClient, kind: str) -> None:
+    """409 with the reason, as a problem, also when an image was requested."""
     await client.world.pair()
     sentence = (await client("GET", f"{SESSION}/{kind}")).problem(409, "conflict")
     assert sentence == "can't pair a phone: the session is connected; log it out first"
 
 
-async def test_a_qr_code_that_does_not_come_is_reported_in_time(world: World) -> None:
+async def test_a_missing_qr_code_is_reported_in_time(world: World) -> None:
     """If WhatsApp sends none, the response is a conflict after the wait, not a hanging request."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
@@ -164,8 +164,8 @@ async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> No
         (await client("GET", f"{SESSION}/qr.png")).problem(503, "stopping")
 
 
-async def test_a_pairing_code_is_given_for_a_phone_number(client: ApiClient) -> None:
-    """Written as people write it; what is no number is refused, naming the field."""
+async def test_a_pairing_code_is_returned_for_a_phone_number(client: ApiClient) -> None:
+    """In any common spelling; an invalid number is refused, with the field."""
     await client("PUT", SESSION)
     answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "+962 79 000 0001"})
     assert (answer.status, answer.json) == (200, {"code": "H0LDFAST"})
@@ -174,8 +174,8 @@ async def test_a_pairing_code_is_given_for_a_phone_number(client: ApiClient) -> 
     assert refused.problem(422, "bad-input", field="phoneNumber").startswith('phoneNumber "12ab" is not a phone number')
 
 
-async def test_a_pairing_code_that_whatsapp_refuses_is_no_code(client: ApiClient, world: World) -> None:
-    """502, because neither the caller nor Holdfast is at fault; the error says what to do."""
+async def test_a_refused_pairing_code_is_502(client: ApiClient, world: World) -> None:
+    """Because neither the caller nor Holdfast is at fault; the error says what to do."""
     world.engine.pairing_codes["962790000001"] = 429
     await client("PUT", SESSION)
     answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "962790000001"})
@@ -202,7 +202,7 @@ async def test_a_pairing_code_that_whatsapp_refuses_is_no_code(client: ApiClient
     ],
 )
 async def test_an_unknown_company_is_not_found(client: ApiClient, method: str, path: str) -> None:
-    """404 with the cure."""
+    """404 with what to do."""
     sentence = (await client(method, path)).problem(404, "not-found", field="company")
     assert sentence == f'company "{COMPANY}" is unknown: create it with PUT /v1/sessions/{COMPANY}'
 
@@ -212,7 +212,9 @@ async def test_an_unknown_company_is_not_found(client: ApiClient, method: str, p
     ["..", "-962302", "962%20302", "%D9%A9%D9%A6", "a%0D%0AX-Injected:1", "x" * 65, "%F0%9F%98%80", "a%3Cb%3E"],
 )
 async def test_a_company_id_is_a_short_plain_word(client: ApiClient, company: str) -> None:
-    """What could break a path, a header or a log is refused when a session is created, and found nowhere."""
+    """Characters that could break a path, a header or a log are refused when a session is created, and not found
+    elsewhere.
+    """
     (await client("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
     answer = await client("GET", f"/v1/sessions/{company}")
     answer.problem(404, "not-found", field="company")
@@ -236,7 +238,7 @@ async def test_a_nul_in_the_address_is_refused(client: ApiClient, method: str, p
     assert "U+0000" in (await client(method, path)).problem(422, "bad-input", field=field)
 
 
-async def test_the_health_route_looks_up_no_name_that_can_not_be(client: ApiClient) -> None:
+async def test_the_health_route_looks_up_no_invalid_id(client: ApiClient) -> None:
     """It needs no key, and PostgreSQL would fail at a NUL."""
     looked_up: list[object] = []
 
@@ -251,7 +253,7 @@ async def test_the_health_route_looks_up_no_name_that_can_not_be(client: ApiClie
 
 
 async def test_a_company_id_with_a_slash_is_refused(client: ApiClient) -> None:
-    """A plain slash begins another part of the path, which no route has; an encoded one is part of the id."""
+    """A plain slash starts another path segment, for which there is no route; an encoded one is part of the id."""
     (await client("PUT", "/v1/sessions/a/b")).problem(404, "not-found")
     for company in ("a%2Fb", "..%2F..%2Fetc"):
         (await client("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
@@ -275,7 +277,7 @@ async def test_requests_get_503_until_the_sessions_are_loaded(world: World) -> N
 
 
 async def test_a_request_waits_while_sessions_are_loading(world: World) -> None:
-    """And is answered as soon as they are."""
+    """It is answered as soon as they are loaded."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
     world.host_starts.close()
@@ -291,7 +293,7 @@ async def test_a_request_waits_while_sessions_are_loading(world: World) -> None:
 
 
 async def test_a_message_is_accepted_without_an_engine_host(world: World) -> None:
-    """While Holdfast starts it is stored all the same, and sent once the session is connected."""
+    """It is stored while Holdfast starts, and sent once the session is connected."""
     async with world.running():
         await world.pair()
     world.host_starts.close()
@@ -306,8 +308,8 @@ async def test_a_message_is_accepted_without_an_engine_host(world: World) -> Non
         await world.until_sends(1)
 
 
-async def test_a_company_has_a_pace_of_its_own(client: ApiClient) -> None:
-    """Figure by figure beside the settings; null gives them back; a figure out of bounds is named."""
+async def test_a_company_can_have_its_own_pacing(client: ApiClient) -> None:
+    """Each value overrides the settings; null returns to them; the error names a value out of bounds."""
     await client("PUT", SESSION)
     before = (await client("GET", f"{SESSION}/limits")).json
     assert before["newInLastDay"] == 0
@@ -323,7 +325,7 @@ async def test_a_company_has_a_pace_of_its_own(client: ApiClient) -> None:
 
 
 async def test_a_key_of_one_company_can_only_tighten_its_pacing(client: ApiClient) -> None:
-    """The operator's limits protect the address that all companies share: neither a figure nor null lifts them."""
+    """The operator's limits protect the IP address that all companies share: neither a value nor null lifts them."""
     await client("PUT", SESSION, {"pacing": {"perMinute": 12, "burst": 5, "newPerDay": 7}})
     for pacing, field in (
         ({"perMinute": 600}, "pacing.perMinute"),
@@ -350,7 +352,7 @@ async def test_a_refused_pacing_creates_no_session(world: World) -> None:
         assert gateway.views() == []
 
 
-async def test_a_label_is_shown_wherever_a_key_is_needed_and_nowhere_else(client: ApiClient) -> None:
+async def test_a_label_is_shown_only_where_a_key_is_needed(client: ApiClient) -> None:
     """In session, list and diagnostics; not in the public health, nor in metrics; null removes it."""
     await client("PUT", SESSION, {"label": "  Bakery \u00a0 Irbid "})
     await client.world.pair()
@@ -378,17 +380,17 @@ async def test_a_label_is_shown_wherever_a_key_is_needed_and_nowhere_else(client
         ("Bakery\x00", "label has the invisible character U+0000: leave it out"),
     ],
 )
-async def test_what_can_t_be_a_label_is_refused_before_anything_is_made(
+async def test_an_invalid_label_is_refused_before_anything_is_stored(
     client: ApiClient, label: str, sentence: str
 ) -> None:
-    """The sentence shows what can't be seen; no session is created."""
+    """The error shows invisible characters; no session is created."""
     answer = await client("PUT", SESSION, {"label": label})
     assert answer.problem(422, "bad-input", field="label") == sentence
     assert (await client("GET", SESSION)).status == 404
 
 
-async def test_another_site_is_not_served(client: ApiClient) -> None:
-    """A page whose name was made to resolve to this machine gets nothing; probes by any name go on."""
+async def test_requests_for_another_host_are_refused(client: ApiClient) -> None:
+    """A page whose host name resolves to this machine gets nothing (DNS rebinding); probes work under any name."""
     answer = await client("GET", SESSION, headers={"Host": "attacker.example:3000"})
     assert "HOLDFAST_PUBLIC_URL" in answer.problem(421, "unknown-host", field="Host")
     for path in ("/healthz", "/readyz"):
@@ -399,8 +401,8 @@ async def test_another_site_is_not_served(client: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("path", [SESSION, f"{SESSION}/pairing-code", f"{SESSION}/contacts/check"])
-async def test_a_body_that_is_no_json_is_refused_by_its_content_type(client: ApiClient, path: str) -> None:
-    """What `curl -d` sends without a header; the sentence says what came and what to send."""
+async def test_a_body_that_is_not_json_is_refused_by_its_content_type(client: ApiClient, path: str) -> None:
+    """As `curl -d` sends it without a header; the error says what was sent and what to send."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = await client("PUT" if path == SESSION else "POST", path, headers=form, raw=[b'{"phoneNumber": "1"}'])
     sentence = answer.problem(422, "bad-input", field="body")

@@ -1,4 +1,4 @@
-"""Status posts, and posts in channels, by HTTP: who gets them, who saw them, and what is refused."""
+"""Status posts and channel posts by HTTP: who gets them, who saw them, and refusals."""
 
 from __future__ import annotations
 
@@ -89,21 +89,23 @@ PICTURE = {"base64": "aGVsbG8="}
         ({"to": "status", "location": {"latitude": 1, "longitude": 2}, "audience": [AMAL]}, "location"),
     ],
 )
-async def test_what_cant_be_a_status_or_a_post_is_refused(linked: ApiClient, body: dict[str, Any], field: str) -> None:
+async def test_invalid_status_and_channel_posts_are_refused(
+    linked: ApiClient, body: dict[str, Any], field: str
+) -> None:
     """The field is named, and nothing is stored. Without saved contacts the caller must give an audience."""
     (await linked("POST", MESSAGES, body)).problem(422, "bad-input", field=field)
     assert (await linked("GET", MESSAGES)).json["items"] == []
 
 
 async def test_more_saved_contacts_than_a_status_can_reach_are_refused(linked: ApiClient, world: World) -> None:
-    """Nobody is left out silently."""
+    """No contact is left out silently."""
     await save(world, *(f"9627{n:08}@s.whatsapp.net" for n in range(MOST_AUDIENCE + 1)))
     answer = await linked("POST", MESSAGES, {"to": "status", "text": "x"})
     assert "1,000" in answer.problem(422, "bad-input", field="audience")
 
 
 async def test_a_channel_gets_a_text(linked: ApiClient, world: World) -> None:
-    """It is no first message to a contact, and the channel is a chat of the overview."""
+    """It does not count as a first message to a contact, and the channel is a chat of the overview."""
     answer = await linked("POST", MESSAGES, {"to": "120363001@Newsletter", "text": "fresh bread"})
     shown = (await linked("GET", f"/v1/messages/{answer.json['id']}")).json
     assert (answer.status, shown["to"], shown["chat"]) == (202, "120363001@newsletter", "120363001@newsletter")

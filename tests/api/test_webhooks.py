@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: setting them, how they do, what failed, replaying."""
+"""Webhooks by HTTP: settings, state, failed deliveries, replays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
 
 
 async def try_all(world: World, company: str, attempt: Attempt) -> None:
-    """As the sender would."""
+    """Attempt all due deliveries, as the sender would."""
     rows = world.webhooks.rows
     due = await world.now(rows.find_due([company], now=world.clock.now(), most=50, known=(), busy=()))
     for head in due.heads:
@@ -44,8 +44,8 @@ async def set_default(world: World) -> None:
 # A session's own.
 
 
-async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(client: ApiClient) -> None:
-    """The secret that was made is in the answer that made it, and in no other."""
+async def test_a_session_can_have_its_own_webhook_and_its_secret_is_shown_once(client: ApiClient) -> None:
+    """The generated secret is in the response that created it, and in no other."""
     made = (await client("PUT", SESSION, {"webhookUrl": URL})).json
     assert (made["webhookUrl"], made["webhookEvents"]) == (URL, None)
     assert made["webhookSecret"].startswith("whsec_")
@@ -59,8 +59,8 @@ async def test_a_session_gets_a_webhook_of_its_own_and_a_secret_once(client: Api
     assert (listed["webhookUrl"], listed["webhookSecret"]) == (URL, None)
 
 
-async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) -> None:
-    """Event types and secret are kept when the address changes; without an address all settings are removed."""
+async def test_missing_fields_keep_their_values_and_null_removes_them(client: ApiClient) -> None:
+    """Event types and secret are kept when the URL changes; without a URL all settings are removed."""
     body = {"webhookUrl": URL, "webhookSecret": SECRET, "webhookEvents": ["message.received"]}
     assert (await client("PUT", SESSION, body)).json["webhookSecret"] == SECRET
     moved = (await client("PUT", SESSION, {"webhookUrl": "https://new.example/"})).json
@@ -93,10 +93,10 @@ async def test_what_is_not_given_stays_and_null_takes_away(client: ApiClient) ->
         ({"webhookEvents": []}, "webhookUrl", "webhookUrl is missing"),
     ],
 )
-async def test_a_webhook_that_can_not_be_is_refused(
+async def test_an_invalid_webhook_is_refused(
     client: ApiClient, body: dict[str, object], field: str, sentence: str
 ) -> None:
-    """Naming the field, and never a secret; and no session is created or started."""
+    """The error names the field and never a secret; no session is created or started."""
     told = (await client("PUT", SESSION, body)).problem(422, "bad-input", field=field)
     assert told.startswith(sentence)
     assert "short" not in told
@@ -104,10 +104,10 @@ async def test_a_webhook_that_can_not_be_is_refused(
     (await client("GET", SESSION)).problem(404, "not-found", field="company")
 
 
-# How they do.
+# State and deliveries.
 
 
-async def test_endpoints_are_listed_with_what_waits(client: ApiClient, world: World) -> None:
+async def test_endpoints_are_listed_with_pending_deliveries(client: ApiClient, world: World) -> None:
     """Each has counts, the last failure, and never a secret; a limited key sees only its own company's endpoint."""
     await client("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
     await set_default(world)
@@ -125,8 +125,8 @@ async def test_endpoints_are_listed_with_what_waits(client: ApiClient, world: Wo
     assert mine["id"] == own["id"]
 
 
-async def test_failed_deliveries_are_listed_in_parts_and_replayed(client: ApiClient, world: World) -> None:
-    """One of them by its id, or all; what is replayed is no longer failed."""
+async def test_failed_deliveries_are_listed_in_pages_and_replayed(client: ApiClient, world: World) -> None:
+    """One by its id, or all; a replayed delivery is no longer failed."""
     await set_default(world)
     await happen(world, 1, 2, 3)
     await happen(world, 4, company=OTHER)
@@ -152,7 +152,7 @@ async def test_failed_deliveries_are_listed_in_parts_and_replayed(client: ApiCli
 async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
     client: ApiClient, world: World
 ) -> None:
-    """Delivered or not; of one company if so asked."""
+    """Delivered or not; of one company if requested."""
     await set_default(world)
     await happen(world, 1, 2, 3)
     await happen(world, 4, company=OTHER)
@@ -182,7 +182,7 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, w
 
 
 @pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.SUSPENDED])
-async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
+async def test_an_endpoint_that_is_off_or_suspended_has_no_next_attempt(
     client: ApiClient, world: World, state: EndpointState
 ) -> None:
     """The list says that the endpoint is off or suspended, rather than name a time that passes without an attempt."""
@@ -197,7 +197,7 @@ async def test_no_next_attempt_is_promised_for_an_endpoint_that_is_paused(
     assert (item["endpointState"], item["nextAttemptAt"], item["state"]) == (state.value, None, "pending")
 
 
-async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world: World) -> None:
+async def test_a_changed_secret_makes_pending_deliveries_due(client: ApiClient, world: World) -> None:
     """A receiver that refused a wrong signature for hours gets pending deliveries at once; the same secret changes
     nothing.
     """
@@ -211,8 +211,8 @@ async def test_another_secret_is_a_reason_to_try_again(client: ApiClient, world:
     assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
 
 
-async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(client: ApiClient, world: World) -> None:
-    """For that key it does not exist."""
+async def test_a_key_can_neither_see_nor_replay_deliveries_of_other_companies(client: ApiClient, world: World) -> None:
+    """For that key they do not exist."""
     await set_default(world)
     await happen(world, 1, company=OTHER)
     [event] = await world.now(world.events.after(0, companies=None, most=9))
@@ -228,10 +228,8 @@ async def test_what_a_key_does_not_cover_it_can_neither_see_nor_move(client: Api
     assert (await client("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
 
 
-async def test_a_key_for_one_company_sees_its_failures_and_not_where_the_operators_webhook_goes(
-    client: ApiClient, world: World
-) -> None:
-    """The URL of all companies' endpoint may hold a secret."""
+async def test_a_key_for_one_company_does_not_see_the_operators_webhook_url(client: ApiClient, world: World) -> None:
+    """It sees the failures of its company; the URL of the default endpoint may contain a secret."""
     await set_default(world)
     await happen(world, 1)
     await try_all(world, COMPANY, Attempt(status=500, error="it broke"))
@@ -244,8 +242,8 @@ async def test_a_key_for_one_company_sees_its_failures_and_not_where_the_operato
     assert seen["url"] == "https://own.example/"
 
 
-async def test_a_replay_that_makes_no_sense_is_refused(client: ApiClient, world: World) -> None:
-    """A time that is none; an event of a company without a webhook."""
+async def test_an_invalid_replay_is_refused(client: ApiClient, world: World) -> None:
+    """An invalid time, or an event of a company without a webhook."""
     await happen(world, 1)
     [event] = await world.now(world.events.after(0, companies=None, most=9))
     told = (await client("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
@@ -258,8 +256,8 @@ async def test_a_replay_that_makes_no_sense_is_refused(client: ApiClient, world:
     assert "is not a company id" in told
 
 
-async def test_metrics_count_what_waits_for_each_endpoint(client: ApiClient, world: World) -> None:
-    """With its age; and no number of a phone."""
+async def test_metrics_count_pending_deliveries_of_each_endpoint(client: ApiClient, world: World) -> None:
+    """With their age, and without phone numbers."""
     await set_default(world)
     await happen(world, 1, 2)
     text = (await client("GET", "/metrics")).body.decode()

@@ -24,7 +24,7 @@ OWNER, OTHER = "owner", "other"
 
 
 class FakeLeases:
-    """The leases as one node sees them; the test says who owns all sessions."""
+    """The leases as one node sees them; the test decides who owns all sessions."""
 
     ttl_s = 8.0
 
@@ -56,7 +56,7 @@ class Nodes:
     """Requests to the node that runs no session."""
     known: dict[str, ClusterNode]
     leases: FakeLeases
-    """As the other node sees them."""
+    """The leases as the other node sees them."""
     server: HttpServer
 
 

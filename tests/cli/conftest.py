@@ -1,4 +1,4 @@
-"""Commands against a gateway in the small world that answers on a real port."""
+"""Commands against an in-process gateway (`tests.world`) that listens on a real port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The engine port's contract, run on the engine in memory and – where Node and wasim are at hand – on the real one."""
+"""The contract of the engine port, run on the engine in memory and – where Node and wasim are available – on the real
+one.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ STRANGER = "962700000009@s.whatsapp.net"
 
 
 class Rig(Protocol):
-    """An engine with a far side that a test can move."""
+    """An engine whose other side, WhatsApp and a contact, a test can control."""
 
     @property
     def engine(self) -> Engine: ...
@@ -59,13 +61,13 @@ class Rig(Protocol):
     def url(self) -> str | None: ...
     async def scan(self, link: int, qr: str) -> None: ...
     async def write(self, link: int, text: str) -> None:
-        """FRIEND writes to the session."""
+        """Send a text from FRIEND to the session."""
 
     async def send_picture(self, link: int, file: Path) -> None:
-        """FRIEND sends the session an image."""
+        """Send an image from FRIEND to the session."""
 
     async def deliver_receipt(self, link: int, whatsapp_id: str) -> None:
-        """FRIEND's device confirms a message."""
+        """Deliver a receipt from FRIEND's device."""
 
     async def freeze(self, link: int) -> None: ...
     async def lose_host(self) -> None: ...
@@ -128,7 +130,7 @@ def bytes_of(file: Path) -> bytes:
 
 
 class Split:
-    """Leads the reports of the friend's links to a recorder of their own."""
+    """Routes the reports of the friend's links to a recorder of their own."""
 
     def __init__(self, ours: Recorder, friends: Recorder) -> None:
         self._ours, self._friends = ours, friends
@@ -229,7 +231,7 @@ def program(node: Node, bridge: Path, wasim: Wasim, folder: Path) -> HostProgram
 
 
 async def pair(rig: Rig) -> None:
-    """Pair on link 1, and leave the session's credentials in the store that links 1 and 2 share."""
+    """Pair on link 1, and store the session's credentials in the store that links 1 and 2 share."""
     rig.recorder.stored[2] = rig.recorder.store(1)
     rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
     shown = await rig.recorder.wait(QrShown, 1)
@@ -246,7 +248,9 @@ async def log_in(rig: Rig) -> None:
 
 
 async def test_pairing_commits_credentials_before_a_code_is_shown_and_ends_with_515(rig: Rig) -> None:
-    """Never-paired: credentials are durable before the first frame; a scan yields `Paired`, new credentials and 515."""
+    """For a session that was never paired, credentials are durable before the first frame; a scan yields `Paired`, new
+    credentials and 515.
+    """
     rig.recorder.hold()
     rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
     await rig.recorder.wait(Commit, 1)
@@ -263,7 +267,7 @@ async def test_pairing_commits_credentials_before_a_code_is_shown_and_ends_with_
 
 
 async def test_a_paired_session_logs_in(rig: Rig) -> None:
-    """With stored credentials a link opens, tells its JID, and shows no code."""
+    """With stored credentials a link opens, reports its JID, and shows no code."""
     await log_in(rig)
     assert rig.recorder.of(LinkOpened, 2)[0].jid.endswith("@s.whatsapp.net")
     assert rig.recorder.of(QrShown, 2) == []
@@ -279,8 +283,8 @@ async def test_a_message_is_written_then_acked_under_our_id(rig: Rig) -> None:
     assert kinds == [Written, Acked]
 
 
-async def test_no_frame_leaves_before_the_commit_that_it_needs(rig: Rig) -> None:
-    """While a commit is not answered, a message is neither written nor with WhatsApp; afterwards it is both."""
+async def test_no_frame_is_sent_before_the_commit_that_it_needs(rig: Rig) -> None:
+    """While a commit is not answered, a message is neither `Written` nor at WhatsApp; afterwards it is both."""
     await log_in(rig)
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "first"}))
     await rig.recorder.wait(Acked, 2)
@@ -312,8 +316,8 @@ async def test_an_inbound_message_is_durable_before_it_is_acknowledged(rig: Rig)
     assert await rig.confirmed("good morning")
 
 
-async def test_receipts_name_the_message_and_what_became_of_it(rig: Rig) -> None:
-    """A delivery receipt comes back with our id."""
+async def test_receipts_name_the_message_and_its_state(rig: Rig) -> None:
+    """A delivery receipt has the id that we chose."""
     await log_in(rig)
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
     await rig.recorder.wait(Acked, 2)
@@ -322,8 +326,8 @@ async def test_receipts_name_the_message_and_what_became_of_it(rig: Rig) -> None
     assert (receipt.whatsapp_ids, receipt.kind) == (["3EB0AA01"], "delivered")
 
 
-async def test_a_number_without_whatsapp_is_refused(rig: Rig) -> None:
-    """Nothing leaves for a number that has no WhatsApp, and the refusal says so."""
+async def test_a_message_to_a_number_without_whatsapp_is_refused(rig: Rig) -> None:
+    """Nothing is sent to a number without WhatsApp, and the refusal says so."""
     await log_in(rig)
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=STRANGER, content={"text": "hello"}))
     refused = await rig.recorder.wait(SendRefused, 2)
@@ -339,8 +343,10 @@ async def test_content_that_the_engine_does_not_know_is_refused(rig: Rig) -> Non
     assert "telepathy" in refused.detail
 
 
-async def test_media_are_made_once_and_durably_before_they_leave(rig: Rig, tmp_path: Path) -> None:
-    """What was made of an image is committed before its frame leaves; given back, nothing is made again."""
+async def test_media_are_prepared_once_and_durably_before_they_are_sent(rig: Rig, tmp_path: Path) -> None:
+    """The prepared content of an image is committed before its frame is sent; when it is passed again, nothing is
+    prepared again.
+    """
     file = tmp_path / "picture"
     file.write_bytes(b"picture" * 100)
     content: dict[str, object] = {"image": {"file": str(file), "mimetype": "image/png"}}
@@ -359,8 +365,8 @@ async def test_media_are_made_once_and_durably_before_they_leave(rig: Rig, tmp_p
     assert [m.whatsapp_id for commit in rig.recorder.of(Commit) for m in commit.made] == ["3EB0AA01"]
 
 
-async def test_media_that_cannot_be_uploaded_are_refused_for_now(rig: Rig, tmp_path: Path) -> None:
-    """A file that is not there: nothing leaves, and the refusal says why."""
+async def test_media_that_cannot_be_uploaded_are_refused_temporarily(rig: Rig, tmp_path: Path) -> None:
+    """The file is missing: nothing is sent, and the refusal says why."""
     await log_in(rig)
     image = {"file": str(tmp_path / "none"), "mimetype": "image/png"}
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"image": image}))
@@ -369,8 +375,8 @@ async def test_media_that_cannot_be_uploaded_are_refused_for_now(rig: Rig, tmp_p
     assert "can't be read" in refused.detail
 
 
-async def test_media_of_an_inbound_message_are_fetched_whole_or_not_at_all(rig: Rig, tmp_path: Path) -> None:
-    """A picture tells its size and the keys to it; `Download` writes the file, or names why there is none."""
+async def test_media_of_an_inbound_message_are_downloaded_completely_or_not_at_all(rig: Rig, tmp_path: Path) -> None:
+    """An image has its size and media keys; `Download` writes the file, or says why there is none."""
     await log_in(rig)
     (tmp_path / "picture").write_bytes(b"picture" * 100)
     await rig.send_picture(2, tmp_path / "picture")
@@ -395,8 +401,8 @@ async def test_media_of_an_inbound_message_are_fetched_whole_or_not_at_all(rig: 
     assert (tmp_path / "2").read_bytes() == b"picture" * 100
 
 
-async def test_a_message_may_be_typed_for_a_while(rig: Rig) -> None:
-    """It leaves under its id like any other."""
+async def test_typing_may_be_shown_before_a_message(rig: Rig) -> None:
+    """The message is sent under its id like any other."""
     await log_in(rig)
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "typed"}, typing_ms=50))
     assert (await rig.recorder.wait(Acked, 2)).whatsapp_id == "3EB0AA01"
@@ -410,7 +416,7 @@ async def test_a_ping_is_answered_with_its_number(rig: Rig) -> None:
 
 
 async def test_a_frozen_link_answers_nothing_and_a_cut_ends_it_at_once(rig: Rig) -> None:
-    """Half-open: pings stay unanswered and nobody closes; the cut is reported without waiting for the network."""
+    """Pings stay unanswered and nobody closes the connection; the cut is reported without waiting for the network."""
     await log_in(rig)
     await rig.freeze(2)
     rig.engine.command(Ping(link=2, n=1))
@@ -422,8 +428,8 @@ async def test_a_frozen_link_answers_nothing_and_a_cut_ends_it_at_once(rig: Rig)
     assert (closed.code, closed.detail) == (428, "cut")
 
 
-async def test_after_its_close_a_link_says_nothing_more(rig: Rig) -> None:
-    """One `LinkClosed`, then silence, whatever was under way or is still asked of it."""
+async def test_a_closed_link_reports_nothing_more(rig: Rig) -> None:
+    """One `LinkClosed`, then silence, whatever was in progress or is requested of it."""
     await log_in(rig)
     rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
     rig.engine.command(CutLink(link=2))
@@ -437,8 +443,8 @@ async def test_after_its_close_a_link_says_nothing_more(rig: Rig) -> None:
     assert len(rig.recorder.of(LinkClosed, 2)) == 1
 
 
-async def test_a_lost_host_is_reported_once_and_takes_commands_in_silence(rig: Rig) -> None:
-    """`host_lost` comes once, no link reports anything afterwards, and a command is no error."""
+async def test_a_lost_host_is_reported_once_and_ignores_commands(rig: Rig) -> None:
+    """`host_lost` is reported once, no link reports anything afterwards, and commands raise no error."""
     await log_in(rig)
     await rig.lose_host()
     await rig.recorder.until(lambda: bool(rig.recorder.lost), what="host_lost")

@@ -1,4 +1,6 @@
-"""Events are kept with the change that they tell of, in an order that no reader can miss one of, on both databases."""
+"""Events are stored with the change that they report, in an order in which no reader can miss one, on both
+databases.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ Open = Callable[[], Database]
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens a database of this version; a second time the same one, where that can be."""
+    """Opens a database of this version; `again` opens the same one a second time, where that is possible."""
     place: Path | URL = tmp_path / "holdfast.db"
     if request.param == "sqlite":
         (tmp_path / "holdfast.db").write_bytes(migrated())
@@ -80,11 +82,11 @@ def bodies(found: list[Event]) -> list[dict[str, object]]:
     return [json.loads(event.body) for event in found]
 
 
-# The changes that they tell of.
+# The changes that they report.
 
 
 async def test_each_state_of_a_message_is_an_event(database: Database, events: EventRows) -> None:
-    """From its acceptance on, once each, in its chat, with the message as it then stood."""
+    """From its acceptance on, each once, in its chat, with the message as it was then."""
     await SessionRows(database).save(Record(company=COMPANY, state=State.CONNECTED, since=T1, created_at=T1))
     outbox = OutboxRows(database, clock=FakeClock())
     draft = Draft(
@@ -111,7 +113,7 @@ async def test_each_state_of_a_message_is_an_event(database: Database, events: E
 async def test_an_inbound_message_is_reported_on_arrival_and_when_decrypted(
     database: Database, events: EventRows
 ) -> None:
-    """Once each, with its text, however often it comes."""
+    """Each once, with its text, however often the message arrives."""
     engine = EngineRows(database, clock=FakeClock(), randomness=SystemRandomSource())
     who = {"whatsapp_id": "3A1", "chat": CHAT, "sender": CHAT, "sent_at_s": 1_767_225_600}
     unread = Undecryptable(**who)  # type: ignore[arg-type]  # its fields
@@ -148,7 +150,7 @@ LOSS = Transition(
 
 
 async def test_a_change_of_state_is_an_event_and_another_attempt_is_not(database: Database, events: EventRows) -> None:
-    """With the reason as a sentence."""
+    """The event has the reason as a sentence."""
     timeline = TimelineRows(database)
     await timeline.add(LOSS)
     await timeline.add(replace(LOSS, before=State.RECONNECTING, attempts=2))
@@ -207,7 +209,7 @@ async def test_a_change_that_fails_adds_no_event(database: Database, events: Eve
 
 
 async def test_events_are_read_in_order_in_parts_and_by_company(database: Database, events: EventRows) -> None:
-    """What comes after the last one that was seen."""
+    """A page has the events after the last one that was seen."""
     for number, company in enumerate((COMPANY, OTHER, COMPANY, OTHER)):
         await add(database, number, company=company)
     first, second = await events.after(0, companies=None, most=2)
@@ -247,8 +249,8 @@ async def test_an_event_wakes_the_readers_of_its_company_and_those_of_all(
         await foreign.wait()
 
 
-async def test_an_endpoint_gets_what_comes_behind_it(database: Database, events: EventRows) -> None:
-    """And nothing from before, also when writes around its own are in one transaction with it."""
+async def test_an_endpoint_gets_only_later_events(database: Database, events: EventRows) -> None:
+    """Nothing from before its creation, also when neighbouring writes are in the same transaction."""
     held = threading.Event()
     before = database.write(lambda _: held.wait(5))
     around = asyncio.gather(add(database, 1), _put_endpoint(database), add(database, 2))
@@ -265,7 +267,7 @@ async def _put_endpoint(database: Database) -> None:
 
 @pytest.mark.slow
 async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresProcess) -> None:
-    """A transaction that drew the lower number is waited for: what is read up to a number is all up to it."""
+    """A reader waits for a transaction that got a lower number: no event below the last number read is missing."""
     place = parse(postgres.new_migrated())
     with contextlib.closing(Database(place)) as one, contextlib.closing(Database(place)) as two:
         reader = EventRows(one)
@@ -285,10 +287,10 @@ async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresPr
         assert seen == [event.seq for event in await reader.after(0, companies=None, most=200)]
 
 
-# Making room.
+# Pruning.
 
 
-async def test_old_events_make_room_and_leave_a_mark(database: Database, events: EventRows) -> None:
+async def test_old_events_are_removed_and_readers_can_detect_it(database: Database, events: EventRows) -> None:
     """A reader that returns after a long time can detect that it missed some."""
     for number, at in enumerate((T1, T1, T2)):
         await add(database, number, at=at)
@@ -300,7 +302,7 @@ async def test_old_events_make_room_and_leave_a_mark(database: Database, events:
 
 
 async def test_an_event_has_the_same_payload_and_id_whenever_it_is_read(database: Database, events: EventRows) -> None:
-    """It is one document with type, time and the object."""
+    """It is one document with its type, its time and the object."""
     await add(database, 7)
     [event] = await all_of(events)
     assert json.loads(event.payload) == {"type": SESSION, "timestamp": T1, "data": {"n": 7}}

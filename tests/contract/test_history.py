@@ -1,4 +1,4 @@
-"""The history that a phone sends as rows: beside what came by itself, and without disturbing it."""
+"""The history that a phone sends, as rows: stored beside live messages, and without disturbing them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_history_is_stored_without_events_and_unread_messages(store: Store
     assert [row.origin for row in rows] == [None, "history"]
 
 
-async def test_what_is_stored_already_is_not_stored_again(store: Store) -> None:
+async def test_a_stored_message_is_not_stored_again(store: Store) -> None:
     """Neither an inbound message, nor one that Holdfast sent, nor the same history twice."""
     live = inbound(9, chat=CHAT, sender=CHAT)
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, live)]))
@@ -37,7 +37,7 @@ async def test_what_is_stored_already_is_not_stored_again(store: Store) -> None:
     assert store.rows("SELECT whatsapp_id, origin FROM inbox ORDER BY seq") == [("3A0009", None), ("3A0003", "history")]
 
 
-async def test_a_contact_of_the_history_is_no_new_contact(store: Store) -> None:
+async def test_a_contact_in_the_history_is_not_a_new_contact(store: Store) -> None:
     """Somebody who wrote before the device was linked is known to the limits of messages to new contacts."""
     await history(store, inbound(1, chat=CHAT, sender=CHAT))
     ((known,),) = store.rows("SELECT first_received_at FROM chats")

@@ -1,4 +1,4 @@
-"""A backup is input from outside: whoever makes a file can make its checksums fit. Nothing of a bad one is stored."""
+"""A backup is untrusted input: whoever creates a file can make its checksums fit. Nothing of a bad one is stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPANY, OTHER = filling.company(1), filling.company(2)
 FILLING = filling.Filling(companies=3, total=30, largest=0.003)
 
 Parts = dict[str, list[Any]]
-"""Of each table: the names of its columns, then its rows."""
+"""Of each table, the names of its columns, then its rows."""
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def write(
 
 
 def set_to(table: str, column: str, value: object) -> Callable[[Parts], None]:
-    """Of the first row."""
+    """Change a column of the first row."""
 
     def change(parts: Parts) -> None:
         columns, *rows = parts[table]
@@ -129,10 +129,8 @@ async def restore(database: Database, maker: BackupMaker, file: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ROWS)
-async def test_a_row_that_no_backup_has_is_refused(
-    database: Database, maker: BackupMaker, tmp_path: Path, case: str
-) -> None:
-    """Although its checksum is right. What is in the database stays as it was."""
+async def test_an_invalid_row_is_refused(database: Database, maker: BackupMaker, tmp_path: Path, case: str) -> None:
+    """Although its checksum is right. The database stays unchanged."""
     change, said = ROWS[case]
     made = await maker.make(kind="manual", now=FakeClock().now())
     before = await count(database)
@@ -156,8 +154,8 @@ OF_ANOTHER = {
 
 
 @pytest.mark.parametrize("case", OF_ANOTHER)
-async def test_a_backup_of_one_company_reaches_no_other(database: Database, maker: BackupMaker, case: str) -> None:
-    """A tenant may hand in a file of its own company."""
+async def test_a_backup_of_one_company_changes_no_other(database: Database, maker: BackupMaker, case: str) -> None:
+    """A tenant may restore a file of its own company."""
     change, said = OF_ANOTHER[case]
     made = await maker.make(kind="manual", now=FakeClock().now(), company=COMPANY)
     before = await count(database)
@@ -183,8 +181,10 @@ MANIFEST: Mapping[str, Any] = {
         ({"tables/outbox.jsonl": bytes(100 << 20)}, "would unpack to 100 MB"),
     ],
 )
-def test_a_member_that_no_backup_has_is_refused(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
-    """Whatever its name is: nothing is ever unpacked to a name of the file's. A bomb is refused unread."""
+def test_an_unknown_member_is_refused(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
+    """Whatever its name is: nothing is ever unpacked to a name from the file. A zip bomb is refused without
+    being read.
+    """
     write(tmp_path / "evil.backup", members, MANIFEST)
     with pytest.raises(BadBackup, match=said):
         ArchiveReader(tmp_path / "evil.backup", name="evil")
@@ -194,15 +194,15 @@ def test_a_member_that_no_backup_has_is_refused(tmp_path: Path, members: dict[st
     "manifest",
     [b"", b"[]", b"{}", b"null", b'{"format": "x"}', b'{"format": 1}', b"\xff", b'{"format":' + b"[" * 100_000],
 )
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, manifest: bytes) -> None:
-    """With a sentence, whatever it is."""
+def test_an_invalid_manifest_is_refused(tmp_path: Path, manifest: bytes) -> None:
+    """With an explanation."""
     write(tmp_path / "evil.backup", {}, manifest)
     with pytest.raises(BadBackup, match="its manifest"):
         ArchiveReader(tmp_path / "evil.backup", name="evil")
 
 
 def test_a_line_without_end_is_refused_before_it_is_in_memory(tmp_path: Path) -> None:
-    """Sixty-four megabytes are more than any row has."""
+    """No row has more than 64 MB."""
     manifest = {**MANIFEST, "tables": {"notes": {"rows": 0, "sha256": ""}}}
     text = b"x" * (70 << 20)
     write(tmp_path / "evil.backup", {"tables/notes.jsonl": text}, manifest, how=zipfile.ZIP_STORED)

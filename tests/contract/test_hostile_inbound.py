@@ -1,4 +1,4 @@
-"""Hostile inbound: whatever a stranger puts into a message, both databases store it, and inbox and events show it."""
+"""Hostile inbound messages: both databases store whatever a stranger puts into one, and inbox and events show it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIELDS = ["whatsapp_id", "chat", "sender", "sender_lid", "text", "push_name", "t
 
 @pytest.mark.parametrize("field", FIELDS)
 async def test_every_string_of_a_message_may_be_hostile(store: Store, field: str) -> None:
-    """NUL, half a character, 9,000 characters: the message is stored, shown in the inbox, and told as an event."""
+    """NUL, a lone surrogate, 9,000 characters: the message is stored, shown in the inbox, and reported as an event."""
     for number, text in enumerate(HOSTILE):
         message = inbound(number, **{field: text})
         assert len(await store.engine.commit(COMPANY, _commit(message, number))) == 1
@@ -48,7 +48,7 @@ async def test_every_string_of_a_message_may_be_hostile(store: Store, field: str
     ],
 )
 async def test_content_and_media_may_be_hostile(store: Store, content: dict[str, object]) -> None:
-    """Lists are cut, nesting ends, and what JSON can't hold is null."""
+    """Lists are truncated, nesting is limited, and values that JSON can't represent become null."""
     message = inbound(content=content, media={"mimetype": NUL, "filename": LONG})
     await store.engine.commit(COMPANY, _commit(message))
     [received] = await store.inbox.received(COMPANY, after=0, most=9)
@@ -57,8 +57,8 @@ async def test_content_and_media_may_be_hostile(store: Store, content: dict[str,
     assert len(received.content.get("mentions", [])) <= LIST_ITEMS  # type: ignore[arg-type]  # a list, if it is there
 
 
-async def test_a_message_that_can_not_be_read_may_be_hostile(store: Store) -> None:
-    """Its id, chat, sender and name are all that there is of it."""
+async def test_an_undecryptable_message_may_be_hostile(store: Store) -> None:
+    """Its id, chat, sender and name are hostile; it has nothing else."""
     for text in HOSTILE:
         item = Undecryptable(whatsapp_id=text, chat=text, sender=text, push_name=text, sent_at_s=10**15)
         await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[item]))
@@ -73,8 +73,8 @@ async def test_a_time_beyond_the_calendar_is_the_nearest_one_in_it(store: Store,
     assert received.sent_at in {"1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"}
 
 
-async def test_a_long_text_is_cut_and_says_so_wherever_it_is_stored(store: Store) -> None:
-    """The inbox and the event hold 65,536 characters of it; the plaintext behind it isn't kept at all."""
+async def test_a_long_text_is_truncated_with_a_note(store: Store) -> None:
+    """The inbox and the event have 65,536 characters of it; its plaintext isn't stored at all."""
     text = "x" * 1_000_000
     item = Decrypted(ciphertext_sha256="ab" * 32, plaintext="AAAA" * 300_000, message=inbound(text=text))
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[item]))
@@ -100,7 +100,7 @@ async def test_a_group_may_have_a_hostile_subject(store: Store) -> None:
         await store.engine.commit(COMPANY, Commit(link=1, seq=1, groups={text: text}))
 
 
-async def test_keys_are_found_again_under_hostile_ids(store: Store) -> None:
+async def test_keys_with_hostile_ids_are_found(store: Store) -> None:
     """Sender keys and addresses are stored under names that their senders chose."""
     ids = [NUL, HALF, LONG, "plain"]
     keys: dict[str, dict[str, str | None]] = {"sender-key": {id_: f"value {n}" for n, id_ in enumerate(ids)}}
@@ -144,7 +144,7 @@ _JSON = st.recursive(
         message_secret=st.none() | _ANY,
     ),
 )
-async def test_whatever_a_message_is_it_is_stored(store: Store, message: InboundMessage) -> None:
+async def test_any_message_is_stored(store: Store, message: InboundMessage) -> None:
     """Any characters, any JSON, any number: the commit succeeds and the inbox can be read."""
     await store.engine.commit(COMPANY, _commit(message))
     for received in await store.inbox.received(COMPANY, after=0, most=999):

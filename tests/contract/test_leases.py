@@ -1,4 +1,6 @@
-"""Who owns a session, where processes share a PostgreSQL: one at a time, and nobody else writes for it."""
+"""Ownership of sessions, where processes share a PostgreSQL: one owner at a time, and nobody else writes for the
+session.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ async def start(url: str) -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def one(start: Start) -> Node:
-    """A process beside which there are two sessions that nobody owns yet."""
+    """A process, and two sessions that nobody owns yet."""
     node = start("one")
     for company in (COMPANY, OTHER):
         await node.sessions.create(record(company))
@@ -88,7 +90,7 @@ def two(start: Start) -> Node:
 
 @pytest.fixture
 def expire(url: str, postgres: PostgresProcess) -> Callable[[], None]:
-    """Let all leases run out: their owner has not renewed them."""
+    """Let all leases expire, as if their owner had not renewed them."""
 
     def expire() -> None:
         with postgres.operator(url) as connection:
@@ -112,7 +114,7 @@ async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
     assert await one.leases.claim(COMPANY) is True
 
 
-async def test_looking_at_once_gives_each_session_to_one(one: Node, two: Node) -> None:
+async def test_simultaneous_claims_give_each_session_to_one_process(one: Node, two: Node) -> None:
     """A renewal claims no more than it may."""
     for number in range(50):
         await one.sessions.create(record(f"c{number}"))
@@ -123,7 +125,7 @@ async def test_looking_at_once_gives_each_session_to_one(one: Node, two: Node) -
     assert len(found[0]) <= 5
 
 
-async def test_a_lease_that_ran_out_goes_to_whoever_looks(one: Node, two: Node, expire: Callable[[], None]) -> None:
+async def test_an_expired_lease_is_claimed_by_another_process(one: Node, two: Node, expire: Callable[[], None]) -> None:
     """The old owner finds out at its next renewal, and each claim increments the epoch."""
     await one.owned()
     expire()
@@ -133,8 +135,8 @@ async def test_a_lease_that_ran_out_goes_to_whoever_looks(one: Node, two: Node, 
     assert await one.owned() == {COMPANY, OTHER}
 
 
-async def test_a_lease_that_ran_out_and_was_not_taken_is_renewed(one: Node, expire: Callable[[], None]) -> None:
-    """Under its old epoch: nobody else can have written."""
+async def test_an_expired_lease_that_nobody_claimed_is_renewed(one: Node, expire: Callable[[], None]) -> None:
+    """Under its old epoch, because nobody else can have written."""
     await one.owned()
     check = one.leases.check(COMPANY)
     expire()
@@ -142,15 +144,15 @@ async def test_a_lease_that_ran_out_and_was_not_taken_is_renewed(one: Node, expi
     await one.database.write(check)
 
 
-async def test_what_is_given_back_is_free_at_once(one: Node, two: Node) -> None:
-    """After an orderly stop no process has to wait."""
+async def test_released_sessions_can_be_claimed_at_once(one: Node, two: Node) -> None:
+    """After a graceful stop no process has to wait."""
     await one.owned()
     await one.leases.release()
     assert (await two.leases.renew(most=0)).elsewhere == {COMPANY: "", OTHER: ""}
     assert await two.owned() == {COMPANY, OTHER}
 
 
-async def test_a_session_that_was_anothers_in_between_is_owned_again_one_look_later(
+async def test_a_session_that_another_process_owned_in_between_is_claimed_one_renewal_later(
     one: Node, two: Node, expire: Callable[[], None]
 ) -> None:
     """The actor that runs it under the old epoch must end first."""
@@ -163,7 +165,7 @@ async def test_a_session_that_was_anothers_in_between_is_owned_again_one_look_la
 
 
 async def test_a_process_claims_what_it_abandoned_before_it_expires(one: Node, two: Node) -> None:
-    """Under a new epoch: what it requested under the old one is not written any more."""
+    """Under a new epoch: writes that it requested under the old one are refused."""
     await one.owned()
     check = one.leases.check(COMPANY)
     one.leases.abandon()
@@ -176,7 +178,7 @@ async def test_a_process_claims_what_it_abandoned_before_it_expires(one: Node, t
 async def test_after_an_outage_each_process_gets_back_its_own_sessions(
     one: Node, two: Node, expire: Callable[[], None]
 ) -> None:
-    """Whoever gets an answer from the database first: sessions of others are claimed a second later."""
+    """Whichever gets an answer from the database first: sessions of others are claimed a second later."""
     assert await one.leases.claim(COMPANY)
     assert await two.leases.claim(OTHER)
     for node in (one, two):
@@ -234,10 +236,10 @@ def _everything(url: str, postgres: PostgresProcess) -> list[object]:
     return [postgres.rows(url, f"SELECT * FROM {table} ORDER BY 1") for table in tables]
 
 
-async def test_a_write_that_was_asked_for_under_an_old_epoch_fails_under_a_new_one(
+async def test_a_write_requested_under_an_old_epoch_fails_under_a_new_one(
     one: Node, two: Node, expire: Callable[[], None]
 ) -> None:
-    """The same process owns the session again, and what its first tenure wanted is of the past."""
+    """The same process owns the session again, but the write belongs to its earlier ownership."""
     await one.owned()
     check = one.leases.check(COMPANY)
     expire()
@@ -250,10 +252,10 @@ async def test_a_write_that_was_asked_for_under_an_old_epoch_fails_under_a_new_o
     await one.database.write(one.leases.check(COMPANY))
 
 
-async def test_nobody_takes_a_lease_between_the_check_and_the_commit(
+async def test_nobody_claims_a_lease_between_the_check_and_the_commit(
     one: Node, two: Node, expire: Callable[[], None]
 ) -> None:
-    """Also when it has run out: the one who writes holds its row, and nobody waits for that."""
+    """Also when it has expired: the writer locks its row, and nobody waits for that lock."""
     await one.owned()
     expire()
     loop, checked, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
@@ -273,7 +275,7 @@ async def test_nobody_takes_a_lease_between_the_check_and_the_commit(
 
 
 async def test_the_owner_learns_of_queued_messages_whoever_accepted_them(one: Node, two: Node) -> None:
-    """Only of its own sessions', and only until they are begun."""
+    """Only about its own sessions, and only until the messages are in flight."""
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
     await two.outbox.accept(draft())
@@ -322,10 +324,12 @@ async def test_the_owner_writes_while_its_lease_is_renewed(one: Node, two: Node,
     assert await two.owned() == {COMPANY, OTHER}
 
 
-async def test_what_was_asked_for_abandoned_leases_takes_nothing(
+async def test_statements_executed_after_leases_were_abandoned_claim_nothing(
     one: Node, two: Node, url: str, postgres: PostgresProcess
 ) -> None:
-    """A look and a claim that the database carries out only after they were abandoned: no lease is held by nobody."""
+    """A renewal and a claim that the database executes only after the leases were abandoned: no session is left with an
+    owner that does not exist.
+    """
     with psycopg.connect(url) as operator:
         operator.execute("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE")
         asked = [asyncio.ensure_future(one.owned()), asyncio.ensure_future(one.leases.claim(COMPANY))]
@@ -336,8 +340,9 @@ async def test_what_was_asked_for_abandoned_leases_takes_nothing(
 
 
 async def test_nodes_know_each_other(one: Node, two: Node) -> None:
-    """From the first renewal until the orderly stop; also after a node has abandoned its leases and drawn a new
-    holder. The owner of a session is found with its address."""
+    """From the first renewal until the graceful stop; also after a node has abandoned its leases and got a new holder
+    id. The owner of a session is found with its address.
+    """
     assert await two.leases.owner(COMPANY) is None
     await one.owned()
     await two.owned()
@@ -369,9 +374,10 @@ async def test_the_time_of_the_database_comes_with_each_renewal(one: Node, url: 
 # Sharing.
 
 
-async def test_a_session_is_given_to_another_node_with_nobody_in_between(one: Node, start: Start) -> None:
-    """The other node owns it at its next look, under the next epoch; the first one can't write for it any more, and
-    nobody else can claim it."""
+async def test_a_session_is_handed_over_to_another_node_without_a_gap(one: Node, start: Start) -> None:
+    """The other node owns it at its next renewal, under the next epoch; the first one can't write for it any more, and
+    nobody else can claim it.
+    """
     two, three = start("two"), start("three")
     assert await one.owned() == {COMPANY, OTHER}
     await two.owned()
@@ -390,7 +396,7 @@ async def test_a_session_is_given_to_another_node_with_nobody_in_between(one: No
 
 
 async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, start: Start) -> None:
-    """The giver keeps the session."""
+    """The first node keeps the session."""
     two = start("two")
     await one.owned()
     await two.owned()
@@ -408,7 +414,7 @@ async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, star
 async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_others_are(
     one: Node, start: Start, url: str, postgres: PostgresProcess
 ) -> None:
-    """Not later, though it was given later; and to a node that has been silent for three seconds none is given."""
+    """Not later, though it was handed over later; a node that has been silent for three seconds gets none."""
     two = start("two")
     await one.owned()
     await two.owned()
@@ -427,7 +433,7 @@ async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_oth
 
 
 async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(one: Node, start: Start) -> None:
-    """Other nodes neither claim them nor take the stopped node for their owner; without the wait they claim at once."""
+    """Other nodes neither claim them nor consider the stopped node their owner; without the wait they claim at once."""
     await one.owned()
     await one.leases.release(keep_s=60)
     other = start("other")
@@ -444,10 +450,12 @@ async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(on
     assert await other.owned() == {COMPANY, OTHER}
 
 
-async def test_a_process_says_that_it_starts_before_its_code_is_loaded(
+async def test_a_process_announces_its_start_before_its_code_is_loaded(
     one: Node, url: str, postgres: PostgresProcess
 ) -> None:
-    """Its sessions wait for it. Where the database can't be asked, the start goes on and says what is wrong itself."""
+    """Its sessions wait for it. Where the database can't be reached, the start continues and reports the problem
+    itself.
+    """
     await one.owned()
     await one.leases.release(keep_s=2)
     await asyncio.to_thread(announce_restart(url, node="other").join)

@@ -1,4 +1,4 @@
-"""The contract of live state, in memory and in a real Redis, and what others see in that Redis."""
+"""The contract of live state, in memory and in a real Redis, and what other programs see in that Redis."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 # In memory and in Redis.
 
 
-async def test_what_was_put_is_what_is_got(rig: Rig) -> None:
-    """It is available at once, with the documented fields first, whatever was put before."""
+async def test_a_stored_record_is_returned(rig: Rig) -> None:
+    """At once, with the documented fields first, whatever was stored before."""
     rig.live.put(LOST)
     rig.live.put(RECORD)
     assert list((await rig.live.get("962302") or {}).items())[:5] == [
@@ -57,13 +57,13 @@ async def test_what_was_put_is_what_is_got(rig: Rig) -> None:
     ]
 
 
-async def test_nothing_is_known_of_a_session_that_was_never_put(rig: Rig) -> None:
-    """None, not an error."""
+async def test_an_unknown_session_has_no_record(rig: Rig) -> None:
+    """The result is None, not an error."""
     assert await rig.live.get("962302") is None
 
 
 async def test_each_company_has_its_own_record(rig: Rig) -> None:
-    """A change of one shows nowhere else."""
+    """A change of one does not affect the others."""
     rig.live.put(RECORD)
     rig.live.put(OTHER)
     rig.live.put(LOST)
@@ -81,7 +81,7 @@ async def test_a_removed_session_is_gone_and_may_return(rig: Rig) -> None:
     assert await rig.state() == "reconnecting"
 
 
-async def test_hundreds_of_questions_at_once_are_all_answered(rig: Rig) -> None:
+async def test_hundreds_of_concurrent_reads_are_all_answered(rig: Rig) -> None:
     """No caller gets the answer for another session."""
     for number in range(300):
         rig.live.put(replace(RECORD, company=str(number), attempts=number))
@@ -91,7 +91,7 @@ async def test_hundreds_of_questions_at_once_are_all_answered(rig: Rig) -> None:
 
 @pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1/0"])
 async def test_before_it_runs_and_after_it_ended_memory_answers(url: str | None) -> None:
-    """Nobody has to know whether the task that speaks with Redis is there."""
+    """Callers need not know whether the task that talks to Redis is running."""
     made = Rig(url)
     made.live.put(RECORD)
     assert await made.state() == "connected"
@@ -105,7 +105,7 @@ async def test_before_it_runs_and_after_it_ended_memory_answers(url: str | None)
 
 @slow
 async def test_redis_cli_prints_the_record_with_an_hour_to_live(redis: RedisProcess) -> None:
-    """`redis-cli get "whatsapp:session:962302"` is the record as JSON, and nothing else of ours is in that Redis."""
+    """`redis-cli get "whatsapp:session:962302"` prints the record as JSON, and Redis has no other keys of ours."""
     async with redis.sets() as sets, running(redis.url) as rig:
         rig.live.put(RECORD)
         assert await anext(sets) == KEY
@@ -118,7 +118,7 @@ async def test_redis_cli_prints_the_record_with_an_hour_to_live(redis: RedisProc
 
 @slow
 async def test_a_record_outlives_its_process_and_a_removed_session_does_not(redis: RedisProcess) -> None:
-    """What was put last is in Redis when the process ends, and so is a removal."""
+    """The last stored record is in Redis when the process ends, and so is a removal."""
     async with running(redis.url) as rig:
         await rig.told(Availability.UP)
         rig.live.put(OTHER)
@@ -132,7 +132,7 @@ async def test_a_record_outlives_its_process_and_a_removed_session_does_not(redi
 
 @slow
 async def test_processes_see_each_other_s_sessions(redis: RedisProcess) -> None:
-    """What one puts, the other gets; when a session moves, both get the new owner's word."""
+    """Each reads what the other stored; when a session moves, both see the new owner's record."""
     async with running(redis.url, node="here") as here, running(redis.url, node="there") as there:
         await here.told(Availability.UP)
         await there.told(Availability.UP)
@@ -149,8 +149,8 @@ async def test_processes_see_each_other_s_sessions(redis: RedisProcess) -> None:
 
 
 @slow
-async def test_something_else_at_the_key_gives_way_to_the_record(redis: RedisProcess) -> None:
-    """A list where the record should be: memory answers, and the record is written over it."""
+async def test_another_value_at_the_key_is_overwritten(redis: RedisProcess) -> None:
+    """A list in place of the record: reads are answered from memory, and the record overwrites it."""
     async with running(redis.url) as rig:
         await rig.told(Availability.UP)
         async with redis.sets() as sets:
@@ -178,7 +178,7 @@ async def test_an_invalid_value_at_another_sessions_key_is_ignored(redis: RedisP
 
 
 @slow
-async def test_a_unix_socket_with_a_password_will_do(tmp_path: Path) -> None:
+async def test_a_unix_socket_with_a_password_works(tmp_path: Path) -> None:
     """`unix://` as redis-py takes it, the database behind a question mark."""
     options = ("--unixsocket", str(tmp_path / "redis.sock"), "--requirepass", "p@ss/w?rd#1")
     async with running_redis(tmp_path, *options) as redis:
@@ -192,7 +192,7 @@ async def test_a_unix_socket_with_a_password_will_do(tmp_path: Path) -> None:
 
 
 @slow
-async def test_tls_will_do_and_a_certificate_that_is_not_trusted_is_named(tmp_path: Path) -> None:
+async def test_tls_works_and_an_untrusted_certificate_is_named(tmp_path: Path) -> None:
     """`rediss://` with the certificate of its authority; without it the status says what is wrong."""
     certificate, private_key = _certificate(tmp_path)
     options = ("--tls-cert-file", certificate, "--tls-key-file", private_key, "--tls-auth-clients", "no")
@@ -208,7 +208,7 @@ async def test_tls_will_do_and_a_certificate_that_is_not_trusted_is_named(tmp_pa
 
 
 def _certificate(folder: Path) -> tuple[str, str]:
-    """Paths of a certificate for localhost that vouches for itself, and of its key."""
+    """Create a self-signed certificate for localhost; returns the paths of it and of its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What the port of lookups promises of whoever keeps messages, held against SQLite and PostgreSQL."""
+"""The contract of the lookup port, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
 )
 async def test_messages_are_found_by_id_number_or_text(rows: LookupRows, words: str, ids: list[str]) -> None:
     """By the beginning of an id, digits of a number as people write it, and the beginnings of words of its text or
-    caption; not by names of fields. Punctuation means nothing."""
+    caption; not by names of fields. Punctuation is ignored.
+    """
     assert await found(rows, words) == ids
 
 
@@ -139,12 +140,12 @@ async def test_a_message_is_shown_by_its_text_or_caption(rows: LookupRows) -> No
 async def test_inbound_messages_are_found_by_id_number_text_and_name(
     rows: LookupRows, words: str, ids: list[str]
 ) -> None:
-    """The newest first; a caption counts as text. Other companies' are left out."""
+    """The newest first; a caption counts as text. Messages of other companies are left out."""
     assert [each.id for each in await rows.inbound(COMPANY, words=words, before=None, most=2)] == ids
     assert await rows.inbound(OTHER, words=words, before=None, most=2) == []
 
 
-async def test_an_inbound_message_comes_with_all_that_a_page_shows(rows: LookupRows) -> None:
+async def test_an_inbound_message_has_everything_that_a_page_shows(rows: LookupRows) -> None:
     """Its file, the sender's name and the group's subject."""
     (found,) = await rows.inbound(COMPANY, words="in_6", before=None, most=2)
     assert found.media == {"mimetype": "application/pdf", "filename": "invoice.pdf"}

@@ -115,8 +115,8 @@ async def rows(place: Path | URL) -> AsyncIterator[Rows]:
     database.close()
 
 
-async def test_a_medium_comes_out_as_it_went_in(rows: Rows, tmp_path: Path) -> None:
-    """Piece by piece, and as a file."""
+async def test_a_stored_file_is_read_unchanged(rows: Rows, tmp_path: Path) -> None:
+    """In chunks, and as a file."""
     whole = await rows.store("med_1")
     assert await rows.media.find("med_1") == whole
     assert await rows.pieces("med_1") == PIECES
@@ -124,7 +124,7 @@ async def test_a_medium_comes_out_as_it_went_in(rows: Rows, tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == b"".join(PIECES)
 
 
-async def test_half_a_medium_is_none(rows: Rows, tmp_path: Path) -> None:
+async def test_an_incomplete_file_is_not_found(rows: Rows, tmp_path: Path) -> None:
     """A file that is being stored, or whose upload was interrupted, can't be found."""
     half = StoredMedia(id="med_1", company=COMPANY, mimetype="", filename=None, size_bytes=0, sha256="")
     await rows.media.begin(half)
@@ -147,14 +147,14 @@ async def test_nothing_is_added_to_a_file_that_was_removed(rows: Rows) -> None:
     assert (await rows.media.piece("med_1", 0), await rows.media.piece("med_1", 1)) == (None, None)
 
 
-async def test_a_medium_is_its_companys_own(rows: Rows) -> None:
+async def test_a_file_belongs_to_one_company(rows: Rows) -> None:
     """Another company can't send it."""
     whole = await rows.store("med_1")
     assert await rows.media.take(OTHER, "med_1") is None
     assert await rows.media.take(COMPANY, "med_1") == whole
 
 
-async def test_what_no_message_needs_is_removed_after_a_day(rows: Rows) -> None:
+async def test_an_unused_file_is_removed_after_a_day(rows: Rows) -> None:
     """It is removed with all its pieces, and so are incomplete files. Reserving a file for a message counts as use."""
     await rows.store("med_unused")
     await rows.store("med_taken")
@@ -177,8 +177,8 @@ async def test_what_no_message_needs_is_removed_after_a_day(rows: Rows) -> None:
     assert await rows.database.read(count) == 0
 
 
-async def test_a_medium_that_is_taken_amid_a_sweep_stays(rows: Rows) -> None:
-    """Whoever got it for a message finds it when the message is sent."""
+async def test_a_file_reserved_during_a_sweep_is_kept(rows: Rows) -> None:
+    """A message that uses it finds it when it is sent."""
 
     class Taking(MediaRows):
         async def _needed(self, company: str, settled_since: str) -> set[str]:
@@ -219,8 +219,8 @@ async def test_media_of_messages_are_kept_until_a_week_after_they_were_sent(rows
     assert await rows.media.find("med_open") is not None
 
 
-async def test_a_medium_that_came_in_is_known_by_its_message(rows: Rows) -> None:
-    """With what the engine needs; once it is kept, where. What was swept is not kept."""
+async def test_an_inbound_file_is_found_by_its_message(rows: Rows) -> None:
+    """With the details that the engine needs, and where the file is once it is stored. A removed file is not stored."""
     await rows.came(1, media=json.dumps({"mimetype": "image/png"}), media_keys="keys")
     await rows.came(2)
     known = InboundMedia(
@@ -243,7 +243,7 @@ async def test_a_medium_that_came_in_is_known_by_its_message(rows: Rows) -> None
 
 
 async def test_an_own_message_is_found_by_either_id(rows: Rows) -> None:
-    """With the words that an answer quotes, and this account as its sender, without the device."""
+    """With the text that a reply quotes, and this account as its sender, without the device."""
     await rows.sent(1, {"image": {"media": "m", "caption": "look"}}, sent_at="2026-01-01T00:00:00.000Z")
     expected = Referred(
         whatsapp_id="3EB01",
@@ -259,8 +259,8 @@ async def test_an_own_message_is_found_by_either_id(rows: Rows) -> None:
     assert await rows.references.find(COMPANY, "3EB01", chat=CHAT) == expected
 
 
-async def test_a_message_that_came_is_found_by_either_id(rows: Rows) -> None:
-    """Of two that are alike in a group, the later one is meant."""
+async def test_an_inbound_message_is_found_by_either_id(rows: Rows) -> None:
+    """Of two with the same id in a group, the later one is returned."""
     await rows.came(1)
     found = await rows.references.find(COMPANY, "msg_in1", chat=None)
     assert found == await rows.references.find(COMPANY, "3A1", chat=CHAT)
@@ -285,8 +285,10 @@ async def test_a_message_that_came_is_found_by_either_id(rows: Rows) -> None:
         (COMPANY, "3A1", None),
     ],
 )
-async def test_nothing_is_found_elsewhere(rows: Rows, company: str, message_id: str, chat: str | None) -> None:
-    """Neither in another company nor in another chat; WhatsApp's own id means nothing without the chat."""
+async def test_references_are_found_only_in_their_company_and_chat(
+    rows: Rows, company: str, message_id: str, chat: str | None
+) -> None:
+    """Neither in another company nor in another chat; WhatsApp's id is ambiguous without the chat."""
     await rows.sent(1, {"text": "hello"})
     await rows.came(1)
     assert await rows.references.find(company, message_id, chat=chat) is None

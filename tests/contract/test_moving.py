@@ -1,4 +1,4 @@
-"""Moving from one database to the other kind: everything or nothing, and never two databases that may run."""
+"""Moving to a database of the other kind: everything or nothing, and never two databases that may run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def next_numbers(connection: Connection) -> list[int]:
 
 
 async def move(source: Database, target: Database, stop_at: str = "never") -> MoveResult:
-    """Interrupted at the line of progress that has these words."""
+    """Move, interrupted at the progress line that contains these words."""
 
     class Interrupted(Mover):
         def _tell(self, line: str) -> None:
@@ -67,10 +67,10 @@ async def move(source: Database, target: Database, stop_at: str = "never") -> Mo
     return await Interrupted(source, target, source_name="old place", target_name="new place").move(lambda line: None)
 
 
-async def test_everything_is_in_the_other_database_and_the_old_one_never_runs_again(
+async def test_a_move_copies_everything_and_disables_the_source(
     places: tuple[Place, Place],
 ) -> None:
-    """All rows of all tables, and the numbers that come next. Both ways."""
+    """All rows of all tables, and the next sequence numbers, in both directions."""
     with opened(places[0]) as source, opened(places[1]) as target:
         await source.write(fill)
         before = await source.read(counts)
@@ -88,10 +88,10 @@ async def test_everything_is_in_the_other_database_and_the_old_one_never_runs_ag
 
 
 @pytest.mark.parametrize("stop_at", ["compared", "committed", "marked"])
-async def test_an_interrupted_move_leaves_the_source_as_it_was(
+async def test_an_interrupted_move_does_not_change_the_source(
     tmp_path: Path, postgres: PostgresProcess, stop_at: str
 ) -> None:
-    """The target is empty, or refuses to run; never may both run; and the next try does everything."""
+    """The target is empty or refuses to run; both must never be usable; the next attempt copies everything."""
     places = tmp_path / "holdfast.db", parse(postgres.new_migrated())
     places[0].write_bytes(migrated())
     with opened(places[0]) as source, opened(places[1]) as target:
@@ -119,7 +119,7 @@ def is_usable(place: Place) -> bool:
 
 
 async def test_nothing_is_moved_out_of_or_into_a_database_in_use(tmp_path: Path, postgres: PostgresProcess) -> None:
-    """A node that runs has leases. A target that has rows is never overwritten."""
+    """A running node has leases. A target that has rows is never overwritten."""
     url = parse(postgres.new_migrated())
     with opened(tmp_path / "holdfast.db") as file, opened(url) as server:
         row = {"company_id": "962302", "state": "stopped", "since": "", "created_at": ""}

@@ -1,4 +1,4 @@
-"""Databases and backups as released versions left them, opened by this one. The stored files never change."""
+"""Databases and backups of earlier versions, opened by this one. The stored files never change."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _contents(connection: Connection) -> Rows:
 
 
 def is_kept(before: Rows, after: Rows) -> bool:
-    """Each old row is there with each of its values; new columns may stand beside them."""
+    """Whether each old row exists with each of its values; new columns may be added."""
     for table, its_rows in before.items():
         left = list(after[table])
         for row in its_rows:
@@ -90,7 +90,7 @@ def is_kept(before: Rows, after: Rows) -> bool:
 
 
 async def test_a_database_of_the_first_version_is_migrated_with_all_its_data(old: Path | URL) -> None:
-    """Nothing is lost or changed, and what the newer version keeps beside it begins right."""
+    """Nothing is lost or changed, and the columns and tables of newer versions have the right content."""
     before = contents(old)
     assert all(before.values()), "the stored file has something in every table"
     database = Database(old)
@@ -179,8 +179,8 @@ def test_older_nodes_write_while_an_index_is_built(postgres: PostgresProcess) ->
         assert postgres.rows(url, broken) == [(0,)]
 
 
-async def test_a_backup_of_the_first_version_is_restored_as_one_of_this(tmp_path: Path) -> None:
-    """It is brought forward on the way, and nothing of that is left in the folder."""
+async def test_a_backup_of_the_first_version_is_restored(tmp_path: Path) -> None:
+    """It is migrated during the restore, and no temporary file is left in the folder."""
     path = _sqlite(tmp_path / "old.db", (STORED / "holdfast-0001.sqlite.sql").read_text())
     before = contents(path)
     file = _backup_of_then(path, tmp_path / "old.backup")
@@ -220,7 +220,7 @@ def _backup_of_then(path: Path, file: Path) -> Path:
 
 
 def test_a_migration_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Before it begins: from which version to which. A database that is up to date is opened without a word."""
+    """Before it begins, with both versions. A database that is up to date is opened without a log line."""
     caplog.set_level("INFO", logger="holdfast.store.migrate")
     path = _sqlite(tmp_path / "holdfast.db", (STORED / "holdfast-0001.sqlite.sql").read_text())
     for _ in range(2):
@@ -231,6 +231,6 @@ def test_a_migration_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_migrations_have_the_revisions_of_their_file_names() -> None:
-    """Opening a database reads the names alone: alembic finds the same revisions, in the same order."""
+    """Opening a database reads only the file names: alembic finds the same revisions, in the same order."""
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()
     assert [script.revision for script in scripts] == revisions()

@@ -1,4 +1,4 @@
-"""What the operations' rows promise, on SQLite and PostgreSQL."""
+"""The contract of operation rows, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_key_is_accepted_once(store: Store, operations: OperationRows) -
     assert len(store.rows("SELECT seq FROM operations")) == 2
 
 
-async def test_a_change_is_stored_only_on_the_state_that_was_seen(operations: OperationRows) -> None:
+async def test_a_change_is_stored_only_if_the_state_is_still_the_expected_one(operations: OperationRows) -> None:
     """An operation that was cancelled in the meantime stays cancelled."""
     operation = await accept(operations, made())
     running = replace(operation, state=OperationState.RUNNING, attempts=1, observed=[{"id": "a"}])
@@ -64,7 +64,7 @@ async def test_a_change_is_stored_only_on_the_state_that_was_seen(operations: Op
 
 
 async def test_everything_of_an_operation_is_stored(store: Store, operations: OperationRows) -> None:
-    """Observation, result, error and times come back as they were; each change of state is an event."""
+    """Observation, result, error and times are returned unchanged; each change of state is an event."""
     operation = await accept(operations, made())
     running = replace(operation, state=OperationState.RUNNING, attempts=1, tried_at="2026-01-01T00:00:00.000Z")
     running = replace(running, observed=[{"id": "a"}], retry_at="t", retry_code="c", retry_message="m", next_at="n")
@@ -81,8 +81,8 @@ async def test_everything_of_an_operation_is_stored(store: Store, operations: Op
     assert bodies == [("operation.updated", chat, state) for state in ("queued", "running", "failed")]
 
 
-async def test_the_open_ones_are_counted_and_listed_in_order(operations: OperationRows) -> None:
-    """Past the bound nothing is accepted; lists have pages and states."""
+async def test_open_operations_are_counted_and_listed_in_order(operations: OperationRows) -> None:
+    """Beyond the limit nothing is accepted; lists have pages and can be filtered by state."""
     for number in range(3):
         await accept(operations, made(number), most_open=3)
     assert await operations.accept(made(9), most_open=3) is None

@@ -1,4 +1,4 @@
-"""What is taken from the outbox, and in which order, on SQLite and PostgreSQL."""
+"""Which messages are taken from the outbox, and in which order, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def crash(store: Store, number: int, score: int) -> None:
     await store.outbox.apply_updates(COMPANY, [deferral])
 
 
-async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> None:
+async def test_the_oldest_message_of_each_chat_is_taken(store: Store) -> None:
     """The next one follows when it is settled, whatever the outcome; messages of other companies are not taken."""
     messages = [await accepted(store, n, PEOPLE[n % 2]) for n in range(1, 7)]
     await store.outbox.accept(draft(9, company=OTHER))
@@ -52,7 +52,7 @@ async def test_one_message_of_each_chat_is_taken_the_oldest(store: Store) -> Non
     assert await numbers(store, but=(4,)) == []
 
 
-async def test_what_is_in_flight_is_not_taken_again(store: Store) -> None:
+async def test_messages_in_flight_are_not_taken_again(store: Store) -> None:
     """Messages that a link took before it ended are taken first, because their outcome is unknown."""
     for n in range(1, 4):
         await accepted(store, n, PEOPLE[n])
@@ -61,8 +61,8 @@ async def test_what_is_in_flight_is_not_taken_again(store: Store) -> None:
     assert await numbers(store) == [1, 2, 3]
 
 
-async def test_updates_are_applied_before_the_look_in_one_transaction(store: Store) -> None:
-    """The ack of one message and the beginning of the next of its chat are one commit."""
+async def test_updates_are_applied_before_messages_are_taken_in_one_transaction(store: Store) -> None:
+    """The ack of one message and the start of the next one in its chat are one commit."""
     first = await accepted(store, 1)
     await accepted(store, 2)
     await numbers(store)
@@ -72,7 +72,7 @@ async def test_updates_are_applied_before_the_look_in_one_transaction(store: Sto
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("sent",), ("sending",)]
 
 
-async def test_only_updates_that_make_a_message_due_cause_a_look(store: Store) -> None:
+async def test_only_updates_that_make_a_message_due_cause_a_query(store: Store) -> None:
     """The next message of a chat becomes due when the one before it is settled; a receipt makes nothing due."""
     first, second = [await accepted(store, n) for n in (1, 2)]
     await accepted(store, 3, PEOPLE[3])
@@ -90,8 +90,8 @@ async def test_only_updates_that_make_a_message_due_cause_a_look(store: Store) -
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("read",), ("sent",), ("sending",)]
 
 
-async def test_whoever_waits_is_reported(store: Store) -> None:
-    """Behind others, resting until a time, or not allowed now; what is in flight or settled does not wait."""
+async def test_waiting_messages_are_reported(store: Store) -> None:
+    """Messages behind others, delayed until a time, or not allowed now; those in flight or settled do not wait."""
     messages = [await accepted(store, n) for n in (1, 2)]
     taken = await store.outbox.take(COMPANY, allow(), but=())
     assert (taken.has_more, taken.next_at, taken.is_limited) == (True, None, False)
@@ -105,7 +105,7 @@ async def test_whoever_waits_is_reported(store: Store) -> None:
     assert (await store.outbox.take(COMPANY, allow(total=1), but=())).is_limited
 
 
-async def test_a_chat_that_rests_holds_up_no_other(store: Store) -> None:
+async def test_a_delayed_chat_does_not_block_others(store: Store) -> None:
     """It is sent when its time has come, or when the wall clock was set."""
     resting = await accepted(store, 1)
     await accepted(store, 2)
@@ -122,7 +122,9 @@ async def test_a_chat_that_rests_holds_up_no_other(store: Store) -> None:
 
 
 async def test_interactive_messages_come_before_bulk(store: Store) -> None:
-    """Also one behind bulk for the same person: that bulk goes first then, and counts as bulk all the same."""
+    """Also one behind a bulk message to the same person: that bulk message is then sent first, and still counts as
+    bulk.
+    """
     for n, (chat, priority) in enumerate(
         [(PEOPLE[1], BULK), (PEOPLE[2], BULK), (PEOPLE[2], 0), (PEOPLE[2], BULK), (PEOPLE[3], 0)], 1
     ):
@@ -134,8 +136,8 @@ async def test_interactive_messages_come_before_bulk(store: Store) -> None:
     assert sorted(await numbers(store, but=(5,))) == [1, 4]
 
 
-async def test_limits_of_new_contacts_concern_nobody_else(store: Store) -> None:
-    """Groups and whoever wrote are known; one that was tried before is no second new contact."""
+async def test_limits_of_new_contacts_affect_no_other_chats(store: Store) -> None:
+    """Groups and contacts who wrote are known; a contact with an earlier attempt does not count again."""
     await heard_from(store, PEOPLE[3])
     for n, chat in enumerate((PEOPLE[1], PEOPLE[2], PEOPLE[3], GROUP), 1):
         await accepted(store, n, chat)
@@ -151,7 +153,7 @@ async def test_limits_of_new_contacts_concern_nobody_else(store: Store) -> None:
     assert await numbers(store, but=(3, 4), new=1, approached=0) == [2]
 
 
-async def test_a_hold_ends_for_whoever_becomes_known(store: Store) -> None:
+async def test_a_hold_ends_when_the_contact_becomes_known(store: Store) -> None:
     """When the contact writes to the company, the held message is due at once and no longer counts as a new contact."""
     refused = await accepted(store, 1)
     await numbers(store)
@@ -162,7 +164,9 @@ async def test_a_hold_ends_for_whoever_becomes_known(store: Store) -> None:
 
 
 async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
-    """When nothing else is due and nothing is in flight, or when it has waited long enough; no lock is passed by."""
+    """When nothing else is due and nothing is in flight, or when it has waited long enough; locks apply to it
+    as well.
+    """
     for n in range(1, 4):
         await accepted(store, n, PEOPLE[n])
     await numbers(store)
@@ -195,7 +199,7 @@ async def test_suspects_take_turns(store: Store) -> None:
     assert await numbers(store) == [2]
 
 
-async def test_a_late_update_moves_no_message_that_waits_behind_others(store: Store) -> None:
+async def test_a_late_update_does_not_affect_a_message_behind_others(store: Store) -> None:
     """The same holds for a settled message."""
     first, second = await accepted(store, 1), await accepted(store, 2)
     await numbers(store)
@@ -205,7 +209,7 @@ async def test_a_late_update_moves_no_message_that_waits_behind_others(store: St
     assert await numbers(store) == [2]
 
 
-async def test_a_chat_has_one_head_whoever_accepts(store: Store) -> None:
+async def test_a_chat_has_one_head_whichever_process_accepts(store: Store) -> None:
     """A unique index in the database guarantees it."""
     for n in range(1, 9):
         await accepted(store, n, PEOPLE[n % 3])

@@ -99,14 +99,14 @@ PARTIAL = {
     "webhook_deliveries_all_retried",
     "webhook_deliveries_old",
 }
-"""Indexes of what is still to be done: to read one of them whole, or to sort it, is no reading of history."""
+"""Indexes of open work: to read one of them completely, or to sort it, does not depend on the size of the history."""
 COMPANY, CHAT = filling.company(7), "962790000700@s.whatsapp.net"
 NOW = filling.FIRST + timedelta(days=filling.DAYS)
 STEP = ClockStep(by_s=-3600.0, suspended_s=0.0, after=NOW, at=NOW)
 
 
 class Called:
-    """A store that notes which of its methods are called."""
+    """A store that records which of its methods are called."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -413,7 +413,9 @@ def _ago(days: float) -> str:
 
 
 async def test_no_statement_reads_or_sorts_a_growing_table(place: Path | URL, recorded: list[Statement]) -> None:
-    """Each statement with the values that the gateway gave it: bound values hide a partial index from a planner."""
+    """Each statement is explained with the values that the gateway passed: bound values hide a partial index from a
+    planner.
+    """
     database = Database(place)
     await database.write(fill)
     recorded.clear()
@@ -450,7 +452,7 @@ def _sqlite_faults(connection: Connection, sql: str, values: Any) -> list[str]:
 
 
 def _is_match(words: list[str]) -> bool:
-    """FTS5 calls everything a scan; the last word tells whether it looks up tokens (M) or a row (=)."""
+    """FTS5 calls everything a scan; the last word says whether it looks up tokens (M) or a row (=)."""
     return "VIRTUAL" in words and bool({"M", "="} & set(words[-1]))
 
 
@@ -478,8 +480,8 @@ def _is_fault(node: dict[str, Any]) -> bool:
     return node["Node Type"] in {"Sort", "Hash"} and node["Plan Rows"] >= ROWS / 10
 
 
-def test_the_judges_find_what_they_look_for(place: Path | URL) -> None:
-    """A scan, a sort of it, and a partial index that bound values hide; the same with its index passes."""
+def test_the_checks_of_plans_find_bad_plans(place: Path | URL) -> None:
+    """A scan, a sort, and a partial index that bound values hide are found; the same queries with their index pass."""
     database = Database(place)
     judge, mark = (_sqlite_faults, "?") if isinstance(place, Path) else (_postgres_faults, "%s")
     engine = database._opened.writing

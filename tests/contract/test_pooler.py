@@ -21,7 +21,7 @@ BRIEF = {**OPTIONS, "lock_timeout": "1s", "statement_timeout": "3s"}
 
 
 async def test_a_pooler_in_session_mode_changes_nothing(postgres: PostgresProcess) -> None:
-    """It migrates, and each connection has the options that end what a frozen process leaves behind."""
+    """The database is migrated, and each connection has the options that end the transactions of a frozen process."""
     with running_pgbouncer(parse(postgres.new_database()), mode="session") as url:
         database = Database(parse(url))
         brief = database.brief_writer()
@@ -40,8 +40,10 @@ async def test_a_pooler_in_session_mode_changes_nothing(postgres: PostgresProces
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_pooler_that_lends_connections_for_less_is_refused(postgres: PostgresProcess, mode: str) -> None:
-    """With the cure, and before anything is migrated: the options of a session would reach other transactions."""
+def test_a_pooler_in_transaction_or_statement_mode_is_refused(postgres: PostgresProcess, mode: str) -> None:
+    """The error says what to do, before anything is migrated: the options of a session would reach other
+    transactions.
+    """
     empty = postgres.new_database()
     with (
         running_pgbouncer(parse(empty), mode=mode) as url,

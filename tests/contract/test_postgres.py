@@ -1,4 +1,4 @@
-"""PostgreSQL under the store: opening it, what is said when it can't be used, group commit, and a server that goes."""
+"""PostgreSQL under the store: opening it, errors when it can't be used, group commit, and a server that stops."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_a_malformed_address_is_reported_without_showing_it(text: str) -> None:
     assert not any(part in str(told.value) for part in ("pa@ss", "secret", "nonsense"))
 
 
-def test_what_cannot_be_reached_or_entered_is_reported_without_the_password(postgres: PostgresProcess) -> None:
-    """With the server's own word, the setting, and what to do."""
+def test_connection_errors_are_reported_without_the_password(postgres: PostgresProcess) -> None:
+    """With the server's own message, the setting, and what to do."""
     good = postgres.url()
     port = str(parse(good).port)
     for url, word in (
@@ -121,8 +121,8 @@ def test_what_cannot_be_reached_or_entered_is_reported_without_the_password(post
         assert PASSWORD not in str(told.value)
 
 
-def test_a_user_who_may_make_no_tables_is_reported(postgres: PostgresProcess) -> None:
-    """With the right that is missing."""
+def test_a_user_without_the_right_to_create_tables_is_reported(postgres: PostgresProcess) -> None:
+    """The error names the missing right."""
     url = postgres.new_database()
     with postgres.operator(url) as connection:
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
@@ -132,7 +132,7 @@ def test_a_user_who_may_make_no_tables_is_reported(postgres: PostgresProcess) ->
         Database(parse(url.replace("//holdfast:", "//guest:")))
 
 
-def test_one_of_a_newer_version_is_refused_and_left_alone(url: str, postgres: PostgresProcess) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str, postgres: PostgresProcess) -> None:
     """An older Holdfast could damage it."""
     with postgres.operator(url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -141,7 +141,7 @@ def test_one_of_a_newer_version_is_refused_and_left_alone(url: str, postgres: Po
 
 
 def test_processes_that_start_together_migrate_one_after_the_other(postgres: PostgresProcess) -> None:
-    """An empty database, and four at once."""
+    """Four processes open an empty database at once."""
     url = parse(postgres.new_database())
     with ThreadPoolExecutor(4) as threads:
         opened = list(threads.map(lambda _: Database(url), range(4)))
@@ -162,7 +162,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(url: str) -> None:
 
 
 async def test_a_commit_waits_for_the_disk(database: Database, url: str, postgres: PostgresProcess) -> None:
-    """Also where the server is set to answer earlier; and a transaction left idle is ended by the server."""
+    """Also where the server is configured to answer earlier; the server ends a transaction that is left idle."""
     with postgres.operator(url) as connection:
         connection.execute(f"ALTER DATABASE {url.rsplit('/', 1)[1]} SET synchronous_commit = off".encode())
     other = Database(parse(url))
@@ -175,10 +175,8 @@ async def test_a_commit_waits_for_the_disk(database: Database, url: str, postgre
     other.close()
 
 
-async def test_writes_that_gather_are_committed_together(
-    database: Database, url: str, postgres: PostgresProcess
-) -> None:
-    """They have one transaction's number."""
+async def test_queued_writes_are_committed_together(database: Database, url: str, postgres: PostgresProcess) -> None:
+    """Their rows have the same transaction number."""
     loop, entered, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
     def hold(_: Connection) -> None:
@@ -194,8 +192,8 @@ async def test_writes_that_gather_are_committed_together(
     assert postgres.rows(url, "SELECT count(*), count(DISTINCT xmin::text) FROM signal_keys") == [(100, 1)]
 
 
-async def test_a_write_that_fails_fails_alone(database: Database) -> None:
-    """The others of its group are kept, each once."""
+async def test_a_failing_write_does_not_affect_others(database: Database) -> None:
+    """The other writes of its group are stored, each once."""
     first = database.write(lambda connection: insert(connection, "a"))
     failed = database.write(lambda connection: connection.exec_driver_sql("SELECT 1 / 0"))
     second = database.write(lambda connection: insert(connection, "b"))
@@ -204,7 +202,7 @@ async def test_a_write_that_fails_fails_alone(database: Database) -> None:
     assert await ids(database) == ["a", "b"]
 
 
-async def test_what_an_error_says_leaks_no_values(database: Database) -> None:
+async def test_errors_contain_no_values(database: Database) -> None:
     """PostgreSQL quotes whole rows in its details, and errors go to the log."""
     rows = EngineRows(database, clock=SystemClock(), randomness=SystemRandomSource())
     message = InboundMessage(whatsapp_id="3A", chat="c", sender="s", type=None, text="a private text", sent_at_s=1)  # type: ignore[arg-type]  # what can't be stored
@@ -227,7 +225,7 @@ async def test_deadlocked_writes_are_tried_again(url: str, postgres: PostgresPro
     def touch(connection: Connection, first: str, second: str) -> None:
         add = "UPDATE signal_keys SET value = value || '.' WHERE id = %s"
         connection.exec_driver_sql(add, (first,))
-        if first not in begun:  # the one that is tried again waits for nobody
+        if first not in begun:  # the retried transaction waits for nobody
             begun.add(first)
             both.wait(20)
         connection.exec_driver_sql(add, (second,))
@@ -241,11 +239,11 @@ async def test_deadlocked_writes_are_tried_again(url: str, postgres: PostgresPro
     assert postgres.rows(url, "SELECT value FROM signal_keys") == [("{}..",), ("{}..",)]
 
 
-# A server that goes.
+# A server that stops.
 
 
-async def test_writes_and_reads_go_on_after_a_restart(shaken: Database, mortal: PostgresProcess) -> None:
-    """The first write after it already: what was surely not committed is tried once more on a new connection."""
+async def test_writes_and_reads_continue_after_a_restart(shaken: Database, mortal: PostgresProcess) -> None:
+    """Already the first write succeeds: one that was certainly not committed is retried once on a new connection."""
     await put(shaken, "a")
     mortal.stop(mode="immediate")
     mortal.start()
@@ -253,8 +251,8 @@ async def test_writes_and_reads_go_on_after_a_restart(shaken: Database, mortal: 
     assert await ids(shaken) == ["a", "b"]
 
 
-async def test_what_is_asked_while_the_server_restarts_waits_for_it(shaken: Database, mortal: PostgresProcess) -> None:
-    """Writes are kept once, and reads see them; a server's restart of seconds is nobody's error."""
+async def test_writes_and_reads_wait_for_a_restarting_server(shaken: Database, mortal: PostgresProcess) -> None:
+    """Writes are stored once, and reads see them; a restart of some seconds causes no error."""
     await put(shaken, "00")
     mortal.stop(mode="immediate")
     try:
@@ -269,7 +267,9 @@ async def test_what_is_asked_while_the_server_restarts_waits_for_it(shaken: Data
 
 
 async def test_writes_fail_while_there_is_no_server(mortal: PostgresProcess) -> None:
-    """When the patience is at an end: all that gathered, without the password; the next are kept when it is back."""
+    """When `patience_s` is over, all queued writes fail, without the password in the error; later ones are stored when
+    the server is back.
+    """
     shaken = Database(parse(mortal.new_migrated()), patience_s=0.3)
     await put(shaken, "a")
     mortal.stop(mode="immediate")
@@ -286,10 +286,10 @@ async def test_writes_fail_while_there_is_no_server(mortal: PostgresProcess) -> 
     shaken.close()
 
 
-async def test_a_write_whose_connection_was_lost_is_kept_once(
+async def test_a_write_whose_connection_was_lost_is_stored_once(
     database: Database, url: str, postgres: PostgresProcess
 ) -> None:
-    """The server ends the writer's connection amid its transaction."""
+    """The server ends the writer's connection during its transaction."""
     transitions = 0
 
     def work(connection: Connection) -> None:
@@ -309,7 +309,7 @@ async def test_a_write_whose_connection_was_lost_is_kept_once(
 async def test_a_write_whose_commit_is_in_doubt_is_not_tried_again(
     database: Database, url: str, postgres: PostgresProcess
 ) -> None:
-    """The connection is lost while the commit is under way: it may have taken effect, and here it has."""
+    """The connection is lost during the commit: it may have taken effect, and here it has."""
     transitions = 0
 
     def work(connection: Connection) -> None:
@@ -422,8 +422,8 @@ async def test_a_message_that_is_committed_late_is_found_by_a_search(url: str) -
     two.close()
 
 
-async def test_a_failed_write_gives_back_its_lock_on_the_events_alone(url: str) -> None:
-    """With its savepoint the server releases the lock; the writes behind it in the group take it again."""
+async def test_a_failed_write_releases_only_its_lock_on_events(url: str) -> None:
+    """The server releases the lock with the savepoint; later writes of the group take it again."""
     database = Database(parse(url))
     entered, go = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Statements of hot paths: on each database what SQLAlchemy would do, whoever carries them out."""
+"""Prepared statements of hot paths: on each database the same results as with SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _row(company: str, *, text: bytes = b"\0 secret words", stored_at: str | Non
     return {"company_id": company, "ciphertext_sha256": "ab", "plaintext": text, "stored_at": stored_at}
 
 
-async def test_bytes_come_back_as_they_went_in(store: Store) -> None:
-    """Each call has its own values, and a conflict is no error where the statement says so."""
+async def test_bytes_are_returned_unchanged(store: Store) -> None:
+    """Each call has its own values, and a conflict raises nothing where the statement ignores it."""
 
     def work(connection: Connection) -> list[Any]:
         for company in (COMPANY, OTHER, OTHER):
@@ -42,7 +42,7 @@ async def test_bytes_come_back_as_they_went_in(store: Store) -> None:
     assert await store.database.write(work) == [COMPANY.encode(), OTHER.encode(), None]
 
 
-async def test_values_in_the_statement_stand_beside_those_given(store: Store) -> None:
+async def test_constants_in_the_statement_are_combined_with_passed_values(store: Store) -> None:
     def work(connection: Connection) -> list[tuple[Any, ...]]:
         return [tuple(row) for _ in range(3) for row in COUNT.rows(connection, {"company": COMPANY})]
 
@@ -50,7 +50,7 @@ async def test_values_in_the_statement_stand_beside_those_given(store: Store) ->
 
 
 async def test_a_refused_row_is_sqlalchemys_error_without_the_values(store: Store) -> None:
-    """Errors go to the log; the rows are keys and messages. What the group's others wrote stands."""
+    """Errors go to the log, and the rows are keys and messages. Other writes of the group are committed."""
     kept = store.database.write(lambda connection: ADD.rows(connection, _row(OTHER)))
     with pytest.raises(IntegrityError) as refused:
         await store.database.write(lambda connection: STRICT.rows(connection, _row(COMPANY, stored_at=None)))
@@ -59,8 +59,8 @@ async def test_a_refused_row_is_sqlalchemys_error_without_the_values(store: Stor
     assert await store.database.read(lambda connection: FIND.scalar(connection, {"company": OTHER})) is not None
 
 
-async def test_what_a_failed_write_did_before_is_taken_back(place: Path | URL) -> None:
-    """It is done in the transaction of the write, not beside it."""
+async def test_a_failed_write_is_rolled_back(place: Path | URL) -> None:
+    """Prepared statements run in the transaction of the write, not beside it."""
     database = Database(place)
 
     def work(connection: Connection) -> None:

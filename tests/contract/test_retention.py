@@ -1,4 +1,4 @@
-"""Old rows go in batches, and what is still needed stays, on SQLite and PostgreSQL."""
+"""Old rows are removed in batches, and those that are still needed are kept, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def remove(database: Database, kept: Kept, *, before: str) -> int:
 
 
 @pytest.mark.parametrize("kept", Kept)
-async def test_all_old_rows_go_in_batches_and_no_newer_one(place: Place, kept: Kept) -> None:
+async def test_all_old_rows_are_removed_in_batches_and_no_newer_one(place: Place, kept: Kept) -> None:
     """No transaction removes more than 500 rows; a second sweep finds nothing."""
     database, age = Database(place), AGES[kept]
     await database.write(fill)
@@ -78,8 +78,8 @@ async def test_all_old_rows_go_in_batches_and_no_newer_one(place: Place, kept: K
     database.close()
 
 
-async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Place, read_rows: ReadRows) -> None:
-    """Whatever its age: it is still to be sent, or was read yesterday, or its deadline has only just passed."""
+async def test_open_or_recently_changed_messages_are_kept(place: Place, read_rows: ReadRows) -> None:
+    """Whatever their age: they are still to be sent, were read yesterday, or have only just expired."""
     database = Database(place)
     await database.write(fill)
     lately = {"msg_000000000003": "read_at", "msg_000000000004": "sent_at", "msg_000000000008": "expires_at"}
@@ -96,8 +96,8 @@ async def test_a_message_that_is_not_settled_or_changed_lately_stays(place: Plac
     database.close()
 
 
-async def test_the_newest_entry_of_each_session_stays(place: Place, read_rows: ReadRows) -> None:
-    """A session that has been connected for months still has the entry that says since when."""
+async def test_the_newest_entry_of_each_session_is_kept(place: Place, read_rows: ReadRows) -> None:
+    """A session that has been connected for months still has the entry with the start of that state."""
     database = Database(place)
     await database.write(fill)
     await remove(database, Kept.TIMELINE, before="2999-01-01T00:00:00.000Z")
@@ -105,8 +105,8 @@ async def test_the_newest_entry_of_each_session_stays(place: Place, read_rows: R
     database.close()
 
 
-async def test_contacts_events_and_webhooks_stay_and_what_refers_to_a_removed_message_finds_none(place: Place) -> None:
-    """Known contacts stay known, webhooks are delivered; an answer to a removed message is refused as unknown."""
+async def test_contacts_events_and_webhooks_are_kept_and_references_to_removed_messages_fail(place: Place) -> None:
+    """Known contacts stay known, webhooks are delivered; a reply to a removed message is refused as unknown."""
     database = Database(place)
     await database.write(fill)
     kept = [select(func.count()).select_from(table) for table in (chats, events, webhook_deliveries)]

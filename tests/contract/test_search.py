@@ -51,7 +51,7 @@ class Store:
         await OutboxRows(self.database, clock=CLOCK).accept(draft)
 
     async def receive(self, id_: str, said: str | None, *, name: str = "Rania") -> None:
-        """None: it can't be read yet."""
+        """Without a text the message is undecryptable."""
         rows = EngineRows(self.database, clock=CLOCK, randomness=SystemRandomSource())
         if said is None:
             unread = Undecryptable(whatsapp_id=id_, chat=CHAT, sender=CHAT, push_name=name)
@@ -73,7 +73,7 @@ class Store:
         return [each.whatsapp_id for each in found]
 
     async def entries(self) -> int:
-        """Number of indexed messages, once all are."""
+        """The number of indexed messages, after all are indexed."""
         await self.indexer.catch_up()
 
         def count(connection: Connection) -> int:
@@ -94,7 +94,7 @@ async def store(place: Path | URL) -> AsyncIterator[Store]:
 
 
 async def test_a_message_is_found_as_soon_as_it_is_stored(store: Store) -> None:
-    """Texts, captions, names of files and people; by its own company alone, the newest first."""
+    """By texts, captions, names of files and people; only by its own company, the newest first."""
     await store.send(1, {"text": "the order is ready"})
     await store.send(2, {"document": {"media": "med_1", "filename": "order.pdf", "caption": "فاتورة"}})
     await store.send(3, {"text": "the order of another"}, company=OTHER)
@@ -107,8 +107,8 @@ async def test_a_message_is_found_as_soon_as_it_is_stored(store: Store) -> None:
     assert await store.received("order") == await store.received("rania") == await store.received("3A1") == ["3A1"]
 
 
-async def test_a_message_that_could_be_read_later_is_found_by_its_text(store: Store) -> None:
-    """Until then by its number; it stands in the index once."""
+async def test_a_message_that_was_decrypted_later_is_found_by_its_text(store: Store) -> None:
+    """Until then by its number; the index has it once."""
     await store.receive("3A1", None)
     assert (await store.received("hello"), await store.received("79000")) == ([], ["3A1"])
     await store.receive("3A1", "hello")
@@ -117,7 +117,7 @@ async def test_a_message_that_could_be_read_later_is_found_by_its_text(store: St
 
 
 async def test_a_message_completed_before_it_was_indexed_is_found_by_its_text(store: Store) -> None:
-    """And none that was stored before it is left out."""
+    """No message that was stored before it is left out."""
     await store.receive("3A0", "hello")
     await store.receive("3A1", None)
     await store.receive("3A1", "hello")
@@ -143,7 +143,7 @@ async def test_many_messages_are_indexed_in_batches_and_a_failure_is_tried_again
 
 
 async def test_nothing_is_written_while_all_messages_are_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty write would succeed on a full disk, and the gateway would call itself ready."""
+    """An empty write would succeed on a full disk, and the gateway would report itself as ready."""
     await store.send(1, {"text": "order"})
     assert await store.entries() == 1
     monkeypatch.setattr(store.indexer, "_write", _full_disk)
@@ -171,7 +171,7 @@ HOSTILE = [
 
 
 async def test_no_search_fails_whatever_is_typed(store: Store) -> None:
-    """Operators of either database mean nothing, and neither do quotes, NUL or a megabyte."""
+    """Operators of both databases, quotes, NUL and a megabyte of text have no special effect."""
     await store.send(1, {"text": "the order 👍 is ready"})
     await store.receive("3A1", "the order 👍 is ready")
     for asked in HOSTILE:
@@ -183,7 +183,7 @@ async def test_no_search_fails_whatever_is_typed(store: Store) -> None:
 
 
 async def test_hostile_texts_are_indexed(store: Store) -> None:
-    """What the search may not choke on, a message may hold."""
+    """A message may contain the same texts."""
     for n, said in enumerate(HOSTILE):
         await store.send(n, {"text": said})
         await store.receive(f"3A{n}", said.encode(errors="ignore").decode().replace("\0", ""))

@@ -1,4 +1,4 @@
-"""What the ports of session and delivery promise of whoever keeps their rows, held against SQLite and PostgreSQL."""
+"""The contracts of the session and delivery ports, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ CHAT = "962790000001@s.whatsapp.net"
 # Sessions.
 
 
-async def test_a_record_is_found_again_as_it_was_saved(store: Store) -> None:
-    """Every field of it, by company; saving again changes all but when it was created."""
+async def test_a_record_is_read_as_it_was_saved(store: Store) -> None:
+    """Every field, by company; saving again changes everything except the creation time."""
     full = Record(
         company=COMPANY,
         state=State.PAUSED,
@@ -63,8 +63,8 @@ async def test_a_reason_that_an_earlier_version_stored_has_its_current_name(stor
     assert found.reason == "connect-queued"
 
 
-async def test_a_label_is_kept_beside_the_record(store: Store) -> None:
-    """Saving the record again leaves it; None removes it; a company that is not there gets none."""
+async def test_a_label_is_stored_independently_of_the_record(store: Store) -> None:
+    """Saving the record again does not change it; None removes it; an unknown company gets none."""
     await store.sessions.set_label(COMPANY, "Bakery Irbid")
     await store.sessions.set_label("nobody", "Nobody's")
     await store.sessions.save(record(COMPANY))
@@ -76,7 +76,7 @@ async def test_a_label_is_kept_beside_the_record(store: Store) -> None:
 # Accepting.
 
 
-async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> None:
+async def test_accepting_returns_the_stored_message(store: Store) -> None:
     """Queued, never tried, with the time of its acceptance."""
     message = (await store.outbox.accept(draft())).message
     assert message == await store.outbox.message("msg_1")
@@ -86,7 +86,7 @@ async def test_accepting_answers_with_the_message_as_it_stands(store: Store) -> 
 
 
 async def test_the_same_key_and_body_give_the_first_message(store: Store) -> None:
-    """As it stands now, and no second row."""
+    """In its current state, and without a second row."""
     first = (await store.outbox.accept(draft(1, key="k"))).message
     await apply_updates(store, first, StatusUpdate.ACKED)
     again = (await store.outbox.accept(draft(2, key="k"))).message
@@ -102,7 +102,7 @@ async def test_many_callers_with_one_key_at_once_get_one_message(store: Store) -
 
 
 async def test_a_key_with_another_body_is_a_conflict_that_names_the_header(store: Store) -> None:
-    """And the first message stays as it was."""
+    """The first message stays unchanged."""
     first = (await store.outbox.accept(draft(1, key="k"))).message
     with pytest.raises(Conflict, match='Idempotency-Key "k" was used for another message') as refused:
         await store.outbox.accept(draft(2, key="k", request_hash="other"))
@@ -118,13 +118,13 @@ async def test_keys_belong_to_a_company_and_may_be_left_out(store: Store) -> Non
 
 
 async def test_a_message_for_an_unknown_company_is_not_found(store: Store) -> None:
-    """The sentence says how to create it."""
+    """The error says how to create it."""
     with pytest.raises(NotFound, match='company "962399" is unknown: create it with PUT /v1/sessions/962399'):
         await store.outbox.accept(draft(company="962399"))
 
 
 async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
-    """Two messages under one id would be one to WhatsApp: the database refuses the second."""
+    """WhatsApp would take two messages with one id for one: the database refuses the second."""
     await store.outbox.accept(draft())
     with pytest.raises(Exception, match=r"UNIQUE .*outbox\.whatsapp_id|unique .*outbox_whatsapp_id"):
         await store.outbox.accept(replace(draft(2), whatsapp_id="3EB00001"))
@@ -133,8 +133,8 @@ async def test_a_whatsapp_id_is_used_once_in_a_company(store: Store) -> None:
 # Sending.
 
 
-async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -> None:
-    """The content comes back with it, and each attempt counts."""
+async def test_the_state_sending_is_committed_before_the_engine_gets_a_message(store: Store) -> None:
+    """The result has the content, and each attempt is counted."""
     message = (await store.outbox.accept(draft())).message
     for attempts in (1, 2):
         [outgoing] = await take(store.outbox)
@@ -142,8 +142,8 @@ async def test_a_sending_is_committed_before_the_engine_may_know(store: Store) -
         assert store.rows("SELECT state, attempts FROM outbox") == [("sending", attempts)]
 
 
-async def test_a_message_is_found_again_for_whoever_could_not_read_it(store: Store) -> None:
-    """By company, WhatsApp id, and the chat that it went to."""
+async def test_a_message_is_found_for_a_recipient_that_could_not_decrypt_it(store: Store) -> None:
+    """By company, WhatsApp id, and its chat."""
     await store.outbox.accept(draft())
     assert await store.outbox.sent_content(COMPANY, "3EB00001", chat=CHAT) == ({"text": "message 1"}, None)
     assert await store.outbox.sent_content(OTHER, "3EB00001", chat=CHAT) == (None, None)
@@ -188,7 +188,7 @@ async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
 async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
     recorded: list[Statement], store: Store
 ) -> None:
-    """A stranger's receipt may name tens of thousands; the messages of ours among them get their state, in order."""
+    """A stranger's receipt may name tens of thousands; our own messages among them get their state, in order."""
     messages = [(await store.outbox.accept(draft(n))).message for n in range(2)]
     named = [f"3EBNOBODY{n}" for n in range(3_000)]
     ids = [*named[:1_000], messages[0].whatsapp_id, *named[1_000:], messages[1].whatsapp_id]
@@ -203,7 +203,7 @@ async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
     assert len(recorded) < 50
 
 
-# Learning.
+# Status updates.
 
 
 async def test_an_update_moves_a_message_forward_and_never_back(store: Store) -> None:
@@ -230,14 +230,14 @@ async def test_an_update_moves_a_message_forward_and_never_back(store: Store) ->
 async def test_a_state_implies_the_times_of_those_before(
     store: Store, update: StatusUpdate, times: tuple[str | None, ...]
 ) -> None:
-    """A message that was read was sent and delivered, whatever was lost on the way."""
+    """A message that was read was sent and delivered, whichever receipts were lost."""
     message = (await store.outbox.accept(draft())).message
     [stands] = await apply_updates(store, message, update, at=T3)
     assert (stands.sent_at, stands.delivered_at, stands.read_at, stands.played_at) == times
     assert stands == await store.outbox.message("msg_1")
 
 
-async def test_a_failure_keeps_its_words_until_the_message_is_shown_to_have_arrived(store: Store) -> None:
+async def test_a_failure_keeps_its_error_until_a_receipt_proves_the_arrival(store: Store) -> None:
     """After that the message shows no failure."""
     message = (await store.outbox.accept(draft())).message
     failure = MessageChange(
@@ -266,8 +266,8 @@ async def test_updates_of_unknown_messages_and_other_companies_are_ignored(store
 # Cancelling and listing.
 
 
-async def test_only_a_queued_message_is_cancelled(store: Store) -> None:
-    """One that may have left is not; an unknown one is not found."""
+async def test_only_a_queued_message_can_be_cancelled(store: Store) -> None:
+    """One that may have been sent can't; an unknown one is not found."""
     queued, sending = [(await store.outbox.accept(draft(number))).message for number in (1, 2)]
     assert (await store.outbox.cancel(queued.id)).state == "cancelled"
     assert [each.id for each in await take(store.outbox)] == [sending.id]
@@ -292,11 +292,11 @@ async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -
     assert [each.id for each in await listed(COMPANY, state=MessageState.SENT, after=0, most=9)] == ["msg_2"]
 
 
-# What an engine wants kept.
+# The state of an engine.
 
 
-async def test_what_was_committed_is_found_again(store: Store) -> None:
-    """Credentials, keys by type and id, plaintexts by the hash of their ciphertext; of this company alone."""
+async def test_committed_engine_state_is_read_back(store: Store) -> None:
+    """Credentials, keys by type and id, plaintexts by the hash of their ciphertext; only for this company."""
     commit = Commit(
         link=1,
         seq=1,
@@ -317,7 +317,7 @@ async def test_what_was_committed_is_found_again(store: Store) -> None:
 
 
 async def test_a_later_commit_changes_and_deletes_keys(store: Store) -> None:
-    """None deletes; what is not named stays; so do the credentials of a commit without any."""
+    """None deletes a key; other keys and, in a commit without any, the credentials stay unchanged."""
     await store.engine.commit(
         COMPANY, Commit(link=1, seq=1, credentials="{}", paired=True, keys={"s": {"a": "1", "b": "2"}})
     )
@@ -328,8 +328,8 @@ async def test_a_later_commit_changes_and_deletes_keys(store: Store) -> None:
     assert await store.engine.is_paired(COMPANY) is True
 
 
-async def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
-    """An error in its last part leaves nothing of the parts before it."""
+async def test_a_commit_is_stored_completely_or_not_at_all(store: Store) -> None:
+    """An error in its last part rolls back the parts before it."""
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, credentials="old", paired=True, keys={"s": {"a": "1"}}))
     broken = decrypted(2, inbound(2, type=None))
     commit = Commit(
@@ -348,8 +348,8 @@ async def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
     assert await store.inbox.received(COMPANY, after=0, most=9) == []
 
 
-async def test_a_message_that_comes_again_is_in_the_inbox_once(store: Store) -> None:
-    """Also under another ciphertext; the commit tells which were new."""
+async def test_a_message_that_arrives_again_is_in_the_inbox_once(store: Store) -> None:
+    """Also with another ciphertext; the commit returns which were new."""
     first, again = decrypted(1, inbound(1)), decrypted(2, inbound(1))
     assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[first, again])) == [inbound(1)]
     assert await store.engine.commit(COMPANY, Commit(link=2, seq=1, decrypted=[first])) == []
@@ -357,7 +357,7 @@ async def test_a_message_that_comes_again_is_in_the_inbox_once(store: Store) -> 
     assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
 
 
-async def test_a_character_that_no_database_holds_is_shown_as_such(store: Store) -> None:
+async def test_a_character_that_databases_cannot_store_is_replaced(store: Store) -> None:
     """Anybody may send one; it must not keep the rest of a commit from being stored."""
     message = inbound(1, text="a\0b", push_name="\0")
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, message)]))
@@ -366,7 +366,7 @@ async def test_a_character_that_no_database_holds_is_shown_as_such(store: Store)
 
 
 async def test_messages_of_one_id_from_different_people_are_different(store: Store) -> None:
-    """Ids are made by the senders: only chat, sender and id together name a message."""
+    """Senders choose the ids: only chat, sender and id together identify a message."""
     messages = [
         inbound(1),
         inbound(1, sender="962788888888@s.whatsapp.net"),
@@ -377,7 +377,7 @@ async def test_messages_of_one_id_from_different_people_are_different(store: Sto
 
 
 async def test_the_inbox_is_read_in_order_and_in_parts(store: Store) -> None:
-    """With when it was sent and when it was stored."""
+    """Each item has the times of sending and of storing."""
     for number in (1, 2, 3):
         await store.engine.commit(
             COMPANY, Commit(link=1, seq=number, decrypted=[decrypted(number, inbound(number, push_name="Maha"))])
@@ -390,7 +390,7 @@ async def test_the_inbox_is_read_in_order_and_in_parts(store: Store) -> None:
 
 
 async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: Store) -> None:
-    """Of this company alone, with the reason; what was decrypted and received stays where it is."""
+    """Only for this company, with the reason; decrypted and received messages are kept."""
     commit = Commit(
         link=1, seq=1, credentials="creds", paired=True, keys={"s": {"a": "1"}}, decrypted=[decrypted(1, inbound(1))]
     )
@@ -408,8 +408,8 @@ async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: St
     assert await store.engine.keys(OTHER, "s", ["a"]) == {"a": "1"}
 
 
-async def test_plaintexts_are_kept_until_they_are_old(store: Store) -> None:
-    """A redelivery that can still come finds its plaintext; older ones make room."""
+async def test_plaintexts_are_removed_when_they_are_old(store: Store) -> None:
+    """A redelivery that is still possible finds its plaintext; older ones are removed."""
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted()]))
     await store.engine.forget_plaintexts(before="2000-01-01T00:00:00.000Z")
     assert await store.engine.plaintext(COMPANY, f"{1:064x}") == b"hello"
@@ -417,8 +417,8 @@ async def test_plaintexts_are_kept_until_they_are_old(store: Store) -> None:
     assert await store.engine.plaintext(COMPANY, f"{1:064x}") is None
 
 
-async def test_each_quarantine_is_kept_beside_the_others_and_an_empty_one_is_none(store: Store) -> None:
-    """Nothing is thrown away, however often a phone is unlinked."""
+async def test_each_quarantine_adds_a_row_unless_there_is_nothing_to_store(store: Store) -> None:
+    """No credentials are discarded, however often a phone is unlinked."""
     for creds in ("first", "second"):
         await store.engine.commit(COMPANY, Commit(link=1, seq=1, credentials=creds, paired=True))
         await store.engine.quarantine(COMPANY, reason="unlinked")

@@ -1,4 +1,4 @@
-"""What quotas count, and sign-outs, on each database."""
+"""The counts for quotas, and sign-outs, on each database."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.contract.rows import COMPANY, OTHER, Store, draft
 T1, T2, T3 = (f"2026-01-0{n}T00:00:00.000Z" for n in (1, 2, 3))
 
 
-async def test_only_what_waits_counts_and_of_one_company(store: Store) -> None:
-    """A cancelled message counts no more; an empty company has nothing."""
+async def test_only_queued_messages_of_one_company_count(store: Store) -> None:
+    """A cancelled message no longer counts; an empty company has none."""
     usage = UsageRows(store.database)
     assert await usage.outbox(COMPANY) == OutboxUsage(messages=0, bytes=0)
     first = (await store.outbox.accept(draft(1))).message
@@ -25,7 +25,7 @@ async def test_only_what_waits_counts_and_of_one_company(store: Store) -> None:
 
 
 async def test_stored_media_count_by_company(store: Store) -> None:
-    """Their sizes, whether messages need them or not."""
+    """The sum of their sizes, whether messages need them or not."""
     usage = UsageRows(store.database)
     assert await usage.media_bytes(COMPANY) == 0
     media = MediaRows(store.database, clock=store.clock)
@@ -38,8 +38,8 @@ async def test_stored_media_count_by_company(store: Store) -> None:
     assert await usage.media_bytes(COMPANY) == 2000
 
 
-async def test_a_sign_out_is_known_to_all_processes_until_it_means_nothing(store: Store) -> None:
-    """It may be repeated; old ones go when another is added."""
+async def test_a_sign_out_is_known_to_all_processes_until_its_cookie_expires(store: Store) -> None:
+    """It may be repeated; expired ones are removed when another is added."""
     rows = SignOutRows(store.database)
     assert not await rows.has("a")
     for _ in range(2):

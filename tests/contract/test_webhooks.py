@@ -1,4 +1,4 @@
-"""What the port of webhooks promises of whoever keeps their rows, held against SQLite and PostgreSQL."""
+"""The contract of the webhooks port, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Service:
     async def happen(
         self, *chats: str, company: str = COMPANY, type_: str = "message.sent", at: datetime = NOW
     ) -> list[int]:
-        """One event in each of these chats; their numbers."""
+        """Add one event in each of these chats; returns their numbers."""
 
         def work(connection: Connection) -> None:
             for number, chat in enumerate(chats):
@@ -101,7 +101,7 @@ async def test_an_endpoint_is_found_again_as_it_was_put(service: Service) -> Non
     assert await service.rows.endpoint(COMPANY) is None
 
 
-async def test_only_the_first_of_a_chat_has_its_turn(service: Service) -> None:
+async def test_only_the_first_delivery_of_a_chat_is_due(service: Service) -> None:
     """The next delivery follows when the first is settled, whatever the outcome."""
     first, second, other, third = await service.happen("a", "a", "b", "a")
     assert await service.heads() == [first, other]
@@ -129,8 +129,8 @@ async def test_companies_take_turns(service: Service) -> None:
     assert len(found) == 4
 
 
-async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Service) -> None:
-    """The own endpoint or the default one; `message.accepted` only if it is subscribed to."""
+async def test_a_delivery_is_created_for_event_types_that_the_endpoint_wants(service: Service) -> None:
+    """For the company's own endpoint or the default one; `message.accepted` only if it is subscribed to."""
     own = replace(new_endpoint(OTHER, url="https://own.example", secret="s"), events=(ACCEPTED, RECEIVED))
     await service.rows.put(OTHER, lambda _: own)
     for company in (COMPANY, OTHER):
@@ -145,7 +145,7 @@ async def test_a_delivery_is_made_for_what_the_endpoint_asks_for(service: Servic
     ]
 
 
-async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(service: Service) -> None:
+async def test_without_an_endpoint_nothing_is_added_and_pending_deliveries_are_kept(service: Service) -> None:
     """Removing the default endpoint from the settings by mistake loses no pending delivery."""
     [waiting] = await service.happen("a")
     await service.rows.set_default(None, None)
@@ -155,8 +155,8 @@ async def test_without_an_endpoint_nothing_is_added_and_what_waits_is_kept(servi
     assert await service.heads() == [waiting]
 
 
-async def test_an_outcome_and_the_endpoint_s_health_are_kept_together(service: Service) -> None:
-    """Five failures over five minutes suspend it: then a probe at its time, the oldest, and no other."""
+async def test_an_outcome_and_the_endpoints_health_are_stored_together(service: Service) -> None:
+    """Five failures over five minutes suspend the endpoint: then only its oldest delivery is sent, as a probe."""
     seqs = await service.happen(*"abcdef")
     for n, seq in enumerate(seqs[:5]):
         head = next(head for head in (await service.find_due()).heads if head.seq == seq)
@@ -191,7 +191,7 @@ async def test_a_suspended_endpoint_is_stored_under_the_name_that_older_nodes_re
     assert found.health.state is EndpointState.SUSPENDED
 
 
-async def test_what_was_settled_stays_so(service: Service) -> None:
+async def test_a_settled_delivery_does_not_change(service: Service) -> None:
     """A late result from another process changes nothing."""
     [seq] = await service.happen("a")
     [head] = (await service.find_due()).heads
@@ -205,8 +205,8 @@ async def test_what_was_settled_stays_so(service: Service) -> None:
     assert await service.rows.event(seq + 1) is None
 
 
-async def test_old_deliveries_for_nobody_are_given_up(service: Service) -> None:
-    """Of endpoints that are off, and of none; those of one that works wait on, however old."""
+async def test_old_deliveries_without_a_working_endpoint_fail(service: Service) -> None:
+    """Those of endpoints that are off or removed fail; those of a working endpoint stay pending, however old."""
     off = replace(
         new_endpoint(OTHER, url="https://own.example", secret="s"), health=EndpointHealth(state=EndpointState.OFF)
     )
@@ -225,8 +225,10 @@ async def test_old_deliveries_for_nobody_are_given_up(service: Service) -> None:
     assert await service.heads(OTHER) == [fresh]
 
 
-async def test_what_waits_follows_the_wall_clock(service: Service) -> None:
-    """Retries and probes are due, nothing has grown older; new deliveries and those of other companies stay."""
+async def test_pending_deliveries_follow_a_step_of_the_wall_clock(service: Service) -> None:
+    """Retries and probes are due, and no delivery has aged; new deliveries and those of other companies are
+    unchanged.
+    """
     old, other = await service.happen("a"), await service.happen("a", company=OTHER)
     await service.settle(old[0], BAD)
     await service.settle(other[0], BAD)
@@ -241,7 +243,7 @@ async def test_what_waits_follows_the_wall_clock(service: Service) -> None:
     assert await service.heads(at=now) == [old[0], other[0], other[0] + 1]
 
 
-async def test_a_replay_brings_back_order(service: Service) -> None:
+async def test_a_replay_restores_the_order(service: Service) -> None:
     """A replayed event precedes pending ones of its chat; each event is sent once."""
     first, second, third = await service.happen("a", "a", "a")
     for seq in (first, second):
@@ -252,8 +254,8 @@ async def test_a_replay_brings_back_order(service: Service) -> None:
     assert await service.rows.replay_all([OTHER], since=iso(NOW)) == 0
 
 
-async def test_events_stay_while_a_delivery_needs_them(service: Service) -> None:
-    """A pending one keeps its event however old; a failed one, for as long after it failed."""
+async def test_events_are_kept_while_a_delivery_needs_them(service: Service) -> None:
+    """A pending delivery keeps its event however old it is; a failed one for as long again after its failure."""
     old = NOW - timedelta(days=30)
     done, failed = await service.happen("a", "b", at=old)
     [pending] = await service.happen("c", at=old)

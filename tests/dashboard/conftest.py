@@ -1,4 +1,4 @@
-"""The dashboard over a gateway in the small world."""
+"""The dashboard over an in-process gateway (`tests.world`)."""
 
 from __future__ import annotations
 

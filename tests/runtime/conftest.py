@@ -1,4 +1,4 @@
-"""The small world for every test of the runtime."""
+"""An in-process gateway (`tests.world`) for every test of the runtime."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_without_proof_the_owner_compares_codes(world: World) -> None:
     assert isinstance(world.events[-1], DevicePaired)
 
 
-def test_codes_that_differ_end_it(world: World) -> None:
+def test_codes_that_differ_end_the_ceremony(world: World) -> None:
     """With somebody else's code nothing is linked, whatever the device sends afterwards."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
