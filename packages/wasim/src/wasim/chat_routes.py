@@ -102,7 +102,8 @@ async def _send(request: web.Request) -> web.Response:
     sealed, media = (None, None)
     for kind, wanted in media_request.items():
         sealed, media = await _seal(request, kind, _converted(wanted, MediaRequest))
-    sent = request.app[HUB].write(account.number, to, said, id_, media, audience)
+    with request.app[HUB].act() as (server, now):
+        sent = server.phone_actions.write(account.number, to, said, id_, media=media, audience=audience, now=now)
     told = {} if sealed is None else {"sha256": sealed.sha256.hex(), "sizeBytes": sealed.length}
     return web.json_response({"id": sent} | told, status=202)
 
@@ -174,7 +175,9 @@ async def _type(request: web.Request) -> web.Response:
     state = body.get("state", "composing")
     if state not in _TYPING:
         raise ControlError(400, f"state {state!r}: give one of {', '.join(_TYPING)}")
-    request.app[HUB].type_to(account.number, _chat(body.get("to")), state)
+    simulator, to = request.app[HUB], _chat(body.get("to"))
+    with simulator.act() as (server, now):
+        server.phone_actions.type_to(account.number, to, state, now=now)
     return web.json_response({"state": state})
 
 
@@ -183,7 +186,8 @@ async def _show_presence(request: web.Request) -> web.Response:
     available = body.get("available")
     if not isinstance(available, bool):
         raise ControlError(400, f"available {available!r} must be true or false")
-    request.app[HUB].show_presence(account.number, available=available)
+    with request.app[HUB].act() as (server, now):
+        server.presences.show(account.number, available=available, now=now)
     return web.json_response({"available": available})
 
 
@@ -204,7 +208,9 @@ async def _call(request: web.Request) -> web.Response:
     video = body.get("video", False)
     if not isinstance(video, bool):
         raise ControlError(400, f"video {video!r} must be true or false")
-    call = request.app[HUB].call(account.number, number_of(body.get("to")), video=video)
+    simulator, callee = request.app[HUB], number_of(body.get("to"))
+    with simulator.act() as (server, now):
+        call = server.calls.start(account.number, callee, video=video, now=now)
     return web.json_response(_shown_call(call), status=201)
 
 
@@ -213,7 +219,8 @@ async def _end_call(request: web.Request) -> web.Response:
     how = body.get("state")
     if how not in ENDS:
         raise ControlError(400, f"state {how!r}: give one of {', '.join(ENDS)}")
-    call = request.app[HUB].end_call(account.number, request.match_info["id"], how)
+    with request.app[HUB].act() as (server, now):
+        call = server.calls.end(request.match_info["id"], account.number, how, now=now)
     return web.json_response(_shown_call(call))
 
 
@@ -222,8 +229,10 @@ async def _end_call(request: web.Request) -> web.Response:
 
 async def _read(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
-    request.app[HUB].read(account.number, text_of(body, "id"))
-    return web.json_response({"id": body["id"]})
+    simulator, id_ = request.app[HUB], text_of(body, "id")
+    with simulator.act() as (server, now):
+        server.phone_actions.read(account.number, id_, now=now)
+    return web.json_response({"id": id_})
 
 
 async def _inbox(request: web.Request) -> web.Response:
@@ -340,8 +349,10 @@ async def _add_group(request: web.Request) -> web.Response:
     addressing = body.get("addressing", "lid")
     if addressing not in ("lid", "pn"):
         raise ControlError(400, f"addressing {addressing!r}: give 'lid' or 'pn'")
-    group = simulator.create_group(text_of(body, "subject"), numbers_of(body, "members"), addressing)
-    return web.json_response(_group(simulator.server.directory, group), status=201)
+    subject, members = text_of(body, "subject"), numbers_of(body, "members")
+    with simulator.act() as (server, now):
+        group = server.groups.create(subject, members, addressing=addressing, now=now)
+    return web.json_response(_group(server.directory, group), status=201)
 
 
 async def _change_group(request: web.Request) -> web.Response:
@@ -352,13 +363,13 @@ async def _change_group(request: web.Request) -> web.Response:
     for name in body.keys() - {"subject", "add", "remove", "requests"}:
         raise ControlError(400, f"{name!r} of a group can't be changed; give subject, add, remove or requests")
     subject = text_of(body, "subject") if "subject" in body else None
-    simulator.change_group(
-        group,
-        subject=subject,
-        add=numbers_of(body, "add"),
-        remove=numbers_of(body, "remove"),
-        requests=numbers_of(body, "requests"),
-    )
+    added, removed, asking = (numbers_of(body, name) for name in ("add", "remove", "requests"))
+    with simulator.act() as (server, now):
+        if subject is not None:
+            server.groups.rename(group, subject, now=now)
+        server.groups.add(group, added, now=now)
+        server.groups.remove(group, removed, now=now)
+        server.groups.request(group, asking, now=now)
     return web.json_response(_group(simulator.server.directory, group))
 
 
@@ -390,5 +401,7 @@ async def _add_channel(request: web.Request) -> web.Response:
     roles: dict[str, Role] = {number_of(body.get("owner")): "OWNER"}
     roles |= dict.fromkeys(numbers_of(body, "admins") if "admins" in body else [], "ADMIN")
     description = text_of(body, "description") if "description" in body else ""
-    channel = simulator.create_channel(text_of(body, "name"), description, roles)
+    name = text_of(body, "name")
+    with simulator.act() as (server, now):
+        channel = server.channels.create(name, description, roles, now=now)
     return web.json_response(_channel(channel), status=201)

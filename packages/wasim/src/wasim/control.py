@@ -207,7 +207,9 @@ def _device(simulator: Simulator, device: Device) -> Json:
 
 async def _add_phone(request: web.Request) -> web.Response:
     simulator, body = request.app[HUB], await body_of(request)
-    account = simulator.phone(number_of(body.get("number")), name=str(body.get("name", "")))
+    number = number_of(body.get("number"))
+    with simulator.act() as (server, now):
+        account = server.phone(number, name=str(body.get("name", "")), now=now)
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
     if "picture" in body:
@@ -228,7 +230,8 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.hides_number = body["hidesNumber"] is True
     if "username" in body:
         account.username = _username(simulator, account, str(body["username"] or ""))
-    simulator.keep(account)
+    with simulator.act() as (server, _):
+        server.directory.touch(account)
     return web.json_response(_phone(simulator, account), status=201)
 
 
@@ -262,14 +265,14 @@ def _username(simulator: Simulator, account: Account, given: str) -> str:
 async def _scan(request: web.Request) -> web.Response:
     simulator, body = request.app[HUB], await body_of(request)
     number = number_of(request.match_info["number"])
-    return _linked(simulator, await simulator.scan(number, parse_qr(text_of(body, "qr"))))
+    return _linked(simulator, await simulator.pairings.scan(number, parse_qr(text_of(body, "qr"))))
 
 
 async def _code(request: web.Request) -> web.Response:
     simulator, body = request.app[HUB], await body_of(request)
     number = number_of(request.match_info["number"])
     code = text_of(body, "code").replace("-", "").upper()
-    return _linked(simulator, await simulator.enter_code(number, code))
+    return _linked(simulator, await simulator.pairings.enter_code(number, code))
 
 
 def _linked(simulator: Simulator, address: Address | None) -> web.Response:
@@ -289,7 +292,8 @@ async def _unlink(request: web.Request) -> web.Response:
     device = body.get("device")
     if not isinstance(device, int):
         raise ControlError(400, f"'device' must be a number, not {device!r}")
-    request.app[HUB].unlink(Address(account.number, device))
+    with request.app[HUB].act() as (server, now):
+        server.unlink(Address(account.number, device), now=now)
     return web.json_response({"number": account.number, "device": device})
 
 

@@ -29,7 +29,7 @@ async def _scan(request: web.Request) -> web.Response:
 
 async def _outcome(request: web.Request) -> tuple[int, str]:
     try:
-        await request.app[HUB].scan_with_any(parse_qr(await request.text()))
+        await request.app[HUB].pairings.scan_with_any(parse_qr(await request.text()))
     except BadQr as error:
         return 400, f"{error}\n"
     except PairingError as error:

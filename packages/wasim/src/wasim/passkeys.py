@@ -52,7 +52,8 @@ async def _add(request: web.Request) -> web.Response:
     except BadCredential as error:
         raise ControlError(400, str(error)) from error
     account.passkeys = [*(known for known in account.passkeys if known.id != passkey.id), passkey]
-    request.app[HUB].keep(account)
+    with request.app[HUB].act() as (server, _):
+        server.directory.touch(account)
     return web.json_response(_told(passkey), status=201)
 
 
@@ -71,11 +72,14 @@ def _given(body: Json) -> Passkey:
 async def _remove(request: web.Request) -> web.Response:
     account = known_phone(request)
     account.passkeys = []
-    request.app[HUB].keep(account)
+    with request.app[HUB].act() as (server, _):
+        server.directory.touch(account)
     return web.json_response({"passkeys": []})
 
 
 async def _confirm(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
-    request.app[HUB].confirm_passkey(account, text_of(body, "code"))
+    simulator, code = request.app[HUB], text_of(body, "code")
+    with simulator.act() as (server, now):
+        server.gate.confirm(account, code, now=now)
     return web.json_response({"number": account.number})

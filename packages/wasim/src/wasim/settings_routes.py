@@ -66,5 +66,6 @@ async def _change(request: web.Request) -> web.Response:
         changes = msgspec.convert(body.get("changes"), type=list[Change])
     except msgspec.ValidationError as error:
         raise ControlError(400, f"changes: {error}") from error
-    request.app[HUB].change_settings(account.number, changes)
-    return web.json_response(msgspec.to_builtins(request.app[HUB].server.phone_settings.view(account.number)))
+    with request.app[HUB].act() as (server, now):
+        server.change_settings(account.number, changes, now=now)
+    return web.json_response(msgspec.to_builtins(server.phone_settings.view(account.number)))

@@ -12,31 +12,24 @@ import logging
 import secrets
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from wasim.clock import Clock
 from wasim.faults import Fault, FaultRequest, Faults
 from wasim.link_faults import LinkFaults
 from wasim.media import MediaFolder
-from wasim.server import core, events, pairing
-from wasim.server.calls import Call, End
-from wasim.server.channels import Channel, Role
+from wasim.pairings import Pairings
+from wasim.server import core, events
 from wasim.server.link import Link
 from wasim.server.links import Outgoing
-from wasim.server.message_builder import MessageRequest
-from wasim.server.phone_settings import Change
-from wasim.server.state import Account, Address, Addressing, Group
+from wasim.server.state import Address
 from wasim.sockets import LinkSocket
 from wasim.stats import Stats
 from wasim.store import Store
-from wasim.wire.attachments import Media
 from wasim.wire.nodes import Node
 
 _log = logging.getLogger("wasim")
-PAIRING_DEADLINE_S = 10.0
 SAVE_AGAIN_S = 0.2
-FIRST_NUMBER = 15_550_100_001
-"""The number of the first phone that is created to scan a code."""
 PUBLISHED_REVISION = 1_043_857_760
 """The revision at the end of July 2026."""
 
@@ -64,9 +57,7 @@ class Simulator:
         self._settling = False
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
         self._alarm: asyncio.TimerHandle | None = None
-        self._scanning: set[str] = set()
-        """Phones that are scanning a code now."""
-        self._pairings: dict[int, asyncio.Future[Address | None]] = {}
+        self.pairings = Pairings(self.act)
         self._restarts: asyncio.Queue[float] = asyncio.Queue()
         self._boot()
 
@@ -163,7 +154,7 @@ class Simulator:
         self._sockets.pop(link.number, None)
         self.stats.closes += 1
         self.server.links.close(link.number)
-        self._fail_pairing(link.number, "the device's connection ended before it was linked")
+        self.pairings.fail(link.number, "the device's connection ended before it was linked")
 
     # Settling
 
@@ -228,13 +219,13 @@ class Simulator:
         match event:
             case events.DevicePaired(address=address, link=link):
                 _log.info("Link %d: device %d of %s linked", link, address.device, masked(address.number))
-                self._resolve_pairing(link, address)
+                self.pairings.answer(link, address)
             case events.PairingFailed(link=link, detail=detail):
                 _log.warning("Link %d: pairing failed: %s", link, detail)
-                self._fail_pairing(link, detail)
+                self.pairings.fail(link, detail)
             case events.PasskeyAsked(number=number, link=link):
                 _log.info("Link %d: %s requires a passkey", link, masked(number))
-                self._ask_passkey(link)
+                self.pairings.answer(link, None)
             case events.LoggedIn(address=address, link=link):
                 self._logged_in(address, link, now)
             case events.LoginRefused(address=address, link=link, reason=reason):
@@ -258,22 +249,6 @@ class Simulator:
                 _log.warning("Link %d: cut, the client violated the protocol: %s", link, detail)
                 self.stats.protocol_errors += 1
 
-    def _resolve_pairing(self, link: int, address: Address) -> None:
-        waiting = self._pairings.get(link)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(address)
-
-    def _fail_pairing(self, link: int, detail: str) -> None:
-        waiting = self._pairings.get(link)
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(pairing.PairingError(detail))
-
-    def _ask_passkey(self, link: int) -> None:
-        """The phone shows "Continue on WhatsApp Web": the caller that scanned need not wait."""
-        waiting = self._pairings.get(link)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
-
     def _logged_in(self, address: Address, link: int, now: float) -> None:
         _log.info("Link %d: device %d of %s logged in", link, address.device, masked(address.number))
         self.stats.logins += 1
@@ -289,135 +264,13 @@ class Simulator:
     def now(self) -> float:
         return self._clock.now()
 
-    def phone(self, number: str, *, name: str) -> Account:
-        account = self.server.phone(number, name=name, now=self.now())
-        self._settle()
-        return account
-
-    def keep(self, account: Account) -> None:
-        """Store an account whose settings were changed."""
-        self.server.directory.touch(account)
-        self._settle()
-
-    async def scan(self, number: str, qr: pairing.ScannedQr) -> Address | None:
-        """Link the device that shows this QR code; None: its owner must sign with a passkey first.
-
-        Raises PairingError when that is not possible, TimeoutError when the device does not answer.
-        """
-        account = self.phone(number, name="")
-        return await self._linked(self.server.gate.scan(account, qr, now=self.now()))
-
-    async def scan_with_any(self, qr: pairing.ScannedQr) -> Address | None:
-        """Link the device to the first phone without linked devices, or to a new one; raises the same errors."""
-        unused = (number for number in self.server.directory.accounts if number not in self._scanning)
-        free = (number for number in unused if len(self.server.directory.devices_of(number)) == 1)
-        number = next(free, None) or self._new_number()
-        self._scanning.add(number)
+    @contextlib.contextmanager
+    def act(self) -> Iterator[tuple[core.Server, float]]:
+        """Do something at the server, now; what follows from it is carried out at the end of the block."""
         try:
-            return await self.scan(number, qr)
-        finally:
-            self._scanning.discard(number)
-
-    def _new_number(self) -> str:
-        number = FIRST_NUMBER
-        while str(number) in self.server.directory.accounts or str(number) in self._scanning:
-            number += 1
-        return str(number)
-
-    async def enter_code(self, number: str, code: str) -> Address | None:
-        """Link the device that shows this pairing code; raises the same errors as `scan`."""
-        account = self.phone(number, name="")
-        return await self._linked(self.server.gate.enter(account, code, now=self.now()))
-
-    async def _linked(self, link: int) -> Address | None:
-        """Wait until the device on that link is linked, or has to show a passkey."""
-        waiting: asyncio.Future[Address | None] = asyncio.get_running_loop().create_future()
-        self._pairings[link] = waiting
-        self._settle()
-        try:
-            async with asyncio.timeout(PAIRING_DEADLINE_S):
-                return await waiting
-        finally:
-            self._pairings.pop(link, None)
-
-    def confirm_passkey(self, account: Account, code: str) -> None:
-        """The owner compared the codes. Raises PairingError."""
-        try:
-            self.server.gate.confirm(account, code, now=self.now())
+            yield self.server, self.now()
         finally:
             self._settle()
-
-    def unlink(self, address: Address) -> None:
-        self.server.unlink(address, now=self.now())
-        self._settle()
-
-    def write(
-        self,
-        number: str,
-        to: str,
-        request: MessageRequest,
-        id_: str | None,
-        media: Media | None = None,
-        audience: list[str] | None = None,
-    ) -> str:
-        sent = self.server.phone_actions.write(number, to, request, id_, media=media, audience=audience, now=self.now())
-        self._settle()
-        return sent
-
-    def send_unchanged(self, number: str, stanzas: list[Node | bytes]) -> int:
-        """Send stanzas unchanged to the linked devices of an account; returns to how many devices."""
-        devices = [self.server.delivery.send_unchanged(number, stanza, now=self.now()) for stanza in stanzas]
-        self._settle()
-        return max(devices, default=0)
-
-    def change_settings(self, number: str, changes: list[Change]) -> None:
-        """The owner of a phone changes settings. Raises BadChange."""
-        self.server.change_settings(number, changes, now=self.now())
-        self._settle()
-
-    def type_to(self, number: str, to: str, state: str) -> None:
-        self.server.phone_actions.type_to(number, to, state, now=self.now())
-        self._settle()
-
-    def show_presence(self, number: str, *, available: bool) -> None:
-        self.server.presences.show(number, available=available, now=self.now())
-        self._settle()
-
-    def call(self, caller: str, callee: str, *, video: bool) -> Call:
-        call = self.server.calls.start(caller, callee, video=video, now=self.now())
-        self._settle()
-        return call
-
-    def end_call(self, number: str, call_id: str, how: End) -> Call:
-        call = self.server.calls.end(call_id, number, how, now=self.now())
-        self._settle()
-        return call
-
-    def create_group(self, subject: str, members: list[str], addressing: Addressing) -> Group:
-        group = self.server.groups.create(subject, members, addressing=addressing, now=self.now())
-        self._settle()
-        return group
-
-    def create_channel(self, name: str, description: str, roles: Mapping[str, Role]) -> Channel:
-        channel = self.server.channels.create(name, description, roles, now=self.now())
-        self._settle()
-        return channel
-
-    def change_group(
-        self, group: Group, *, subject: str | None, add: list[str], remove: list[str], requests: list[str]
-    ) -> None:
-        """Apply the requested changes in this order: name, new members, removed members, requests to join."""
-        groups, now = self.server.groups, self.now()
-        if subject is not None:
-            groups.rename(group, subject, now=now)
-        groups.add(group, add, now=now)
-        groups.remove(group, remove, now=now)
-        groups.request(group, requests, now=now)
-        self._settle()
-
-    def read(self, number: str, id_: str) -> None:
-        self.server.phone_actions.read(number, id_, now=self.now())
-        self._settle()
 
     def is_frozen(self, link: int) -> bool:
         socket = self._sockets.get(link)

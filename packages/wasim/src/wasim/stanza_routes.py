@@ -45,8 +45,10 @@ async def _send_stanzas(request: web.Request) -> web.Response:
     stanzas = body.get("stanzas")
     if not isinstance(stanzas, list):
         raise ControlError(400, f"'stanzas' must be a list of stanzas, not {stanzas!r}")
-    devices = request.app[HUB].send_unchanged(account.number, [parse_stanza(each) for each in stanzas])
-    return web.json_response({"devices": devices}, status=202)
+    simulator, parsed = request.app[HUB], [parse_stanza(each) for each in stanzas]
+    with simulator.act() as (server, now):
+        devices = [server.delivery.send_unchanged(account.number, each, now=now) for each in parsed]
+    return web.json_response({"devices": max(devices, default=0)}, status=202)
 
 
 def parse_stanza(value: object) -> Node | bytes:

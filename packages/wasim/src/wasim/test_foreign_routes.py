@@ -15,8 +15,9 @@ from aiohttp import web
 from wasim.authority import open_authority
 from wasim.clock import Clock
 from wasim.foreign_routes import SCAN_PATH, make_foreign_app
+from wasim.pairings import FIRST_NUMBER
 from wasim.server.conftest import LinkedDevice, World
-from wasim.shell import FIRST_NUMBER, Simulator, running
+from wasim.shell import Simulator, running
 from wasim.store import Store
 from wasim.wire.client import ClientLink
 from wasim.wire.nodes import Node
@@ -99,7 +100,8 @@ async def scanned(session: aiohttp.ClientSession, world: World, link: Connection
 async def test_a_posted_code_is_scanned_by_a_free_phone(simulator: Simulator, session: aiohttp.ClientSession) -> None:
     """Devices are linked to phones that have no linked device, oldest first, and then to new phones."""
     world = World()
-    simulator.phone("962302", name="Alice")
+    with simulator.act() as (server, now):
+        server.phone("962302", name="Alice", now=now)
     numbers = []
     for _ in range(3):
         device = world.linked()

@@ -32,9 +32,11 @@ async def test_while_the_disk_is_full_nothing_is_answered(tmp_path: Path) -> Non
     with FullDisk(tmp_path) as store:
         simulator = Simulator(store=store, clock=clock, host="127.0.0.1", port=0)
         store.full = True
-        simulator.phone("962302", name="Alice")
+        with simulator.act() as (server, now):
+            server.phone("962302", name="Alice", now=now)
         simulator.server.open_link(1, now=clock.now())
-        simulator.phone("962303", name="Bob")
+        with simulator.act() as (server, now):
+            server.phone("962303", name="Bob", now=now)
         assert kinds(store) == set()
         store.full = False
         async with asyncio.timeout(20 * SAVE_AGAIN_S):

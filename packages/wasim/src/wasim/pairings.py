@@ -1,0 +1,73 @@
+"""People who link devices to their phones: each waits until the device is linked, or until that has failed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from wasim.server.core import Server
+from wasim.server.pairing import PairingError, ScannedQr
+from wasim.server.state import Account, Address, Directory
+
+DEADLINE_S = 10.0
+FIRST_NUMBER = 15_550_100_001
+"""The number of the first phone that is created to scan a code."""
+
+
+class Pairings:
+    def __init__(self, act: Callable[[], AbstractContextManager[tuple[Server, float]]]) -> None:
+        self._act = act
+        self._scanning: set[str] = set()
+        """Phones that are scanning a code now."""
+        self._waiting: dict[int, asyncio.Future[Address | None]] = {}
+
+    async def scan(self, number: str, qr: ScannedQr) -> Address | None:
+        """Link the device that shows this QR code; None: its owner must sign with a passkey first.
+
+        Raises PairingError when that is not possible, TimeoutError when the device does not answer.
+        """
+        return await self._linked(number, lambda server, account, now: server.gate.scan(account, qr, now=now))
+
+    async def scan_with_any(self, qr: ScannedQr) -> Address | None:
+        """Link the device to the first phone without linked devices, or to a new one; raises the same errors."""
+        with self._act() as (server, _):
+            number = self._unused(server.directory)
+        self._scanning.add(number)
+        try:
+            return await self.scan(number, qr)
+        finally:
+            self._scanning.discard(number)
+
+    def _unused(self, directory: Directory) -> str:
+        idle = (number for number in directory.accounts if len(directory.devices_of(number)) == 1)
+        new = (str(number) for number in itertools.count(FIRST_NUMBER) if str(number) not in directory.accounts)
+        return next(number for number in itertools.chain(idle, new) if number not in self._scanning)
+
+    async def enter_code(self, number: str, code: str) -> Address | None:
+        """Link the device that shows this pairing code; raises the same errors as `scan`."""
+        return await self._linked(number, lambda server, account, now: server.gate.enter(account, code, now=now))
+
+    async def _linked(self, number: str, begin: Callable[[Server, Account, float], int]) -> Address | None:
+        """Wait until the device is linked, or has to show a passkey. `begin` returns the device's link."""
+        waiting: asyncio.Future[Address | None] = asyncio.get_running_loop().create_future()
+        with self._act() as (server, now):
+            link = begin(server, server.phone(number, name="", now=now), now)
+            self._waiting[link] = waiting
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await waiting
+        finally:
+            self._waiting.pop(link, None)
+
+    def answer(self, link: int, address: Address | None) -> None:
+        """The device is linked, or (None) shows a passkey request, for which nobody needs to wait."""
+        waiting = self._waiting.get(link)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(address)
+
+    def fail(self, link: int, detail: str) -> None:
+        waiting = self._waiting.get(link)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(PairingError(detail))
