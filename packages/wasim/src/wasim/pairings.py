@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from wasim.server.core import Server
+from wasim.server.directory import Directory
 from wasim.server.pairing import PairingError, ScannedQr
-from wasim.server.state import Account, Address, Directory
+from wasim.server.state import Account, Address
 
 DEADLINE_S = 10.0
 FIRST_NUMBER = 15_550_100_001

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from wasim.server import notices
 from wasim.server.delivery import Delivery
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_id
 from wasim.server.fault_hooks import FaultHooks
 from wasim.server.phones import Phones
-from wasim.server.state import Address, Device, Directory
+from wasim.server.state import Address, Device
 from wasim.wire.nodes import Node
 
 

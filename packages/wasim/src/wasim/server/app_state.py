@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
-from wasim.server.state import Directory
 from wasim.wire.blobs import APP_STATE, Blob, seal_blob
 from wasim.wire.errors import WireError
 from wasim.wire.nodes import Node

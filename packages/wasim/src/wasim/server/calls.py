@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wasim.server.delivery import Delivery
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_id
-from wasim.server.state import PHONE, Address, Device, Directory
+from wasim.server.state import PHONE, Address, Device
 from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from wasim.server.delivery import Delivery
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, word
-from wasim.server.state import PHONE, Device, Directory
+from wasim.server.state import PHONE, Device
 from wasim.wire.content import Content
 from wasim.wire.errors import WireError
 from wasim.wire.jids import NEWSLETTER, Jid, parse_jid

@@ -15,6 +15,7 @@ from wasim.server.app_state import AppState
 from wasim.server.calls import Calls
 from wasim.server.channels import Channels
 from wasim.server.delivery import Delivery
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_key
 from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
@@ -31,7 +32,7 @@ from wasim.server.picture_files import PictureFiles
 from wasim.server.presence import Presences
 from wasim.server.router import Carrier, Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
-from wasim.server.state import PHONE, Account, Address, Device, Directory
+from wasim.server.state import PHONE, Account, Address, Device
 from wasim.server.timers import Timers
 from wasim.wire.errors import WireError
 from wasim.wire.jids import LID, Jid

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 from wasim.server import notices
+from wasim.server.directory import Directory
 from wasim.server.link import Link
 from wasim.server.links import Links
-from wasim.server.state import PHONE, STANZA_KINDS, Address, Directory, Pending, StanzaKind
+from wasim.server.state import PHONE, STANZA_KINDS, Address, Pending, StanzaKind
 from wasim.server.timers import Timers
 from wasim.wire import nodes
 from wasim.wire.nodes import Node

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wasim.server import privacy
+from wasim.server.directory import Directory
 from wasim.server.groups import Groups, describe, groups_of, participant
-from wasim.server.state import PHONE, Account, Address, Directory, Group
+from wasim.server.state import PHONE, Account, Address, Group
 from wasim.wire.jids import GROUP, parse_jid
 from wasim.wire.nodes import Node
 

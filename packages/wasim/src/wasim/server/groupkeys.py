@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_key
 from wasim.server.signal_sessions import KeyUses
-from wasim.server.state import Address, Device, Directory
+from wasim.server.state import Address, Device
 from wasim.wire import senderkeys
 from wasim.wire.curve import NONCE_BYTES
 from wasim.wire.ratchet import CannotOpen, KeyConsumed

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from wasim.server.delivery import Delivery
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, digits, new_id, word
-from wasim.server.state import PHONE, Address, Addressing, Device, Directory, Group
+from wasim.server.state import PHONE, Address, Addressing, Device, Group
 from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
 

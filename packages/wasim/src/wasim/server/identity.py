@@ -8,8 +8,8 @@ import hmac
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_key
-from wasim.server.state import Directory
 from wasim.wire.certificates import make_chain
 from wasim.wire.curve import NONCE_BYTES, KeyPair
 from wasim.wire.noise import Responder

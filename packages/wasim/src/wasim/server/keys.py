@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wasim.server.state import PHONE, Address, Device, Directory, SignedPreKey
+from wasim.server.directory import Directory
+from wasim.server.state import PHONE, Address, Device, SignedPreKey
 from wasim.wire.curve import DJB_TYPE, KEY_BYTES, typed, verify
 from wasim.wire.jids import parse_jid
 from wasim.wire.nodes import Node

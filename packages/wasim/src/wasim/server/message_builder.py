@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_inbox import ContactCard, PhoneLocation
 from wasim.server.phone_sender import Plaintext
-from wasim.server.state import PHONE, Account, Address, Directory, Group
+from wasim.server.state import PHONE, Account, Address, Group
 from wasim.wire import content
 from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
 from wasim.wire.content import Content, ExtendedText, ProtocolNote, carrying

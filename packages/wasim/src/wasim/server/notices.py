@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from wasim.server.directory import Directory
 from wasim.server.quota import NewChatQuota, quota_state
-from wasim.server.state import Account, Address, Device, Directory
+from wasim.server.state import Account, Address, Device
 from wasim.wire.jids import LID, PN, SERVER, Jid
 from wasim.wire.nodes import Node
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wasim.server import codes, events, pairing, passkeys, queries
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_id
 from wasim.server.fault_hooks import FaultHooks
 from wasim.server.link import Link, Pairing, Phase
@@ -13,7 +14,7 @@ from wasim.server.links import Links
 from wasim.server.pairing import PairingError, ScannedQr
 from wasim.server.passkeys import Ceremony, PasskeyError
 from wasim.server.phones import Phones
-from wasim.server.state import PHONE, Account, Address, Device, Directory
+from wasim.server.state import PHONE, Account, Address, Device
 from wasim.server.timers import Timers
 from wasim.server.webauthn import Passkey
 from wasim.wire.errors import WireError

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.message_builder import BadMessageRequest, MessageBuilder, MessageRequest
 from wasim.server.phone_client import READ_AFTER_S, PhoneClients
 from wasim.server.phone_sender import PhoneOutput
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience, status_audience
+from wasim.server.state import PHONE, Account, Address, Device, Group, StatusAudience, status_audience
 from wasim.wire.attachments import Media
 from wasim.wire.jids import PN, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node

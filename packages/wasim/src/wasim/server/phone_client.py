@@ -13,13 +13,14 @@ import msgspec
 
 from wasim.server import keys as server_keys
 from wasim.server import media_retry
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, enclosure, fill, poll_of
 from wasim.server.phone_sender import RETRIES, DelayedStanza, PhoneOutput, PhoneSender
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
-from wasim.server.state import PHONE, Address, Device, Directory
+from wasim.server.state import PHONE, Address, Device
 from wasim.wire.content import Content, unseal
 from wasim.wire.errors import WireError
 from wasim.wire.jids import STATUS, parse_jid

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from wasim.server.state import Directory
+from wasim.server.directory import Directory
 from wasim.wire import content
 from wasim.wire.attachments import MessageKey
 from wasim.wire.content import Conversation, HistoryMessage, HistorySync, LidMapping, OnDemandRequest, WebMessage

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from wasim.server import keys as server_keys
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.phone_history import PhoneHistories
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import SignalSessions
-from wasim.server.state import PHONE, Account, Address, Device, Directory, Group, StatusAudience
+from wasim.server.state import PHONE, Account, Address, Device, Group, StatusAudience
 from wasim.wire import content
 from wasim.wire.attachments import GroupSenderKey
 from wasim.wire.blobs import HISTORY, Blob, seal_blob

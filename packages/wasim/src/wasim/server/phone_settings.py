@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from wasim.server.app_state import AppState
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.phones import Phones
-from wasim.server.state import Directory
 from wasim.wire.errors import WireError
 from wasim.wire.protobuf import decode
 from wasim.wire.syncd import (

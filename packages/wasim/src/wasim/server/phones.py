@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, digits, new_key, sign
-from wasim.server.state import PHONE, Account, Address, Device, Directory, SignedPreKey
+from wasim.server.state import PHONE, Account, Address, Device, SignedPreKey
 from wasim.wire.curve import KeyPair, typed
 from wasim.wire.messages import KeyIndexList, SignedKeyIndexList
 from wasim.wire.protobuf import encode

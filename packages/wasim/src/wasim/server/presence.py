@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wasim.server.directory import Directory
 from wasim.server.link import Link
 from wasim.server.links import Links
-from wasim.server.state import PHONE, Address, Directory
+from wasim.server.state import PHONE, Address
 from wasim.wire.jids import parse_jid
 from wasim.wire.nodes import Node
 

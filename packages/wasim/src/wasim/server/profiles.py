@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from wasim.server import privacy
+from wasim.server.directory import Directory
 from wasim.server.group_requests import FORBIDDEN, NOT_ACCEPTABLE, NOT_AUTHORIZED, NOT_FOUND, AccountRequest, Answer
 from wasim.server.picture_files import PictureFiles, path_of
-from wasim.server.state import Account, Directory, Group
+from wasim.server.state import Account, Group
 from wasim.wire.jids import parse_jid
 from wasim.wire.jpegs import picture_of
 from wasim.wire.nodes import Node

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from wasim.server import group_requests, keys, notices, privacy, profiles, usync
 from wasim.server.app_state import AppState
 from wasim.server.channels import Channels
+from wasim.server.directory import Directory
 from wasim.server.groups import Groups
 from wasim.server.picture_files import PictureFiles
 from wasim.server.quota import NewChatQuota, quota_state
-from wasim.server.state import Address, Device, Directory
+from wasim.server.state import Address, Device
 from wasim.wire.jids import SERVER, parse_jid
 from wasim.wire.nodes import Node
 

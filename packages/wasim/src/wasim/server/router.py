@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from wasim.server import groups
 from wasim.server.channels import Channel, Channels
+from wasim.server.directory import Directory
 from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
 from wasim.server.state import (
     PHONE,
@@ -21,7 +22,6 @@ from wasim.server.state import (
     Address,
     Addressing,
     Device,
-    Directory,
     Group,
     MessageRecord,
     StanzaKind,

@@ -10,9 +10,10 @@ import hashlib
 
 import msgspec
 
+from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy, new_key
 from wasim.server.phones import PhoneKeys
-from wasim.server.state import PHONE, Address, Directory
+from wasim.server.state import PHONE, Address
 from wasim.wire import ratchet
 from wasim.wire.curve import KeyPair
 from wasim.wire.messages import PreKeyMessage

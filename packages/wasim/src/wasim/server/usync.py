@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from wasim.server import privacy
+from wasim.server.directory import Directory
 from wasim.server.notices import key_index_list
-from wasim.server.state import PHONE, Account, Device, Directory
+from wasim.server.state import PHONE, Account, Device
 from wasim.wire.jids import LID, PN, Jid, parse_jid
 from wasim.wire.nodes import Node
 
