@@ -16,17 +16,7 @@ from wasim import attachments
 from wasim.attachments import Sealed
 from wasim.clock import iso
 from wasim.media import MAX_BYTES, direct_path
-from wasim.requests import (
-    FOLDER,
-    HUB,
-    ControlError,
-    Json,
-    body_of,
-    known_phone,
-    number_of,
-    numbers_of,
-    text_of,
-)
+from wasim.requests import FOLDER, HUB, ControlError, Json, body_of, known_phone, number_of, numbers_of, text_of
 from wasim.server.calls import ENDS, Call
 from wasim.server.message_builder import MessageRequest
 from wasim.server.phone_inbox import MediaAttachment, PhoneMessage, PhonePoll

@@ -15,14 +15,7 @@ from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
 from wasim.media import MediaFolder
 from wasim.phone_routes import jids
-from wasim.requests import (
-    AUTHORITY,
-    FOLDER,
-    HUB,
-    ControlError,
-    Json,
-    body_of,
-)
+from wasim.requests import AUTHORITY, FOLDER, HUB, ControlError, Json, body_of
 from wasim.server.calls import CallError
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase

@@ -5,15 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from wasim.clock import iso
-from wasim.requests import (
-    HUB,
-    ControlError,
-    Json,
-    body_of,
-    number_of,
-    numbers_of,
-    text_of,
-)
+from wasim.requests import HUB, ControlError, Json, body_of, number_of, numbers_of, text_of
 from wasim.server.channels import Channel, Role
 from wasim.server.directory import Directory
 from wasim.server.state import PHONE, Address, Group

@@ -8,15 +8,7 @@ import secrets
 from aiohttp import web
 
 from wasim.clock import iso
-from wasim.requests import (
-    HUB,
-    ControlError,
-    Json,
-    body_of,
-    known_phone,
-    number_of,
-    text_of,
-)
+from wasim.requests import HUB, ControlError, Json, body_of, known_phone, number_of, text_of
 from wasim.server import privacy, profiles
 from wasim.server.entropy import new_id
 from wasim.server.pairing import parse_qr

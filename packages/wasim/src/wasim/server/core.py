@@ -30,7 +30,8 @@ from wasim.server.phone_settings import Change, PhoneSettings
 from wasim.server.phones import Phones
 from wasim.server.picture_files import PictureFiles
 from wasim.server.presence import Presences
-from wasim.server.router import Carrier, Router
+from wasim.server.receipts import Receipts
+from wasim.server.router import Router
 from wasim.server.signal_sessions import KeyUses, SignalSessions
 from wasim.server.state import PHONE, Account, Address, Device
 from wasim.server.timers import Timers
@@ -89,22 +90,23 @@ class Server:
             announce=self.announcements.device,
             report=self.report,
         )
-        carrier = Carrier(
-            deliver=self.delivery.deliver,
-            send_if_connected=self.links.send_if_connected,
-            ack=self._ack,
+        self._router = Router(
+            self.directory,
+            self.channels,
+            fault_hooks,
+            self.delivery,
+            self.links,
             end_link=self._end_link,
-            available=self.links.is_available,
             typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
             chance=lambda: entropy(1)[0] / 255,
         )
-        self._router = Router(self.directory, self.channels, fault_hooks, carrier)
+        self._receipts = Receipts(self.directory, fault_hooks, self.delivery, self.links)
         self.groups = Groups(self.directory, entropy, self.delivery)
         self.calls = Calls(self.directory, entropy, self.delivery)
         self.presences = Presences(self.directory, self.links)
         line = PhoneLine(
             take=self._from_phone,
-            synchronize_reading=self._router.synchronize_reading,
+            synchronize_reading=self._receipts.synchronize_reading,
             schedule=self._timers.schedule,
             low_on_prekeys=self.announcements.low_on_prekeys,
         )
@@ -231,7 +233,7 @@ class Server:
             case "message":
                 self._router.message(device, node, link_id, now)
             case "receipt":
-                self._router.receipt(device, node, link_id, now)
+                self._receipts.receipt(device, node, link_id, now)
             case "ack":
                 self._router.ack(device, node)
             case "notification" if link is None:
@@ -314,13 +316,6 @@ class Server:
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
         self.report(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
-
-    def _ack(self, link: int, node: Node, when: float, now: float) -> None:
-        """Acks go to the link that the stanza came from, or nowhere."""
-        if when > now:
-            self._timers.schedule(when, lambda _: self.links.inject(link, node))
-        else:
-            self.links.inject(link, node)
 
     def _end_link(self, link: int, end: LinkEnd, now: float) -> None:
         """A fault ends the link on which a message arrived."""

@@ -106,6 +106,9 @@ class Links:
         if link is not None:
             self.send(link, node)
 
+    def inject_later(self, link: int, node: Node, at: float) -> None:
+        self._timers.schedule(at, lambda _: self.inject(link, node))
+
     def inject(self, link: int, node: Node) -> None:
         """Send any node, unless the connection has ended since or is ending."""
         known = self.get(link)

@@ -1,7 +1,7 @@
-"""Routes messages, receipts and acks from one device to others.
+"""Routes messages, notifications and typing from one device to others; `receipts.py` routes receipts.
 
 Addressing: a sender names the recipient by phone number or hidden id. The recipient's account determines in which form
-it sees the sender. Receipts are returned in the form that the sender used. The router never removes duplicate messages.
+it sees the sender. The router never removes duplicate messages.
 """
 
 from __future__ import annotations
@@ -9,23 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from wasim.server import groups
 from wasim.server.channels import Channel, Channels
+from wasim.server.delivery import Delivery
 from wasim.server.directory import Directory
 from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
-from wasim.server.state import (
-    PHONE,
-    STANZA_KINDS,
-    Account,
-    Address,
-    Addressing,
-    Device,
-    Group,
-    MessageRecord,
-    StanzaKind,
-)
+from wasim.server.links import Links
+from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Addressing, Device, Group, MessageRecord
 from wasim.wire import ratchet
 from wasim.wire.jids import BROADCAST, GROUP, LID, NEWSLETTER, PN, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node
@@ -34,42 +25,31 @@ UNKNOWN_RECIPIENT = "404"
 NOT_A_MEMBER = "403"
 _NOT_FORWARDED = {"participants", "enc", "device-identity", "tctoken", "reporting"}
 _FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
-_TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
-"""Receipts which mean that the device has the message. A retry receipt is followed by an ack that means the same."""
-_FOR_ONE = ("retry", "sender", "enc_rekey_retry")
-"""Receipts that go to a single device: it is asked for something, or the message was its own."""
-_FOR_PHONE = "server-error"
-"""A linked device asks its phone for a file that the media host no longer has."""
-_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self", "played-self")
-_READ = ("read", "read-self", "played", "played-self")
-"""Receipts of which the account's other linked devices learn that the messages were read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
-    """What the router needs from the server around it."""
-
-    deliver: Callable[[Address, StanzaKind, Node, float, float], None]
-    """Delivers reliably: the stanza is kept until the device acknowledges it, and sent after that many seconds."""
-    send_if_connected: Callable[[Address, Node], None]
-    """Sends to a device if it is connected, otherwise never."""
-    ack: Callable[[int, Node, float, float], None]
-    """Sends an ack to the link that a stanza came from, at a time that may be in the future."""
-    available: Callable[[Address], bool]
-    """Whether a device is connected and shown as available: only such devices are notified of who is typing."""
-    typing: Callable[[str, Node, float], None]
-    """Delivers a typing indicator to the phone of an account."""
-    end_link: Callable[[int, LinkEnd, float], None]
-    chance: Callable[[], float]
-    """Returns a random number from 0 to 1."""
 
 
 class Router:
-    def __init__(self, directory: Directory, channels: Channels, fault_hooks: FaultHooks, carrier: Carrier) -> None:
+    """`end_link` carries out a fault, `typing` shows a phone who is typing, `chance` draws a number from 0 to 1."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        channels: Channels,
+        fault_hooks: FaultHooks,
+        delivery: Delivery,
+        links: Links,
+        *,
+        end_link: Callable[[int, LinkEnd, float], None],
+        typing: Callable[[str, Node, float], None],
+        chance: Callable[[], float],
+    ) -> None:
         self._directory = directory
         self._channels = channels
         self._fault_hooks = fault_hooks
-        self._carrier = carrier
+        self._delivery = delivery
+        self._links = links
+        self._end_link = end_link
+        self._typing = typing
+        self._chance = chance
 
     # Messages
 
@@ -84,7 +64,7 @@ class Router:
             to = _recipient(chat, account)
             verdict = self._fault_hooks.on_message(sender.address, chat=to, known=known, now=now)
         if link is not None and verdict.ends_link is not None:
-            self._carrier.end_link(link, verdict.ends_link, now)
+            self._end_link(link, verdict.ends_link, now)
         if not verdict.taken:
             return
         error = verdict.error or self._refusal(sender, chat, account, group, channel)
@@ -138,7 +118,7 @@ class Router:
         if verdict.damaged:
             message = _damaged(message)
         for _ in range(1 + verdict.repeated):
-            self._carrier.deliver(to, "message", message, now, 0.0)
+            self._delivery.deliver(to, "message", message, now, 0.0)
 
     def _record(
         self,
@@ -185,8 +165,11 @@ class Router:
             return
         record.acked = error is None
         for _ in range(verdict.acks):
-            delay_s = verdict.ack_delay_s + verdict.ack_scatter_s * self._carrier.chance()
-            self._carrier.ack(link, ack, record.last_at + delay_s, record.last_at)
+            delay_s = verdict.ack_delay_s + verdict.ack_scatter_s * self._chance()
+            if delay_s > 0:
+                self._links.inject_later(link, ack, record.last_at + delay_s)
+            else:
+                self._links.inject(link, ack)
 
     def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
         """The server's own participant hash, if the sender left out a device; a client then refreshes its device
@@ -260,101 +243,6 @@ class Router:
                 account.contacts.add(contact)
                 self._directory.touch(account)
 
-    # Receipts and acks
-
-    def receipt(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
-        """A device received or read messages, or asks for one again. It is done with them; their sender is notified."""
-        kind = stanza.attrs.get("type")
-        ids = [stanza.attrs.get("id", ""), *(item.attrs.get("id", "") for item in _items(stanza))]
-        if kind in _TAKEN:
-            for id_ in ids:
-                self._directory.settle(sender.address, "message", id_)
-        if link is not None:
-            self._carrier.ack(link, _receipt_ack(stanza), now, now)
-        to = parse_jid(stanza.attrs.get("to", ""))
-        group = self._directory.group(to)
-        whose = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))
-        account = self._directory.find(whose)
-        if whose is None or account is None or self._fault_hooks.drops_receipt(account.number, now=now):
-            return
-        if account.number != sender.number:
-            self._count(account.number, ids, kind)
-        node = self._relayed_receipt(sender, account, group, stanza, ids[0], now)
-        delay_s = self._fault_hooks.receipt_delay(account.number, now=now)
-        for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
-            self._carrier.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
-        if kind in _READ and sender.device != PHONE:
-            self.synchronize_reading(sender, stanza, now)
-
-    def synchronize_reading(self, reader: Device, receipt: Node, now: float) -> None:
-        """The account's other linked devices learn what was read on this one. What a phone reads by itself, for tests
-        that wait for receipts, concerns them not: its owner has not seen it."""
-        chat = parse_jid(receipt.attrs.get("to", ""))
-        if chat is None:
-            return
-        attrs = {"id": receipt.attrs.get("id", ""), "t": str(int(now)), "type": receipt.attrs["type"]}
-        group = self._directory.group(chat)
-        if group is not None:
-            own = str(self._directory.jid(reader.address, group.addressing))
-            attrs |= {"from": str(group.jid), "participant": own}
-        else:
-            own = str(self._directory.jid(reader.address, "lid" if chat.server == LID else "pn"))
-            attrs |= {"from": own, "recipient": str(Jid(chat.user, chat.server))}
-        for device in self._directory.devices_of(reader.number):
-            if device.device != PHONE and device.address != reader.address:
-                node = Node("receipt", attrs, receipt.content)
-                self._carrier.deliver(device.address, "receipt", node, now, 0.0)
-
-    def _count(self, number: str, ids: list[str], kind: str | None) -> None:
-        for id_ in ids:
-            record = self._directory.messages.get((number, id_))
-            if record is None:
-                continue
-            if kind in (None, "inactive", "delivery"):
-                record.delivered += 1
-            elif kind in ("read", "played"):
-                record.read += 1
-            self._directory.touch(record)
-
-    def _relayed_receipt(
-        self, sender: Device, account: Account, group: Group | None, stanza: Node, id_: str, now: float
-    ) -> Node:
-        attrs = {"id": id_, "t": str(int(now))}
-        if group is not None:
-            attrs["from"] = str(group.jid)
-            attrs["participant"] = str(self._directory.jid(sender.address, group.addressing))
-        elif parse_jid(stanza.attrs.get("to", "")) == STATUS:
-            attrs["from"] = str(STATUS)
-            attrs["participant"] = str(self._directory.jid(sender.address, account.addressing))
-        else:
-            mode = self._receipt_mode(sender, account, stanza, id_)
-            attrs["from"] = str(self._directory.jid(sender.address, mode))
-        kind = stanza.attrs.get("type")
-        if kind not in (None, "inactive"):
-            attrs["type"] = kind
-        if "recipient" in stanza.attrs:
-            attrs["recipient"] = stanza.attrs["recipient"]
-        return Node("receipt", attrs, stanza.content)
-
-    def _receipt_mode(self, sender: Device, account: Account, stanza: Node, id_: str) -> Addressing:
-        """The form in which the message's sender addressed the account that now confirms it."""
-        record = self._directory.messages.get((account.number, id_))
-        if record is not None and account.number != sender.number:
-            return record.addressing
-        jid = parse_jid(stanza.attrs.get("to", ""))
-        return "lid" if jid is not None and jid.server == LID else "pn"
-
-    def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
-        if kind in _FOR_ONE and self._directory.device(to) is not None:
-            yield to
-        if kind == _FOR_PHONE and to.number == sender.number:
-            yield Address(to.number, PHONE)
-        if kind in _FOR_ONE or kind in _FOR_NOBODY or kind == _FOR_PHONE:
-            return
-        for device in self._directory.devices_of(to.number):
-            if device.device != PHONE and device.address != sender.address:
-                yield device.address
-
     def notify(self, phone: Device, stanza: Node, now: float) -> None:
         """A phone notifies one of its linked devices."""
         to = parse_jid(stanza.attrs.get("to", ""))
@@ -363,7 +251,7 @@ class Router:
             return
         attrs = {name: value for name, value in stanza.attrs.items() if name != "to"}
         attrs |= {"from": str(self._directory.jid(phone.address, "pn")), "t": str(int(now))}
-        self._carrier.deliver(target, "notification", Node("notification", attrs, stanza.content), now, 0.0)
+        self._delivery.deliver(target, "notification", Node("notification", attrs, stanza.content), now, 0.0)
 
     def ack(self, sender: Device, stanza: Node) -> None:
         """A device is done with a stanza, successfully or not."""
@@ -391,9 +279,9 @@ class Router:
             if device.number == sender.number:
                 continue
             if device.device == PHONE:
-                self._carrier.typing(device.number, node, now)
-            elif self._carrier.available(device.address):
-                self._carrier.send_if_connected(device.address, node)
+                self._typing(device.number, node, now)
+            elif self._links.is_available(device.address):
+                self._links.send_if_connected(device.address, node)
 
 
 def _recipient(chat: Jid | None, account: Account | None) -> str:
@@ -446,13 +334,3 @@ def _other_name(role: str, account: Account, mode: Addressing) -> dict[str, str]
     if mode == "lid":
         return {f"{role}_pn": f"{account.number}@{PN}"}
     return {f"{role}_lid": f"{account.lid}@{LID}"}
-
-
-def _items(stanza: Node) -> Iterator[Node]:
-    return (item for listing in stanza.all("list") for item in listing.all("item"))
-
-
-def _receipt_ack(stanza: Node) -> Node:
-    attrs = {"class": "receipt", "id": stanza.attrs.get("id", ""), "from": stanza.attrs.get("to", "")}
-    attrs |= {name: stanza.attrs[name] for name in ("type", "participant") if name in stanza.attrs}
-    return Node("ack", attrs)
