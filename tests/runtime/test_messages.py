@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,9 @@ import pytest
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.delivery.content import LONGEST_TEXT
+from holdfast.delivery.kinds import Image
 from holdfast.delivery.rate_limits import Pace
+from holdfast.delivery.requests import MessageOptions
 from holdfast.delivery.stores import BULK, Message
 from holdfast.runtime.composer import SendRequest, text_request
 from holdfast.runtime.rate_limiter import LEAST, MOST
@@ -22,6 +25,7 @@ from holdfast.session.engine import (
     Committed,
     CutLink,
     NewChatsLocked,
+    OpenLink,
     Receipted,
     Send,
     SendRefused,
@@ -487,6 +491,25 @@ async def test_whoever_writes_first_is_no_stranger(world: World) -> None:
         await world.quiet()
         answer = await world.send("an answer", to="962790000003")
         await world.until_message(answer, "sent")
+
+
+async def test_a_file_that_can_not_be_written_delays_its_message_alone(world: World) -> None:
+    """The disk of the files is full, for example: the session stays connected, and the message is sent later."""
+    async with world.running():
+        await world.pair()
+        file = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100)).decode()
+        opened = world.commands(OpenLink)
+        world.spool.folder.rmdir()
+        request = SendRequest(body=Image(base64=file), options=MessageOptions(to=NUMBER))
+        message = await world.now(world.sending.accept(COMPANY, request))
+        await world.wait(5)
+        found = await world.message(message)
+        assert (found.state, found.retry_code) == ("sending", "file-not-written")
+        assert "could not be written" in (found.retry_message or "")
+        await world.until_message(await world.send("a text", to=OTHER), "sent")
+        assert world.commands(OpenLink) == opened
+        world.spool.folder.mkdir()
+        await world.until_message(message, "sent", within_s=60)
 
 
 # Time and pace.

@@ -141,7 +141,12 @@ _REFUSALS = {
     "no-such-group": "there is no such group, or this number is not in it",
     "bad-content": "the engine can't make a WhatsApp message of this content",
 }
-_LIMITED = {"rate-limited": "WhatsApp limits the session's requests", "server-busy": "WhatsApp is busy"}
+FILE_NOT_WRITTEN = "file-not-written"
+_TEMPORARY = {
+    "rate-limited": "WhatsApp limits the session's requests",
+    "server-busy": "WhatsApp is busy",
+    FILE_NOT_WRITTEN: "the message's file could not be written to Holdfast's disk",
+}
 
 
 def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
@@ -167,7 +172,7 @@ def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float
         return GiveUp(sentence=_REFUSALS[code] + (f": {detail}" if says_more else ""))
     if code == "engine-error" and attempts >= ENGINE_ATTEMPTS:
         return GiveUp(sentence=f"the engine failed {attempts} times to make the message: {detail}")
-    reason = _LIMITED.get(code, f"the engine could not send the message ({code})")
+    reason = _TEMPORARY.get(code, f"the engine could not send the message ({code})")
     after_s = _pause_s(attempts - 1) if retry_after_s is None else min(retry_after_s, _LONGEST_PAUSE_S)
     return Retry(after_s=after_s, message=f"{reason}: {detail}" if detail else reason)
 

@@ -200,6 +200,8 @@ class OperationRunner:
             file = await self._file(arguments)
         except HoldfastError as error:
             return Answer(error="bad-content", detail=error.sentence)
+        except OSError as error:  # such as a full disk: it must not end the session
+            return Answer(error="file-not-written", detail=error.strerror or type(error).__name__)
         waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[operation.id, step] = waiting
         try:

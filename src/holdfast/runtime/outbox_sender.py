@@ -288,6 +288,9 @@ class OutboxSender:
         except HoldfastError as error:
             self.outcomes.give_up(message, code=error.code, sentence=error.sentence)
             return
+        except OSError as error:  # such as a full disk: it must neither end the session nor fail the message
+            self.outcomes.no_file(message, detail=error.strerror or type(error).__name__)
+            return
         self._command(link, message, content)
 
     def _command(self, link: LinkId, message: Outgoing, content: Content) -> None:

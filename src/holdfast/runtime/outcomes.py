@@ -18,6 +18,7 @@ from holdfast.delivery.in_flight import InFlight
 from holdfast.delivery.message import (
     CLOSE_POINTS,
     CRASH_POINTS,
+    FILE_NOT_WRITTEN,
     RETRY_FOR_DAYS,
     AckDecision,
     GiveUp,
@@ -199,6 +200,12 @@ class Outcomes:
     def give_up(self, message: Outgoing, *, code: str, sentence: str) -> None:
         """The message fails."""
         self._settle(message.whatsapp_id, StatusUpdate.GIVEN_UP, code=code, sentence=sentence)
+
+    def no_file(self, message: Outgoing, *, detail: str) -> None:
+        """The message's file could not be written for the engine: it is tried again later."""
+        if self._in_flight.get(message.whatsapp_id) is message:
+            refusal = SendRefused(link=0, whatsapp_id=message.whatsapp_id, code=FILE_NOT_WRITTEN, detail=detail)
+            self.handle_refusal(refusal)
 
     def put_back(self, message: Outgoing) -> None:
         """The link ended before the message was handed over: it is due again."""

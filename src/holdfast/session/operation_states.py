@@ -175,8 +175,9 @@ _PASSING = {
     "link-down": "the connection ended before WhatsApp answered",
     "engine-error": "the engine failed",
     "refused": "WhatsApp did not accept it for now",
+    "file-not-written": "its file could not be written to Holdfast's disk",
 }
-_CERTAINLY_NOT_DONE = frozenset({"rate-limited"})
+_CERTAINLY_NOT_DONE = frozenset({"rate-limited", "file-not-written"})
 _ENGINE_ATTEMPTS = 5
 
 

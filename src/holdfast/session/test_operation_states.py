@@ -58,6 +58,7 @@ def running(arguments: Arguments, **changes: Any) -> Operation:
         (Answer(error="no-such-group"), "failed", "no-such-group"),
         (Answer(error="bad-content", detail="why"), "failed", "bad-content"),
         (Answer(error="rate-limited", retry_after_s=30), "queued", None),
+        (Answer(error="file-not-written", detail="No space left on device"), "queued", None),
         (Answer(error="server-busy"), "running", None),
         (Answer(error="timeout"), "running", None),
         (Answer(error="link-down"), "running", None),
