@@ -115,3 +115,19 @@ async def test_a_clock_set_back_between_two_runs_prolongs_no_ban(world: World) -
     jump(world, timedelta(days=-3))
     async with world.running():
         await world.until(lambda: world.gateway.view(COMPANY).record.state is State.CONNECTED, within_s=5000)
+
+
+async def test_a_clock_that_is_set_while_a_record_is_being_stored_is_stored_too(world: World) -> None:
+    """What changed during the write is written by the next one."""
+    async with world.running():
+        link = await world.pair()
+        world.saves.close()
+        world.engine.drop(link, code=401)
+        await world.quiet()
+        jump(world, timedelta(hours=5))
+        world.parts.clock_watch.check()
+        world.saves.open()
+        await world.quiet()
+        stored = await world.now(world.sessions.find(COMPANY))
+        assert stored is not None
+        assert stored.since == world.gateway.view(COMPANY).record.since

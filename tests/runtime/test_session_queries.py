@@ -8,11 +8,11 @@ import pytest
 
 from holdfast.runtime.session_queries import PACE, SessionQueries, TooManyQueries
 from holdfast.session.engine import AnyCommand, QueryAnswered, RunQuery
-from holdfast.session.queries import blocklist, picture_file
+from holdfast.session.queries import about, blocklist, picture_file
 from tests.doubles.fake_clock import FakeClock
 
 HALF = PACE.burst // 2
-ANSWERS: dict[str, object] = {"blocklist": [], "picture-file": {"mimetype": "image/png", "base64": "iVBO"}}
+ANSWERS: dict[str, object] = {"about": {}, "blocklist": [], "picture-file": {"mimetype": "image/png", "base64": "iVBO"}}
 
 
 class WhatsApp:
@@ -50,3 +50,13 @@ async def test_a_query_with_a_reserve_leaves_that_many_to_others() -> None:
     with pytest.raises(TooManyQueries):
         await whatsapp.answer(1)
     assert whatsapp.asked.count("picture-file") == 1
+
+
+async def test_answers_that_are_out_of_date_do_not_pile_up() -> None:
+    """A link stays open for weeks, and asks about many people."""
+    clock = FakeClock()
+    whatsapp = WhatsApp(clock)
+    for n in range(2_000):
+        clock.advance_to(clock.monotonic() + 5)
+        await whatsapp.queries.ask(about(f"{n}@s.whatsapp.net"))
+    assert len(whatsapp.queries._kept) <= 1_000

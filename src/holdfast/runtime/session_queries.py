@@ -29,6 +29,8 @@ PACE = Pace(per_minute=60, burst=30)
 """Queries of one session."""
 _EXISTS_KEPT_S, _ABSENT_KEPT_S = 3600.0, 300.0
 _MOST_KEPT = 10_000
+_MOST_ANSWERS_KEPT = 1_000
+"""More than can be valid at a time, given their pace and how long they are kept."""
 _NOT_FOUND = frozenset({"not-found", "no-such-group"})
 
 
@@ -185,7 +187,10 @@ class SessionQueries:
         except msgspec.ValidationError as error:
             raise QueryFailed(f"WhatsApp's answer can't be read ({error})") from error
         if query.kept_s:
-            self._kept[query.key] = _Kept(self._clock.monotonic() + query.kept_s, value)
+            now = self._clock.monotonic()
+            if len(self._kept) >= _MOST_ANSWERS_KEPT:  # a link may stay open for weeks; few of these are valid still
+                self._kept = {key: kept for key, kept in self._kept.items() if now < kept.until}
+            self._kept[query.key] = _Kept(now + query.kept_s, value)
         return value
 
     def _failure(self, report: QueryAnswered) -> HoldfastError:

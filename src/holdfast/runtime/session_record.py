@@ -104,8 +104,9 @@ class SessionRecord:
         if after.state is not before.state:
             self.state_at = at
         if not self._is_saved():
-            await self._services.sessions.save(self.current)
-            self._saved = self.current
+            saved = self.current  # it may change meanwhile, by what the link reports
+            await self._services.sessions.save(saved)
+            self._saved = saved
 
     def _is_saved(self) -> bool:
         """A new time of activity alone is not worth a write."""
