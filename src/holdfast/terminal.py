@@ -43,7 +43,19 @@ def print_stderr(text: str) -> None:
 
 def show_json(value: object) -> None:
     """One JSON document."""
-    sys.stdout.write(json.dumps(value, indent=None if not sys.stdout.isatty() else 2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(value, indent=2 if sys.stdout.isatty() else None) + "\n")
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """JSON in the characters that standard output can represent."""
+    is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=not is_utf8)
+
+
+def replace_unencodable() -> None:
+    """Show `?` for a character that the encoding of the locale lacks, instead of failing. Python does so for stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> None:

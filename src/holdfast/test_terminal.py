@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 
 import pytest
@@ -117,3 +119,16 @@ def test_in_a_terminal_that_is_too_small_nothing_is_drawn(
     needed = f"the QR code needs {len(drawn[0])} and {len(drawn) + 2}"
     assert f"has {columns} columns and {lines} lines, and {needed}: enlarge the window" in shown.err
     assert "--phone NUMBER" in shown.err
+
+
+def test_a_locale_without_unicode_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables show `?` for a character that it lacks; JSON escapes it, so that nothing is lost."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="iso-8859-1", write_through=True))
+    terminal.replace_unencodable()
+    terminal.show_table(("company", "label"), [("962302", "Müller → –")])
+    assert written.getvalue().decode("iso-8859-1").split() == ["company", "label", "962302", "Müller", "?", "?"]
+    written.truncate(0)
+    written.seek(0)
+    terminal.show_json({"label": "Müller – ☎"})
+    assert json.loads(written.getvalue().decode("iso-8859-1")) == {"label": "Müller – ☎"}

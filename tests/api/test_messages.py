@@ -264,10 +264,10 @@ async def test_a_list_can_be_filtered_by_state(paused: ApiClient) -> None:
         ("after=-1", "after", 'after "-1" is not a position in this list'),
         (f"after={'9' * 19}", "after", "after"),
         ("after=%D9%A1", "after", 'after "١" is not a position'),
-        ("limit=0", "limit", "limit is '0': input should be greater than or equal to 1"),
-        ("limit=501", "limit", "limit is '501': input should be less than or equal to 500"),
+        ("limit=0", "limit", "limit is '0': give 1 or more"),
+        ("limit=501", "limit", "limit is '501': give 500 or less"),
         ("limit=ten", "limit", "limit is 'ten': give a whole number"),
-        ("state=lost", "state", "state is 'lost': input should be 'queued', 'sending', 'sent', "),
+        ("state=lost", "state", "state is 'lost': give 'queued', 'sending', 'sent', "),
     ],
 )
 async def test_invalid_query_parameters_are_refused(paused: ApiClient, query: str, field: str, sentence: str) -> None:

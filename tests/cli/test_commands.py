@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from holdfast.cli.messages import waits_for
+from holdfast.cli.migration import PROGRAMS
 from holdfast.client import Json
 from holdfast.session import events
 from holdfast.session.engine import Send
@@ -154,12 +155,19 @@ async def test_logs_show_what_happened_in_plain_lines(holdfast: Command, world: 
     assert any(line.startswith(f"{COMPANY} text received: from ") for line in shown)
     assert any(line.startswith(f"{COMPANY} connected → reconnecting: ") and "(503)" in line for line in shown)
     assert "secret" not in ran.out
-    assert (await holdfast("logs", "nobody", "--since", since)).err.startswith(
-        "Nothing happened since 2026-01-01 00:00:00"
-    )
+    unknown = await holdfast("logs", "nobody", "--since", since)
+    assert (unknown.code, unknown.err.startswith('holdfast: company "nobody" is unknown')) == (1, True)
+    later = await holdfast("logs", COMPANY, "--since", "2050-01-01")
+    assert (later.code, later.err) == (0, "Nothing happened since 2050-01-01 00:00:00 UTC.\n")
     found = (await holdfast("logs", "--since", since, "--json")).json
     assert [found["next"], len(found["items"])] == [None, len(shown)]
     assert (await holdfast("logs", "--since", "yesterday")).code == 2
+
+
+async def test_an_unknown_program_to_import_from_is_wrong_use(holdfast: Command) -> None:
+    """Nothing is read; the sentence lists the programs."""
+    ran = await holdfast("import", "nonsense", COMPANY, "x")
+    assert (ran.code, ran.err) == (2, f'holdfast: "nonsense" is not a known program: give one of {PROGRAMS}\n')
 
 
 async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World) -> None:

@@ -242,7 +242,6 @@ def _another(kind: str, source: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "source", "said"),
     [
-        ("nonsense", "x", '"nonsense" is not a known program: give one of baileys, evolution, waha'),
         ("whatsmeow", "x.db", '"x.db" does not exist: give the SQLite file with the table whatsmeow_device'),
         ("waha", "nowhere", '"nowhere" does not exist: give the folder .sessions/noweb, or postgresql'),
         ("waha", "mongodb://u:secret@h/x", "an address of mongodb is not a source for waha: give the folder"),

@@ -168,6 +168,10 @@ _CURES = {
     "string_unicode": "give a text of whole Unicode characters",
     "string_too_short": "give at least one character",
     "int_parsing": "give a whole number",
+    "greater_than_equal": "give {ge} or more",
+    "less_than_equal": "give {le} or less",
+    "enum": "give {expected}",
+    "literal_error": "give {expected}",
     "model_attributes_type": "give a JSON object, sent as Content-Type: application/json",
 }
 
@@ -203,7 +207,8 @@ def _sentence(kind: str, field: str, found: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         return f"{field} is not a known field: remove it, or see /openapi.json for the valid fields"
     message = str(found["msg"])
-    cure = _CURES.get(kind) or f"{message[:1].lower()}{message[1:]}"
+    known = _CURES.get(kind)
+    cure = f"{message[:1].lower()}{message[1:]}" if known is None else known.format_map(found.get("ctx", {}))
     if field.partition(".")[0] in _SECRETS:
         return f"{field} can't be used: {cure}"
     return f"{field} is {_shortened(repr(found.get('input')))}: {cure}"

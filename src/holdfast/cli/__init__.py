@@ -90,6 +90,7 @@ cli = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point. Errors become a sentence and an exit code. `arguments` None: those of this process."""
+    terminal.replace_unencodable()
     with sentences():
         cli(arguments, prog_name="holdfast")
     raise SystemExit(GOOD)

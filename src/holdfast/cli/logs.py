@@ -5,7 +5,6 @@ The lines name people by their numbers and never show message texts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -49,6 +48,8 @@ def logs(
         async for event in events(client, company, since=begin, follow=follow, clock=CLOCK):
             show(event)
             count += 1
+        if company is not None and not count:
+            await client.get(f"/v1/sessions/{company}")  # a misspelt company has no events either
         if as_json and not follow:
             terminal.show_json({"items": shown, "next": None})
         return count
@@ -100,7 +101,7 @@ def _show(event: Json) -> None:
 
 
 def _show_json(event: Json) -> None:
-    terminal.print_stdout(json.dumps(event, ensure_ascii=False))
+    terminal.print_stdout(terminal.json_text(event))
 
 
 def line(event: Json) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from holdfast import terminal
 from holdfast.base.clock import iso
+from holdfast.cli.exit_codes import UsageError
 from holdfast.cli.installation import Stopped, running_or_stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
@@ -50,9 +51,11 @@ def import_device(
     Either all of a device is imported, or nothing. SOURCE is only read.
     """
     from holdfast.importing.device import import_from
-    from holdfast.importing.kinds import open_source
+    from holdfast.importing.kinds import KINDS, open_source
 
     path = session_path(company, "/import")
+    if kind not in KINDS:
+        raise UsageError(f'"{kind[:40]}" is not a known program: give one of {PROGRAMS}')
     with open_source(kind, source, keys=keys) as opened:
         read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
     _say_what_was_left_out(read)

@@ -78,8 +78,6 @@ def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
 
     keys: the place of the Signal keys, for programs that keep them apart from the credentials.
     """
-    if kind not in KINDS:
-        raise CantImport(f'"{kind[:40]}" is not a known program: give one of {", ".join(KINDS)}')
     chosen = KINDS[kind]
     opened = _opened(chosen, source, keys)
     if opened is None:
