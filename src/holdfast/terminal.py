@@ -180,3 +180,9 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for talkative in ("alembic", "uvicorn.error", "asyncio"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
+
+
+def filter_log(records: logging.Filter) -> None:
+    """Pass all records to this filter before they are printed."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(records)

@@ -48,7 +48,7 @@ async def test_people_see_a_row_for_each_part_and_the_cure(alone: Command) -> No
     assert (ran.code, ran.err) == (0, "")
     assert all(part in ran.out for part in PARTS)
     assert "→ `holdfast serve` starts it" in ran.out
-    assert ran.out.splitlines()[-1].startswith("0 problems, ")
+    assert ran.out.splitlines()[-1].startswith("problems: 0, ")
 
 
 async def test_what_is_wrong_is_a_problem_with_its_cure(alone: Command) -> None:

@@ -39,6 +39,7 @@ def check(as_json: AsJson = False) -> None:
             table.add_row(Text(each.state, _COLOURS[each.state]), each.what, text)
         terminal.out.print(table)
         terminal.print_stdout(
-            f"\n{count[CheckState.PROBLEM]} problems, {count[CheckState.WARNING]} warnings, {count[CheckState.OK]} ok"
+            f"\nproblems: {count[CheckState.PROBLEM]}, warnings: {count[CheckState.WARNING]}, "
+            f"ok: {count[CheckState.OK]}"
         )
     raise typer.Exit(NOT_GOOD if count[CheckState.PROBLEM] else GOOD)

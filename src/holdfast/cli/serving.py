@@ -51,6 +51,7 @@ def serve(
 
     gc.freeze()
     gc.enable()
+    terminal.filter_log(app.DatabaseFailures())
 
     loading_s = process_age_s()
     allow_open_files(_OPEN_FILES)

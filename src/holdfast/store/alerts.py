@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from holdfast.health.stores import AlertsNotStored, PendingAlert
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
+from holdfast.store.database_failures import cause_of
 from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import alerts
 
@@ -59,4 +60,4 @@ async def _kept(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except (SQLAlchemyError, OSError) as error:
-        raise AlertsNotStored(f"the database did not store the alerts: {error}") from error
+        raise AlertsNotStored(f"the database did not store the alerts: {cause_of(error)}") from error

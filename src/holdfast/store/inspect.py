@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from holdfast.base.errors import Misconfigured
+from holdfast.store.database_failures import cause_of
 from holdfast.store.migrate import revision_of
 from holdfast.store.postgres import open_reading, parse, shown, unusable
 from holdfast.store.tables import inbox, outbox, transitions
@@ -53,7 +54,7 @@ def _sqlite(path: Path) -> Peeked:
             damage = None if said == ["ok"] else "; ".join(map(str, said))
             return _looked(connection, str(path), damage)
     except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        cause = cause_of(error)
         if "malformed" in cause:
             return Peeked(name=str(path), revision="", newest_at=None, damage=cause)
         raise Misconfigured(f'the database "{path}" can\'t be read ({cause})') from error

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.base.errors import Misconfigured
 from holdfast.store.connection import Opened
+from holdfast.store.database_failures import cause_of
 from holdfast.store.migrate import log_migration, migrate
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
@@ -97,10 +98,6 @@ def _migrate(engine: Engine, path: Path) -> None:
             connection.commit()
     except SQLAlchemyError as error:
         raise Misconfigured(
-            f'the database "{path}" can\'t be opened ({_cause(error)}): restore a backup, '
+            f'the database "{path}" can\'t be opened ({cause_of(error)}): restore a backup, '
             "or move the file away to start with an empty one"
         ) from error
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
