@@ -187,7 +187,7 @@ async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None
     answer = await paused("DELETE", f"/v1/messages/{message_id}")
     assert (answer.status, answer.json["state"]) == (200, "cancelled")
     sentence = (await paused("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
-    assert sentence == "the message is cancelled: only a message that has not left can be cancelled"
+    assert sentence == "the message is cancelled: only a message that has not been sent can be cancelled"
 
 
 async def test_a_message_that_may_have_been_sent_cannot_be_cancelled(client: ApiClient) -> None:

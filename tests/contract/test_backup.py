@@ -440,7 +440,7 @@ async def test_companies_used_since_the_backup_are_restored_stopped(installation
     restored = await installation.restore(made.path)
     assert list(restored.refused) == [COMPANY]
     assert restored.refused[COMPANY].startswith(
-        "company 962302 is restored stopped: this installation has newer keys of its device. What it "
+        "company 962302 is restored stopped: this installation has newer keys of its device. Messages that it "
     )
     assert "`holdfast start 962302`" in restored.refused[COMPANY]
     record = await SessionRows(installation.database).find(COMPANY)

@@ -272,8 +272,8 @@ async def test_only_a_queued_message_can_be_cancelled(store: Store) -> None:
     assert (await store.outbox.cancel(queued.id)).state == "cancelled"
     assert [each.id for each in await take(store.outbox)] == [sending.id]
     for message, sentence in (
-        (queued, "the message is cancelled: only a message that has not left can be cancelled"),
-        (sending, "the message is sending: it was handed over and may have left; cancel it all the same with"),
+        (queued, "the message is cancelled: only a message that has not been sent can be cancelled"),
+        (sending, "the message is sending: it may already have been sent; to cancel it anyway, use"),
     ):
         with pytest.raises(Conflict, match=sentence):
             await store.outbox.cancel(message.id)

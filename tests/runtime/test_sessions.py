@@ -531,7 +531,7 @@ async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
 # Logging out.
 
 
-async def test_a_logout_sets_the_credentials_aside(world: World) -> None:
+async def test_a_logout_quarantines_the_credentials(world: World) -> None:
     """The device is unlinked at WhatsApp, and the next QR code belongs to a new device."""
     async with world.running() as gateway:
         link = await world.pair()
@@ -607,8 +607,8 @@ async def test_what_changes_a_stored_session_does_so_alone(world: World) -> None
             log.append((f"{name} ends", COMPANY in gateway.running))
 
         first, second = asyncio.Event(), asyncio.Event()
-        one = asyncio.ensure_future(gateway.set_aside(COMPANY, lambda: work("one", first)))
-        two = asyncio.ensure_future(gateway.set_aside(COMPANY, lambda: work("two", second)))
+        one = asyncio.ensure_future(gateway.run_exclusively(COMPANY, lambda: work("one", first)))
+        two = asyncio.ensure_future(gateway.run_exclusively(COMPANY, lambda: work("two", second)))
         await world.quiet()
         first.set()
         await world.quiet()
@@ -634,7 +634,7 @@ async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
             assert COMPANY not in gateway.running
 
         asked = asyncio.gather(
-            gateway.set_aside(COMPANY, fail), gateway.set_aside(COMPANY, work), return_exceptions=True
+            gateway.run_exclusively(COMPANY, fail), gateway.run_exclusively(COMPANY, work), return_exceptions=True
         )
         assert [type(each) for each in await world.now(asked)] == [OSError, type(None)]
         await world.until_state("connected")
@@ -645,9 +645,9 @@ async def test_a_change_that_is_cancelled_while_it_waits_gives_the_session_back(
     async with world.running() as gateway:
         await world.pair()
         go = asyncio.Event()
-        first = asyncio.ensure_future(gateway.set_aside(COMPANY, go.wait))
+        first = asyncio.ensure_future(gateway.run_exclusively(COMPANY, go.wait))
         await world.quiet()
-        second = asyncio.ensure_future(gateway.set_aside(COMPANY, go.wait))
+        second = asyncio.ensure_future(gateway.run_exclusively(COMPANY, go.wait))
         await world.quiet()
         second.cancel()
         await world.quiet()

@@ -181,7 +181,7 @@ async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None
     assert (second - first, id_) == (600.0, again)
 
 
-async def test_an_endpoint_that_keeps_failing_is_set_aside_without_costing_others(office: Office) -> None:
+async def test_an_endpoint_that_keeps_failing_is_suspended_without_delaying_others(office: Office) -> None:
     """It gets single probes; when it works again, it gets all pending deliveries at once and in order."""
     await office.set()
     await office.set(OTHER, "https://other.example/hook")
@@ -516,7 +516,7 @@ async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Offic
         await office.until(1, within_s=5)
 
 
-async def test_an_endpoint_is_set_aside_in_time_after_the_clock_was_set_back(office: Office) -> None:
+async def test_an_endpoint_is_suspended_in_time_after_the_clock_was_set_back(office: Office) -> None:
     """The time of its first failure is then in the future."""
     async with office.open():
         await office.set()

@@ -1,4 +1,4 @@
-"""Forwards requests that only the owner of a session can answer, so that any node takes any request.
+"""Forwards requests that only the owner of a session can answer, so that any node accepts any request.
 
 A route that needs the owner raises `RunsElsewhere`. Its handler here asks the database who owns the session now, sends
 the request there and passes the response on as it arrives, event streams included. While the owner can't be reached, or

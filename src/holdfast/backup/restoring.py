@@ -288,7 +288,6 @@ def _refuse_unknown(manifest: Manifest, take_stale: Collection[str]) -> None:
 
 
 def _sentence(company: str, why: str, manifest: Manifest) -> str:
-    return (
-        f"company {company} is restored stopped: {why}. What it received since {manifest.created_at} is not here; "
-        f"`holdfast start {company}` connects it all the same, with new keys for its chats"
-    )
+    missing = f"Messages that it received since {manifest.created_at} are missing here"
+    start = f"`holdfast start {company}` connects it anyway, with new keys for its chats"
+    return f"company {company} is restored stopped: {why}. {missing}; {start}"

@@ -75,7 +75,7 @@ class BackupService:
             await self.load_api_keys()
             return made
 
-        return await self.gateway.set_aside(company, work)
+        return await self.gateway.run_exclusively(company, work)
 
     async def compact(self) -> Compacted:
         """Return the space of removed rows to the disk. Raises `Conflict` for a file that must be rewritten."""
@@ -100,7 +100,7 @@ class BackupService:
         async def work() -> None:
             await self.database.write(store)
 
-        await self.gateway.set_aside(company, work)
+        await self.gateway.run_exclusively(company, work)
 
     async def device(self, company: str) -> Device:
         """Return the device of a session that is not running. Raises `NotFound`, and `Conflict` while it runs."""

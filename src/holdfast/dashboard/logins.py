@@ -1,4 +1,5 @@
-"""Sessions of signed-in users: an API key is given once, then a signed cookie. Keys are never stored, shown or logged.
+"""Sessions of signed-in users: the API key is entered once, then a signed cookie identifies the session. Keys are never
+stored, shown or logged.
 
 The cookie contains a keyed hash of the key, so removing a key ends its sessions. It also contains the times of the
 sign-in and of the last use: an unused session expires after hours, and every session after days. The signing secret and

@@ -1,4 +1,4 @@
-"""What browsers load is what was vendored, and nothing in our pages needs more than the policy allows."""
+"""Browsers load exactly the vendored files, and our pages need nothing that the content security policy forbids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A company's page offers what its state allows, and measures only what there was."""
+"""A company's page offers the actions that its state allows, and shows only measured figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def view(state: State, *, number: str | None = "962790000002") -> View:
 
 @pytest.mark.parametrize("state", State)
 def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
-    """Whatever the state."""
+    """In every state."""
     assert all((state, type(action.event)) in TABLE for action in actions_for(view(state)))
 
 
@@ -43,7 +43,7 @@ def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
     ],
 )
 def test_buttons_are_those_that_change_something(state: State, names: list[str]) -> None:
-    """Without a phone there is the QR code instead."""
+    """Without a linked phone there is the QR code instead."""
     assert [action.name for action in actions_for(view(state))] == names
 
 
@@ -57,7 +57,7 @@ def test_buttons_are_those_that_change_something(state: State, names: list[str])
     ],
 )
 def test_a_paused_session_has_the_buttons_that_its_reason_allows(code: int, names: list[str]) -> None:
-    """A retry at once where Holdfast retries automatically, else a start; neither during a ban for a time."""
+    """A reconnection if Holdfast retries automatically, otherwise a start; neither during a temporary ban."""
     shown = view(State.PAUSED)
     paused = replace(shown, session=replace(shown.session, reason=BY_CODE[code]))
     assert [wish.name for wish in actions_for(paused)] == names

@@ -1,4 +1,4 @@
-"""Rows of the fleet: what needs somebody goes first, in words of its own."""
+"""Rows of the fleet: companies that need attention come first, with advice for the dashboard."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
     ],
 )
 def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, status: Status, tone: Tone) -> None:
-    """A session that was stopped on purpose, or waits for a phone, is no problem."""
+    """A session that was stopped on purpose, or has no phone yet, is not shown as a problem."""
     assert tone_of(state, status) is tone
 
 

@@ -1,4 +1,4 @@
-"""A row of the inbox says something about every kind of message."""
+"""A row of the inbox describes every kind of message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = Received(
 
 
 class Addresses:
-    """Keeps `MediaAddresses`."""
+    """Implements `MediaAddresses`."""
 
     def url(self, received: Received) -> str | None:
         return (
@@ -48,7 +48,7 @@ def test_what_has_no_text_shows_what_it_is_about(kind: str, content: Content, sh
 
 
 def test_a_file_has_its_name_its_size_and_a_link() -> None:
-    """The link is a path: it fits whatever address the dashboard was opened at."""
+    """The link is a path, so it works under any host name of the dashboard."""
     media: Content = {"mimetype": "application/pdf", "filename": "invoice.pdf", "sizeBytes": 2_450_000}
     made = row(replace(TEXT, type="document", text=None, media=media))
     assert (made.text, made.note, made.file) == ("", None, "invoice.pdf, 2.5 MB")

@@ -1,4 +1,4 @@
-"""Operations in the history: each with its outcome in words, and without the many that are of no interest."""
+"""Operations in the history: each with its outcome in words; frequent, successful ones are left out."""
 
 from __future__ import annotations
 

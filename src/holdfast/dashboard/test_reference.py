@@ -1,4 +1,4 @@
-"""The page of the API says what the OpenAPI document says."""
+"""The API reference page agrees with the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_operations_stand_under_their_tags_with_all_they_take_and_answer() -> No
 
 
 def test_examples_can_be_given_to_a_shell() -> None:
-    """A body that fits, and the key from the environment."""
+    """A valid body, and the key from the environment."""
     send = chapters(DOCUMENT, url=URL)[0].operations[0]
     words = shlex.split(send.curl.replace("\\\n", " "))
     assert words[:4] == ["curl", "-X", "POST", f"{URL}/v1/sessions/962302/messages"]
@@ -79,7 +79,7 @@ def test_examples_can_be_given_to_a_shell() -> None:
 
 
 def test_shapes_are_listed_with_their_fields_and_values() -> None:
-    """FastAPI's own, which nobody is sent, are left out."""
+    """FastAPI's own error schemas, which are never returned, are left out."""
     kind, action = shapes(DOCUMENT)
     assert (kind.name, kind.values) == ("Kind", ("text", "image"))
     assert [(field.name, field.kind, field.shapes) for field in action.fields] == [
@@ -90,7 +90,7 @@ def test_shapes_are_listed_with_their_fields_and_values() -> None:
 
 
 def test_a_shape_that_holds_itself_has_an_example_with_an_end() -> None:
-    """However deep it could go."""
+    """Nested schemas are shortened."""
     looped = {"components": {"schemas": {"Tree": {"type": "object", "required": ["left"],
               "properties": {"left": {"$ref": "#/components/schemas/Tree"}}}}}}  # fmt: skip
     assert json.dumps(example(looped, {"$ref": "#/components/schemas/Tree"})).count("left") <= 4

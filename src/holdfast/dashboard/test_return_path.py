@@ -1,4 +1,4 @@
-"""After signing in, people come to the page that they asked for, and never to another site."""
+"""After signing in, people get the page that they requested, and never another site."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from holdfast.dashboard.return_path import login_address, return_path
     "path", ["/companies/962302", "/webhooks", "/?tone=trouble", "/companies/a/inbox?words=%D8%A7"]
 )
 def test_our_own_pages_are_returned_to(path: str) -> None:
-    """With their query."""
+    """With its query string."""
     assert return_path(path) == path
 
 
@@ -25,12 +25,12 @@ def test_our_own_pages_are_returned_to(path: str) -> None:
     ],
 )  # fmt: skip
 def test_everything_else_leads_to_the_first_page(given: str) -> None:
-    """Other sites in every spelling that a browser follows, and addresses that are none."""
+    """Other sites in every spelling that browsers accept, and invalid addresses."""
     assert return_path(given) == "/"
 
 
 def test_the_login_page_carries_the_path() -> None:
-    """Quoted, so that a query of its own does not get mixed up."""
+    """It is quoted, so that its own query string is kept."""
     assert login_address("/") == "/login"
     assert (
         login_address("/companies/1/inbox?words=a&before=2")

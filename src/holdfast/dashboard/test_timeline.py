@@ -1,4 +1,4 @@
-"""A history reads as a story: each absence once, with its cause, what was done, and what comes next."""
+"""The history of a session: one entry for each disconnection, with its cause, the reaction and the next attempt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def titles(entries: list[TimelineEntry]) -> list[str]:
 
 
 def test_linking_reads_from_the_code_to_the_connection() -> None:
-    """The newest first."""
+    """The newest entry is first."""
     assert titles(timeline_entries(LINKED)) == ["Connected", "Phone linked", "QR code requested"]
 
 
@@ -109,7 +109,7 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
     ],
 )
 def test_what_is_no_absence_has_an_entry_of_its_own(last: Transition, title: str, line: str) -> None:
-    """These are a person's request, and an end that only a person can undo."""
+    """They are requested by a person, or need one to undo."""
     newest = timeline_entries([*LINKED, last])[0]
     assert (newest.title, newest.lines) == (title, (line,))
 

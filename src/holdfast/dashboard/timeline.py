@@ -39,7 +39,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Disconnection:
-    """A time without a connection that should have had one, from its loss to the next open link."""
+    """A period without a connection although there should be one, from the loss to the next open link."""
 
     at: str
     causes: tuple[Transition, ...] = field(default_factory=tuple)

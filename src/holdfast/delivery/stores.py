@@ -321,7 +321,7 @@ class Outbox(Protocol):
 
         Interactive messages come before bulk. A suspect (`crash_score`) is taken by itself, only when `but` is empty,
         and nothing else is due or `alone` is set. All is one transaction. Raises `LeaseLost` when another process
-        owns the session; the updates are stored all the same.
+        owns the session; the updates are stored anyway.
         """
 
     async def take_made_due(

@@ -85,7 +85,7 @@ def after(*tries: tuple[float, Attempt], health: EndpointHealth | None = None) -
     return known
 
 
-def test_an_endpoint_is_set_aside_for_many_failures_over_a_while() -> None:
+def test_an_endpoint_is_suspended_after_many_failures_over_a_while() -> None:
     """Neither many failures at once nor a few over a long time are enough; one success resets the count."""
     assert after(*[(1, BAD)] * 50).state is EndpointState.ACTIVE
     assert after(*[(at, SILENT) for at in (0, 1000, 2000, 3000)]).state is EndpointState.ACTIVE

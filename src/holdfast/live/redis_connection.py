@@ -83,7 +83,7 @@ class RedisServer:
         try:
             await self._client.connection_pool.disconnect()
         except exceptions.TimeoutError:
-            return  # it took too long to say goodbye: the socket is closed all the same
+            return  # the close took too long: the socket is closed anyway
 
 
 @contextlib.asynccontextmanager

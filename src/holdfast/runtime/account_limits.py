@@ -1,4 +1,4 @@
-"""What a company may send: the figures that operator and tenant set, and WhatsApp's restrictions."""
+"""What a company may send: the limits that operator and tenant set, and WhatsApp's restrictions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Restrictions:
     quota_until: str | None
     tight_until: str | None
     hold_code: str | None
-    """What holds messages to new contacts now; None when nothing does."""
+    """The restriction that holds messages to new contacts now; None when there is none."""
     hold_until: str | None
 
 
@@ -84,10 +84,10 @@ class AccountLimits:
             await actor.work.sender.account_changed()
 
     async def tenant_pacing(self, company: str, wanted: Content) -> Content | None:
-        """What to store when a tenant wants these figures, beside those of the operator.
+        """The pacing to store when a tenant wants these figures, beside those of the operator.
 
-        They can only tighten what the operator set, in the settings or for this company. Raises `BadInput`, naming the
-        first figure that would lift a limit.
+        A tenant can only tighten what the operator set, in the settings or for this company. Raises `BadInput`, naming
+        the first figure that would lift a limit.
         """
         account = await self._accounts.account(company, since=iso(self._clock.now()))
         operators = {name: value for name, value in (account.pacing or {}).items() if name != TENANT}
@@ -135,9 +135,9 @@ class HoldNotice:
 
 
 def hold_notice(message: Message, view: View | None, restrictions: Restrictions | None = None) -> HoldNotice | None:
-    """What holds a message back: WhatsApp, a limit, or the state of its session; None when nothing does.
+    """Why a message waits: WhatsApp, a limit, or the state of its session; None when nothing holds it.
 
-    `view` is the session as it is now, `restrictions` are its account's; None where they are not known.
+    `view` is the session as it is now, `restrictions` are its account's; None if they are unknown.
     """
     if message.state not in OPEN:
         return None

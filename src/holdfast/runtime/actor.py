@@ -157,7 +157,7 @@ class SessionActor:
         return await self.work.requests.pairing_code(self._link, phone, within_s=within_s)
 
     def set_connection(self, changes: Mapping[str, str | None]) -> None:
-        """Use the settings that are stored now. A link through another proxy is replaced."""
+        """Apply the stored settings. A link through another proxy is replaced."""
         before = self._record.current
         self._record.current = after = replace(
             before,
@@ -178,7 +178,7 @@ class SessionActor:
             self.work.show_presence()
 
     def clock_was_set(self, step: ClockStep) -> None:
-        """Follow the wall clock, also with the time that is recorded for the next attempt."""
+        """Adjust to a step of the wall clock, also the stored time of the next attempt."""
         self.work.clock_was_set(step)
         self._record.clock_was_set(step)
         self.post(events.Tick())
@@ -239,7 +239,7 @@ class SessionActor:
 
     @property
     def may_move(self) -> bool:
-        """Does its reconnection budget allow another link? Not while a phone is being linked."""
+        """Whether its reconnection budget allows another link. There is no limit while a phone is being linked."""
         return self._has_reconnections and self._session.state is not State.PAIRING
 
     @property
@@ -332,12 +332,12 @@ class SessionActor:
                 self._services.supervisor.command(effect)
 
     async def _request_connect(self) -> None:
-        """Ask the connect limiter, and give the machine its answer before anything else happens."""
+        """Ask the connect limiter, and pass its answer to the machine before any other event."""
         deferred = self._services.connect_limiter.ask(self)
         for effect in self._step(deferred or events.ConnectGranted(self._services.supervisor.new_link(self))):
             await self._carry_out(effect)
 
-    # What is recorded and shown.
+    # Record and view.
 
     async def _note(self, before: Session, event: Event) -> None:
         link_changed = before.link is not None and before.link.number != self._link
@@ -370,5 +370,5 @@ class SessionActor:
 
 
 def _shows_code(session: Session) -> bool:
-    """Can the QR code of the link still be scanned?"""
+    """Whether the QR code of the link can still be scanned."""
     return session.state is State.PAIRING and session.link is not None and not session.link.paired

@@ -1,6 +1,7 @@
 """The actor supervisor: runs the actor of each session and starts another one, after a pause, when an actor fails.
 
-An actor that fails is a defect of ours, or the disk's. It is logged, and its successor goes on from what is stored.
+An actor that fails has a defect, or the disk has one. The failure is logged, and the next actor continues from the
+stored state.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class CallRejection:
         self._accept = accept
 
     async def handle(self, signals: Sequence[CallSignal]) -> None:
-        """Reject those that ring, and store the texts. Called before WhatsApp may forget the calls, perhaps twice."""
+        """Reject ringing calls, and store the texts. Called before WhatsApp may forget the calls, perhaps twice."""
         record = self._record()
         if record.auto_reject_calls is None:
             return
@@ -82,5 +82,5 @@ class CallRejection:
             chat=chat,
             content={"text": text},
             idempotency_key=key,
-            request_hash=key,  # the text may have been changed since: the caller gets one all the same
+            request_hash=key,  # the text may have been changed since: the caller gets one anyway
         )

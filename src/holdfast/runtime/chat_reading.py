@@ -80,8 +80,9 @@ def _named(message: Received) -> dict[str, str | None]:
 
 
 class AutomaticReading:
-    """Marks what arrives as read, for a company that asks for it. Messages that arrive while the ones before are being
-    marked share one operation."""
+    """Marks inbound messages as read, for a company with that setting. Messages that arrive while earlier ones are
+    being marked share one operation.
+    """
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class AutomaticReading:
         self._wake = asyncio.Event()
 
     def received(self, messages: Iterable[InboundMessage]) -> None:
-        """These messages were stored."""
+        """Add messages that were stored."""
         if not self._is_on():
             return
         for message in messages:

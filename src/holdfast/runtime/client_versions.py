@@ -30,9 +30,9 @@ _SHARED_S = _DAY_S / 2
 """A result of any process that is not older than this is reused unless the version was refused."""
 _AFTER_FAILURE_S = 3600.0
 _RETRY_S = 5.0
-"""Between two reads while WhatsApp refuses this version …"""
+"""Seconds between two reads of the script while WhatsApp refuses this version …"""
 _SLOW_RETRY_S = 60.0
-"""… and after some time without a newer one."""
+"""… and later, after some time without a newer version."""
 _QUICK_RETRIES = 180
 
 
@@ -66,7 +66,7 @@ class ClientVersions:
         self._refused_since: float | None = None
         """Since when WhatsApp accepts no login; None while it does."""
         self._reads = 0
-        """Since then."""
+        """The refused versions since then."""
         self._to_keep: ClientVersion | None = None
         self._next_in_s = _DAY_S
         self._wake = asyncio.Event()
@@ -139,8 +139,7 @@ class ClientVersions:
             self._wake.set()
 
     async def _refresh(self, *, within_s: float) -> float:
-        """Take over what other processes know, and read WhatsApp's script unless one of them just did.
-
+        """Adopt the versions that other processes stored, and read WhatsApp's script unless one of them just did.
         Returns the seconds until the next refresh.
         """
         self._reads += 1

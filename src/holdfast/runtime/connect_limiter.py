@@ -31,11 +31,11 @@ class Waiter(Protocol):
 
     @property
     def has_messages(self) -> bool:
-        """Do messages wait for its link?"""
+        """Whether messages wait for its link."""
 
     @property
     def has_own_route(self) -> bool:
-        """Does it connect through a proxy of its own?"""
+        """Whether it connects through a proxy of its own."""
 
     def post(self, event: Event) -> None: ...
 
@@ -63,7 +63,7 @@ class ConnectLimiter:
         self._policy = LimiterPolicy(rate=RatePolicy(cap=self._connects_per_s / max(nodes, 1)))
 
     def ask(self, waiter: Waiter) -> ConnectDeferred | None:
-        """May this session start a link now? None: yes."""
+        """Ask to start a link for this session now. None: it may start."""
         company = waiter.company
         self._unreached.pop(company, None)
         self._limiter, answer = limiter.ask(
@@ -132,7 +132,7 @@ class ConnectLimiter:
 
 
 def _got_in(event: Event, before: Session, after: Session) -> bool:
-    """A QR code proves as much as an open link: WhatsApp accepts this client."""
+    """A QR code is as good a proof as an open link: WhatsApp accepts this client."""
     if after.link is None:
         return False
     return isinstance(event, QrShown) or (after.link.opened_at is not None and not _is_open(before))
@@ -143,7 +143,7 @@ def _is_open(session: Session) -> bool:
 
 
 def _has_ended(before: Session, after: Session) -> bool:
-    """Did the link end, or the plan for one?"""
+    """Whether the link ended, or the attempt to start one was cancelled."""
     if before.link is not None:
         return after.link is None or after.link.number != before.link.number
     waits = after.requested or after.next_attempt_at is not None

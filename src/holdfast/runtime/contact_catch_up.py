@@ -1,4 +1,4 @@
-"""Does in small parts what was left for later about contacts, so that no message waits for it."""
+"""Does deferred work about contacts in small parts, so that no message waits for it."""
 
 from __future__ import annotations
 

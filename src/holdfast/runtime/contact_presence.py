@@ -32,7 +32,7 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPresence:
-    """What is known of one contact in one chat."""
+    """The presence of one contact in one chat."""
 
     chat: str
     sender: str
@@ -71,7 +71,9 @@ class ContactPresence:
         self._subscribe([chat])
 
     def unsubscribe(self, chat: str) -> None:
-        """The next link does not ask for it any more; WhatsApp has no way to end it on this one."""
+        """End the subscription: the next link does not request it any more. WhatsApp has no way to end it on the
+        current link.
+        """
         self._subscribed.pop(chat, None)
 
     def link_up(self) -> None:

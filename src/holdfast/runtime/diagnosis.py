@@ -33,7 +33,7 @@ _UNDER_WAY_S = 60
 _UNDER_WAY_PART = 0.1
 """The same as a share of the window, for windows of which a minute would be most."""
 REQUESTED = "requested"
-"""The name of the window whose beginning the caller chose."""
+"""The name of the window that begins at the caller's `since`."""
 _SHORTEST_S = 1.0
 
 
@@ -72,7 +72,7 @@ class Diagnosis:
     host: HostView | None
     """The engine host of this session."""
     client_version: ClientVersion | None
-    """With which sessions log in; None: the engine's own."""
+    """The client version with which sessions log in; None: the engine's own."""
     client_refusal: RefusedVersions | None
     hosts: Sequence[HostView]
     """All engine hosts of this process."""
@@ -122,7 +122,7 @@ class Diagnoser:
 
     @property
     def client_refusal(self) -> RefusedVersions | None:
-        """While WhatsApp takes no client version that is known."""
+        """Set while WhatsApp refuses every known client version."""
         versions = self._services.client_versions
         return None if versions is None else versions.refusal
 
@@ -235,7 +235,7 @@ def _changes(transitions: Sequence[Transition]) -> list[Change]:
 
 
 def presence_after(transition: Transition) -> Connectivity:
-    """A reconnection that a person asked for, like a stop, is not held against the session."""
+    """Like a stop, a requested reconnection does not count against the session."""
     return (
         Connectivity.EXCLUDED
         if transition.reason == RECONNECT_REQUESTED.name and transition.before is not transition.after

@@ -33,7 +33,7 @@ class LinkOwner(Protocol):
     def handle(self, report: AnyReport) -> None: ...
 
     def lose_host(self) -> None:
-        """The engine host is gone, and the link with it."""
+        """The engine host ended, and the link with it."""
 
     def quarantine(self) -> None:
         """The session ends every engine host that runs it: it must not open another link by itself."""

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 _REFUSED_KEPT = 10_000
 _SLOW_S = 1.0
-"""A store that takes this long delays pings noticeably: WhatsApp can't be blamed for answers that come late."""
+"""A store that takes this long delays pings noticeably, so late answers are not WhatsApp's fault."""
 
 Question = KeysWanted | PlaintextWanted | SentContentWanted | AnsweredMessageWanted
 EngineQuery = Commit | Question
@@ -103,7 +103,7 @@ class EngineStorage:
 
     @property
     def held_until(self) -> float | None:
-        """Until when a slow store has kept frames from being sent last (monotonic seconds); now, if it does so now."""
+        """The last moment at which a slow store delayed frames (monotonic seconds); now, if it does so at present."""
         self._note_slowness()
         return self._held_until
 

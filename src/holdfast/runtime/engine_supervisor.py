@@ -124,7 +124,7 @@ class EngineSupervisor:
 
     @property
     def host_away_s(self) -> float | None:
-        """For how long the host that was lost first has been down; None while all are up."""
+        """Seconds since the first host that is still missing was lost; None while all run."""
         away = [slot.away_since for slot in self._slots.values() if slot.away_since is not None and not slot.closed]
         if not self._slots:
             return 0
@@ -139,7 +139,7 @@ class EngineSupervisor:
 
     @property
     def hosts_lost_lately(self) -> int:
-        """How many hosts were lost within the last hour."""
+        """The number of hosts that were lost within the last hour."""
         hour_ago = self._clock.monotonic() - _HOUR_S
         while self._lost_at and self._lost_at[0] < hour_ago:
             self._lost_at.popleft()
@@ -228,7 +228,7 @@ class EngineSupervisor:
             self._run_task(self._watch_isolation(host), f"isolation host {host.slot.number}")
 
     def _give(self, host: RunningHost, order: OpenLink) -> None:
-        """Let the host open a link, now or when the links before it are open."""
+        """Pass the command to open a link to the host, now or when earlier links are open."""
         link = self._links[order.link]
         link.host = host
         host.links[order.link] = link

@@ -1,4 +1,4 @@
-"""Gathers the evidence about a session, from its actor and its outbox, into the value that health is judged by."""
+"""Gathers the evidence about a session from its actor and its outbox, as the input of its verdict."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ class _Exclusive:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     works: int = 0
-    """How many run or wait."""
+    """The number of works that run or wait."""
 
 
 class Gateway:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._actors = ActorSupervisor(services)
-        self._set_aside: dict[str, _Exclusive] = {}
+        self._exclusive: dict[str, _Exclusive] = {}
         """Sessions that must not run now."""
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
@@ -80,7 +80,7 @@ class Gateway:
 
     @property
     def is_ready(self) -> bool:
-        """Is an engine host up, and are the sessions loaded?"""
+        """Whether an engine host runs and the sessions are loaded."""
         return self._loaded.is_set()
 
     @property
@@ -159,7 +159,7 @@ class Gateway:
         await self._actors.end(companies)
 
     def may_move(self, company: str) -> bool:
-        """Can this session be reconnected now without harm?"""
+        """Whether this session can be reconnected now without exceeding its budget."""
         actor = self._actors.find(company)
         return actor is not None and actor.may_move
 
@@ -181,7 +181,7 @@ class Gateway:
 
     @property
     def is_draining(self) -> bool:
-        """Does this node give its sessions away?"""
+        """Whether this node is draining."""
         return self._services.ownership is not None and self._services.ownership.is_draining
 
     async def drain(self, *, drains: bool) -> None:
@@ -200,7 +200,7 @@ class Gateway:
         if self._services.ownership is not None:
             await self._services.ownership.announce_stop()
 
-    async def set_aside(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def run_exclusively(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` while nothing runs the session; afterwards run the session from its stored record, if it has one.
 
         Several works for one session run one after another, and the session starts after the last. The session need not
@@ -209,7 +209,7 @@ class Gateway:
         ownership = self._services.ownership
         if company not in self.running and ownership is not None and not await ownership.claim(company):
             raise RunsElsewhere(company, await self._node(company))
-        exclusive = self._set_aside.setdefault(company, _Exclusive())
+        exclusive = self._exclusive.setdefault(company, _Exclusive())
         exclusive.works += 1
         try:
             async with exclusive.lock:
@@ -218,13 +218,13 @@ class Gateway:
         finally:
             exclusive.works -= 1
             if not exclusive.works:
-                del self._set_aside[company]
+                del self._exclusive[company]
                 await self.begin(company)
                 if company not in self.running:
                     self._services.live.remove(company)
 
     def _may_run(self, company: str) -> bool:
-        return company not in self._set_aside
+        return company not in self._exclusive
 
     def replace_actor(self, company: str, because: str) -> None:
         """End an actor that hangs; another takes over from its record at once."""

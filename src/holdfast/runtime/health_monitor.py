@@ -65,8 +65,9 @@ class HealthMonitor:
         backup_failing_s: Callable[[], float | None] = lambda: None,
         webhooks: Callable[[], Awaitable[Sequence[Endpoint]]] | None = None,
     ) -> None:
-        """`limits`: other numbers to weigh evidence by than those that go with the session machine's policy.
-        `backup_failing_s`: since when backups fail, while they do. `webhooks`: their endpoints."""
+        """`limits`: limits for the verdict other than those that follow from the session machine's policy.
+        `backup_failing_s`: since when backups fail, while they do. `webhooks`: their endpoints.
+        """
         self._gateway = gateway
         self._services = services
         self._figures = figures

@@ -1,4 +1,4 @@
-"""How far the storage of a phone's history is."""
+"""The progress of storing a phone's history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class HistorySeen:
         self.messages = 0
         """Messages of the history that the phone sent, since the session's start in this process."""
         self.progress = HistoryProgress()
-        """As the engine last reported it."""
+        """The progress that the engine reported last."""
 
     def add(self, progress: HistoryProgress, messages: int) -> None:
         """The engine reported progress, with messages of the history."""
@@ -19,7 +19,7 @@ class HistorySeen:
 
     @property
     def percent(self) -> int | None:
-        """How much of the history the phone says it has sent."""
+        """The share of the history that the phone says it has sent."""
         percent = self.progress.percent
         return None if percent is None else min(max(percent, 0), 100)
 

@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 _MEMORY_CHECK_S = 10
 _YOUNGEST_RECYCLED_S = 600
-"""A host that needs more memory than its bound within this does not leak: another one would need it too."""
+"""A host that exceeds its memory limit within this time does not leak: the next one would need as much."""
 _MOVE_INTERVAL_S = 1
-"""Between two sessions that move to another host."""
+"""Seconds between the moves of two sessions to another host."""
 _MOVE_AGAIN_S = 60
-"""Before a session is asked again that had no reconnections to spare."""
+"""Seconds until a session that had no reconnections to spare is tried again."""
 
 
 class HostMoves:
@@ -40,7 +40,7 @@ class HostMoves:
                     self.retire(host)
 
     def retire(self, host: RunningHost) -> None:
-        """Replace a host in order: the next one is started, and the sessions move one by one."""
+        """Replace a host gracefully: the next one is started, and the sessions move one by one."""
         host.slot.retire(host)
         self.retiring.append(host)
         self._run_task(self._move_all(host), f"move from engine host {host.slot.number}")

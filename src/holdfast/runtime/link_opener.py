@@ -26,7 +26,7 @@ class LinkOpener:
         self._services = services
         self._storage = storage
         self._version: ClientVersion | None = None
-        """With which the newest link logs in; None: the engine's own."""
+        """The client version with which the newest link logs in; None: the engine's own."""
 
     async def open(self, link: LinkId, record: Record) -> LinkClosed | None:
         """`record` may name a proxy and a device of its own. The credentials are read after everything that the link
@@ -58,7 +58,9 @@ class LinkOpener:
         return None
 
     async def _addresses(self, own_proxy: str | None) -> list[str] | None:
-        """Those at which the session's own proxy may be reached now; the proxy of the settings may be anywhere."""
+        """The addresses at which the session's own proxy may be reached now; the proxy of the settings may be
+        anywhere.
+        """
         found = None if own_proxy is None else await self._services.proxy_addresses(own_proxy)
         return None if found is None else list(found)
 

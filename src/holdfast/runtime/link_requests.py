@@ -58,7 +58,7 @@ class LinkRequests:
             del self._downloads[number]
 
     def answer(self, report: Answer) -> None:
-        """Give an engine's answer to the caller that waits for it."""
+        """Pass an engine's answer to the caller that waits for it."""
         match report:
             case PairingCodeShown():
                 _settle(self._pairing_codes.get(report.request), report)

@@ -1,5 +1,5 @@
-"""What one session does through its open link: it sends, carries out operations, asks, downloads, follows contacts,
-rejects calls, and stores what the engine reports.
+"""The work of one session through its open link: messages, operations, queries, downloads, presence, rejected calls,
+and storing what the engine reports.
 
 The actor says when the link is usable and when it is not. Reports about the life of the link itself are the actor's.
 """
@@ -123,7 +123,7 @@ class LinkWork:
         tasks.create_task(self.contacts.run(), name=f"presence {company}")
 
     def use(self, link: LinkId | None) -> None:
-        """Work through this link from now on; None: there is none that is logged in."""
+        """Use this link from now on; None: no link is logged in."""
         if link == self._link:
             return
         self.sender.link_down()

@@ -24,7 +24,7 @@ _LOOK_S = 0.1
 
 class MovingTenant(Tenant, Protocol):
     def may_move(self, company: str) -> bool:
-        """Can this session be reconnected now without harm?"""
+        """Whether this session can be reconnected now without exceeding its budget."""
 
 
 class LoadSharing:
@@ -74,7 +74,7 @@ class LoadSharing:
             log.info("Session %s moved to node %s", company, to.name)
 
     def _next(self, tenant: MovingTenant) -> str | None:
-        """The session that has run here for longest: one that moved lately stays."""
+        """The session that has run here for the longest time: one that moved recently stays."""
         if self._ownership.is_draining:
             return next(iter(tenant.running), None)
         return next((company for company in tenant.running if tenant.may_move(company)), None)

@@ -107,7 +107,7 @@ class Spool:
         }
 
     def _is_being_made(self, media_id: str) -> bool:
-        """Is the file being written? Then it must stay: a caller is about to use it."""
+        """Whether the file is being written. Then it must stay: a caller is about to use it."""
         making = self._making.get(media_id)
         return making is not None and making.locked()
 

@@ -27,10 +27,10 @@ class MessageExpiry:
         self._clock = clock
         self._clock_watch = clock_watch
         self._steps: list[ClockStep] = []
-        """Of the wall clock, not applied to the outbox yet."""
+        """Steps of the wall clock that are not applied to the outbox yet."""
         self._expired = expired
         self._next_at: float | None = clock.monotonic()
-        """When the next message expires, in monotonic seconds; the outbox tells."""
+        """When the next message expires, in monotonic seconds, as read from the outbox."""
         self._wake = asyncio.Event()
 
     async def run(self) -> None:

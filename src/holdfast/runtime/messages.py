@@ -44,7 +44,7 @@ class Messages:
         return message
 
     async def cancel(self, message_id: str, *, force: bool = False) -> Message:
-        """Raises `NotFound`, and `Conflict` when it may have left and `force` is not set."""
+        """Raises `NotFound`, and `Conflict` when it may have been sent and `force` is not set."""
         message = await self._outbox.cancel(message_id, force=force)
         if actor := self._gateway.find(message.company):
             actor.work.sender.forget(message.whatsapp_id)

@@ -28,7 +28,7 @@ from holdfast.session.stores import Operations
 log = logging.getLogger(__name__)
 
 PACE = Pace(per_minute=60, burst=20)
-"""Attempts of one session: WhatsApp restricts accounts that change much in a short time."""
+"""The rate of one session's attempts: WhatsApp restricts accounts that change much in a short time."""
 DEADLINE_S = 90.0
 """Longer than every timeout of the engine; the next step of the operation waits in the engine for this one to end."""
 _MOST_AT_ONCE = 4
@@ -55,7 +55,7 @@ class OperationRunner:
         self._clock = clock
         self._clock_watch = clock_watch
         self._steps: list[ClockStep] = []
-        """Of the wall clock, not applied to the rows yet."""
+        """Steps of the wall clock that are not applied to the rows yet."""
         self._command = command
         self._link: LinkId | None = None
         self._wake = asyncio.Event()
@@ -80,7 +80,7 @@ class OperationRunner:
         self._wake.set()
 
     def link_down(self) -> None:
-        """Nothing that was given to the engine is answered any more."""
+        """The link ended: no operation that was passed to the engine will be answered."""
         self._link = None
         for waiting in self._waiting.values():
             if not waiting.done():
@@ -109,7 +109,7 @@ class OperationRunner:
             )
 
     async def _round(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Begin what is due; returns when something else will be (monotonic seconds)."""
+        """Start the operations that are due; returns when the next one will be due (monotonic seconds)."""
         await self._follow_clock()
         busy = set(self._busy)  # their rows may change while they are being read
         read = await self._store.open(self._company, most=_WINDOW)

@@ -1,4 +1,4 @@
-"""Takes media from callers, or from URLs that callers give, into the store.
+"""Stores media from callers, or from URLs that callers give.
 
 Only one chunk of a file is in memory at a time. Its size and type are checked before it is accepted: it must be
 something that phones show for the kind of message that it is for.
@@ -218,7 +218,7 @@ class OutboundMediaService:
     async def _fill(
         self, media: StoredMedia, kind: MediaKind, pieces: AsyncIterator[bytes], *, field: str
     ) -> tuple[StoredMedia, Evidence]:
-        """Write it piece by piece; returns what its type is derived from. Stops when it is too large."""
+        """Write it in chunks; returns the bytes from which its type is derived. Stops when it is too large."""
         digest, size, head, tail, n = hashlib.sha256(), 0, b"", b"", 0
         async for piece in _even(pieces):
             digest.update(piece)
@@ -262,12 +262,12 @@ async def _decoded(text: str, *, field: str) -> AsyncIterator[bytes]:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     if not text.isascii():
-        raise _no_base64(field)
+        raise _not_base64(field)
     try:
         for step in _steps(text):
             yield base64.b64decode(step, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _no_base64(field) from error
+        raise _not_base64(field) from error
 
 
 def _steps(text: str) -> Iterator[str]:
@@ -281,5 +281,5 @@ def _steps(text: str) -> Iterator[str]:
         yield step
 
 
-def _no_base64(field: str) -> BadInput:
+def _not_base64(field: str) -> BadInput:
     return BadInput(f"{field} is not base64: give the file's bytes in standard base64, padded with =", field=field)

@@ -1,4 +1,4 @@
-"""The outbox sender of one session: gives the engine the messages that are due.
+"""The outbox sender of one session: passes due messages to the engine.
 
 A message is committed as `sending` before the engine gets it. This happens in the transaction that accepts it, if its
 chat is idle and nothing holds it; otherwise when it is taken from the queue. Messages that were in flight when the link
@@ -133,7 +133,7 @@ class OutboxSender:
 
     @property
     def has_messages(self) -> bool:
-        """Do messages wait for a link, as far as this sender knows?"""
+        """Whether messages wait for a link, as far as this sender knows."""
         return self._has_messages or not self._in_flight.is_empty
 
     def recheck(self) -> None:
@@ -224,7 +224,7 @@ class OutboxSender:
         return self._queue.next_query(has_updates=has_updates, drains=drains)
 
     def _allowance(self) -> Allowance | None:
-        """How much may be taken now; None when nothing may leave."""
+        """How many messages may be taken now; None when nothing may be sent."""
         now = self._clock.monotonic()
         room = self._breaker.room(now, room=self._room, is_idle=self._in_flight.is_empty)
         allowance = self._limiter.allowance(room=room)
@@ -265,7 +265,7 @@ class OutboxSender:
         self.outcomes.report_wait()
 
     def _is_draining(self) -> bool:
-        """Must a message that may end links be sent next, as soon as nothing else is in flight?"""
+        """Whether a message that may end links must be sent next, as soon as nothing else is in flight."""
         has_suspect = any(is_suspect(message.crash_score) for message in self._in_flight.messages)
         return has_suspect or self._queue.suspect_is_overdue(self._clock.monotonic())
 

@@ -14,11 +14,11 @@ _REFUSALS = {
     400: ("for this number", "check that it is the number of a WhatsApp account, with its country code"),
     429: ("after too many requests", "wait for an hour before you ask for another one, or scan a QR code"),
 }
-"""By code: why WhatsApp refuses a pairing code, and what helps."""
+"""By code: why WhatsApp refuses a pairing code, and what to do."""
 
 
 class PairingCodeRefused(HoldfastError):
-    """WhatsApp gives no pairing code for this number now."""
+    """WhatsApp refused to issue a pairing code for this number."""
 
     code = "pairing-code-refused"
     fault = Fault.WHATSAPP

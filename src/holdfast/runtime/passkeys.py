@@ -22,7 +22,7 @@ class Passkey:
     """A passkey challenge that waits for an answer, or was just answered."""
 
     options: Mapping[str, object]
-    """As `PublicKeyCredential.parseRequestOptionsFromJSON` takes them."""
+    """In the form that `PublicKeyCredential.parseRequestOptionsFromJSON` expects."""
     expires_at: datetime
     step: PasskeyStep = PasskeyStep.SIGN
     code: str | None = None
@@ -54,7 +54,7 @@ Finished = engine.PasskeyContinued | engine.PasskeyFailed
 
 
 class PasskeyRelay:
-    """Carries one ceremony between callers, the engine and the session machine."""
+    """Connects callers, the engine and the session machine during one ceremony."""
 
     def __init__(
         self,

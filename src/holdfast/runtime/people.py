@@ -83,9 +83,8 @@ class People:
         return [await self._checked(company, name, numbers | hidden | usernames) for name in names]
 
     async def contact(self, company: str, text: str, *, field: str) -> KnownContact:
-        """What is known of a person; asks WhatsApp when a name is missing.
-
-        Raises `NotFound` for somebody who is not on WhatsApp, `BadInput`, and what queries raise.
+        """The known names of a person; queries WhatsApp when one is missing. Raises `NotFound` for somebody who is not
+        on WhatsApp, `BadInput`, and what queries raise.
         """
         chat = await self.chat(company, text, field=field)
         if not chat.endswith((PERSON, HIDDEN)):

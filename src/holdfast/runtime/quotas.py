@@ -1,11 +1,11 @@
-"""Quotas of tenants: how much one limited API key may ask, and how much one company may store.
+"""Quotas of tenants: the requests of one limited API key, and the data that one company may store.
 
-A tenant is whoever holds a key that is limited to companies. A key for all companies is the operator's and has no
-quotas. What is refused can be asked again later: 429 with the time to wait. When the disk is nearly full, tenants can't
-write at all, so that what is left serves the sessions.
+A tenant is whoever has a key that is limited to companies. A key for all companies is the operator's and has no quotas.
+A refused request can be repeated later: 429 with the time to wait. When the disk is nearly full, tenants can't write at
+all, so that the remaining space serves the sessions.
 
 The outbox is measured in the database only when the estimate reaches a quota. Between two measurements every accepted
-message is added to the estimate and none is taken off.
+message is added to the estimate and none is subtracted.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from holdfast.delivery.rate_limits import Bucket, Pace
 from holdfast.delivery.usage import Usage
 
 REMEASURE_S = 5.0
-"""A quota that is used up is measured again no sooner: measuring reads what it counts."""
+"""The shortest time between two measurements of an exhausted quota: a measurement reads the rows that it counts."""
 STREAM_RETRY_S = 30
 _DISK_LOOK_S = 1.0
 _KEYS = 10_000
-"""Keys whose request rate is remembered; those of the API and of the dashboard count apart."""
+"""The number of keys whose request rate is remembered; those of the API and of the dashboard count separately."""
 
 
 class QuotaExceeded(HoldfastError):
-    """A tenant asked for more than the operator allows. It may pass later."""
+    """A tenant exceeded the operator's limit. A later request may succeed."""
 
     code = "quota-exceeded"
     fault = Fault.CALLER
@@ -52,15 +52,15 @@ class QuotaLimits:
     """0 means no limit."""
 
     requests_per_minute: float = 3000
-    """Of one key."""
+    """Requests of one key a minute."""
     streams: int = 20
     """Event streams that one key has open."""
     outbox_messages: int = 50_000
-    """Of one company, not sent yet."""
+    """Unsent messages of one company."""
     outbox_bytes: int = 256 * MB
-    """Of one company's messages that were not sent yet."""
+    """Bytes of one company's unsent messages."""
     media_bytes: int = 2048 * MB
-    """Of one company's stored media, of both directions."""
+    """Bytes of one company's stored media, inbound and outbound."""
     free_disk_bytes: int = 1024 * MB
 
 
@@ -201,7 +201,7 @@ class Quotas:
         return made
 
     def _over(self, found: _Estimate, size_bytes: int) -> str | None:
-        """What of the quota is used up, for people."""
+        """The exhausted part of the quota, for people."""
         messages, most_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
         if messages and found.messages >= messages:
             return f"{found.messages} messages waiting, and may have {messages} (HOLDFAST_QUOTA_OUTBOX_MESSAGES)"

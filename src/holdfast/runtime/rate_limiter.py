@@ -1,7 +1,7 @@
-"""The rate limits of one session, kept in step with what is stored about its account.
+"""The rate limits of one session, synchronised with the stored data of its account.
 
-`delivery.rate_limits` is pure and knows monotonic seconds only; here they meet the wall clock and the store. A restart
-must never forget a lock or a ban.
+`delivery.rate_limits` is pure and knows monotonic seconds only; this module connects it with the wall clock and the
+store. A restart must never forget a lock or a ban.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.health.signals import HoldSigns
 log = logging.getLogger(__name__)
 
 LOCK_S = 24 * 3600.0
-"""How long a lock is taken to last when WhatsApp doesn't say."""
+"""The assumed duration of a lock when WhatsApp doesn't state its end."""
 DAY_S = 24 * 3600.0
 _REASONS = {
     REACH_OUT_LOCK: "WhatsApp accepts no messages to new contacts",
@@ -39,7 +39,7 @@ def own_pacing(account: Account, default: Pacing) -> Pacing:
 
 
 def restore(limits: RateLimits, account: Account, clock: Clock) -> None:
-    """Set what is stored about an account."""
+    """Apply the stored data of an account."""
     first_contacts = [to_monotonic(clock, at) for at in account.first_contacts]
     limits.restore(first_contacts=first_contacts, approached=account.approached)
     for code, until in ((REACH_OUT_LOCK, account.reach_out_until), (NEW_CHAT_QUOTA, account.quota_until)):
@@ -71,7 +71,7 @@ class RateLimiter:
         self._limits = RateLimits(pacing, jitter=jitter)
 
     async def load(self) -> None:
-        """Read what is stored about the account: at the start, and after the operator changed it."""
+        """Read the stored data of the account: at the start, and after the operator changed it."""
         since = iso(self._clock.now() - timedelta(seconds=DAY_S))
         account = await self._accounts.account(self._company, since=since)
         self._own = own_pacing(account, self._default)
@@ -79,7 +79,7 @@ class RateLimiter:
         if account.tight_until is not None:
             self._tight_until = to_monotonic(self._clock, account.tight_until)
 
-    # What WhatsApp says.
+    # Restrictions of WhatsApp.
 
     def lock(self, code: str, *, until_s: int | None = None) -> str:
         """WhatsApp accepts no messages to new contacts, until the Unix time that it named or for a day.
@@ -121,7 +121,7 @@ class RateLimiter:
         await self._outbox.reschedule_held(self._company, code=code, until=None)
 
     async def tighten(self, *, for_s: float) -> None:
-        """WhatsApp banned the number for a time: less is sent for so long."""
+        """WhatsApp banned the number for a time: fewer messages are sent for this long."""
         self._tight_until = self._clock.monotonic() + for_s
         await self._accounts.set_tight(self._company, until=_wall(self._clock, self._tight_until))
 
@@ -131,10 +131,10 @@ class RateLimiter:
         lock = self._limits.longest_lock(self._clock.monotonic())
         return None if lock is None else HoldSigns(code=lock.code, until=to_wall(self._clock, lock.until))
 
-    # What is sent.
+    # Sending.
 
     def allowance(self, *, room: int) -> Allowance:
-        """What may leave now."""
+        """The messages that may be sent now."""
         now = self._clock.monotonic()
         self._limits.set_pacing(self._own.tightened if self._tight_until > now else self._own)
         return self._limits.allowance(now, room=room)
@@ -145,18 +145,18 @@ class RateLimiter:
         self._limits.spend(message.chat, message.contact, is_bulk=message.is_bulk, now=now)
 
     def acked(self, message: Outgoing) -> None:
-        """WhatsApp accepted it."""
+        """WhatsApp accepted the message."""
         self._limits.acked(message.chat, message.contact, self._clock.monotonic())
 
     def forget(self, chat: str) -> None:
-        """Nothing is on its way to this chat any more, or it is known now."""
+        """No message to this chat is in flight any more, or its contact is known now."""
         self._limits.forget(chat)
 
 
 MOST, LEAST = 20, 4
-"""Messages in flight of a session that sends alone, and of one among many."""
+"""Limits of messages in flight: of a session that sends alone, and of one among many."""
 _ACTIVE_S = 1.0
-"""A session counts as sending for so long after its last message."""
+"""A session counts as sending for this long after its last message."""
 
 
 class SendShares:

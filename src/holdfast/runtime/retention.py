@@ -1,4 +1,6 @@
-"""Removes what is older than its setting says, in small batches with pauses, so that no other write waits for it."""
+"""Removes rows that are older than their setting allows, in small batches with pauses, so that no other write waits for
+it.
+"""
 
 from __future__ import annotations
 

@@ -59,14 +59,14 @@ class QueryTimedOut(HoldfastError):
 
 
 class PhoneTimedOut(HoldfastError):
-    """The phone, which alone has what was asked for, did not answer in time."""
+    """The phone, the only source of the data, did not answer in time."""
 
     code = "phone-timeout"
     fault = Fault.CALLER
 
 
 class ConnectionEnded(HoldfastError):
-    """The connection ended while WhatsApp was asked."""
+    """The connection ended during the query."""
 
     code = "not-connected"
     fault = Fault.HOLDFAST
@@ -80,7 +80,7 @@ class QueryFailed(HoldfastError):
 
 
 class NotPermitted(HoldfastError):
-    """WhatsApp does not allow this account to ask that."""
+    """WhatsApp does not allow this account to make this query."""
 
     code = "not-permitted"
     fault = Fault.WHATSAPP
@@ -146,7 +146,7 @@ class SessionQueries:
         return [known[number] for number in numbers]
 
     def answer(self, report: QueryAnswered) -> None:
-        """Give the engine's answer to the callers that wait for it."""
+        """Pass the engine's answer to the callers that wait for it."""
         for key, pending in self._pending.items():
             if pending.number == report.request:
                 del self._pending[key]
@@ -154,7 +154,7 @@ class SessionQueries:
                 return
 
     def link_ended(self) -> None:
-        """What was asked is answered no more, and changes may have been missed."""
+        """The link ended: its queries are not answered any more, and changes of cached groups may have been missed."""
         for pending in self._pending.values():
             pending.answer.set_result(QueryAnswered(link=0, request=pending.number, error="link-down"))
         self._pending.clear()

@@ -1,4 +1,4 @@
-"""Maintains the record of one session: what is stored, shown in live state and added to its history."""
+"""Maintains the record of one session: in the database, in live state and in its history."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SessionRecord:
         """Messages that were not stored because the company ignores their kind, by kind, since the actor started."""
         self.history = HistorySeen()
         self.frame_at: float | None = None
-        """When bytes last came from WhatsApp, in monotonic seconds."""
+        """When bytes last arrived from WhatsApp, in monotonic seconds."""
         self.state_at = services.clock.monotonic()
         """Since when the session has been in its state, in monotonic seconds."""
 
@@ -54,13 +54,13 @@ class SessionRecord:
         return self.current.company
 
     def frame_came(self) -> None:
-        """Bytes came from WhatsApp."""
+        """Bytes arrived from WhatsApp."""
         self.frame_at = self._services.clock.monotonic()
         self.current = replace(self.current, last_activity=self._now())
         self._services.live.put(self.current)
 
     def received(self, messages: Sequence[InboundMessage]) -> None:
-        """Messages came in and are stored, some as stubs."""
+        """Messages arrived and are stored, some as stubs."""
         self.frame_came()
         log.info("%s", received(self.company, len(messages)))
         for message in not_stored(messages):
@@ -82,7 +82,7 @@ class SessionRecord:
             self.current = replace(self.current, state=session.state, since=self._now())
 
     def clock_was_set(self, step: ClockStep) -> None:
-        """Show the state as old as it is; stored with the next step."""
+        """Correct the start time of the state; it is stored with the next step."""
         since = datetime.fromisoformat(self.current.since) + timedelta(seconds=step.set_by_s)
         self.current = replace(self.current, since=iso(since))
 
@@ -170,7 +170,7 @@ class SessionRecord:
 
 
 def restored_session(record: Record, *, paired: bool, services: Services) -> Session:
-    """The session as it was when its process or actor ended."""
+    """The session as its process or actor left it."""
     resumes_at = None
     if record.resumes_at is not None:
         resumes_at = max(to_monotonic(services.clock, record.resumes_at), services.clock.monotonic())
@@ -187,7 +187,7 @@ def restored_session(record: Record, *, paired: bool, services: Services) -> Ses
 
 
 def _has_lost_open_link(before: Session, after: Session) -> bool:
-    """Did an open link end? A refused login is a failed attempt, not a lost link."""
+    """Whether an open link ended. A refused login is a failed attempt, not a lost link."""
     link = before.link
     if link is None or link.opened_at is None:
         return False

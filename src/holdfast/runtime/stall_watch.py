@@ -1,6 +1,6 @@
-"""Keeps callers from waiting for a database that hangs: they get an error that says what to do before they give up.
+"""Keeps callers from waiting for a database that hangs: they get an error that says what to do before they time out.
 
-A statement that was sent can't be taken back, and may be executed when the database goes on. It must never tell a
+A statement that was sent can't be withdrawn, and may be executed when the database continues. It must never tell a
 caller that nothing was stored when it may have been.
 """
 
@@ -58,7 +58,7 @@ class StallWatch:
         raise DatabaseStalled(may_be_stored=True)
 
     async def _noted(self, work: Awaitable[T]) -> T:
-        """Note when it ends by itself; an error is an answer, too."""
+        """Record when the work ends by itself; an error is an answer, too."""
         try:
             result = await work
         except Exception:

@@ -1,4 +1,4 @@
-"""The one line that tells what happened to a session."""
+"""Log lines about the transitions of a session."""
 
 from __future__ import annotations
 

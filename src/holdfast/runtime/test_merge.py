@@ -1,4 +1,4 @@
-"""Commits that gathered, as one."""
+"""Merging queued commits into one."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class View:
     """Round trips of its pings. Unlike the other fields this is live, not a snapshot."""
     not_stored: tuple[NotStored, ...] = ()
     history: HistorySeen = field(default_factory=HistorySeen)
-    """How far the storage of the phone's history is."""
+    """The progress of storing the phone's history."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Messages that were not stored because the company ignores their kind, by kind, since the session's start here."""
     hold: HoldSigns | None = None
@@ -78,7 +78,7 @@ class View:
 
 
 def view_of(record: Record, *, node: str, clock: Clock) -> View:
-    """The view of a session of another process, as far as its stored record tells."""
+    """The view of a session of another process, from its stored record."""
     reason = None if record.reason is None else stored_reason(record.reason, record.code)
     resumes_at = None if record.resumes_at is None else datetime.fromisoformat(record.resumes_at)
     return View(

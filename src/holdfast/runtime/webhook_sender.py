@@ -62,9 +62,9 @@ class WebhookSender:
         self._clock = clock
         self._clock_watch = clock_watch
         self._steps: list[ClockStep] = []
-        """Of the wall clock, not applied to the rows yet."""
+        """Steps of the wall clock that are not applied to the rows yet."""
         self._companies_seen: set[str] = set()
-        """Those whose deliveries were checked for times of another clock."""
+        """Companies whose deliveries were checked for times of another clock."""
         self._randomness = randomness
         self._keep = timedelta(days=keep_days)
         self._lanes = lanes or Lanes()
@@ -84,7 +84,7 @@ class WebhookSender:
                         await self._new_events.wait()
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> datetime | None:
-        """Start what may leave; returns when to query again."""
+        """Start the deliveries that may be sent; returns when to query again."""
         self._start(tasks)
         if not self._lanes.has_room:
             return None
@@ -134,7 +134,7 @@ class WebhookSender:
             tasks.create_task(self._deliver(head), name=f"webhook {head.seq}")
 
     def _wakes_at(self, next_at: datetime | None) -> float | None:
-        """In monotonic seconds; other processes can't set the flag here."""
+        """When to query again, in monotonic seconds, because other processes can't set the flag here."""
         now, poll_interval_s = self._clock.monotonic(), self._events.poll_interval_s
         times = [] if poll_interval_s is None else [now + poll_interval_s]
         if next_at is not None:

@@ -203,7 +203,7 @@ class AccountSettingRows:
 
 
 def labels_of(connection: Connection, company: str, chats: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The ids of the labels of those of these chats that have any."""
+    """The label ids of each of these chats that has labels."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(chats), _CHATS_AT_ONCE):
         wanted = {"company": company, "chats": list(chats[start : start + _CHATS_AT_ONCE])}

@@ -1,4 +1,4 @@
-"""Runs short writes that must not wait for others, on a connection and a thread beside the writer's.
+"""Runs short writes that must not wait for others, on a separate connection and thread.
 
 A lease that is renewed through the writer is lost when one statement there takes long: the deletion of a large company,
 or a statement that waits for an operator's lock.

@@ -1,4 +1,4 @@
-"""Makes one chat of the names of one person, once WhatsApp says that they are one.
+"""Merges the chats of one person's names, once WhatsApp says that they belong to one person.
 
 What decides about later messages changes in one transaction with the alias: the queue of open messages, whether the
 contact is known, and pending webhook deliveries. Two queues become one in the order of acceptance (`seq`), so a crash
@@ -106,7 +106,7 @@ def _move_open(connection: Connection, company: str, alias: str, chat: str, *, n
 
 
 def _move_known(connection: Connection, company: str, alias: str, chat: str) -> None:
-    """Make one row of two: the earlier first contact, the later last message, and the unread messages of both."""
+    """Merge two rows into one: the earlier first contact, the later last message, and the unread messages of both."""
     both = (chats.c.company_id == company, chats.c.chat.in_([alias, chat]))
     rows = connection.execute(select(chats).where(*both)).mappings().all()
     if all(row["chat"] == chat for row in rows):
@@ -147,7 +147,7 @@ def _move_contact(connection: Connection, company: str, alias: str, chat: str) -
 
 
 def _move_marks(connection: Connection, company: str, alias: str, chat: str) -> None:
-    """Labels and stars of both chats are those of one."""
+    """Move labels and stars to the merged chat."""
     for table, names in ((labelled, ("label_id", "whatsapp_id")), (starred, ("whatsapp_id", "starred_at"))):
         mine = (table.c.company_id == company, table.c.chat == alias)
         rows = connection.execute(select(*table.c[names]).where(*mine)).mappings().all()
@@ -158,9 +158,8 @@ def _move_marks(connection: Connection, company: str, alias: str, chat: str) -> 
 
 
 def _move_queue(connection: Connection, company: str, alias: str, chat: str, *, now: str) -> None:
-    """Make one queue of two: the older of the two heads is the head, and messages follow in the order of acceptance.
-
-    A head that stops being one keeps its state: when it is in flight, its ack still counts.
+    """Merge two queues: the older of the two heads is the head, and messages follow in the order of acceptance. A
+    message that is no longer the head keeps its state: when it is in flight, its ack still counts.
     """
     heads = [_OPEN_HEAD.scalar(connection, {"company": company, "name": name}) for name in (alias, chat)]
     if heads[0] is None:

@@ -137,7 +137,7 @@ class Database:
         return done
 
     async def caught_up(self, company: str | None = None) -> None:
-        """Returns when every write that was begun before has ended; with `company`, those for it, and for none."""
+        """Wait for all writes that were queued before; with `company`, only for its writes and those of no company."""
         with self._writes_changed:
             companies = {None, company} if company is not None else {None, *self._writes.companies}
         await asyncio.gather(*(self.write(lambda connection: None, company=company) for company in companies))

@@ -330,10 +330,10 @@ def _replayed(connection: Connection, draft: Draft) -> Accepted | Refusal:
 def _not_cancelled(message: Message) -> str:
     if message.state is MessageState.SENDING:
         return (
-            "the message is sending: it was handed over and may have left; "
-            "cancel it all the same with ?force=true, it may still arrive"
+            "the message is sending: it may already have been sent; "
+            "to cancel it anyway, use ?force=true, but it may still arrive"
         )
-    return f"the message is {message.state}: only a message that has not left can be cancelled"
+    return f"the message is {message.state}: only a message that has not been sent can be cancelled"
 
 
 def _one(connection: Connection, statement: Select[Any]) -> Message:

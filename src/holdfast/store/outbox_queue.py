@@ -118,7 +118,7 @@ _OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"),
 
 
 def place(connection: Connection, company: str, found: Standing, *, priority: int, now: str) -> dict[str, Any]:
-    """Where a message that is being accepted stands: `next_at` and `lane`, both None behind others."""
+    """The queue position of a message that is being accepted: `next_at` and `lane`, both None behind others."""
     if found.head_lane is None:
         kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
         return {"next_at": now, "lane": kind * _CONTACTS + found.contact}
@@ -128,7 +128,7 @@ def place(connection: Connection, company: str, found: Standing, *, priority: in
 
 
 def suspect_lane(lane: int) -> int:
-    """Where the message of a lane waits once it is suspected of ending links."""
+    """The lane of a message once it is suspected of ending links."""
     return _SUSPECTS + min(lane % _CONTACTS, ContactStatus.APPROACHED)
 
 
@@ -150,7 +150,7 @@ def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) ->
 
 
 def chat_became_known(connection: Connection, company: str, chat: str, *, now: str) -> None:
-    """Locks and the daily limit concern this chat no more."""
+    """Locks and the daily limit no longer apply to this chat."""
     _MAKE_KNOWN.rows(connection, {"company": company, "name": chat, "at": now})
 
 
@@ -189,7 +189,7 @@ def take_due(
 
 
 def _timed(connection: Connection, company: str, messages: list[Outgoing]) -> list[Outgoing]:
-    """The messages with the timers that their chats have now. A message that may have left keeps the one it had."""
+    """The messages with the current timers of their chats. A message that may have been sent keeps its timer."""
     first = {message.chat for message in messages if message.attempts == 1}
     if not first:
         return messages
@@ -207,14 +207,14 @@ def _with_timer(connection: Connection, message: Outgoing, timer_s: int | None) 
 
 
 def _is_limited(messages: Collection[Outgoing], allowance: Allowance) -> bool:
-    """May a limit have left messages that are due?"""
+    """Whether a limit may have left out messages that are due."""
     bulk = sum(message.is_bulk for message in messages)
     new = sum(message.contact is ContactStatus.NEW for message in messages)
     return len(messages) >= allowance.total or 0 < allowance.bulk <= bulk or 0 < allowance.new <= new
 
 
 def _quotas(allowance: Allowance) -> dict[int, int]:
-    """The most that is worth looking for in each lane."""
+    """The largest number of messages to query for each lane."""
     quotas = {}
     for lane in _LANES:
         kind, contact = divmod(lane, _CONTACTS)
@@ -227,7 +227,9 @@ def _quotas(allowance: Allowance) -> dict[int, int]:
 def _choose(
     rows: Collection[Any], allowance: Allowance, *, may_take_suspect: bool, alone: bool
 ) -> dict[int, ContactStatus]:
-    """The numbers to begin, with what the recipient is to the company: within the limits, a suspect by itself."""
+    """The numbers of the messages to send, with the contact status of each recipient: within the limits, and a suspect
+    alone.
+    """
     left = {"total": allowance.total, "bulk": allowance.bulk, "new": allowance.new}
     chosen: dict[int, ContactStatus] = {}
     suspects = sorted((next_at, seq, lane) for seq, _, lane, _, next_at in rows if lane >= _SUSPECTS)
@@ -271,7 +273,7 @@ def make_due(connection: Connection, company: str, *, now: str) -> None:
 
 
 def approached_chats(connection: Connection, company: str) -> list[str]:
-    """Chats that are not known and to which a first message is to be sent again."""
+    """Chats of unknown contacts to which a first message is to be sent again."""
     lanes = [lane for lane in _LANES if lane % _CONTACTS == ContactStatus.APPROACHED]
     statement = select(_O.chat).where(_O.company_id == company, _O.lane.in_(lanes), IS_HEAD)
     return list(connection.scalars(statement))

@@ -64,7 +64,7 @@ class Applied:
     messages: list[Message]
     """Messages whose state changed."""
     makes_due: bool
-    """A settled message had another one behind it in its chat, which is due now."""
+    """A settled message was followed by another one in its chat, which is due now."""
 
 
 def apply_all(connection: Connection, company: str, changes: Sequence[MessageChange | Deferral]) -> Applied:
@@ -77,7 +77,7 @@ def apply_all(connection: Connection, company: str, changes: Sequence[MessageCha
 
 
 def _known_ids(connection: Connection, company: str, ids: Collection[str]) -> set[str]:
-    """Which of these WhatsApp ids are those of messages of the company."""
+    """Those of the WhatsApp ids that belong to messages of the company."""
     known, asked = set[str](), sorted(ids)
     for start in range(0, len(asked), _IDS_AT_ONCE):
         some = outbox.c.whatsapp_id.in_(asked[start : start + _IDS_AT_ONCE])

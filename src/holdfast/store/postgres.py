@@ -199,8 +199,9 @@ def _migrate(connection: Connection, url: URL) -> None:
 
 
 def _lock_migrations(connection: Connection) -> None:
-    """Ask again and again: a statement that waits for the lock would be a transaction for which the process that holds
-    it waits in turn, when it creates an index concurrently."""
+    """Poll for the lock: a statement that waits for it would be a transaction for which the process that holds the lock
+    waits in turn, when it creates an index concurrently.
+    """
     while not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (MIGRATING,)).scalar_one():
         connection.commit()
         threading.Event().wait(_LOCK_LOOK_S)

@@ -11,7 +11,7 @@ import contextlib
 import threading
 
 _KEPT_S = 20
-"""By then the process that starts keeps its sessions itself."""
+"""By then the starting process renews its leases itself."""
 _CONNECT_S = 2
 _KEEP = """
 UPDATE leases SET expires_at = greatest(expires_at, clock_timestamp() + make_interval(secs => %s))
@@ -20,7 +20,7 @@ WHERE holder = '' AND node = %s AND expires_at > clock_timestamp()
 
 
 def announce_restart(database_url: str, *, node: str) -> threading.Thread:
-    """Keep the sessions that the process before left to this node; returns the thread that does it."""
+    """Extend the leases that the previous process left for this node; returns the thread that does it."""
     with contextlib.suppress(ImportError):
         import psycopg  # noqa: F401 – not in the thread: two that import the same modules may block each other
     thread = threading.Thread(target=_announce, args=(database_url, node), name="holdfast-restart-notice", daemon=True)

@@ -14,7 +14,7 @@ BUSY, OTHER = "962302", "962303"
 
 
 def queue_with(now: float = 100, **counts: int) -> WriteQueue[tuple[str, int]]:
-    """A queue with so many writes of each company."""
+    """A queue with that many writes of each company."""
     queue: WriteQueue[tuple[str, int]] = WriteQueue()
     for company, count in counts.items():
         for n in range(count):
@@ -23,7 +23,7 @@ def queue_with(now: float = 100, **counts: int) -> WriteQueue[tuple[str, int]]:
 
 
 def test_a_company_that_writes_alone_is_not_limited() -> None:
-    """Everything that waits is one group, up to the general limit, in order, and no rest follows."""
+    """All waiting writes are one group, up to the general limit, in order, and no pause follows."""
     queue = queue_with(busy=MOST_IN_A_GROUP + 1)
     first = queue.take(100)
     assert first.writes == [("busy", n) for n in range(MOST_IN_A_GROUP)]
@@ -33,13 +33,13 @@ def test_a_company_that_writes_alone_is_not_limited() -> None:
 
 
 def test_companies_that_write_alike_are_not_limited() -> None:
-    """Nobody makes many more writes than the other."""
+    """Neither company makes many more writes than the other."""
     queue = queue_with(one=60, two=60)
     assert len(queue.take(100).writes) == 120
 
 
 def test_a_few_writes_are_no_burst() -> None:
-    """Even where they are most of all."""
+    """Even if it makes most of all writes."""
     queue = queue_with(one=40, two=1)
     assert queue.take(100).bursting == []
 
@@ -71,14 +71,14 @@ def test_two_bursts_at_once_are_both_limited() -> None:
 
 
 def test_the_fewest_writes_come_first_in_a_group() -> None:
-    """Companies that write alike may fill a group; one with little to write is in it all the same."""
+    """Companies with similar write rates may fill a group; one with few writes is in it all the same."""
     queue = queue_with(one=MOST_IN_A_GROUP, two=MOST_IN_A_GROUP, three=MOST_IN_A_GROUP, four=1)
     queue.take(100)
     assert "four" not in queue.companies
 
 
 def test_a_write_of_another_company_does_not_wait_for_a_burst() -> None:
-    """While the burst rests, others are committed at once, and by themselves."""
+    """While the bursting company is paused, the writes of others are committed at once, in groups of their own."""
     queue = queue_with(busy=60, other=1)
     queue.committed(queue.take(100), took_s=0.02, now=100.02)
     queue.add(("other", 1), "other", 100.03)
@@ -87,14 +87,14 @@ def test_a_write_of_another_company_does_not_wait_for_a_burst() -> None:
 
 
 def test_a_rest_is_bounded() -> None:
-    """A disk that hangs for seconds must not make the rest as long."""
+    """After a disk hung for seconds, the pause is not as long."""
     queue = queue_with(busy=200, other=1)
     queue.committed(queue.take(100), took_s=30, now=100.5)
     assert queue.take(100.5).next_at == 100.5 + LONGEST_REST_S
 
 
 def test_a_burst_gets_all_of_the_time_when_the_others_are_idle() -> None:
-    """A second or so after their last write."""
+    """About a second after their last write."""
     queue = queue_with(busy=60, other=1)
     queue.committed(queue.take(100), took_s=0.02, now=100.02)
     for n in range(60, 90):
@@ -121,7 +121,7 @@ def test_a_company_need_not_leave_room_for_writes_of_no_company() -> None:
 
 
 def test_companies_with_waiting_writes_are_known() -> None:
-    """And forgotten some time after their last write."""
+    """They are forgotten some time after their last write."""
     queue = queue_with(busy=1, other=1)
     assert set(queue.companies) == {"busy", "other"}
     queue.take(100)

@@ -1,7 +1,7 @@
-"""Tells the owner of a session at once that another process stored work for it, by PostgreSQL's NOTIFY.
+"""Notifies the owner of a session at once that another process stored work for it, by PostgreSQL's NOTIFY.
 
 Without this, the owner finds the work when it renews its leases, up to two seconds later. So a wakeup may be lost, and
-no error here is worth more than a line in the log.
+an error here is only logged.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Wakeups:
                 for company in companies:
                     connection.execute(select(func.pg_notify(CHANNEL, company)))
 
-            with contextlib.suppress(Exception):  # the owner looks for itself, too
+            with contextlib.suppress(Exception):  # the owner polls as well
                 await self._database.write(work)
 
     async def _receive(self) -> None:

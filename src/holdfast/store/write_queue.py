@@ -1,9 +1,9 @@
 """Fair queueing of writes: one company's burst must not delay the writes of the others.
 
 One thread executes all writes, in groups with one commit each. Without limits, a burst fills every group and keeps the
-thread busy all the time, so that another company's write waits for the group under way and then for its own, long one.
+thread busy all the time, so that another company's write waits for the current group and then for its own, long one.
 Therefore a company that makes many writes, and many more than some other company that writes, gets small groups, with a
-rest after each that lasts as long as the group took. Companies with the fewest waiting writes come first in a group.
+pause after each that lasts as long as the group took. Companies with the fewest waiting writes come first in a group.
 The writes of one company keep their order.
 
 Decides only: no clock, no threads. Times are monotonic seconds.
