@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
-from holdfast.store.tables import decrypted, sessions
+from holdfast.store.tables import decrypted, events, sessions
 from tests.contract.rows import COMPANY, OTHER, Store
 
 ADD = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
@@ -24,11 +24,16 @@ COUNT = Prepared(
         .returning(sessions.c.company_id, sessions.c.attempts)
     )
 )
+ADD_EVENT = Prepared(lambda insert: insert(events))
 FIND = Prepared(lambda _: select(decrypted.c.plaintext).where(decrypted.c.company_id == bindparam("company")))
 
 
 def _row(company: str, *, text: bytes = b"\0 secret words", stored_at: str | None = "2026") -> dict[str, Any]:
     return {"company_id": company, "ciphertext_sha256": "ab", "plaintext": text, "stored_at": stored_at}
+
+
+def _event(id_: str) -> dict[str, Any]:
+    return {"id": id_, "company_id": COMPANY, "type": "t", "chat": "", "at": "2026", "body": "{}"}
 
 
 async def test_bytes_are_returned_unchanged(store: Store) -> None:
@@ -40,6 +45,20 @@ async def test_bytes_are_returned_unchanged(store: Store) -> None:
         return [FIND.scalar(connection, {"company": company}) for company in (COMPANY, OTHER, "nobody")]
 
     assert await store.database.write(work) == [COMPANY.encode(), OTHER.encode(), None]
+
+
+async def test_an_inserted_row_has_the_number_that_is_returned(store: Store) -> None:
+    """Also when another row was refused before."""
+    await store.database.write(lambda connection: ADD.rows(connection, _row(COMPANY)))
+
+    def work(connection: Connection) -> list[int]:
+        assert not ADD.rows(connection, _row(COMPANY))
+        return [ADD_EVENT.seq(connection, _event(f"evt_{n}")) for n in range(3)]
+
+    numbers = await store.database.write(work)
+    stored = select(events.c.seq, events.c.id).order_by(events.c.seq)
+    rows = await store.database.read(lambda connection: connection.execute(stored).all())
+    assert [tuple(row) for row in rows] == [(number, f"evt_{n}") for n, number in enumerate(numbers)]
 
 
 async def test_constants_in_the_statement_are_combined_with_passed_values(store: Store) -> None:

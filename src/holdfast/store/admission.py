@@ -31,6 +31,8 @@ class Standing(NamedTuple):
     """Lane of the first open message of the chat."""
     known: str | None
     """The chat, if its contact is known."""
+    timer_s: int | None
+    """After how many seconds messages of the chat disappear."""
 
     @property
     def contact(self) -> ContactStatus:
@@ -61,6 +63,7 @@ _LOOK = Prepared(
                     outbox.c.company_id == _COMPANY, outbox.c.chat == _NAME, text("next_at IS NOT NULL")
                 ),
                 select(chats.c.chat).where(chats.c.company_id == _COMPANY, chats.c.chat == _NAME, WAS_MET),
+                select(chats.c.disappearing_s).where(chats.c.company_id == _COMPANY, chats.c.chat == _NAME),
             )
         )
     )

@@ -31,19 +31,21 @@ def _read_on_phone(row: Insert) -> dict[str, ColumnElement[Any]]:
     return {"unread": row.excluded.unread, "read_seq": row.excluded.read_seq}
 
 
-_SENT = Prepared(lambda insert: _upsert(insert, lambda _: {}).returning(chats.c.disappearing_s))
 _STORED = Prepared(lambda insert: _upsert(insert, lambda _: {}))
 _COUNTED = Prepared(lambda insert: _upsert(insert, _counted))
 _OWN = Prepared(lambda insert: _upsert(insert, _read_on_phone))
 
 
-def note_sent(connection: Connection, company: str, chat: str, *, kind: str, seq: int, at: str) -> int | None:
-    """An outbound message was accepted. Returns the chat's timer of disappearing messages, in seconds."""
-    if kind in QUIET or chat == STATUS:
-        return None
-    row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": True}
-    timer_s: int | None = _SENT.scalar(connection, row)
-    return timer_s
+def is_shown(kind: str, chat: str) -> bool:
+    """Whether a message of this kind stands in its chat."""
+    return kind not in QUIET and chat != STATUS
+
+
+def note_sent(connection: Connection, company: str, chat: str, *, kind: str, seq: int, at: str) -> None:
+    """An outbound message was accepted."""
+    if is_shown(kind, chat):
+        row = {"company_id": company, "chat": chat, "last_at": at, "last_seq": seq, "last_is_sent": True}
+        _STORED.rows(connection, row)
 
 
 def note_received(connection: Connection, message: Mapping[str, Any], *, at: str, counts: bool = True) -> None:
@@ -52,7 +54,7 @@ def note_received(connection: Connection, message: Mapping[str, Any], *, at: str
     A message that the account's owner sent on the phone was written in an open chat, so everything before it was read.
     counts: whether it is unread; False for history.
     """
-    if message["type"] in QUIET or message["chat"] == STATUS:
+    if not is_shown(message["type"], message["chat"]):
         return
     row = {
         "company_id": message["company_id"],

@@ -72,16 +72,32 @@ class Prepared:
         if connection.dialect.name != "sqlite":
             result = connection.execute(statement, values)
             return result.all() if result.returns_rows else []
-        names = tuple(values)
-        text = self._texts.get(names)
-        if text is None:
-            text = self._texts[names] = _Text(statement, connection, names)
-        return text.rows(connection, values)
+        rows, _ = self._text(connection, tuple(values)).execute(connection, values)
+        return rows
 
     def scalar(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """Execute it and return the first value of its first row; None when there is no row."""
         rows = self.rows(connection, values)
         return rows[0][0] if rows else None
+
+    def seq(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Execute the INSERT of one row and return the `seq` that the database gave it.
+
+        SQLite takes up to twice as long for an INSERT with RETURNING.
+        """
+        if connection.dialect.name != "sqlite":
+            statement = self._statements[connection.dialect.name]
+            assert isinstance(statement, postgresql.Insert)
+            return int(connection.execute(statement.returning(statement.table.c.seq), values).scalar_one())
+        _, number = self._text(connection, tuple(values)).execute(connection, values)
+        assert number is not None
+        return number
+
+    def _text(self, connection: Connection, names: tuple[str, ...]) -> _Text:
+        text = self._texts.get(names)
+        if text is None:
+            text = self._texts[names] = _Text(self._statements["sqlite"], connection, names)
+        return text
 
 
 class _Text:
@@ -95,12 +111,14 @@ class _Text:
         self._order = compiled.positiontup or []
         self._fixed = {name: value for name, value in compiled.params.items() if name not in names}
 
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], int | None]:
+        """Return the rows of the result, and the number of the row that was inserted last."""
         given = {**self._fixed, **values} if self._fixed else values
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         try:
-            return driver.execute(self._sql, [given[name] for name in self._order]).fetchall()
+            cursor = driver.execute(self._sql, [given[name] for name in self._order])
+            return cursor.fetchall(), cursor.lastrowid
         except sqlite3.Error as error:
             # Raised as SQLAlchemy would, without the values, which are keys and messages.
             raise DBAPIError.instance(

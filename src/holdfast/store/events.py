@@ -40,12 +40,14 @@ DELIVERIES = "deliveries"
 """Announced when there may be new webhook deliveries."""
 _RECORDED = "holdfast.events"
 _ENDPOINTS = "holdfast.endpoints"
-_ANY_ENDPOINT = select(webhook_endpoints.c.company_id).where(webhook_endpoints.c.url.is_not(None)).limit(1)
+_ANY_ENDPOINT = Prepared(
+    lambda _: select(webhook_endpoints.c.company_id).where(webhook_endpoints.c.url.is_not(None)).limit(1)
+)
 _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
 _LOOK_EVERY_S = 1.0
 
-_ADD = Prepared(lambda insert: insert(events).returning(events.c.seq))
+_ADD = Prepared(lambda insert: insert(events))
 _ADD_ALL = postgresql.insert(events).returning(events.c.seq, sort_by_parameter_order=True)
 _DELIVER = text(
     "INSERT INTO webhook_deliveries (event_seq, company_id, chat, state, at, attempts, next_at) "
@@ -84,7 +86,7 @@ def write_recorded(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         numbers = connection.scalars(_ADD_ALL, recorded).all()
     else:
-        numbers = [_ADD.scalar(connection, row) for row in recorded]
+        numbers = [_ADD.seq(connection, row) for row in recorded]
     if _has_endpoints(connection):
         # Nobody else has drawn a number in between: the order of events is locked.
         made = connection.execute(_DELIVER, {"first": numbers[0], "last": numbers[-1]})
@@ -113,7 +115,7 @@ def _has_endpoints(connection: Connection) -> bool:
     """Whether there is any webhook endpoint. Read once in a transaction, which may have the events of many writes."""
     transaction, found = connection.info.get(_ENDPOINTS, (None, False))
     if transaction is not connection.get_transaction():
-        found = connection.scalar(_ANY_ENDPOINT) is not None
+        found = _ANY_ENDPOINT.scalar(connection, {}) is not None
         connection.info[_ENDPOINTS] = connection.get_transaction(), found
     return bool(found)
 

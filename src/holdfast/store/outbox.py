@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     Select,
     TextClause,
-    bindparam,
     func,
     select,
     text,
@@ -41,7 +40,7 @@ from holdfast.store import chat_merge
 from holdfast.store import outbox_queue as queue
 from holdfast.store.admission import standing
 from holdfast.store.aliases import canonical, is_same_chat
-from holdfast.store.chat_updates import note_sent, target_of
+from holdfast.store.chat_updates import is_shown, note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared
@@ -57,12 +56,7 @@ _IS_SETTLED = text("state NOT IN ('queued','sending')")
 """Literally as in the index of settled messages."""
 _EXPIRED_AT_ONCE = 100
 """Messages of one transaction: thousands may expire at the same moment, and all companies share the writer."""
-_ACCEPT = Prepared(
-    lambda insert: (
-        insert(outbox).on_conflict_do_nothing(index_elements=["company_id", "idempotency_key"]).returning(outbox.c.seq)
-    )
-)
-_SET_CONTENT = Prepared(lambda _: update(outbox).where(outbox.c.seq == bindparam("accepted")))
+_ACCEPT = Prepared(lambda insert: insert(outbox))
 
 
 class OutboxRows:
@@ -97,12 +91,11 @@ class OutboxRows:
             is_next = placed["next_at"] is not None and contact is ContactStatus.KNOWN
             begins = check is not None and is_next and _holds(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
-            seq = _ACCEPT.scalar(connection, values | placed | state)
-            timer_s = note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
-            if timer_s:
-                # Stored, so that a message that is sent again is the same message.
-                content = ascii_json(disappearing(draft.content, timer_s))
-                _SET_CONTENT.rows(connection, {"accepted": seq, "content": content})
+            timer_s = found.timer_s if is_shown(draft.kind, chat) else None
+            # Stored, so that a message that is sent again is the same message.
+            timed = {"content": ascii_json(disappearing(draft.content, timer_s))} if timer_s else {}
+            seq = _ACCEPT.seq(connection, values | placed | state | timed)
+            note_sent(connection, draft.company, chat, kind=draft.kind, seq=seq, at=now)
             message = _queued(draft, seq, chat, is_to_new_contact=contact is not ContactStatus.KNOWN, now=now)
             record_message(connection, message, at=message.accepted_at)
             return Accepted(message=message, is_new=True, has_begun=begins, timer_s=timer_s)
