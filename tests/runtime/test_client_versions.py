@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.runtime.client_versions import ClientVersions
-from holdfast.session.client_version import ENGINE_REVISION, ClientVersion
+from holdfast.session.client_version import ENGINE_REVISION, Claim, ClientVersion
 from holdfast.store.client_version import ClientVersionRows
 from holdfast.store.database import Database
 from tests.doubles.fake_clock import FakeClock
@@ -32,12 +32,30 @@ class Site:
         return f'{{"client_revision":{self.revision}}}'
 
 
+class FailingRows(ClientVersionRows):
+    """Writes fail when they are told to."""
+
+    fails = False
+
+    async def keep_worked(self, version: ClientVersion) -> None:
+        self._check()
+        await super().keep_worked(version)
+
+    async def claim_read(self, *, within_s: float) -> Claim:
+        self._check()
+        return await super().claim_read(within_s=within_s)
+
+    def _check(self) -> None:
+        if self.fails:
+            raise OSError("the disk is full")
+
+
 class Fleet:
     """Processes that share a database."""
 
     def __init__(self, database: Database, site: Site, clock: FakeClock) -> None:
         self.database, self.site, self.clock = database, site, clock
-        self.rows = ClientVersionRows(database, clock=clock)
+        self.rows = FailingRows(database, clock=clock)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, *, pinned: int | None = None) -> ClientVersions:
@@ -130,6 +148,24 @@ async def test_a_read_that_failed_is_made_again_within_the_hour(fleet: Fleet, si
     site.revision = NEW
     await fleet.wait(3601)
     assert revision(versions) == NEW
+
+
+async def test_a_failing_database_ends_nothing(fleet: Fleet, site: Site) -> None:
+    """Neither the process nor the version in use, while a disk is full for example; what worked is stored later."""
+    made = await fleet.start()
+    site.revision = NEW
+    fleet.rows.fails = True
+    await fleet.wait(2 * DAY_S)
+    assert made.current is not None
+    assert made.current.revision == OLD
+    made.worked(made.current)
+    await fleet.settle()
+    fleet.rows.fails = False
+    await fleet.wait(3600)
+    assert made.current.revision == NEW
+    stored = (await fleet.rows.load()).worked
+    assert stored is not None
+    assert stored.revision == OLD
 
 
 async def test_a_refusal_is_looked_into_at_once_and_then_every_five_seconds(fleet: Fleet, site: Site) -> None:

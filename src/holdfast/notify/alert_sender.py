@@ -196,6 +196,10 @@ class _AddressQueue:
         except NotDelivered as error:
             await self._retry_later(chosen, error)
             return
+        except Exception as error:  # such as no more threads: it must not end Holdfast
+            log.exception("An alert was not delivered to %s", self.address)
+            await self._retry_later(chosen, NotDelivered(f"Holdfast failed: {type(error).__name__}"))
+            return
         self._waiting.remove(chosen)
         if chosen.tries:
             log.info('Alert "%s" was delivered to %s at attempt %d', chosen.alert.title, self.address, chosen.tries + 1)

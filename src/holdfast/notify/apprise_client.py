@@ -58,7 +58,11 @@ class AppriseClient:
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         thread = Thread(target=_run, args=(lambda: send(address.url, alert), answer, places), daemon=True)
         thread.name = f"alert to {address}"
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            places.release()
+            raise NotDelivered(f"Holdfast could not start a thread: {error}") from error
         async with self._clock.until(self._clock.monotonic() + self._deadline_s):
             why = await answer
             if why is not None:

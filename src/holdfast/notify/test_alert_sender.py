@@ -31,11 +31,14 @@ class FakeTransport:
     def __init__(self) -> None:
         self.failing: set[AlertAddress] = set()
         self.poison: set[str] = set()
+        self.defect: Exception | None = None
         self.tries: asyncio.Queue[tuple[AlertAddress, str]] = asyncio.Queue()
         self.delivered: list[tuple[AlertAddress, PendingAlert]] = []
 
     async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
         self.tries.put_nowait((address, alert.title))
+        if self.defect is not None:
+            raise self.defect
         if address in self.failing or alert.title in self.poison:
             raise NotDelivered("the other side said no")
         self.delivered.append((address, alert))
@@ -105,6 +108,19 @@ async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFix
         ("INFO", "Alert cleared: 962302 – paused (banned), after 5 min"),
     ]
     assert await post.rows.book() == dump(Book())
+
+
+async def test_no_error_of_a_service_ends_holdfast(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it is, the alert is sent again: alerts and sessions share one process."""
+    post = Post(MAIL)
+    post.transport.defect = RuntimeError("can't start new thread")
+    async with post.running():
+        await post.sender.send(Book(), [post.now()])
+        await post.tried(1)
+        post.transport.defect = None
+        await post.wait(2)
+        assert len(post.transport.delivered) == 1
+    assert "can't start new thread" in caplog.text
 
 
 async def test_failures_are_tried_again_by_the_formula() -> None:

@@ -93,7 +93,7 @@ class ClientVersions:
     async def prepare(self) -> None:
         """Before the first session connects; takes as long as one read may."""
         if self._pinned is None:
-            self._next_in_s = await self._refresh(within_s=_RETRY_S)
+            self._next_in_s = await self._try_to_refresh(within_s=_RETRY_S)
 
     async def run(self) -> None:
         """Refresh daily, and at once when refused, until cancelled."""
@@ -102,13 +102,11 @@ class ClientVersions:
             async with self._clock.until(next_refresh):
                 await self._wake.wait()
             self._wake.clear()
-            if self._to_keep is not None:
-                version, self._to_keep = self._to_keep, None
-                await self._store.keep_worked(version)
+            await self._try_to_store_worked()
             is_due = self._clock.monotonic() >= next_refresh
             is_new_refusal = self._refused_since is not None and not self._reads
             if self._pinned is None and (is_due or is_new_refusal):
-                self._next_in_s = await self._refresh(
+                self._next_in_s = await self._try_to_refresh(
                     within_s=_SHARED_S if self._refused_since is None else _RETRY_S / 2
                 )
             if is_due or is_new_refusal:
@@ -137,6 +135,27 @@ class ClientVersions:
             self._known = KnownVersions(worked=version, found=self._known.found)
             self._to_keep = version
             self._wake.set()
+
+    async def _try_to_store_worked(self) -> None:
+        """A version that can't be stored now is stored with the next refresh."""
+        version = self._to_keep
+        if version is None:
+            return
+        try:
+            await self._store.keep_worked(version)
+        except Exception as error:  # noqa: BLE001 – a database that fails must not end Holdfast
+            log.warning("Client version %s worked, but could not be stored: %s", text_of(version), error)
+            return
+        if self._to_keep is version:
+            self._to_keep = None
+
+    async def _try_to_refresh(self, *, within_s: float) -> float:
+        """As `_refresh`. While the database fails, the version in use stays."""
+        try:
+            return await self._refresh(within_s=within_s)
+        except Exception as error:  # noqa: BLE001 – a database that fails must not end Holdfast
+            log.warning("The client version can't be refreshed; next try in %.0f s: %s", _SLOW_RETRY_S, error)
+            return _SLOW_RETRY_S
 
     async def _refresh(self, *, within_s: float) -> float:
         """Adopt the versions that other processes stored, and read WhatsApp's script unless one of them just did.

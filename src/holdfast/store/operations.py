@@ -50,12 +50,11 @@ class OperationRows:
         values = _accepted(draft, iso(self._clock.now()))
 
         def work(connection: Connection) -> AcceptedOperation | Refusal | None:
+            # Before the number is drawn, as numbers follow the order of commits; nor is the company removed meanwhile.
+            lock_company(connection, draft.company)
             if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
                 sentence = f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}'
                 return Refusal(NotFound(sentence, field="company"))
-            lock_company(
-                connection, draft.company
-            )  # before the number is drawn: the order of numbers is that of commits
             if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
                 return before
             open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
