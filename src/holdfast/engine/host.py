@@ -256,9 +256,9 @@ class EngineHost:
         self._write(AskHeartbeat(lifetime_ms=None if lifetime_s is None else int(lifetime_s * 1000)))
 
     def _write(self, word: AnyCommand | AnyHostCommand) -> None:
-        if self._pipes is None or self._state.over or self._pipes.stdin.is_closing():
-            return  # uvloop may close the pipe of a dead host before it reports the end of the process
-        self._pipes.stdin.write(encode(word))
+        if self._pipes is None or self._state.over:
+            return
+        self._pipes.write(encode(word))
         unread = self._pipes.stdin.get_write_buffer_size()
         if unread > self._limits.unread_bytes:
             self.condemn(f"stuck: it left {unread // 1024 // 1024} MiB of commands unread")
@@ -329,19 +329,19 @@ class EngineHost:
         if self._pipes is None:
             return
         try:
-            await self._end_in_order(self._pipes.stdin)
+            await self._end_in_order(self._pipes)
         finally:
             # Also when this task is cancelled: the rest of the process group is killed at once.
             self._signal(signal.SIGKILL)
             self._pipes.transport.close()
 
-    async def _end_in_order(self, stdin: asyncio.WriteTransport) -> None:
+    async def _end_in_order(self, pipes: Pipes) -> None:
         limits = self._limits
         if self._state.gone.is_set():
             return
-        if not stdin.is_closing():
-            stdin.write(encode(Stop()))
-        stdin.close()
+        pipes.write(encode(Stop()))
+        pipes.flush()
+        pipes.stdin.close()
         if await self._gone_within(limits.stop_deadline_s):
             return
         self._signal(signal.SIGTERM)

@@ -1,7 +1,8 @@
 """The three pipes of an engine host's process, and its end.
 
 Pipes are read by callbacks, not by a task. Everything from one read is handled in one iteration of the event loop, so a
-host that writes a lot can't starve other work.
+host that writes a lot can't starve other work. Lines for the host that are written in one iteration go in one write,
+because each write wakes the host.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Pipes(asyncio.SubprocessProtocol):
         self._reader = reader
         self._out = LineSplitter()
         self._err = _Stderr()
+        self._unwritten: list[bytes] = []
 
     @property
     def first_errors(self) -> list[str]:
@@ -53,6 +55,18 @@ class Pipes(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.SubprocessTransport, transport)
         self.stdin = cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
+
+    def write(self, line: bytes) -> None:
+        """Write a line to standard input at the end of this iteration of the event loop."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unwritten.append(line)
+
+    def flush(self) -> None:
+        """Write the lines that wait; to a host that is gone, nothing."""
+        lines, self._unwritten = self._unwritten, []
+        if lines and not self.stdin.is_closing():  # uvloop may close it before it reports the end of the process
+            self.stdin.write(b"".join(lines))
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
