@@ -1,1 +1,1 @@
-"""Test doubles: they keep the promises of the real parts, and tests/contract holds both to them."""
+"""Test doubles: they fulfil the contracts of the real parts, and tests/contract tests both."""

@@ -1,4 +1,4 @@
-"""A passkey in software, for tests alone: signs as a browser on WhatsApp's own site would."""
+"""A software passkey for tests: signs as a browser on WhatsApp's own site would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Authenticator:
 
     @property
     def passkey(self) -> Json:
-        """What wasim's phone is given."""
+        """The public part, in the form that wasim expects."""
         public = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return {"id": base64url(self.id), "publicKey": base64url(public)}
 

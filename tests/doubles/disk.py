@@ -1,4 +1,4 @@
-"""What reaches the disk for good, and in which order."""
+"""Which data becomes durable on the disk, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Syncs = list[tuple[int, frozenset[str]]]
 
 
 def record_syncs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Syncs:
-    """Each fsync from now on: the inode, and the names in `folder` at that time."""
+    """Record each fsync from now on: the inode, and the names in `folder` at that time."""
     syncs: Syncs = []
     fsync = os.fsync
 
@@ -24,7 +24,7 @@ def record_syncs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Syncs:
 
 
 def survives_power_cut(file: Path, syncs: Syncs) -> bool:
-    """Was the content on the disk before the file had its name, and the folder with the name in it afterwards?"""
+    """Whether the content was on the disk before the file had its name, and afterwards the folder with that name."""
     content, folder = file.stat().st_ino, file.parent.stat().st_ino
     has_content = any(inode == content and file.name not in names for inode, names in syncs)
     has_name = any(inode == folder and file.name in names for inode, names in syncs)

@@ -1,7 +1,7 @@
-"""A listener for tests of the port: it keeps every report, and answers an engine's questions as a store would.
+"""A listener for tests of the port: it records every report, and answers an engine's requests as a store would.
 
-Answers can be held back (`hold`), which is how the write-ahead promises are tested: what must wait for a commit
-must be seen waiting.
+Answers can be held back (`hold`). The write-ahead guarantees are tested in this way: whatever must wait for a commit
+has to be seen waiting.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ R = TypeVar("R", bound=AnyReport)
 
 @dataclass(slots=True, kw_only=True)
 class Stored:
-    """What one session's store holds."""
+    """The store of one session."""
 
     credentials: str | None = None
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Stored:
     group_changes: list[GroupChange] = field(default_factory=list)
 
     def keep(self, commit: Commit) -> None:
-        """All of a commit, at once."""
+        """Store everything in a commit at once."""
         if commit.credentials is not None:
             self.credentials = commit.credentials
         for kind, values in commit.keys.items():
@@ -149,7 +149,7 @@ class Recorder:
         return [r for r in self.reports if isinstance(r, kind) and (link is None or r.link == link)]
 
     async def wait(self, kind: type[R], link: LinkId, *, nth: int = 1, seconds: float = 20) -> R:
-        """The nth report of a kind on a link, as soon as it is there."""
+        """Wait for the nth report of a kind on a link, and return it."""
         await self.until(lambda: len(self.of(kind, link)) >= nth, seconds=seconds, what=f"{kind.__name__} {nth}")
         return self.of(kind, link)[nth - 1]
 
@@ -165,11 +165,11 @@ class Recorder:
             raise AssertionError(f"{what} did not come within {seconds} s; last reports: {seen}; {self.lost}") from None
 
     def hold(self, which: Callable[[Commit], bool] = lambda _commit: True) -> None:
-        """From now on keep and answer these commits only at `release`."""
+        """From now on store and answer these commits only at `release`."""
         self.holding = which
 
     def release(self) -> None:
-        """Keep and answer all that was held, and hold nothing more."""
+        """Store and answer all held commits, and hold no more."""
         self.holding = lambda _commit: False
         held, self.held = self.held, []
         for commit in held:

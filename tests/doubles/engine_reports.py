@@ -1,4 +1,6 @@
-"""Reports of an engine in few words, and steps of the session machine with a connect limiter that lets all through."""
+"""Short constructors for reports of an engine, and steps of the session machine with a connect limiter that allows all
+links.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def ponged(link: LinkId, n: int) -> Ponged:
 def granted_step(
     session: Session, event: Event, *, now: float, jitter: float, policy: Policy
 ) -> tuple[Session, tuple[Effect, ...]]:
-    """One step; a link that it asks for is granted at once, under the next number."""
+    """One step; a requested link is granted at once, under the next number."""
     session, effects = step(session, event, now=now, jitter=jitter, policy=policy)
     if RequestConnect() not in effects:
         return session, effects

@@ -1,4 +1,4 @@
-"""Alert rows in memory, for tests: they outlive a sender, and fail when told to."""
+"""Alert rows in memory, for tests: they outlive a sender, and fail on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock for tests: time moves only when told, and whoever waits is woken in the order of the deadlines."""
+"""A clock for tests: time moves only on request, and sleepers are woken in the order of their deadlines."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class FakeClock:
         return _BEGINNING + self._wall_offset + timedelta(seconds=self._now)
 
     def set_wall(self, to: datetime) -> None:
-        """Somebody sets the wall clock; monotonic time goes on as ever."""
+        """Set the wall clock; monotonic time is not affected."""
         self._wall_offset += to - self.now()
 
     def suspended(self) -> float:
         return self._suspended_s
 
     def suspend(self, seconds: float) -> None:
-        """The machine sleeps: the wall clock goes on, monotonic time does not."""
+        """Suspend the machine: the wall clock advances, monotonic time does not."""
         self._suspended_s += seconds
         self._wall_offset += timedelta(seconds=seconds)
 
@@ -57,18 +57,18 @@ class FakeClock:
                 with self._timer(deadline, lambda: scope.reschedule(loop.time())):
                     yield
         except TimeoutError:
-            if not scope.expired():  # the block's own: not ours to swallow
+            if not scope.expired():  # raised by the block itself, so it is not suppressed
                 raise
 
     @property
     def next_due(self) -> float | None:
-        """When the next one who waits is to be woken."""
+        """The next deadline of a sleeper."""
         while self._timers and self._timers[0][1] in self._cancelled:
             self._cancelled.remove(heapq.heappop(self._timers)[1])
         return self._timers[0][0] if self._timers else None
 
     def advance_to(self, moment: float) -> None:
-        """Move time on, and wake all that wait for something up to then."""
+        """Advance to this time, and wake all sleepers whose deadlines have passed."""
         while (due := self.next_due) is not None and due <= moment:
             _, _, ring = heapq.heappop(self._timers)
             self._now = max(self._now, due)

@@ -1,8 +1,8 @@
 """An engine in memory, for tests of everything above the port: no process, no network, no waiting.
 
-It keeps the port's promises the way the real one does – reports come in a later turn of the event loop, frames
-wait for commits, a closed link says nothing more – and `tests/contract/test_engine.py` holds both to them. What
-WhatsApp and people do is said by calling its methods: `scan`, `receive`, `drop`, `freeze`, `lose_host`.
+It fulfils the port's contract as the real one does – reports arrive in a later iteration of the event loop, frames wait
+for commits, a closed link reports nothing more – and `tests/contract/test_engine.py` tests both. Tests control WhatsApp
+and people by calling its methods: `scan`, `receive`, `drop`, `freeze`, `lose_host`.
 """
 
 from __future__ import annotations
@@ -80,26 +80,26 @@ OPTIONS = frozenset({"audience", "mentions", "replyTo", "typing"})
 
 @dataclass(slots=True, kw_only=True)
 class FakeLink:
-    """One link as its far side sees it."""
+    """One link as WhatsApp sees it."""
 
     order: OpenLink
     opened: bool = False
     frozen: bool = False
-    """Nothing comes in any more and nothing that is written arrives: a half-open connection."""
+    """No frame arrives in either direction: a half-open connection."""
     pairing: bool = False
     credentials: str | None = None
     begun: int = 0
-    """The highest commit begun."""
+    """The newest commit."""
     durable: int = 0
     waiting: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque)
-    """Frames behind the gate, each with the commit it waits for."""
+    """Frames in the gate, each with the commit for which it waits."""
 
 
 class FakeEngine:
     """An `Engine` whose WhatsApp is scripted by the test.
 
-    `commands` holds all that was asked of it, `arrived` the messages that reached the far side, `receipts_sent`
-    the ids of inbound messages that WhatsApp was told were received.
+    `commands` has all commands that it got, `arrived` the messages that reached WhatsApp, `receipts_sent` the ids of
+    inbound messages for which WhatsApp got a receipt.
     """
 
     def __init__(self, *, listener: Listener) -> None:
@@ -110,20 +110,20 @@ class FakeEngine:
         self.arrived: list[Send] = []
         self.receipts_sent: list[str] = []
         self.repeated_requests: list[str] = []
-        """Ids of messages whose senders were asked to send them again."""
+        """Ids of messages for which a retry receipt was sent."""
         self.alive = True
         self.opens = True
-        """False: a login is neither granted nor refused."""
+        """False: a login is neither accepted nor refused."""
         self.refuses: int | None = None
         """The code with which every login is refused."""
         self.pairing_codes: dict[str, str | int] = {}
-        """The code that WhatsApp gives for a phone, or the number with which it refuses."""
+        """The pairing code that WhatsApp returns, or the number with which it refuses."""
         self.answers: dict[str, Callable[[dict[str, object]], object]] = {}
-        """What WhatsApp answers to a query by its name, made of the arguments; `QueryAnswered` for errors."""
+        """WhatsApp's answers by the name of the query, made from the arguments; `QueryAnswered` for errors."""
         self.operations: dict[str, Callable[[RunOperation], object]] = {}
-        """What WhatsApp answers to an operation by its name; `OperationAnswered` for errors, None for silence."""
+        """WhatsApp's answers by the name of the operation; `OperationAnswered` for errors, None for no answer."""
         self.acks = True
-        """False: WhatsApp takes messages and does not say so."""
+        """False: WhatsApp accepts messages and sends no ack."""
         self.ack_error: str | None = None
         self.dies_of: str | None = None
         """A text that ends the whole host."""
@@ -131,16 +131,16 @@ class FakeEngine:
         """A text that makes WhatsApp end the link, and the code that the link ends with."""
         self.not_on_whatsapp: set[str] = set()
         self.typed: list[tuple[str, int]] = []
-        """To whom "typing" was shown, and for how long."""
+        """Chats in which "typing" was shown, and for how long."""
         self.uploads: list[str] = []
         """Files that were uploaded."""
         self.uploads_fail = False
         self.media: dict[str, bytes] = {}
-        """What WhatsApp's media servers hold, by `InboundMessage.media_keys`."""
+        """The files on WhatsApp's media servers, by `InboundMessage.media_keys`."""
         self.download_failure: str | None = None
-        """The engine's words, while no media server can be reached."""
+        """The engine's error while no media server can be reached."""
         self.passkey_answer: Literal["finish", "compare", "refused", "silent", "unknown"] = "finish"
-        """What WhatsApp does with the assertion of a passkey."""
+        """WhatsApp's reaction to the assertion of a passkey."""
         self.silent_s = 0.0
 
     # -- the port
@@ -200,7 +200,7 @@ class FakeEngine:
         if given is not None and (answer := given(command)) is not None:
             self.answer_operation(command, answer)
 
-    # -- what WhatsApp and people do
+    # -- actions of WhatsApp and of people
 
     def answer_operation(self, command: RunOperation, answer: object) -> None:
         """WhatsApp answers a step of an operation: with this, or with the error in an `OperationAnswered`."""
@@ -226,7 +226,7 @@ class FakeEngine:
             self._later(paired)
 
     def request_passkey(self, link_id: LinkId, options: dict[str, object]) -> None:
-        """A phone scanned the code, and its account demands a passkey."""
+        """A phone scanned the code, and its account requires a passkey."""
         self._later(lambda: self._say(link_id, PasskeyRequested(link=link_id, options=options)))
 
     def _take_assertion(self, link_id: LinkId) -> None:
@@ -249,7 +249,7 @@ class FakeEngine:
         whatsapp_id: str = "3A0001",
         sender: str = "962799999999@s.whatsapp.net",
     ) -> None:
-        """A person writes: a message, or a text for short. The receipt leaves when the message's commit is durable."""
+        """A person writes: a message, or a text for short. The receipt is sent when the message's commit is durable."""
         came = message or InboundMessage(whatsapp_id=whatsapp_id, chat=sender, sender=sender, type="text", text=text)
         plaintext = (came.text or "").encode()
         decrypted = Decrypted(
@@ -292,7 +292,9 @@ class FakeEngine:
         self._unless_frozen(link_id, arrive)
 
     def garble(self, link_id: LinkId, message: Undecryptable) -> None:
-        """Something comes that can't be decrypted; when that is durable its sender is asked again: `receive` it."""
+        """A message arrives that can't be decrypted; when that is durable a retry receipt is sent. Then
+        `receive` it.
+        """
 
         def arrive() -> None:
             self._say(link_id, FrameSeen(link=link_id))
@@ -307,17 +309,17 @@ class FakeEngine:
         self._unless_frozen(link_id, lambda: self._say(link_id, report))
 
     def receipt(self, link_id: LinkId, *, whatsapp_ids: list[str], chat: str, kind: str = "delivered") -> None:
-        """The recipient's device tells that it got, read or played messages."""
+        """The recipient's device reports that it received, read or played messages."""
         report = Receipted(link=link_id, whatsapp_ids=whatsapp_ids, chat=chat, kind=kind)
         self._unless_frozen(link_id, lambda: self._say(link_id, report))
 
     def ask_again(self, link_id: LinkId, *, whatsapp_id: str, chat: str, request: int = 1) -> None:
-        """The recipient's device could not read a message and asks for it again."""
+        """The recipient's device could not decrypt a message and sends a retry receipt."""
         report = SentContentWanted(link=link_id, request=request, chat=chat, whatsapp_id=whatsapp_id)
         self._unless_frozen(link_id, lambda: self._say(link_id, report))
 
     def drop(self, link_id: LinkId, *, code: int, detail: str = "", attributes: Fields | None = None) -> None:
-        """The link ends from WhatsApp's side, or the network's."""
+        """WhatsApp or the network ends the link."""
         self._later(lambda: self._close(link_id, code=code, detail=detail, attributes=attributes or {}))
 
     def freeze(self, link_id: LinkId) -> None:
@@ -332,17 +334,17 @@ class FakeEngine:
         self.lose_host(detail=detail)
 
     def lose_host(self, *, detail: str = "killed by SIGKILL") -> None:
-        """The host dies with all its links. Commands go nowhere until `revive`."""
+        """The host dies with all its links. Commands are dropped until `revive`."""
         self.alive = False
         self.links.clear()
         self._queue.clear()
         self._later(lambda: self._listener.host_lost(detail=detail))
 
     def revive(self) -> None:
-        """A new host in the old one's place."""
+        """Start a new host in place of the old one."""
         self.alive = True
 
-    # -- how it answers
+    # -- reactions to commands
 
     def _connect(self, order: OpenLink) -> None:
         link = self.links.get(order.link)
@@ -471,7 +473,7 @@ class FakeEngine:
             )
 
     def _frame(self, link_id: LinkId, leave: Callable[[], None], *, even_frozen: bool = False) -> None:
-        """Let something go out when all commits begun so far are durable, in order."""
+        """Send a frame when all commits started so far are durable, in order."""
 
         link = self.links.get(link_id)
         if link is None:
@@ -516,7 +518,7 @@ class FakeEngine:
 
 
 def _kind(content: dict[str, object]) -> str:
-    """The content's one kind, or what stands there instead."""
+    """The content's only kind, or whatever is there instead."""
     return ", ".join(name for name in content if name not in OPTIONS)
 
 

@@ -1,4 +1,4 @@
-"""A Redis in memory for tests: it forgets, fails and hangs when told, in the time of the clock it is given."""
+"""A Redis in memory for tests: it loses data, fails and hangs on request, in the time of the given clock."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class FakeServer:
         self.written: list[str] = []
         """Keys in the order in which they were set."""
         self.trouble: str | None = None
-        """What it fails with; a write may be the first to notice."""
+        """The error with which it fails; a write may be the first to get it."""
         self.reads_work = False
         self.answers_after_s = 0.0
         self.tries: list[float] = []
-        """When it was asked something."""
+        """Times of all requests."""
         self.is_closed = False
 
     async def ask(self, commands: Sequence[RedisCommand]) -> list[RedisReply]:

@@ -1,4 +1,6 @@
-"""A proxy for tests: HTTP CONNECT and SOCKS 5 on one port, with credentials if wanted; it counts what goes through."""
+"""A proxy for tests: HTTP CONNECT and SOCKS 5 on one port, optionally with credentials; it counts connections and
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,9 @@ class TestProxy:
     names: Mapping[str, str] = field(default_factory=dict)
     """Addresses of host names that only the proxy knows."""
     refuses: bool = False
-    """It answers that it can't reach the target."""
+    """Whether it answers that it can't reach the target."""
     answer: bytes | None = None
-    """What it answers instead, again and again, 20 times a second; empty: nothing."""
+    """What it answers instead, repeatedly, 20 times a second; empty: nothing."""
     tunnels: list[Tunnel] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     port: int = 0
@@ -50,12 +52,12 @@ class TestProxy:
         return f"{scheme}://{login}{host}:{self.port}"
 
     def bytes_to(self, port: int) -> tuple[int, int]:
-        """Up and down, of all tunnels to a port."""
+        """Bytes in both directions, of all tunnels to a port."""
         mine = [tunnel for tunnel in self.tunnels if tunnel.port == port]
         return sum(tunnel.up for tunnel in mine), sum(tunnel.down for tunnel in mine)
 
     async def start(self) -> None:
-        """On the port that it had before, if it was stopped."""
+        """Start it, on the previous port if it was stopped."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""The fake clock keeps a clock's promises."""
+"""The fake clock fulfils the contract of a clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_a_deadline_that_has_passed_ends_a_block_that_waits(clock: Clock) 
 
 
 async def test_a_block_that_does_not_wait_is_finished_whatever_the_deadline(clock: Clock) -> None:
-    """Work that is at hand is done even when the deadline has passed."""
+    """A block that does not have to wait runs to its end even when the deadline has passed."""
     done = False
     async with clock.until(clock.monotonic() - 1):
         done = True
@@ -40,8 +40,8 @@ async def test_a_timeout_of_the_blocks_own_is_not_swallowed(clock: Clock) -> Non
                 raise TimeoutError("its own")
 
 
-async def test_without_a_deadline_a_block_waits_for_what_it_waits_for(clock: Clock) -> None:
-    """None is no deadline."""
+async def test_without_a_deadline_a_block_is_not_interrupted(clock: Clock) -> None:
+    """None means no deadline."""
     done = asyncio.Event()
     asyncio.get_running_loop().call_soon(done.set)
     async with clock.until(None):
@@ -49,8 +49,8 @@ async def test_without_a_deadline_a_block_waits_for_what_it_waits_for(clock: Clo
     assert done.is_set()
 
 
-async def test_cancelling_from_outside_is_no_deadline(clock: Clock) -> None:
-    """A cancelled task ends; `until` does not take the cancellation for its own."""
+async def test_a_cancellation_is_not_mistaken_for_a_deadline(clock: Clock) -> None:
+    """A cancelled task ends; `until` does not suppress the cancellation."""
 
     async def waits() -> None:
         async with clock.until(clock.monotonic() + 60):
@@ -87,7 +87,7 @@ async def test_fake_time_moves_only_on_request_and_wakes_in_order() -> None:
 
 
 async def test_a_block_that_ended_leaves_no_timer() -> None:
-    """What nobody waits for any more is not due."""
+    """A deadline for which nobody waits any more is not due."""
     clock = FakeClock()
     async with clock.until(clock.monotonic() + 3):
         assert clock.next_due == clock.monotonic() + 3

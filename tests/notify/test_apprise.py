@@ -1,4 +1,4 @@
-"""Alerts through the real Apprise to a receiver on the loopback: well, failing, hanging, and away."""
+"""Alerts through the real Apprise to a receiver on the loopback that works, fails, hangs or is down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsawx"
 
 
 class Receiver:
-    """Takes what Apprise posts; `answers` are given one after the other, then 200. None: no answer at all."""
+    """Receives what Apprise posts; `answers` are used one after the other, then 200. None: no answer at all."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -107,7 +107,7 @@ async def deliver(url: str, told: Alert, *, deadline_s: float = 10) -> None:
     ("kind", "type_"), [(AlertKind.RAISED, "failure"), (AlertKind.REMINDED, "failure"), (AlertKind.CLEARED, "success")]
 )
 async def test_an_alert_arrives_in_plain_words(receiver: Receiver, kind: AlertKind, type_: str) -> None:
-    """Title, body and severity as they were written."""
+    """Title, body and severity are unchanged."""
     await deliver(receiver.url, alert(kind))
     came = await receiver.taken.get()
     assert (came["title"], came["message"], came["type"]) == (
@@ -118,7 +118,7 @@ async def test_an_alert_arrives_in_plain_words(receiver: Receiver, kind: AlertKi
 
 
 async def test_an_error_is_reported_without_the_address(receiver: Receiver) -> None:
-    """What the other side answered, and nothing of where."""
+    """It has the receiver's answer, and nothing of the address."""
     receiver.answers = [500]
     with pytest.raises(NotDelivered, match="error=500") as raised:
         await deliver(receiver.url, alert())
@@ -126,13 +126,15 @@ async def test_an_error_is_reported_without_the_address(receiver: Receiver) -> N
 
 
 async def test_a_message_without_a_recipient_gets_an_error(free_port: int) -> None:
-    """A refused connection is a failed try."""
+    """A refused connection is a failed attempt."""
     with pytest.raises(NotDelivered, match=r"A Connection error occurred"):
         await deliver(f"json://127.0.0.1:{free_port}/{SECRET}", alert())
 
 
 async def test_a_receiver_that_hangs_has_a_deadline(receiver: Receiver) -> None:
-    """Nobody waits for a thread that waits for a receiver; and after three such no further thread is begun."""
+    """The sender does not wait for a thread that waits for a receiver; after three such threads no further one is
+    started.
+    """
     receiver.answers = [None] * 9
     transport = AppriseClient(clock=SystemClock(), deadline_s=0.2)
     told = pending_alert(alert(), address="any")
@@ -146,21 +148,21 @@ async def test_a_receiver_that_hangs_has_a_deadline(receiver: Receiver) -> None:
     await transport.deliver(to(receiver.url), told)
 
 
-async def test_a_url_that_cannot_be_used_is_a_failed_try() -> None:
-    """A sender that was given one unread fails to deliver, and says so."""
+async def test_an_unusable_url_is_a_failed_attempt() -> None:
+    """A sender with an unchecked URL fails to deliver, and reports it."""
     with pytest.raises(NotDelivered, match="Apprise can't use this URL"):
         await deliver("nosuch://x", alert())
 
 
-async def test_whatever_apprise_raises_is_a_failed_try() -> None:
-    """Nothing comes out as an exception of another kind, nor the text of one: it may hold the URL."""
+async def test_any_exception_of_apprise_is_a_failed_attempt() -> None:
+    """No other exception is raised, and its text is not used, because it may contain the URL."""
     broken = replace(pending_alert(alert(), address="any"), severity=[])  # type: ignore[arg-type]  # so that it raises
     with pytest.raises(NotDelivered, match=r"^Apprise failed: TypeError$"):
         await AppriseClient(clock=SystemClock()).deliver(to("json://localhost"), broken)
 
 
-async def test_failing_then_well(receiver: Receiver) -> None:
-    """Two errors, and the third try arrives: once, with nothing left under way."""
+async def test_an_alert_arrives_after_failures(receiver: Receiver) -> None:
+    """After two errors the third attempt arrives: once, with nothing left in flight."""
     receiver.answers = [500, 503]
     rows = WatchedRows()
     sender = AlertSender(
@@ -206,13 +208,13 @@ def test_urls_that_cannot_be_used_are_refused_at_start(url: str, why: str) -> No
         "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
     ],
 )
-def test_common_services_are_taken(url: str) -> None:
-    """Those that people use; a service's own https:// address too."""
+def test_common_services_are_accepted(url: str) -> None:
+    """Services that people use; also a service's own https:// address."""
     assert refusal(url) is None
 
 
 class Collected(logging.Handler):
-    """What would get into Holdfast's log. Not `caplog`: pytest listens even to loggers that pass nothing on."""
+    """Lines that would be in Holdfast's log. Not `caplog`: pytest also listens to loggers that do not propagate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +239,7 @@ def log() -> Iterator[Collected]:
 
 
 async def test_no_log_line_shows_a_secret(receiver: Receiver, log: Collected) -> None:
-    """Neither Apprise's lines nor those of what it sends with, nor our own sentences."""
+    """Neither Apprise's lines, nor those of its HTTP library, nor our own."""
     receiver.answers = [500]
     with pytest.raises(NotDelivered):
         await deliver(receiver.url, alert())
@@ -248,15 +250,15 @@ async def test_no_log_line_shows_a_secret(receiver: Receiver, log: Collected) ->
     assert SECRET not in "".join(log.lines) + str(raised.value)
 
 
-def test_blotting_takes_every_part_of_a_url() -> None:
-    """Also where it was quoted, and in whichever case it is said."""
+def test_redaction_removes_every_part_of_a_url() -> None:
+    """Also percent-encoded, and in upper or lower case."""
     url = "mailtos://me:pass%20word@mail.example:587/?to=Boss@example.org"
     said = "login of ME at mail.example with 'pass word' for boss failed (535)"
     assert redacted(said, url) == "login of ME at … with '… …' for … failed (535)"
 
 
 def test_without_addresses_apprise_is_not_even_imported() -> None:
-    """Who wants no alerts pays nothing for them."""
+    """An installation without alerts does not pay for importing it."""
     program = (
         "import sys, holdfast.notify.alert_sender\n"
         "from holdfast.notify import addresses, apprise_client\n"

@@ -1,4 +1,4 @@
-"""One webhook on a real socket: what the receiver gets, and what its answers mean."""
+"""One webhook on a real socket: the request that the receiver gets, and the meaning of its responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOPBACK = parse_allowed("127.0.0.1")
 
 @asynccontextmanager
 async def receiver(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """Its address."""
+    """The receiver's URL."""
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", answer)
     server = TestServer(application, host="127.0.0.1")
@@ -55,7 +55,7 @@ async def post(url: str, *, allowed: Allowed = LOOPBACK, company: str = "962302"
 
 
 async def test_a_receiver_gets_the_event_signed() -> None:
-    """The public library verifies it; 2xx is taken."""
+    """The public library verifies it; 2xx means accepted."""
     seen: list[object] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -96,7 +96,7 @@ async def test_the_operators_own_address_may_be_private() -> None:
         ),
     ],
 )
-async def test_what_a_receiver_answers_is_reported_without_its_words(
+async def test_the_response_of_a_receiver_is_reported_without_its_body(
     status: int, headers: dict[str, str], attempt: Attempt
 ) -> None:
     """Status and `Retry-After`; a redirect is not followed."""
@@ -109,7 +109,7 @@ async def test_what_a_receiver_answers_is_reported_without_its_words(
 
 
 async def test_a_private_address_that_is_not_allowed_gets_nothing() -> None:
-    """And the sentence names the cure; nor does a port where nobody listens."""
+    """The error says what to do; a port where nobody listens is an error, too."""
 
     async def answer(_: web.Request) -> web.Response:
         raise AssertionError("nobody should ask")
@@ -156,5 +156,5 @@ async def test_a_receiver_that_takes_too_long_gets_the_event_again() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
-    """Anything else is as good as nothing."""
+    """Any other value is ignored."""
     assert retry_after_s(text, now=datetime(2026, 1, 1, tzinfo=UTC)) == seconds

@@ -1,4 +1,4 @@
-"""Automatic backups: at the interval that is set, across restarts, with an alert when they fail."""
+"""Automatic backups: at the configured interval, across restarts, with an alert when they fail."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def scheduled(world: World, folder: Path, *, every_h: float = 24, keep: in
             running.cancel()
 
 
-async def test_one_a_day_and_the_oldest_go(world: World, folder: Path) -> None:
-    """The first comes soon after the first start; as many stay as are wanted."""
+async def test_one_backup_a_day_and_the_oldest_are_removed(world: World, folder: Path) -> None:
+    """The first is made soon after the first start; the configured number is kept."""
     async with scheduled(world, folder):
         await world.until(lambda: len(names(folder)) == 1, within_s=FIRST_AFTER_S + 1)
         await world.wait(DAY_S + 1)
@@ -48,8 +48,8 @@ async def test_one_a_day_and_the_oldest_go(world: World, folder: Path) -> None:
         assert [path == newest for path in names(folder)] == [False, True]
 
 
-async def test_restarts_bring_no_more_backups(world: World, folder: Path) -> None:
-    """When the last was begun is kept in the database; after a day of absence one is due."""
+async def test_restarts_cause_no_additional_backups(world: World, folder: Path) -> None:
+    """The time of the last one is stored in the database; after a day without Holdfast one is due."""
     async with scheduled(world, folder):
         await world.until(lambda: len(names(folder)) == 1)
     for _ in range(3):
@@ -61,8 +61,8 @@ async def test_restarts_bring_no_more_backups(world: World, folder: Path) -> Non
         await world.until(lambda: len(names(folder)) == 2, within_s=FIRST_AFTER_S + 1)
 
 
-async def test_of_two_that_share_a_database_one_makes_it(world: World, folder: Path) -> None:
-    """Whoever claims it first."""
+async def test_one_of_two_processes_on_a_database_makes_the_backup(world: World, folder: Path) -> None:
+    """The one that claims it first."""
     async with scheduled(world, folder), asyncio.TaskGroup() as tasks:
         backup_service = backup_service_of(world.gateway, world.database, folder / "other", clock=world.clock)
         other = tasks.create_task(Schedule(backup_service, every_h=24, keep=2).run())
@@ -97,10 +97,10 @@ async def test_a_failure_is_known_until_one_succeeds(world: World, folder: Path)
         assert len(names(folder)) == 1
 
 
-async def test_an_error_that_nobody_expected_ends_nothing(
+async def test_an_unexpected_error_does_not_end_the_schedule(
     world: World, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A defect in what makes backups is logged with its traceback, and the backup is retried."""
+    """A defect is logged with its traceback, and the backup is retried."""
     await note_begun(world, "no date")
     async with scheduled(world, folder) as schedule:
         await world.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
@@ -111,7 +111,7 @@ async def test_an_error_that_nobody_expected_ends_nothing(
         assert len(names(folder)) == 1
 
 
-async def test_none_is_made_when_none_is_wanted(world: World, folder: Path) -> None:
+async def test_no_backup_is_made_if_the_interval_is_zero(world: World, folder: Path) -> None:
     """HOLDFAST_BACKUP_EVERY_H=0."""
     async with scheduled(world, folder, every_h=0):
         await world.wait(2 * DAY_S)

@@ -1,4 +1,4 @@
-"""Reading and keeping the client version, under a clock that moves only when told."""
+"""Reading and storing the client version, with a fake clock."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Fleet:
         await self.settle()
 
     async def settle(self) -> None:
-        """Until the processes have done what they can without time: the database answers from a thread."""
+        """Wait until the processes have done what they can without time: the database answers from a thread."""
         for _round in range(12):
             await self.database.write(lambda _: None)  # after all writes before it
             await self.rows.load()
@@ -103,7 +103,7 @@ def revision(versions: ClientVersions) -> int:
 
 
 async def test_a_version_is_stored_as_good_when_a_login_succeeded_with_it(fleet: Fleet) -> None:
-    """What was only read is not: it may be one that WhatsApp refuses."""
+    """A version that was only read is not stored as good: WhatsApp may refuse it."""
     versions = await fleet.start()
     assert (revision(versions), versions.current and versions.current.origin) == (OLD, "whatsapp")
     assert (await fleet.rows.load()).worked is None
@@ -125,8 +125,10 @@ async def test_without_a_network_the_stored_one_is_used_then_the_engine_s_own(fl
     assert (revision(again), again.current and again.current.origin) == (NEW, "stored")
 
 
-async def test_it_is_read_daily_by_one_process_for_all(fleet: Fleet, site: Site) -> None:
-    """Ten start at a time: one reads, all use it. The next day again; an older script changes nothing."""
+async def test_one_process_reads_the_version_daily_for_all(fleet: Fleet, site: Site) -> None:
+    """Ten processes start at once: one reads, all use its result. The next day again; an older script changes
+    nothing.
+    """
     all_ = [await fleet.start() for _ in range(10)]
     assert ({revision(each) for each in all_}, site.reads) == ({OLD}, 1)
     site.revision = NEW
@@ -141,8 +143,8 @@ async def test_it_is_read_daily_by_one_process_for_all(fleet: Fleet, site: Site)
     assert ({revision(each) for each in all_}, site.reads) == ({NEW}, 3)
 
 
-async def test_a_read_that_failed_is_made_again_within_the_hour(fleet: Fleet, site: Site) -> None:
-    """By whichever process comes first."""
+async def test_a_failed_read_is_retried_within_the_hour(fleet: Fleet, site: Site) -> None:
+    """By any one of the processes."""
     site.revision = None
     versions = await fleet.start()
     site.revision = NEW
@@ -168,8 +170,10 @@ async def test_a_failing_database_ends_nothing(fleet: Fleet, site: Site) -> None
     assert stored.revision == OLD
 
 
-async def test_a_refusal_is_looked_into_at_once_and_then_every_five_seconds(fleet: Fleet, site: Site) -> None:
-    """However many sessions and processes are refused, one read a cycle; a newer version is announced once to each."""
+async def test_a_refusal_causes_a_read_at_once_and_then_every_five_seconds(fleet: Fleet, site: Site) -> None:
+    """However many sessions and processes are refused, there is one read per cycle; a newer version is announced once
+    to each.
+    """
     all_ = [await fleet.start() for _ in range(3)]
     told: list[int] = []
     for number, each in enumerate(all_):
@@ -194,8 +198,8 @@ async def test_a_refusal_is_looked_into_at_once_and_then_every_five_seconds(flee
     assert (site.reads, [each.refusal for each in all_]) == (reads, [None] * 3)
 
 
-async def test_a_published_version_that_is_refused_gives_way_to_the_one_that_worked(fleet: Fleet, site: Site) -> None:
-    """And is not tried again after that one gets in, until another is published."""
+async def test_after_a_refused_version_the_last_working_one_is_used(fleet: Fleet, site: Site) -> None:
+    """The refused version is not tried again after that one succeeds, until another is published."""
     versions = await fleet.start()
     versions.worked(versions.current)
     site.revision = NEW
@@ -212,7 +216,7 @@ async def test_a_published_version_that_is_refused_gives_way_to_the_one_that_wor
 
 
 async def test_a_pinned_version_is_never_changed(fleet: Fleet, site: Site) -> None:
-    """The operator's own choice: nothing is read. When WhatsApp refuses it, that is known at once."""
+    """It is the operator's own choice: nothing is read. When WhatsApp refuses it, that is known at once."""
     versions = await fleet.start(pinned=OLD)
     versions.refused(versions.current)
     await fleet.wait(DAY_S)

@@ -1,4 +1,6 @@
-"""Somebody sets the wall clock while Holdfast runs: everything happens when it would have happened without that."""
+"""The wall clock is set while Holdfast runs: everything happens at the moment at which it would have happened
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ def jump(world: World, step: timedelta) -> None:
 
 
 @back_and_forward
-async def test_a_message_that_rests_is_sent_in_time(world: World, step: timedelta) -> None:
-    """A retry that is due in seconds does not become due days later."""
+async def test_a_retried_message_is_sent_in_time(world: World, step: timedelta) -> None:
+    """A retry that is due in seconds is not delayed for days."""
     async with world.running():
         await world.pair()
         world.engine.ack_error = "503"
@@ -37,8 +39,8 @@ async def test_a_message_that_rests_is_sent_in_time(world: World, step: timedelt
 
 
 @back_and_forward
-async def test_a_message_expires_after_the_seconds_it_was_given(world: World, step: timedelta) -> None:
-    """Not at once, and not days later; one that is accepted after the jump likewise."""
+async def test_a_message_expires_after_its_number_of_seconds(world: World, step: timedelta) -> None:
+    """Not at once, and not days later; a message accepted after the step likewise."""
     async with world.running():
         await world.gateway.put(COMPANY)
         await world.quiet()
@@ -56,7 +58,7 @@ async def test_a_message_expires_after_the_seconds_it_was_given(world: World, st
         assert (await world.message(second)).state == "expired"
 
 
-async def test_an_operation_that_rests_is_tried_again_in_time(world: World) -> None:
+async def test_an_operation_is_retried_in_time(world: World) -> None:
     """Not days later, when the clock was set back."""
     async with world.running():
         await world.pair()
@@ -73,7 +75,7 @@ async def test_an_operation_that_rests_is_tried_again_in_time(world: World) -> N
         assert settled.state == "succeeded"
 
 
-async def test_an_operation_expires_after_the_seconds_it_was_given(world: World) -> None:
+async def test_an_operation_expires_after_its_number_of_seconds(world: World) -> None:
     """Not at once, when the clock was set forward."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -88,8 +90,8 @@ async def test_an_operation_expires_after_the_seconds_it_was_given(world: World)
 
 
 @back_and_forward
-async def test_a_ban_ends_when_it_ends(world: World, step: timedelta) -> None:
-    """Also when Holdfast restarts after the jump: the recorded time follows the clock."""
+async def test_a_ban_ends_on_time(world: World, step: timedelta) -> None:
+    """Also when Holdfast restarts after the step: the stored time follows the clock."""
     async with world.running():
         world.engine.drop(await world.pair(), code=402, attributes={"expire": "7200"})
         await world.until(lambda: world.gateway.view(COMPANY).record.state is State.PAUSED)
@@ -108,7 +110,7 @@ async def test_a_ban_ends_when_it_ends(world: World, step: timedelta) -> None:
 
 
 async def test_a_clock_set_back_between_two_runs_prolongs_no_ban(world: World) -> None:
-    """The session waits for as long as was planned, at most."""
+    """The session waits at most for the planned time."""
     async with world.running():
         world.engine.drop(await world.pair(), code=402, attributes={"expire": "3600"})
         await world.until(lambda: world.gateway.view(COMPANY).record.state is State.PAUSED)

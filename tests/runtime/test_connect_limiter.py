@@ -1,4 +1,4 @@
-"""Many sessions of one gateway: they connect in turn, and what WhatsApp refuses several of stops the rest."""
+"""Many sessions of one gateway: they connect one after another, and a refusal of several makes the others wait."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def links_begun(world: World, companies: list[str]) -> int:
     return sum(len(world.commands(OpenLink, company)) for company in companies)
 
 
-async def test_a_large_fleet_comes_back_staggered_and_whole(world: World) -> None:
-    """Thirty sessions that lose their links together: none begins with more than the burst, all are back in seconds,
-    and waiting for a turn costs no attempt."""
+async def test_a_large_fleet_reconnects_staggered_and_completely(world: World) -> None:
+    """Thirty sessions lose their links together: no more than the burst start at once, all are connected in seconds,
+    and waiting in the queue costs no attempt.
+    """
     companies = [f"company-{number:02}" for number in range(30)]
     async with world.running():
         for company in companies:
@@ -42,10 +43,10 @@ async def test_a_large_fleet_comes_back_staggered_and_whole(world: World) -> Non
         assert {world.gateway.view(company).session.attempts for company in companies} == {1}
 
 
-async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
+async def test_a_refusal_of_three_delays_the_others_until_one_connects(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others don't connect, show why and until when, and are not counted as lost; the probe's login lets all
+    """The others don't connect, show the reason and the time, and do not count as lost; the probe's login lets all
     connect.
     """
     caplog.set_level(logging.INFO)
@@ -71,7 +72,7 @@ async def test_a_refusal_of_three_holds_the_others_until_one_gets_in(
         assert not any(world.gateway.view(company).session.held for company in FEW)
 
 
-async def test_two_sessions_are_never_held(world: World) -> None:
+async def test_two_sessions_never_open_the_breaker(world: World) -> None:
     """However often WhatsApp refuses both, each uses its own backoff."""
     async with world.running():
         for company in FEW[:2]:
@@ -85,8 +86,8 @@ async def test_two_sessions_are_never_held(world: World) -> None:
             }  # fmt: skip
 
 
-async def test_a_held_session_that_is_stopped_stays_so(world: World) -> None:
-    """A wake that comes late starts nothing, and its place goes to another."""
+async def test_a_waiting_session_that_is_stopped_stays_stopped(world: World) -> None:
+    """A late wake-up starts nothing, and another session gets its place."""
     async with world.running():
         for company in FEW:
             await world.pair(company)
@@ -102,9 +103,10 @@ async def test_a_held_session_that_is_stopped_stays_so(world: World) -> None:
         assert world.state(held) == "stopped"
 
 
-async def test_an_outdated_client_probes_once_a_cycle_until_there_is_a_newer_version(world: World) -> None:
-    """Fifty sessions that are cut with 405: a few logins, then exactly one every five minutes, whatever each session
-    would do by itself. All are back within seconds of the newer version."""
+async def test_an_outdated_client_probes_once_per_cycle_until_there_is_a_newer_version(world: World) -> None:
+    """Fifty sessions are cut with 405: a few logins, then exactly one every five minutes, whatever each session would
+    do alone. All are connected within seconds after the newer version is published.
+    """
     companies = [f"company-{number:02}" for number in range(50)]
     async with world.running() as gateway:
         for company in companies:
@@ -123,7 +125,9 @@ async def test_an_outdated_client_probes_once_a_cycle_until_there_is_a_newer_ver
         assert links_begun(world, companies) - before == refused + 3 + 50
 
 
-async def test_after_an_outage_the_first_login_brings_all_back(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_after_an_outage_the_first_login_lets_all_reconnect(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """Sixty sessions back off for minutes while WhatsApp can't be reached; none waits for its own next attempt."""
     caplog.set_level(logging.INFO)
     companies = [f"company-{number:02}" for number in range(60)]
@@ -143,7 +147,7 @@ async def test_after_an_outage_the_first_login_brings_all_back(world: World, cap
 
 
 async def test_sessions_with_messages_connect_first(world: World) -> None:
-    """Of sixty sessions that lose their links together, the last one has a message: it is back before the rest."""
+    """Of sixty sessions that lose their links together, the last one has a message: it reconnects before the rest."""
     companies = [f"company-{number:02}" for number in range(60)]
     async with world.running():
         for company in companies:
@@ -159,7 +163,7 @@ async def test_sessions_with_messages_connect_first(world: World) -> None:
 
 
 async def test_a_share_of_a_cluster_bounds_the_rate(world: World) -> None:
-    """With a hundred nodes, each starts a link a second."""
+    """With a hundred nodes, each starts one link per second."""
     companies = [f"company-{number:02}" for number in range(20)]
     async with world.running():
         for company in companies:

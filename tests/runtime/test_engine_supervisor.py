@@ -32,7 +32,7 @@ CRASH = "exited with code 134"
 
 
 class SizedEngine(FakeEngine):
-    """Has a size, may die of a session's login, and may report what it should not."""
+    """Has a memory size, may die at a session's login, and may report on links of other hosts."""
 
     rss_bytes = 100
     dies_of_login: str | None = None
@@ -144,7 +144,7 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
             task.cancel()
 
 
-async def test_sessions_are_spread_and_only_those_of_a_lost_host_notice() -> None:
+async def test_sessions_are_spread_and_only_those_of_a_lost_host_are_disconnected() -> None:
     """A second host starts with the first session placed on it; when it dies the others keep their links."""
     async with running(Fleet(hosts=2)) as fleet:
         assert len(fleet.engines) == 1
@@ -158,8 +158,8 @@ async def test_sessions_are_spread_and_only_those_of_a_lost_host_notice() -> Non
         assert fleet.supervisor.hosts_lost_lately == 1
 
 
-async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_are_back() -> None:
-    """Its login never ends: the others of its host are disturbed once, those of other hosts never."""
+async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_reconnect() -> None:
+    """Its login never completes: the others on its host are disconnected once, those on other hosts never."""
     fleet = Fleet(hosts=2)
     async with running(fleet):
         owners = await fleet.start(6)
@@ -178,8 +178,8 @@ async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_are
         assert {view.number for view in fleet.supervisor.hosts()} == {0, 1}, "the isolation host has ended"
 
 
-async def test_a_host_that_ended_because_leases_ran_out_accuses_no_session() -> None:
-    """However often that happens, it says nothing about the sessions that the host ran."""
+async def test_a_host_that_ended_because_leases_expired_makes_no_session_suspect() -> None:
+    """However often that happens, it says nothing about the sessions on the host."""
     async with running(Fleet(hosts=1)) as fleet:
         owners = await fleet.start(3)
         for _ in range(4):
@@ -190,9 +190,10 @@ async def test_a_host_that_ended_because_leases_ran_out_accuses_no_session() -> 
         assert [view.number for view in fleet.supervisor.hosts()] == [0]
 
 
-async def test_a_host_speaks_only_for_its_own_links(caplog: pytest.LogCaptureFixture) -> None:
-    """A report on a link of another host, on one that was never opened, or on one that waits for its turn reaches no
-    session, and is logged once per host. Late reports of a link that ended are no offence."""
+async def test_a_host_may_report_only_on_its_own_links(caplog: pytest.LogCaptureFixture) -> None:
+    """A report on a link of another host, on one that was never opened, or on one that still waits reaches no session,
+    and is logged once per host. Late reports of a link that ended are not an error.
+    """
     async with running(Fleet(hosts=2)) as fleet:
         first, second, *_ = await fleet.start(2)
         waiting = fleet.supervisor.new_link(first)
@@ -211,8 +212,8 @@ async def test_a_host_speaks_only_for_its_own_links(caplog: pytest.LogCaptureFix
         assert "not one of its own" not in caplog.text
 
 
-async def test_a_suspect_that_proves_itself_moves_back() -> None:
-    """After a minute without a death it shares an ordinary host again, and its isolation host ends."""
+async def test_a_suspect_without_further_deaths_moves_back() -> None:
+    """After a minute without a death it runs on an ordinary host again, and its isolation host ends."""
     async with running(Fleet(hosts=1)) as fleet:
         fleet.prepare = lambda engine: setattr(engine, "opens", False)
         for engine in fleet.engines:
@@ -249,7 +250,7 @@ async def test_a_host_that_grows_is_replaced_and_its_sessions_move_one_by_one() 
         assert [owner.lost for owner in owners] == [0, 0, 0]
 
 
-async def test_a_host_that_cannot_be_started_is_tried_again() -> None:
+async def test_the_start_of_a_host_is_retried() -> None:
     """For example when file descriptors are used up: the links wait, and open when a host starts again."""
     async with running(Fleet(hosts=1)) as fleet:
         owners = await fleet.start(1)

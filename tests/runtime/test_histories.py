@@ -1,4 +1,4 @@
-"""Histories by chance: whatever happens to links, hosts, the store and Holdfast itself, promises hold in the end."""
+"""Random histories: whatever happens to links, hosts, the store and Holdfast itself, the guarantees hold in the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 40
 
 
 class Arrivals(list[Send]):
-    """What the far side was given and did not refuse."""
+    """The messages that the other side got and did not refuse."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -33,23 +33,23 @@ class Arrivals(list[Send]):
 
 
 class History:
-    """One company's life: what chance does to it, and what must be true of it."""
+    """One company, the random events that happen to it, and the invariants."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.randomness = random.Random(seed)
         self.told: list[str] = []
-        """What happened, for whoever reads a failure."""
+        """The events so far, for the message of a failure."""
         self.accepted: list[Message] = []
         self.cancelled: set[str] = set()
         self.written: list[str] = []
         """Texts that people wrote to the company."""
         self.accepting: list[asyncio.Task[None]] = []
         self.garbled: list[str] = []
-        """Of these, only that they came could be read."""
+        """Those that were stored as undecryptable."""
         self.expired: set[str] = set()
         self.refused: set[str] = set()
-        """Messages that WhatsApp refused for good; an earlier try of them may have arrived unanswered."""
+        """Messages that WhatsApp refused for good; an earlier attempt may have arrived without an ack."""
         self.arrived = Arrivals(world)
         self.confirmed: list[str] = []
         world.prepare = self._prepare
@@ -59,7 +59,7 @@ class History:
         engine.receipts_sent = self.confirmed
 
     async def live(self) -> None:
-        """Three lives of Holdfast; the last has a good end without the help of a restart."""
+        """Run Holdfast three times; the last run ends well without the help of a restart."""
         async with self.world.running():
             await self.world.pair()
             await self._suffer()
@@ -75,18 +75,18 @@ class History:
                 [
                     self._accept, self._accept, self._accept, self._receive, self._cancel, self._drop, self._freeze,
                     self._lose_host, self._fail_store, self._toggle_acks, self._toggle_busy, self._ask, self._wait,
-                    self._hold, self._hold, self._heal_link, self._heal_link, self._garble, self._look_again,
+                    self._hold, self._hold, self._heal_link, self._heal_link, self._garble, self._store_elsewhere,
                     self._lift_lock,
                 ]
             )  # fmt: skip
             self.told.append(happen.__name__)
             await happen()
-            await self._go_on()
-        self._let_go()
+            await self._continue()
+        self._release()
         await self.world.until(lambda: all(task.done() for task in self.accepting))
 
-    async def _go_on(self) -> None:
-        """Until all is quiet, or only a little, so that the next thing happens amid the last."""
+    async def _continue(self) -> None:
+        """Run until nothing more happens, or only a little, so that the next event happens during the last one."""
         if self.randomness.random() < 0.5:
             for _ in range(self.randomness.randrange(8)):
                 await asyncio.sleep(0)
@@ -94,39 +94,39 @@ class History:
         await self.world.quiet()
         assert len(self.world.engine.links) <= 1
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         for latch in self.world.doors:
             latch.open()
 
     async def _hold(self) -> None:
-        """Some kind of write takes its time."""
-        self._let_go()
+        """Delay some kind of write."""
+        self._release()
         self.randomness.choice(self.world.doors).close()
 
     async def _heal_link(self) -> None:
-        """A while in which links stay up."""
-        self._let_go()
+        """A period in which links stay open."""
+        self._release()
         self.world.engine.acks, self.world.engine.ack_error = True, None
         await self._wish(events.StartAsked())
         await self.world.wait(self.randomness.choice([0.5, 3]))
 
     async def _accept(self) -> None:
-        """An answer may be long in coming: another door is closed."""
+        """The result may be delayed by a closed latch."""
         priority = self.randomness.choice([0, 0, 1])
         to, text = self.randomness.choice(CHATS), f"{len(self.accepting)}"
         expires_in_s = 60 if self.randomness.random() < 0.2 else None
         send_request = text_request(to, text, priority=priority, expires_in_s=expires_in_s)
-        accepting = asyncio.ensure_future(self._accept_wish(send_request))
+        accepting = asyncio.ensure_future(self._accept_request(send_request))
         self.accepting.append(accepting)
         if self.world.accepts.is_open and self.world.accepted.is_open:
             await self.world.until(accepting.done)
 
-    async def _accept_wish(self, send_request: SendRequest) -> None:
+    async def _accept_request(self, send_request: SendRequest) -> None:
         with contextlib.suppress(HoldfastError, OSError):
             self.accepted.append(await self.world.sending.accept(COMPANY, send_request))
 
-    async def _look_again(self) -> None:
-        """As if another process had accepted something."""
+    async def _store_elsewhere(self) -> None:
+        """Act as if another process had accepted a message."""
         self.world.gateway.messages_wait(COMPANY)
 
     async def _garble(self) -> None:
@@ -152,7 +152,7 @@ class History:
 
     async def _cancel(self) -> None:
         if self.accepted:
-            self._let_go()
+            self._release()
             message = self.randomness.choice(self.accepted[-4:])
             with contextlib.suppress(HoldfastError):
                 await self.world.now(self.world.sending.cancel(message.id))
@@ -171,7 +171,7 @@ class History:
             self.world.engine.lose_host()
 
     async def _fail_store(self) -> None:
-        self._let_go()
+        self._release()
         self.world.database.failing = "disk full"
         self._deliver("never stored")
         await self.world.wait(self.randomness.choice([0, 0.5, 20]))
@@ -189,7 +189,7 @@ class History:
         await self._wish(self.randomness.choice(send_requests))
 
     async def _wish(self, event: events.Event) -> None:
-        self._let_go()
+        self._release()
         with contextlib.suppress(HoldfastError):
             await self.world.now(self.world.gateway.ask(COMPANY, event))
 
@@ -216,7 +216,9 @@ class History:
         assert sorted(str(each.text) for each in received) == sorted(written)
 
     async def _until_settled(self, message: Message) -> None:
-        """Sent; or it said, when there was still time, that it would not be, or WhatsApp refused it for good."""
+        """Wait until each message is sent, was reported in time as not to be sent, or was refused by WhatsApp
+        for good.
+        """
         found = await self.world.message(message)
         if found.state == "expired":
             self.expired.add(message.id)
@@ -226,7 +228,7 @@ class History:
             await self.world.until_message(message, "sent")
 
     def check(self) -> None:
-        """Nothing lost, nothing out of order, nothing that was taken back."""
+        """Check that nothing is lost, out of order, or sent although it was cancelled."""
         by_id = {message.whatsapp_id: message for message in self.accepted}
         first_arrivals = list(dict.fromkeys(send.whatsapp_id for send in self.arrived))
         came = [by_id[whatsapp_id] for whatsapp_id in first_arrivals]
@@ -240,10 +242,9 @@ class History:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_nothing_is_lost_doubled_or_out_of_order_whatever_happens(world: World, seed: int) -> None:
-    """Each accepted message arrives, in the order of its chat, unless cancelled, expired or refused.
-
-    Each inbound one is kept once.
+async def test_nothing_is_lost_duplicated_or_out_of_order(world: World, seed: int) -> None:
+    """Each accepted message arrives, in the order of its chat, unless cancelled, expired or refused. Each inbound one
+    is stored once.
     """
     history = History(world, seed)
     try:

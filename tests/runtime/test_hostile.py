@@ -1,4 +1,6 @@
-"""No stranger takes a company down: what can't be stored is replaced by a stub, and receipts are not forged."""
+"""No stranger can disconnect a company: a message that can't be stored is replaced by a stub, and receipts can't be
+forged.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ async def _inbox(world: World) -> list[tuple[str, str, str | None]]:
     return [(row.whatsapp_id, row.type, row.text) for row in rows]
 
 
-async def test_what_cannot_be_stored_is_a_stub_when_it_comes_again(world: World) -> None:
+async def test_a_message_that_cannot_be_stored_becomes_a_stub_at_its_second_delivery(world: World) -> None:
     """The first failure ends the link; the second time a stub is stored and acknowledged, and an alert names it."""
     told = RecordedAlerts()
     async with world.running():
@@ -44,8 +46,8 @@ async def test_what_cannot_be_stored_is_a_stub_when_it_comes_again(world: World)
         assert "3APOISON" in alert.condition.sentence
 
 
-async def test_a_stub_says_what_it_stands_for_and_why(world: World) -> None:
-    """The hash of the ciphertext, and the kind of error: never what was in the message."""
+async def test_a_stub_has_a_hash_and_a_reason(world: World) -> None:
+    """The hash of the ciphertext, and the kind of error: never the content of the message."""
     async with world.running():
         link = await world.pair()
         world.store.refused = "poison"
@@ -63,7 +65,7 @@ async def test_a_stub_says_what_it_stands_for_and_why(world: World) -> None:
 
 
 async def test_an_honest_message_beside_one_that_cannot_be_stored_is_stored_in_full(world: World) -> None:
-    """Also when both came in one commit both times."""
+    """Also when both were in one commit both times."""
     async with world.running():
         link = await world.pair()
         world.store.refused = "poison"
@@ -83,7 +85,7 @@ async def test_an_honest_message_beside_one_that_cannot_be_stored_is_stored_in_f
 
 
 async def test_a_store_that_fails_for_a_while_makes_no_stubs(world: World) -> None:
-    """When the disk has room again, the message that came each time is stored in full."""
+    """When the disk has space again, the redelivered message is stored in full."""
     async with world.running():
         link = await world.pair()
         for _ in range(3):
@@ -98,7 +100,7 @@ async def test_a_store_that_fails_for_a_while_makes_no_stubs(world: World) -> No
         assert await _inbox(world) == [("3A0001", "text", "honest")]
 
 
-async def test_a_receipt_from_somebody_else_says_nothing(world: World) -> None:
+async def test_a_receipt_from_somebody_else_is_ignored(world: World) -> None:
     """Neither before the ack nor after it: Mallory can't mark what Bob got as read."""
     async with world.running():
         link = await world.pair()
@@ -129,8 +131,8 @@ async def test_a_receipt_with_countless_ids_is_committed_in_bounded_transactions
         assert world.outbox.batches == [500, 500, 500, 500, 1]
 
 
-async def test_a_message_is_given_again_only_to_the_chat_that_it_went_to(world: World) -> None:
-    """Whoever knows its id and asks gets nothing."""
+async def test_a_message_is_resent_only_to_its_own_chat(world: World) -> None:
+    """Somebody else who knows its id gets nothing."""
     async with world.running():
         link = await world.pair()
         message = await world.send("for Alice only")
@@ -144,7 +146,7 @@ async def test_a_message_is_given_again_only_to_the_chat_that_it_went_to(world: 
 
 
 async def test_hostile_ids_in_receipts_and_requests_are_unknown_ids(world: World) -> None:
-    """NUL, half characters, lengths beyond any index: the link lives on."""
+    """NUL, lone surrogates, lengths beyond any index: the link stays open."""
     async with world.running():
         link = await world.pair()
         for text in ("\0", "\ud800", "x" * 100_000):

@@ -1,4 +1,6 @@
-"""One message's life, out and in, by chance: its row against a model that knows only what was told, in any order."""
+"""Random histories of single messages, outbound and inbound: the row is compared with a model that knows only the
+reported updates, in any order.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,7 @@ class Life(RuleBasedStateMachine):
         self.database.close()
         self.open()
 
-    def told_events(self) -> dict[str, list[str]]:
+    def event_types(self) -> dict[str, list[str]]:
         """The types of the events of each message, by its id."""
         told: dict[str, list[str]] = {}
         for event in self.run(self.events.after(0, companies=[COMPANY], most=1000)):
@@ -99,7 +101,7 @@ class Life(RuleBasedStateMachine):
 
 @dataclass(slots=True)
 class Out:
-    """What was done with one outbound message."""
+    """The model of one outbound message."""
 
     first: Message
     key: str | None
@@ -113,7 +115,9 @@ class Out:
 
     @property
     def state(self) -> str:
-        """Whatever order things were told in, an arrival outranks all else; the expiry of what never left is final."""
+        """In whatever order updates are reported, an arrival outranks everything else; the expiry of a message that was
+        never sent is final.
+        """
         if self.end is not None:
             return self.end
         arrivals = [state for update, state in zip(ARRIVALS, STATES, strict=True) if update in self.update]
@@ -128,11 +132,11 @@ class Out:
         return self.state in {"queued", "sending"}
 
     @property
-    def surely_stayed(self) -> bool:
-        """Nothing of it is on the way: every attempt, if there was one, was refused."""
+    def was_certainly_not_sent(self) -> bool:
+        """It is certainly not in flight: every attempt, if there was one, was refused."""
         return self.is_open and self.refused == self.begun
 
-    def is_resting(self, now: str) -> bool:
+    def is_delayed(self, now: str) -> bool:
         return self.rests_until > now
 
     def has_expired(self, now: str) -> bool:
@@ -182,11 +186,11 @@ class OutboundLife(Life):
         return chat[0] is message
 
     @rule(room=st.integers(1, 4))
-    def they_are_taken(self, room: int) -> None:
+    def due_messages_are_taken(self, room: int) -> None:
         """The first open message of each chat that is due; one that expired only when its outcome must be settled."""
         taken = self.run(take(self.outbox, total=room))
-        may = [each for each in self.messages if each.is_open and self.is_head(each) and not each.is_resting(self.now)]
-        due = [each for each in may if not (each.surely_stayed and each.has_expired(self.now))]
+        may = [each for each in self.messages if each.is_open and self.is_head(each) and not each.is_delayed(self.now)]
+        due = [each for each in may if not (each.was_certainly_not_sent and each.has_expired(self.now))]
         assert {each.id for each in taken} <= {each.first.id for each in due}
         assert len(taken) >= min(len(due), room - (len(may) - len(due)))
         chosen = {each.first.id: each for each in due}
@@ -198,7 +202,7 @@ class OutboundLife(Life):
 
     @precondition(lambda self: self.messages)
     @rule(number=FEW, update=st.sampled_from([*ARRIVALS, StatusUpdate.GIVEN_UP]))
-    def whatsapp_tells(self, number: int, update: StatusUpdate) -> None:
+    def whatsapp_reports(self, number: int, update: StatusUpdate) -> None:
         message = self.chosen(number)
         before = message.state
         heads = [each for each in self.messages if each.is_open and self.is_head(each)]
@@ -239,7 +243,7 @@ class OutboundLife(Life):
 
     @rule()
     def the_lock_ends(self) -> None:
-        """What it holds is due at once."""
+        """The messages that it held are due at once."""
         self.run(self.outbox.reschedule_held(COMPANY, code=LOCK, until=None))
         for each in self.messages:
             if each.held and each.is_open:
@@ -249,7 +253,7 @@ class OutboundLife(Life):
     @rule(number=FEW)
     def somebody_cancels(self, number: int) -> None:
         message = self.chosen(number)
-        if message.surely_stayed:
+        if message.was_certainly_not_sent:
             assert self.run(self.outbox.cancel(message.first.id)).state == "cancelled"
             message.end, message.held = "cancelled", False
             return
@@ -260,15 +264,15 @@ class OutboundLife(Life):
             message.end, message.held = "cancelled", False
 
     @rule()
-    def what_is_due_expires(self) -> None:
-        due = [each for each in self.messages if each.surely_stayed and each.has_expired(self.now)]
+    def due_messages_expire(self) -> None:
+        due = [each for each in self.messages if each.was_certainly_not_sent and each.has_expired(self.now)]
         expired = self.run(self.outbox.expire(COMPANY, at=self.now))
         assert {each.id for each in expired} == {each.first.id for each in due}
         for each in due:
             each.end, each.held = "expired", False
 
     @invariant()
-    def rows_say_what_was_told(self) -> None:
+    def rows_agree_with_the_model(self) -> None:
         rows = self.run(self.outbox.messages(COMPANY, state=None, after=0, most=100))
         assert [row.id for row in rows] == [each.first.id for each in self.messages]
         for row, each in zip(rows, self.messages, strict=True):
@@ -280,16 +284,16 @@ class OutboundLife(Life):
             assert told == sorted(told)
 
     @invariant()
-    def what_is_open_is_found_again(self) -> None:
-        stayed = [each.first.expires_at for each in self.messages if each.surely_stayed]
+    def open_messages_are_found(self) -> None:
+        stayed = [each.first.expires_at for each in self.messages if each.was_certainly_not_sent]
         assert self.run(self.outbox.next_expiry(COMPANY)) == min((at for at in stayed if at is not None), default=None)
 
     @invariant()
-    def each_state_is_told_once_and_never_one_before_it(self) -> None:
+    def each_state_is_an_event_once_and_in_order(self) -> None:
         """A failure may be followed by the arrival that proves it wrong."""
         order = ["message.accepted", "message.failed", "message.cancelled", *(f"message.{state}" for state in STATES)]
         order += ["message.expired"]
-        events = self.told_events()
+        events = self.event_types()
         for each in self.messages:
             told = [order.index(type_) for type_ in events[each.first.id]]
             assert told == sorted(set(told))
@@ -307,7 +311,7 @@ class InboundLife(Life):
     def __init__(self) -> None:
         super().__init__()
         self.told: dict[Key, list[str]] = {}
-        """Events of each row, in order; a row with its text has one of them that says so."""
+        """Events of each row, in order; a row with a text has exactly one event that contains it."""
         self.readable: set[Key] = set()
         self.ratchet = 0
 
@@ -331,8 +335,8 @@ class InboundLife(Life):
     keys = st.builds(key, FEW, st.integers(0, 2), st.booleans())
 
     @rule(keys=st.lists(keys, min_size=1, max_size=3), copy=st.integers(0, 1))
-    def messages_come(self, keys: list[Key], copy: int) -> None:
-        """New ones, the same ones again under the same ciphertext or another, those that could not be read before."""
+    def messages_arrive(self, keys: list[Key], copy: int) -> None:
+        """New messages, the same ones again with the same ciphertext or another, and formerly undecryptable ones."""
         new = [key for key in dict.fromkeys(keys) if key not in self.readable]
         handed_on = self.commit([self.decrypted(key, copy) for key in keys], [])
         assert [(each.chat, each.sender, each.whatsapp_id) for each in handed_on] == new
@@ -343,14 +347,14 @@ class InboundLife(Life):
             assert self.run(self.engine.plaintext(COMPANY, f"{key} {copy}")) == b"hello"
 
     @rule(key=keys)
-    def one_comes_that_cannot_be_read(self, key: Key) -> None:
+    def an_undecryptable_message_arrives(self, key: Key) -> None:
         chat, sender, whatsapp_id = key
         assert self.commit([], [Undecryptable(whatsapp_id=whatsapp_id, chat=chat, sender=sender)]) == []
         self.told.setdefault(key, [RECEIVED])
 
     @rule(key=keys)
-    def a_commit_breaks_off(self, key: Key) -> None:
-        """The step of the ratchet, the plaintext and the row stand or fall together."""
+    def a_commit_fails(self, key: Key) -> None:
+        """The ratchet step, the plaintext and the row are stored together or not at all."""
         with pytest.raises(Exception, match="NOT NULL"):
             self.commit([self.decrypted(key, 2), self.decrypted(("x", "x", "x"), 2, type_=None)], [])
         self.ratchet -= 1
@@ -361,7 +365,7 @@ class InboundLife(Life):
         rows = self.run(self.inbox.received(COMPANY, after=0, most=100))
         assert {(row.chat, row.sender, row.whatsapp_id) for row in rows} == set(self.told)
         assert len(rows) == len(self.told)
-        events = self.told_events()
+        events = self.event_types()
         assert set(events) == {row.id for row in rows}
         for row in rows:
             key = (row.chat, row.sender, row.whatsapp_id)
@@ -370,7 +374,7 @@ class InboundLife(Life):
             assert events[row.id] == self.told[key]
 
     @invariant()
-    def the_ratchet_stands_where_it_was_committed(self) -> None:
+    def the_ratchet_is_the_committed_one(self) -> None:
         found = self.run(self.engine.keys(COMPANY, "session", ["a"]))
         assert found == ({"a": str(self.ratchet)} if self.ratchet else {})
 

@@ -1,4 +1,4 @@
-"""A node that gives sessions away: leases in memory, and time that moves when told."""
+"""A node that hands sessions over: leases in memory, and a fake clock."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ async def scene() -> AsyncIterator[SharingScene]:
             task.cancel()
 
 
-async def test_a_node_that_comes_is_given_its_share_one_after_another(scene: SharingScene) -> None:
-    """When it has been there for ten seconds. A session is ended here before it is given, those that ran for longest
-    first; one that must not be reconnected stays."""
+async def test_a_new_node_gets_its_share_one_session_at_a_time(scene: SharingScene) -> None:
+    """After it has run for ten seconds. A session is ended here before it is handed over, those that ran longest first;
+    one that must not be reconnected stays.
+    """
     scene.tenant.stay = frozenset({"01"})
     scene.publish(("this", 12), ("other", 0))
     await scene.go_on(9)
@@ -72,7 +73,7 @@ async def test_a_node_that_comes_is_given_its_share_one_after_another(scene: Sha
 
 
 async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate(scene: SharingScene) -> None:
-    """This begins once the others have had the time to publish that their sessions wait, too, which they do with each
+    """Only after the others have had the time to publish that their sessions wait, too, which they do with each
     renewal.
     """
     scene.tenant.connecting = 3
@@ -86,8 +87,9 @@ async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate
 
 
 async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: SharingScene) -> None:
-    """A table that is locked for a minute, say: the session that is to move stays connected until its writes are
-    done."""
+    """For example while a table is locked for a minute: the session that is to move stays connected until its writes
+    are done.
+    """
     scene.publish(("this", 12), ("other", 0))
     await scene.go_on(9)
     scene.leases.writes_end.clear()
@@ -98,9 +100,10 @@ async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: 
     assert len(scene.leases.given) == 6
 
 
-async def test_a_session_that_can_not_be_started_is_passed_on(scene: SharingScene) -> None:
-    """One after another, after twenty seconds, if there is a node that can take it: its reads may hang here alone.
-    Until then others see that sessions wait here."""
+async def test_a_session_that_cannot_be_started_is_handed_over(scene: SharingScene) -> None:
+    """One after another, after twenty seconds, if another node can run it: the reads may hang only here. Until then
+    other nodes see that sessions wait here.
+    """
     scene.publish(("this", 12))
     scene.tenant.may_start.clear()
     scene.leases.companies |= {"20", "21"}
@@ -116,8 +119,8 @@ async def test_a_session_that_can_not_be_started_is_passed_on(scene: SharingScen
     assert scene.tenant.sessions == scene.leases.companies
 
 
-async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingScene) -> None:
-    """The other node is gone by then."""
+async def test_a_session_that_could_not_be_handed_over_runs_here_again(scene: SharingScene) -> None:
+    """The other node has ended meanwhile."""
     scene.publish(("this", 12), ("other", 0))
     await scene.go_on(9)
     scene.leases.refuses_gifts = True
@@ -128,7 +131,7 @@ async def test_a_session_that_could_not_be_given_runs_here_again(scene: SharingS
     assert len(scene.tenant.sessions) == 12
 
 
-async def test_a_node_that_drains_gives_all_away_and_says_so(scene: SharingScene) -> None:
+async def test_a_draining_node_hands_over_all_sessions_and_reports_it(scene: SharingScene) -> None:
     """Also sessions that have little of their budget left. Its leases are released at once when it stops, and those of
     a node that was not drained wait for its next process."""
     scene.tenant.stay = frozenset({"01"})
@@ -146,17 +149,17 @@ async def test_a_node_that_drains_gives_all_away_and_says_so(scene: SharingScene
 @pytest.mark.parametrize(
     ("grace_s", "loading_s", "kept_s"), [(5, 1, 5), (5, 14, 21), (30, 14, 30), (5, 100, 60), (0, 14, 0)]
 )
-async def test_the_leases_of_a_stopped_node_are_kept_for_its_next_process(
+async def test_the_leases_of_a_stopped_node_are_reserved_for_its_next_process(
     grace_s: float, loading_s: float, kept_s: float
 ) -> None:
-    """For as long as the setting says, or for as long as a start takes on this machine; not at all at 0."""
+    """For the time in the setting, or as long as a start takes on this machine; not at all with 0."""
     made = Scene(restart_grace_s=grace_s, loading_s=loading_s)
     await made.ownership.release()
     assert made.leases.kept_s == kept_s
 
 
-async def test_the_leases_are_kept_while_the_next_process_starts() -> None:
-    """However long that takes, up to a minute; and not any more once it has claimed them."""
+async def test_the_leases_stay_reserved_while_the_next_process_starts() -> None:
+    """However long that takes, up to a minute; no longer once it has claimed them."""
     made = Scene()
     async with made.ownership.starting():
         await made.go_on(58)

@@ -1,4 +1,4 @@
-"""What a person sees who greps the live log for Session, Connection and Keep-alive (M30)."""
+"""The lines that `grep` finds in the live log for Session, Connection and Keep-alive (M30)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EVENT = re.compile(rf"(Session|Keep-alive) {COMPANY} \S.*")
 
 
 async def test_each_event_of_a_link_is_one_readable_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """From pairing to a link that died in silence; ten quiet minutes add nothing. No number, no text."""
+    """From pairing to a link that died silently; ten idle minutes add nothing. No number, no text."""
     caplog.set_level(logging.INFO)
     async with world.running():
         link = await world.pair()

@@ -1,4 +1,4 @@
-"""Media on their way in and out: fetched from addresses, laid out as files, removed when nobody needs them."""
+"""Outbound and inbound media: downloaded from URLs, written to files, removed when no longer needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000
 
 
 class SlowRows(MediaRows):
-    """Copies one file only when told to."""
+    """Copies one file only when the test allows it."""
 
     held: str | None = None
 
@@ -78,11 +78,11 @@ def image(url: str) -> MediaBody:
     return Image(url=url)
 
 
-# From addresses.
+# From URLs.
 
 
-async def test_a_picture_is_fetched_from_its_address(rows: MediaRows, site: Site) -> None:
-    """Through redirects; whole, in pieces of one size, with the type that its bytes tell."""
+async def test_an_image_is_downloaded_from_its_url(rows: MediaRows, site: Site) -> None:
+    """Through redirects; completely, in chunks of one size, with the type detected from its bytes."""
     site.redirects("/a", site.gives("/b", PNG, None))
     async with outbound_media(rows) as taking:
         media = await taking.take(COMPANY, image(site.url("/a")))
@@ -91,8 +91,8 @@ async def test_a_picture_is_fetched_from_its_address(rows: MediaRows, site: Site
     assert pieces == [PNG[:PIECE], PNG[PIECE : 2 * PIECE], PNG[2 * PIECE :], None]
 
 
-async def test_a_private_address_is_not_fetched_from(rows: MediaRows, site: Site) -> None:
-    """Neither at once nor behind a redirect from elsewhere."""
+async def test_nothing_is_downloaded_from_a_private_address(rows: MediaRows, site: Site) -> None:
+    """Neither directly nor after a redirect from another host."""
     site.redirects("/a", site.gives("/b", PNG))
     async with outbound_media(rows, allowed="localhost") as taking:
         for url in (site.url("/b"), site.url("/a", host="localhost")):
@@ -103,10 +103,10 @@ async def test_a_private_address_is_not_fetched_from(rows: MediaRows, site: Site
     assert [path for _, path, _, _ in site.asked] == ["/a"]
 
 
-async def test_an_error_does_not_tell_private_addresses_from_unknown_names(
+async def test_an_error_does_not_distinguish_private_addresses_from_unknown_names(
     rows: MediaRows, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else a caller could find out which names and ports exist inside. The log tells the operator."""
+    """Otherwise a caller could scan the internal network. The log has the details for the operator."""
     caplog.set_level(logging.INFO)
     async with outbound_media(rows, allowed="127.0.0.1:9") as taking:
         sentences = set()
@@ -119,8 +119,8 @@ async def test_an_error_does_not_tell_private_addresses_from_unknown_names(
     assert [word in caplog.text for word in ("is at a private address", "the name is unknown")] == [True, True]
 
 
-async def test_a_compressed_document_is_stored_as_what_it_holds(rows: MediaRows, site: Site) -> None:
-    """Also its name and type, unless the caller gave the name; a status without a difference is as good as 200."""
+async def test_a_compressed_document_is_stored_decompressed(rows: MediaRows, site: Site) -> None:
+    """With matching name and type, unless the caller gave the name; other 2xx statuses are as good as 200."""
     plain = b"name;total\n" * 100
     for path in ("/a.csv.gz", "/b.csv.gz"):
         site.pages[path] = web.Response(status=203, body=gzip.compress(plain), headers={"Content-Encoding": "gzip"})
@@ -132,10 +132,8 @@ async def test_a_compressed_document_is_stored_as_what_it_holds(rows: MediaRows,
     assert named.filename == "b.csv.gz"
 
 
-async def test_what_an_address_does_not_give_is_said_with_the_field(
-    rows: MediaRows, site: Site, unused_tcp_port: int
-) -> None:
-    """Not found, a page instead of a picture, too large, truncated, and no connection are reported."""
+async def test_a_failed_download_is_reported_with_the_field(rows: MediaRows, site: Site, unused_tcp_port: int) -> None:
+    """Not found, a page instead of an image, too large, truncated, and no connection are reported."""
     site.gives("/page", b"<html>", "text/html")
     site.gives("/belied", b"<html>", "image/jpeg")
     site.gives("/large", PNG + bytes(MB), "image/png")
@@ -160,7 +158,7 @@ async def test_what_an_address_does_not_give_is_said_with_the_field(
 # Files for the engine.
 
 
-async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows, tmp_path: Path) -> None:
+async def test_a_file_is_written_once_and_again_after_its_removal(rows: MediaRows, tmp_path: Path) -> None:
     """Concurrent requests get the same file, and its content is complete."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock)
@@ -178,8 +176,8 @@ async def test_a_file_is_laid_out_once_and_again_when_it_is_gone(rows: MediaRows
         await spool.path("med_0")
 
 
-async def test_files_are_removed_when_nobody_asks_any_more(rows: MediaRows, tmp_path: Path) -> None:
-    """After a while, at the next start, and when there is no room; the newest stays."""
+async def test_unused_files_are_removed(rows: MediaRows, tmp_path: Path) -> None:
+    """After a while, at the next start, and when space is short; the newest is kept."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
     async with outbound_media(rows) as taking:
@@ -198,8 +196,8 @@ async def test_files_are_removed_when_nobody_asks_any_more(rows: MediaRows, tmp_
     assert names(Spool(rows, folder=tmp_path / "spool", clock=clock).folder) == set()
 
 
-async def test_a_file_that_is_being_made_is_not_forgotten(rows: SlowRows, tmp_path: Path) -> None:
-    """While a slow file is made, faster ones need its room; it goes later, as they do."""
+async def test_a_file_that_is_being_written_is_not_evicted(rows: SlowRows, tmp_path: Path) -> None:
+    """While a slow file is being written, faster ones need its space; it is removed later like any other."""
     clock = FakeClock()
     spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
     async with outbound_media(rows) as taking:
@@ -220,7 +218,7 @@ async def test_a_file_that_is_being_made_is_not_forgotten(rows: SlowRows, tmp_pa
     running.cancel()
 
 
-async def test_a_file_that_cannot_be_removed_ends_nothing(
+async def test_a_file_that_cannot_be_removed_does_not_end_the_cleanup(
     rows: MediaRows, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged and tried again, and the other files are removed."""
@@ -243,7 +241,7 @@ async def test_a_file_that_cannot_be_removed_ends_nothing(
     running.cancel()
 
 
-async def test_a_sweep_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_sweep_is_retried(caplog: pytest.LogCaptureFixture) -> None:
     """A database failure ends neither Holdfast nor the periodic removal of media."""
 
     class Failing(MediaRows):

@@ -1,4 +1,4 @@
-"""Receipts in groups: what each member confirmed, and what that makes of the message."""
+"""Receipts in groups: those of each member, and the resulting state of the message."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_without_the_number_of_members_a_message_stays_delivered(world: Wo
 
 
 async def test_strangers_add_a_bounded_number_of_receipts(world: World) -> None:
-    """And none to a message of another chat."""
+    """A message of another chat gets none."""
     async with world.running():
         await world.pair()
         message = await sent(world, members=2000)
@@ -78,7 +78,7 @@ async def test_strangers_add_a_bounded_number_of_receipts(world: World) -> None:
         assert len(await receipts(world, message)) == 1024
 
 
-async def test_each_receipt_is_an_event_only_where_a_webhook_asks_for_it(world: World) -> None:
+async def test_each_receipt_is_an_event_only_if_a_webhook_subscribes_to_it(world: World) -> None:
     async with world.running():
         await world.pair()
         message = await sent(world, members=2)

@@ -37,7 +37,7 @@ OTHER = "962790000002"
 
 
 async def acked_by_hand(world: World) -> int:
-    """A connected session whose WhatsApp acks only when the test says so; its link."""
+    """A connected session for which the test sends the acks; returns its link."""
     link = await world.pair()
     world.engine.acks = False
     return link
@@ -51,7 +51,7 @@ def ack(world: World, send: Send, *, error: str | None = None) -> None:
 
 
 async def test_a_message_accepted_without_a_link_is_sent_with_the_next(world: World) -> None:
-    """It waits as `queued`, and leaves when the session is connected."""
+    """It waits as `queued`, and is sent when the session is connected."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         message = await world.send("patience")
@@ -63,7 +63,7 @@ async def test_a_message_accepted_without_a_link_is_sent_with_the_next(world: Wo
 
 
 async def test_a_message_goes_from_accepted_to_read(world: World) -> None:
-    """Sent is WhatsApp's ack; delivered and read are the recipient's receipts; each has its time."""
+    """`sent` is WhatsApp's ack; `delivered` and `read` are the recipient's receipts; each has its time."""
     async with world.running():
         link = await world.pair()
         message = await world.send()
@@ -76,8 +76,8 @@ async def test_a_message_goes_from_accepted_to_read(world: World) -> None:
         assert None not in (last.sent_at, last.delivered_at, last.read_at)
 
 
-async def test_the_same_key_gives_the_same_message(world: World) -> None:
-    """A caller that repeats itself gets the first answer, and one message leaves."""
+async def test_the_same_key_returns_the_same_message(world: World) -> None:
+    """A caller that repeats the request gets the first response, and one message is sent."""
     async with world.running():
         await world.pair()
         send_request = text_request("+962 79 000 0001", "once", idempotency_key="k1")
@@ -109,8 +109,8 @@ async def test_a_message_that_cannot_be_sent_is_refused_by_field(
         assert refused.value.field == field
 
 
-async def test_what_is_unknown_is_not_found(world: World) -> None:
-    """A company without a session takes no messages; an id that was never given is not found."""
+async def test_unknown_companies_and_messages_are_not_found(world: World) -> None:
+    """A company without a session accepts no messages; an unknown id is not found."""
     async with world.running():
         for asked in (world.sending.accept(COMPANY, text_request(NUMBER, "x")), world.sending.find("msg_1")):
             with pytest.raises(NotFound):
@@ -122,8 +122,8 @@ async def test_what_is_unknown_is_not_found(world: World) -> None:
 # Order and repetition.
 
 
-async def test_messages_of_one_chat_leave_in_order_and_one_at_a_time(world: World) -> None:
-    """The second leaves with the ack of the first; another chat does not wait."""
+async def test_messages_of_one_chat_are_sent_in_order_and_one_at_a_time(world: World) -> None:
+    """The second is sent after the ack of the first; another chat does not wait."""
     async with world.running():
         await acked_by_hand(world)
         for text, to in (("one", NUMBER), ("two", NUMBER), ("other", OTHER)):
@@ -135,8 +135,8 @@ async def test_messages_of_one_chat_leave_in_order_and_one_at_a_time(world: Worl
         assert [text for _, text in world.sends()] == ["one", "other", "two"]
 
 
-async def test_what_was_under_way_when_the_link_was_lost_is_sent_again_under_the_same_id(world: World) -> None:
-    """In the same order within each chat; what was acked is not repeated."""
+async def test_messages_in_flight_on_a_lost_link_are_sent_again_under_the_same_id(world: World) -> None:
+    """In the same order within each chat; acked messages are not repeated."""
     async with world.running():
         link = await acked_by_hand(world)
         messages = [await world.send(text) for text in ("one", "two", "three")]
@@ -153,8 +153,8 @@ async def test_what_was_under_way_when_the_link_was_lost_is_sent_again_under_the
         assert len({send.whatsapp_id for send in world.commands(Send)}) == 3
 
 
-async def test_what_was_under_way_when_holdfast_ended_is_sent_again(world: World) -> None:
-    """Before what was accepted later, under the same id."""
+async def test_messages_in_flight_when_holdfast_ended_are_sent_again(world: World) -> None:
+    """Before later messages, under the same id."""
     async with world.running():
         await acked_by_hand(world)
         first = await world.send("one")
@@ -180,8 +180,8 @@ async def test_a_lost_host_costs_no_message(world: World) -> None:
             assert sent.attempts == 2
 
 
-async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(world: World) -> None:
-    """Messages that a lost link had taken are sent on the next one at once, and the next one is not cut for them."""
+async def test_a_link_lost_while_messages_are_loaded_delays_none(world: World) -> None:
+    """Messages that were taken for a lost link are sent on the next one at once, and that link is not cut for them."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         message = await world.send()
@@ -201,7 +201,7 @@ async def test_a_link_that_is_lost_while_messages_are_loaded_holds_none_back(wor
 
 
 async def test_a_link_that_is_lost_while_sending_is_committed_sends_nothing(world: World) -> None:
-    """The message leaves once, on the next link."""
+    """The message is sent once, on the next link."""
     async with world.running():
         link = await world.pair()
         world.takes.close()
@@ -215,7 +215,7 @@ async def test_a_link_that_is_lost_while_sending_is_committed_sends_nothing(worl
 
 
 async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: World) -> None:
-    """The link died before the ack; on the next one the receipt arrives before the message is given out again."""
+    """The link died before the ack; on the next one the receipt arrives before the message would be sent again."""
     async with world.running():
         link = await acked_by_hand(world)
         message = await world.send()
@@ -232,8 +232,8 @@ async def test_a_message_whose_receipt_comes_first_is_not_sent_again(world: Worl
         assert [send.link for send in world.commands(Send)] == [link]
 
 
-async def test_a_strangers_receipt_amid_a_look_at_the_queue_holds_no_message_back(world: World) -> None:
-    """It settles nothing; the message that was just taken is sent all the same."""
+async def test_a_strangers_receipt_during_a_query_of_the_queue_delays_no_message(world: World) -> None:
+    """It settles nothing; the message that was just taken is sent anyway."""
     async with world.running():
         link = await acked_by_hand(world)
         message = await world.send()
@@ -250,8 +250,8 @@ async def test_a_strangers_receipt_amid_a_look_at_the_queue_holds_no_message_bac
         assert [send.link for send in world.commands(Send)] == [link, world.link()]
 
 
-async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> None:
-    """A backlog is given out as acks come in, and all of it leaves in the end."""
+async def test_the_number_of_messages_in_flight_is_limited(world: World) -> None:
+    """A backlog is sent as acks arrive, and completely in the end."""
     async with world.running():
         await acked_by_hand(world)
         messages = [await world.send(to=f"96279100{number:04}") for number in range(MOST + 5)]
@@ -265,7 +265,7 @@ async def test_an_engine_holds_so_many_messages_and_no_more(world: World) -> Non
 
 
 async def test_a_company_that_sends_beside_others_has_a_share_of_the_engine(world: World) -> None:
-    """Its burst leaves in smaller parts, so that their messages find less ahead of them; alone it has all."""
+    """Its burst is sent in smaller parts, so that the messages of others wait less; alone it has the whole capacity."""
     async with world.running():
         await acked_by_hand(world)
         for n in range(12):
@@ -281,8 +281,8 @@ async def test_a_company_that_sends_beside_others_has_a_share_of_the_engine(worl
         assert len(world.sends()) == MOST
 
 
-async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(world: World) -> None:
-    """It is loaded in parts, as there is room; order holds within each chat."""
+async def test_a_large_backlog_is_sent_completely_and_in_order(world: World) -> None:
+    """It is loaded in parts; the order holds within each chat."""
     async with world.running() as gateway:
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
@@ -299,8 +299,10 @@ async def test_a_backlog_larger_than_memory_takes_is_sent_whole_and_in_order(wor
             assert sent == sorted(set(sent))
 
 
-async def test_a_link_that_takes_no_messages_is_replaced(world: World) -> None:
-    """It answers pings, but acks nothing: given up after fifteen seconds, and the message leaves on the next."""
+async def test_a_link_that_acks_no_messages_is_replaced(world: World) -> None:
+    """It answers pings, but acks nothing: it is given up after fifteen seconds, and the message is sent on the next
+    one.
+    """
     async with world.running():
         link = await acked_by_hand(world)
         message = await world.send()
@@ -309,7 +311,7 @@ async def test_a_link_that_takes_no_messages_is_replaced(world: World) -> None:
         await world.until_message(message, "sent")
 
 
-async def test_a_link_whose_messages_are_acked_lives_on(world: World) -> None:
+async def test_a_link_whose_messages_are_acked_stays_open(world: World) -> None:
     """The watchdog is reset by every ack."""
     async with world.running():
         link = await world.pair()
@@ -319,7 +321,7 @@ async def test_a_link_whose_messages_are_acked_lives_on(world: World) -> None:
         assert world.link() == link
 
 
-async def test_a_message_that_whatsapp_passes_over_is_sent_again_on_a_link_that_acks_others(world: World) -> None:
+async def test_a_message_without_an_ack_is_sent_again_on_a_link_that_acks_others(world: World) -> None:
     """One message without an ack costs neither the link nor the message: after 30 s its id is sent once more."""
     async with world.running():
         link = await acked_by_hand(world)
@@ -336,7 +338,7 @@ async def test_a_message_that_whatsapp_passes_over_is_sent_again_on_a_link_that_
 
 
 async def test_a_receipt_is_durable_before_it_is_acknowledged(world: World) -> None:
-    """An empty commit is a barrier: WhatsApp repeats no receipt that was acknowledged."""
+    """An empty commit is a barrier, because WhatsApp repeats no receipt that was acknowledged."""
     async with world.running():
         link = await world.pair()
         message = await world.send()
@@ -355,8 +357,8 @@ async def test_a_receipt_is_durable_before_it_is_acknowledged(world: World) -> N
         assert (await world.message(message)).state == "read"
 
 
-async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: World) -> None:
-    """WhatsApp ids are looked up within the company whose link told of them."""
+async def test_a_message_of_one_company_is_not_changed_by_a_receipt_of_another(world: World) -> None:
+    """WhatsApp ids are looked up within the company whose link reported them."""
     async with world.running():
         await world.pair()
         theirs = await world.pair("962303")
@@ -367,7 +369,7 @@ async def test_a_message_of_one_company_is_not_moved_by_anothers_receipt(world: 
         assert (await world.message(message)).state == "sent"
 
 
-async def test_a_receipt_of_an_unknown_kind_is_reported_and_passed_over(
+async def test_a_receipt_of_an_unknown_kind_is_logged_and_ignored(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A kind of receipt that WhatsApp adds later neither fails nor settles anything."""
@@ -384,7 +386,7 @@ async def test_a_receipt_of_an_unknown_kind_is_reported_and_passed_over(
 # Refusals.
 
 
-async def test_a_number_without_whatsapp_fails_with_a_sentence(world: World) -> None:
+async def test_a_message_to_a_number_without_whatsapp_fails_with_an_explanation(world: World) -> None:
     """The failure is final, and other chats continue."""
     async with world.running():
         await world.pair()
@@ -399,7 +401,9 @@ DAY_S = 24 * 3600
 
 
 async def locked(world: World, error: str = "463") -> Message:
-    """A session that knows OTHER, and whose first message to NUMBER met WhatsApp's reach-out lock, or its quota."""
+    """A session that knows OTHER, and whose first message to NUMBER was refused by WhatsApp's reach-out lock, or its
+    quota.
+    """
     await world.pair()
     known = await world.send(to=OTHER)
     await world.until_message(known, "sent")
@@ -412,8 +416,8 @@ async def locked(world: World, error: str = "463") -> Message:
     return message
 
 
-async def test_a_reach_out_lock_holds_messages_to_new_contacts_and_lets_known_chats_pass(world: World) -> None:
-    """Repeating it is what gets accounts banned: nothing leaves to strangers for a day, and then each once."""
+async def test_a_reach_out_lock_holds_only_messages_to_new_contacts(world: World) -> None:
+    """Repeated attempts get accounts banned: nothing is sent to new contacts for a day, and then each message once."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world)
@@ -432,7 +436,7 @@ async def test_a_reach_out_lock_holds_messages_to_new_contacts_and_lets_known_ch
 
 
 async def test_a_reach_out_lock_survives_a_restart(world: World) -> None:
-    """After a restart Holdfast does not retry what WhatsApp refused."""
+    """After a restart Holdfast does not retry the refused message."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world)
@@ -443,8 +447,8 @@ async def test_a_reach_out_lock_survives_a_restart(world: World) -> None:
         await world.until_message(message, "sent", within_s=DAY_S)
 
 
-async def test_whatsapp_says_when_a_reach_out_lock_ends(world: World) -> None:
-    """The time it names counts, and that it lifts the lock counts at once."""
+async def test_whatsapp_sets_the_end_of_a_reach_out_lock(world: World) -> None:
+    """Its end time is used, and when WhatsApp lifts the lock, messages are sent at once."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world)
@@ -456,8 +460,8 @@ async def test_whatsapp_says_when_a_reach_out_lock_ends(world: World) -> None:
         await world.until_message(message, "sent", within_s=5)
 
 
-async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
-    """A message that was refused with 475 names the end of WhatsApp's cycle, and is sent then automatically."""
+async def test_whatsapp_sets_the_end_of_a_new_chat_quota(world: World) -> None:
+    """A message that was refused with 475 shows the end of WhatsApp's cycle, and is then sent automatically."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         message = await locked(world, "475")
@@ -471,7 +475,7 @@ async def test_a_new_chat_quota_ends_when_whatsapp_says(world: World) -> None:
         await world.until_message(message, "sent", within_s=200)
 
 
-async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World) -> None:
+async def test_a_message_held_by_a_lock_can_be_cancelled(world: World) -> None:
     """WhatsApp refused it explicitly, so it can't have been delivered."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
@@ -481,8 +485,8 @@ async def test_a_message_that_whatsapp_holds_back_can_be_cancelled(world: World)
         assert len(world.sends()) == 2
 
 
-async def test_whoever_writes_first_is_no_stranger(world: World) -> None:
-    """Answers are not held by the lock."""
+async def test_a_contact_who_writes_first_is_known(world: World) -> None:
+    """Replies are not held by the lock."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await locked(world)
@@ -515,8 +519,8 @@ async def test_a_file_that_can_not_be_written_delays_its_message_alone(world: Wo
 # Time and pace.
 
 
-async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None:
-    """At its moment, with or without a link; it never leaves afterwards."""
+async def test_a_message_that_was_not_sent_in_time_expires(world: World) -> None:
+    """On time, with or without a link; it is never sent afterwards."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         send_request = text_request(NUMBER, "for now", expires_in_s=60)
@@ -530,8 +534,8 @@ async def test_a_message_that_has_not_left_in_time_expires(world: World) -> None
         assert world.sends() == []
 
 
-async def test_a_message_under_way_does_not_expire(world: World) -> None:
-    """Its outcome is unknown, and settled by WhatsApp's answer alone."""
+async def test_a_message_in_flight_does_not_expire(world: World) -> None:
+    """Its outcome is unknown, and settled only by WhatsApp's answer."""
     async with world.running():
         await acked_by_hand(world)
         send_request = text_request(NUMBER, "for now", expires_in_s=5)
@@ -543,8 +547,8 @@ async def test_a_message_under_way_does_not_expire(world: World) -> None:
         await world.until_message(message, "sent")
 
 
-async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: World) -> None:
-    """An answer overtakes bulk to other people, never what was accepted before it for the same person."""
+async def test_bulk_messages_wait_for_interactive_ones_and_are_paced(world: World) -> None:
+    """A reply overtakes bulk messages to other people, but no earlier message to the same person."""
     world.pacing = replace(world.pacing, bulk=Pace(per_minute=6, burst=1))
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -559,8 +563,8 @@ async def test_bulk_waits_for_what_is_urgent_and_leaves_at_its_own_pace(world: W
         assert [text for _, text in world.sends()][3:] == ["bulk 0", "bulk 1"]
 
 
-async def test_only_so_many_strangers_are_written_to_in_a_day(world: World) -> None:
-    """The next one waits until the first was a day ago, says so, and known chats are not affected."""
+async def test_new_contacts_are_limited_per_day(world: World) -> None:
+    """The next one waits until a day after the first and says so; known chats are not affected."""
     world.pacing = replace(world.pacing, new_per_day=2)
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
@@ -575,7 +579,7 @@ async def test_only_so_many_strangers_are_written_to_in_a_day(world: World) -> N
         await world.until_message(third, "sent", within_s=DAY_S + 60)
 
 
-async def test_after_a_temporary_ban_less_is_sent(world: World) -> None:
+async def test_after_a_temporary_ban_fewer_messages_are_sent(world: World) -> None:
     """For a day after its end, also after a restart."""
     async with world.running():
         link = await world.pair()
@@ -595,7 +599,7 @@ async def test_after_a_temporary_ban_less_is_sent(world: World) -> None:
         assert len(world.sends()) == 10
 
 
-async def test_a_stale_device_session_is_tried_once_more_whatever_else_was_answered_before(world: World) -> None:
+async def test_a_stale_device_session_is_retried_once_whatever_the_earlier_errors(world: World) -> None:
     """A busy server's errors do not use up the one retry with fresh sessions."""
     async with world.running():
         await world.pair()
@@ -610,8 +614,8 @@ async def test_a_stale_device_session_is_tried_once_more_whatever_else_was_answe
         await world.until_message(message, "sent")
 
 
-async def test_a_busy_server_is_tried_again_under_the_same_id_and_in_order(world: World) -> None:
-    """Later each time; what follows in the chat waits for it, another chat does not."""
+async def test_a_busy_server_is_retried_under_the_same_id_and_in_order(world: World) -> None:
+    """With growing delays; the following messages of the chat wait, another chat does not."""
     async with world.running():
         await world.pair()
         world.engine.ack_error = "503"
@@ -626,7 +630,7 @@ async def test_a_busy_server_is_tried_again_under_the_same_id_and_in_order(world
 
 
 async def test_lost_links_do_not_count_against_a_message(world: World) -> None:
-    """A message that was under way in many links that died is not given up at the engine's first failure."""
+    """A message that was in flight on many links that died is not given up at the engine's first failure."""
     async with world.running():
         await acked_by_hand(world)
         message = await world.send()
@@ -669,8 +673,8 @@ async def test_an_engine_that_fails_again_and_again_fails_the_message(
 # Cancelling.
 
 
-async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) -> None:
-    """What follows it in the chat is sent."""
+async def test_a_cancelled_message_is_never_sent(world: World) -> None:
+    """The next message of the chat is sent."""
     async with world.running() as gateway:
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
@@ -682,7 +686,7 @@ async def test_a_queued_message_can_be_cancelled_and_never_leaves(world: World) 
         assert [text for _, text in world.sends()] == ["one", "three"]
 
 
-async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> None:
+async def test_a_message_that_may_have_been_sent_is_not_cancelled(world: World) -> None:
     """The error names the state of the message."""
     async with world.running():
         await acked_by_hand(world)
@@ -692,7 +696,7 @@ async def test_a_message_that_may_have_left_is_not_cancelled(world: World) -> No
             await world.now(world.sending.cancel(message.id))
 
 
-async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: World) -> None:
+async def test_messages_behind_a_cancelled_one_are_sent_at_once(world: World) -> None:
     """This holds even if the cancellation was committed before the start of its sending."""
     async with world.running():
         await acked_by_hand(world)
@@ -701,7 +705,7 @@ async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: Worl
         world.takes.close()
         ack(world, world.commands(Send)[0])
         await world.quiet()
-        await world.now(world.outbox.cancel(second.id))  # whoever asked the gateway is gone before he had an answer
+        await world.now(world.outbox.cancel(second.id))  # the caller disconnected before it got a response
         world.takes.open()
         await world.until(lambda: world.sends()[-1][1] == "three", within_s=1)
         assert [text for _, text in world.sends()] == ["one", "three"]
@@ -711,8 +715,8 @@ async def test_what_waits_behind_a_cancelled_message_goes_on_at_once(world: Worl
 # Defects of our own.
 
 
-async def test_messages_outlive_an_actor_that_fails(world: World) -> None:
-    """What was accepted before and while it is gone is sent by its successor."""
+async def test_messages_survive_a_failing_actor(world: World) -> None:
+    """Messages accepted before the failure and during the restart are sent by the next actor."""
     async with world.running() as gateway:
         await acked_by_hand(world)
         before = await world.send("before")
@@ -727,7 +731,7 @@ async def test_messages_outlive_an_actor_that_fails(world: World) -> None:
             await world.until_message(message, "sent")
 
 
-async def test_an_ack_that_cannot_be_stored_is_learned_from_the_resend(world: World) -> None:
+async def test_an_ack_that_could_not_be_stored_is_replaced_by_that_of_a_resend(world: World) -> None:
     """The actor restarts, and the message is sent again under the same id and acked."""
     async with world.running():
         await acked_by_hand(world)
@@ -743,8 +747,8 @@ async def test_an_ack_that_cannot_be_stored_is_learned_from_the_resend(world: Wo
         assert len({send.whatsapp_id for send in world.commands(Send)}) == 1
 
 
-async def test_a_message_that_ends_hosts_is_given_up_and_the_others_go_on(world: World) -> None:
-    """After three hosts it is sent alone, after five it failed, and says why; nothing else is lost."""
+async def test_a_message_that_ends_hosts_fails_and_others_are_sent(world: World) -> None:
+    """After three hosts it is sent alone, after five it fails with an explanation; nothing else is lost."""
     world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
     async with world.running():
         await world.pair()
@@ -760,8 +764,10 @@ async def test_a_message_that_ends_hosts_is_given_up_and_the_others_go_on(world:
 
 
 @pytest.mark.parametrize("code", [500, 428])
-async def test_a_message_that_ends_every_link_starves_no_other(world: World, code: int) -> None:
-    """It is sent alone once it is suspect, fails in the end and says why; whatever was in flight beside it arrives."""
+async def test_a_message_that_ends_every_link_does_not_starve_others(world: World, code: int) -> None:
+    """It is sent alone once it is suspect, and fails in the end with an explanation; messages in flight beside it
+    arrive.
+    """
     world.prepare = lambda engine: setattr(engine, "ends_links", ("poison", code))
     async with world.running():
         await world.pair()
@@ -787,10 +793,10 @@ async def test_a_message_that_was_handed_over_is_cancelled_by_force(world: World
         await world.until_message(after, "sent", within_s=5)
 
 
-# Answers that pass.
+# Temporary errors.
 
 
-async def test_a_server_that_refuses_everybody_is_asked_seldom(world: World) -> None:
+async def test_sending_pauses_while_whatsapp_refuses_every_message(world: World) -> None:
     """No message fails, sending pauses, and all arrive once WhatsApp accepts messages again."""
     async with world.running():
         await world.pair()
@@ -822,7 +828,7 @@ async def test_a_message_that_is_refused_for_a_week_fails_with_the_last_reason(w
 
 
 async def test_a_quota_of_new_chats_holds_first_messages(world: World) -> None:
-    """Error 475 says nothing of the number: it waits, says so, and known chats are not affected."""
+    """Error 475 says nothing about the number: the message waits and shows why; known chats are not affected."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()

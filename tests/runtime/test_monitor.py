@@ -1,4 +1,4 @@
-"""The health monitor: a second pair of eyes that acts on evidence and tells people."""
+"""The health monitor: it acts on evidence, independently of the sessions, and alerts people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.world import COMPANY, World
 
 
 class RecordedAlerts:
-    """A teller that keeps what it was told."""
+    """An alert sender that records its alerts."""
 
     undelivered_s: float | None = None
 
@@ -45,7 +45,7 @@ def monitor(world: World, told: RecordedAlerts, *, limits: Limits | None = None)
     return HealthMonitor(world.gateway, world.parts, figures=figures, alert_sink=told, interval_s=30, limits=limits)
 
 
-async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) -> None:
+async def test_a_silent_link_that_answers_a_ping_is_kept(world: World) -> None:
     """Silence is no reason to reconnect, but a reason to ping. The link answers and stays open."""
     world.set_policy(keepalive_interval_s=3600)
     async with world.running():
@@ -62,7 +62,7 @@ async def test_a_silent_link_is_asked_for_a_sign_of_life_and_kept(world: World) 
         assert world.link() == link
 
 
-async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World) -> None:
+async def test_a_silent_link_that_does_not_answer_is_replaced(world: World) -> None:
     """The probe goes unanswered: the link is cut and another opened, long before the session's own next ping."""
     world.set_policy(keepalive_interval_s=3600)
     async with world.running():
@@ -76,7 +76,9 @@ async def test_a_silent_link_that_gives_no_sign_of_life_is_replaced(world: World
 
 
 async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(world: World) -> None:
-    """A ban raises one alert however often the monitor looks; when the session is back and stays so, it is cleared."""
+    """A ban raises one alert however often the monitor checks; when the session has been connected for a while, it is
+    cleared.
+    """
     told = RecordedAlerts()
     async with world.running() as gateway:
         link = await world.pair()
@@ -99,10 +101,10 @@ async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(world: Worl
         assert told.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
 
 
-async def test_a_failing_database_is_reported_and_the_monitor_goes_on(
+async def test_a_failing_database_is_reported_and_the_monitor_continues(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing can be stored: an alert of its own, one line in the log; and when it works again, an all-clear."""
+    """Nothing can be stored: an alert and one log line; when it works again, an all-clear."""
     told = RecordedAlerts()
     async with world.running():
         await world.pair()
@@ -119,8 +121,8 @@ async def test_a_failing_database_is_reported_and_the_monitor_goes_on(
         assert (AlertKind.CLEARED, "database-failing") in told.words
 
 
-async def test_an_engine_host_that_hangs_is_replaced_and_sessions_come_back(world: World) -> None:
-    """The monitor sees its silence from outside, ends it once, and all sessions reconnect on the next."""
+async def test_an_engine_host_that_hangs_is_replaced_and_sessions_reconnect(world: World) -> None:
+    """The monitor notices that it is silent, ends it once, and all sessions reconnect on the next."""
     async with world.running():
         await world.pair()
         engines = world.engines
@@ -144,8 +146,10 @@ async def test_an_actor_that_hangs_is_replaced_from_its_record(world: World) -> 
         assert len(world.commands(CutLink)) >= 1
 
 
-async def test_logins_that_are_refused_are_no_lost_links(world: World) -> None:
-    """One link was lost and WhatsApp refuses a dozen logins after it: one alert, which names WhatsApp's own trouble."""
+async def test_refused_logins_do_not_count_as_lost_links(world: World) -> None:
+    """One link was lost, and WhatsApp then refuses a dozen logins: there is one alert, which names WhatsApp as the
+    cause.
+    """
     told = RecordedAlerts()
     async with world.running():
         link = await world.pair()
@@ -159,8 +163,8 @@ async def test_logins_that_are_refused_are_no_lost_links(world: World) -> None:
         assert "WhatsApp's server is restarting or overloaded (503)" in told.alerts[0].condition.sentence
 
 
-async def test_a_lock_on_new_contacts_is_reported_at_the_next_look(world: World) -> None:
-    """With its end, and again nothing until it is over."""
+async def test_a_lock_on_new_contacts_is_reported_at_the_next_check(world: World) -> None:
+    """With its end, and only once until it is over."""
     told = RecordedAlerts()
     async with world.running():
         await world.pair()

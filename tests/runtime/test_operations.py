@@ -1,4 +1,4 @@
-"""Operations as the gateway carries them out: order, crashes, limits, and outcomes that must be found out."""
+"""Operations as the gateway carries them out: order, crashes, limits, and outcomes that have to be determined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refused(code: int, *, error: str = "refused", retry_after_s: float | None = 
 
 
 class Groups:
-    """A WhatsApp that creates groups, and may lose its answer after or before it did."""
+    """A WhatsApp that creates groups, and may lose the request or its answer."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -125,8 +125,10 @@ async def test_a_group_that_was_not_created_is_created_later(world: World) -> No
         assert world.clock.monotonic() - began_at >= CONFIRM_AFTER_S
 
 
-async def test_an_outcome_that_nobody_can_tell_is_unknown(world: World) -> None:
-    """While the outcome was open, two groups with this subject appeared: none is created, and the sentence says why."""
+async def test_an_outcome_that_cannot_be_determined_is_unknown(world: World) -> None:
+    """While the outcome was open, two groups with this subject appeared: no other is created, and the error
+    says why.
+    """
     async with world.running():
         link = await world.pair()
         groups = Groups(world)
@@ -140,8 +142,8 @@ async def test_an_outcome_that_nobody_can_tell_is_unknown(world: World) -> None:
         assert len(groups.created) == 2
 
 
-async def test_groups_that_were_there_before_are_not_taken_for_the_new_one(world: World) -> None:
-    """The account has a group with the same subject already; a lost request is repeated all the same."""
+async def test_existing_groups_are_not_mistaken_for_the_new_one(world: World) -> None:
+    """The account already has a group with the same subject; a lost request is repeated anyway."""
     async with world.running():
         link = await world.pair()
         groups = Groups(world)
@@ -157,7 +159,7 @@ async def test_groups_that_were_there_before_are_not_taken_for_the_new_one(world
 
 
 async def test_operations_of_one_target_keep_their_order(world: World) -> None:
-    """The second of a group waits for the first; another group's does not."""
+    """The second operation of a group waits for the first; that of another group does not."""
     async with world.running():
         await world.pair()
         seen: list[tuple[object, object]] = []
@@ -179,7 +181,7 @@ async def test_operations_of_one_target_keep_their_order(world: World) -> None:
 
 
 async def test_a_definite_refusal_is_final(world: World) -> None:
-    """The account is not an admin: a sentence and WhatsApp's code, and no second attempt."""
+    """The account is not an admin: the operation has an explanation and WhatsApp's code, and is not retried."""
     async with world.running():
         await world.pair()
         world.engine.operations["update-group"] = lambda _: refused(403)
@@ -190,7 +192,7 @@ async def test_a_definite_refusal_is_final(world: World) -> None:
 
 
 async def test_a_limit_of_whatsapp_delays_all_of_the_kind(world: World) -> None:
-    """429 puts off the operation, and others of its kind are not tried meanwhile; both succeed afterwards."""
+    """429 delays the operation, and others of its kind are not tried meanwhile; both succeed afterwards."""
     async with world.running():
         await world.pair()
         limited = refused(429, error="rate-limited", retry_after_s=30)
@@ -231,7 +233,9 @@ async def test_a_repeated_departure_from_a_group_is_done(world: World) -> None:
 
 
 async def test_each_member_has_an_answer(world: World) -> None:
-    """One is added, one was there already, and one has to be invited; only if nobody is added the operation fails."""
+    """One is added, one was in the group already, and one has to be invited; the operation fails only if nobody is
+    added.
+    """
     async with world.running():
         await world.pair()
         rows = [
@@ -264,7 +268,7 @@ async def test_the_same_key_is_the_same_operation(world: World) -> None:
             await begin(world, CreateGroup(subject="Bread", members=[MEMBER]), idempotency_key="k")
 
 
-async def test_what_waits_can_be_cancelled(world: World) -> None:
+async def test_a_queued_operation_can_be_cancelled(world: World) -> None:
     """A queued operation is never carried out after that; one that was given to the engine can't be cancelled."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))

@@ -148,7 +148,7 @@ class Scene:
         self.ownership = Ownership(self.leases, clock=self.clock, restart_grace_s=restart_grace_s, loading_s=loading_s)
 
     async def go_on(self, seconds: float) -> None:
-        """Time passes, each deadline in its turn."""
+        """Advance the clock from one deadline to the next."""
         until = self.clock.monotonic() + seconds
         await self.settle()
         while (due := self.clock.next_due) is not None and due <= until:
@@ -158,7 +158,7 @@ class Scene:
         await self.settle()
 
     async def stand_still(self, seconds: float) -> None:
-        """Time passes and nothing of this process runs meanwhile."""
+        """Advance the clock while nothing of this process runs."""
         self.clock.advance_to(self.clock.monotonic() + seconds)
         await self.settle()
 
@@ -169,7 +169,7 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    """Two sessions are owned and run."""
+    """Two sessions that are owned and run."""
     made = Scene()
     made.leases.companies = {"a", "b"}
     async with asyncio.TaskGroup() as tasks:
@@ -179,8 +179,8 @@ async def scene() -> AsyncIterator[Scene]:
         running.cancel()
 
 
-async def test_what_is_owned_is_run_and_what_is_lost_is_ended(scene: Scene) -> None:
-    """At the next look."""
+async def test_owned_sessions_run_and_lost_ones_end(scene: Scene) -> None:
+    """At the next renewal."""
     assert scene.tenant.sessions == {"a", "b"}
     scene.leases.companies = {"b", "c"}
     await scene.go_on(RENEW_EVERY_S)
@@ -189,8 +189,8 @@ async def test_what_is_owned_is_run_and_what_is_lost_is_ended(scene: Scene) -> N
 
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
-async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(scene: Scene, trouble: str) -> None:
-    """Not earlier than necessary: a short outage of the database costs no connection."""
+async def test_links_are_cut_before_leases_that_could_not_be_renewed_expire(scene: Scene, trouble: str) -> None:
+    """Not earlier than necessary: a short outage of the database disconnects nobody."""
     began_at = scene.clock.monotonic()
     if trouble == "fails":
         scene.leases.error = OSError("server closed the connection")
@@ -206,8 +206,9 @@ async def test_links_are_cut_before_leases_that_could_not_be_renewed_run_out(sce
 
 
 async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
-    """However long a busy database takes for that: otherwise all would be cut, and begun again, forever. What is lost
-    meanwhile is not started."""
+    """However long a busy database takes for that: otherwise all would be cut, and started again, forever. Sessions
+    that are lost meanwhile are not started.
+    """
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}
     await scene.go_on(60)
@@ -220,7 +221,7 @@ async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
 
 
 async def test_no_session_starts_under_a_lease_that_was_given_up(scene: Scene) -> None:
-    """Its start was asked for before the database went away."""
+    """Its start was requested before the database became unavailable."""
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", "c"}
     await scene.go_on(RENEW_EVERY_S)
@@ -231,7 +232,7 @@ async def test_no_session_starts_under_a_lease_that_was_given_up(scene: Scene) -
     assert scene.tenant.sessions == set()
 
 
-async def test_a_session_that_could_not_be_started_is_started_at_the_next_look(scene: Scene) -> None:
+async def test_a_session_that_could_not_be_started_is_started_at_the_next_renewal(scene: Scene) -> None:
     """The others are started at once."""
     scene.tenant.fails_to_start = {"c"}
     scene.leases.companies = {"a", "b", "c", "d"}
@@ -242,7 +243,7 @@ async def test_a_session_that_could_not_be_started_is_started_at_the_next_look(s
     assert scene.tenant.sessions == {"a", "b", "c", "d"}
 
 
-async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) -> None:
+async def test_a_short_outage_of_the_database_has_no_effect(scene: Scene) -> None:
     """The renewal is retried several times a second."""
     scene.leases.error = OSError("server closed the connection")
     await scene.go_on(LASTS_S - 1)
@@ -252,7 +253,7 @@ async def test_a_database_that_comes_back_in_time_costs_nothing(scene: Scene) ->
 
 
 async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) -> None:
-    """Only those that no other process owns by then."""
+    """Only those that no other process owns meanwhile."""
     scene.leases.error = OSError("server closed the connection")
     await scene.go_on(30)
     assert scene.tenant.sessions == set()
@@ -261,7 +262,7 @@ async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) ->
     assert scene.tenant.sessions == {"b"}
 
 
-async def test_a_process_that_stood_still_ends_its_sessions_before_it_asks_for_them(scene: Scene) -> None:
+async def test_a_resumed_process_ends_its_sessions_before_it_renews_its_leases(scene: Scene) -> None:
     """From the moment it resumes it may send nothing, and it renews its leases only after it has closed its links."""
     looks = scene.leases.looks
     scene.leases.answers.clear()
@@ -271,9 +272,10 @@ async def test_a_process_that_stood_still_ends_its_sessions_before_it_asks_for_t
     assert (scene.leases.abandoned, scene.leases.looks) == (1, looks + 1)
 
 
-async def test_what_a_database_claims_when_it_is_back_after_hanging_is_run_at_once(scene: Scene) -> None:
-    """The look that hung is answered, too late to count from its beginning: the leases that it claimed are renewed, not
-    abandoned to nobody for as long as they live."""
+async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(scene: Scene) -> None:
+    """The renewal that hung is answered too late to count from its start: its leases are renewed instead of staying
+    without an owner until they expire.
+    """
     scene.leases.answers.clear()
     await scene.go_on(LASTS_S + 15)
     assert (scene.tenant.sessions, scene.leases.abandoned) == (set(), 1)
@@ -283,18 +285,18 @@ async def test_what_a_database_claims_when_it_is_back_after_hanging_is_run_at_on
     assert scene.ownership.left_s() == LASTS_S
 
 
-async def test_how_long_links_may_last_is_counted_from_the_asking(scene: Scene) -> None:
-    """A renewal that takes long was made by the database at an unknown moment after it was asked for."""
+async def test_the_lifetime_of_links_counts_from_the_start_of_a_renewal(scene: Scene) -> None:
+    """The database executed a slow renewal at an unknown moment after it was sent."""
     scene.leases.answers.clear()
     await scene.go_on(RENEW_EVERY_S + 3)
     scene.leases.answers.set()
-    scene.leases.answers.clear()  # this look is answered, and no further one
+    scene.leases.answers.clear()  # this renewal is answered, and no further one
     await scene.settle()
     assert scene.ownership.left_s() == LASTS_S - 3
 
 
-async def test_another_process_is_looked_after_when_its_leases_run_out(scene: Scene) -> None:
-    """Not at the next renewal."""
+async def test_leases_of_another_process_are_claimed_when_they_expire(scene: Scene) -> None:
+    """At that moment, not at the next regular renewal."""
     scene.leases.free_in_s = 0.7
     await scene.go_on(RENEW_EVERY_S)
     looks = scene.leases.looks
@@ -302,28 +304,28 @@ async def test_another_process_is_looked_after_when_its_leases_run_out(scene: Sc
     assert scene.leases.looks == looks + 1
 
 
-async def test_sessions_with_messages_from_elsewhere_are_reported(scene: Scene) -> None:
-    """At each look while they wait."""
+async def test_sessions_with_messages_from_other_processes_are_reported(scene: Scene) -> None:
+    """At each renewal while they wait."""
     scene.leases.waiting = {"b"}
     await scene.go_on(RENEW_EVERY_S)
     assert scene.tenant.told == ["b"]
 
 
-async def test_giving_back_to_a_database_that_is_gone_is_no_error(scene: Scene) -> None:
-    """The leases run out by themselves."""
+async def test_releasing_leases_without_a_database_is_no_error(scene: Scene) -> None:
+    """The leases expire by themselves."""
     scene.leases.error = OSError("server closed the connection")
     await scene.ownership.release()
     assert not scene.ownership.is_held()
 
 
-async def test_a_session_that_is_made_may_be_run_at_once() -> None:
-    """Also before the first look has answered."""
+async def test_a_created_session_may_run_at_once() -> None:
+    """Also before the first renewal was answered."""
     scene = Scene()
     assert await scene.ownership.claim("c")
     assert scene.ownership.left_s() == LASTS_S
 
 
-# With what runs sessions.
+# With the engine supervisor and the gateway.
 
 
 async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
@@ -360,7 +362,9 @@ class _Deaf:
 
 
 async def test_a_message_that_another_process_accepted_is_sent(world: World) -> None:
-    """Also one whose number lies before those already seen: it was committed later than they were. None goes twice."""
+    """Also one with a lower number than those already seen, because it was committed later. No message is sent
+    twice.
+    """
     async with world.running() as gateway:
         await world.pair()
         first = await world.send("first")
@@ -380,7 +384,7 @@ async def test_a_message_that_another_process_accepted_is_sent(world: World) -> 
 
 
 async def test_the_owner_is_woken_for_work_that_another_process_stored(world: World) -> None:
-    """For messages and operations, at once; where the session runs here, nobody needs to be woken."""
+    """For messages and operations, at once; where the session runs here, no wake-up is needed."""
     woken: list[str] = []
     async with world.running() as gateway:
         await world.pair()

@@ -21,7 +21,7 @@ async def test_a_webhook_gets_the_request_for_a_passkey_and_its_end(world: World
         await world.now(world.gateway.put(COMPANY))
         await world.qr()
         world.engine.request_passkey(world.link(), OPTIONS)
-        world.engine.request_passkey(world.link(), OPTIONS)  # asked again: nothing new for a person
+        world.engine.request_passkey(world.link(), OPTIONS)  # requested again: nothing new for a person
         await world.until_state("unpaired", within_s=601)
         await office.until(3)
     told = [json.loads(event.body) for event in office.receiver.taken]

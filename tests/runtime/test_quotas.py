@@ -1,4 +1,4 @@
-"""A tenant gets what the operator allows, and learns when to ask again; usage is measured rarely."""
+"""A tenant gets what the operator allows, and the time of the next attempt; usage is measured rarely."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPANY, OTHER = "962302", "962303"
 
 
 class StoredUsage:
-    """What is stored, as a test says; counts the measurements."""
+    """Stored amounts that a test sets; counts the measurements."""
 
     def __init__(self) -> None:
         self.messages = self.size = self.media = self.measured = 0
@@ -44,8 +44,8 @@ class Trial:
         self.clock.advance_to(self.clock.monotonic() + seconds)
 
 
-def test_a_key_makes_as_many_requests_a_minute_as_it_may() -> None:
-    """The next is refused with the seconds to wait, and accepted after them; other keys are not affected."""
+def test_requests_of_a_key_are_limited_per_minute() -> None:
+    """The next one is refused with the seconds to wait, and accepted after them; other keys are not affected."""
     trial = Trial(requests_per_minute=60)
     for _ in range(60):
         trial.quotas.check_request("a", writes=False)
@@ -57,8 +57,8 @@ def test_a_key_makes_as_many_requests_a_minute_as_it_may() -> None:
     trial.quotas.check_request("a", writes=False)
 
 
-def test_below_the_floor_of_free_disk_a_tenant_only_reads() -> None:
-    """The disk is looked at once a second at most; when there is space again, writes go on."""
+def test_with_little_free_disk_space_a_tenant_can_only_read() -> None:
+    """Free space is checked at most once a second; when there is enough again, writes continue."""
     trial = Trial(free_disk_bytes=1024 * MB)
     trial.quotas.check_request("a", writes=True)
     trial.free = 1023 * MB
@@ -71,8 +71,8 @@ def test_below_the_floor_of_free_disk_a_tenant_only_reads() -> None:
     trial.quotas.check_request("a", writes=True)
 
 
-def test_a_key_has_as_many_streams_open_as_it_may() -> None:
-    """A closed one makes room; other keys have their own."""
+def test_open_streams_of_a_key_are_limited() -> None:
+    """A closed stream frees its place; other keys have their own limit."""
     trial = Trial(streams=2)
     with trial.quotas.stream("a"):
         with trial.quotas.stream("a"), pytest.raises(QuotaExceeded, match="has 2 event streams open"):
@@ -82,7 +82,7 @@ def test_a_key_has_as_many_streams_open_as_it_may() -> None:
 
 
 @pytest.mark.parametrize(("limits", "size"), [({"outbox_messages": 3}, 1), ({"outbox_bytes": 3 * MB}, MB)])
-async def test_a_full_outbox_is_refused_until_messages_left(limits: dict[str, int], size: int) -> None:
+async def test_messages_are_refused_while_the_outbox_is_full(limits: dict[str, int], size: int) -> None:
     """It is measured when the estimate reaches the quota, and not again before the stated time."""
     trial = Trial(**{"outbox_messages": 0, "outbox_bytes": 0, **limits})
     for _ in range(3):
@@ -109,8 +109,8 @@ async def test_a_message_that_is_refused_for_another_reason_does_not_count() -> 
     await trial.accept(COMPANY, 1)
 
 
-async def test_what_is_being_stored_counts_against_the_quota_of_media() -> None:
-    """Uploads side by side don't pass it together."""
+async def test_uploads_in_progress_count_against_the_media_quota() -> None:
+    """Concurrent uploads can't exceed it together."""
     trial = Trial(media_bytes=100 * MB)
     trial.usage.media = 30 * MB
     async with trial.quotas.media(COMPANY, 60 * MB):
@@ -122,7 +122,7 @@ async def test_what_is_being_stored_counts_against_the_quota_of_media() -> None:
         pass
 
 
-async def test_nothing_is_limited_where_the_operator_says_so() -> None:
+async def test_quotas_can_be_switched_off() -> None:
     """0 means no limit."""
     names = ("requests_per_minute", "streams", "outbox_messages", "outbox_bytes", "media_bytes", "free_disk_bytes")
     trial = Trial(**dict.fromkeys(names, 0))

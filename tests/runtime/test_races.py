@@ -1,4 +1,4 @@
-"""Orders of events that chance seldom makes, each once the cause of a message that was stuck or went twice."""
+"""Rare orders of events, each of which once caused a message that was stuck or sent twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY = 2100
 
 
 def draft(number: int, *, to: str = NUMBER, **changes: object) -> Draft:
-    """Of a message that another process accepts, on a database that both share."""
+    """A message that another process accepts, on a shared database."""
     values: dict[str, object] = {
         "id": f"msg_{number}",
         "whatsapp_id": f"3EB0{number:04}",
@@ -42,7 +42,7 @@ def texts(world: World) -> list[str]:
 
 
 async def knows(world: World, *people: str) -> None:
-    """These people were written to."""
+    """Make these contacts known."""
     for person in people:
         await world.until_message(await world.send("hello", to=person), "sent")
 
@@ -50,8 +50,8 @@ async def knows(world: World, *people: str) -> None:
 # Loading.
 
 
-async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world: World) -> None:
-    """Messages between what memory takes and the new one are sent too, in order."""
+async def test_a_message_accepted_during_a_load_does_not_hide_the_backlog(world: World) -> None:
+    """Messages between the loaded ones and the new one are sent too, in order."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         count = MANY // 2 + 30
@@ -65,8 +65,8 @@ async def test_what_is_accepted_during_a_load_hides_nothing_of_the_backlog(world
         assert texts(world) == [*(f"{n}" for n in range(count)), "last"]
 
 
-async def test_a_message_that_is_loaded_while_it_is_being_accepted_leaves_once(world: World) -> None:
-    """Its chat goes on afterwards, also over a lost link."""
+async def test_a_message_that_is_loaded_while_it_is_being_accepted_is_sent_once(world: World) -> None:
+    """Its chat continues afterwards, also after a lost link."""
     async with world.running() as gateway:
         link = await world.pair()
         await knows(world, NUMBER)
@@ -102,8 +102,8 @@ async def test_a_message_whose_ack_is_being_stored_is_not_loaded_and_sent_again(
         assert texts(world) == ["hello", "one"]
 
 
-async def test_messages_that_are_held_back_hold_up_no_known_chat(world: World) -> None:
-    """Also when they are more than memory takes."""
+async def test_held_messages_do_not_delay_known_chats(world: World) -> None:
+    """Also when there are more than fit in memory."""
     world.pacing = replace(world.pacing, new_per_day=1)
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
@@ -136,8 +136,8 @@ async def test_a_message_whose_acceptance_was_stored_and_not_answered_is_sent(wo
 # Expiry.
 
 
-async def test_what_another_process_accepted_expires_in_time(world: World) -> None:
-    """Whoever owns the session learns of its end."""
+async def test_a_message_accepted_by_another_process_expires_in_time(world: World) -> None:
+    """The session's owner expires it."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         await world.quiet()
@@ -147,8 +147,8 @@ async def test_what_another_process_accepted_expires_in_time(world: World) -> No
         await world.until_message(accepted.message, "expired", within_s=3600)
 
 
-async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_of_the_day(world: World) -> None:
-    """Nobody was written to."""
+async def test_an_unsent_message_does_not_count_against_the_daily_limit(world: World) -> None:
+    """It expired or was cancelled, so no new contact was written to."""
     world.pacing = replace(world.pacing, new_per_day=1)
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
@@ -171,7 +171,7 @@ async def test_a_stranger_whose_message_expired_or_was_cancelled_takes_no_place_
 
 
 async def refused(world: World, *, to: str = NUMBER) -> Send:
-    """A message that met WhatsApp's lock on messages to new contacts."""
+    """A message that WhatsApp refused because of its lock on new contacts."""
     await world.pair()
     await knows(world, OTHER)
     world.engine.ack_error = "463"
@@ -182,8 +182,8 @@ async def refused(world: World, *, to: str = NUMBER) -> Send:
     return world.commands(Send)[-1]
 
 
-async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World) -> None:
-    """The refusal comes first and names no end; the message waits no longer than it must, and says for how long."""
+async def test_the_end_of_a_lock_may_be_reported_after_the_refusal(world: World) -> None:
+    """The refusal is first and has no end time; the message waits no longer than necessary, and shows the end."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await refused(world)
@@ -198,8 +198,8 @@ async def test_a_lock_ends_when_whatsapp_says_so_after_the_refusal(world: World)
         await world.until(lambda: texts(world).count("refused") == 2, within_s=10)
 
 
-async def test_a_lock_whose_end_is_past_holds_nothing_and_ends_nothing(world: World) -> None:
-    """WhatsApp may report one that is over; the session goes on on the same link."""
+async def test_a_lock_that_is_already_over_has_no_effect(world: World) -> None:
+    """WhatsApp may report such a lock; the session continues on the same link."""
     async with world.running():
         link = await world.pair()
         past = int(world.clock.now().timestamp()) - 60
@@ -208,8 +208,8 @@ async def test_a_lock_whose_end_is_past_holds_nothing_and_ends_nothing(world: Wo
         assert world.link() == link
 
 
-async def test_a_lock_that_is_lifted_while_its_refusal_is_stored_ends_nothing(world: World) -> None:
-    """Refusal, lock and the end of the lock arrive together; what was refused is sent again on the same link."""
+async def test_a_lock_that_is_lifted_while_its_refusal_is_stored_does_not_end_the_link(world: World) -> None:
+    """Refusal, lock and the end of the lock arrive together; the refused message is sent again on the same link."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         send = await refused(world)
@@ -223,8 +223,8 @@ async def test_a_lock_that_is_lifted_while_its_refusal_is_stored_ends_nothing(wo
         assert world.link() == send.link
 
 
-async def test_a_person_who_writes_during_a_lock_is_answered(world: World) -> None:
-    """With the message that was refused first: the chat is known now."""
+async def test_a_contact_who_writes_during_a_lock_gets_the_held_message(world: World) -> None:
+    """The message was refused before: the chat is known now."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await refused(world)
@@ -234,8 +234,8 @@ async def test_a_person_who_writes_during_a_lock_is_answered(world: World) -> No
         assert texts(world) == ["hello", "refused", "refused", "an answer"]
 
 
-async def test_what_waits_behind_a_message_that_rested_goes_on_when_that_is_settled(world: World) -> None:
-    """A late receipt shows that it arrived: nothing rests any more in this chat."""
+async def test_messages_behind_a_delayed_one_are_sent_when_it_is_settled(world: World) -> None:
+    """A late receipt shows that it arrived, so the chat is not delayed any more."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         send = await refused(world, to=OTHER)
@@ -245,8 +245,8 @@ async def test_what_waits_behind_a_message_that_rested_goes_on_when_that_is_sett
         await world.until_message(after, "sent", within_s=60)
 
 
-async def test_a_message_that_is_sent_again_amid_its_hold_cannot_be_cancelled(world: World) -> None:
-    """The refusal is of an earlier try; of the new one nothing is known."""
+async def test_a_message_that_is_sent_again_during_its_hold_cannot_be_cancelled(world: World) -> None:
+    """The refusal belongs to an earlier attempt; the outcome of the new one is unknown."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()
@@ -272,7 +272,7 @@ async def test_a_message_that_is_sent_again_amid_its_hold_cannot_be_cancelled(wo
 # Hosts that die.
 
 
-async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> None:
+async def test_a_suspect_that_is_held_does_not_delay_others(world: World) -> None:
     """Three hosts ended because of it, then WhatsApp's lock holds it: other messages are sent in the meantime."""
     world.set_policy(keepalive_interval_s=3600.0)
     world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
@@ -294,8 +294,8 @@ async def test_a_suspect_that_may_not_leave_holds_up_nobody(world: World) -> Non
 # Links that end.
 
 
-async def test_a_message_whose_link_ends_while_it_is_accepted_leaves_on_the_next_one(world: World) -> None:
-    """It is committed as `sending` by then; its chat does not wait until it counts as unanswered."""
+async def test_a_message_whose_link_ends_while_it_is_accepted_is_sent_on_the_next_one(world: World) -> None:
+    """It is already committed as `sending`; its chat does not wait until it counts as unanswered."""
     async with world.running() as gateway:
         await world.pair()
         await knows(world, NUMBER)
@@ -312,7 +312,7 @@ async def test_a_message_whose_link_ends_while_it_is_accepted_leaves_on_the_next
 # Actors that end.
 
 
-async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sent(world: World) -> None:
+async def test_an_image_accepted_while_its_actor_ends_is_stored_and_sent(world: World) -> None:
     """It is stored: the caller gets its answer, and the next actor sends it."""
     async with world.running():
         await world.pair()
@@ -334,7 +334,7 @@ async def test_a_picture_whose_acceptance_outlives_its_actor_is_answered_and_sen
 
 
 async def test_a_message_that_is_stored_after_its_actor_ended_is_sent_by_the_next(world: World) -> None:
-    """The next actor has looked at the outbox by then, and must look again."""
+    """The next actor has already queried the outbox, and must query it again."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running() as gateway:
         await world.pair()
@@ -350,7 +350,7 @@ async def test_a_message_that_is_stored_after_its_actor_ended_is_sent_by_the_nex
         await world.until_message(await world.now(accepting), "sent", within_s=5)
 
 
-async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: World) -> None:
+async def test_a_slow_chat_with_a_large_backlog_does_not_delay_others(world: World) -> None:
     """A message queued behind thousands of messages to somebody else is sent at once."""
     world.prepare = lambda engine: setattr(engine, "acks", False)
     async with world.running() as gateway:
@@ -362,8 +362,8 @@ async def test_a_slow_chat_with_more_than_memory_takes_holds_up_no_other(world: 
         assert set(texts(world)) == {"slow 0", "other"}
 
 
-async def test_thousands_of_held_strangers_hold_up_no_known_chat(world: World) -> None:
-    """A campaign that met WhatsApp's lock leaves room for answers, also after a restart."""
+async def test_thousands_of_held_messages_do_not_delay_known_chats(world: World) -> None:
+    """A campaign that WhatsApp's lock holds does not block replies, also after a restart."""
     world.set_policy(keepalive_interval_s=3600.0)
     async with world.running():
         await world.pair()

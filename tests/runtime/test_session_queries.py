@@ -35,7 +35,7 @@ class WhatsApp:
 
 
 async def test_a_query_with_a_reserve_leaves_that_many_to_others() -> None:
-    """It is refused while the others are not, and possible again once the limit has recovered."""
+    """It is refused while others are not, and possible again once the limit has recovered."""
     clock = FakeClock()
     whatsapp = WhatsApp(clock)
     file = picture_file("962790000001@s.whatsapp.net", reserve=HALF)

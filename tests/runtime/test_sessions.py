@@ -1,4 +1,4 @@
-"""Sessions as the gateway carries them out: pairing, losing links and hosts, restarts, defects of our own."""
+"""Sessions in the gateway: pairing, lost links and hosts, restarts, defects of our own."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def record(state: State) -> Record:
 
 
 async def linked(world: World, state: State) -> None:
-    """What the database holds when a process ended at that state, with a linked phone."""
+    """The record that a process leaves in the database at that state, with a linked phone."""
     await world.sessions.save(record(state))
     await world.store.commit(COMPANY, Commit(link=1, seq=1, credentials=CREDENTIALS, paired=True))
 
 
-# Coming up.
+# Connecting.
 
 
-async def test_a_scanned_code_leads_to_a_connected_session(world: World) -> None:
-    """`put`, a QR code, the scan: connected, with the phone's number on the record."""
+async def test_scanning_a_code_connects_the_session(world: World) -> None:
+    """After `put`, a QR code and the scan it is connected, with the phone's number in the record."""
     async with world.running() as gateway:
         await world.pair()
         shown = gateway.view(COMPANY)
@@ -67,8 +67,8 @@ async def test_a_scanned_code_leads_to_a_connected_session(world: World) -> None
     assert [order.credentials is None for order in world.commands(OpenLink)] == [True, False]
 
 
-async def test_two_companies_do_not_see_each_other(world: World) -> None:
-    """The loss of one company's link, and its stop, leave the other's link alone."""
+async def test_two_companies_do_not_affect_each_other(world: World) -> None:
+    """Losing one company's link, and stopping it, does not affect the other's link."""
     async with world.running() as gateway:
         ours = await world.pair()
         theirs = await world.pair("962303")
@@ -80,7 +80,7 @@ async def test_two_companies_do_not_see_each_other(world: World) -> None:
         assert world.link() == ours
 
 
-async def test_a_company_has_a_usable_name(world: World) -> None:
+async def test_a_company_id_must_be_valid(world: World) -> None:
     """An id that is not valid in a URL is refused, naming the field; an unknown one is not found."""
     async with world.running() as gateway:
         with pytest.raises(BadInput, match="not usable") as refused:
@@ -91,7 +91,7 @@ async def test_a_company_has_a_usable_name(world: World) -> None:
 
 
 async def test_a_second_put_finds_the_session(world: World) -> None:
-    """It opens no second link and does not start over."""
+    """It opens no second link and does not restart the session."""
     async with world.running() as gateway:
         link = await world.pair()
         first = gateway.view(COMPANY).record
@@ -104,7 +104,7 @@ async def test_a_second_put_finds_the_session(world: World) -> None:
 # QR and pairing codes.
 
 
-async def test_the_code_shown_is_that_of_the_living_link(world: World) -> None:
+async def test_only_the_code_of_the_current_link_is_shown(world: World) -> None:
     """The QR code of a cut link is no longer shown, because scanning it would have no effect."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -128,8 +128,8 @@ async def test_each_code_expires_when_the_engine_shows_the_next_one(world: World
         assert (following.expires_at - shown_at).total_seconds() == 20
 
 
-async def test_a_scanned_code_is_shown_no_more(world: World) -> None:
-    """From the scan on there is nothing to scan, even while WhatsApp has not closed the link yet."""
+async def test_a_scanned_code_is_no_longer_shown(world: World) -> None:
+    """After the scan there is no code, even while WhatsApp has not closed the link yet."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         await world.qr()
@@ -141,15 +141,15 @@ async def test_a_scanned_code_is_shown_no_more(world: World) -> None:
         assert gateway.view(COMPANY).qr is None
 
 
-async def test_no_code_for_a_phone_that_is_linked(world: World) -> None:
-    """Asking for a QR code of a connected session says why there is none."""
+async def test_there_is_no_code_while_a_phone_is_linked(world: World) -> None:
+    """A request for the QR code of a connected session is refused with the reason."""
     async with world.running():
         await world.pair()
         with pytest.raises(Conflict, match="can't pair a phone: the session is connected; log it out first"):
             await world.qr()
 
 
-async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world: World) -> None:
+async def test_the_wait_for_a_qr_code_has_a_timeout(world: World) -> None:
     """When WhatsApp can't be reached, the caller gets an error after the time given in the request."""
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
@@ -160,7 +160,7 @@ async def test_a_code_that_never_comes_is_waited_for_so_long_and_no_longer(world
         assert world.clock.monotonic() - before == 15
 
 
-async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World) -> None:
+async def test_a_pairing_code_is_requested_on_the_link_that_shows_codes(world: World) -> None:
     """The code comes from WhatsApp, for the number in digits."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -169,8 +169,8 @@ async def test_a_pairing_code_is_asked_of_the_link_that_shows_codes(world: World
     assert [order.phone for order in world.commands(AskPairingCode)] == ["962790000001"]
 
 
-async def test_two_pairing_codes_at_a_time_reach_their_own_callers(world: World) -> None:
-    """Whether two people link two phones or one clicks twice, no caller gets the code of another phone."""
+async def test_two_concurrent_pairing_codes_reach_their_own_callers(world: World) -> None:
+    """Whether two people link two phones or one person clicks twice, no caller gets the code of another phone."""
     first, second = "962790000011", "962790000022"
     world.prepare = lambda engine: engine.pairing_codes.update({first: "AAAAAAAA", second: "BBBBBBBB"})
     async with world.running() as gateway:
@@ -188,7 +188,7 @@ async def test_two_pairing_codes_at_a_time_reach_their_own_callers(world: World)
     ],
 )
 async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(world: World, refusal: int, sentence: str) -> None:
-    """With its cause and a cure; the session goes on showing QR codes."""
+    """With its cause and what to do; the session continues to show QR codes."""
     world.prepare = lambda engine: engine.pairing_codes.update({"962790000001": refusal})
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
@@ -198,8 +198,8 @@ async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(world: World, re
         assert gateway.view(COMPANY).qr is not None
 
 
-async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World) -> None:
-    """The caller gets an error as soon as the link ends, and can ask again."""
+async def test_the_end_of_a_link_ends_the_wait_for_a_pairing_code(world: World) -> None:
+    """The caller gets an error as soon as the link ends, and can repeat the request."""
     async with world.running() as gateway:
         await world.now(gateway.put(COMPANY))
         await world.qr()
@@ -216,7 +216,7 @@ async def test_a_pairing_code_of_a_link_that_ends_is_not_waited_for(world: World
 # Restarts.
 
 
-async def test_a_session_that_was_connected_comes_back_after_a_restart(world: World) -> None:
+async def test_a_connected_session_reconnects_after_a_restart(world: World) -> None:
     """It connects without a QR code and without a request."""
     async with world.running():
         await world.pair()
@@ -225,8 +225,8 @@ async def test_a_session_that_was_connected_comes_back_after_a_restart(world: Wo
         assert [order.credentials is None for order in world.commands(OpenLink)] == [False]
 
 
-async def test_a_restarted_session_is_not_said_to_be_connected(world: World) -> None:
-    """Until the new link is open, the record says `reconnecting`, whatever it said when the process ended."""
+async def test_a_restarted_session_is_not_shown_as_connected(world: World) -> None:
+    """Until the new link is open, its state is `reconnecting`, whatever it was when the process ended."""
     await linked(world, State.CONNECTED)
     world.prepare = lambda engine: setattr(engine, "opens", False)
     async with world.running() as gateway:
@@ -239,7 +239,7 @@ async def test_a_restarted_session_is_not_said_to_be_connected(world: World) -> 
 
 
 async def test_a_crash_between_the_scan_and_its_report_costs_no_second_scan(world: World) -> None:
-    """The record says `pairing`, but the credentials that were committed are those of a linked phone."""
+    """The stored state is `pairing`, but the stored credentials are those of a linked phone."""
     await linked(world, State.PAIRING)
     async with world.running():
         await world.until_state("connected")
@@ -247,7 +247,7 @@ async def test_a_crash_between_the_scan_and_its_report_costs_no_second_scan(worl
 
 
 async def test_an_unfinished_pairing_waits_after_a_restart(world: World) -> None:
-    """After a restart nobody is looking at the QR code: the session is `unpaired` until a code is requested."""
+    """After a restart nobody waits for the QR code: the session is `unpaired` until a code is requested."""
     await world.sessions.save(record(State.PAIRING))
     async with world.running():
         await world.wait(120)
@@ -258,7 +258,7 @@ async def test_an_unfinished_pairing_waits_after_a_restart(world: World) -> None
 
 
 async def test_a_stopped_session_stays_stopped_after_a_restart(world: World) -> None:
-    """Until somebody starts it; then it connects without a QR code."""
+    """When a person starts it, it connects without a QR code."""
     async with world.running() as gateway:
         await world.pair()
         await world.now(gateway.ask(COMPANY, events.StopAsked()))
@@ -271,8 +271,10 @@ async def test_a_stopped_session_stays_stopped_after_a_restart(world: World) -> 
         await world.until_state("connected")
 
 
-async def test_a_ban_is_waited_out_across_a_restart(world: World) -> None:
-    """The planned attempt is kept as wall time: no earlier for a restart, and no person is needed."""
+async def test_a_temporary_ban_survives_a_restart(world: World) -> None:
+    """The time of the next attempt is stored as wall-clock time: a restart does not make it earlier, and no person is
+    needed.
+    """
     async with world.running() as gateway:
         world.engine.drop(await world.pair(), code=402, attributes={"expire": "3600"})
         await world.until_state("paused")
@@ -289,7 +291,7 @@ async def test_a_ban_is_waited_out_across_a_restart(world: World) -> None:
         await world.until_state("connected")
 
 
-async def test_a_probe_that_a_restart_interrupts_is_made_again(world: World) -> None:
+async def test_a_probe_interrupted_by_a_restart_is_repeated(world: World) -> None:
     """A session whose ban is over must not stay paused because Holdfast ended while it connected."""
     async with world.running():
         world.engine.drop(await world.pair(), code=402, attributes={"expire": "60"})
@@ -302,11 +304,11 @@ async def test_a_probe_that_a_restart_interrupts_is_made_again(world: World) -> 
         await world.until_state("connected")
 
 
-# Losing links and hosts.
+# Lost links and hosts.
 
 
 async def test_a_frozen_link_is_cut_and_replaced(world: World) -> None:
-    """Nobody closes a half-open connection: an unanswered ping does, and the session is connected again."""
+    """An unanswered ping ends a half-open connection, and the session connects again."""
     async with world.running():
         link = await world.pair()
         world.engine.freeze(link)
@@ -315,8 +317,8 @@ async def test_a_frozen_link_is_cut_and_replaced(world: World) -> None:
         assert CutLink(link=link) in world.commands(CutLink)
 
 
-async def test_pings_go_on_for_as_long_as_the_link_lives(world: World) -> None:
-    """One at once and one each thirty seconds, all on one link."""
+async def test_pings_continue_while_the_link_is_open(world: World) -> None:
+    """One at once and one every thirty seconds, all on one link."""
     async with world.running():
         link = await world.pair()
         await world.wait(95)
@@ -324,7 +326,7 @@ async def test_pings_go_on_for_as_long_as_the_link_lives(world: World) -> None:
 
 
 async def test_a_lost_host_costs_every_session_one_reconnection(world: World) -> None:
-    """All come back on a new host by themselves."""
+    """All reconnect on a new host automatically."""
     companies = ["962301", "962302", "962303"]
     async with world.running():
         for company in companies:
@@ -335,8 +337,8 @@ async def test_a_lost_host_costs_every_session_one_reconnection(world: World) ->
         assert all(len(world.commands(OpenLink, company)) == 1 for company in companies)
 
 
-async def test_a_session_waits_for_a_new_host_without_spending_attempts(world: World) -> None:
-    """While no host can be started there is nothing to try; when there is one, the link is opened at once, and once."""
+async def test_waiting_for_a_new_host_costs_no_attempts(world: World) -> None:
+    """While no host can be started there is no attempt; when there is one, the link is opened at once, and once."""
 
     def refuses(_: FakeEngine) -> None:
         if world.clock.monotonic() < lost_at + 8:
@@ -355,10 +357,12 @@ async def test_a_session_waits_for_a_new_host_without_spending_attempts(world: W
 
 
 @pytest.mark.parametrize("send_request", [events.StopAsked(), events.LogoutAsked()])
-async def test_a_session_that_is_ended_while_it_waits_for_a_host_opens_no_link(
+async def test_a_session_stopped_while_it_waits_for_a_host_opens_no_link(
     world: World, send_request: events.Event
 ) -> None:
-    """The next host opens what is wanted then, not what was wanted when the last one was lost."""
+    """The next host opens the links that are wanted at that time, not those that were wanted when the last one was
+    lost.
+    """
     async with world.running() as gateway:
         await world.pair()
         world.engine.lose_host()
@@ -369,8 +373,8 @@ async def test_a_session_that_is_ended_while_it_waits_for_a_host_opens_no_link(
         assert list(world.engine.links) == []
 
 
-async def test_a_host_that_cannot_be_started_again_is_tried_until_it_can(world: World) -> None:
-    """Ever more slowly; the sessions wait and come back with it."""
+async def test_the_start_of_a_host_is_retried_until_it_succeeds(world: World) -> None:
+    """With growing delays; the sessions wait and reconnect with it."""
     refused: list[float] = []
 
     def refuses(_: FakeEngine) -> None:
@@ -389,8 +393,8 @@ async def test_a_host_that_cannot_be_started_again_is_tried_until_it_can(world: 
     assert pauses[0] > 1
 
 
-async def test_what_an_old_link_says_changes_nothing(world: World) -> None:
-    """A late close, also the 401 that follows a restart of the link, does not touch the new one."""
+async def test_reports_of_an_old_link_are_ignored(world: World) -> None:
+    """A late close, also the 401 that follows a replacement of the link, does not affect the new one."""
     async with world.running() as gateway:
         link = await world.pair()
         await world.now(gateway.ask(COMPANY, events.ReconnectAsked()))
@@ -401,8 +405,8 @@ async def test_what_an_old_link_says_changes_nothing(world: World) -> None:
         assert (world.state(), world.link()) == ("connected", fresh)
 
 
-async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world: World) -> None:
-    """The report waits in the mailbox behind a request that opens a new link: the session has one link, not two."""
+async def test_the_loss_of_an_old_host_does_not_affect_a_link_on_the_new_one(world: World) -> None:
+    """The report is in the mailbox behind a request that opens a new link: the session has one link, not two."""
     async with world.running() as gateway:
         await world.pair()
         world.saves.close()
@@ -417,10 +421,10 @@ async def test_the_loss_of_an_old_host_does_not_cost_a_link_of_the_new_one(world
         assert list(world.engine.links) == [world.link()]
 
 
-# Keeping what the engine wants kept.
+# Storage for the engine.
 
 
-async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -> None:
+async def test_a_receipt_is_sent_only_when_the_message_is_durable(world: World) -> None:
     """A message is acknowledged to WhatsApp when it is on disk."""
     async with world.running():
         link = await world.pair()
@@ -434,8 +438,8 @@ async def test_a_receipt_leaves_only_when_the_message_is_durable(world: World) -
     assert [(each.text, each.sender) for each in received] == [("good morning", "962799999999@s.whatsapp.net")]
 
 
-async def test_a_store_that_fails_costs_the_link_and_not_the_message(world: World) -> None:
-    """No receipt leaves, the link is cut and comes back after the backoff; the redelivery is stored once."""
+async def test_a_failing_store_ends_the_link_and_loses_no_message(world: World) -> None:
+    """No receipt is sent, the link is cut and reconnects after the backoff; the redelivered message is stored once."""
     async with world.running():
         link = await world.pair()
         world.database.failing = "disk full"
@@ -449,7 +453,7 @@ async def test_a_store_that_fails_costs_the_link_and_not_the_message(world: Worl
         assert len(await world.now(world.inbox.received(COMPANY, after=0, most=9))) == 1
 
 
-async def test_nothing_is_kept_behind_a_commit_that_failed(world: World) -> None:
+async def test_nothing_is_stored_after_a_failed_commit(world: World) -> None:
     """A later ratchet step without the earlier one would make the redelivery of the earlier message unreadable."""
     async with world.running():
         link = await world.pair()
@@ -465,8 +469,8 @@ async def test_nothing_is_kept_behind_a_commit_that_failed(world: World) -> None
         assert world.engine.receipts_sent == []
 
 
-async def test_what_gathers_behind_a_commit_is_kept_and_answered(world: World) -> None:
-    """In order, each under its own number."""
+async def test_requests_queued_behind_a_commit_are_stored_and_answered(world: World) -> None:
+    """In order, each with its own number."""
     async with world.running():
         link = await world.pair()
         world.commits.close()
@@ -481,7 +485,7 @@ async def test_what_gathers_behind_a_commit_is_kept_and_answered(world: World) -
 
 
 async def test_commits_of_an_old_link_are_durable_before_the_next_reads_credentials(world: World) -> None:
-    """The next link must not begin from keys that an older one then changes behind its back."""
+    """The next link must not start with keys that an older one changes afterwards."""
     async with world.running():
         link = await world.pair()
         world.commits.close()
@@ -495,9 +499,10 @@ async def test_commits_of_an_old_link_are_durable_before_the_next_reads_credenti
         assert world.commands(OpenLink)[-1].credentials == fresh
 
 
-async def test_an_engine_finds_again_what_was_kept(world: World) -> None:
-    """Keys behind the commit that came before the question, a plaintext by its ciphertext, a message for a resend, a
-    poll for a vote in it."""
+async def test_an_engine_reads_stored_data(world: World) -> None:
+    """Keys after the commit that preceded the request, a plaintext by its ciphertext, a message for a resend, a poll
+    for a vote in it.
+    """
     async with world.running():
         link = await world.pair()
         message = await world.send("say that again")
@@ -561,8 +566,8 @@ async def test_a_commit_behind_a_logout_does_not_bring_the_credentials_back(worl
         assert world.state() == "pairing"
 
 
-async def test_the_end_of_a_logout_does_not_touch_the_next_pairing(world: World) -> None:
-    """The old link closes when it will; the new QR code stays."""
+async def test_the_end_of_a_logout_does_not_affect_the_next_pairing(world: World) -> None:
+    """The old link may close late; the new QR code stays valid."""
     async with world.running() as gateway:
         link = await world.pair()
         world.engine.freeze(link)
@@ -574,8 +579,10 @@ async def test_the_end_of_a_logout_does_not_touch_the_next_pairing(world: World)
         assert gateway.view(COMPANY).qr == code
 
 
-async def test_a_logout_leaves_although_something_has_to_be_kept_before(world: World) -> None:
-    """The link is served until it ends: the message that came with the logout is kept, and the phone is unlinked."""
+async def test_a_logout_is_sent_although_a_commit_has_to_precede_it(world: World) -> None:
+    """The link is served until it ends: the message that arrived with the logout is stored, and the phone is
+    unlinked.
+    """
     async with world.running() as gateway:
         link = await world.pair()
         world.commits.close()
@@ -592,11 +599,13 @@ async def test_a_logout_leaves_although_something_has_to_be_kept_before(world: W
         assert await world.now(world.store.keys(COMPANY, "session", ["962799999999@s.whatsapp.net.0"])) == {}
 
 
-# Changes to what is stored.
+# Changes of stored rows.
 
 
-async def test_what_changes_a_stored_session_does_so_alone(world: World) -> None:
-    """Two imports, or an import and a clear, at a time: one after the other, and nothing runs the session meanwhile."""
+async def test_works_on_a_stored_session_run_one_after_another(world: World) -> None:
+    """Two concurrent imports, or an import and a clear, run one after the other, and nothing runs the session
+    meanwhile.
+    """
     async with world.running() as gateway:
         await world.pair()
         log: list[tuple[str, bool]] = []
@@ -622,8 +631,8 @@ async def test_what_changes_a_stored_session_does_so_alone(world: World) -> None
         await world.until_state("connected")
 
 
-async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
-    """Also when another one waits behind it."""
+async def test_the_session_runs_again_after_a_failed_work(world: World) -> None:
+    """Also when another work waits behind it."""
     async with world.running() as gateway:
         await world.pair()
 
@@ -640,8 +649,8 @@ async def test_a_change_that_fails_gives_the_session_back(world: World) -> None:
         await world.until_state("connected")
 
 
-async def test_a_change_that_is_cancelled_while_it_waits_gives_the_session_back(world: World) -> None:
-    """Its caller gave up before its turn came."""
+async def test_the_session_runs_again_after_a_work_was_cancelled_while_it_waited(world: World) -> None:
+    """Its caller gave up before it could run."""
     async with world.running() as gateway:
         await world.pair()
         go = asyncio.Event()
@@ -656,8 +665,8 @@ async def test_a_change_that_is_cancelled_while_it_waits_gives_the_session_back(
         await world.until_state("connected")
 
 
-async def test_settings_given_while_an_actor_is_replaced_hold(world: World) -> None:
-    """The actor that takes over has them, whether it read its record before or after they were stored."""
+async def test_settings_stored_while_an_actor_is_replaced_take_effect(world: World) -> None:
+    """The next actor uses them, whether it read its record before or after they were stored."""
     async with world.running() as gateway:
         await world.pair()
         gateway.replace_actor(COMPANY, "it hangs")
@@ -666,11 +675,11 @@ async def test_settings_given_while_an_actor_is_replaced_hold(world: World) -> N
         assert gateway.view(COMPANY).record.device_name == "Shop"
 
 
-# Defects of our own, and the end.
+# Defects of our own, and the stop.
 
 
 async def test_a_session_that_fails_is_restarted(world: World) -> None:
-    """An exception inside an actor cuts its link and is logged, and a new actor connects; other sessions go on."""
+    """An exception in an actor cuts its link and is logged, and a new actor connects; other sessions continue."""
     async with world.running() as gateway:
         link = await world.pair()
         await world.pair("962303")
@@ -684,7 +693,7 @@ async def test_a_session_that_fails_is_restarted(world: World) -> None:
         assert len([each for each in world.engine.links if each != theirs]) == 1
 
 
-async def test_asking_a_session_that_is_about_to_restart_is_answered(world: World) -> None:
+async def test_a_request_to_a_session_that_is_restarting_is_answered(world: World) -> None:
     """Nobody waits forever on an actor that is gone."""
     async with world.running() as gateway:
         await world.pair()
@@ -697,10 +706,10 @@ async def test_asking_a_session_that_is_about_to_restart_is_answered(world: Worl
             await world.now(gateway.ask(COMPANY, events.ReconnectAsked()), within_s=1)
 
 
-async def test_a_store_that_fails_for_long_costs_a_session_and_not_the_gateway(
+async def test_a_store_that_fails_for_long_affects_a_session_and_not_the_gateway(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rebirth is tried again, ever more slowly, until the disk has room."""
+    """The start of the next actor is retried with growing delays until the disk has space."""
     async with world.running() as gateway:
         await world.pair()
         world.database.failing = "disk full"
@@ -712,8 +721,8 @@ async def test_a_store_that_fails_for_long_costs_a_session_and_not_the_gateway(
         await world.until_state("connected")
 
 
-async def test_the_end_leaves_no_task_and_no_link(world: World) -> None:
-    """Whatever ran for a session has ended with the gateway, and the engine was told to cut every link."""
+async def test_a_stop_leaves_no_task_and_no_link(world: World) -> None:
+    """All tasks of a session have ended with the gateway, and the engine was told to cut every link."""
     before = asyncio.all_tasks()
     async with world.running():
         link = await world.pair()
@@ -723,8 +732,8 @@ async def test_the_end_leaves_no_task_and_no_link(world: World) -> None:
     assert CutLink(link=link) in world.commands(CutLink)
 
 
-async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None:
-    """A failing first start is not retried silently."""
+async def test_a_gateway_whose_engine_cannot_start_fails(world: World) -> None:
+    """A failed first start is not retried silently."""
 
     def refuses(_: FakeEngine) -> None:
         raise HoldfastError("no Node here")
@@ -736,8 +745,8 @@ async def test_a_gateway_whose_engine_cannot_start_says_so(world: World) -> None
     assert ended.group_contains(HoldfastError, match="no Node here")
 
 
-async def test_an_end_amid_a_failure_is_an_end(world: World) -> None:
-    """A session that fails while Holdfast stops is not restarted: the stop would never end."""
+async def test_a_failure_during_the_stop_starts_no_new_actor(world: World) -> None:
+    """Otherwise the stop would never end."""
 
     def break_cuts(engine: FakeEngine) -> None:
         obey = engine.command
@@ -754,9 +763,10 @@ async def test_an_end_amid_a_failure_is_an_end(world: World) -> None:
         await world.pair()
 
 
-async def test_a_link_is_not_cut_while_our_own_store_holds_its_pings_back(world: World) -> None:
-    """A frame waits for the commits before it, so nothing was sent that WhatsApp could have answered. A link that gives
-    no answer afterwards is cut as ever."""
+async def test_a_link_is_not_cut_while_our_own_store_delays_its_pings(world: World) -> None:
+    """A frame waits for the commits before it, so no ping was sent that WhatsApp could have answered. A link that does
+    not answer afterwards is cut as usual.
+    """
     async with world.running():
         link = await world.pair()
         world.commits.close()

@@ -1,4 +1,4 @@
-"""What callers get while the database hangs: an error in time, and at once where nothing was stored."""
+"""Errors of callers while the database hangs: in time, and at once if nothing was stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.doubles.fake_clock import FakeClock
 
 
 class Stalling:
-    """A database that answers when it is told to."""
+    """A database that answers when the test says so."""
 
     def __init__(self) -> None:
         self.goes_on = asyncio.Event()
@@ -29,8 +29,8 @@ async def later(clock: FakeClock, seconds: float) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_caller_gets_an_error_before_it_gives_up_that_its_request_may_be_stored() -> None:
-    """The statement was sent, and may be executed later."""
+async def test_a_caller_learns_in_time_that_its_request_may_have_been_stored() -> None:
+    """The statement was sent and may be executed later, so the error is returned before the caller times out."""
     clock, database = FakeClock(), Stalling()
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(_refusal(StallWatch(clock), database))
@@ -40,7 +40,7 @@ async def test_a_caller_gets_an_error_before_it_gives_up_that_its_request_may_be
 
 
 async def test_others_are_refused_at_once_and_nothing_of_theirs_is_stored() -> None:
-    """As soon as somebody has waited in vain for some seconds; until then they wait as well."""
+    """As soon as somebody has waited in vain for some seconds; until then other callers wait as well."""
     clock, database = FakeClock(), Stalling()
     watch = StallWatch(clock)
     async with asyncio.TaskGroup() as tasks:
@@ -57,7 +57,7 @@ async def test_others_are_refused_at_once_and_nothing_of_theirs_is_stored() -> N
 
 
 async def test_a_slow_database_that_answers_is_not_a_stalled_one() -> None:
-    """Each answer shows that it works, also an error; a caller that goes away shows nothing."""
+    """Each answer shows that it works, also an error; a caller that disconnects shows nothing."""
     clock, slow = FakeClock(), Stalling()
     watch = StallWatch(clock)
     async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""While Holdfast starts: what callers can do before an engine host is up and the sessions are loaded."""
+"""Requests during the start, before an engine host runs and the sessions are loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_message_is_accepted_before_an_engine_host_is_up_and_sent_later(
 
 
 async def test_before_the_sessions_are_loaded_a_company_is_looked_up_in_the_database(world: World) -> None:
-    """A known one is shown from its record and can't be reached yet; an unknown one is unknown."""
+    """A known company is shown from its record and can't be controlled yet; an unknown one is not found."""
     async with world.running():
         await world.pair()
     world.host_starts.close()

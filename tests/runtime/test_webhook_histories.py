@@ -1,4 +1,4 @@
-"""Webhooks in histories made by chance: nothing is lost, and the order of a chat holds, whatever befalls them."""
+"""Random histories of webhooks: nothing is lost, and the order of a chat is kept, whatever fails."""
 
 from __future__ import annotations
 

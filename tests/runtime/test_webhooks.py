@@ -1,4 +1,6 @@
-"""Webhooks in a small world: every event reaches its receiver, in the order of its chat, whatever the receiver does."""
+"""Webhooks of an in-process gateway: every event reaches its receiver, in the order of its chat, whatever the receiver
+does.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ class Receiver:
         self.answer: Callable[[Endpoint, Event], Attempt] = lambda endpoint, event: OK
         self.takes_s: Callable[[Event], float] = lambda event: 0.0
         self.tries: list[tuple[float, str, str]] = []
-        """When, where to, and the event's id."""
+        """Time, URL and event id of each request."""
         self.taken: list[Event] = []
         self.under_way: set[tuple[str, str]] = set()
         self.most_under_way = 0
@@ -74,7 +76,7 @@ class Receiver:
 
 
 class Office:
-    """The world, its webhooks and their receiver."""
+    """The gateway, its webhooks and their receiver."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -82,11 +84,11 @@ class Office:
         self.rows = WebhookRows(world.database)
         self.lanes = Lanes()
         self.companies: set[str] = set()
-        """Those whose sessions this process runs."""
+        """The companies whose sessions this process runs."""
 
     @contextlib.asynccontextmanager
     async def open(self, *companies: str) -> AsyncIterator[None]:
-        """A sender for these companies, from start to end; the rows outlive it."""
+        """Run a sender for these companies during the block; the rows remain."""
         self.companies = set(companies or (COMPANY,))
         async with self.world.running(), asyncio.TaskGroup() as tasks:
             sender = WebhookSender(
@@ -149,8 +151,8 @@ async def test_events_arrive_once_each_in_the_order_of_their_chat(office: Office
         assert len(office.receiver.tries) == 5
 
 
-async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Office) -> None:
-    """At the delays of the schedule. Its chat waits for it and continues afterwards; other chats are delivered in the
+async def test_a_delivery_is_retried_for_three_days_and_then_fails(office: Office) -> None:
+    """With the delays of the schedule. Its chat waits for it and continues afterwards; other chats are delivered in the
     meantime.
     """
     await office.set()
@@ -169,8 +171,8 @@ async def test_a_delivery_is_tried_over_three_days_and_then_given_up(office: Off
     assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 12, 500)
 
 
-async def test_a_receiver_that_wants_to_be_left_alone_is(office: Office) -> None:
-    """With 429 or 503, `Retry-After` says for how long."""
+async def test_retry_after_is_respected(office: Office) -> None:
+    """With 429 or 503, `Retry-After` gives the shortest delay."""
     await office.set()
     answers = [Attempt(status=503, error="busy", retry_after_s=600.0), OK]
     office.receiver.answer = lambda endpoint, event: answers.pop(0)
@@ -206,7 +208,7 @@ async def test_an_endpoint_that_keeps_failing_is_suspended_without_delaying_othe
         assert await office.world.now(office.rows.counts()) == {}
 
 
-async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(office: Office) -> None:
+async def test_an_endpoint_that_answered_410_is_off_until_a_person_resumes_it(office: Office) -> None:
     """Its deliveries are kept in the meantime."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
@@ -222,8 +224,8 @@ async def test_a_receiver_that_says_410_gets_nothing_until_a_person_resumes_it(o
     assert office.receiver.numbers == [1, 2, 3]
 
 
-async def test_what_nobody_takes_for_days_is_given_up_and_can_be_replayed(office: Office) -> None:
-    """Rows do not pile up for an endpoint that is dead; a person brings them back, in order."""
+async def test_deliveries_that_are_not_accepted_for_days_fail_and_can_be_replayed(office: Office) -> None:
+    """Rows do not accumulate for a dead endpoint; a person can replay them, in order."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
@@ -238,8 +240,8 @@ async def test_what_nobody_takes_for_days_is_given_up_and_can_be_replayed(office
     assert office.receiver.numbers == [1, 2]
 
 
-async def test_a_slow_receiver_does_not_hold_up_others(office: Office) -> None:
-    """At most eight of its chats are under way at once; another endpoint's go past them."""
+async def test_a_slow_receiver_does_not_delay_others(office: Office) -> None:
+    """At most eight of its deliveries are in flight at once; those of another endpoint are not delayed."""
     await office.set()
     await office.set(OTHER, "https://other.example/hook")
     office.receiver.takes_s = lambda event: 15.0 if event.company == OTHER else 0.0
@@ -254,8 +256,8 @@ async def test_a_slow_receiver_does_not_hold_up_others(office: Office) -> None:
         assert office.world.clock.monotonic() - begun >= 4 * 15
 
 
-async def test_after_a_crash_the_same_events_leave_again_under_the_same_ids(office: Office) -> None:
-    """What was under way is sent again; nothing is lost, and the order of a chat holds."""
+async def test_after_a_crash_events_are_sent_again_under_the_same_ids(office: Office) -> None:
+    """Deliveries that were in flight are sent again; nothing is lost, and the order of a chat is kept."""
     await office.set()
     office.receiver.takes_s = lambda event: 5.0
     async with office.open():
@@ -269,7 +271,7 @@ async def test_after_a_crash_the_same_events_leave_again_under_the_same_ids(offi
     assert len(set(ids)) == 3
 
 
-async def test_a_database_that_fails_costs_a_repetition_and_no_event(office: Office) -> None:
+async def test_a_failing_database_causes_a_repetition_and_loses_no_event(office: Office) -> None:
     """While the outcome of an attempt can't be stored, the delivery does not count as done."""
     await office.set()
     async with office.open():
@@ -303,8 +305,8 @@ async def test_a_session_with_an_endpoint_of_its_own_uses_that(office: Office) -
     assert sorted(seen) == [(COMPANY, "message.received"), (COMPANY, "message.sent"), (OTHER, "message.received")]
 
 
-async def test_everything_since_a_time_is_replayed_also_what_was_delivered(office: Office) -> None:
-    """In order, under the same ids, and for one company if so asked; what is older is left alone."""
+async def test_a_replay_since_a_time_includes_delivered_events(office: Office) -> None:
+    """In order, under the same ids, and for one company if requested; older events are not sent."""
     await office.set()
     async with office.open(COMPANY, OTHER):
         await office.happen(1)
@@ -323,7 +325,7 @@ async def test_everything_since_a_time_is_replayed_also_what_was_delivered(offic
         assert office.receiver.numbers[-1] == 1
 
 
-async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_does_again(office: Office) -> None:
+async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office) -> None:
     """There is one alert while it is suspended, and an all-clear after it has worked for a while."""
     world, told = office.world, RecordedAlerts()
     await office.set()
@@ -350,8 +352,10 @@ async def test_a_person_is_reported_of_a_webhook_that_takes_nothing_and_when_it_
     assert told.words == [(AlertKind.RAISED, "webhook-suspended"), (AlertKind.CLEARED, "webhook-suspended")]
 
 
-async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_there(office: Office) -> None:
-    """One sends at a time; what the first had under way may come again, and nothing is missing or out of order."""
+async def test_the_process_that_takes_over_a_session_sends_its_webhooks(office: Office) -> None:
+    """One process sends at a time; deliveries that the first had in flight may be repeated, and nothing is missing or
+    out of order.
+    """
     await office.set()
     office.receiver.takes_s = lambda event: 1.0
     async with office.open(COMPANY):
@@ -365,7 +369,7 @@ async def test_a_session_that_another_process_takes_over_has_its_webhooks_sent_t
     assert office.receiver.numbers == [1, 2, 3, 9]
 
 
-async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office: Office) -> None:
+async def test_loaded_deliveries_of_a_session_that_moved_are_not_sent(office: Office) -> None:
     """Another process sends for it now: only deliveries in flight are completed."""
     await office.set()
     office.receiver.takes_s = lambda event: 5.0
@@ -378,12 +382,12 @@ async def test_what_was_loaded_for_a_session_that_is_gone_does_not_leave(office:
     assert len(office.receiver.taken) == 8
 
 
-# An endpoint that is mended.
+# A repaired endpoint.
 
 NEW_URL = "https://crm.example/corrected"
 
 
-async def test_a_corrected_address_gets_at_once_what_waits(office: Office) -> None:
+async def test_a_corrected_url_gets_pending_deliveries_at_once(office: Office) -> None:
     """In the order of each chat, however far away the next retry was, whichever endpoint the events go to."""
     for company in (OF_ALL, COMPANY):
         await office.set(company)
@@ -399,8 +403,8 @@ async def test_a_corrected_address_gets_at_once_what_waits(office: Office) -> No
             assert office.receiver.by_chat()[f"a{company}"] == [1, 2]
 
 
-async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(office: Office) -> None:
-    """An endpoint that was suspended or off, and one that a company gave up in favour of that of all."""
+async def test_a_corrected_url_is_used_at_once_although_the_old_one_was_suspended(office: Office) -> None:
+    """For an endpoint that was suspended or off, and one that a company removed in favour of the default endpoint."""
     await office.set()
     await office.set(COMPANY, "https://wrong.example")
     gone = Attempt(status=410, error="the receiver answered 410")
@@ -422,8 +426,10 @@ async def test_a_corrected_address_is_tried_also_when_the_old_one_was_paused(off
         assert office.receiver.numbers == [1, 2, 3]
 
 
-async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: Office) -> None:
-    """An attempt that was under way when the address changed is made again at once, and harms no endpoint's record."""
+async def test_a_failure_at_the_old_url_does_not_count_for_the_new_one(office: Office) -> None:
+    """An attempt that was in flight when the URL changed is repeated at once, and does not affect the endpoint's
+    health.
+    """
     await office.set()
     office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else BAD
     office.receiver.takes_s = lambda event: 14.0
@@ -437,8 +443,8 @@ async def test_a_failure_at_the_old_address_says_nothing_of_the_new_one(office: 
         assert (await office.endpoint()).last_failure_at is None
 
 
-async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(office: Office) -> None:
-    """Before it was suspended, too; a delivery that it refused for its own sake waits for its time."""
+async def test_an_endpoint_that_answers_again_gets_deliveries_delayed_by_its_outage(office: Office) -> None:
+    """Also before it was suspended; a delivery that it refused for another reason waits for its regular retry."""
     away, poison = Attempt(status=None, error="there was no answer"), Attempt(status=422, error="it answered 422")
     await office.set()
     office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else away
@@ -454,7 +460,7 @@ async def test_an_endpoint_that_answers_again_gets_what_its_outage_delayed(offic
         assert len(office.receiver.tries) == tries + 2
 
 
-async def test_a_replay_takes_up_what_waits_for_a_retry(office: Office) -> None:
+async def test_a_replay_includes_deliveries_that_wait_for_a_retry(office: Office) -> None:
     """The response has their number; an endpoint that is suspended is probed at once."""
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
@@ -488,8 +494,8 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_is_set_to(office:
 
 
 @pytest.mark.parametrize("days", [-3, 3])
-async def test_an_endpoint_that_is_aside_is_probed_whatever_the_wall_clock_is_set_to(office: Office, days: int) -> None:
-    """What waits for it neither stays for days nor counts as days old."""
+async def test_a_suspended_endpoint_is_probed_whatever_the_wall_clock_is_set_to(office: Office, days: int) -> None:
+    """Its pending deliveries neither wait for days nor count as days old."""
     async with office.open():
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
@@ -504,7 +510,7 @@ async def test_an_endpoint_that_is_aside_is_probed_whatever_the_wall_clock_is_se
 
 
 async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Office) -> None:
-    """What was tried later than now was tried by another clock."""
+    """An attempt in the future was made with another clock."""
     async with office.open():
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD

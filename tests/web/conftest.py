@@ -19,13 +19,13 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def web() -> AsyncIterator[WebClient]:
-    """May reach the loopback."""
+    """A client that may connect to the loopback."""
     async with WebClient(parse_allowed("127.0.0.0/8, ::1")) as client:
         yield client
 
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[WebClient]:
-    """As it is by default."""
+    """A client with the default rules."""
     async with WebClient() as client:
         yield client

@@ -1,4 +1,4 @@
-"""A web site on the loopback for tests: what it answers, and what it was asked."""
+"""A web site on the loopback for tests: its responses, and the requests that it got."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from aiohttp import web
 
 
 class Site:
-    """`pages` by path; `asked` are the requests that came."""
+    """`pages` by path; `asked` are the requests so far."""
 
     def __init__(self) -> None:
         self.port = 0
         self.pages: dict[str, web.Response | bytes] = {}
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.targets: list[str] = []
-        """Request targets as they came over the wire."""
+        """Request targets as they were sent."""
         self.over = asyncio.Event()
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
 
     def gives(self, path: str, body: bytes, mimetype: str | None = "application/octet-stream") -> str:
-        """Put a page there; its URL."""
+        """Add a page; returns its URL."""
         headers = {} if mimetype is None else {"Content-Type": mimetype}
         self.pages[path] = web.Response(body=body, headers=headers)
         return self.url(path)

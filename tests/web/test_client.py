@@ -1,4 +1,4 @@
-"""The client for addresses that people gave, against a site on the loopback."""
+"""The client for user-supplied URLs, against a site on the loopback."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_private_address_is_refused_however_it_is_written(guarded: WebCl
         "0",
     ],
 )
-async def test_a_host_that_programs_read_differently_is_refused_at_once(site: Site, host: str) -> None:
+async def test_an_ambiguous_host_is_refused_at_once(site: Site, host: str) -> None:
     """For media, and for webhooks when they are set, not when the first event is sent; also where it is allowed."""
     async with WebClient(parse_allowed("127.0.0.1")) as client:
         with pytest.raises(BadInput, match="neither a name nor an IP address of four decimal numbers"):
@@ -68,7 +68,7 @@ async def test_a_host_that_programs_read_differently_is_refused_at_once(site: Si
 
 
 @pytest.mark.parametrize("host", ["crm.internal", "a_b.example", "4example.com", "münchen.example", "1.2.3.4", "[::1]"])
-def test_hosts_of_other_forms_are_hosts(host: str) -> None:
+def test_unusual_host_names_are_accepted(host: str) -> None:
     """Names may begin with digits, have underscores and any script."""
     assert checked_url(f"https://{host}:8443/x").port == 8443
 
@@ -83,8 +83,8 @@ async def test_the_refusal_of_a_private_address_says_what_to_do(guarded: WebClie
     )
 
 
-async def test_a_name_that_is_allowed_may_resolve_to_a_private_address(site: Site) -> None:
-    """Its address as such may not be used."""
+async def test_an_allowed_name_may_resolve_to_a_private_address(site: Site) -> None:
+    """The address itself may not be used."""
     site.gives("/", b"hello")
     async with WebClient(parse_allowed("localhost")) as client:
         assert await read(client, site.url(host="localhost")) == b"hello"
@@ -92,8 +92,8 @@ async def test_a_name_that_is_allowed_may_resolve_to_a_private_address(site: Sit
             await read(client, site.url())
 
 
-async def test_each_hop_of_a_redirect_is_guarded(site: Site) -> None:
-    """A friendly site is no bridge to a private address."""
+async def test_each_hop_of_a_redirect_is_checked(site: Site) -> None:
+    """A public site can't redirect to a private address."""
     inside = site.gives("/inside", b"secret")
     site.redirects("/", inside)
     async with WebClient(parse_allowed("localhost")) as client:
@@ -103,7 +103,7 @@ async def test_each_hop_of_a_redirect_is_guarded(site: Site) -> None:
 
 
 async def test_redirects_are_followed_only_as_often_as_allowed(web: WebClient, site: Site) -> None:
-    """None, unless asked for."""
+    """None by default."""
     site.gives("/c", b"hello")
     for path, target in (("/a", "/b"), ("/b", "/c")):
         site.redirects(path, target)
@@ -135,7 +135,7 @@ SIGNED = [
 
 
 @pytest.mark.parametrize("target", SIGNED)
-async def test_an_address_is_asked_for_byte_for_byte(web: WebClient, site: Site, target: str) -> None:
+async def test_a_url_is_requested_byte_for_byte(web: WebClient, site: Site, target: str) -> None:
     """Signed URLs cover the request target as given; this also holds for redirects and POST requests."""
     async with web.get(site.url(target), within_s=5):
         pass
@@ -149,8 +149,8 @@ async def test_an_address_is_asked_for_byte_for_byte(web: WebClient, site: Site,
     assert site.targets == [target, "/redirect", target, "/redirect", target, target]
 
 
-async def test_what_no_address_may_hold_is_encoded(web: WebClient, site: Site) -> None:
-    """Spaces and other scripts; spaces around it and what is behind # are not sent."""
+async def test_characters_that_are_invalid_in_urls_are_encoded(web: WebClient, site: Site) -> None:
+    """Spaces and other scripts; surrounding spaces and the fragment are not sent."""
     await web.post(f" {site.url('/a b/ü%20.pdf?ق=٣#top')}\n", body=b"{}", headers={}, within_s=5)
     assert site.targets == ["/a%20b/%C3%BC%20.pdf?%D9%82=%D9%A3"]
     assert str(checked_url("http://bücher.example:81/%2F?x=%40")) == "http://xn--bcher-kva.example:81/%2F?x=%40"
@@ -182,15 +182,15 @@ def encoded(site: Site, coding: str, body: bytes, mimetype: str = "text/csv") ->
 
 
 @pytest.mark.parametrize("coding", ENCODED)
-async def test_what_a_server_encodes_is_decoded(web: WebClient, site: Site, coding: str) -> None:
-    """Though nobody asked for it; also several members, several layers, and deflate without its head."""
+async def test_content_encodings_are_decoded(web: WebClient, site: Site, coding: str) -> None:
+    """Although they were not requested; also several members, several layers, and deflate without its header."""
     assert await read(web, encoded(site, coding, ENCODED[coding])) == PLAIN
     assert site.asked[0][2]["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("mimetype", ["application/gzip", "application/x-gzip"])
-async def test_a_compressed_file_stays_one(web: WebClient, site: Site, mimetype: str) -> None:
-    """Servers that know the suffix .gz name it twice: as type and as encoding."""
+async def test_a_compressed_file_stays_compressed(web: WebClient, site: Site, mimetype: str) -> None:
+    """Servers that know the suffix .gz declare it twice: as type and as encoding."""
     assert await read(web, encoded(site, "gzip", ENCODED["gzip"], mimetype)) == ENCODED["gzip"]
 
 
@@ -208,10 +208,8 @@ BOMB = bytes(10_000_000)
         ("br, gzip", gzip.compress(brotli.compress(BOMB) + bytes(2_000_000), mtime=0)),
     ],
 )
-async def test_a_few_bytes_do_not_unfold_into_more_than_may_be(
-    web: WebClient, site: Site, coding: str, body: bytes
-) -> None:
-    """The bound counts what comes out, of each layer, and nothing beyond it is held."""
+async def test_decompressed_size_is_limited(web: WebClient, site: Site, coding: str, body: bytes) -> None:
+    """The limit counts the output of each layer, and nothing beyond it is kept in memory."""
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge, match="is larger than 1 MB"):
@@ -236,24 +234,24 @@ async def test_a_few_bytes_do_not_unfold_into_more_than_may_be(
         ("gzip, gzip, gzip, gzip", PLAIN, "is encoded 4 times over"),
     ],
 )
-async def test_what_cannot_be_decoded_is_refused(
+async def test_an_undecodable_body_is_refused(
     web: WebClient, site: Site, coding: str, body: bytes, sentence: str
 ) -> None:
-    """Nobody gets compressed bytes, or half of a file."""
+    """No caller gets compressed bytes, or a part of a file."""
     with pytest.raises(NotReached, match=f"^what http://127.0.0.1:{site.port} gives {re.escape(sentence)}"):
         await read(web, encoded(site, coding, body))
 
 
-async def test_credentials_do_not_travel_on_with_a_redirect(web: WebClient, site: Site) -> None:
-    """They were meant for the first address."""
+async def test_credentials_are_not_sent_to_the_target_of_a_redirect(web: WebClient, site: Site) -> None:
+    """They are meant for the first URL."""
     site.gives("/b", b"hello")
     site.redirects("/a", f"http://localhost:{site.port}/b")
     await read(web, f"http://user:hunter2@127.0.0.1:{site.port}/a", redirects=1)
     assert ["Authorization" in headers for _, _, headers, _ in site.asked] == [True, False]
 
 
-async def test_a_body_that_is_too_large_is_left(web: WebClient, site: Site) -> None:
-    """When its length is announced, and when it is not and never ends."""
+async def test_a_body_that_is_too_large_is_refused(web: WebClient, site: Site) -> None:
+    """When its length is announced, and when it is not announced and the body never ends."""
     site.gives("/", b"x" * 1_000_001)
     with pytest.raises(TooLarge, match="is larger than 1 MB"):
         await read(web, site.url(), most=1_000_000)
@@ -262,19 +260,19 @@ async def test_a_body_that_is_too_large_is_left(web: WebClient, site: Site) -> N
 
 
 @pytest.mark.parametrize("path", ["/hangs", "/dawdles"])
-async def test_who_dawdles_is_left(web: WebClient, site: Site, path: str) -> None:
-    """Before an answer, and in the middle of one."""
+async def test_a_slow_server_is_disconnected(web: WebClient, site: Site, path: str) -> None:
+    """Before its response, and during it."""
     with pytest.raises(NotReached, match="did not answer in time"):
         await read(web, site.url(path), within_s=0.3)
 
 
-async def test_a_body_that_breaks_off_is_no_body(web: WebClient, site: Site) -> None:
-    """Half a file is not given out as a whole one."""
+async def test_a_truncated_body_is_an_error(web: WebClient, site: Site) -> None:
+    """A part of a file is not returned as the whole file."""
     with pytest.raises(NotReached, match="ended the connection early"):
         await read(web, site.url("/breaks"))
 
 
-async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
+async def test_a_server_that_does_not_speak_http_is_an_error(web: WebClient) -> None:
     """The error contains nothing of the response."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -288,7 +286,7 @@ async def test_what_is_not_http_is_said_to_be_so(web: WebClient) -> None:
     assert str(refused.value) == f"{where} answered with something that is not valid HTTP"
 
 
-async def test_nobody_there_and_no_such_name_are_distinguished(web: WebClient, unused_tcp_port: int) -> None:
+async def test_a_refused_connection_and_an_unknown_name_are_distinguished(web: WebClient, unused_tcp_port: int) -> None:
     """The error names the host and port."""
     with pytest.raises(NotReached, match=rf"^http://127.0.0.1:{unused_tcp_port} can't be connected to \(Connect"):
         await read(web, f"http://127.0.0.1:{unused_tcp_port}/secret")
@@ -314,14 +312,14 @@ async def test_nobody_there_and_no_such_name_are_distinguished(web: WebClient, u
         "http://h/\r\nX: 1",
     ],
 )
-async def test_what_is_no_web_address_is_refused(web: WebClient, url: str) -> None:
+async def test_an_invalid_url_is_refused(web: WebClient, url: str) -> None:
     """It is refused before any request is sent."""
     with pytest.raises(BadInput):
         await read(web, url)
 
 
-async def test_a_post_brings_body_and_headers_and_any_status_is_an_answer(web: WebClient, site: Site) -> None:
-    """A redirect too: it is not followed. Of a long answer the beginning is kept."""
+async def test_a_post_sends_body_and_headers_and_accepts_any_status(web: WebClient, site: Site) -> None:
+    """Also a redirect, which is not followed. Only the beginning of a long response is kept."""
     site.redirects("/hook", site.url("/elsewhere"))
     answer = await web.post(site.url("/hook"), body=b"{}", headers={"webhook-id": "1"}, within_s=5)
     assert (answer.status, answer.headers["location"]) == (302, site.url("/elsewhere"))
@@ -333,8 +331,10 @@ async def test_a_post_brings_body_and_headers_and_any_status_is_an_answer(web: W
     assert len(site.asked) == 2
 
 
-async def test_an_address_that_no_request_would_reach_is_known_before(site: Site) -> None:
-    """Literal or by name; what is public, allowed with its port, or unknown just now passes."""
+async def test_an_unreachable_private_address_is_detected_before_a_request(site: Site) -> None:
+    """Literal or by name; public hosts, hosts allowed with their port, and names that can't be resolved at the moment
+    pass.
+    """
     async with WebClient(parse_allowed(f"127.0.0.1:{site.port}, crm.internal:81")) as client:
         for url in (site.url("/hook"), "http://1.1.1.1/x", "http://crm.internal:81/x", "http://nobody.invalid/"):
             await client.check_reachable(url, field="webhookUrl")
@@ -355,8 +355,10 @@ async def test_an_address_that_no_request_would_reach_is_known_before(site: Site
             assert refused.value.field == "webhookUrl"
 
 
-async def test_an_allowed_port_opens_no_other(site: Site) -> None:
-    """One receiver on this machine is no way to the rest of it; what the operator trusts is no way for others."""
+async def test_an_allowed_port_allows_no_other(site: Site) -> None:
+    """An allowed receiver on this machine gives no access to other ports, and the operator's own addresses give none to
+    tenants.
+    """
     site.gives("/", b"hello")
     async with WebClient(parse_allowed(f"127.0.0.1:{site.port}")) as client:
         assert await read(client, site.url()) == b"hello"
@@ -369,7 +371,7 @@ async def test_an_allowed_port_opens_no_other(site: Site) -> None:
             await client.post(site.url("/hook"), body=b"{}", headers={}, within_s=5)
 
 
-async def test_no_proxy_is_taken_from_the_environment(
+async def test_proxies_in_the_environment_are_ignored(
     web: WebClient, site: Site, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind such a proxy the check for private addresses would see only the proxy."""
@@ -378,6 +380,6 @@ async def test_no_proxy_is_taken_from_the_environment(
     assert await read(web, site.url()) == b"hello"
 
 
-def test_what_may_be_shown_of_an_address_holds_no_secret() -> None:
-    """Neither user, path nor query."""
+def test_the_shown_part_of_a_url_contains_no_secret() -> None:
+    """It has neither user, path nor query."""
     assert place("https://user:hunter2@crm.example:8443/secret?token=1#x") == "https://crm.example:8443"

@@ -1,4 +1,4 @@
-"""Reading WhatsApp's script from servers that behave and from those that don't."""
+"""Reading WhatsApp's script from correct and from hostile servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MB = 1_000_000
 
 
 class Site:
-    """Serves `/sw.js`, and counts what else is asked for."""
+    """Serves `/sw.js`, and counts other requests."""
 
     def __init__(self) -> None:
         self.answer = web.Response(body=SCRIPT)
@@ -45,7 +45,7 @@ async def url(site: Site) -> AsyncIterator[str]:
 
 
 async def test_the_revision_is_found_at_the_end_of_a_long_script(site: Site, url: str) -> None:
-    """However many pieces it arrives in, compressed or not."""
+    """Whatever the number of chunks, compressed or not."""
     assert revision_in(await read_script(url)) == REVISION
     site.answer = web.Response(body=gzip.compress(SCRIPT), headers={"Content-Encoding": "gzip"})
     assert revision_in(await read_script(url)) == REVISION
@@ -64,8 +64,8 @@ async def test_the_revision_is_found_at_the_end_of_a_long_script(site: Site, url
     ],
     ids=["redirect", "redirect inside", "error", "huge", "bomb", "no gzip", "cut short"],
 )
-async def test_a_hostile_answer_gives_no_script(site: Site, url: str, answer: web.Response) -> None:
-    """Redirects are not followed; what unfolds into more than 4 MB is given up."""
+async def test_a_hostile_response_is_refused(site: Site, url: str, answer: web.Response) -> None:
+    """Redirects are not followed; a body that decompresses to more than 4 MB is refused."""
     site.answer = answer
     with pytest.raises(CannotRead):
         await read_script(url)

@@ -17,14 +17,14 @@ from tests.doubles.proxy import TestProxy, running_proxy
 from wasim.authority import Authority, open_authority
 
 NAME = "whatsapp.test"
-"""Only the proxy knows its address."""
+"""A host name that only the proxy can resolve."""
 USER, PASSWORD = "büro", "p@ss:wört€"
 SCRIPT = "x" * 100_000
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Of a site that serves the script."""
+    """The port of a site that serves the script."""
 
     async def serve(_: web.Request) -> web.Response:
         return web.Response(text=SCRIPT)
@@ -43,7 +43,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def tls(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """Of a proxy on localhost whose certificate this machine trusts."""
+    """TLS for a proxy on localhost with a certificate that this machine trusts."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     return authority.server_context("localhost", now=SystemClock().now().timestamp())
 
@@ -54,7 +54,7 @@ def address(proxy: TestProxy, scheme: str, password: str = PASSWORD) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 async def test_the_script_is_read_through_the_proxy_alone(scheme: str, port: int, tls: ssl.SSLContext) -> None:
-    """The proxy looks the name up and carries every byte; user name and password may have any characters."""
+    """The proxy resolves the name and transfers every byte; user name and password may have any characters."""
     secure = tls if scheme == "https" else None
     async with running_proxy(user=USER, password=PASSWORD, names={NAME: "127.0.0.1"}, tls=secure) as proxy:
         await probe(address(proxy, scheme), NAME, port, within_s=5)
@@ -64,7 +64,7 @@ async def test_the_script_is_read_through_the_proxy_alone(scheme: str, port: int
 
 
 async def fails(proxy: TestProxy, scheme: str, port: int, password: str = PASSWORD) -> list[str]:
-    """The sentences of `holdfast check` and of the log."""
+    """The errors in `holdfast check` and in the log."""
     url = address(proxy, scheme, password)
     with pytest.raises(ProxyError) as probed:
         await probe(url, NAME, port, within_s=5)
@@ -77,9 +77,10 @@ async def fails(proxy: TestProxy, scheme: str, port: int, password: str = PASSWO
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
-async def test_what_is_wrong_with_a_proxy_is_said(scheme: str, port: int, tls: ssl.SSLContext) -> None:
-    """A wrong password, a target that it does not reach, a proxy that is down: named as the proxy's, without the
-    password. Nothing goes beside it."""
+async def test_proxy_failures_are_reported(scheme: str, port: int, tls: ssl.SSLContext) -> None:
+    """A wrong password, an unreachable target, a proxy that is down: reported as failures of the proxy, without the
+    password. No request bypasses it.
+    """
     secure = tls if scheme == "https" else None
     async with running_proxy(user=USER, password=PASSWORD, names={NAME: "127.0.0.1"}, tls=secure) as proxy:
         assert all("does not accept" in each for each in await fails(proxy, scheme, port, password="wrong"))
