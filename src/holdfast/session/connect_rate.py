@@ -20,6 +20,8 @@ class RatePolicy:
 
     start: float = 20
     """Before anything is known, and after `idle_s` without a new link."""
+    resume: float = 40
+    """After `idle_s` it may begin up to this, if that was reached before without any problem."""
     floor: float = 4
     """The rate never falls below this."""
     cap: float = 100
@@ -60,10 +62,12 @@ class Rate:
 
 
 def resumed(rate: Rate, *, now: float, policy: RatePolicy) -> Rate:
-    """The rate for a link that starts now: after a long time without logins what was seen before counts no more."""
+    """The rate for a link that starts now: after a long time without logins a problem seen before counts no more."""
     if now - rate.used_at <= policy.idle_s:
         return rate
-    return _bounded(Rate(used_at=now), policy.start, policy)
+    was_smooth = rate.threshold == math.inf and not rate.unreachable
+    reached = min(rate.per_s, policy.resume) if was_smooth else 0
+    return _bounded(Rate(used_at=now), max(reached, policy.start), policy)
 
 
 def accepted(rate: Rate, took_s: float, *, now: float, policy: RatePolicy) -> Rate:

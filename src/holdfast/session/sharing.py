@@ -25,6 +25,8 @@ class SharingPolicy:
     """A node that has not renewed its leases for this long is given no session at the moment: it may just have died."""
     most_connecting: int = 10
     """A node of which more sessions wait to start or connect is given none: it, or WhatsApp, is slow."""
+    return_s: float = 5
+    """After all nodes were killed at once, the first to be back leaves the others their shares for this long."""
     settle_s: float = 10
     """Moving begins when the nodes have been the same for this long."""
     tolerance: float = 0.06
@@ -90,7 +92,20 @@ def most_to_claim(cluster: Cluster, *, policy: SharingPolicy) -> int:
     sharing = members(cluster.nodes, policy)
     if all(node.id != cluster.me for node in sharing):
         return 0 if sharing else cluster.total  # a node that drains, while no other could take them
-    return max(math.ceil(shares(sharing, cluster.total)[cluster.me]) - cluster.own, 0)
+    wanted = shares([*sharing, *_returning(cluster.nodes, sharing, policy)], cluster.total)
+    return max(math.ceil(wanted[cluster.me]) - cluster.own, 0)
+
+
+def _returning(
+    nodes: Sequence[ClusterNode], sharing: Sequence[ClusterNode], policy: SharingPolicy
+) -> list[ClusterNode]:
+    """The nodes that probably restart now, as these did. One that died while another one ran is not waited for."""
+    longest_up_s = max(node.up_s for node in sharing)
+    if longest_up_s >= policy.return_s:
+        return []
+    names = {node.name for node in nodes if node.seen_ago_s < policy.alive_s}
+    gone = (node for node in nodes if node.id and not node.is_draining and node.name not in names)
+    return list({node.name: node for node in gone if node.seen_ago_s > longest_up_s}.values())
 
 
 def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:

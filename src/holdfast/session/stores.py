@@ -5,6 +5,7 @@ Times are ISO 8601 text, UTC, `Z`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -205,6 +206,8 @@ class ClusterNode:
     connecting: int = 0
     """How many of them waited for their turn to connect then."""
     started_at: str = ""
+    up_s: float = math.inf
+    """Seconds since it started."""
     seen_ago_s: float = 0.0
     """Seconds since it renewed its leases."""
 

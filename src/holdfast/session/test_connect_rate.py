@@ -23,11 +23,22 @@ BUSY, UNREACHABLE = BY_CODE[503], BY_CODE[408]
 
 
 def test_a_burst_starts_at_the_first_rate() -> None:
-    """Also after a minute without logins, when what was seen before counts no more."""
+    """Also after a minute without logins, when a problem that was seen before counts no more."""
     assert BEGUN.per_s == 20
     cut = refused(BEGUN, now=NOW, policy=POLICY)
     assert resumed(cut, now=NOW + 60, policy=POLICY) == cut
     assert resumed(cut, now=NOW + 61, policy=POLICY) == replace(BEGUN, used_at=NOW + 61)
+
+
+def test_a_burst_begins_faster_where_the_last_one_met_no_problem() -> None:
+    """At the rate that was reached, up to forty a second; unless WhatsApp could not be reached since."""
+    fast = BEGUN
+    for _ in range(10):
+        fast = accepted(fast, 0.1, now=NOW, policy=POLICY)
+    assert resumed(fast, now=NOW + 61, policy=POLICY) == replace(BEGUN, used_at=NOW + 61, per_s=30)
+    assert resumed(replace(fast, per_s=90), now=NOW + 61, policy=POLICY).per_s == 40
+    assert resumed(replace(fast, unreachable=True), now=NOW + 61, policy=POLICY).per_s == 20
+    assert resumed(replace(fast, per_s=90), now=NOW + 61, policy=replace(POLICY, cap=33)).per_s == 33
 
 
 def test_fast_logins_double_the_rate_within_a_second() -> None:

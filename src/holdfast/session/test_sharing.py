@@ -58,6 +58,20 @@ def test_a_node_claims_up_to_its_share() -> None:
     assert most_to_claim(cluster("a", node("a", drains=True), free=10), policy=POLICY) == 10
 
 
+def test_the_first_node_after_all_were_killed_leaves_the_others_their_shares() -> None:
+    """For five seconds. Its own predecessor gets none, nor one that died while another ran, nor one that drained."""
+    before = [replace(node(f"{name}-before", ago_s=9), name=name) for name in "aabc"]
+    back = replace(node("a"), up_s=0)
+    assert most_to_claim(cluster("a", back, *before, free=30), policy=POLICY) == 10
+    assert most_to_claim(cluster("a", replace(back, up_s=5), *before, free=30), policy=POLICY) == 30
+    other = replace(node("b", 10), up_s=1)
+    assert most_to_claim(cluster("a", back, other, *before, free=20), policy=POLICY) == 10
+    old = replace(node("b", 10), up_s=1000)
+    assert most_to_claim(cluster("a", back, old, *before, free=20), policy=POLICY) == 15
+    drained = [replace(each, is_draining=True) for each in before]
+    assert most_to_claim(cluster("a", back, *drained, free=30), policy=POLICY) == 30
+
+
 def waiting(id_: str, sessions: int) -> ClusterNode:
     return replace(node(id_, 10), connecting=sessions)
 
@@ -187,6 +201,7 @@ class Member:
     drains: bool = False
     balance: Balance = field(default_factory=Balance)
     looks_at: float = 0
+    started_at: float = 0
 
 
 class Simulated:
@@ -198,6 +213,7 @@ class Simulated:
         self.total = sessions
         self.moves = dict.fromkeys(self.free, 0)
         self.nodes: dict[str, Member] = {}
+        self.killed: list[Member] = []
         self.flows: list[tuple[float, str]] = []
         for each in nodes:
             self.start(each)
@@ -205,10 +221,12 @@ class Simulated:
         self.moves = dict.fromkeys(self.moves, 0)
 
     def start(self, id_: str) -> None:
-        self.nodes[id_] = Member(id_, looks_at=self.now, seen_at=self.now)
+        self.nodes[id_] = Member(id_, looks_at=self.now, seen_at=self.now, started_at=self.now)
 
     def kill(self, id_: str) -> None:
-        self.free |= self.nodes.pop(id_).sessions
+        killed = self.nodes.pop(id_)
+        self.free |= killed.sessions
+        self.killed.append(replace(killed, id=f"{id_} before {self.now:.1f}"))
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
@@ -219,8 +237,12 @@ class Simulated:
 
     def _cluster(self, member: Member) -> Cluster:
         nodes = tuple(
-            node(each.id, each.published, drains=each.drains, ago_s=self.now - each.seen_at)
-            for each in self.nodes.values()
+            replace(
+                node(each.id, each.published, drains=each.drains, ago_s=self.now - each.seen_at),
+                name=each.id.partition(" ")[0],
+                up_s=self.now - each.started_at,
+            )
+            for each in (*self.nodes.values(), *self.killed)
         )
         return Cluster(me=member.id, nodes=nodes, own=len(member.sessions), total=self.total)
 
@@ -263,6 +285,34 @@ def test_the_sessions_of_a_node_that_dies_are_shared_at_once() -> None:
     made.run(120)
     assert max(made.moves.values()) == 1
     assert sum(made.moves.values()) == 100
+
+
+def test_nodes_that_are_all_killed_get_their_shares_when_they_are_back() -> None:
+    """Within three seconds of each other, each session is moved by being claimed, and no more."""
+    made = Simulated(300, "a", "b", "c")
+    for each in "abc":
+        made.kill(each)
+    made.run(8)
+    for each in "abc":
+        made.start(each)
+        made.run(1.5)
+    assert made.is_even(0.02)
+    made.run(60)
+    assert made.is_even(0.02)
+    assert set(made.moves.values()) == {1}
+
+
+def test_a_node_that_is_back_alone_takes_all_sessions_in_the_end() -> None:
+    """The others were killed at the same time, and do not come back."""
+    made = Simulated(300, "a", "b", "c")
+    for each in "abc":
+        made.kill(each)
+    made.run(8)
+    made.start("a")
+    made.run(4)
+    assert made.counts == {"a": 100}
+    made.run(4)
+    assert made.counts == {"a": 300}
 
 
 def test_a_node_that_comes_gets_its_share_within_a_minute() -> None:

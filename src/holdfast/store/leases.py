@@ -357,8 +357,9 @@ class LeaseRows:
 def _node_columns(name: ColumnElement[str]) -> Select[Any]:
     """`name`: where the name of the node is taken from."""
     ago = func.extract("epoch", _NOW - nodes.c.seen_at).label("ago")
+    up = func.extract("epoch", _NOW - nodes.c.started_at).label("up")
     shown = nodes.c["id", "url", "holder", "capacity", "draining", "sessions", "connecting", "started_at"]
-    return select(name, ago, *shown)
+    return select(name, ago, up, *shown)
 
 
 def _recent_nodes() -> Select[Any]:
@@ -380,6 +381,7 @@ def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
             sessions=row.sessions,
             connecting=row.connecting,
             started_at=iso(row.started_at),
+            up_s=float(row.up),
             seen_ago_s=float(row.ago),
         )
         for row in connection.execute(statement)
