@@ -46,7 +46,7 @@ async def scene() -> AsyncIterator[SharingScene]:
     made = SharingScene()
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(made.ownership.run(made.tenant, looked=lambda: None)),
+            tasks.create_task(made.ownership.run(made.tenant, loaded=lambda: None)),
             tasks.create_task(made.load.run(made.tenant)),
         ]
         await made.settle()

@@ -173,7 +173,7 @@ async def scene() -> AsyncIterator[Scene]:
     made = Scene()
     made.leases.companies = {"a", "b"}
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(made.ownership.run(made.tenant, looked=lambda: None))
+        running = tasks.create_task(made.ownership.run(made.tenant, loaded=lambda: None))
         await made.settle()
         yield made
         running.cancel()

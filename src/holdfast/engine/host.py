@@ -73,7 +73,9 @@ class HostProgram:
 class HostLimits:
     """Timeouts of a host, and how much input it may leave unread."""
 
-    hello_deadline_s: float = 20
+    hello_deadline_s: float = 60
+    """Node starts in half a second, but on a machine on which Holdfast takes 18 s to start, it is as slow. A host that
+    is ended too early starts over, and none is ever up."""
     heartbeat_interval_s: float = 2
     heartbeat_deadline_s: float = 10
     """Without a sign of life for this long, the host counts as hung. Longer than the longest legitimate stall:

@@ -21,6 +21,7 @@ from holdfast.runtime.load_sharing import LoadSharing
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.runtime.services import Services
 from holdfast.runtime.stall_watch import StallWatch
+from holdfast.runtime.startup_wait import awaited
 from holdfast.runtime.view import View, view_of
 from holdfast.session import events
 from holdfast.session.labels import checked_label
@@ -65,7 +66,7 @@ class Gateway:
                 async with asyncio.TaskGroup() as self._tasks:
                     self._actors.supervise_in(self._tasks)
                     try:
-                        await engine_up.wait()
+                        await awaited(engine_up, lambda: "an engine host", clock=self._services.clock)
                         await (self._load_all() if ownership is None else self._load_owned(ownership))
                         self._loaded.set()
                         ready()
@@ -111,9 +112,9 @@ class Gateway:
 
     async def _load_owned(self, ownership: Ownership) -> None:
         assert self._tasks is not None
-        looked = asyncio.Event()
-        self._tasks.create_task(ownership.run(self, looked=looked.set), name="ownership")
-        await looked.wait()
+        loaded = asyncio.Event()
+        self._tasks.create_task(ownership.run(self, loaded=loaded.set), name="ownership")
+        await awaited(loaded, lambda: ownership.loading, clock=self._services.clock)
         load = LoadSharing(ownership, clock=self._services.clock, share_connects=self._services.connect_limiter.share)
         self._tasks.create_task(load.run(self), name="load sharing")
 

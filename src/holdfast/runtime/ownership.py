@@ -120,6 +120,11 @@ class Ownership:
         self.elsewhere: Mapping[str, str] = {}
         """By company: the node of each session that another process owns, as of the last renewal."""
 
+    @property
+    def loading(self) -> str:
+        """What has to happen until the first sessions are started, for the log."""
+        return "an answer of the database about leases" if self.cluster is None else "the start of its first sessions"
+
     def left_s(self) -> float | None:
         """How long links may last without another renewal; None while no lease is held."""
         return None if self._until is None else max(self._until - self._clock.monotonic(), 0.0)
@@ -133,14 +138,14 @@ class Ownership:
         """May this process act for its sessions now?"""
         return bool(self.left_s())
 
-    async def run(self, tenant: Tenant, *, looked: Callable[[], None]) -> None:
-        """Renew, claim, and have the tenant run what is owned, until cancelled. `looked` is called after each
-        renewal whose sessions have been started."""
+    async def run(self, tenant: Tenant, *, loaded: Callable[[], None]) -> None:
+        """Renew, claim, and have the tenant run what is owned, until cancelled. `loaded` is called when the sessions of
+        the first renewal have been started."""
         async with asyncio.TaskGroup() as tasks:
-            starts = SessionStarts(tasks, tenant.begin, clock=self._clock, idle=looked)
-            await self._keep_leases(tenant, starts, looked)
+            starts = SessionStarts(tasks, tenant.begin, clock=self._clock, loaded=loaded)
+            await self._keep_leases(tenant, starts)
 
-    async def _keep_leases(self, tenant: Tenant, starts: SessionStarts, looked: Callable[[], None]) -> None:
+    async def _keep_leases(self, tenant: Tenant, starts: SessionStarts) -> None:
         while True:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
@@ -154,8 +159,6 @@ class Ownership:
             if held is not None:
                 async with self._clock.until(self._until):
                     await self._follow(tenant, held, starts)
-                if not starts.companies:
-                    looked()
                 await self._pass_on(starts)
             await self._rest(began_at + self._pause_s(held))
 

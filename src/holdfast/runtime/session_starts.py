@@ -25,13 +25,16 @@ class SessionStarts:
         start: Callable[[str], Awaitable[None]],
         *,
         clock: Clock,
-        idle: Callable[[], None],
+        loaded: Callable[[], None],
     ) -> None:
-        """`start` starts the session of a company. `idle` is called when the last one that was asked for has ended."""
+        """`start` starts the session of a company. `loaded` is called when the first ones that were asked for have
+        been started, whatever is added meanwhile: others may move sessions here all the time."""
         self._tasks = tasks
         self._start = start
         self._clock = clock
-        self._idle = idle
+        self._loaded = loaded
+        self._first: set[str] | None = None
+        """Those that were asked for first and are not started yet."""
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._asked_at: dict[str, float] = {}
@@ -48,6 +51,9 @@ class SessionStarts:
 
     def begin(self, companies: Collection[str]) -> None:
         """Start these sessions. One that can't be started is not tried again."""
+        if self._first is None:
+            self._first = set(companies)
+            self._tell_loaded()
         for company in companies:
             self._asked_at[company] = self._clock.monotonic()
             self._running[company] = self._tasks.create_task(self._run(company), name=f"start of session {company}")
@@ -68,5 +74,10 @@ class SessionStarts:
             log.warning("Session %s could not be started: %s", company, error)
         finally:
             del self._running[company], self._asked_at[company]
-            if not self._running:
-                self._idle()
+            if self._first:
+                self._first.discard(company)
+                self._tell_loaded()
+
+    def _tell_loaded(self) -> None:
+        if not self._first:
+            self._loaded()

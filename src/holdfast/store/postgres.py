@@ -12,6 +12,7 @@ mode): options, advisory locks and prepared statements would otherwise reach tra
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,15 @@ from holdfast.store.migrate import log_migration, migrate
 if TYPE_CHECKING:
     import psycopg
 
+log = logging.getLogger(__name__)
+
 SETTING = "HOLDFAST_DATABASE_URL"
 _FORM = "postgresql://user:password@host:5432/database"
 _OLDEST = 13
 MIGRATING = 0x686F6C64
 """Number of the advisory lock with which processes that start together migrate one after the other."""
 _LOCK_LOOK_S = 0.2
+_LOOKS_PER_LOG_LINE = 50
 _CONNECTION = {
     "application_name": "holdfast",
     "connect_timeout": 5,
@@ -202,8 +206,13 @@ def _lock_migrations(connection: Connection) -> None:
     """Poll for the lock: a statement that waits for it would be a transaction for which the process that holds the lock
     waits in turn, when it creates an index concurrently.
     """
+    looks = 0
     while not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (MIGRATING,)).scalar_one():
         connection.commit()
+        looks += 1
+        if looks % _LOOKS_PER_LOG_LINE == 0:
+            waited_s = looks * _LOCK_LOOK_S
+            log.warning("Start: another process migrates or restores the database; waited for it %.0f s", waited_s)
         threading.Event().wait(_LOCK_LOOK_S)
     connection.commit()
 
