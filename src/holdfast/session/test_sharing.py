@@ -194,6 +194,7 @@ def test_a_node_looks_more_often_while_it_may_be_given_sessions() -> None:
 @dataclass
 class Member:
     id: str
+    name: str
     sessions: set[str] = field(default_factory=set)
     order: list[str] = field(default_factory=list)
     published: int = 0
@@ -221,12 +222,12 @@ class Simulated:
         self.moves = dict.fromkeys(self.moves, 0)
 
     def start(self, id_: str) -> None:
-        self.nodes[id_] = Member(id_, looks_at=self.now, seen_at=self.now, started_at=self.now)
+        self.nodes[id_] = Member(id_, id_, looks_at=self.now, seen_at=self.now, started_at=self.now)
 
     def kill(self, id_: str) -> None:
         killed = self.nodes.pop(id_)
         self.free |= killed.sessions
-        self.killed.append(replace(killed, id=f"{id_} before {self.now:.1f}"))
+        self.killed.append(replace(killed, id=f"{id_}-killed"))
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
@@ -237,10 +238,13 @@ class Simulated:
 
     def _cluster(self, member: Member) -> Cluster:
         nodes = tuple(
-            replace(
-                node(each.id, each.published, drains=each.drains, ago_s=self.now - each.seen_at),
-                name=each.id.partition(" ")[0],
+            ClusterNode(
+                id=each.id,
+                name=each.name,
+                sessions=each.published,
+                is_draining=each.drains,
                 up_s=self.now - each.started_at,
+                seen_ago_s=self.now - each.seen_at,
             )
             for each in (*self.nodes.values(), *self.killed)
         )
