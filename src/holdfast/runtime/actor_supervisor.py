@@ -82,8 +82,8 @@ class ActorSupervisor:
         session.supervision = self._tasks.create_task(self._supervise(session), name=f"session {company}")
 
     async def end(self, companies: Collection[str]) -> None:
-        """Cut the links of these sessions at once, and write nothing more for them."""
-        sessions = [self._sessions[company] for company in companies]
+        """Cut the links of these sessions at once, and write nothing more for them. Some may have ended already."""
+        sessions = [session for company in companies if (session := self._sessions.get(company)) is not None]
         ending = []
         for session in sessions:
             session.is_ending = True
