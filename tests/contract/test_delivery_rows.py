@@ -176,6 +176,17 @@ async def test_the_restrictions_of_an_account_are_stored_independently(store: St
     assert await store.accounts.account(COMPANY, since=T1) == Account(tight_until=T3, first_contacts=[], approached=[])
 
 
+async def test_the_figures_of_a_tenant_are_stored_beside_those_of_the_operator(store: Store) -> None:
+    """A tenant who read the limits before the operator changed them does not undo that change."""
+    await store.accounts.set_pacing(COMPANY, {"newPerDay": 5})
+    await store.accounts.set_tenant_pacing(COMPANY, {"burst": 2})
+    assert (await store.accounts.account(COMPANY, since=T1)).pacing == {"newPerDay": 5, "tenant": {"burst": 2}}
+    await store.accounts.set_tenant_pacing(COMPANY, {})
+    assert (await store.accounts.account(COMPANY, since=T1)).pacing == {"newPerDay": 5}
+    await store.accounts.set_tenant_pacing(OTHER, {})
+    assert (await store.accounts.account(OTHER, since=T1)).pacing is None
+
+
 # Refusals.
 
 

@@ -98,11 +98,12 @@ async def put_session(
     if body.label is not None:
         checked_label(body.label)
     pacing = None if body.pacing is None else body.pacing.changes()
-    if grant.companies is not None and "pacing" in body.model_fields_set:
-        pacing = await limits.tenant_pacing(company, pacing or {})
+    is_tenant = grant.companies is not None
+    if is_tenant and "pacing" in body.model_fields_set:
+        await limits.check_tenant_pacing(company, pacing or {})
     actor = await gateway.put(company, body.connection())
     if "pacing" in body.model_fields_set:
-        await limits.set_pacing(company, pacing)
+        await (limits.set_tenant_pacing(company, pacing or {}) if is_tenant else limits.set_pacing(company, pacing))
     if "label" in body.model_fields_set:
         await gateway.set_label(company, body.label)
     secret = await webhooks.set(company, body)

@@ -35,7 +35,10 @@ async def save_settings(request: Request, company: CompanyPath) -> Response:
         secret = await context.webhook_settings.set_url(company, url)
     await context.gateway.set_connection(company, connection)
     await context.gateway.set_label(company, label)
-    await context.limits.set_pacing(company, pacing)
+    if login_of(request).grant.companies is None:
+        await context.limits.set_pacing(company, pacing or None)
+    else:
+        await context.limits.set_tenant_pacing(company, pacing)
     context.fleet.forget()
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
@@ -54,17 +57,18 @@ async def _new_connection(request: Request, company: str) -> dict[str, str | Non
     return {key: value for key, value in wanted.items() if value != before[key]}
 
 
-async def _new_pacing(request: Request, company: str) -> dict[str, object] | None:
+async def _new_pacing(request: Request, company: str) -> dict[str, object]:
+    """The pacing to store: of a tenant, only the tenant's figures."""
     limits, figures = context_of(request).limits, await pacing_figures(request, company)
     for name in _FIGURES:
         figures.pop(name, None)
         if text := request.state.form.get(name, "").strip():
             figures[name] = _figure(name, text)
     if login_of(request).grant.companies is not None:
-        made = await limits.tenant_pacing(company, figures)
-        return None if made is None else dict(made)
+        await limits.check_tenant_pacing(company, figures)
+        return figures
     tenants = (await limits.stored_pacing(company)).get(TENANT)
-    return (figures | ({} if tenants is None else {TENANT: tenants})) or None
+    return figures | ({} if tenants is None else {TENANT: tenants})
 
 
 def _figure(name: str, text: str) -> float | int:

@@ -385,6 +385,9 @@ class Accounts(Protocol):
 
     async def set_pacing(self, company: str, pacing: Content | None) -> None: ...
 
+    async def set_tenant_pacing(self, company: str, pacing: Content) -> None:
+        """Replace the figures of the tenant; those of the operator stay as they are at this moment."""
+
 
 class MediaFiles(Protocol):
     """Writes media of messages to files for an engine."""

@@ -80,14 +80,22 @@ class AccountLimits:
         """Store how the pacing of this company differs from the settings; None removes all differences."""
         await self._gateway.require(company)
         await self._accounts.set_pacing(company, pacing)
+        await self._changed(company)
+
+    async def set_tenant_pacing(self, company: str, pacing: Content) -> None:
+        """Store the figures of a tenant beside those of the operator."""
+        await self._gateway.require(company)
+        await self._accounts.set_tenant_pacing(company, pacing)
+        await self._changed(company)
+
+    async def _changed(self, company: str) -> None:
         if actor := self._gateway.find(company):
             await actor.work.sender.account_changed()
 
-    async def tenant_pacing(self, company: str, wanted: Content) -> Content | None:
-        """The pacing to store when a tenant wants these figures, beside those of the operator.
+    async def check_tenant_pacing(self, company: str, wanted: Content) -> None:
+        """A tenant can only tighten what the operator set, in the settings or for this company.
 
-        A tenant can only tighten what the operator set, in the settings or for this company. Raises `BadInput`, naming
-        the first figure that would lift a limit.
+        Raises `BadInput`, naming the first figure that would lift a limit.
         """
         account = await self._accounts.account(company, since=iso(self._clock.now()))
         operators = {name: value for name, value in (account.pacing or {}).items() if name != TENANT}
@@ -98,7 +106,6 @@ class AccountLimits:
                 "tighten the limits; an API key for all companies can set others",
                 field=f"pacing.{figure}",
             )
-        return operators | ({TENANT: wanted} if wanted else {}) or None
 
 
 def _if_ahead(at: str | None, now: datetime) -> str | None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
+from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK, TENANT
 from holdfast.delivery.stores import Account, Content
+from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.outbox_queue import approached_chats
@@ -55,9 +56,26 @@ class AccountRows:
     async def set_pacing(self, company: str, pacing: Content | None) -> None:
         await self._set(company, pacing=None if pacing is None else json.dumps(pacing))
 
+    async def set_tenant_pacing(self, company: str, pacing: Content) -> None:
+        stored = select(limits.c.pacing).where(limits.c.company_id == company)
+
+        def work(connection: Connection) -> None:
+            lock_company(connection, company)
+            before = json.loads(connection.scalar(stored) or "{}")
+            after = {name: value for name, value in before.items() if name != TENANT}
+            after |= {TENANT: pacing} if pacing else {}
+            _save(connection, company, pacing=json.dumps(after) if after else None)
+
+        await self._database.write(work, company=company)
+
     async def _set(self, company: str, **values: str | None) -> None:
         def work(connection: Connection) -> None:
-            row = insert(connection, limits).values(company_id=company, **values)
-            connection.execute(row.on_conflict_do_update(index_elements=["company_id"], set_=values))
+            lock_company(connection, company)
+            _save(connection, company, **values)
 
-        await self._database.write(work)
+        await self._database.write(work, company=company)
+
+
+def _save(connection: Connection, company: str, **values: str | None) -> None:
+    row = insert(connection, limits).values(company_id=company, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=["company_id"], set_=values))
