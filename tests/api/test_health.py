@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from holdfast.api.diagnosis import TurnModel
 from holdfast.notify.alert_sender import Undelivered
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events
@@ -198,6 +199,8 @@ async def test_time_in_which_holdfast_was_down_counts_as_disconnected(world: Wor
         measured = found.stability["24h"]
         assert measured.disconnections == 1
         assert 600 <= measured.reconnects_s[0] < 610
+        absence = next(turn for turn in map(TurnModel.of, found.history) if turn.event == "HoldfastStopped")
+        assert (absence.reason, absence.cause) == ("holdfast-stopped", "Holdfast was not running")
 
 
 async def test_the_first_message_counts_at_once_in_every_window(world: World) -> None:

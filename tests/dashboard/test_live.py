@@ -194,7 +194,18 @@ async def test_the_chart_excuses_what_a_person_asked_for(browser: Browser, world
         await world.wait(10)
     assert world.state() == "logged_out"
     chart = (await browser.get(f"/companies/{COMPANY}/chart.json")).json
-    assert "away" not in [band[2] for band in chart["bands"][3:]]
+    assert {band[2] for band in chart["bands"][3:]} == {"excluded", "connected"}
+
+
+async def test_the_chart_shows_a_logout_by_whatsapp_as_a_missing_phone(browser: Browser, world: World) -> None:
+    """The time after it is neither red nor hidden: the words below the chart count its beginning as a disconnection."""
+    await world.pair()
+    await browser.sign_in()
+    world.engine.drop(world.link(), code=401, attributes={"type": "device_removed"})
+    await world.until_state("logged_out")
+    await world.quiet()
+    chart = (await browser.get(f"/companies/{COMPANY}/chart.json")).json
+    assert [band[2] for band in chart["bands"][-2:]] == ["connected", "unlinked"]
 
 
 async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser, world: World) -> None:

@@ -228,9 +228,11 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
-def _band(transition: Transition) -> Connectivity:
-    """How the chart shows the time after a transition: as the stability counts it, but a missing phone is no fault."""
-    return Connectivity.EXCLUDED if transition.after is State.LOGGED_OUT else presence_after(transition)
+def _band(transition: Transition) -> str:
+    """How the chart shows the time after a transition: as the stability counts it, but a missing phone as such."""
+    presence = presence_after(transition)
+    is_unlinked = presence is Connectivity.DISCONNECTED and transition.after is State.LOGGED_OUT
+    return "unlinked" if is_unlinked else presence.value
 
 
 @pages.get("/companies/{company}/chart.json")

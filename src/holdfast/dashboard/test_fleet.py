@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -112,7 +112,7 @@ def test_sentences_stand_alone() -> None:
 def test_times_in_sentences_are_shown_in_the_readers_time_zone() -> None:
     """They are marked for the script that shows all times; a date that does not exist stays as somebody wrote it."""
     until = datetime(2026, 11, 28, 23, 51, tzinfo=UTC)
-    hold = HoldSigns(code=REACH_OUT_LOCK, until=until)
+    hold = HoldSigns(code=REACH_OUT_LOCK, until=until - timedelta(milliseconds=1))
     marked = (
         'until <time datetime="2026-11-28T23:51:00.000Z" title="23:51 UTC on 28 Nov 2026" data-minute>'
         "23:51 UTC on 28 Nov 2026</time>."

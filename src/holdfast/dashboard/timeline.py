@@ -12,7 +12,6 @@ from holdfast.session.reasons import RECONNECT_REQUESTED, stored_reason
 from holdfast.session.state import RUNNING, State
 from holdfast.session.stores import Transition
 
-STOPPED_HOLDFAST = "holdfast-stopped"
 _ORIGINS = {
     "network": "the network",
     "whatsapp": "WhatsApp",
@@ -147,8 +146,6 @@ def _why(disconnection: _Disconnection) -> tuple[str, ...]:
 
 
 def _cause(transition: Transition) -> str:
-    if transition.reason == STOPPED_HOLDFAST:
-        return "Holdfast was not running"
     if transition.reason is None:
         return "the cause is unknown"
     reason = stored_reason(transition.reason, transition.code)
@@ -157,7 +154,7 @@ def _cause(transition: Transition) -> str:
 
 
 def _advice(disconnection: _Disconnection) -> tuple[str, ...]:
-    known = [transition for transition in disconnection.causes if transition.reason not in {None, STOPPED_HOLDFAST}]
+    known = [transition for transition in disconnection.causes if transition.reason is not None]
     if not known or known[-1].reason is None:
         return ()
     reason = stored_reason(known[-1].reason, known[-1].code)

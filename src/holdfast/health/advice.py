@@ -119,8 +119,10 @@ def lasting(seconds: float) -> str:
 
 
 def to_minute(moment: datetime) -> str:
-    """A time within a sentence, such as `23:51 UTC on 28 Nov 2026`; `MINUTE` finds it there again."""
-    return f"{moment.astimezone(UTC):{_MINUTE_FORMAT}}"
+    """The end of something within a sentence, rounded up, such as `23:51 UTC on 28 Nov 2026`; `MINUTE` finds it there
+    again."""
+    rounded_up = datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)
+    return f"{rounded_up:{_MINUTE_FORMAT}}"
 
 
 def from_minute(text: str) -> datetime:

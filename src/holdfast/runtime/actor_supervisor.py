@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.services import Services
-from holdfast.session import events
+from holdfast.session import events, reasons
 from holdfast.session.state import RUNNING, State
 from holdfast.session.stores import LeaseLost, Record, Transition
 
@@ -156,7 +156,7 @@ class ActorSupervisor:
             before=record.state,
             after=State.RECONNECTING,
             event="HoldfastStopped",
-            reason="holdfast-stopped",
+            reason=reasons.HOLDFAST_STOPPED.name,
             code=None,
             attempts=record.attempts,
             next_attempt_at=None,

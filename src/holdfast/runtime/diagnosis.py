@@ -22,11 +22,12 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion
-from holdfast.session.reasons import RECONNECT_REQUESTED
+from holdfast.session.reasons import LOGOUT_REQUESTED, RECONNECT_REQUESTED
 from holdfast.session.state import budget_left
 from holdfast.session.stores import LiveStatus, Transition
 
 _HISTORY_SHOWN = 100
+_REQUESTED = {RECONNECT_REQUESTED.name, LOGOUT_REQUESTED.name}
 _MOST_TURNS = 20_000
 _UNDER_WAY_S = 60
 """A message younger than this may still be in flight: it does not count for stability yet."""
@@ -235,10 +236,10 @@ def _changes(transitions: Sequence[Transition]) -> list[Change]:
 
 
 def presence_after(transition: Transition) -> Connectivity:
-    """Like a stop, a requested reconnection does not count against the session."""
+    """Like a stop, a requested reconnection or logout does not count against the session."""
     return (
         Connectivity.EXCLUDED
-        if transition.reason == RECONNECT_REQUESTED.name and transition.before is not transition.after
+        if transition.reason in _REQUESTED and transition.before is not transition.after
         else connectivity_of(transition.after)
     )
 

@@ -123,6 +123,9 @@ RECONNECT_REQUESTED = _reason(
 LOGOUT_REQUESTED = _reason(
     "logout-requested", None, "nobody", SessionReaction.LOGGED_OUT, "it was logged out from here", Action.SCAN_QR
 )
+HOLDFAST_STOPPED = _reason(
+    "holdfast-stopped", None, "nobody", SessionReaction.RESTART, "Holdfast was not running", Action.NONE
+)
 CONNECT_QUEUED = _reason("connect-queued", None, "nobody", SessionReaction.BACKOFF, "many sessions are connecting, and this one waits in the queue")  # fmt: skip
 CIRCUIT_BREAKER_OPEN = _reason("circuit-breaker-open", None, "whatsapp", SessionReaction.BACKOFF, "WhatsApp refused several sessions for the same reason; one of them probes, and the others wait")  # fmt: skip
 ENGINE_QUARANTINED = _reason("engine-quarantined", None, "engine", SessionReaction.STOP, "each engine host that ran this session ended or hung: it was isolated so that all others continue; start it to try again, or link the phone again", Action.START)  # fmt: skip
@@ -149,7 +152,7 @@ _PROXY_CODES = (PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PR
 _PROXY_BY_CODE = MappingProxyType(dict(zip(_PROXY_CODES, _PROXY, strict=True)))
 
 OWN = (
-    NO_PONG, NO_ACKS, LOGIN_TIMEOUT, ENGINE_HOST_LOST, STORAGE_FAILED, QR_EXPIRED, NOT_LINKED, RECONNECT_REQUESTED, LOGOUT_REQUESTED, CONNECT_QUEUED, CIRCUIT_BREAKER_OPEN, RESTORED_STALE,
+    NO_PONG, NO_ACKS, LOGIN_TIMEOUT, ENGINE_HOST_LOST, STORAGE_FAILED, QR_EXPIRED, NOT_LINKED, RECONNECT_REQUESTED, LOGOUT_REQUESTED, HOLDFAST_STOPPED, CONNECT_QUEUED, CIRCUIT_BREAKER_OPEN, RESTORED_STALE,
     ENGINE_QUARANTINED, BAD_CREDENTIALS, ENGINE_HOST_REPLACED, *_PROXY,
     PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_TIMEOUT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
 )  # fmt: skip

@@ -12,7 +12,7 @@
   let known = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const tones = { connected: "--well", disconnected: "--trouble", excluded: "--line-strong" };
+  const tones = { connected: "--well", disconnected: "--trouble", excluded: "--line-strong", unlinked: "--line-strong" };
 
   const drawBands = (u) => {
     const { ctx, bbox } = u;
@@ -69,7 +69,8 @@
 
   const tell = () => {
     const answered = known.ms.filter((ms) => ms !== null).sort((a, b) => a - b);
-    const away = known.bands.filter((band, n) => band[2] === "disconnected" && n && known.bands[n - 1][2] === "connected").length;
+    const isLoss = (band, n) => ["disconnected", "unlinked"].includes(band[2]) && n && known.bands[n - 1][2] === "connected";
+    const away = known.bands.filter(isLoss).length;
     const missed = known.missed.reduce((sum, n) => sum + n, 0);
     const trips = answered.length
       ? `${roundTrips(answered)}; ${missed} ${missed === 1 ? "ping" : "pings"} missed.`
