@@ -1,48 +1,28 @@
 // One link: a Baileys socket from `open` to its single `closed`, behind its gate. It decides nothing: it never
 // reconnects, retries or interprets codes.
 
-import { DisconnectReason, initAuthCreds, isJidGroup, isJidStatusBroadcast } from 'baileys'
+import { DisconnectReason, initAuthCreds } from 'baileys'
 
-import { Answers } from './answers.mjs'
-import { AppState, COLLECTIONS, VERSIONS } from './appstate.mjs'
-import { Arrivals } from './arrivals.mjs'
-import { mayBeOurs, withStubs } from './bounds.mjs'
+import { assemble } from './assembly.mjs'
+import { COLLECTIONS, VERSIONS } from './appstate.mjs'
+import { withStubs } from './bounds.mjs'
 import { removeKeylessDevices } from './bundles.mjs'
-import { Calls } from './calls.mjs'
+import { Commands } from './commands.mjs'
 import { Commits } from './commits.mjs'
-import { ContactPresence } from './contactpresence.mjs'
 import { groupChanges } from './groupchanges.mjs'
-import { GroupNames } from './groupnames.mjs'
-import { Groups } from './groups.mjs'
-import { History } from './history.mjs'
-import { currentMappings, Inbound } from './inbound.mjs'
 import { KeyStore } from './keys.mjs'
 import { Lane } from './lane.mjs'
 import { Liveness } from './liveness.mjs'
-import { DownloadFailed, MediaHosts } from './mediahost.mjs'
-import { NewChatLocks } from './newchatlocks.mjs'
-import { Operations } from './operations.mjs'
-import { Outbound } from './outbound.mjs'
 import { PairingCodes } from './pairing_codes.mjs'
-import { PasskeyCeremony, deviceTypeOf } from './passkey.mjs'
-import { Presence } from './presence.mjs'
-import { storePrivacyTokens } from './privacytokens.mjs'
-import { Queries } from './queries.mjs'
-import { QrCodes } from './qrcodes.mjs'
-import { QueryLimited, QueryLimits } from './querylimits.mjs'
-import { DevicesCache, Recipients } from './recipients.mjs'
-import { LinkDown, failureOf, refusalCode } from './refusals.mjs'
-import { signalRepositoryMaker, writePreKeysThrough } from './repository.mjs'
+import { QueryLimits } from './querylimits.mjs'
+import { LinkDown } from './refusals.mjs'
 import { PendingRequests } from './requests.mjs'
-import { ProxyFailure, Route } from './routes.mjs'
-import { answeredMessages } from './sealed.mjs'
-import { BROWSER, ignoringErrors, makeSocket, release } from './socket.mjs'
+import { ProxyFailure } from './routes.mjs'
+import { ignoringErrors, release } from './socket.mjs'
 import { removeCompanion } from './stanzas.mjs'
-import { Usernames } from './usernames.mjs'
 import { json } from './values.mjs'
 
 const END_GRACE_MS = 100
-const MOST_ANSWER_CHARS = 5_000_000
 const PROXY_CODES = { unreachable: -2, login: -3, refused: -4, timeout: -5, tls: -6 } // as in `holdfast.session.engine`
 const APP_STATE_KEPT = { appStateKept: true } // in credentials: all settings of the account were reported to Holdfast
 const CATCH_UP_AFTER_MS = 5000
@@ -59,8 +39,15 @@ export class Link {
   #over = false
   #opened = false
   #endAttributes = {} // attributes of the stream error or failure that ends the link
-  #qrShown = Promise.withResolvers()
-  #pairingCodes = new PairingCodes()
+  #pairingCodes = new PairingCodes({ sock: () => this.sock, report: report => this.#report(report) })
+  #commands = new Commands({
+    parts: () => {
+      if (!this.#opened) throw new LinkDown('the link is not open')
+      return this
+    },
+    afterFrames: tell => this.#commits.afterFrames(tell),
+    report: report => this.#report(report)
+  })
 
   /**
    * @param order    the `open` command
@@ -97,19 +84,19 @@ export class Link {
       case 'cut':
         return this.#finish(TRANSPORT_CLOSED, 'cut')
       case 'send':
-        return this.#send(command)
+        return this.#commands.send(command)
       case 'download':
-        return this.#download(command)
+        return this.#commands.download(command)
       case 'query':
-        return this.#query(command)
+        return this.#commands.query(command)
       case 'operation':
-        return this.#operation(command)
+        return this.#commands.operation(command)
       case 'ping':
         return this.sock && this.#liveness.ping(this.sock, command.n)
       case 'presence':
         return this.presence?.ask(command.available)
       case 'pairing-code':
-        return this.#pairingCode(command)
+        return this.#pairingCodes.answer(command)
       case 'passkey-assertion':
         return this.passkey?.answer(command.assertion)
       case 'passkey-confirm':
@@ -153,115 +140,25 @@ export class Link {
   }
 
   #connect() {
-    this.route = new Route(this.order)
-    const devices = new DevicesCache()
-    this.sock = makeSocket({ order: this.order, route: this.route, ...this.#config(devices) })
-    this.presence = new Presence(this.sock, this.creds)
-    this.appState.listen(this.sock.ev)
-    const query = node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node))
-    this.hosts = new MediaHosts({ query, route: this.route })
-    this.route.mediaOrigin = () => this.hosts.origin()
-    this.passkey = new PasskeyCeremony({
-      query: this.sock.query,
-      creds: this.creds,
-      changed: changes => this.sock.ev.emit('creds.update', Object.assign(this.creds, changes)),
-      deviceType: deviceTypeOf(BROWSER),
-      report: report => this.#report(report)
-    })
-    this.codes = new QrCodes({
-      isBusy: () => this.passkey.isUnderWay,
-      shown: (qr, validMs) => this.#showQr(qr, validMs),
-      usedUp: () => this.#finish(TIMED_OUT, QR_EXPIRED)
-    })
-    this.recipients = new Recipients({ sock: this.sock, store: this.store, devices, groups: this.groups, limits: this.#limits })
-    const { sock, creds, store, recipients } = this
-    const report = each => this.#report(each)
-    this.queries = new Queries({ sock, limits: this.#limits, groups: this.groups, history: this.history, route: this.route })
-    this.operations = new Operations({
-      sock,
-      limits: this.#limits,
-      groups: this.groups,
-      me: () => creds.me,
-      settled: (event, data) => sock.ev.emit(event, data)
-    })
-    this.locks = new NewChatLocks({ sock, report })
-    this.answers = new Answers({ sock, creds, store, recipients, groups: this.groups, locks: this.locks, report })
-    const plain = jid => this.answers.plain(jid)
-    const isMe = jid => this.answers.isMe(jid)
-    this.calls = new Calls({ plain, isMe, commit: calls => this.#commit({ calls }) })
-    this.contacts = new ContactPresence({ plain, isMe, report })
-    this.outbound = new Outbound({
-      sock,
-      creds,
-      lane: this.#lane,
-      recipients,
-      groups: this.groups,
-      hosts: this.hosts,
-      commitMade: made => this.#commit({ made: [made] })
-    })
-    // Messages for retry receipts come from the outbox, which also survives a restart.
-    if (this.sock.messageRetryManager) this.sock.messageRetryManager.addRecentMessage = () => {}
-    writePreKeysThrough(this.sock.authState.keys, this.store)
+    Object.assign(
+      this,
+      assemble({
+        order: this.order,
+        creds: this.creds,
+        store: this.store,
+        lane: this.#lane,
+        limits: this.#limits,
+        requests: this.#requests,
+        report: report => this.#report(report),
+        commit: content => this.#commit(content),
+        durable: seq => this.#commits.whenDurable(seq),
+        note: facts => this.#note(facts),
+        showQr: (qr, validMs) => this.#showQr(qr, validMs),
+        noQrLeft: () => this.#finish(TIMED_OUT, QR_EXPIRED)
+      })
+    )
     this.#commits.guard(this.sock.ws.socket)
     this.#listen(this.sock)
-  }
-
-  #config(userDevicesCache) {
-    const phonesOf = async lids => {
-      const found = await this.sock.signalRepository.lidMapping.getPNsForLIDs(lids)
-      return currentMappings(found, (type, ids) => this.store.get(type, ids))
-    }
-    this.appState = new AppState({
-      phonesOf,
-      commit: ({ changes, versions }) => this.store.commitVersions(versions, changes)
-    })
-    this.groups = new Groups({ ask: jid => this.#limits.run('w:g2', () => this.sock.groupMetadata(jid)) })
-    this.inbound = new Inbound({
-      me: () => this.creds.me,
-      phonesOf,
-      answered: answeredMessages({
-        ask: question => this.#requests.ask(question),
-        again: (id, chat, sent) => this.outbound.again(id, chat, sent),
-        me: () => this.creds.me
-      })
-    })
-    this.history = new History({
-      wanted: this.order.history,
-      hosts: () => this.hosts,
-      inbound: this.inbound,
-      commit: content => this.#commit(content),
-      durable: seq => this.#commits.whenDurable(seq),
-      learn: mappings => this.sock.signalRepository.lidMapping.storeLIDPNMappings(mappings),
-      tokens: conversations => storePrivacyTokens(conversations, this.sock),
-      ledger: {
-        get: () => this.creds.additionalData?.history ?? { parts: [], lost: 0 },
-        set: history => this.#note({ history })
-      }
-    })
-    this.groupNames = new GroupNames({ groups: this.groups, commit: groups => this.#commit({ groups }) })
-    this.usernames = new Usernames({
-      ask: node => this.#limits.run(node.attrs.xmlns, () => this.sock.query(node)),
-      commit: usernames => this.#commit({ usernames })
-    })
-    this.arrivals = new Arrivals({
-      inbound: this.inbound,
-      missed: undecryptable => this.#missed(undecryptable),
-      arrived: decrypted => this.#commit({ decrypted: [decrypted] }),
-      peek: (type, id) => this.store.peek(type, id)
-    })
-    return {
-      auth: { creds: this.creds, keys: this.store },
-      userDevicesCache,
-      cachedGroupMetadata: jid => this.groups.get(jid),
-      getMessage: key => this.#sentContent(key),
-      shouldSyncHistoryMessage: this.history.take,
-      makeSignalRepository: signalRepositoryMaker({
-        store: this.store,
-        inbound: this.inbound,
-        recall: ciphertextSha256 => this.#requests.ask({ r: 'plaintext-wanted', ciphertextSha256 }),
-        missed: undecryptable => this.#missed(undecryptable)
-      })
-    }
   }
 
   #listen({ ev, ws }) {
@@ -340,7 +237,7 @@ export class Link {
 
   #showQr(qr, validMs) {
     this.#report({ r: 'qr', qr, validMs })
-    this.#qrShown.resolve()
+    this.#pairingCodes.qrShown()
   }
 
   #names() {
@@ -372,60 +269,7 @@ export class Link {
     if (changes.length) this.#commit({ groupChanges: changes })
   }
 
-  // -- frames out
-
-  async #send(command) {
-    const { whatsappId } = command
-    try {
-      if (!this.#opened) throw new LinkDown('the link is not open')
-      const members = await this.outbound.send(command)
-      this.#commits.afterFrames(() => this.#report({ r: 'written', whatsappId, members }))
-    } catch (error) {
-      const { retryAfterS } = [error, error.cause].find(each => each instanceof QueryLimited) ?? {}
-      const detail = String(error.message).slice(0, 200)
-      this.#report({ r: 'send-refused', whatsappId, code: refusalCode(error), detail, retryAfterS })
-    }
-  }
-
-  async #download({ request, mediaKeys, file, mostBytes }) {
-    try {
-      const sizeBytes = await this.hosts.download({ keys: JSON.parse(mediaKeys), file, mostBytes })
-      this.#report({ r: 'downloaded', request, sizeBytes })
-    } catch (error) {
-      const detail = String(error.message).slice(0, 200)
-      this.#report({ r: 'downloaded', request, error: error instanceof DownloadFailed ? error.code : 'engine-error', detail })
-    }
-  }
-
-  #query({ request, name, arguments: given }) {
-    return this.#answer({ r: 'query-answered', request }, () => this.queries.run(name, given))
-  }
-
-  #operation(command) {
-    const { operation, step } = command
-    return this.#answer({ r: 'operation-answered', operation, step }, () => this.operations.run(command))
-  }
-
-  async #answer(head, ask) {
-    try {
-      if (!this.#opened) throw new LinkDown('the link is not open')
-      const result = await ask()
-      // A report longer than a line of the pipe would end the link.
-      if (JSON.stringify(result).length > MOST_ANSWER_CHARS) throw new Error('the answer is too long')
-      this.#report({ ...head, result })
-    } catch (error) {
-      this.#report({ ...head, ...failureOf(error) })
-    }
-  }
-
-  async #pairingCode({ request, phone }) {
-    try {
-      await this.#qrShown.promise // before that, WhatsApp does not expect a new device
-      this.#report({ r: 'pairing-code', request, code: await this.#pairingCodes.ask(this.sock, phone) })
-    } catch (error) {
-      this.#report({ r: 'pairing-code', request, error: error.message, refused: error.refused })
-    }
-  }
+  // -- ending by request
 
   async #logOut() {
     const jid = this.creds?.me?.id
@@ -435,20 +279,6 @@ export class Link {
     } catch (error) {
       this.#finish(TIMED_OUT, `the logout was not confirmed: ${error.message}`)
     }
-  }
-
-  // Only somebody who got the message may ask for it again: a member of the group, or the chat that Holdfast sent it
-  // to.
-  async #sentContent({ remoteJid, id, participant }) {
-    if (!mayBeOurs(id)) return undefined
-    // Baileys would send it as a message to this person alone, and in their chat, not as a status.
-    if (isJidStatusBroadcast(remoteJid)) return undefined
-    if (isJidGroup(remoteJid)) {
-      await this.groups.get(remoteJid)
-      if (!this.groups.hasMember(remoteJid, participant)) return undefined
-    }
-    const sent = await this.#requests.ask({ r: 'sent-content-wanted', chat: this.answers.plain(remoteJid), whatsappId: id })
-    return this.outbound.again(id, remoteJid, sent)
   }
 
   // -- reports to Python
@@ -468,10 +298,6 @@ export class Link {
 
   #commit(content) {
     return this.#over ? 0 : this.#commits.begin(content)
-  }
-
-  #missed(undecryptable) {
-    this.#commit({ undecryptable: [undecryptable] })
   }
 
   #committed(seq) {

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { isJidGroup, isJidStatusBroadcast, isPnUser, jidNormalizedUser, proto } from 'baileys'
 
+import { mayBeOurs } from './bounds.mjs'
 import { isMadeOnce, isMedia, kindOf, makeMessage, stanzaOptionsOf } from './content.mjs'
 
 export class Outbound {
@@ -19,10 +20,12 @@ export class Outbound {
    * @param groups      the link's Groups
    * @param hosts       the link's MediaHosts
    * @param commitMade  ({whatsappId, made}) => void, begun before any later frame
+   * @param plain       a chat's address => the same as Holdfast stores it
+   * @param ask         request to Holdfast => promise of its answer
    * @param now         () => milliseconds since 1970
    */
-  constructor({ sock, creds, lane, recipients, groups, hosts, commitMade, now = Date.now }) {
-    Object.assign(this, { sock, creds, lane, recipients, groups, hosts, commitMade, now })
+  constructor({ sock, creds, lane, recipients, groups, hosts, commitMade, plain, ask, now = Date.now }) {
+    Object.assign(this, { sock, creds, lane, recipients, groups, hosts, commitMade, plain, ask, now })
   }
 
   /**
@@ -47,6 +50,22 @@ export class Outbound {
     const statusJidList = [...reached, jidNormalizedUser(this.creds.me.id)]
     await this.lane.run(() => this.sock.relayMessage(to, message, { messageId: whatsappId, statusJidList }))
     return reached.length
+  }
+
+  /**
+   * What was sent under the id of a message key. Only somebody who got the message may ask for it again: a member of the
+   * group, or the chat that Holdfast sent it to.
+   */
+  async requestedAgain({ remoteJid, id, participant }) {
+    if (!mayBeOurs(id)) return undefined
+    // Baileys would send it as a message to this person alone, and in their chat, not as a status.
+    if (isJidStatusBroadcast(remoteJid)) return undefined
+    if (isJidGroup(remoteJid)) {
+      await this.groups.get(remoteJid)
+      if (!this.groups.hasMember(remoteJid, participant)) return undefined
+    }
+    const sent = await this.ask({ r: 'sent-content-wanted', chat: this.plain(remoteJid), whatsappId: id })
+    return this.again(id, remoteJid, sent)
   }
 
   /** What was sent under an id, for a recipient who asks again; undefined when it is no longer known. */

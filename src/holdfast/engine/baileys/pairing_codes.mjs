@@ -7,10 +7,33 @@
 
 export class PairingCodes {
   #last = Promise.resolve()
+  #shown = Promise.withResolvers()
 
-  /** The code; throws an error with `refused`, WhatsApp's own code, where it refused. */
-  ask(sock, phone) {
-    const code = this.#last.then(() => askOne(sock, phone))
+  /**
+   * @param sock    () => Baileys' socket, which exists when a QR code was shown
+   * @param report  report => void
+   */
+  constructor({ sock, report }) {
+    Object.assign(this, { sock, report })
+  }
+
+  /** A QR code was shown: before that, WhatsApp does not expect a new device. */
+  qrShown() {
+    this.#shown.resolve()
+  }
+
+  /** Report the code for a phone number, or why there is none; `refused` is WhatsApp's own code. */
+  async answer({ request, phone }) {
+    try {
+      await this.#shown.promise
+      this.report({ r: 'pairing-code', request, code: await this.#ask(phone) })
+    } catch (error) {
+      this.report({ r: 'pairing-code', request, error: error.message, refused: error.refused })
+    }
+  }
+
+  #ask(phone) {
+    const code = this.#last.then(() => askOne(this.sock(), phone))
     this.#last = code.catch(() => {})
     return code
   }
