@@ -127,7 +127,7 @@ class History:
 
     async def _store_elsewhere(self) -> None:
         """Act as if another process had accepted a message."""
-        self.world.gateway.messages_wait(COMPANY)
+        self.world.gateway.work_waits(COMPANY)
 
     async def _garble(self) -> None:
         self.garbled.append(f"garbled {len(self.garbled)}")

@@ -22,7 +22,8 @@ from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
-from holdfast.web.client import WebClient, place
+from holdfast.web.client import WebClient
+from holdfast.web.urls import place
 from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
 from tests.web.site import Site

@@ -136,7 +136,7 @@ class FakeTenant:
         self.ended += [(self._clock.monotonic(), company) for company in companies]
         self.sessions.difference_update(companies)
 
-    def messages_wait(self, company: str) -> None:
+    def work_waits(self, company: str) -> None:
         self.told.append(company)
 
 
@@ -378,7 +378,7 @@ async def test_a_message_that_another_process_accepted_is_sent(world: World) -> 
         await world.wait(5)
         assert [text for _, text in world.sends()] == ["first"]
         for _ in range(3):
-            gateway.messages_wait(COMPANY)
+            gateway.work_waits(COMPANY)
             await world.wait(1)
         assert [text for _, text in world.sends()] == ["first", "message 7"]
 

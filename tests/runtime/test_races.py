@@ -74,7 +74,7 @@ async def test_a_message_that_is_loaded_while_it_is_being_accepted_is_sent_once(
         world.accepted.close()
         accepting = asyncio.ensure_future(world.sending.accept(COMPANY, text_request(NUMBER, "one")))
         await world.quiet()
-        gateway.messages_wait(COMPANY)
+        gateway.work_waits(COMPANY)
         await world.quiet()
         world.accepted.open()
         message = await world.now(accepting)
@@ -94,7 +94,7 @@ async def test_a_message_whose_ack_is_being_stored_is_not_loaded_and_sent_again(
         world.learns.close()
         message = await world.send("one")
         await world.quiet()
-        gateway.messages_wait(COMPANY)
+        gateway.work_waits(COMPANY)
         await world.quiet()
         world.learns.open()
         await world.until_message(message, "sent")
@@ -143,7 +143,7 @@ async def test_a_message_accepted_by_another_process_expires_in_time(world: Worl
         await world.quiet()
         ends = "2026-01-01T01:00:00.000Z"
         accepted = await world.now(world.outbox.accept(draft(1, expires_at=ends)))
-        gateway.messages_wait(COMPANY)
+        gateway.work_waits(COMPANY)
         await world.until_message(accepted.message, "expired", within_s=3600)
 
 

@@ -15,7 +15,8 @@ from aiohttp import web as web_server
 
 from holdfast.base.errors import BadInput
 from holdfast.web.addresses import parse_allowed
-from holdfast.web.client import AddressNotAllowed, NotReached, TooLarge, WebClient, checked_url, place
+from holdfast.web.client import AddressNotAllowed, NotReached, TooLarge, WebClient
+from holdfast.web.urls import checked_url, place
 from tests.web.site import Site
 
 if sys.version_info >= (3, 14):

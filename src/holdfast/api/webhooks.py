@@ -36,7 +36,8 @@ from holdfast.delivery.webhooks import (
     next_attempt_at,
 )
 from holdfast.notify.signing import checked_secret
-from holdfast.web.client import WebClient, checked_url
+from holdfast.web.client import WebClient
+from holdfast.web.urls import checked_url
 
 _OF_WEBHOOK = {"webhook_url", "webhook_secret", "webhook_events"}
 """Fields of a request that are about the webhook."""

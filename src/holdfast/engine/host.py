@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -23,7 +22,8 @@ from typing import Self
 from holdfast.base.clock import Clock
 from holdfast.engine.errors import EngineUnavailable, WireError
 from holdfast.engine.pipes import STDERR_LINE_CHARS, Pipes
-from holdfast.engine.start_failures import failure, os_failure
+from holdfast.engine.silence import Silence
+from holdfast.engine.start_failures import failure, host_failure
 from holdfast.engine.wire import (
     AnyHostCommand,
     AskHeartbeat,
@@ -170,11 +170,11 @@ class EngineHost:
 
     def command(self, command: AnyCommand) -> None:
         """Pass a command on. If the host is gone, which `host_lost` reports, the command is dropped."""
-        if isinstance(command, OpenLink) and (fault := _fault_of_credentials(command)):
-            log.error("Session %s: its stored credentials can't be used: they %s", command.company, fault)
-            self._report_soon(LinkClosed(link=command.link, code=BAD_CREDENTIALS, detail=fault[:200]))
-            return
         if isinstance(command, OpenLink):
+            if command.credentials is not None and (fault := fault_of_text(command.credentials)):
+                log.error("Session %s: its stored credentials can't be used: they %s", command.company, fault)
+                self._report_soon(LinkClosed(link=command.link, code=BAD_CREDENTIALS, detail=fault[:200]))
+                return
             self._ask_heartbeat()  # a host whose time is over would end with its first link
         try:
             self._write(command)
@@ -217,7 +217,7 @@ class EngineHost:
                 start_new_session=True,
             )
         except OSError as error:
-            raise EngineUnavailable(_start_failure(self._program.argv[0], error)) from error
+            raise EngineUnavailable(host_failure(self._program.argv[0], error)) from error
         self._pipes = protocol
 
     async def _await_hello(self) -> None:
@@ -366,27 +366,6 @@ class EngineHost:
                 os.killpg(pid, number)
 
 
-class Silence:
-    """How long a host has been silent, not counting time in which this process's own event loop was blocked.
-
-    A blocked loop reads nothing, so a healthy host would seem to hang. Any line counts as a sign of life, not only a
-    heartbeat, which may wait behind megabytes of reports.
-    """
-
-    def __init__(self, *, now: float) -> None:
-        self._since = now
-
-    def end(self, *, now: float) -> None:
-        self._since = now
-
-    def excuse(self, late_s: float) -> None:
-        """A timer of this process fired this much too late."""
-        self._since += max(late_s, 0)
-
-    def lasted_s(self, *, now: float) -> float:
-        return max(now - self._since, 0)
-
-
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -402,17 +381,3 @@ class _State:
     def over(self) -> bool:
         """Nothing more is passed in or out."""
         return self.stopping or self.condemned is not None or self.gone.is_set()
-
-
-def _fault_of_credentials(order: OpenLink) -> str | None:
-    return None if order.credentials is None else fault_of_text(order.credentials)
-
-
-def _start_failure(program: str, error: OSError) -> str:
-    # uvloop reports used-up descriptors as "Unknown error -1".
-    if error.errno in {errno.EMFILE, errno.ENFILE} or "Unknown error" in str(error.strerror):
-        return (
-            "The engine host can't be started: too many open files. Close connections to Holdfast, or raise the limit "
-            "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
-        )
-    return f"The engine host can't be started: {os_failure(program, error)}."

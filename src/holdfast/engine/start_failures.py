@@ -59,3 +59,14 @@ def os_failure(executable: str, error: OSError) -> str:
         case _:
             why = error.strerror or str(error)
     return f"{executable}: {why}"
+
+
+def host_failure(program: str, error: OSError) -> str:
+    """Why an engine host could not be started, and the cure."""
+    # uvloop reports used-up descriptors as "Unknown error -1".
+    if error.errno in {errno.EMFILE, errno.ENFILE} or "Unknown error" in str(error.strerror):
+        return (
+            "The engine host can't be started: too many open files. Close connections to Holdfast, or raise the limit "
+            "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
+        )
+    return f"The engine host can't be started: {os_failure(program, error)}."

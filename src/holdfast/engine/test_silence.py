@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import errno
-
-import pytest
-
-from holdfast.engine.host import Silence, _start_failure
+from holdfast.engine.silence import Silence
 
 
 def test_silence_counts_from_the_last_sign_of_life() -> None:
@@ -29,9 +25,3 @@ def test_an_early_timer_adds_no_silence_and_an_excuse_is_never_in_the_future() -
     assert silence.lasted_s(now=101) == 1
     silence.excuse(5)
     assert silence.lasted_s(now=102) == 0
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, -1])
-def test_descriptors_that_are_used_up_are_said_plainly(number: int) -> None:
-    """The error is not `Unknown error -1`, and it contains the cure."""
-    assert "too many open files" in _start_failure("/bin/node", OSError(number, "Unknown error -1"))

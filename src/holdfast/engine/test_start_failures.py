@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.engine.errors import EngineUnavailable
 from holdfast.engine.node import find_node
-from holdfast.engine.start_failures import failure, os_failure
+from holdfast.engine.start_failures import failure, host_failure, os_failure
 
 OPTIONS = {"NODE_OPTIONS": "--require /missing.js"}
 TRACE = ["at Module._resolveFilename (node:internal/modules/cjs/loader:1517:15)", "code: 'MODULE_NOT_FOUND',", "}"]
@@ -80,3 +80,9 @@ def test_a_node_that_does_not_run_says_why(tmp_path: Path, content: bytes, mode:
     with pytest.raises(EngineUnavailable) as refused:
         find_node(node)
     assert words in refused.value.sentence
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, -1])
+def test_descriptors_that_are_used_up_are_said_plainly(number: int) -> None:
+    """The error is not `Unknown error -1`, and it contains the cure."""
+    assert "too many open files" in host_failure("/bin/node", OSError(number, "Unknown error -1"))

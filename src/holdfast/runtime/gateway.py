@@ -335,8 +335,8 @@ class Gateway:
         """How many sessions wait for their turn to connect."""
         return self._services.connect_limiter.waiting
 
-    def messages_wait(self, company: str) -> None:
-        """The outbox holds queued messages of this company that its sender may not know of."""
+    def work_waits(self, company: str) -> None:
+        """Messages or operations of this company are stored that its session may not know of."""
         if actor := self._actors.find(company):
             actor.work.recheck()
 
@@ -346,11 +346,6 @@ class Gateway:
             actor.work.operations.recheck()
         else:
             self._services.wake_owner(company)
-
-    def work_waits(self, company: str) -> None:
-        """Another process stored messages or operations of this company."""
-        if actor := self._actors.find(company):
-            actor.work.recheck()
 
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message. Its session sends it at once where it may; without one here, it waits in the outbox.

@@ -31,7 +31,8 @@ from holdfast.delivery.media import (
 )
 from holdfast.delivery.media_stores import MediaStore
 from holdfast.web.addresses import SETTING
-from holdfast.web.client import NotReached, PrivateAddress, TooLarge, Unreachable, WebClient, WebDownload, place
+from holdfast.web.client import NotReached, PrivateAddress, TooLarge, Unreachable, WebClient, WebDownload
+from holdfast.web.urls import place
 
 log = logging.getLogger(__name__)
 

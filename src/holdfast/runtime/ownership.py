@@ -83,7 +83,7 @@ class Tenant(Protocol):
     def connecting(self) -> int:
         """How many sessions wait for their turn to connect."""
 
-    def messages_wait(self, company: str) -> None:
+    def work_waits(self, company: str) -> None:
         """The company has queued messages, perhaps accepted by another process."""
 
 
@@ -293,7 +293,7 @@ class Ownership:
             log.info("Ownership of %d session(s) was acquired", len(fresh))
         starts.begin(fresh)
         for company in held.waiting:
-            tenant.messages_wait(company)
+            tenant.work_waits(company)
 
     async def _pass_on(self, starts: SessionStarts) -> None:
         """Give a session that this process is not able to start to another one: its reads may hang, for example."""
