@@ -22,6 +22,7 @@ from holdfast.api.backups import add_backups
 from holdfast.api.routes import make_api
 from holdfast.cli import cli
 from holdfast.cli.examples import EXAMPLES
+from holdfast.delivery.events import TYPES
 from holdfast.engine.node import find_node
 from holdfast.health import conditions
 from holdfast.session import reasons
@@ -123,6 +124,12 @@ def causes_in(source: Path) -> Iterator[str]:
                 yield cause
             case ast.Call(func=ast.Name(id="_whole"), args=[ast.Constant(value=str(cause)), *_]):
                 yield cause
+
+
+def test_every_type_of_event_is_in_the_docs() -> None:
+    """In the table of types of the page about webhooks, which has no other type."""
+    cells = re.findall(r"^\| (`\w+\.\w+`[^|]*) \|", (DOCS / "webhooks.md").read_text(), re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall("`(.*?)`", cell)) == sorted(TYPES)
 
 
 def test_every_route_is_in_the_docs() -> None:

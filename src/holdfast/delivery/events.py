@@ -46,9 +46,11 @@ _SEPARATORS = str.maketrans("", "", "-:T")
 TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
 TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE, RECEIPT)
 """All types of events that are stored."""
-DEFAULT_TYPES = frozenset(TYPES) - {ACCEPTED, PRESENCE, RECEIPT}
-"""The default event types of a webhook, without `message.accepted`, which the caller got in the response, and without
-`presence.updated` and `message.receipt`, of which there may be many."""
+ON_REQUEST = frozenset([ACCEPTED, PRESENCE, RECEIPT])
+"""Only for webhooks that name them: the caller got `message.accepted` in the response, of the others there may be
+many."""
+DEFAULT_TYPES = frozenset(TYPES) - ON_REQUEST
+"""The default event types of a webhook."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
