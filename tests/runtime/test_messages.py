@@ -321,6 +321,26 @@ async def test_a_link_whose_messages_are_acked_stays_open(world: World) -> None:
         assert world.link() == link
 
 
+async def test_only_a_longer_wait_for_an_ack_is_reported(world: World) -> None:
+    """The session knows of one after a second, soon enough to act on it. Most acks come sooner and cost it no step."""
+    async with world.running():
+        await acked_by_hand(world)
+        for waited_s, is_reported in [(0.9, False), (1.1, True)]:
+            await world.send()
+            began_at = world.clock.monotonic()
+            await world.wait(waited_s)
+            assert unacked_since(world) == (began_at if is_reported else None)
+            ack(world, world.commands(Send)[-1])
+            await world.quiet()
+            assert unacked_since(world) is None
+
+
+def unacked_since(world: World) -> float | None:
+    link = world.gateway.view(COMPANY).session.link
+    assert link is not None
+    return link.unacked_since
+
+
 async def test_a_message_without_an_ack_is_sent_again_on_a_link_that_acks_others(world: World) -> None:
     """One message without an ack costs neither the link nor the message: after 30 s its id is sent once more."""
     async with world.running():

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 _CLOSE_SUSPICION_S = 10
 """A link that is closed so soon after a frame left may have ended because of it."""
 _LINK_DOWN = "link-down"
+_REPORTED_AFTER_S = 1
+"""Most acks take less, and the session does nothing about a wait before `ack_deadline_s` (`session.state`)."""
 _MOST_AT_ONCE = 500
 """Updates of one transaction. A receipt may name tens of thousands of messages, and all companies share the writer."""
 _RECEIPTS = {"delivered": StatusUpdate.DELIVERED, "read": StatusUpdate.READ, "played": StatusUpdate.PLAYED}
@@ -75,7 +77,7 @@ class Outcomes:
     ) -> None:
         """`wake` makes the sender commit the batch; `requery`, also query the queue. `waited` is called with the time
         (monotonic seconds) since which a send has waited for an ack while the link acked nothing, whenever that
-        changes; None while nothing waits."""
+        changes and is a second ago; None while nothing has waited as long."""
         self._company = company
         self._in_flight = in_flight
         self._breaker = breaker
@@ -87,6 +89,7 @@ class Outcomes:
         self._spawn = spawn
         self._waited = waited
         self._reported_wait: float | None = None
+        self._will_report_wait = False
         self.acked_at: float | None = None
         """When WhatsApp last acked a message, in monotonic seconds."""
         self.batch = UpdateBatch()
@@ -305,9 +308,19 @@ class Outcomes:
         since = self._in_flight.unacked_since
         if since is not None and self.acked_at is not None:
             since = max(since, self.acked_at)
+        if since is not None and self._clock.monotonic() < since + _REPORTED_AFTER_S:
+            if not self._will_report_wait:
+                self._will_report_wait = True
+                self._spawn(self._report_wait_at(since + _REPORTED_AFTER_S))
+            since = None
         if since != self._reported_wait:
             self._reported_wait = since
             self._waited(since)
+
+    async def _report_wait_at(self, moment: float) -> None:
+        await self._clock.sleep(moment - self._clock.monotonic())
+        self._will_report_wait = False
+        self.report_wait()
 
     async def _keep_lock(self, code: str) -> None:
         await self.committed()  # with the messages that it holds
