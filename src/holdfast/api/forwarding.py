@@ -24,14 +24,15 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from holdfast.api import problems
+from holdfast.api.forwarded_responses import DEADLINE, HOP_BY_HOP, PassedOnResponse, RepeatedRequest
 from holdfast.base.clock import Clock
 from holdfast.base.limited_log import LimitedLog
-from holdfast.http.forwarded import FORWARDED, FROM_RECORD, HEADER, NOT_HERE, BadMark, Hop, NodeSignatures
-from holdfast.http.shutdown import ShutdownScope, Stopping
+from holdfast.http.forwarded import FORWARDED, HEADER, NOT_HERE, BadMark, Hop, NodeSignatures
+from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.ownership import Ownership, RunsElsewhere
 from holdfast.session.stores import ClusterNode
 
@@ -52,17 +53,8 @@ GATHER_S = 10.0
 _LOOK_S = 0.25
 _WATCH_S = 1.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_DEADLINE = "holdfast.forwarding_deadline"
-_SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path")
-_PLACES = ("headers", "client", "server", "extensions", _DEADLINE, FORWARDED, FROM_RECORD)
-_OF_ONE_HOP = frozenset(
-    ["connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection", "expect"]
-)
-"""Headers that are about one connection (RFC 9110, 7.6.1)."""
 _KEYS = frozenset(["authorization", "x-api-key"])
 """Not sent on: the signed header has the caller's rights."""
-_ADDED = frozenset(["date", "holdfast-api", "x-content-type-options"])
-"""Headers of every response, which this node adds itself."""
 
 
 class _NotThere(Exception):
@@ -112,7 +104,7 @@ class Forwarder:
         with contextlib.suppress(ClientDisconnect):
             body = await request.body()
             wait_s = RECORD_WAIT_S if error.has_record else WAIT_S
-            until = request.scope.setdefault(_DEADLINE, self._clock.monotonic() + wait_s)
+            until = request.scope.setdefault(DEADLINE, self._clock.monotonic() + wait_s)
             return await self._answer(request, body, error, until=until)
         return Response()  # nobody is there to read it
 
@@ -124,7 +116,7 @@ class Forwarder:
                 node = owner.name
                 if owner.id == self._ownership.node_id and self._clock.monotonic() < until:
                     await self._clock.sleep(_LOOK_S)
-                    return _Again(request, body)
+                    return RepeatedRequest(request, body)
                 with contextlib.suppress(_NotThere):
                     try:
                         return await self._forward(request, body, owner)
@@ -178,7 +170,7 @@ class Forwarder:
         nodes = await self._ownership.nodes()
         return [node for node in nodes if node.id != self._ownership.node_id and node.url and node.seen_ago_s < ALIVE_S]
 
-    async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> _PassedOn:
+    async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> PassedOnResponse:
         if not owner.url or owner.id == self._ownership.node_id or owner.seen_ago_s > ALIVE_S:
             raise _NotThere
         shutdown: ShutdownScope = request.app.state.shutdown
@@ -190,12 +182,10 @@ class Forwarder:
         if NOT_HERE in found.headers:
             found.close()
             raise _NotThere
-        return _PassedOn(found, shutdown=shutdown)
+        return PassedOnResponse(found, shutdown=shutdown)
 
     async def _response(self, request: Request, body: bytes, owner: ClusterNode) -> aiohttp.ClientResponse:
-        path = quote(request.scope["path"], safe="/~!$&'()*+,;=:@")
-        if query := request.scope["query_string"].decode("latin-1"):
-            path = f"{path}?{query}"
+        path = _target(request.scope)
         grant = getattr(request.state, "grant", None)
         mark = self._mark(
             owner,
@@ -288,10 +278,8 @@ class ForwardedRequests:
         if mark is None:
             await self._app(scope, receive, send)
             return
-        query = scope["query_string"].decode("latin-1")
-        path = quote(scope["path"], safe="/~!$&'()*+,;=:@") + (f"?{query}" if query else "")
         try:
-            hop = self._verified(mark.decode("latin-1"), f"{scope['method']} {path}")
+            hop = self._verified(mark.decode("latin-1"), f"{scope['method']} {_target(scope)}")
         except BadMark as error:
             answer = problems.answer(HTTPStatus.FORBIDDEN, error.sentence, code=error.code, field=HEADER)
             await answer(scope, receive, send)
@@ -304,62 +292,6 @@ class ForwardedRequests:
         return self._forwarder.verified(mark, request)
 
 
-class _PassedOn(Response):
-    """The response of another node, passed on as it arrives."""
-
-    def __init__(self, found: aiohttp.ClientResponse, *, shutdown: ShutdownScope) -> None:
-        super().__init__(status_code=found.status)
-        self.raw_headers = [
-            (name.lower(), value) for name, value in found.raw_headers if _is_passed_on(name.decode("latin-1"))
-        ]
-        self._found = found
-        self._shutdown = shutdown
-
-    def close(self) -> None:
-        """Drop it unread."""
-        self._found.close()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_stream = self._found.content_type == "text/event-stream"
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async with asyncio.TaskGroup() as tasks:
-                passing = tasks.create_task(self._pass_on(send, is_stream=is_stream), name="forwarded response")
-                leaving = tasks.create_task(_disconnected(receive), name="caller of a forwarded response")
-                await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
-                passing.cancel()
-                leaving.cancel()
-        finally:
-            self._found.close()
-
-    async def _pass_on(self, send: Send, *, is_stream: bool) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            if is_stream:  # it ends when Holdfast stops, or when its node is gone: readers connect again
-                stack.enter_context(contextlib.suppress(Stopping, aiohttp.ClientError))
-                await stack.enter_async_context(self._shutdown.until_stopping())
-            async for chunk in self._found.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class _Again(Response):
-    """Runs the request again on this node, which owns the session by now."""
-
-    def __init__(self, request: Request, body: bytes, *, from_record: bool = False) -> None:
-        super().__init__()
-        self._app = request.app
-        self._scope = {name: request.scope[name] for name in (*_SCOPE, *_PLACES) if name in request.scope}
-        if from_record:
-            self._scope[FROM_RECORD] = True
-        self._unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def receive_again() -> Message:
-            return self._unread.pop() if self._unread else await receive()
-
-        await self._app(self._scope, receive_again, send)
-
-
 async def _outcome(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse | aiohttp.ClientError:
     try:
         return await asking
@@ -367,9 +299,10 @@ async def _outcome(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientR
         return error
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _target(scope: Scope) -> str:
+    """Path and query of a request, spelt as the owner spells them too, because the mark is signed with them."""
+    query = scope["query_string"].decode("latin-1")
+    return quote(scope["path"], safe="/~!$&'()*+,;=:@") + (f"?{query}" if query else "")
 
 
 def _url(node: ClusterNode, path: str) -> URL:
@@ -377,17 +310,13 @@ def _url(node: ClusterNode, path: str) -> URL:
 
 
 def _is_sent_on(name: str) -> bool:
-    return name not in _OF_ONE_HOP and name not in _KEYS and name not in {"content-length", HEADER.lower()}
-
-
-def _is_passed_on(name: str) -> bool:
-    return name.lower() not in _OF_ONE_HOP and name.lower() not in _ADDED
+    return name not in HOP_BY_HOP and name not in _KEYS and name not in {"content-length", HEADER.lower()}
 
 
 def _given_up(request: Request, body: bytes, node: str, error: RunsElsewhere, *, maybe_done: bool = False) -> Response:
     """What this node can answer itself: a page from the stored record, or a 503."""
     if error.has_record:
-        return _Again(request, body, from_record=True)
+        return RepeatedRequest(request, body, from_record=True)
     return _away(node, error, maybe_done=maybe_done)
 
 
