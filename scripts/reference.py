@@ -155,6 +155,16 @@ _FILES = {
 }
 """Bodies that are files."""
 _IN_PATH = {"company": "962302", "id": "msg_01…", "chat": "962790000099"}
+_IDS = {
+    "/groups/{id}": "120363012345678901@g.us",
+    "/channels/{id}": "120363012345678901@newsletter",
+    "/calls/{id}": "5F1A…",
+    "/operations/{id}": "op_6d…",
+    "/endpoints/{id}": "default",
+    "/webhooks/{id}": "evt_20…",
+    "/keys/{id}": "key_f7…",
+}
+"""Examples of ids that are no messages', by the path around them."""
 _OPEN = "open to all who reach the port"
 
 
@@ -211,7 +221,8 @@ def _route(name: str, operation: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def _curl(name: str, method: str, path: str, operation: dict[str, Any]) -> str:
-    path = path.replace("/groups/{id}", "/groups/120363012345678901@g.us")
+    for around, id_ in _IDS.items():
+        path = path.replace(around, around.replace("{id}", id_))
     place = re.sub(r"\{(\w+)\}", lambda word: _IN_PATH.get(word[1], "…"), path)
     parts = ["curl"] + ([] if method == "GET" else [f"-X {method}"])
     parts += ['-H "X-API-Key: $KEY"'] if operation.get("security") else []

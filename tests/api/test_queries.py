@@ -239,9 +239,11 @@ async def test_a_picture_has_the_url_that_whatsapp_returns(linked: ApiClient, wo
     assert [query.arguments["jid"] for query in asked(world)] == [CHAT, CHAT]
     await world.wait(61)
     world.engine.answers["picture"] = lambda _: QueryAnswered(
-        link=0, request=0, error="not-found", detail="it has no picture"
+        link=0, request=0, error="not-found", detail="there is no picture, or it is hidden from this account"
     )
-    assert (await linked("GET", path)).problem(404, "not-found") == "it has no picture"
+    assert (await linked("GET", path)).problem(
+        404, "not-found"
+    ) == "there is no picture, or it is hidden from this account"
     (await linked("GET", f"{path}?size=huge")).problem(422, "bad-input", field="size")
     (await linked("GET", f"/v1/sessions/{COMPANY}/contacts/nobody/picture")).problem(422, "bad-input", field="chat")
 

@@ -132,6 +132,12 @@ def test_every_type_of_event_is_in_the_docs() -> None:
     assert sorted(name for cell in cells for name in re.findall("`(.*?)`", cell)) == sorted(TYPES)
 
 
+def test_examples_of_routes_have_ids_of_the_right_kind() -> None:
+    """Only messages, also in the inbox and as the name of their media, have ids that begin with `msg_`."""
+    examples = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"/(\w+)/msg_", examples)) == {"messages", "inbox", "media"}
+
+
 def test_every_route_is_in_the_docs() -> None:
     """By method and path, each with a line that can be typed; what takes JSON shows some."""
     parts = dict.fromkeys(signature(make_api).parameters)

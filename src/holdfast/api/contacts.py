@@ -175,7 +175,7 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
 
     @router.get(
         "/v1/sessions/{company}/contacts/{chat}/picture",
-        responses={**ASKING, 404: problem("it has no picture, or hides it from this account")},
+        responses={**ASKING, 404: problem("there is no picture, or it is hidden from this account")},
     )
     async def get_picture(
         company: Company,

@@ -196,7 +196,7 @@ class SessionQueries:
     def _failure(self, report: QueryAnswered) -> HoldfastError:
         match report.error:
             case str(error) if error in _NOT_FOUND:
-                return NotFound(report.detail or "WhatsApp does not know it")
+                return NotFound(report.detail or "WhatsApp knows nothing with this id")
             case "rate-limited" | "server-busy":
                 seconds = report.retry_after_s or 1
                 return WhatsAppBusy(
@@ -215,7 +215,7 @@ class SessionQueries:
                     "member, and for some things an admin"
                 )
             case "refused" if report.code in {404, 406, 410}:
-                return NotFound(f"WhatsApp does not know it, or it was revoked (code {report.code})")
+                return NotFound(f"WhatsApp knows nothing with this id, or it was revoked (code {report.code})")
         return QueryFailed(f"WhatsApp's answer can't be used ({report.error}: {report.detail})")
 
     def _keep_numbers(self, found: dict[str, CheckedNumber]) -> None:

@@ -163,7 +163,7 @@ _REFUSALS = {
 }
 """WhatsApp's codes that settle an operation. Any other code is retried."""
 _WORDS = {
-    "not-found": (404, "WhatsApp does not know it"),
+    "not-found": (404, "WhatsApp knows nothing with this id"),
     "no-such-group": (404, "there is no such group, or the account is not in it"),
     "not-on-whatsapp": (404, "this number is not on WhatsApp"),
     "bad-content": (None, "the engine can't make a request of it"),

@@ -13,10 +13,10 @@ export async function pictureAddress({ jid, type }, { sock, limits }) {
   const ask = () => sock.profilePictureUrl(jid, type)
   const url = await limits.run('w:profile:picture', ask).catch(error => {
     if (error.data === 401) throw new NotThere('its picture is hidden from this account')
-    if (error.data === 404) throw new NotThere('it has no picture')
+    if (error.data === 404) throw new NotThere('there is no picture, or it is hidden from this account')
     throw error
   })
-  if (!url) throw new NotThere('it has no picture')
+  if (!url) throw new NotThere('there is no picture, or it is hidden from this account')
   return url
 }
 
