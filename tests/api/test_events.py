@@ -118,7 +118,7 @@ async def test_a_reader_who_returns_too_late_can_detect_the_gap(world: World) ->
     seen = await add(world, 1)
     for number in (2, 3):
         await add(world, number)
-    await world.events.prune(before="2027-01-01T00:00:00.000Z")
+    await world.events.prune(before="2027-01-01T00:00:00.000Z", now="2028-01-01T00:00:00.000Z")
     await add(world, 4)
     late, punctual = Reader(world), Reader(world)
     async with late.reading(seen), punctual.reading(seen + 2):

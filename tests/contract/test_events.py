@@ -38,7 +38,7 @@ from tests.postgres_process import PostgresProcess
 
 COMPANY, OTHER = "962302", "962303"
 CHAT = "962790000001@s.whatsapp.net"
-T1, T2 = (f"2026-01-0{day}T00:00:00.000Z" for day in (1, 2))
+T1, T2, T3 = (f"2026-01-0{day}T00:00:00.000Z" for day in (1, 2, 3))
 
 Open = Callable[[], Database]
 
@@ -295,7 +295,7 @@ async def test_old_events_are_removed_and_readers_can_detect_it(database: Databa
     for number, at in enumerate((T1, T1, T2)):
         await add(database, number, at=at)
     assert await events.pruned() == 0
-    await events.prune(before=T2)
+    await events.prune(before=T2, now=T3)
     [left] = await all_of(events)
     assert json.loads(left.body) == {"n": 2}
     assert await events.pruned() == left.seq - 1

@@ -166,10 +166,10 @@ async def workload(database: Database) -> set[str]:
     await events.first_since(_ago(1))
     await events.newest()
     await events.pruned()
-    await events.prune(before=_ago(80))
+    await events.prune(before=_ago(80), now=_ago(0))
     for kept in Kept:
-        await retention.remove_batch(kept, before=_ago(80), after=0)
-        await retention.remove_batch(kept, before=_ago(60), after=ROWS // 10)
+        await retention.remove_batch(kept, before=_ago(80), now=_ago(0), after=0)
+        await retention.remove_batch(kept, before=_ago(60), now=_ago(0), after=ROWS // 10)
     await retention.tidy()
     await _chats(chats)
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}

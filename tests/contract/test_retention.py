@@ -21,6 +21,7 @@ from tests.contract.rows import Row
 
 ROWS, COMPANIES = 2200, 3
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
+NOW = iso(filling.FIRST + timedelta(days=filling.DAYS + 1))
 HALF = iso(filling.FIRST + timedelta(days=filling.DAYS / 2))
 AGES: dict[Kept, Column[str]] = {
     Kept.MESSAGES: outbox.c.accepted_at,
@@ -45,11 +46,30 @@ def fill(connection: Connection) -> None:
 async def remove(database: Database, kept: Kept, *, before: str) -> int:
     rows, removed, after = RetentionRows(database), 0, 0
     while True:
-        batch = await rows.remove_batch(kept, before=before, after=after)
+        batch = await rows.remove_batch(kept, before=before, now=NOW, after=after)
         removed += batch.removed
         if batch.continue_after is None:
             return removed
         after = batch.continue_after
+
+
+async def test_rows_of_the_future_keep_no_old_ones_from_being_removed(place: Place) -> None:
+    """The clock was wrong for a while: more messages and events of that time than one batch has."""
+    database, future, old = Database(place), "2099-01-01T00:00:00.000Z", iso(filling.FIRST)
+    ages = [future] * 6000 + [old]
+
+    def work(connection: Connection) -> None:
+        row = {"company_id": "company0001", "reason": "logged-out", "creds": "{}", "keys": "{}"}
+        connection.execute(insert(quarantine), [{**row, "at": at} for at in ages])
+        row = {"company_id": "company0001", "type": "session.updated", "chat": "", "body": "{}"}
+        connection.execute(insert(events), [{**row, "id": f"evt_{n}", "at": at} for n, at in enumerate(ages)])
+
+    await database.write(work)
+    assert await remove(database, Kept.QUARANTINE, before=HALF) == 1
+    await EventRows(database).prune(before=HALF, now=NOW)
+    left = select(func.count()).select_from(events)
+    assert await database.read(lambda connection: connection.scalar(left)) == 6000
+    database.close()
 
 
 @pytest.mark.parametrize("kept", Kept)

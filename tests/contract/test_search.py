@@ -232,7 +232,7 @@ async def test_removed_messages_are_removed_from_the_index(store: Store) -> None
     await OutboxRows(store.database, clock=CLOCK).apply_updates(COMPANY, [change])
     assert await store.entries() == 3
     for kept in (Kept.MESSAGES, Kept.INBOX):
-        await RetentionRows(store.database).remove_batch(kept, before="2100", after=0)
+        await RetentionRows(store.database).remove_batch(kept, before="2100", now="2101", after=0)
     assert (await store.sent("order"), await store.sent("order", company=OTHER)) == ([], ["2"])
     assert await store.entries() == 1
     await clear_in_parts(store.database, OTHER)

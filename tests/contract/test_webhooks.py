@@ -263,9 +263,9 @@ async def test_events_are_kept_while_a_delivery_needs_them(service: Service) -> 
     for n in range(12):
         head = Head(seq=failed, company=COMPANY, chat="b", attempts=n, endpoint="default")
         await service.rows.settle(head, BAD, now=NOW - timedelta(days=2), jitter=0)
-    await service.events.prune(before=iso(NOW - timedelta(days=7)))
+    await service.events.prune(before=iso(NOW - timedelta(days=7)), now=iso(NOW))
     assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [failed, pending]
-    await service.events.prune(before=iso(NOW - timedelta(days=1)))
+    await service.events.prune(before=iso(NOW - timedelta(days=1)), now=iso(NOW))
     assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [pending]
 
 

@@ -22,7 +22,7 @@ class Rows:
         self.tidied = 0
         self._clock = clock
 
-    async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
+    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
         self.asked.append((kept, before, after))
         self.at.append(self._clock.monotonic())
         if len(self.asked) == 1:

@@ -101,8 +101,11 @@ class Events(Protocol):
     async def pruned(self) -> int:
         """The `seq` of the newest deleted event."""
 
-    async def prune(self, *, before: str) -> None:
-        """Delete older events, except those that a webhook still needs."""
+    async def prune(self, *, before: str, now: str) -> None:
+        """Delete older events, except those that a webhook still needs.
+
+        Events of the future, from a time when the clock was wrong, are passed over.
+        """
 
     def listening(
         self, *, companies: Collection[str] | None = None, for_deliveries: bool = False

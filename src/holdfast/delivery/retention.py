@@ -27,8 +27,10 @@ class Batch:
 
 
 class Retention(Protocol):
-    async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
+    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
         """Remove rows older than `before` among the next few hundred row numbers after `after`.
+
+        Rows of the future, from a time when the clock was wrong, are passed over.
 
         Never removed: messages and operations that are not settled yet, and each session's newest entry of its history.
         """

@@ -48,7 +48,8 @@ class RetentionSweeper:
     async def _sweep(self, kept: Kept, *, before: str) -> None:
         removed, after = 0, 0
         while True:
-            batch = await self._store.remove_batch(kept, before=before, after=after)
+            now = iso(self._clock.now())
+            batch = await self._store.remove_batch(kept, before=before, now=now, after=after)
             removed += batch.removed
             if batch.continue_after is None:
                 break

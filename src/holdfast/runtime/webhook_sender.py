@@ -170,7 +170,7 @@ class WebhookSender:
                     log.error(
                         "Webhooks: %d deliveries are given up, because their endpoint accepted none for days", given_up
                     )
-                await self._events.prune(before=iso(now - self._keep))
+                await self._events.prune(before=iso(now - self._keep), now=iso(now))
             except Exception:
                 log.exception("Old webhook deliveries and events could not be removed; next try in %.0f s", _SWEEP_S)
             await self._clock.sleep(_SWEEP_S)

@@ -194,12 +194,12 @@ class EventRows:
     async def pruned(self) -> int:
         return await self._database.read(lambda connection: int(noted(connection, _PRUNED) or 0))
 
-    async def prune(self, *, before: str) -> None:
+    async def prune(self, *, before: str, now: str) -> None:
         """Remove old deliveries, then old events without deliveries, in parts by `seq`, so that no write waits long."""
         for part in (_prune_deliveries, _prune_events):
             last: int | None = 0
             while last is not None:
-                last = await self._database.write(functools.partial(part, after=last, before=before))
+                last = await self._database.write(functools.partial(part, after=last, before=before, now=now))
 
     @contextlib.contextmanager
     def listening(
@@ -225,11 +225,11 @@ class EventRows:
                 listener.loop.call_soon_threadsafe(flag.set)
 
 
-def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int | None:
+def _prune_deliveries(connection: Connection, *, after: int, before: str, now: str) -> int | None:
     """Remove the old deliveries of one part; returns its last `seq`, or None at the end.
 
     A failed delivery is kept as long again after it failed, so that it can be replayed. Pruning ends at the first part
-    whose last event is newer than `before`: the order of `seq` is nearly that of time.
+    whose last event is between `before` and `now`: the order of `seq` is nearly that of time.
     """
     deliveries = webhook_deliveries.c
     last = _last_of_part(connection, deliveries.event_seq, after=after)
@@ -239,10 +239,10 @@ def _prune_deliveries(connection: Connection, *, after: int, before: str) -> int
     settled = (deliveries.state != "pending", deliveries.at < before, func.coalesce(deliveries.last_at, "") < before)
     connection.execute(delete(webhook_deliveries).where(*part, *settled))
     first_at = connection.scalar(select(events.c.at).where(events.c.seq == last))
-    return last if first_at is not None and first_at < before else None
+    return None if first_at is None or before <= first_at <= now else last
 
 
-def _prune_events(connection: Connection, *, after: int, before: str) -> int | None:
+def _prune_events(connection: Connection, *, after: int, before: str, now: str) -> int | None:
     last = _last_of_part(connection, events.c.seq, after=after)
     if last is None:
         return None
@@ -254,7 +254,7 @@ def _prune_events(connection: Connection, *, after: int, before: str) -> int | N
     gone = list(connection.scalars(delete(events).where(*old).returning(events.c.seq)))
     if gone:
         note(connection, _PRUNED, str(max(*gone, int(noted(connection, _PRUNED) or 0))))
-    return last if newest_at is not None and newest_at < before else None
+    return None if newest_at is None or before <= newest_at <= now else last
 
 
 def _last_of_part(connection: Connection, seq: Column[int], *, after: int) -> int | None:

@@ -36,20 +36,22 @@ class RetentionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def remove_batch(self, kept: Kept, *, before: str, after: int) -> Batch:
-        return await self._database.write(lambda connection: _remove(connection, kept, before=before, after=after))
+    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
+        return await self._database.write(
+            lambda connection: _remove(connection, kept, before=before, now=now, after=after)
+        )
 
     async def tidy(self) -> None:
         await give_back(self._database, most_parts=_PARTS_GIVEN_BACK)
         await refresh_statistics(self._database)
 
 
-def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> Batch:
+def _remove(connection: Connection, kept: Kept, *, before: str, now: str, after: int) -> Batch:
     age = _AGE[kept]
     table = age.table
     page = select(table.c.seq, age).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
     rows = connection.execute(page).all()
-    if not rows or all(at >= before for _, at in rows):
+    if not rows or all(before <= at <= now for _, at in rows):
         return Batch(removed=0, continue_after=None)
     last, newest_at = rows[-1]
     old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_go(kept, before))
@@ -58,7 +60,7 @@ def _remove(connection: Connection, kept: Kept, *, before: str, after: int) -> B
         named = tuple_(member_receipts.c.company_id, member_receipts.c.message_id)
         connection.execute(delete(member_receipts).where(named.in_(gone)))
     removed = connection.execute(delete(table).where(*old)).rowcount
-    is_last = len(rows) < _AT_ONCE or newest_at >= before
+    is_last = len(rows) < _AT_ONCE or before <= newest_at <= now
     return Batch(removed=removed, continue_after=None if is_last else last)
 
 
