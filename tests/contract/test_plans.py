@@ -186,6 +186,7 @@ async def _operations(operations: Called) -> None:
     await operations.cancel("op_0")
     running = replace(accepted.operation, state=OperationState.RUNNING)
     await operations.save(running, before=OperationState.QUEUED)
+    await operations.follow_clock(COMPANY, STEP)
     await operations.find("op_1")
     await operations.open(COMPANY, most=200)
     for state in (None, OperationState.QUEUED, OperationState.SUCCEEDED):
@@ -330,6 +331,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
     await accounts.set_lock(COMPANY, code=REACH_OUT_LOCK, until=iso(NOW))
     await accounts.set_tight(COMPANY, until=iso(NOW))
     await accounts.set_pacing(COMPANY, {"perMinute": 1})
+    await accounts.set_tenant_pacing(COMPANY, {"burst": 1})
     await sessions.all()
     await sessions.find(COMPANY)
     await sessions.create(record(COMPANY))
