@@ -179,7 +179,7 @@ async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: Worl
     world.engine.answers = {
         "invite": lambda _: {"code": "AbC"},
         "invited-group": lambda given: {"id": GROUP, "subject": str(given["code"])},
-        "join-requests": lambda _: [{"jid": ANNA, "askedAtS": 1_700_000_000, "method": "invite_link"}],
+        "join-requests": lambda _: [{"jid": ANNA, "requestedAtS": 1_700_000_000, "method": "invite_link"}],
         "blocklist": lambda _: [ANNA],
         "profile": lambda _: {"name": "Bakery", "about": "Open"},
     }
@@ -187,7 +187,7 @@ async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: Worl
     assert (await linked("GET", f"{SESSION}/groups/{GROUP}/invite")).json == {"code": "AbC", "url": url}
     assert (await linked("GET", f"{SESSION}/invites/AbC")).json["subject"] == "AbC"
     (request,) = (await linked("GET", f"{SESSION}/groups/{GROUP}/requests")).json["items"]
-    assert (request["jid"], request["askedAt"]) == (ANNA, "2023-11-14T22:13:20.000Z")
+    assert (request["jid"], request["requestedAt"]) == (ANNA, "2023-11-14T22:13:20.000Z")
     assert (await linked("GET", f"{SESSION}/blocklist")).json["items"] == [{"chat": ANNA}]
     assert (await linked("GET", f"{SESSION}/profile")).json == {"name": "Bakery", "about": "Open", "picture": None}
     world.engine.operations["join-group"] = lambda command: {"id": GROUP, "waitsForApproval": False}

@@ -1,4 +1,4 @@
-"""`holdfast …` as a person types it, in a folder and an environment that hold nothing but what a test says."""
+"""`holdfast …` as a person types it, in a folder and an environment that a test controls completely."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """The one document that was printed; all that stands on standard output."""
+        """The JSON document on standard output, which contains nothing else."""
         assert self.out.endswith("\n")
         return json.loads(self.out)
 
     def refused(self, code: int) -> str:
-        """The sentence of a command that failed: one line on standard error, nothing on the other, no trace."""
+        """The error of a failed command: one line on standard error, nothing on standard output, no traceback."""
         assert (self.code, self.out) == (code, ""), self
         assert self.err.startswith("holdfast: "), self
         assert self.err.count("\n") == 1, self.err
@@ -38,8 +38,7 @@ class Ran:
 
 
 class Command:
-    """Runs commands in `folder` with `settings`, within this process: a process of its own takes a second to import.
-
+    """Runs commands in `folder` with `settings`, in this process, because a new process needs a second for imports.
     `tests/acceptance/test_serve.py` runs the same entry point as a program.
     """
 

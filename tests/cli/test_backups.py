@@ -1,4 +1,4 @@
-"""Commands that keep things safe and move them: with a running Holdfast, and on the data folder of a stopped one."""
+"""Commands for backups, imports and exports: with a running Holdfast, and on the data folder of a stopped one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.world import COMPANY, World
 
 @pytest.fixture
 def still(tmp_path: Path) -> Command:
-    """Commands of an installation that is stopped: its data folder, and nobody at its port."""
+    """Commands for a stopped installation: its data folder, and nothing listens on its port."""
     data = tmp_path / "holdfast-data"
     data.mkdir()
     (data / "holdfast.db").write_bytes(migrated())
@@ -28,7 +28,7 @@ def still(tmp_path: Path) -> Command:
 
 
 async def imported(still: Command) -> Path:
-    """A company that came from a bot; returns the bot's folder."""
+    """A company imported from a bot; returns the bot's folder."""
     folder = bot_folder(still.folder / "auth")
     ran = await still("import-baileys", COMPANY, "auth")
     assert (ran.code, ran.err) == (0, ""), ran
@@ -52,8 +52,8 @@ def backups(still: Command) -> list[str]:
 # A stopped installation.
 
 
-async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
-    """Create, list, clear, restore, as an operator does it; each step says what it did."""
+async def test_a_cleared_company_is_restored_from_a_backup(still: Command) -> None:
+    """Create, list, clear, restore, as an operator does it; each step reports its result."""
     await imported(still)
     made = await still("backup", "create", "safe.backup")
     assert made.out.startswith("Backup of 1 company made: holdfast-2")
@@ -77,8 +77,8 @@ async def test_a_backup_brings_a_cleared_company_back(still: Command) -> None:
     assert (await still(*before_clear, "--replace", "--take-stale", "all")).code == 0
 
 
-async def test_a_restore_that_refuses_a_company_says_so(still: Command) -> None:
-    """Exit code 1, the sentence on standard error; named with --take-stale, the company comes up."""
+async def test_a_restore_reports_a_company_that_stays_stopped(still: Command) -> None:
+    """Exit code 1 and the reason on standard error; with --take-stale the company connects."""
     await imported(still)
     await still("backup", "create", "old.backup")
     await still("clear", COMPANY, "--yes")
@@ -97,7 +97,7 @@ async def test_a_restore_that_refuses_a_company_says_so(still: Command) -> None:
     assert (restored.code, restored.json["refused"]) == (0, [])
 
 
-async def test_a_data_folder_in_use_is_not_touched(still: Command) -> None:
+async def test_a_data_folder_in_use_is_not_changed(still: Command) -> None:
     """The error names the running `serve` and the folder."""
     await imported(still)
     database = Database(still.folder / "holdfast-data" / "holdfast.db")
@@ -110,7 +110,7 @@ async def test_a_data_folder_in_use_is_not_touched(still: Command) -> None:
 
 
 async def test_a_damaged_backup_is_shown_in_the_list(still: Command) -> None:
-    """Exit code 1, so that a script notices."""
+    """Exit code 1, so that a script can detect it."""
     assert (await still("backup", "list")).err.startswith('There is no backup in "holdfast-data/backups"')
     made = await still("backup", "create", "--json")
     path = still.folder / "holdfast-data" / "backups" / made.json["name"]
@@ -122,7 +122,7 @@ async def test_a_damaged_backup_is_shown_in_the_list(still: Command) -> None:
 
 
 async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:
-    """The setting that made it opens it."""
+    """The setting with which it was made opens it."""
     made = await still("backup", "create", HOLDFAST_BACKUP_PASSPHRASE="correct horse")
     assert ".backup.age" in made.out
     assert made.err.count("not encrypted") == 0
@@ -132,7 +132,7 @@ async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:
     assert "is encrypted: set HOLDFAST_BACKUP_PASSPHRASE" in (await still("backup", "restore", name)).refused(1)
 
 
-async def test_export_gives_back_what_was_imported(still: Command) -> None:
+async def test_an_export_equals_the_import(still: Command) -> None:
     """File by file."""
     folder = await imported(still)
     ran = await still("export-baileys", COMPANY, "out")
@@ -144,7 +144,7 @@ async def test_export_gives_back_what_was_imported(still: Command) -> None:
 
 
 async def test_nothing_of_a_damaged_folder_is_imported(still: Command) -> None:
-    """The error names the file; with --skip-damaged the rest is imported, and what was left out is listed."""
+    """The error names the file; with --skip-damaged the rest is imported, and the skipped files are listed."""
     folder = bot_folder(still.folder / "auth")
     (folder / "session-962777.0.json").write_text('{"_sess')
     sentence = (await still("import-baileys", COMPANY, "auth")).refused(1)
@@ -154,7 +154,7 @@ async def test_nothing_of_a_damaged_folder_is_imported(still: Command) -> None:
     assert (ran.code, ran.err.startswith("Left out: session-962777.0.json ends too early")) == (0, True)
 
 
-async def test_a_company_that_is_linked_is_not_written_over(still: Command) -> None:
+async def test_a_linked_company_is_not_overwritten(still: Command) -> None:
     """A mistyped company id must not overwrite credentials."""
     await imported(still)
     ran = await still("import-baileys", COMPANY, "auth")
@@ -163,7 +163,7 @@ async def test_a_company_that_is_linked_is_not_written_over(still: Command) -> N
     )
 
 
-async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Command) -> None:
+async def test_a_folder_in_use_by_a_bot_is_imported_with_a_warning(still: Command) -> None:
     """Its keys may change further: chats are closed for sending, and the output says to stop the bot."""
     bot_folder(still.folder / "auth")
     (still.folder / "auth" / "creds.json").touch()
@@ -175,7 +175,7 @@ async def test_a_folder_that_a_bot_runs_on_is_taken_with_a_warning(still: Comman
     assert exported["_sessions"]["QQ=="]["indexInfo"]["closed"] > 0
 
 
-async def test_clear_asks_first(still: Command) -> None:
+async def test_clear_asks_for_confirmation(still: Command) -> None:
     """Without a terminal, or without a confirmation, nothing happens."""
     await imported(still)
     assert (await still("clear", COMPANY)).refused(2).endswith("is removed: add --yes")
@@ -185,8 +185,8 @@ async def test_clear_asks_first(still: Command) -> None:
 # A running one.
 
 
-async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World) -> None:
-    """It makes the backup and hands the file over, removes a company, and takes another in, which connects."""
+async def test_commands_use_the_running_holdfast(holdfast: Command, world: World) -> None:
+    """It makes the backup and returns the file, removes a company, and imports another, which connects."""
     await world.pair()
     made = await holdfast("backup", "create", "safe.backup", "--json")
     assert (made.code, made.json["companies"]) == (0, [COMPANY])
@@ -208,7 +208,7 @@ async def test_commands_ask_the_running_holdfast(holdfast: Command, world: World
     assert (await holdfast("export-baileys", COMPANY, "out", "--json")).json["state"] == "stopped"
 
 
-async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
+async def test_only_the_configured_holdfast_is_used(alone: Command) -> None:
     """If the Holdfast at HOLDFAST_URL does not answer, the local data folder is not changed."""
     ran = await asyncio.gather(
         alone("backup", "create"), alone("clear", COMPANY, "--yes"), alone("export-baileys", COMPANY, "out")
@@ -218,11 +218,12 @@ async def test_the_named_holdfast_is_asked_and_no_other(alone: Command) -> None:
 
 
 @pytest.mark.parametrize("runs", [False, True], ids=["stopped", "running"])
-async def test_a_device_comes_from_another_program(
+async def test_a_device_is_imported_from_another_program(
     still: Command, holdfast: Command, tmp_path: Path, runs: bool
 ) -> None:
-    """Through the running Holdfast or into the data folder; one that is in use only by force, and then chats get new
-    keys."""
+    """Through the running Holdfast or into the data folder; one in use only with --force, and then chats get
+    new keys.
+    """
     command = holdfast if runs else still
     state = "reconnecting" if runs else "connected at the next `holdfast serve`"
     texts = {name: json.dumps(value) for name, value in FILES.items()}

@@ -10,7 +10,7 @@ RAMI, GROUP = "962790000007@s.whatsapp.net", "120363012345678901@g.us"
 
 
 async def test_chats_and_contacts_are_listed(holdfast: Command, world: World) -> None:
-    """With names, what is unread, and the last message on one line."""
+    """With names, unread counts, and the last message on one line."""
     await world.pair()
     message = InboundMessage(
         whatsapp_id="3A01", chat=RAMI, sender=RAMI, type="text", text="two\nlines", push_name="Rami Saleh"
@@ -26,7 +26,7 @@ async def test_chats_and_contacts_are_listed(holdfast: Command, world: World) ->
 
 
 async def test_groups_are_listed_and_created(holdfast: Command, world: World) -> None:
-    """The exit code says whether the group is there."""
+    """The exit code says whether the group exists."""
     await world.pair()
     member = {"jid": RAMI, "role": "admin"}
     world.engine.answers = {

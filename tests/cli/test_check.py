@@ -1,4 +1,4 @@
-"""`holdfast check`: looks at everything, changes nothing, and says what to do."""
+"""`holdfast check`: inspects everything, changes nothing, and says what to do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sentence(ran: Ran, what: str) -> str:
 
 
 async def test_a_machine_before_the_first_start_is_good(alone: Command) -> None:
-    """Every part has its row, and the check creates nothing. A server that is configured and missing is reported."""
+    """Every part has its row, and the check creates nothing. A configured server that is missing is reported."""
     ran = await alone("check", "--json", HOLDFAST_URL="", HOLDFAST_PORT="0")
     assert (ran.code, ran.json["good"], set(states(ran))) == (0, True, PARTS)
     assert {what for what, state in states(ran).items() if state == "warning"} - {"Baileys", "clock"} == {
@@ -42,7 +42,7 @@ async def test_a_machine_before_the_first_start_is_good(alone: Command) -> None:
     assert (named.code, states(named)["running Holdfast"]) == (1, "problem")
 
 
-async def test_people_see_a_row_for_each_part_and_the_cure(alone: Command) -> None:
+async def test_the_table_has_a_row_for_each_part_and_what_to_do(alone: Command) -> None:
     """In words, with the count at the end."""
     ran = await alone("check", HOLDFAST_URL="", HOLDFAST_PORT="0")
     assert (ran.code, ran.err) == (0, "")
@@ -51,7 +51,7 @@ async def test_people_see_a_row_for_each_part_and_the_cure(alone: Command) -> No
     assert ran.out.splitlines()[-1].startswith("problems: 0, ")
 
 
-async def test_what_is_wrong_is_a_problem_with_its_cure(alone: Command) -> None:
+async def test_each_problem_is_reported_with_what_to_do(alone: Command) -> None:
     """An accessible folder, a readable key, a damaged database, no Redis and no Node are reported."""
     data = alone.folder / "data"
     data.mkdir(mode=0o755)
@@ -71,7 +71,7 @@ async def test_what_is_wrong_is_a_problem_with_its_cure(alone: Command) -> None:
     assert all(row["cure"] for row in ran.json["findings"] if row["state"] != "ok")
 
 
-async def test_a_running_gateway_is_looked_at_from_beside_it(holdfast: Command, world: World) -> None:
+async def test_a_running_gateway_is_inspected(holdfast: Command, world: World) -> None:
     """Its version, its sessions, and its database while it writes."""
     await world.pair()
     ran = await holdfast("check", "--json", HOLDFAST_DATA_DIR=str(holdfast.folder))
@@ -82,11 +82,11 @@ async def test_a_running_gateway_is_looked_at_from_beside_it(holdfast: Command, 
     assert "the API key is unknown" in sentence(wrong, "running Holdfast")
 
 
-# The look into a database.
+# Inspecting a database.
 
 
-def test_a_look_at_sqlite_reads_version_newest_row_and_damage(tmp_path: Path) -> None:
-    """The file is as it was before."""
+def test_an_inspection_of_sqlite_reads_version_newest_row_and_damage(tmp_path: Path) -> None:
+    """The file is not changed."""
     path = tmp_path / "hold?fast#.db"
     path.write_bytes(migrated())
     with sqlite3.connect(path) as connection:
@@ -104,7 +104,7 @@ def test_a_look_at_sqlite_reads_version_newest_row_and_damage(tmp_path: Path) ->
     assert peek(path).damage
 
 
-def test_a_look_makes_no_database(tmp_path: Path) -> None:
+def test_an_inspection_creates_no_database(tmp_path: Path) -> None:
     """A missing database is reported as unreadable and is not created."""
     with pytest.raises(Misconfigured, match="can't be read"):
         peek(tmp_path / "holdfast.db")
@@ -112,8 +112,8 @@ def test_a_look_makes_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_look_at_postgres_reads_version_and_shows_no_password(postgres: PostgresProcess) -> None:
-    """Also of a database that nobody has used, and of one that refuses us."""
+def test_an_inspection_of_postgres_reads_the_version_and_shows_no_password(postgres: PostgresProcess) -> None:
+    """Also for an empty database, and for one that refuses the connection."""
     url = postgres.new_migrated()
     seen = peek(url)
     assert (seen.revision, seen.newest_at, seen.damage) == (revisions()[0], None, None)

@@ -1,4 +1,6 @@
-"""What `holdfast serve` takes for itself before it starts anything, and what it says when it can't."""
+"""Port, data folder and API key, which `holdfast serve` acquires before it starts anything, and the errors when it
+can't.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from holdfast.settings import Settings, load
 
 
 class RecordedKeys:
-    """Keys that were told of."""
+    """The keys that were printed."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[str, Path]] = []
@@ -24,7 +26,7 @@ class RecordedKeys:
 
 
 def take(data_dir: Path, told: RecordedKeys | None = None, /, **settings: str) -> None:
-    """Claim and let go."""
+    """Acquire and release."""
     with claim(wanted(data_dir, **settings), key_made=told or RecordedKeys()):
         pass
 
@@ -52,7 +54,7 @@ def test_the_first_start_generates_a_key_and_prints_it_once(tmp_path: Path) -> N
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
+def test_a_configured_key_is_used(tmp_path: Path) -> None:
     """No key is generated or printed."""
     told = RecordedKeys()
     take(tmp_path, told, HOLDFAST_API_KEY="a-key-that-is-set-by-hand")
@@ -60,7 +62,7 @@ def test_a_key_that_is_set_is_the_key(tmp_path: Path) -> None:
     assert not (tmp_path / "api-key").exists()
 
 
-def test_a_key_is_not_made_when_the_port_is_taken(tmp_path: Path) -> None:
+def test_no_key_is_generated_when_the_port_is_in_use(tmp_path: Path) -> None:
     """Otherwise it would be printed by a start that fails, or never."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -80,8 +82,8 @@ def test_a_port_is_free_again_after_a_stop(tmp_path: Path) -> None:
     take(tmp_path, HOLDFAST_PORT=port)
 
 
-def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> None:
-    """The cure is the host, not the port."""
+def test_listening_on_an_address_of_another_machine_is_an_error(tmp_path: Path) -> None:
+    """The error names the host setting, not the port."""
     sentence = refused(tmp_path, HOLDFAST_HOST="192.0.2.1", HOLDFAST_PORT="3000")
     assert sentence == (
         "can't listen on 192.0.2.1 port 3000 (Cannot assign requested address): "
@@ -89,7 +91,7 @@ def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> 
     )
 
 
-def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_host_name_is_refused(tmp_path: Path) -> None:
     """No name server is queried, because such a name is invalid."""
     assert refused(tmp_path, HOLDFAST_HOST="no..name").startswith("no..name port 0 is not an address to listen on")
 
@@ -101,8 +103,8 @@ def test_ipv6_can_be_listened_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inner", ["", "deeper/still"])
-def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -> None:
-    """In its place, or in the place of a folder above it."""
+def test_a_file_in_place_of_the_data_folder_is_named(tmp_path: Path, inner: str) -> None:
+    """In place of the folder, or of a parent folder."""
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / inner if inner else tmp_path / "file"
     assert refused(folder) == (
@@ -111,7 +113,7 @@ def test_a_file_in_the_data_folders_place_is_named(tmp_path: Path, inner: str) -
     )
 
 
-def test_a_data_folder_that_cannot_be_written_is_named() -> None:
+def test_an_unwritable_data_folder_is_named() -> None:
     """It is neither created nor used where even root can't write."""
     for folder, what in (("/proc/data", "created"), ("/proc", "written")):
         sentence = refused(Path(folder))
@@ -129,8 +131,8 @@ def test_two_gateways_never_share_a_data_folder(tmp_path: Path) -> None:
     take(tmp_path)
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    """With the cure; the folder is free afterwards."""
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
+    """With what to do; the folder is unlocked afterwards."""
     (tmp_path / "holdfast.db").write_text("no database, but long enough to be looked at" * 100)
     assert refused(tmp_path).startswith(
         f'the database "{tmp_path}/holdfast.db" can\'t be opened (file is not a database)'
@@ -139,8 +141,8 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     take(tmp_path)
 
 
-def test_a_database_of_a_newer_holdfast_is_left_alone(tmp_path: Path) -> None:
-    """It is refused with its version, and not changed."""
+def test_a_database_of_a_newer_holdfast_is_not_changed(tmp_path: Path) -> None:
+    """It is refused, with its version."""
     take(tmp_path)
     with sqlite3.connect(tmp_path / "holdfast.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -150,7 +152,7 @@ def test_a_database_of_a_newer_holdfast_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "holdfast.db").read_bytes() == before
 
 
-def test_a_key_that_is_too_short_is_wrong_use(tmp_path: Path) -> None:
+def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
     """This is a `BadSetting`; a truncated file of a generated key is reported as such."""
     with pytest.raises(BadSetting, match="HOLDFAST_API_KEY has 5 characters: give at least 16"):
         take(tmp_path, HOLDFAST_API_KEY="short")

@@ -1,4 +1,4 @@
-"""Commands that talk to a running Holdfast: exit codes, tables for people, JSON for programs, sentences for errors."""
+"""Commands that talk to a running Holdfast: exit codes, tables for people, JSON for programs, error messages."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def words(line: str) -> list[str]:
     return line.split()
 
 
-async def test_sessions_are_listed_for_people_and_for_programs(holdfast: Command, world: World) -> None:
-    """A row on a line, also when no terminal shows it; those that need somebody first; with --json, one document."""
+async def test_sessions_are_listed_as_a_table_and_as_json(holdfast: Command, world: World) -> None:
+    """One row per line, also without a terminal; those that need attention first; with --json, one document."""
     await world.pair()
     await world.now(world.gateway.set_label(COMPANY, "Bakery"))
     await world.now(world.gateway.put("962303"))
@@ -37,9 +37,10 @@ async def test_sessions_are_listed_for_people_and_for_programs(holdfast: Command
     assert [item["companyId"] for item in programs.json["items"]] == [COMPANY, "962303"]
 
 
-async def test_sessions_say_what_health_says(holdfast: Command, world: World) -> None:
-    """One verdict: a lock on new contacts of a connected company, and the advice for a login that fails for one
-    company while another is connected. Trouble comes before what is shaky, and that before what is to be linked."""
+async def test_sessions_show_the_verdict_of_the_health_route(holdfast: Command, world: World) -> None:
+    """For example a lock on new contacts of a connected company, and the advice for a login that fails for one company
+    while another is connected. Unhealthy sessions come before degraded ones, and those before unlinked ones.
+    """
     await world.pair()
     await world.pair("962303")
     await world.now(world.gateway.put("962304"))
@@ -65,16 +66,16 @@ async def test_sessions_say_what_health_says(holdfast: Command, world: World) ->
     assert [item["health"]["status"] for item in items] == ["degraded", "unhealthy", "degraded"]
 
 
-async def test_no_sessions_are_a_good_answer(holdfast: Command) -> None:
-    """People read how to get one; programs get an empty list."""
+async def test_an_empty_list_of_sessions_is_a_success(holdfast: Command) -> None:
+    """The text says how to create one; with --json the list is empty."""
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     assert (people.code, people.out) == (0, "")
     assert people.err == "There are no sessions yet: `holdfast pair COMPANY` creates one.\n"
     assert programs.json == {"items": [], "next": None}
 
 
-async def test_show_is_good_only_for_a_connected_session(holdfast: Command, world: World) -> None:
-    """Exit code 0 when connected, else 1, with all that is known either way."""
+async def test_show_succeeds_only_for_a_connected_session(holdfast: Command, world: World) -> None:
+    """Exit code 0 when connected, otherwise 1, with all details in both cases."""
     await world.pair()
     people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
     assert (people.code, programs.code) == (0, 0)
@@ -90,7 +91,7 @@ async def test_show_is_good_only_for_a_connected_session(holdfast: Command, worl
     assert "it was logged out from here (logout-requested). What to do: ask for a new QR code" in people.out
 
 
-async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World) -> None:
+async def test_send_can_wait_for_the_message(holdfast: Command, world: World) -> None:
     """Without --wait success means accepted; with it, acknowledged by WhatsApp."""
     await world.pair()
     world.engine.acks = False
@@ -102,8 +103,8 @@ async def test_a_message_is_sent_and_waited_for(holdfast: Command, world: World)
     assert [text for _, text in world.sends()] == ["one", "two"]
 
 
-async def test_waiting_for_a_message_says_for_what_and_ends(holdfast: Command, world: World) -> None:
-    """For a company that is not linked, logged out or stopped, --wait does not hang."""
+async def test_waiting_for_a_message_shows_the_reason_and_ends(holdfast: Command, world: World) -> None:
+    """With a company that is not linked, logged out or stopped, --wait does not hang."""
     await world.now(world.gateway.put(COMPANY))
     ran = await holdfast("send", COMPANY, NUMBER, "x", "--wait", "--timeout", "1", "--json")
     assert (ran.code, ran.json["state"]) == (1, "queued")
@@ -133,13 +134,13 @@ async def test_waiting_for_a_message_says_for_what_and_ends(holdfast: Command, w
         ({"held": None, "retries": None}, {"state": "connected"}, "WhatsApp has not answered yet"),
     ],
 )  # fmt: skip
-def test_what_a_message_waits_for_is_said_in_a_sentence(message: Json, session: Json, words: str) -> None:
-    """The session's state, or what holds the message."""
+def test_the_reason_of_a_waiting_message_is_a_sentence(message: Json, session: Json, words: str) -> None:
+    """The session's state, or the restriction that holds the message."""
     assert waits_for(message, {"companyId": COMPANY, **session}) == words
 
 
-async def test_logs_show_what_happened_in_plain_lines(holdfast: Command, world: World) -> None:
-    """Sessions and messages, of one company or of all, without a word of what people wrote."""
+async def test_logs_show_events_as_plain_lines(holdfast: Command, world: World) -> None:
+    """Events of sessions and messages, of one company or of all, without texts of messages."""
     await world.pair()
     await world.until_message(await world.send("a secret"), "sent")
     world.engine.receive(world.link(), text="another secret", whatsapp_id="3A1")
@@ -170,8 +171,8 @@ async def test_an_unknown_program_to_import_from_is_wrong_use(holdfast: Command)
     assert (ran.code, ran.err) == (2, f'holdfast: "nonsense" is not a known program: give one of {PROGRAMS}\n')
 
 
-async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World) -> None:
-    """Exit code 1, and the sentence that says why, for people and for programs."""
+async def test_a_failed_message_is_an_error(holdfast: Command, world: World) -> None:
+    """Exit code 1 and the reason, as text and as JSON."""
     await world.pair()
     world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
     people, programs = await asyncio.gather(
@@ -182,8 +183,8 @@ async def test_a_message_that_fails_is_not_good(holdfast: Command, world: World)
     assert "this number is not on WhatsApp (not-on-whatsapp)" in people.out
 
 
-async def test_a_file_is_sent_as_what_it_is(holdfast: Command, world: World) -> None:
-    """A picture as a picture with its caption, anything else as a document with its name; nothing at all is refused."""
+async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, world: World) -> None:
+    """An image as an image with its caption, anything else as a document with its name; an empty message is refused."""
     await world.pair()
     (holdfast.folder / "menu.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
     (holdfast.folder / "prices & more.csv").write_text("bread,1")
@@ -201,7 +202,7 @@ async def test_a_file_is_sent_as_what_it_is(holdfast: Command, world: World) -> 
 
 
 async def test_the_inbox_is_listed(holdfast: Command, world: World) -> None:
-    """The newest last; with --json in the shape of all lists."""
+    """The newest last; with --json in the format of all lists."""
     await world.pair()
     assert (await holdfast("inbox", COMPANY)).err == "There are no messages yet.\n"
     for n in ("1", "2"):
@@ -213,9 +214,10 @@ async def test_the_inbox_is_listed(holdfast: Command, world: World) -> None:
     assert [item["text"] for item in programs.json["items"]] == ["hello 1", "hello 2"]
 
 
-async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
-    """stop, start, reconnect, logout: each shows the session as it is then. A script has to say that it means logout:
-    a person is asked, for the phone must scan a code again."""
+async def test_sessions_are_controlled_by_commands(holdfast: Command, world: World) -> None:
+    """stop, start, reconnect, logout: each shows the session afterwards. `logout` asks for confirmation, because the
+    phone must scan a code again; scripts need --yes.
+    """
     await world.pair()
     world.engine.opens = False
     for command, state in (("stop", "stopped"), ("start", "connecting"), ("reconnect", "reconnecting")):
@@ -228,11 +230,11 @@ async def test_sessions_obey_commands(holdfast: Command, world: World) -> None:
     assert (ran.code, "logged_out" in ran.out) == (0, True)
 
 
-# What can go wrong.
+# Errors.
 
 
-async def test_what_holdfast_refuses_is_not_good(holdfast: Command, world: World) -> None:
-    """Exit code 1 and its own sentence."""
+async def test_a_refusal_of_holdfast_is_an_error(holdfast: Command, world: World) -> None:
+    """Exit code 1 and Holdfast's own message."""
     await world.now(world.gateway.put(COMPANY))
     for arguments, sentence in (
         (("show", "nobody"), 'company "nobody" is unknown: `holdfast pair nobody` creates it'),
@@ -242,8 +244,8 @@ async def test_what_holdfast_refuses_is_not_good(holdfast: Command, world: World
         assert (await holdfast(*arguments)).refused(1).startswith(sentence)
 
 
-async def test_a_wrong_key_is_not_good(holdfast: Command) -> None:
-    """It is said where commands take the key from, and the key is not shown."""
+async def test_a_wrong_key_is_an_error(holdfast: Command) -> None:
+    """The error says where commands read the key, and does not show it."""
     wrong, none = await asyncio.gather(
         holdfast("sessions", HOLDFAST_API_KEY="a-key-that-is-wrong"), holdfast("sessions", HOLDFAST_API_KEY="")
     )
@@ -255,8 +257,8 @@ async def test_a_wrong_key_is_not_good(holdfast: Command) -> None:
     assert none.refused(1).endswith(where)
 
 
-async def test_the_key_is_found_where_the_server_has_it(holdfast: Command) -> None:
-    """The server's own setting with several keys, or the file in the data folder."""
+async def test_commands_find_the_key_of_the_server(holdfast: Command) -> None:
+    """In the server's own setting with several keys, or in the file of the data folder."""
     (holdfast.folder / "data").mkdir()
     (holdfast.folder / "data" / "api-key").write_text(f"{KEY}\n")
     several, stored = await asyncio.gather(
@@ -266,8 +268,8 @@ async def test_the_key_is_found_where_the_server_has_it(holdfast: Command) -> No
     assert (several.code, stored.code) == (0, 0)
 
 
-async def test_without_a_server_it_is_said_how_to_start_one(alone: Command) -> None:
-    """Exit code 3, whichever command."""
+async def test_without_a_server_the_error_says_how_to_start_one(alone: Command) -> None:
+    """Exit code 3 for every command."""
     ran = await asyncio.gather(
         alone("sessions", "--json"), alone("show", COMPANY), alone("send", COMPANY, NUMBER, "x", "--wait")
     )
@@ -277,8 +279,8 @@ async def test_without_a_server_it_is_said_how_to_start_one(alone: Command) -> N
         )
 
 
-async def test_a_server_that_is_no_holdfast_is_distinguished(alone: Command) -> None:
-    """Exit code 3 for JSON, HTML, a redirect and no HTTP at all; the key goes to nobody that is redirected to."""
+async def test_a_server_other_than_holdfast_is_detected(alone: Command) -> None:
+    """Exit code 3 for JSON, HTML, a redirect and no HTTP at all; the key is not sent to the target of a redirect."""
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -319,8 +321,8 @@ async def test_a_server_that_is_no_holdfast_is_distinguished(alone: Command) -> 
     assert "/elsewhere" not in asked
 
 
-async def test_wrong_use_has_an_exit_code_of_its_own(alone: Command) -> None:
-    """Exit code 2: an unknown command or option, a missing argument, a setting that can't be used, no terminal."""
+async def test_usage_errors_have_exit_code_2(alone: Command) -> None:
+    """An unknown command or option, a missing argument, an invalid setting, no terminal."""
     ran = await asyncio.gather(
         alone("nonsense"),
         alone("show"),
@@ -340,7 +342,7 @@ async def test_wrong_use_has_an_exit_code_of_its_own(alone: Command) -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_settings_are_shown_with_their_origin(alone: Command, as_json: bool) -> None:
-    """All of them, with value, origin and meaning; a key is not shown."""
+    """With value, origin and meaning; keys are not shown."""
     (alone.folder / "holdfast.toml").write_text("[keepalive]\ninterval_s = 12\n")
     ran = await alone("settings", *(["--json"] if as_json else []), HOLDFAST_API_KEY=KEY, HOLDFAST_PORT="3402")
     assert (ran.code, ran.err) == (0, "")
@@ -370,7 +372,7 @@ async def test_one_setting_is_shown_in_full(alone: Command) -> None:
     )
 
 
-async def test_help_says_what_each_command_is_for(alone: Command) -> None:
+async def test_help_describes_each_command(alone: Command) -> None:
     """There is one page for all and one for each, without Python terms."""
     everything = (await alone("--help")).out
     commands = ["serve", "demo", "pair", "sessions", "show", "send", "start", "stop", "reconnect", "logout"]

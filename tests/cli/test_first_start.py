@@ -37,12 +37,12 @@ def test_the_key_is_shown_on_a_terminal() -> None:
 
 
 def test_the_key_is_never_written_to_a_file_or_pipe() -> None:
-    """Where standard output is a log file, a pipe or a journal, the key's file is named instead."""
+    """If standard output is a log file, a pipe or a journal, the key's file is named instead."""
     shown = printed(io.StringIO())
     assert KEY not in shown
     assert str(FILE) in shown
 
 
-def test_a_later_start_prints_its_address_alone() -> None:
+def test_a_later_start_prints_only_its_address() -> None:
     """The first line of standard output is the address: programs that start Holdfast read it there."""
     assert printed(io.StringIO(), is_first=False) == f"Holdfast listens on {URL}\n"

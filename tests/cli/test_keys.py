@@ -6,7 +6,7 @@ from tests.cli.command import Command
 
 
 async def test_a_key_is_created_listed_and_revoked(holdfast: Command) -> None:
-    """The key alone is on standard output, so that scripts can take it."""
+    """Only the key is on standard output, so that scripts can read it."""
     created = await holdfast("keys", "create", "Bakery CRM", "962302", "962303")
     assert created.code == 0
     assert created.out.startswith("hf_")

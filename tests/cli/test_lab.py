@@ -1,4 +1,4 @@
-"""The lab: what can be played, and the verdict. `tests/acceptance` plays one."""
+"""The lab: its scenarios and the verdict. `tests/acceptance` runs a scenario."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wasim.faults import MOMENTARY, parse_fault
 
 
 async def test_scenarios_are_listed_for_people_and_programs(alone: Command) -> None:
-    """With what each breaks; an unknown one is wrong use and names those there are."""
+    """With the fault of each; an unknown name is a usage error that lists the known ones."""
     people, programs = await alone("lab", "list"), await alone("lab", "list", "--json")
     assert [line.split()[0] for line in people.out.splitlines()[1:]] == list(SCENARIOS)
     assert [row["name"] for row in programs.json] == list(SCENARIOS)
@@ -34,8 +34,8 @@ def test_the_demo_without_wasim_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
-def test_a_scenario_asks_for_faults_that_wasim_knows(scenario: Scenario) -> None:
-    """In order, within the time, about companies that are there."""
+def test_scenarios_use_only_faults_that_wasim_knows(scenario: Scenario) -> None:
+    """In order, within the duration, for companies that exist."""
     moments = [step.at_s for step in scenario.steps]
     assert moments == sorted(moments)
     assert all(0 < moment < USUAL_S for moment in moments)
@@ -69,13 +69,13 @@ def fault(*, back_at: float | None, reachable_at: float = 10) -> InjectedFault:
     ],
 )
 def test_the_verdict_needs_every_message_and_every_link_back_in_time(tally: RunTally, passed: bool, lost: int) -> None:
-    """The time counts from when the server could be reached again; no link may be lost without a fault."""
+    """The time counts from the moment when the server can be reached again; no link may be lost without a fault."""
     result = tally.result({"962790000099": "contact"}, seconds=60)
     assert (result.passed, result.lost) == (passed, lost), result.table()
 
 
 def test_a_message_shown_twice_is_a_duplicate() -> None:
-    """However often it arrived: each time beyond the first."""
+    """Each time after the first counts."""
     tally = played()
     tally.received["contact", "hello"] = 3
     result = tally.result({"962790000099": "contact"}, seconds=60)

@@ -15,8 +15,8 @@ def limits() -> Iterator[tuple[int, int]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_it_may(limits: tuple[int, int]) -> None:
-    """Up to what is wanted and no further than the hard limit; a higher one stays."""
+def test_the_limit_of_open_files_is_raised_up_to_the_hard_limit(limits: tuple[int, int]) -> None:
+    """Up to the wanted number, at most to the hard limit; a higher limit is kept."""
     _, hard = limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
     allow_open_files(700)

@@ -1,4 +1,4 @@
-"""`holdfast webhooks …`: what people see of receivers that fail, and what they do about it."""
+"""`holdfast webhooks …`: failing receivers, and what people can do about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GONE = Attempt(status=410, error="the receiver answered 410")
 
 
 async def break_one(world: World) -> str:
-    """A webhook that its receiver refused forever; its id."""
+    """Create a delivery that its receiver refused forever; returns its id."""
     rows = world.webhooks.rows
     await world.now(rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url="https://crm.example", secret="s")))
     await world.now(
@@ -28,7 +28,7 @@ async def break_one(world: World) -> str:
     return event.id
 
 
-async def test_a_receiver_that_is_gone_is_shown_and_resumed(holdfast: Command, world: World) -> None:
+async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, world: World) -> None:
     """Exit code 1 while an endpoint fails; then it is resumed."""
     await break_one(world)
     listed = await holdfast("webhooks", "list")
@@ -42,7 +42,7 @@ async def test_a_receiver_that_is_gone_is_shown_and_resumed(holdfast: Command, w
     assert (await holdfast("webhooks", "resume", "nobody")).refused(1).startswith('endpoint "nobody" is unknown')
 
 
-async def test_what_failed_is_shown_and_replayed(holdfast: Command, world: World) -> None:
+async def test_failed_deliveries_are_shown_and_replayed(holdfast: Command, world: World) -> None:
     """One by its id, or all, or everything since a time."""
     id_ = await break_one(world)
     failed = await holdfast("webhooks", "failed")
@@ -57,14 +57,14 @@ async def test_what_failed_is_shown_and_replayed(holdfast: Command, world: World
     )
 
 
-async def test_an_id_and_a_time_are_too_much(holdfast: Command) -> None:
+async def test_an_id_and_a_time_can_not_be_combined(holdfast: Command) -> None:
     """No request is sent to the gateway."""
     refused = (await holdfast("webhooks", "replay", "evt_1", "--since", "2026-01-01T00:00:00Z")).refused(2)
     assert refused == "an ID names one delivery: omit either the ID, or --company and --since"
 
 
 async def test_without_a_webhook_the_output_says_how_to_set_one(holdfast: Command) -> None:
-    """An empty list is a good answer."""
+    """An empty list is a success."""
     listed = await holdfast("webhooks", "list")
     assert (listed.code, listed.out) == (0, "")
     assert listed.err == "There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.\n"

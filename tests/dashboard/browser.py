@@ -1,4 +1,4 @@
-"""A browser without a screen: it asks the application for pages, keeps its cookie, fills in forms, reads streams."""
+"""A headless client: requests pages from the application, keeps its cookie, fills in forms, reads streams."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Browser:
         return answer
 
     async def post(self, path: str, *, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
-        """Send a form as our own pages do: from our own address, with the token of the page before."""
+        """Send a form as our own pages do: from our own origin, with the token of the previous page."""
         given = {**ORIGIN, **self.cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         body = urlencode({"token": self.token, **fields}).encode()
         answer = await self.client("POST", path, key=None, headers=given, raw=[body])
@@ -98,7 +98,7 @@ class Browser:
 
     @contextlib.asynccontextmanager
     async def listening(self, path: str) -> AsyncIterator[Stream]:
-        """Read a stream of events for as long as the block takes."""
+        """Read an event stream during the block."""
         stream = Stream()
         scope = {
             "type": "http",
@@ -126,7 +126,7 @@ class Browser:
         return {} if self.cookie is None else {"Cookie": f"holdfast_session={self.cookie}"}
 
     def _keep(self, answer: Answer) -> None:
-        """What a browser would: the cookie, and the token in the forms of the page."""
+        """Keep what a browser would keep: the cookie, and the token in the forms of the page."""
         if found := re.match(r"holdfast_session=([^;]*)", answer.headers.get("set-cookie", "")):
             self.cookie = found[1].strip('"') or None
         if found := re.search(r'name="token" value="([0-9a-f]+)"', answer.body.decode(errors="replace")):
@@ -134,7 +134,7 @@ class Browser:
 
 
 class Stream:
-    """What came over a stream so far."""
+    """The data of a stream so far."""
 
     def __init__(self) -> None:
         self.status = 0

@@ -20,6 +20,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def browser(world: World) -> AsyncIterator[Browser]:
-    """Nobody is signed in; the gateway has no session."""
+    """A browser in which nobody is signed in; the gateway has no session."""
     async with world.running() as gateway:
         yield make_browser(world, gateway)

@@ -1,4 +1,6 @@
-"""What needs a person is seen on every page: open alerts and failing webhooks, and nothing of others' companies."""
+"""Problems that need a person are shown on every page: open alerts and failing webhooks, but none of other
+companies.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ async def _fails(world: World, company: str) -> None:
 
 
 async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Browser, world: World) -> None:
-    """The fleet page says what and where; the navigation of each page counts, an alert about a webhook only once."""
+    """The fleet page has the details; the navigation of each page has the counts, with an alert about a webhook counted
+    once.
+    """
     await world.pair()
     await _fails(world, COMPANY)
     world.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Care.CHECK_WEBHOOK)]
@@ -51,7 +55,7 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
 
 
 async def test_a_key_of_one_company_sees_only_its_own_problems(browser: Browser, world: World) -> None:
-    """Neither what is wrong with Holdfast as a whole, nor another company's endpoint."""
+    """Neither problems of Holdfast as a whole, nor another company's endpoint."""
     await world.pair()
     await world.pair(OTHER)
     await _fails(world, OTHER)
@@ -75,8 +79,8 @@ async def test_the_fleet_page_shows_an_alert_without_a_reload(browser: Browser, 
         await receives(world, stream, 'id="attention"', " hidden")
 
 
-async def test_a_company_that_is_not_there_can_be_added_from_its_page(browser: Browser, world: World) -> None:
-    """The page says so in plain words and has the button, without HTTP terms."""
+async def test_an_unknown_company_can_be_added_from_its_page(browser: Browser, world: World) -> None:
+    """The page says that it does not exist and has the button, without HTTP terms."""
     await browser.sign_in()
     answer = await browser.get("/companies/nobody")
     text = answer.body.decode()

@@ -1,4 +1,4 @@
-"""Holdfast below a path of its host, as `HOLDFAST_PUBLIC_URL=https://example.com/holdfast` says it."""
+"""Holdfast below a path of its host, with `HOLDFAST_PUBLIC_URL=https://example.com/holdfast`."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _ADDRESS = re.compile(r'\b(?:href|src|action|formaction|hx-get|hx-post|sse-conne
     ],
 )
 def test_the_path_of_the_public_address_is_the_base_path(public_url: str | None, base_path: str) -> None:
-    """Without the slash at its end."""
+    """Without the trailing slash."""
     assert base_path_of(public_url) == base_path
 
 
-def test_every_address_in_a_template_begins_with_the_base_path() -> None:
-    """An address that begins with / would lead to another application of the same host."""
+def test_every_url_in_a_template_begins_with_the_base_path() -> None:
+    """A URL that begins with / would lead to another application of the same host."""
     for template in (files("holdfast.dashboard") / "templates").iterdir():
         assert _ADDRESS.findall(template.read_text(encoding="utf-8")) == [], template.name
 
 
 @pytest.mark.parametrize("base", [BASE, ""], ids=["the proxy keeps the path", "the proxy removes the path"])
-async def test_pages_lead_to_each_other_below_the_base_path(world: World, base: str) -> None:
+async def test_links_between_pages_stay_below_the_base_path(world: World, base: str) -> None:
     """Redirects, links, forms, scripts and streams, whether the proxy removes the path from requests or not."""
     async with world.running() as gateway:
         browser = make_browser(world, gateway, base_path=BASE)
@@ -63,7 +63,7 @@ async def test_pages_lead_to_each_other_below_the_base_path(world: World, base: 
 
 
 async def test_the_api_is_served_below_the_base_path(world: World) -> None:
-    """The OpenAPI document says where; a path that only begins alike is another one."""
+    """The OpenAPI document has the URL; a path that only begins with the same characters is another one."""
     async with world.running() as gateway:
         client = make_browser(world, gateway, base_path=BASE).client
         assert (await client("GET", f"{BASE}/v1/sessions")).json == {"items": [], "next": None}

@@ -1,4 +1,4 @@
-"""The chats of a company on its pages: the list, one chat in both directions, answers, files, groups."""
+"""The chats of a company on its pages: the list, one chat in both directions, replies, files, groups."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def read(browser: Browser, path: str, **headers: str) -> str:
     return answer.body.decode()
 
 
-async def test_a_chat_has_both_directions_and_takes_an_answer(browser: Browser, world: World) -> None:
-    """With its unread count in the list, what became of the answer, and the reaction to it."""
+async def test_a_chat_has_both_directions_and_accepts_a_reply(browser: Browser, world: World) -> None:
+    """With its unread count in the list, the state of the reply, and the reaction to it."""
     await world.pair()
     await browser.sign_in()
     await arrive(world, "3A01", text="are you <b>open</b>?")
@@ -59,7 +59,7 @@ async def test_a_chat_has_both_directions_and_takes_an_answer(browser: Browser, 
 
 
 async def test_a_chosen_file_is_uploaded_and_sent_with_its_caption(browser: Browser, world: World) -> None:
-    """Only with the token of the page; the picture is then shown from our own address."""
+    """Only with the token of the page; the image is then shown from our own origin."""
     await world.pair()
     await browser.sign_in()
     await read(browser, f"{CHATS}/{RAMI}")
@@ -107,8 +107,8 @@ async def test_the_list_is_searched_and_has_pages(browser: Browser, world: World
     assert "No chat matches" in await read(browser, f"{CHATS}?words=nobody")
 
 
-async def test_older_messages_are_loaded_when_asked_for(browser: Browser, world: World) -> None:
-    """A page of forty; the newest part reloads from where it began."""
+async def test_older_messages_are_loaded_on_request(browser: Browser, world: World) -> None:
+    """A page has forty; the newest page reloads from its first message."""
     await world.pair()
     await browser.sign_in()
     for n in range(45):
@@ -141,7 +141,7 @@ async def test_a_change_is_announced_to_the_open_page(browser: Browser, world: W
 
 
 async def test_groups_are_listed_with_their_members(browser: Browser, world: World) -> None:
-    """By subject; the own account is named so; without a connection the page says why there are none."""
+    """By subject; the company's own account is marked; without a connection the page says why there are none."""
     await world.pair()
     await browser.sign_in()
     member, own = {"jid": RAMI, "role": "admin"}, {"jid": "962700000001@s.whatsapp.net", "role": "member"}
@@ -161,7 +161,7 @@ async def test_groups_are_listed_with_their_members(browser: Browser, world: Wor
     assert "is stopped" in await read(browser, f"/companies/{COMPANY}/groups")
 
 
-async def test_what_strangers_send_is_no_markup(browser: Browser, world: World) -> None:
+async def test_texts_of_strangers_are_escaped(browser: Browser, world: World) -> None:
     """In names, texts, quotations, reactions and file names."""
     await world.pair()
     await browser.sign_in()
@@ -215,7 +215,7 @@ async def test_a_chat_is_marked_as_read_and_unread(browser: Browser, world: Worl
 
 
 async def test_the_picture_of_a_chat_is_shown_over_its_initials(browser: Browser, world: World) -> None:
-    """In the list and beside the open chat; browsers keep it for a day, and for an hour that there is none."""
+    """In the list and beside the open chat; browsers cache it for a day, and for an hour when there is none."""
     await world.pair()
     await browser.sign_in()
     await arrive(world, "3A01", text="hello")
@@ -236,9 +236,10 @@ async def test_the_picture_of_a_chat_is_shown_over_its_initials(browser: Browser
         assert empty.headers["cache-control"] == "private, max-age=3600"
 
 
-async def test_a_picture_that_can_not_be_fetched_now_is_tried_again(browser: Browser, world: World) -> None:
-    """The browser keeps nothing when WhatsApp is busy or silent for 5 s, without a connection, and when the company has
-    half its queries left: these are for callers of the API."""
+async def test_a_temporarily_unavailable_picture_is_requested_again(browser: Browser, world: World) -> None:
+    """The browser caches nothing when WhatsApp is busy or does not answer within 5 s, without a connection, and when
+    half of the company's queries are used: the rest is for callers of the API.
+    """
     await world.pair()
     await browser.sign_in()
     picture = f"{CHATS}/{RAMI}/picture"
@@ -264,7 +265,7 @@ async def test_a_picture_that_can_not_be_fetched_now_is_tried_again(browser: Bro
 
 
 def answer_with(world: World, answer: object) -> None:
-    """What WhatsApp answers to queries for a picture."""
+    """Set WhatsApp's answer to queries for a picture."""
     world.engine.answers["picture-file"] = lambda _: answer
 
 
@@ -277,6 +278,6 @@ def queries_in(world: World) -> list[RunQuery]:
 
 
 async def without_picture(browser: Browser, path: str) -> None:
-    """None now; the browser asks again."""
+    """There is no picture now; the browser requests it again."""
     answer = await browser.get(path)
     assert (answer.status, answer.body, answer.headers["cache-control"]) == (204, b"", "no-store")

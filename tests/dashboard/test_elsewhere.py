@@ -1,4 +1,4 @@
-"""A company that another process runs: shown from its record, and left alone."""
+"""A company that another process runs: shown from its record, without actions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.world import COMPANY, World
 
 
 class Neighbour:
-    """A process beside the one that runs the sessions: it shares the database and runs none of them."""
+    """A second process: it shares the database with the one that runs the sessions, and runs none of them."""
 
     is_ready = True
     running: Collection[str] = ()
@@ -47,8 +47,8 @@ class Neighbour:
         raise RunsElsewhere(company, "other:3000")
 
 
-async def test_what_another_process_runs_is_shown_without_buttons(browser: Browser, world: World) -> None:
-    """Its record, its history and its messages are there; its stability is measured over there."""
+async def test_a_company_of_another_process_is_shown_without_buttons(browser: Browser, world: World) -> None:
+    """With its record, its history and its messages; its stability is measured by its own process."""
     await world.pair()
     await world.send("find me")
     await browser.sign_in()

@@ -24,7 +24,7 @@ async def nodes(world: World) -> AsyncIterator[Nodes]:
             yield made
 
 
-async def test_pages_and_actions_of_a_company_are_its_owners(nodes: Nodes, world: World) -> None:
+async def test_pages_and_actions_of_a_company_are_forwarded_to_its_owner(nodes: Nodes, world: World) -> None:
     """With one sign-in for all nodes, and the headers that protect every page."""
     browser = Browser(nodes.other)
     await browser.sign_in()

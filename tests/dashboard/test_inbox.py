@@ -1,4 +1,4 @@
-"""The inbox of a company: every kind of message has a row that says something, and is found."""
+"""The inbox of a company: every kind of message has a readable row, and can be found."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def arrive(world: World, whatsapp_id: str, **fields: object) -> None:
     await world.until(lambda: whatsapp_id in world.engine.receipts_sent)
 
 
-async def test_rows_say_who_wrote_what_and_link_to_the_file(browser: Browser, world: World) -> None:
-    """A contact, a place, a file that can be fetched by the link, and a group."""
+async def test_rows_have_sender_text_and_a_link_to_the_file(browser: Browser, world: World) -> None:
+    """A contact, a location, a file with a working link, and a group."""
     await world.pair()
     await browser.sign_in()
     world.engine.media["keys"] = PDF
@@ -44,7 +44,7 @@ async def test_rows_say_who_wrote_what_and_link_to_the_file(browser: Browser, wo
 
 
 async def test_captions_and_names_are_searched(browser: Browser, world: World) -> None:
-    """As well as ids and numbers."""
+    """In addition to ids and numbers."""
     await world.pair()
     await browser.sign_in()
     media = {"mimetype": "image/jpeg"}
@@ -62,8 +62,9 @@ MOST_PAGE_BYTES = 300_000
 
 
 async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Browser, world: World) -> None:
-    """Texts of a megabyte, thousands of mentions, markup and marks that turn the direction of writing: nothing of it is
-    markup, a row's direction ends with its own text, and no page is larger than a few hundred kilobytes."""
+    """Texts of a megabyte, thousands of mentions, markup and direction marks: everything is escaped, the direction of a
+    row ends with its own text, and no page is larger than a few hundred kilobytes.
+    """
     await world.pair()
     await browser.sign_in()
     mentions = {"mentions": [f"{HOSTILE}{n}@lid" for n in range(2000)]}
@@ -95,7 +96,7 @@ async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Brows
 
 @pytest.mark.parametrize("name", ["inbox", "chats", "groups", "contacts"])
 async def test_each_page_of_a_company_shows_its_label(browser: Browser, world: World, name: str) -> None:
-    """People know the label, not the id."""
+    """People know a company by its label, not by its id."""
     await world.pair()
     await world.now(world.gateway.set_label(COMPANY, "Bakery Irbid"))
     await browser.sign_in()

@@ -1,4 +1,4 @@
-"""The page of API keys: what an operator sees and does there, and that nobody else gets in."""
+"""The page of API keys: what an operator can see and do, and that nobody else has access."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAKERY: dict[str, Any] = {"name": "Bakery <CRM>", "companies": f"{COMPANY}, 9623
 
 
 async def test_a_key_is_shown_once_and_works_until_it_is_revoked(browser: Browser) -> None:
-    """The list then has its name and companies; revoking ends the sessions that began with it."""
+    """The list then has its name and companies; revoking the key ends its sessions."""
     await browser.sign_in()
     assert 'href="/keys"' in (await browser.get("/")).body.decode()
     made = (await browser.post("/keys", headers=PART, **BAKERY)).body.decode()
@@ -37,7 +37,7 @@ async def test_a_key_is_shown_once_and_works_until_it_is_revoked(browser: Browse
 
 
 async def test_without_scripts_the_whole_page_shows_the_key(browser: Browser) -> None:
-    """The form then leads to a page, and a refused one to an error page."""
+    """The form is answered with a page, a refused one with an error page."""
     await browser.sign_in()
     made = await browser.post("/keys", **BAKERY)
     assert (made.status, made.headers["cache-control"]) == (200, "no-store")
@@ -45,8 +45,8 @@ async def test_without_scripts_the_whole_page_shows_the_key(browser: Browser) ->
     assert "<h1>API keys</h1>" in made.body.decode()
 
 
-async def test_a_company_s_key_sees_none_of_it(browser: Browser) -> None:
-    """Neither the link, nor the page, nor what its forms do."""
+async def test_a_key_limited_to_a_company_has_no_access(browser: Browser) -> None:
+    """Neither to the link, nor to the page, nor to its forms."""
     await browser.sign_in(KEY_OF_ONE)
     assert 'href="/keys"' not in (await browser.get("/")).body.decode()
     for answer in (
@@ -60,7 +60,7 @@ async def test_a_company_s_key_sees_none_of_it(browser: Browser) -> None:
 
 @pytest.mark.parametrize("path", ["/keys", "/keys/revoke"])
 async def test_forms_of_other_sites_and_old_forms_change_nothing(browser: Browser, path: str) -> None:
-    """As with every form: our own origin, and the token of the session."""
+    """Every form needs our own origin and the token of the session."""
     await browser.sign_in()
     other = {"Origin": "http://evil.example"}
     assert (await browser.post(path, headers=other, **BAKERY, id="x")).status == 403
@@ -69,8 +69,8 @@ async def test_forms_of_other_sites_and_old_forms_change_nothing(browser: Browse
     assert "Bakery" not in (await browser.get("/keys")).body.decode()
 
 
-async def test_what_is_wrong_is_said(browser: Browser) -> None:
-    """With the value and the cure, and nothing is stored."""
+async def test_invalid_input_is_refused_with_an_explanation(browser: Browser) -> None:
+    """The error has the value and what to do, and nothing is stored."""
     await browser.sign_in()
     refused = await browser.post("/keys", headers=PART, name="CRM", companies="962302 ../x")
     assert refused.status == 422

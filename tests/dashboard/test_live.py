@@ -1,4 +1,4 @@
-"""Live pages: what is sent to a browser, when, and what is left out."""
+"""Live pages: which updates are sent to a browser, and when."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ async def receives(world: World, stream: Stream, *words: str) -> None:
     await world.until(lambda: all(word in stream.text for word in words), within_s=30)
 
 
-async def test_the_fleet_is_reported_what_changed_and_nothing_else(browser: Browser, world: World) -> None:
-    """A page of unknown age gets all rows first. Then a row that changed comes, with the counts and a word to be read
-    aloud; the others don't; a new one is added.
+async def test_the_fleet_page_gets_only_changed_rows(browser: Browser, world: World) -> None:
+    """A page of unknown age gets all rows first. Then it gets only changed rows, with the counts and a text for screen
+    readers, and new rows.
     """
     await world.pair()
     await world.pair(OTHER)
@@ -37,8 +37,8 @@ async def test_the_fleet_is_reported_what_changed_and_nothing_else(browser: Brow
     assert stream.has_ended
 
 
-async def test_a_company_that_comes_while_another_changes_is_shown(browser: Browser, world: World) -> None:
-    """Its row is sent before the rows that changed: HTML has no body of a table behind a row."""
+async def test_a_company_added_while_another_changes_is_shown(browser: Browser, world: World) -> None:
+    """Its row is sent before the changed rows, because HTML allows no table body after a row."""
     await world.pair()
     await browser.sign_in()
     async with browser.listening("/live") as stream:
@@ -50,8 +50,8 @@ async def test_a_company_that_comes_while_another_changes_is_shown(browser: Brow
         assert stream.text.index('id="c-a-new-one"') < stream.text.index(f'id="c-{COMPANY}"')
 
 
-async def test_what_queued_messages_wait_for_follows_the_state(browser: Browser, world: World) -> None:
-    """No message changed, but the reason in their rows did."""
+async def test_the_reason_of_queued_messages_follows_the_state(browser: Browser, world: World) -> None:
+    """No message has changed, but the reason in their rows has."""
     await world.pair()
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:
@@ -74,8 +74,8 @@ async def test_a_company_is_shown_with_its_label_and_its_number(browser: Browser
     assert "&lt;b&gt;Bakery&lt;/b&gt; Irbid</span></h1>" in (await browser.get(f"/companies/{COMPANY}")).body.decode()
 
 
-async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, world: World) -> None:
-    """It asks for no row again; a heartbeat within ten seconds tells that the connection stands."""
+async def test_a_current_page_gets_no_rows(browser: Browser, world: World) -> None:
+    """It requests no row again; a heartbeat within ten seconds shows that the connection is open."""
     await world.pair()
     await world.wait(100)
     await browser.sign_in()
@@ -88,7 +88,7 @@ async def test_a_page_that_shows_what_is_true_is_left_alone(browser: Browser, wo
 
 
 async def test_a_key_of_one_company_gets_updates_of_that_company_only(browser: Browser, world: World) -> None:
-    """It does not learn that another company exists."""
+    """It gets no hint that another company exists."""
     await world.pair()
     await browser.sign_in(KEY_OF_ONE)
     async with browser.listening("/live") as stream:
@@ -97,7 +97,7 @@ async def test_a_key_of_one_company_gets_updates_of_that_company_only(browser: B
         assert OTHER not in stream.text
 
 
-async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: World) -> None:
+async def test_linking_is_shown_live_from_code_to_connection(browser: Browser, world: World) -> None:
     """The page has the code at once, gets each new one, and removes it when the phone has scanned it."""
     await browser.sign_in()
     answer = await browser.post("/companies", company=COMPANY)
@@ -113,7 +113,7 @@ async def test_linking_is_seen_from_code_to_connection(browser: Browser, world: 
         await receives(world, stream, 'id="link"', "hidden", "Connected", "Phone linked", f"{COMPANY}: connected")
 
 
-async def test_a_pairing_code_is_given_for_a_number(browser: Browser, world: World) -> None:
+async def test_a_pairing_code_is_shown_for_a_number(browser: Browser, world: World) -> None:
     """An invalid number and a refusal by WhatsApp are shown in the same place."""
     await browser.sign_in()
     await browser.post("/companies", company=COMPANY)
@@ -150,7 +150,7 @@ async def test_a_second_click_sends_no_second_message(browser: Browser, world: W
 async def test_messages_are_found_by_id_number_and_state(
     browser: Browser, world: World, query: str, is_found: bool
 ) -> None:
-    """The newest first; what looks like a pattern is none."""
+    """The newest first; wildcards have no special meaning."""
     await world.pair()
     await world.send("find me")
     await browser.sign_in()
@@ -158,7 +158,7 @@ async def test_messages_are_found_by_id_number_and_state(
     assert ("find me" in found) is is_found
 
 
-async def test_actions_are_carried_out_or_refused_with_a_sentence(browser: Browser, world: World) -> None:
+async def test_actions_are_carried_out_or_refused_with_an_explanation(browser: Browser, world: World) -> None:
     """Stop, start, reconnect; the error for a forbidden action is that of the API."""
     await world.pair()
     await browser.sign_in()
@@ -173,8 +173,8 @@ async def test_actions_are_carried_out_or_refused_with_a_sentence(browser: Brows
     assert (await browser.post(f"/companies/{COMPANY}/action/dance", headers=part)).status == 404
 
 
-async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
-    """When the session was connected, and each round trip."""
+async def test_the_chart_shows_one_day(browser: Browser, world: World) -> None:
+    """The times at which the session was connected, and each round trip."""
     await world.pair()
     await world.wait(100)
     await browser.sign_in()
@@ -185,7 +185,7 @@ async def test_the_chart_has_its_day(browser: Browser, world: World) -> None:
     assert not any(chart["missed"])
 
 
-async def test_the_chart_excuses_what_a_person_asked_for(browser: Browser, world: World) -> None:
+async def test_the_chart_excludes_requested_disconnections(browser: Browser, world: World) -> None:
     """A requested reconnection, a stop, and the time without a linked phone are not drawn as a disconnection."""
     await world.pair()
     await browser.sign_in()
@@ -208,7 +208,7 @@ async def test_the_chart_shows_a_logout_by_whatsapp_as_a_missing_phone(browser: 
     assert [band[2] for band in chart["bands"][-2:]] == ["connected", "unlinked"]
 
 
-async def test_streams_end_with_the_session_that_asked_for_them(browser: Browser, world: World) -> None:
+async def test_streams_end_with_their_session(browser: Browser, world: World) -> None:
     """After a sign-out in one tab, streams in the other tabs end."""
     await world.pair()
     await browser.sign_in()
@@ -233,7 +233,7 @@ async def test_streams_end_when_holdfast_stops(browser: Browser, world: World) -
 
 
 async def test_a_transition_that_is_stored_late_is_still_reported(browser: Browser, world: World) -> None:
-    """The session's record is ahead of its history by the time that a write takes."""
+    """The session's record is ahead of its history by the duration of a write."""
     link = await world.pair()
     await world.wait(100)
     await browser.sign_in()
@@ -254,7 +254,7 @@ async def test_a_transition_that_is_stored_late_is_still_reported(browser: Brows
 
 
 async def test_operations_appear_in_the_history_of_their_company(browser: Browser, world: World) -> None:
-    """As soon as they are accepted, and again with their outcome; among the connections by their time."""
+    """As soon as they are accepted, and again with their outcome; sorted by time among the connections."""
     await world.pair()
     await browser.sign_in()
     async with browser.listening(f"/companies/{COMPANY}/live") as stream:

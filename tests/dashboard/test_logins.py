@@ -1,4 +1,4 @@
-"""A key signs in; its cookie ends with the key, with time, and at sign-out; guessing is slowed down."""
+"""Signing in with a key; its cookie ends with the key, after some time, and at sign-out; guessing is limited."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def read(logins: Logins, cookie: str) -> Login:
     return login
 
 
-async def test_a_cookie_carries_what_its_key_allows_and_never_the_key(clock: FakeClock) -> None:
-    """A session that began with a key for one company is limited to that company."""
+async def test_a_cookie_has_the_rights_of_its_key_and_never_the_key(clock: FakeClock) -> None:
+    """A session that was started with a key for one company is limited to that company."""
     logins = make(clock)
     cookie = logins.sign_in(f" {OTHER}\n", address=HERE)
     assert (await read(logins, cookie)).grant.companies == frozenset({"962302"})
@@ -59,13 +59,13 @@ async def test_a_cookie_carries_what_its_key_allows_and_never_the_key(clock: Fak
 
 
 @pytest.mark.parametrize("cookie", [None, "", "a.b", "a.b.c.d", "a.b.1.", "ä.ö.ü.é", "...", "a.b.0.d.e"])
-async def test_what_is_no_cookie_of_ours_signs_nobody_in(clock: FakeClock, cookie: str | None) -> None:
-    """Whatever it looks like."""
+async def test_an_invalid_cookie_is_refused(clock: FakeClock, cookie: str | None) -> None:
+    """Whatever its form."""
     assert await make(clock).read(cookie) is None
 
 
 async def test_no_part_of_a_cookie_can_be_changed(clock: FakeClock) -> None:
-    """Not the id, not the key's mark, not the time, not the signature; and another secret makes other signatures."""
+    """Neither the id, nor the key's hash, the times or the signature; another secret makes other signatures."""
     logins = make(clock)
     parts = logins.sign_in(KEY, address=HERE).split(".")
     for n, part in enumerate(parts):
@@ -75,15 +75,15 @@ async def test_no_part_of_a_cookie_can_be_changed(clock: FakeClock) -> None:
     assert await make(clock).read(".".join(parts)) is not None  # as after a restart
 
 
-async def test_a_key_that_is_taken_away_ends_its_sessions(clock: FakeClock) -> None:
-    """At the next start, without it; the others stay."""
+async def test_removing_a_key_ends_its_sessions(clock: FakeClock) -> None:
+    """At the next start without it; sessions of other keys stay valid."""
     cookie, other = make(clock).sign_in(KEY, address=HERE), make(clock).sign_in(OTHER, address=HERE)
     after = make(clock, parse(f"{OTHER}=962302"))
     assert await after.read(cookie) is None
     assert await after.read(other) is not None
 
 
-async def test_an_unused_session_ends_and_a_used_one_goes_on(clock: FakeClock) -> None:
+async def test_an_unused_session_ends_and_a_used_one_continues(clock: FakeClock) -> None:
     """Twelve hours after the last page; pages renew the cookie, under the same id."""
     logins = make(clock)
     cookie = logins.sign_in(KEY, address=HERE)
@@ -98,8 +98,8 @@ async def test_an_unused_session_ends_and_a_used_one_goes_on(clock: FakeClock) -
     assert await logins.read(fresh) is None
 
 
-async def test_who_signs_out_is_out_also_with_a_renewed_cookie(clock: FakeClock) -> None:
-    """The session ends, not only the browser's copy of its cookie; others of the same key stay."""
+async def test_a_sign_out_also_ends_renewed_cookies(clock: FakeClock) -> None:
+    """The session ends, not only the browser's copy of its cookie; other sessions of the same key stay valid."""
     logins = make(clock)
     cookie, other = (logins.sign_in(KEY, address=HERE) for _ in range(2))
     clock.advance_to(clock.monotonic() + RENEW_S + 1)
@@ -121,7 +121,7 @@ async def test_forms_carry_the_token_of_their_session(clock: FakeClock) -> None:
 
 
 async def test_any_session_ends_after_a_week(clock: FakeClock) -> None:
-    """However often it is used: a fresh cookie ends no later than the first."""
+    """However often it is used: a renewed cookie ends no later than the first one."""
     logins = make(clock)
     cookie = logins.sign_in(KEY, address=HERE)
     assert logins.seconds_left(cookie) == IDLE_S
@@ -135,8 +135,8 @@ async def test_any_session_ends_after_a_week(clock: FakeClock) -> None:
     assert not await logins.is_signed_in(login)
 
 
-async def test_a_sign_out_outlives_a_restart_and_holds_on_every_node(clock: FakeClock) -> None:
-    """It is stored, until the cookie would have ended by itself."""
+async def test_a_sign_out_survives_a_restart_and_is_valid_on_every_node(clock: FakeClock) -> None:
+    """It is stored until the cookie would have expired."""
     sign_outs = SignOutSet()
     logins = make(clock, sign_outs=sign_outs)
     cookie = logins.sign_in(KEY, address=HERE)
@@ -148,7 +148,7 @@ async def test_a_sign_out_outlives_a_restart_and_holds_on_every_node(clock: Fake
     assert not await other.is_signed_in(login)
 
 
-async def test_ten_wrong_keys_a_minute_are_all_an_address_gets(clock: FakeClock) -> None:
+async def test_an_address_may_try_ten_wrong_keys_a_minute(clock: FakeClock) -> None:
     """Further wrong keys are refused without being counted. A correct key still signs in, because many users may share
     an address.
     """
@@ -167,7 +167,7 @@ async def test_ten_wrong_keys_a_minute_are_all_an_address_gets(clock: FakeClock)
 
 
 async def test_wrong_keys_are_logged_with_the_address(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    """One line each, as docs/security.md gives it to fail2ban; never the key; a flood is bounded."""
+    """One line each, in the format for fail2ban in docs/security.md; never the key; a flood is bounded."""
     logins = make(clock)
     for _ in range(50):
         with pytest.raises((WrongKey, TooManyAttempts)):
@@ -178,7 +178,7 @@ async def test_wrong_keys_are_logged_with_the_address(clock: FakeClock, caplog: 
 
 
 async def test_open_streams_end_with_their_key(clock: FakeClock) -> None:
-    """They outlive the request that was checked when they began."""
+    """They outlive the request in which the key was checked."""
     logins = make(clock)
     login = await read(logins, logins.sign_in(OTHER, address=HERE))
     assert await logins.is_signed_in(login)

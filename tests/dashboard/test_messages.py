@@ -9,7 +9,7 @@ MESSAGES = f"/companies/{COMPANY}/messages"
 
 
 async def test_a_queued_message_says_why_it_waits(browser: Browser, world: World) -> None:
-    """For its turn under the company's pacing, or for the connection; a message that was sent says nothing."""
+    """Because of the company's pacing, or for the connection; a sent message shows no reason."""
     await world.pair()
     await world.now(world.limits.set_pacing(COMPANY, {"perMinute": 0.05, "burst": 1}))
     await world.until_message(await world.send("first"), "sent")
@@ -24,7 +24,7 @@ async def test_a_queued_message_says_why_it_waits(browser: Browser, world: World
 
 
 async def test_a_first_message_says_that_new_contacts_are_locked(browser: Browser, world: World) -> None:
-    """Also one that was never tried, because the lock came before it."""
+    """Also one that was never attempted, because the lock was there before."""
     await world.pair()
     world.engine.lock_reach_out(world.link(), until_s=1_767_348_060)
     await world.quiet()

@@ -1,4 +1,4 @@
-"""The way in: who may see what, which forms count, and what a browser may do with our pages."""
+"""Access to pages: who may see what, which forms are accepted, and what browsers may do with our pages."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ CLOSED = (
 
 
 @pytest.mark.parametrize("path", CLOSED)
-async def test_without_a_key_there_is_only_the_way_in(browser: Browser, path: str) -> None:
-    """Pages lead to the login, which knows the page that was asked for; a script that asks for a part gets a header."""
+async def test_without_a_session_there_is_only_the_login_page(browser: Browser, path: str) -> None:
+    """Pages redirect to the login, which knows the requested page; a request of a script for a fragment gets a
+    header.
+    """
     answer = await browser.get(path)
     assert (answer.status, answer.headers["location"]) == (303, "/login" if path == "/" else f"/login?next={path}")
     answer = await browser.get(path, **{"HX-Request": "true"})
@@ -48,7 +50,7 @@ async def test_without_a_key_there_is_only_the_way_in(browser: Browser, path: st
 
 
 async def test_a_key_signs_in_and_out_again(browser: Browser) -> None:
-    """The cookie is for this site's own requests alone and out of reach of scripts; signing out ends it."""
+    """The cookie is sent only with this site's own requests and is not readable by scripts; signing out ends it."""
     answer = await browser.sign_in()
     assert (answer.status, answer.headers["location"]) == (303, "/")
     cookie = answer.headers["set-cookie"].lower()
@@ -63,8 +65,8 @@ async def test_a_key_signs_in_and_out_again(browser: Browser) -> None:
     assert (await browser.get("/")).status == 303
 
 
-async def test_signing_in_leads_to_the_page_that_was_asked_for(browser: Browser, world: World) -> None:
-    """Also after a wrong key, and when only a part of that page was asked for; another site is never led to."""
+async def test_signing_in_leads_to_the_requested_page(browser: Browser, world: World) -> None:
+    """Also after a wrong key, and when only a fragment of that page was requested; never to another site."""
     await world.pair()
     wanted = f"/companies/{COMPANY}/inbox?words=962"
     answer = await browser.get(wanted)
@@ -82,7 +84,7 @@ async def test_signing_in_leads_to_the_page_that_was_asked_for(browser: Browser,
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://testserver"}, {"X-Forwarded-Proto": "https"}])
 async def test_over_https_the_cookie_is_for_https_only(browser: Browser, headers: dict[str, str]) -> None:
-    """Also when TLS ends at a proxy, which says so, or the browser does."""
+    """Also when TLS ends at a proxy that reports it, or the form's origin shows it."""
     answer = await browser.post("/login", headers=headers, key="a-key-for-all-companies")
     cookie = answer.headers["set-cookie"].lower()
     assert cookie.startswith("__host-holdfast_session=")
@@ -90,8 +92,10 @@ async def test_over_https_the_cookie_is_for_https_only(browser: Browser, headers
     assert "domain" not in cookie
 
 
-async def test_over_https_a_cookie_that_a_neighbour_could_set_signs_nobody_in(browser: Browser) -> None:
-    """Another site of the same domain can set the plain name, but not the one with `__Host-`; a renewal keeps it."""
+async def test_over_https_only_the_host_cookie_is_accepted(browser: Browser) -> None:
+    """Another site of the same domain can set a cookie with the plain name, but not one with `__Host-`; a renewal keeps
+    the name.
+    """
     await browser.sign_in()
     https = {"X-Forwarded-Proto": "https"}
     assert (await browser.get("/")).status == 200
@@ -105,7 +109,7 @@ async def test_over_https_a_cookie_that_a_neighbour_could_set_signs_nobody_in(br
 
 
 async def test_a_wrong_key_is_reported_and_many_are_too_many(browser: Browser) -> None:
-    """The key that was given is not shown again; after ten, only the right one is still answered."""
+    """The entered key is not shown again; after ten, only the right one is accepted."""
     answer = await browser.post("/login", key="a-key-of-somebody-else")
     assert answer.status == 401
     assert b"This API key is unknown" in answer.body
@@ -117,7 +121,7 @@ async def test_a_wrong_key_is_reported_and_many_are_too_many(browser: Browser) -
 
 
 async def test_every_page_has_the_strict_policy(browser: Browser, world: World) -> None:
-    """Nothing but our own files runs; no page is framed, kept by caches, or shown to other sites."""
+    """Only our own scripts run; no page can be framed, cached, or reported to other sites."""
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     await world.pair()
     await browser.sign_in()
@@ -128,7 +132,7 @@ async def test_every_page_has_the_strict_policy(browser: Browser, world: World) 
 
 
 async def test_a_page_answers_head(browser: Browser, world: World) -> None:
-    """Monitors ask so: the same status and headers, without the page."""
+    """As monitors request it: the same status and headers, without the body."""
     await world.pair()
     await browser.sign_in()
     for path in (*PAGES, "/nothing-here"):
@@ -137,8 +141,8 @@ async def test_a_page_answers_head(browser: Browser, world: World) -> None:
         assert (head.status, head.headers.keys(), head.body) == (got.status, got.headers.keys(), b""), path
 
 
-async def test_assets_may_be_kept_for_good(browser: Browser) -> None:
-    """They need no key; their address changes with what they hold."""
+async def test_assets_may_be_cached_forever(browser: Browser) -> None:
+    """They need no key; their URL changes with their content."""
     page = (await browser.get("/login")).body.decode()
     addresses = re.findall(r'(?:src|href)="(/assets/[^"]+)"', page)
     assert len(addresses) >= 4
@@ -174,8 +178,8 @@ _FORGED: tuple[tuple[str | None, dict[str, str]], ...] = (
 )
 
 
-async def test_a_form_that_is_none_is_refused(browser: Browser) -> None:
-    """JSON, as another site could send it as text; bytes that are no text; a form without end."""
+async def test_a_malformed_form_is_refused(browser: Browser) -> None:
+    """JSON sent as text, as another site could do; bytes that are not text; an endless form."""
     await browser.sign_in()
     assert (await browser.post("/companies", headers={"Content-Type": "text/plain"})).status == 422
     headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
@@ -184,7 +188,7 @@ async def test_a_form_that_is_none_is_refused(browser: Browser) -> None:
 
 
 async def test_a_key_of_one_company_sees_no_other(browser: Browser, world: World) -> None:
-    """Neither in the list, nor by its address, nor in streams; whether it exists is not told."""
+    """Neither in the list, nor by its URL, nor in streams; whether it exists is not revealed."""
     await world.pair()
     await world.now(world.gateway.put(OTHER))
     await browser.sign_in(KEY_OF_ONE)
@@ -200,8 +204,8 @@ async def test_a_key_of_one_company_sees_no_other(browser: Browser, world: World
     assert len(world.gateway.views()) == 2
 
 
-async def test_what_people_type_is_never_markup(browser: Browser, world: World) -> None:
-    """In addresses, in forms that come back, in messages out and in, in searches."""
+async def test_input_is_always_escaped(browser: Browser, world: World) -> None:
+    """In URLs, in redisplayed forms, in outbound and inbound messages, in searches."""
     await world.pair()
     await browser.sign_in()
     evil = '"><script>alert(1)</script>'
@@ -217,8 +221,8 @@ async def test_what_people_type_is_never_markup(browser: Browser, world: World) 
     assert not any(b"<script>alert" in answer.body or b"<script>" in answer.body for answer in shown)
 
 
-async def test_a_session_that_is_used_stays_and_an_unused_one_ends(browser: Browser, world: World) -> None:
-    """Pages renew the cookie; twelve hours without one end it."""
+async def test_pages_renew_the_cookie_of_a_used_session(browser: Browser, world: World) -> None:
+    """Twelve hours without a page end it."""
     await browser.sign_in()
     first = browser.cookie
     for _ in range(3):
@@ -230,7 +234,7 @@ async def test_a_session_that_is_used_stays_and_an_unused_one_ends(browser: Brow
 
 
 async def test_the_page_waits_until_the_sessions_are_loaded(world: World) -> None:
-    """An empty list would be wrong."""
+    """An empty list would be misleading."""
     world.host_starts.close()
     async with world.running(until_ready=False) as gateway:
         browser = make_browser(world, gateway)
@@ -241,16 +245,16 @@ async def test_the_page_waits_until_the_sessions_are_loaded(world: World) -> Non
         assert b'http-equiv="refresh"' in answer.body
 
 
-async def test_the_api_stays_as_it_is(browser: Browser) -> None:
-    """What is no page is answered as a problem; pages are not in the API's description."""
+async def test_the_api_is_not_affected_by_the_pages(browser: Browser) -> None:
+    """Other paths are answered with a problem; pages are not in the OpenAPI document."""
     answer = await browser.client("GET", "/v1/nothing")
     answer.problem(404, "not-found")
     described = (await browser.client("GET", "/openapi.json")).json["paths"]
     assert not [path for path in described if path in {"/", "/login", "/companies", "/live", "/docs"}]
 
 
-async def test_a_key_of_one_company_moves_no_webhook_of_another(browser: Browser, world: World) -> None:
-    """Neither a delivery, nor its endpoint, nor that of all companies: they are unknown to it."""
+async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Browser, world: World) -> None:
+    """Neither a delivery, nor its endpoint, nor the default endpoint: the error says that they are unknown."""
     rows = browser.client.api.state.context.webhooks
     await world.now(rows.set_default("https://crm.example/", "whsec_x"))
     await world.pair(OTHER)
@@ -277,12 +281,12 @@ async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_programs
 
 
 async def test_an_unknown_path_while_the_database_fails_is_a_page_that_says_so(browser: Browser, world: World) -> None:
-    """As every other page: 503, with the headers of all pages, and no defect in the log."""
+    """Like every other page: 503, with the headers of all pages, and no error in the log."""
     await browser.sign_in()
     await world.now(
         world.database.write(lambda connection: connection.exec_driver_sql("ALTER TABLE webhook_endpoints RENAME TO x"))
     )
-    await world.wait(60)  # what is shown on every page is kept for some seconds
+    await world.wait(60)  # the problems shown on every page are cached for some seconds
     answer = await browser.get("/no-such-page", Accept="text/html")
     assert answer.status == 503
     assert "The database is not available" in answer.body.decode()

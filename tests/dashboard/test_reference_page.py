@@ -1,4 +1,4 @@
-"""The page of the API, made from the description of the real routes."""
+"""The API reference page, rendered from the description of the real routes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shlex
 from tests.dashboard.browser import Browser
 
 
-async def test_every_example_of_the_page_has_a_body_that_can_be_sent(browser: Browser) -> None:
+async def test_every_example_of_the_page_has_a_valid_body(browser: Browser) -> None:
     """A JSON object with values, never `null`; a message goes to a number and has a text."""
     page = html.unescape((await browser.get("/docs")).body.decode())
     examples = [

@@ -16,7 +16,9 @@ PART = {"HX-Request": "true"}
 
 
 async def test_settings_are_saved_shown_and_removed_again(browser: Browser, world: World) -> None:
-    """A first webhook shows its secret once; what is empty goes back to the general settings; other pacing is kept."""
+    """A first webhook shows its secret once; empty fields return to the general settings; other pacing values
+    are kept.
+    """
     await world.pair()
     await world.now(world.limits.set_pacing(COMPANY, {"gapMs": 500}))
     await browser.sign_in()
@@ -48,10 +50,10 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, worl
         ("webhook_url", "ftp://example.org", "http"),
     ],
 )
-async def test_what_can_t_be_set_changes_nothing(
+async def test_an_invalid_value_changes_nothing(
     browser: Browser, world: World, field: str, value: str, sentence: str
 ) -> None:
-    """The sentence names value and cure, and the other fields are not stored either."""
+    """The error has the value and what to do, and the other fields are not stored either."""
     await world.pair()
     await browser.sign_in()
     answer = await browser.post(SETTINGS, headers=PART, **{"label": "Bakery", "perMinute": "3", field: value})
@@ -59,7 +61,7 @@ async def test_what_can_t_be_set_changes_nothing(
     assert (await world.gateway.labels(), await world.limits.stored_pacing(COMPANY)) == ({}, {})
 
 
-async def test_messages_that_are_ignored(browser: Browser, world: World) -> None:
+async def test_ignored_kinds_of_messages_can_be_selected(browser: Browser, world: World) -> None:
     """The ticked kinds are no longer stored; without a tick everything is stored again."""
     await world.pair()
     await browser.sign_in()
@@ -82,8 +84,8 @@ async def test_saving_starts_no_session(browser: Browser, world: World) -> None:
     assert world.state() == "stopped"
 
 
-async def test_a_tenant_can_only_tighten_and_not_remove(browser: Browser, world: World) -> None:
-    """The operator's limits hold; the page has no button for removal, and the form is refused."""
+async def test_a_tenant_can_only_tighten_pacing_and_not_remove_a_company(browser: Browser, world: World) -> None:
+    """The operator's limits apply; the page has no button for removal, and the form is refused."""
     await world.pair()
     await world.now(world.limits.set_pacing(COMPANY, {"perMinute": 10}))
     await browser.sign_in(KEY_OF_ONE)
@@ -96,7 +98,7 @@ async def test_a_tenant_can_only_tighten_and_not_remove(browser: Browser, world:
 
 
 async def test_a_company_is_removed_after_a_backup(browser: Browser, world: World) -> None:
-    """It is gone from the fleet, and a backup is there."""
+    """It is removed from the fleet, and there is a backup."""
     await world.pair()
     await browser.sign_in()
     assert "ask-remove" in (await browser.get(PAGE)).body.decode()

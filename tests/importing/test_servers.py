@@ -1,4 +1,4 @@
-"""Sources on servers: a real PostgreSQL and a real Redis, which are left as they were."""
+"""Sources on servers: a real PostgreSQL and a real Redis, which are not changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 @pytest.fixture
 def evolution_folder(tmp_path: Path) -> Path:
-    """The folder `instances`, with keys alone."""
+    """The folder `instances`, with keys only."""
     keys = {name: text for name, text in TEXTS.items() if name != "creds.json"}
     return stores.rested(stores.folder(tmp_path / "instances" / stores.INSTANCE, keys)).parent
 
@@ -44,7 +44,7 @@ def whole(imported: ImportedDevice) -> bool:
 
 
 def dumped(url: str) -> bytes:
-    """What pg_dump writes of a database; its first and last lines name a key of that run."""
+    """The output of pg_dump for a database; its first and last lines name a key of that run."""
     out = subprocess.run(["pg_dump", url], capture_output=True, check=True).stdout
     return b"\n".join(line for line in out.splitlines() if not line.startswith(b"\\"))
 
@@ -58,7 +58,7 @@ def change(url: str, statement: str) -> None:
 
 
 def test_evolution_in_postgresql_with_keys_in_a_folder(postgres: PostgresProcess, evolution_folder: Path) -> None:
-    """As without CACHE_REDIS_ENABLED, in the schema that the address names or in the one that has the tables."""
+    """Without CACHE_REDIS_ENABLED, in the schema in the URL or in the one that has the tables."""
     url = stores.evolution_postgres(postgres.new_database(), "shop", TEXTS)
     before = dumped(url)
     for address in (f"{url}?schema=evolution_api&connection_limit=5", url):
@@ -71,7 +71,7 @@ def test_evolution_in_postgresql_with_keys_in_a_folder(postgres: PostgresProcess
 
 
 async def test_evolution_in_postgresql_with_keys_in_redis(postgres: PostgresProcess, redis: RedisProcess) -> None:
-    """As with CACHE_REDIS_ENABLED, whatever the prefix is."""
+    """With CACHE_REDIS_ENABLED, whatever the prefix is."""
     url = stores.evolution_postgres(postgres.new_database(), "shop", TEXTS)
     assert 'has no keys of instance "shop"' in refused("evolution", url, keys=redis.url)
     stores.evolution_redis(redis.url, TEXTS, with_credentials=False)
@@ -80,8 +80,8 @@ async def test_evolution_in_postgresql_with_keys_in_redis(postgres: PostgresProc
     assert stores.dump(redis.url) == before
 
 
-def test_evolution_says_what_is_wrong(postgres: PostgresProcess, evolution_folder: Path) -> None:
-    """In use, of another kind, cut off, never linked, logged out, of another program."""
+def test_evolution_sources_are_refused_with_a_reason(postgres: PostgresProcess, evolution_folder: Path) -> None:
+    """In use, of another kind, truncated, never linked, logged out, of another program."""
     url = stores.evolution_postgres(postgres.new_database(), "shop", TEXTS)
     for statement, said in [
         ('UPDATE "Instance" SET "connectionStatus" = \'open\'', "the table Instance says connectionStatus=open"),
@@ -105,8 +105,9 @@ def test_evolution_says_what_is_wrong(postgres: PostgresProcess, evolution_folde
 
 
 def test_waha_in_postgresql(postgres: PostgresProcess) -> None:
-    """One database for each session: found by way of any database of the server, or named itself. What is damaged is
-    refused with a sentence."""
+    """One database for each session: found through any database of the server, or named itself. Damaged data is refused
+    with a reason.
+    """
     server = stores.waha_postgres(postgres.new_database(), "shop", TEXTS)
     own = f"{server.rsplit('/', 1)[0]}/waha_noweb_shop"
     change(server, "CREATE DATABASE waha_gows_other")
@@ -132,7 +133,7 @@ def test_waha_in_postgresql(postgres: PostgresProcess) -> None:
 
 
 def test_jsonb_in_the_table_of_forks(postgres: PostgresProcess) -> None:
-    """PostgreSQL orders members by itself, and bytes are numbers there."""
+    """PostgreSQL changes the order of members, and bytes are stored as numbers."""
     url = postgres.new_database()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
@@ -144,8 +145,9 @@ def test_jsonb_in_the_table_of_forks(postgres: PostgresProcess) -> None:
 
 
 def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
-    """Its lease is a sign of use until it runs out, and so is another client of the database. What is damaged is
-    refused with a sentence."""
+    """Its lease is a sign of use until it expires, and so is another client of the database. Damaged data is refused
+    with a reason.
+    """
     url = stores.openwa_postgres(postgres.new_database(), "shop", TEXTS)
     before = dumped(url)
     assert whole(read("openwa", url))
@@ -161,7 +163,7 @@ def test_openwa_in_postgresql(postgres: PostgresProcess) -> None:
     assert "ends too early, half-written" in refused("openwa", url, skip_damaged=True)
 
 
-def test_a_wrong_password_is_said_without_it(postgres: PostgresProcess) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(postgres: PostgresProcess) -> None:
     """The error has the server's message."""
     sentence = refused("openwa", postgres.url().replace("p%40ss%3Aw%2Frd", "gehe%40im"))
     assert "password authentication failed" in sentence
@@ -172,8 +174,9 @@ def test_a_wrong_password_is_said_without_it(postgres: PostgresProcess) -> None:
 
 
 async def test_evolution_in_redis(redis: RedisProcess) -> None:
-    """With CACHE_REDIS_SAVE_INSTANCES: all of it, serialised twice; a client of Node's is a sign of use. What is
-    damaged is refused with a sentence."""
+    """With CACHE_REDIS_SAVE_INSTANCES: everything, serialised twice; a Node client is a sign of use. Damaged data is
+    refused with a reason.
+    """
     url = stores.evolution_redis(redis.url, TEXTS)
     before = stores.dump(url)
     assert whole(read("evolution", url))
@@ -190,7 +193,7 @@ async def test_evolution_in_redis(redis: RedisProcess) -> None:
 
 
 async def test_baileys_api_in_redis(redis: RedisProcess) -> None:
-    """A lease, a heartbeat and a connection are signs of use; what it stores of its own is left out."""
+    """A lease, a heartbeat and a connection are signs of use; the program's own entries are left out."""
     url = stores.baileys_api_redis(redis.url, PHONE, TEXTS)
     before = stores.dump(url)
     imported = read("baileys-api", url, wanted=PHONE.removeprefix("+"))
@@ -227,7 +230,7 @@ async def test_damaged_hashes_are_refused(redis: RedisProcess, fields: dict[Any,
     assert said in refused("baileys-api", redis.url)
 
 
-async def test_a_redis_that_refuses_is_said(tmp_path: Path) -> None:
+async def test_a_refusal_of_redis_is_reported(tmp_path: Path) -> None:
     """The error has Redis' message, without the password."""
     async with running_redis(tmp_path, "--requirepass", "geheim") as redis:
         redis.password = "geheim"

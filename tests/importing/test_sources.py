@@ -1,4 +1,4 @@
-"""What is read of other programs' stores: every kind of place but servers, with what is wrong said in a sentence."""
+"""Reading the stores of other programs: every kind of source except servers, with a reason for each refusal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = {
     ("device-list", "962777"),
     ("tctoken", "77@lid"),
 }
-"""What comes over, whatever the place."""
+"""The imported data, whatever the source."""
 
 Files = Mapping[str, str]
 
@@ -88,8 +88,8 @@ def contents(path: Path) -> dict[Path, bytes]:
     return {each: each.read_bytes() for each in files}
 
 
-def test_every_key_comes_over_and_the_source_stays_as_it_is(store: Store, tmp_path: Path) -> None:
-    """By the names that Baileys asks for, byte for byte the same afterwards, with no file beside it."""
+def test_every_key_is_imported_and_the_source_is_not_changed(store: Store, tmp_path: Path) -> None:
+    """Under the names that Baileys uses; the source is byte for byte the same afterwards, with no file beside it."""
     kind, source = store(tmp_path, TEXTS)
     before = contents(tmp_path)
     imported = read(kind, source)
@@ -130,10 +130,10 @@ def _put(name: str, text: str) -> Callable[[dict[str, str]], object]:
         (_creds(routingInfo={"type": "Buffer", "data": [300]}), "neither numbers from 0 to 255 nor base64"),
     ],
 )
-def test_damaged_credentials_are_refused_with_a_sentence(
+def test_damaged_credentials_are_refused_with_a_reason(
     store: Store, tmp_path: Path, damage: Callable[[dict[str, str]], object], said: str
 ) -> None:
-    """Whatever the place, also with --skip-damaged: the sentence says what is wrong, and shows no key."""
+    """In every kind of source, also with --skip-damaged: the error says what is wrong, and shows no key."""
     files = dict(TEXTS)
     damage(files)
     kind, source = store(tmp_path, files)
@@ -182,7 +182,7 @@ def test_a_damaged_key_is_named_and_left_out_only_on_request(
 def test_bytes_in_every_form_that_baileys_has_had_are_read(
     store: Store, tmp_path: Path, form: Callable[[bytes], object]
 ) -> None:
-    """Lists of numbers, numbered members, the replacer of 2021, and the order that JSONB gives to members."""
+    """Lists of numbers, numbered members, the replacer of 2021, and the order in which JSONB stores members."""
     old = {name: form(bytes(range(first, first + 32))) for name, first in (("private", 0), ("public", 32))}
     changed = {**credentials(), "noiseKey": old}
     kind, source = store(tmp_path, {**TEXTS, "creds.json": json.dumps(changed), "pre-key-1.json": json.dumps(old)})
@@ -203,15 +203,15 @@ def test_bytes_in_every_form_that_baileys_has_had_are_read(
     ],
 )
 def test_a_value_that_was_serialised_twice_is_read(name: str, stored: bytes, value: bytes) -> None:
-    """As Evolution API does; a mapping, which is a JSON string itself, stays one."""
+    """As Evolution API does; a mapping, which is itself a JSON string, stays a string."""
     assert unwrapped(name, stored) == value
 
 
-# Which session.
+# Selecting a session.
 
 
 def test_of_several_sessions_one_must_be_named(store: Store, tmp_path: Path) -> None:
-    """The sentence lists those there are."""
+    """The error lists the sessions."""
     kind, source = store(tmp_path, TEXTS)
     if kind == "baileys":
         source = source.parent  # a folder that has several
@@ -236,7 +236,7 @@ def _another(kind: str, source: Path) -> None:
         stores.rested(stores.folder(parent / "other", changed))
 
 
-# Places that are something else.
+# Other files and folders.
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def _another(kind: str, source: Path) -> None:
 def test_a_source_of_another_kind_is_refused(
     kind: str, source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what to give instead, and never with the password that was in the address."""
+    """The error says what to give instead, and never contains the password in the URL."""
     monkeypatch.chdir(tmp_path)
     sentence = refused(kind, source)
     assert said in sentence
     assert "secret" not in sentence
 
 
-def test_keys_from_elsewhere_are_for_evolution_alone(tmp_path: Path) -> None:
+def test_only_evolution_has_keys_in_a_second_place(tmp_path: Path) -> None:
     """Other programs have keys and credentials in one place."""
     kind, source = openwa_folder(tmp_path, TEXTS)
     assert refused(kind, source, keys="x").startswith("--keys is only for Evolution API with PostgreSQL")
@@ -296,7 +296,7 @@ def test_sessions_of_wahas_other_engines_are_refused_by_name(engine: str, tmp_pa
     ],
 )
 def test_databases_without_credentials_are_refused(kind: str, statement: str, said: str, tmp_path: Path) -> None:
-    """By the tables that they have."""
+    """The error names their tables."""
     path = tmp_path / "a.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
@@ -304,7 +304,7 @@ def test_databases_without_credentials_are_refused(kind: str, statement: str, sa
 
 
 def test_a_file_that_only_looks_like_a_database_is_refused(tmp_path: Path) -> None:
-    """Cut off, or anything else."""
+    """A truncated file, or any other file."""
     kind, source = openwa_sqlite(tmp_path, TEXTS)
     source.write_bytes(source.read_bytes()[:5000])
     assert "can't be read" in refused(kind, stores.rested(source))
@@ -312,7 +312,7 @@ def test_a_file_that_only_looks_like_a_database_is_refused(tmp_path: Path) -> No
     assert "is not a source for openwa" in refused("openwa", tmp_path / "text")
 
 
-def test_an_empty_folder_holds_no_session(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """The error says what to check."""
     assert f'folder "{tmp_path}" holds no session' in refused("waha", tmp_path)
 
@@ -321,7 +321,7 @@ def test_an_empty_folder_holds_no_session(tmp_path: Path) -> None:
 
 
 def test_a_source_that_was_written_just_now_is_refused_unless_forced(store: Store, tmp_path: Path) -> None:
-    """With --force it is imported, and said to be in use: chats then get new keys."""
+    """With --force it is imported and reported as in use: chats then get new keys."""
     kind, source = store(tmp_path, TEXTS)
     just_now = NOW.timestamp() - 5
     for each in (source, *source.rglob("*")):
@@ -334,7 +334,7 @@ def test_a_source_that_was_written_just_now_is_refused_unless_forced(store: Stor
 
 
 def test_a_database_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
-    """SQLite's locks tell, also between writes; its log is read from a copy."""
+    """SQLite's locks show it, also between writes; its log is read from a copy."""
     kind, source = openwa_sqlite(tmp_path, {**TEXTS, "pre-key-1.json": "{}"})
     connection = sqlite3.connect(source)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -352,7 +352,7 @@ def test_a_database_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_lease_that_has_not_run_out_is_a_sign_of_use(tmp_path: Path) -> None:
+def test_a_valid_lease_is_a_sign_of_use(tmp_path: Path) -> None:
     """OpenWA's processes hold leases on sessions."""
     kind, source = openwa_sqlite(tmp_path, TEXTS)
     with contextlib.closing(sqlite3.connect(source)) as connection:
@@ -361,11 +361,11 @@ def test_a_lease_that_has_not_run_out_is_a_sign_of_use(tmp_path: Path) -> None:
     assert 'the process "node-1" of OpenWA holds the lease on it' in refused(kind, stores.rested(source))
 
 
-def test_each_kind_says_what_it_expects() -> None:
-    """For the sentence that refuses anything else."""
+def test_each_kind_describes_its_sources() -> None:
+    """For the error that refuses any other source."""
     assert all(kind.expects for kind in KINDS.values())
 
 
-def test_a_bot_folder_of_other_tests_is_read_alike(tmp_path: Path) -> None:
+def test_a_bot_folder_is_read_in_the_same_way(tmp_path: Path) -> None:
     """`holdfast import baileys` reads what `import-baileys` reads."""
     assert len(read("baileys", bot_folder(tmp_path / "auth")).device.keys) == len(KEYS)

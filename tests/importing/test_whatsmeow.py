@@ -1,4 +1,4 @@
-"""Devices out of whatsmeow's tables: what comes over, and what is said of the rest."""
+"""Devices from whatsmeow's tables: the imported data, and the reasons of refusals."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def database(tmp_path: Path) -> Path:
 
 @given(st.binary(min_size=32, max_size=32))
 def test_public_keys_are_those_of_another_implementation(private: bytes) -> None:
-    """Of any 32 bytes."""
+    """For any 32 bytes."""
     assert public_key(private) == X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def test_the_device_comes_over_without_its_ratchets(database: Path, tmp_path: Path) -> None:
-    """Identity, pre-keys, the keys of the settings and the mappings of hidden ids; the source stays as it is."""
+def test_the_device_is_imported_without_its_ratchets(database: Path, tmp_path: Path) -> None:
+    """Identity, pre-keys, the keys of the settings and the mappings of hidden ids; the source is not changed."""
     before = contents(tmp_path)
     imported = read("whatsmeow", database)
     found = json.loads(imported.device.credentials)
@@ -103,14 +103,14 @@ def change(database: Path, statement: str, *values: object) -> None:
         ("DROP TABLE whatsmeow_device", "has no table whatsmeow_device: it is not a database of whatsmeow"),
     ],
 )
-def test_what_is_damaged_is_refused_with_a_sentence(database: Path, statement: str, said: str) -> None:
-    """By the name that it has in Baileys' credentials."""
+def test_damaged_data_is_refused_with_a_reason(database: Path, statement: str, said: str) -> None:
+    """The error uses the field's name in Baileys' credentials."""
     change(database, statement)
     assert said in refused("whatsmeow", database)
 
 
 def test_older_jids_and_several_devices(database: Path) -> None:
-    """An agent in a JID is left out; of several devices one is named by number and device."""
+    """An agent in a JID is removed; one of several devices is selected by number and device."""
     change(database, "UPDATE whatsmeow_device SET jid = '962790000001.0:7@s.whatsapp.net'")
     change(database, "UPDATE whatsmeow_pre_keys SET jid = '962790000001.0:7@s.whatsapp.net'")
     assert json.loads(read("whatsmeow", database).device.credentials)["me"]["id"] == "962790000001:7@s.whatsapp.net"

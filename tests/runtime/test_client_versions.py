@@ -37,9 +37,9 @@ class FailingRows(ClientVersionRows):
 
     fails = False
 
-    async def keep_worked(self, version: ClientVersion) -> None:
+    async def store_working(self, version: ClientVersion) -> None:
         self._check()
-        await super().keep_worked(version)
+        await super().store_working(version)
 
     async def claim_read(self, *, within_s: float) -> Claim:
         self._check()
@@ -120,7 +120,7 @@ async def test_without_a_network_the_stored_one_is_used_then_the_engine_s_own(fl
     """Nothing keeps sessions from connecting."""
     site.revision = None
     assert (await fleet.start()).current is None
-    await fleet.rows.keep_worked(ClientVersion(revision=NEW, origin="whatsapp", read_at=""))
+    await fleet.rows.store_working(ClientVersion(revision=NEW, origin="whatsapp", read_at=""))
     again = await fleet.start()
     assert (revision(again), again.current and again.current.origin) == (NEW, "stored")
 

@@ -262,7 +262,7 @@ async def test_the_start_of_a_host_is_retried() -> None:
         fleet.fails = None
         await fleet.wait(61)
         assert isinstance(owners[0].reports[-1], LinkOpened)
-        assert fleet.supervisor.host_away_s is None
+        assert fleet.supervisor.host_down_s is None
         assert fleet.supervisor.start_failure is None
 
 

@@ -187,7 +187,7 @@ async def import_session(
 ) -> SessionModel:
     """Give the company a device that was linked elsewhere, and connect it. Everything is imported, or nothing."""
     device = checked(body.credentials, [SignalKey(key.type, key.id, key.value) for key in body.keys])
-    await backup_service.take_in(company, device, in_use=body.in_use)
+    await backup_service.import_device(company, device, in_use=body.in_use)
     return await answers.of(await gateway.cluster_view(company))
 
 

@@ -61,7 +61,7 @@ class _Body:
         self._most = most
         self._within_s = within_s
         self._deadline: float | None = None
-        self._taken = 0
+        self._received = 0
         self._whole = False
 
     async def __call__(self) -> Message:
@@ -70,9 +70,9 @@ class _Body:
         if self._announced > self._most:
             raise self._too_large()
         message = await self._next()
-        self._taken += len(message.get("body", b""))
+        self._received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
-        if self._taken > self._most:
+        if self._received > self._most:
             raise self._too_large()
         return message
 

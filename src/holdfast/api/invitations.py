@@ -30,7 +30,7 @@ class InviteModel(ApiModel):
 class JoinRequestModel(ApiModel):
     jid: Annotated[str, Field(description="by phone number where WhatsApp reports it")]
     lid: Annotated[str | None, Field(description="the id that hides the number")]
-    asked_at: str | None
+    requested_at: str | None
     method: Annotated[str | None, Field(description="how, as WhatsApp reports it: invite_link, non_admin_add …")]
 
 
@@ -112,7 +112,9 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         async with queries_of(request, company) as queries:
             found = await queries.ask(asked.join_requests(group_of(id)))
         items = [
-            JoinRequestModel(jid=each.jid, lid=each.lid, asked_at=shown_time(each.asked_at_s), method=each.method)
+            JoinRequestModel(
+                jid=each.jid, lid=each.lid, requested_at=shown_time(each.requested_at_s), method=each.method
+            )
             for each in found
         ]
         return ListPage(items=items, next=None)

@@ -75,7 +75,7 @@ class _Client(Collector):
 
 class _Present(Collector):
     def __init__(self, seen: Sequence[Seen], hosts: Sequence[HostView]) -> None:
-        self._seen = seen
+        self._shown = seen
         self._hosts = hosts
 
     def collect(self) -> Iterable[Metric]:
@@ -99,7 +99,7 @@ class _Present(Collector):
     def _states(self) -> Iterable[Metric]:
         family = GaugeMetricFamily("holdfast_sessions", "Sessions by state", labels=["state"])
         for state in State:
-            family.add_metric([state.value], sum(view.record.state is state for view, _, _ in self._seen))
+            family.add_metric([state.value], sum(view.record.state is state for view, _, _ in self._shown))
         yield family
 
     def _sessions(self) -> Iterable[Metric]:
@@ -113,7 +113,7 @@ class _Present(Collector):
         answered = CounterMetricFamily(
             "holdfast_session_keepalives_answered", "Keep-alives answered", labels=["company"]
         )
-        for view, verdict, backlog in self._seen:
+        for view, verdict, backlog in self._shown:
             label, alive = [view.record.company], view.keepalives
             connected.add_metric(label, view.record.state is State.CONNECTED)
             status.add_metric(label, verdict.status)
@@ -134,7 +134,7 @@ class _Present(Collector):
             "Inbound messages that were not stored because the company ignores their kind",
             labels=["company", "kind"],
         )
-        for view, _, _ in self._seen:
+        for view, _, _ in self._shown:
             for kind, count in view.left_out.items():
                 ignored.add_metric([view.record.company, kind], count)
         return ignored
@@ -148,7 +148,7 @@ class _Webhooks(Collector):
     """By endpoint: `default`, or `session-` and the company."""
 
     def __init__(self, seen: Sequence[SeenWebhook], now: datetime) -> None:
-        self._seen = seen
+        self._shown = seen
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
@@ -156,7 +156,7 @@ class _Webhooks(Collector):
         failed = self._gauge("failed", "Webhook deliveries that failed and can be replayed")
         age = self._gauge("oldest_pending_age_seconds", "Age of the oldest pending webhook delivery")
         active = self._gauge("active", "1 while webhooks are sent there, 0 while the endpoint is suspended or off")
-        for seen in self._seen:
+        for seen in self._shown:
             label, oldest_at = [seen.endpoint.id], seen.counts.oldest_at
             pending.add_metric(label, seen.counts.pending)
             failed.add_metric(label, seen.counts.failed)

@@ -100,8 +100,8 @@ def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: An
         relay, shutdown = await _relay(request, company), request.app.state.shutdown
         assert isinstance(shutdown, ShutdownScope)
         async with shutdown.until_stopping():
-            went_on = await relay.answer(assertion.model_dump(exclude_none=True))
-        return PasskeyStepModel.of(went_on)
+            step = await relay.answer(assertion.model_dump(exclude_none=True))
+        return PasskeyStepModel.of(step)
 
     @router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
     async def confirm_passkey(

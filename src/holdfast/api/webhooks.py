@@ -262,7 +262,7 @@ def _since(text: str | None) -> str | None:
         ) from None
 
 
-def _asked(request: Request) -> tuple[KeyGrant, WebhookService]:
+def _grant_and_service(request: Request) -> tuple[KeyGrant, WebhookService]:
     return request.state.grant, request.app.state.webhooks
 
 
@@ -286,7 +286,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     @router.get("")
     async def list_webhooks(request: Request) -> ListPage[EndpointModel]:
         """The webhook endpoints and their state."""
-        grant, service = _asked(request)
+        grant, service = _grant_and_service(request)
         return ListPage(items=[_endpoint_shape(each) for each in await service.seen(grant)], next=None)
 
     @router.get("/failed")
@@ -297,7 +297,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=500, description="rows in a page")] = 100,
     ) -> ListPage[FailedModel]:
         """Deliveries that were given up, and those that failed and are being retried; oldest first."""
-        grant, service = _asked(request)
+        grant, service = _grant_and_service(request)
         found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
         next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
         return ListPage(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
@@ -306,14 +306,14 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     async def replay_webhooks(request: Request, body: ReplayRequest | None = None) -> ReplayedModel:
         """Deliver once more everything that failed or waits for a retry, or everything since a time; under the same
         ids."""
-        grant, service = _asked(request)
+        grant, service = _grant_and_service(request)
         body = body or ReplayRequest()
         return ReplayedModel(replayed=await service.rows.replay_all(_of(grant, body.company), since=_since(body.since)))
 
     @router.post("/{id}/replay", status_code=202)
     async def replay_webhook(request: Request, id: DeliveryId) -> ReplayedModel:  # noqa: A002 – the interface's name
         """Deliver one webhook again, whether it was delivered, has failed or is still waiting."""
-        grant, service = _asked(request)
+        grant, service = _grant_and_service(request)
         company = await service.rows.company_of(id)
         if company is None or not grant.covers(company):
             raise NotFound(f'webhook "{id[:80]}" is unknown: the list of failed webhooks has its id', field="id")
@@ -326,7 +326,7 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     @router.post("/endpoints/{id}/resume")
     async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
         """Switch an endpoint on again that is off or suspended; its pending deliveries are sent at once."""
-        grant, service = _asked(request)
+        grant, service = _grant_and_service(request)
         if id not in {seen.endpoint.id for seen in await service.seen(grant)}:
             raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists all', field="id")
         await service.rows.resume(id)

@@ -26,7 +26,7 @@ async def run_until_stopped(
     watchers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     server: HttpServer,
     listener: socket.socket,
-    asked_to_stop: asyncio.Event,
+    stop_requested: asyncio.Event,
     *,
     ready: Callable[[], None],
 ) -> None:
@@ -36,7 +36,7 @@ async def run_until_stopped(
         try:
             async with asyncio.TaskGroup() as inner:
                 running = inner.create_task(gateway.run(ready=ready), name="gateway")
-                stopping = inner.create_task(asked_to_stop.wait(), name="stop request")
+                stopping = inner.create_task(stop_requested.wait(), name="stop request")
                 watching = [inner.create_task(watch(), name=watch.__qualname__) for watch in watchers]
                 await asyncio.wait([running, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 await gateway.announce_stop()

@@ -97,7 +97,7 @@ async def serve(
     media = MediaRows(held.database, clock=clock)
     spool = Spool(media, folder=settings.spool_dir, clock=clock)
     sweeper = MediaSweeper(media, clock=clock, keep_days=settings.media_keep_days)
-    with stop_requests(until_stdin_closes=until_stdin_closes) as asked_to_stop:
+    with stop_requests(until_stdin_closes=until_stdin_closes) as stop_requested:
         async with WebClient(held.allowed) as web, contextlib.AsyncExitStack() as stack:
             links = await _links(held, randomness)
             parts = make_services(
@@ -177,7 +177,7 @@ async def serve(
             server = make_server(api, settings)
             gc.collect()
             gc.freeze()  # what exists now stays: looking through it for garbage takes a tenth of a second
-            await run_until_stopped(gateway, watchers, server, held.listener, asked_to_stop, ready=tell)
+            await run_until_stopped(gateway, watchers, server, held.listener, stop_requested, ready=tell)
 
 
 async def _forwarder(held: StartupClaims, parts: Services, stack: contextlib.AsyncExitStack) -> Forwarder | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from holdfast.api import keys
 from holdfast.base.errors import BadInput, Misconfigured
 from holdfast.base.ids import SystemRandomSource
-from holdfast.base.private import kept_private
+from holdfast.base.private import read_or_create_private
 from holdfast.notify.signing import checked_secret
 from holdfast.settings import Settings, variable
 from holdfast.store.database import Database
@@ -59,7 +59,7 @@ def _webhook_secret(settings: Settings) -> str | None:
     """That of the settings, or one that is made for this data folder; None where there is no webhook."""
     name, file = variable("webhook_secret"), settings.data_dir / "webhook-secret"
     if settings.webhook_secret is None and settings.webhook_url is not None:
-        return kept_private(file, SystemRandomSource().webhook_secret, what="the secret of webhooks")
+        return read_or_create_private(file, SystemRandomSource().webhook_secret, what="the secret of webhooks")
     if settings.webhook_secret is not None:
         try:
             checked_secret(settings.webhook_secret, field=name)

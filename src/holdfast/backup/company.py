@@ -27,7 +27,7 @@ class Device:
     keys: tuple[RatchetKey, ...]
 
 
-def take_in(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
+def import_device(connection: Connection, company: str, device: Device, *, now: str, closed_at_ms: int | None) -> None:
     """Store this device for the company and let it connect.
 
     Raises `Conflict` when the company has a linked phone already, or another company has the device.

@@ -103,14 +103,14 @@ class BackupMaker:
         """
         if self._how.is_used:
             return await asyncio.to_thread(self._seal, plain, name, wanted)
-        return _keep(plain, name)
+        return _publish(plain, name)
 
     def _seal(self, plain: Path, name: Path, wanted: CancelToken) -> int:
         with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
             sealed.unlink()
             seal(plain, sealed, self._how, wanted)
             wanted.check()
-            return _keep(sealed, name)
+            return _publish(sealed, name)
 
     def _write(
         self,
@@ -198,7 +198,7 @@ def _unfinished(path: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _keep(path: Path, name: Path) -> int:
+def _publish(path: Path, name: Path) -> int:
     """Sync the file to the disk, then rename it; returns its size.
 
     Raises `FileExistsError`: a backup is never overwritten.

@@ -70,21 +70,21 @@ class Mover:
         `progress` is called in any thread.
         """
         self._progress = progress
-        self._tell("Both databases are checked …")
+        self._report("Both databases are checked …")
         if await self._was_interrupted_at_its_end():
             return await self._target.write(self._finish)
         await self._source.read(moved.refuse_moved)
         await self._source.read(refuse_running)
         await self._target.read(_refuse_filled)
         result = await self._copy()
-        self._tell("The copy is committed …")
+        self._report("The copy is committed …")
         # Until the next line is done, the target refuses to run; from then on the source does.
         await self._source.write(self._mark_source)
-        self._tell("The original is marked …")
+        self._report("The original is marked …")
         await self._target.write(lambda connection: moved.unmark(connection, moved.FILLED_FROM))
         return result
 
-    def _tell(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         self._progress(line)
 
     async def _copy(self) -> MoveResult:
@@ -123,8 +123,8 @@ class Mover:
         _refuse_filled(target)
         rows.empty(target)
         search_index.drop_lookup(target)
-        digests = {table.name: _copy_table(source, target, table, self._tell) for table in rows.KEPT}
-        self._tell("The copy is compared with the original …")
+        digests = {table.name: _copy_table(source, target, table, self._report) for table in rows.KEPT}
+        self._report("The copy is compared with the original …")
         for table in rows.KEPT:
             if (copied := _digest(target, table)) != digests[table.name]:
                 raise Conflict(

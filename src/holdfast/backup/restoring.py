@@ -153,8 +153,8 @@ class Restorer:
                 if company.is_paired:
                     where = f"the later backup of {later.created_at}"
                     known.setdefault(company.company_id, []).append(Known(keys=company.keys, where=where))
-        went_on = moved_on(manifest, known=known, now=self._clock.now())
-        return {} if EVERY in take_stale else {c: why for c, why in went_on.items() if c not in take_stale}
+        used_since = moved_on(manifest, known=known, now=self._clock.now())
+        return {} if EVERY in take_stale else {c: why for c, why in used_since.items() if c not in take_stale}
 
     def _later(self, manifest: Manifest) -> list[Manifest]:
         """Return the manifests of the later backups in the folder that can be read."""

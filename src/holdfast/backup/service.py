@@ -81,7 +81,7 @@ class BackupService:
         """Return the space of removed rows to the disk. Raises `Conflict` for a file that must be rewritten."""
         return await compact(self.database, may_rewrite=False)
 
-    async def take_in(self, company: str, device: Device, *, in_use: bool) -> None:
+    async def import_device(self, company: str, device: Device, *, in_use: bool) -> None:
         """Import a device, completely or not at all, and connect.
 
         in_use: another program may still use its keys.
@@ -95,7 +95,7 @@ class BackupService:
         closed_at_ms = int(now.timestamp() * 1000) if in_use else None
 
         def store(connection: Connection) -> None:
-            companies.take_in(connection, company, device, now=iso(now), closed_at_ms=closed_at_ms)
+            companies.import_device(connection, company, device, now=iso(now), closed_at_ms=closed_at_ms)
 
         async def work() -> None:
             await self.database.write(store)

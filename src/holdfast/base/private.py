@@ -48,7 +48,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def kept_private(path: Path, make: Callable[[], str], *, what: str) -> str:
+def read_or_create_private(path: Path, make: Callable[[], str], *, what: str) -> str:
     """What the file has; made and kept where there is none."""
     kept = read_private(path, what=what)
     if kept is None:

@@ -41,7 +41,7 @@ async def server(settings: Settings, key: str | None) -> list[CheckResult]:
     what = "running Holdfast"
     try:
         async with connect(settings.server_url, key, timeout_s=_ANSWER_S, only_holdfast=True) as client:
-            return await _asked(client, settings)
+            return await _query(client, settings)
     except NoServer as error:
         return [_nobody(what, settings, error)]
     except Refused as error:
@@ -53,7 +53,7 @@ async def server(settings: Settings, key: str | None) -> list[CheckResult]:
         return [problem(what, f"at {settings.server_url}: {error.sentence}", where)]
 
 
-async def _asked(client: Client, settings: Settings) -> list[CheckResult]:
+async def _query(client: Client, settings: Settings) -> list[CheckResult]:
     about = await client.get("/v1/about")
     running, here = about["version"], version("holdfast")
     told = f"{running} at {settings.server_url}"

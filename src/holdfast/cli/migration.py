@@ -130,7 +130,7 @@ def _take_in(here: Stopped, company: str, read: ImportedDevice) -> str:
 
     def work(connection: Connection) -> None:
         companies.refuse_in_use(connection, company=company)
-        companies.take_in(connection, company, read.device, now=iso(now), closed_at_ms=closed_at_ms)
+        companies.import_device(connection, company, read.device, now=iso(now), closed_at_ms=closed_at_ms)
 
     async def store() -> None:
         await here.database.write(work)

@@ -35,15 +35,15 @@ def pair(
             "QR codes are drawn on a terminal only, and standard output is not one: "
             "run this in a terminal, or get the picture from GET /v1/sessions/COMPANY/qr.png"
         )
-    telling = pairing.PairingOutput(
+    output = pairing.PairingOutput(
         qr=lambda code: draw_qr(company, code),
         code=lambda code: terminal.print_stdout(f"WhatsApp → Linked devices → Link with phone number: {code}"),
-        trouble=terminal.print_stderr,
+        problem=terminal.print_stderr,
         passkey=_ask_passkey,
         compare=_compare,
     )
     path = session_path(company)
-    with_client(lambda client: pairing.pair(client, path, phone=phone, telling=telling, clock=CLOCK))
+    with_client(lambda client: pairing.pair(client, path, phone=phone, output=output, clock=CLOCK))
     terminal.print_stdout(f"Company {company} is linked and connected.")
 
 

@@ -86,8 +86,8 @@ async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -
         told.append(("compare", code))
         return True
 
-    telling = PairingOutput(qr=tells("qr"), code=tells("code"), trouble=tells("trouble"), passkey=sign, compare=compare)
-    await pair(cast(Client, server), PATH, phone=phone, telling=telling, clock=Patient())
+    output = PairingOutput(qr=tells("qr"), code=tells("code"), problem=tells("problem"), passkey=sign, compare=compare)
+    await pair(cast(Client, server), PATH, phone=phone, output=output, clock=Patient())
     return told
 
 
@@ -130,7 +130,7 @@ async def test_an_error_is_printed_once_while_no_code_comes() -> None:
         sessions=[*[session("pairing", "WhatsApp could not be reached")] * 5, session("connected")],
         codes=[none, none, "a"],
     )
-    assert await shown(server) == [("trouble", f"{none.sentence} (WhatsApp could not be reached)"), ("qr", "a")]
+    assert await shown(server) == [("problem", f"{none.sentence} (WhatsApp could not be reached)"), ("qr", "a")]
 
 
 async def test_a_paused_session_is_not_waited_for() -> None:
@@ -186,17 +186,17 @@ async def test_a_passkey_may_be_signed_for_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pasted", "answers", "trouble"),
+    ("pasted", "answers", "problem"),
     [
         ("not json", [], "This is not what the console shows"),
         ("{}", [Refused(422, "WhatsApp did not accept this signature")], "WhatsApp did not accept this signature"),
     ],
 )
 async def test_the_reason_is_printed_when_a_signature_does_not_link(
-    pasted: str, answers: list[Json | Refused], trouble: str
+    pasted: str, answers: list[Json | Refused], problem: str
 ) -> None:
     """The reason is printed; the next code is shown when the session provides one."""
     server = Server(sessions=[ASKED, session("unpaired"), session("connected")], codes=["a"], passkey=answers)
     told = await shown(server, pasted=pasted)
-    assert [kind for kind, _ in told] == ["passkey", "trouble", "qr"]
-    assert trouble in told[1][1]
+    assert [kind for kind, _ in told] == ["passkey", "problem", "qr"]
+    assert problem in told[1][1]

@@ -112,7 +112,7 @@ async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
 async def test_a_gateway_that_restarts_is_waited_for() -> None:
     """The live line says so, with the last figures; the restarted server provides the result."""
     seen, shown = await watched(down=(20, 25))
-    assert [glance.trouble for glance in shown[18:26]] == ["", "", *["no Holdfast answers"] * 4, "", ""]
+    assert [glance.problem for glance in shown[18:26]] == ["", "", *["no Holdfast answers"] * 4, "", ""]
     assert seen.holds
     seen, _ = await watched(down=(55, 70))
     assert (seen.holds, seen.watched_s) == (True, 70)

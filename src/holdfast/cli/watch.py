@@ -73,7 +73,7 @@ def line(company: str, seen: Sample) -> Text:
     ]
     state = Text(seen.state, _COLOURS.get(seen.state, "red"))
     shown = Text("  ").join([Text(company), state, *map(Text, parts)])
-    return shown.append(f"  {seen.trouble}", "red") if seen.trouble else shown
+    return shown.append(f"  {seen.problem}", "red") if seen.problem else shown
 
 
 def _percent(value: float | None) -> str:

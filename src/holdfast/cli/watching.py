@@ -32,7 +32,7 @@ class Sample:
     stability: Json
     turns: list[Json]
     """The transitions of the session since then, oldest first."""
-    trouble: str = ""
+    problem: str = ""
     """Why this sample is stale: Holdfast did not answer."""
 
     @property
@@ -92,20 +92,20 @@ class Watch:
         began_at = self._clock.monotonic()
         self._began()
         try:
-            await self._look_until(began_at)
+            await self._sample_until(began_at)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
         return await self._last_look(began_at)
 
-    async def _look_until(self, began_at: float) -> None:
+    async def _sample_until(self, began_at: float) -> None:
         pause_s = min(max(self._for_s / _LOOKS, _LEAST_PAUSE_S), _MOST_PAUSE_S)
         last: Sample | None = None
         while (left_s := began_at + self._for_s - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(pause_s, left_s))
             try:
-                last = await self._look(began_at)
+                last = await self._sample(began_at)
             except (NoServer, Refused) as error:
                 if not may_pass(error):
                     raise
@@ -118,13 +118,13 @@ class Watch:
         until = self._clock.monotonic() + _BACK_S
         while True:
             try:
-                return await self._look(began_at)
+                return await self._sample(began_at)
             except (NoServer, Refused) as error:
                 if not may_pass(error) or self._clock.monotonic() >= until:
                     raise
             await self._clock.sleep(_LEAST_PAUSE_S)
 
-    async def _look(self, began_at: float) -> Sample:
+    async def _sample(self, began_at: float) -> Sample:
         watched_s = self._clock.monotonic() - began_at
         found = await self._client.get(self._path, since=self._since)
         return Sample(
@@ -137,7 +137,7 @@ class Watch:
         )
 
 
-def _stale(last: Sample | None, watched_s: float, trouble: str) -> Sample | None:
+def _stale(last: Sample | None, watched_s: float, problem: str) -> Sample | None:
     if last is None:
         return None
     return Sample(
@@ -147,5 +147,5 @@ def _stale(last: Sample | None, watched_s: float, trouble: str) -> Sample | None
         reason=last.reason,
         stability=last.stability,
         turns=last.turns,
-        trouble=trouble,
+        problem=problem,
     )

@@ -97,5 +97,5 @@ def resume(
 
 def _endpoint(item: Json) -> tuple[object, ...]:
     names = ("id", "state", "pending", "failed", "oldestPendingAt", "lastSuccessAt")
-    trouble = item["lastError"] if (item["lastFailureAt"] or "") > (item["lastSuccessAt"] or "") else None
-    return (*(item[name] for name in names), trouble, item["url"])
+    problem = item["lastError"] if (item["lastFailureAt"] or "") > (item["lastSuccessAt"] or "") else None
+    return (*(item[name] for name in names), problem, item["url"])

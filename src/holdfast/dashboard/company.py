@@ -234,13 +234,15 @@ def _goals(found: Diagnosis) -> list[tuple[str, str, list[Cell]]]:
 
 def _figures(measured: Stability) -> tuple[str | None, ...]:
     """Values in the order of the table; None where nothing was measured."""
-    is_seen = measured.observed_s > 0
+    is_observed = measured.observed_s > 0
     slowest = (
-        measured.reconnect_p95_s if measured.away_s is None else max(measured.away_s, measured.reconnect_p95_s or 0)
+        measured.reconnect_p95_s
+        if measured.disconnected_s is None
+        else max(measured.disconnected_s, measured.reconnect_p95_s or 0)
     )
     return (
-        percent(measured.uptime_percent) if is_seen else None,
+        percent(measured.uptime_percent) if is_observed else None,
         percent(measured.delivery_percent) if measured.messages.accepted else None,
         None if slowest is None else lasting(slowest),
-        f"{measured.disconnections_an_hour:.1f}" if is_seen else None,
+        f"{measured.disconnections_an_hour:.1f}" if is_observed else None,
     )

@@ -35,7 +35,7 @@ async def show_fleet(request: Request) -> Response:
 
 
 async def _show(request: Request, *, said: str | None, wanted: str = "", status: int = 200) -> Response:
-    rows = _seen(await context_of(request).fleet.rows(), login_of(request).grant)
+    rows = _visible(await context_of(request).fleet.rows(), login_of(request).grant)
     return page(
         request,
         "fleet.html",
@@ -72,7 +72,7 @@ async def stream_fleet(request: Request) -> Response:
     context, grant = context_of(request), login_of(request).grant
 
     async def events() -> Chunks:
-        rows = _seen(await context.fleet.rows(), grant)
+        rows = _visible(await context.fleet.rows(), grant)
         watcher = Watcher(
             context.templates, {row.company: row for row in rows}, attention=await context.attention.of(grant)
         )
@@ -81,7 +81,7 @@ async def stream_fleet(request: Request) -> Response:
         calm = 0
         while True:
             await context.clock.sleep(LOOK_EVERY_S)
-            changed = watcher.take(_seen(await context.fleet.rows(), grant), await context.attention.of(grant))
+            changed = watcher.take(_visible(await context.fleet.rows(), grant), await context.attention.of(grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:
                 yield event("fleet", changed)
@@ -90,7 +90,7 @@ async def stream_fleet(request: Request) -> Response:
     return event_stream(request, events())
 
 
-def _seen(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:
+def _visible(rows: Iterable[FleetRow], grant: CompanyGrant) -> list[FleetRow]:
     return [row for row in rows if grant.covers(row.company)]
 
 

@@ -62,7 +62,7 @@ class Templates:
             "prose": prose,
             "state_label": lambda state: STATES[State(state)],
             "sent_message_tone": lambda state: MESSAGE_TONES[state],
-            "away": away,
+            "disconnected_for": disconnected_for,
             "moment": moment,
             "sentence": sentence,
             "held": held,
@@ -88,7 +88,7 @@ def moment(at: str) -> str:
     return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def away(entry: TimelineEntry) -> str:
+def disconnected_for(entry: TimelineEntry) -> str:
     """Duration of a disconnection that is over."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
     return lasting(max((ended_at - began_at).total_seconds(), 0))

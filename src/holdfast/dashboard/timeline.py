@@ -67,7 +67,7 @@ def timeline_entries(transitions: Iterable[Transition]) -> list[TimelineEntry]:
             entries.append(_connected(transition) if disconnection is None else _back(disconnection, transition))
             disconnection = None
         elif transition.after in {State.CONNECTING, State.RECONNECTING, State.PAUSED} and (
-            disconnection or _is_away(transition)
+            disconnection or _is_disconnected(transition)
         ):
             disconnection = (disconnection or _Disconnection(at=transition.at)).with_transition(transition)
         else:
@@ -76,7 +76,7 @@ def timeline_entries(transitions: Iterable[Transition]) -> list[TimelineEntry]:
             disconnection = None
             entries.append(_plain(transition))
     if disconnection is not None:
-        entries.append(_away(disconnection))
+        entries.append(_disconnected(disconnection))
     return list(reversed(_without_repeats(entries)))
 
 
@@ -86,7 +86,7 @@ def newest_first(*histories: Iterable[TimelineEntry]) -> list[TimelineEntry]:
     return list(heapq.merge(*histories, key=lambda entry: entry.at, reverse=True))
 
 
-def _is_away(transition: Transition) -> bool:
+def _is_disconnected(transition: Transition) -> bool:
     """Whether a disconnection begins. The first connection of a session is none."""
     return transition.before is State.CONNECTED or transition.reason is not None
 
@@ -111,7 +111,7 @@ def _back(disconnection: _Disconnection, transition: Transition) -> TimelineEntr
     )
 
 
-def _away(disconnection: _Disconnection) -> TimelineEntry:
+def _disconnected(disconnection: _Disconnection) -> TimelineEntry:
     title = "Paused" if disconnection.paused else "Not connected"
     return TimelineEntry(
         at=disconnection.at,

@@ -54,7 +54,7 @@ class EndpointRow:
     can_resume: bool
     pending: int
     oldest_at: str | None
-    trouble: str | None
+    problem: str | None
     last_success_at: str | None
 
 
@@ -66,7 +66,7 @@ class FailedRow:
     tone: Tone
     label: str
     attempts: int
-    trouble: str
+    problem: str
     url: str | None
     last_at: str | None
     next_at: str | None
@@ -76,7 +76,7 @@ class FailedRow:
 
 @pages.get("/webhooks")
 async def show_webhooks(request: Request) -> Response:
-    return page(request, "webhooks.html", found=await _seen(request))
+    return page(request, "webhooks.html", found=await _endpoints_and_deliveries(request))
 
 
 @pages.post("/webhooks/replay")
@@ -115,7 +115,7 @@ def _sees(grant: CompanyGrant, endpoint: Endpoint) -> bool:
     return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
 
 
-async def _seen(request: Request) -> dict[str, object]:
+async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
     endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
     failed = await webhooks.failed(grant.companies, after=0, most=_SHOWN)
@@ -145,7 +145,7 @@ def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
         can_resume=endpoint.health.state is not EndpointState.ACTIVE,
         pending=sum(each.pending for each in counts),
         oldest_at=min((each.oldest_at for each in counts if each.oldest_at is not None), default=None),
-        trouble=_trouble(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None,
+        problem=_last_error(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None,
         last_success_at=endpoint.last_success_at,
     )
 
@@ -170,7 +170,7 @@ def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
         tone=tone,
         label=label,
         attempts=failed.attempts,
-        trouble=_trouble(failed.last_status, failed.last_error),
+        problem=_last_error(failed.last_status, failed.last_error),
         url=None if endpoint is None else endpoint.url,
         last_at=failed.last_at,
         next_at=next_attempt_at(failed, endpoint),
@@ -178,7 +178,7 @@ def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
     )
 
 
-def _trouble(status: int | None, error: str | None) -> str:
+def _last_error(status: int | None, error: str | None) -> str:
     """The result of the last attempt. The body of the response is not stored."""
     if error is not None:
         return error

@@ -16,7 +16,7 @@ from typing import Any
 _LONGEST_TOKEN = 32
 _MOST_WORDS = 1000
 """Distinct words of one message that are indexed. A very long text is found only by its beginning."""
-_MOST_ASKED = 12
+_MOST_WORDS = 12
 _LONGEST_SEARCH = 400
 """Characters of a search that are used; the rest is ignored."""
 _LONGEST_TEXT = 20_000
@@ -55,10 +55,10 @@ def parse_search(asked: str) -> Search:
     """Parse what somebody typed. Accepts any text, hostile ones included."""
     asked = asked[:_LONGEST_SEARCH]
     words = dict.fromkeys(f"w{_without_article(word)}" for word in _words(asked))
-    return Search(words=tuple(words)[:_MOST_ASKED], names=tuple(_asked_names(asked)))
+    return Search(words=tuple(words)[:_MOST_WORDS], names=tuple(_searched_names(asked)))
 
 
-def _asked_names(asked: str) -> Iterator[str]:
+def _searched_names(asked: str) -> Iterator[str]:
     id_ = _id(asked)
     if id_ and not any(each.isspace() for each in asked.strip()):
         yield f"i{id_}"

@@ -78,7 +78,7 @@ class Standing:
     condition: Condition
     since: datetime
     raised_at: datetime
-    told_at: datetime
+    alerted_at: datetime
     reminders: int = 0
     gone_at: datetime | None = None
     """When the condition disappeared; None while it is present."""
@@ -95,8 +95,8 @@ class Digest:
     condition: Condition
     """The condition of one of the companies, as last seen."""
     since: datetime
-    told_at: datetime
-    told_count: int
+    alerted_at: datetime
+    alerted_count: int
     reminders: int = 0
     companies: tuple[str, ...]
     """All companies that the digest has ever covered."""
@@ -125,7 +125,7 @@ def update(
 ) -> tuple[Book, tuple[Alert, ...]]:
     """Compare the book with *all* conditions present at `now`. Returns the new book and the alerts to send."""
     page = _Page(book, {condition.key: condition for condition in conditions}, now, policy)
-    alerts = (*page.clear(), *page.tell_new(), *page.settle_digests(), *page.remind())
+    alerts = (*page.clear(), *page.raise_new(), *page.settle_digests(), *page.remind())
     return page.book(), alerts
 
 
@@ -138,8 +138,10 @@ _RENAMED = {
     "redis-away": "redis-unavailable",
     "webhook-aside": "webhook-suspended",
     "budget-used-up": "reconnect-budget-exhausted",
+    "told_at": "alerted_at",
+    "told_count": "alerted_count",
 }
-"""Causes by the names that earlier versions stored."""
+"""Causes and fields by the names that earlier versions stored."""
 
 
 def load(text: str) -> Book:
@@ -157,7 +159,7 @@ class _Page:
 
     def __init__(self, book: Book, present: dict[AlertKey, Condition], now: datetime, policy: AlertPolicy) -> None:
         self._now, self._policy, self._present = now, policy, present
-        self._standing = {each.condition.key: self._seen(each) for each in book.standing}
+        self._standing = {each.condition.key: self._updated(each) for each in book.standing}
         self._digests = {each.condition.cause: each for each in book.digests}
         remembered = now - timedelta(seconds=policy.memory_s)
         self._over = {each.key: each for each in book.over if each.at > remembered}
@@ -169,7 +171,7 @@ class _Page:
             over=tuple(self._over.values()),
         )
 
-    def _seen(self, standing: Standing) -> Standing:
+    def _updated(self, standing: Standing) -> Standing:
         condition = self._present.get(standing.condition.key)
         if condition is None:
             return replace(standing, gone_at=standing.gone_at or self._now)
@@ -195,7 +197,7 @@ class _Page:
 
     # New problems.
 
-    def tell_new(self) -> Iterator[Alert]:
+    def raise_new(self) -> Iterator[Alert]:
         """Alert about conditions that no alert covers yet, one by one or as a digest."""
         fresh: dict[str, list[Standing]] = {}
         for key, condition in self._present.items():
@@ -213,7 +215,7 @@ class _Page:
         before = self._over.pop(condition.key, None)
         since = self._now - timedelta(seconds=condition.lasting_s)
         times = 0 if before is None else before.times
-        return Standing(condition=condition, since=since, raised_at=self._now, told_at=self._now, times=times)
+        return Standing(condition=condition, since=since, raised_at=self._now, alerted_at=self._now, times=times)
 
     def _raise_group(self, cause: str, group: list[Standing]) -> Iterator[Alert]:
         if cause in self._digests:
@@ -227,8 +229,8 @@ class _Page:
         self._digests[cause] = Digest(
             condition=group[0].condition,
             since=min(each.since for each in lately),
-            told_at=self._now,
-            told_count=len(lately),
+            alerted_at=self._now,
+            alerted_count=len(lately),
             companies=(),
         )
         self._join(cause, lately)
@@ -258,8 +260,8 @@ class _Page:
             if len(members) <= self._policy.digest_over // 2:
                 yield self._digest_alert(AlertKind.CLEARED, cause)
                 self._part(cause, members)
-            elif len(there) >= 2 * digest.told_count:
-                self._digests[cause] = replace(digest, told_at=self._now, told_count=len(there))
+            elif len(there) >= 2 * digest.alerted_count:
+                self._digests[cause] = replace(digest, alerted_at=self._now, alerted_count=len(there))
                 yield self._digest_alert(AlertKind.GREW, cause)
 
     def _members(self, cause: str) -> list[Standing]:
@@ -269,24 +271,24 @@ class _Page:
         """Remove a digest. Its last companies, which the all-clear names, have alerts of their own from then on."""
         del self._digests[cause]
         for standing in members:
-            self._standing[standing.condition.key] = replace(standing, digest=False, told_at=self._now, reminders=0)
+            self._standing[standing.condition.key] = replace(standing, digest=False, alerted_at=self._now, reminders=0)
 
     # Open problems.
 
     def remind(self) -> Iterator[Alert]:
         """Remind people of problems that have been open for long."""
         for key, standing in self._standing.items():
-            if not standing.digest and standing.gone_at is None and self._is_forgotten(standing):
-                self._standing[key] = replace(standing, told_at=self._now, reminders=standing.reminders + 1)
+            if not standing.digest and standing.gone_at is None and self._is_reminder_due(standing):
+                self._standing[key] = replace(standing, alerted_at=self._now, reminders=standing.reminders + 1)
                 yield self._alert(AlertKind.REMINDED, standing)
         for cause, digest in self._digests.items():
             is_there = any(each.gone_at is None for each in self._members(cause))
-            if is_there and self._is_forgotten(digest):
-                self._digests[cause] = replace(digest, told_at=self._now, reminders=digest.reminders + 1)
+            if is_there and self._is_reminder_due(digest):
+                self._digests[cause] = replace(digest, alerted_at=self._now, reminders=digest.reminders + 1)
                 yield self._digest_alert(AlertKind.REMINDED, cause)
 
-    def _is_forgotten(self, told: Standing | Digest) -> bool:
-        return self._passed(told.told_at, self._policy.remind_after_s * 2.0 ** min(told.reminders, 10))
+    def _is_reminder_due(self, alerted: Standing | Digest) -> bool:
+        return self._passed(alerted.alerted_at, self._policy.remind_after_s * 2.0 ** min(alerted.reminders, 10))
 
     # Alert values.
 

@@ -72,7 +72,7 @@ def _conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
     if person is not None:
         yield person
     if _fails(signals, limits):
-        passing = _flaps(signals, limits) and signals.in_state_s < limits.away_s
+        passing = _flaps(signals, limits) and signals.in_state_s < limits.disconnected_s
         yield _failing(signals, quiet=person is not None or passing)
     yield from _unsteady(signals, limits)
     yield from _messages(signals, limits)
@@ -117,7 +117,7 @@ def _fails(signals: Signals, limits: Limits) -> bool:
     """Whether the session has been disconnected for long, or many attempts have failed."""
     match signals.state:
         case State.CONNECTING | State.RECONNECTING | State.PAUSED:
-            return signals.attempts >= limits.failures or signals.in_state_s >= limits.away_s
+            return signals.attempts >= limits.failures or signals.in_state_s >= limits.disconnected_s
         case _:
             return False
 
@@ -239,7 +239,7 @@ class Surroundings:
     """Seconds since Redis last answered; None while it answers."""
     database_failing_s: float | None = None
     """Seconds since the database first failed; None while it works."""
-    host_away_s: float | None = None
+    host_down_s: float | None = None
     """Seconds without any engine host; None while one runs."""
     host_restarts: int = 0
     """Engine host restarts within the last hour."""
@@ -313,16 +313,16 @@ def _client_version(seen: Surroundings) -> Iterator[Condition]:
 
 
 def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
-    is_away = seen.host_away_s is not None and seen.host_away_s >= limits.host_away_s
-    if is_away or seen.host_restarts >= limits.host_restarts:
-        now = "There is no engine host" if is_away else "The engine host had to be restarted"
+    is_down = seen.host_down_s is not None and seen.host_down_s >= limits.host_down_s
+    if is_down or seen.host_restarts >= limits.host_restarts:
+        now = "There is no engine host" if is_down else "The engine host had to be restarted"
         yield _whole(
             "engine-host",
             Severity.CRITICAL,
             "the engine host keeps exiting",
             f"{now}; restarts within the last hour: {seen.host_restarts}. Each costs its sessions a reconnection.",
             Care.CHECK_HOST,
-            lasting_s=seen.host_away_s or 0,
+            lasting_s=seen.host_down_s or 0,
         )
 
 

@@ -242,9 +242,9 @@ class Limits:
     check_late_s: float = 10
     """A check that runs later than this does not judge actors and hosts: the process itself was blocked."""
     failures: int = 5
-    away_s: float = 300
+    disconnected_s: float = 300
     redis_down_s: float = 60
-    host_away_s: float = 30
+    host_down_s: float = 30
     host_restarts: int = 3
     undelivered_s: float = 900
 

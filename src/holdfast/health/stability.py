@@ -74,7 +74,7 @@ class Stability:
     disconnections: int
     reconnects_s: tuple[float, ...]
     """Times from the loss of a link to the next open link, for reconnections within the window; sorted."""
-    away_s: float | None
+    disconnected_s: float | None
     """How long the current absence has lasted; None while there is none."""
     messages: MessageCounts
 
@@ -127,10 +127,10 @@ class Stability:
 
     def _reconnection(self) -> GoalResult:
         """A current absence counts with its duration so far."""
-        times = tuple(sorted((*self.reconnects_s, *(() if self.away_s is None else (self.away_s,)))))
+        times = tuple(sorted((*self.reconnects_s, *(() if self.disconnected_s is None else (self.disconnected_s,)))))
         p95_s = percentile(times, 95)
         measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
-        is_back_soon = self.away_s is None or self.away_s < MOST_RECONNECT_S
+        is_back_soon = self.disconnected_s is None or self.disconnected_s < MOST_RECONNECT_S
         return GoalResult("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MOST_RECONNECT_S)
 
     def _disconnections(self) -> GoalResult:
@@ -150,14 +150,16 @@ def stability(history: Sequence[PresencePeriod], messages: MessageCounts, *, now
     losses = [span for before, span in pairwise(spans) if _is_loss(before, span)]
     within = [(max(span.begin, begin), span.end, span.presence) for span in spans if span.end > begin]
     connected_s = sum(end - start for start, end, presence in within if presence is Connectivity.CONNECTED)
-    away_s = sum(end - start for start, end, presence in within if presence is Connectivity.DISCONNECTED)
+    disconnected_s = sum(end - start for start, end, presence in within if presence is Connectivity.DISCONNECTED)
     last = spans[-1] if spans else None
     return Stability(
-        observed_s=connected_s + away_s,
+        observed_s=connected_s + disconnected_s,
         connected_s=connected_s,
         disconnections=sum(loss.begin > begin for loss in losses),
         reconnects_s=tuple(sorted(_reconnects(spans, begin))),
-        away_s=last.end - last.begin if last is not None and last.presence is Connectivity.DISCONNECTED else None,
+        disconnected_s=last.end - last.begin
+        if last is not None and last.presence is Connectivity.DISCONNECTED
+        else None,
         messages=messages,
     )
 

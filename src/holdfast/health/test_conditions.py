@@ -153,7 +153,7 @@ def around(**seen: float | int) -> list[Condition]:
     [
         ({"redis_down_s": 59}, {"redis_down_s": 60}, "redis-unavailable", Care.CHECK_REDIS),
         ({}, {"database_failing_s": 0}, "database-failing", Care.CHECK_DATABASE),
-        ({"host_away_s": 29}, {"host_away_s": 30}, "engine-host", Care.CHECK_HOST),
+        ({"host_down_s": 29}, {"host_down_s": 30}, "engine-host", Care.CHECK_HOST),
         ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
         ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Care.CHECK_ALERTS),
         ({}, {"backup_failing_s": 0}, "backup-failing", Care.CHECK_BACKUP),

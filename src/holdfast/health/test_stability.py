@@ -89,7 +89,7 @@ def test_a_loss_within_five_minutes_is_one_an_hour() -> None:
 def test_nothing_observed_proves_nothing() -> None:
     """Without history, or only stopped on purpose, there is no uptime."""
     for found in (measured(), measured((0, EXCLUDED))):
-        assert (found.observed_s, found.uptime_percent, found.away_s) == (0, None, None)
+        assert (found.observed_s, found.uptime_percent, found.disconnected_s) == (0, None, None)
         assert rows(found)[0] == ("not observed", False)
 
 
@@ -129,7 +129,7 @@ def test_a_stop_during_an_absence_ends_it_without_a_reconnection() -> None:
 def test_an_absence_that_lasts_counts_by_what_it_has_lasted() -> None:
     """A session still disconnected after a minute misses the goal of ten seconds, however quick earlier ones were."""
     found = measured((0, UP), (500, DISCONNECTED), (501, UP), (NOW - 60, DISCONNECTED))
-    assert (found.away_s, rows(found)[2]) == (60, ("60.0 s", False))
+    assert (found.disconnected_s, rows(found)[2]) == (60, ("60.0 s", False))
     assert rows(measured((0, UP), (NOW - 2, DISCONNECTED)))[2] == ("2.0 s", True)
 
 

@@ -112,7 +112,7 @@ def _state(signals: Signals, limits: Limits) -> Iterator[Finding]:
         case State.CONNECTED:
             yield from _connected(signals, limits)
         case State.CONNECTING | State.RECONNECTING:
-            yield _away(signals, limits)
+            yield _disconnected(signals, limits)
         case State.PAIRING:
             yield _pairing(signals)
         case State.UNPAIRED:
@@ -130,7 +130,7 @@ def _stopped(reason: Reason | None) -> Finding:
     return _unhealthy(reason.name, f"the session is stopped: {because(reason)}", reason.action)
 
 
-def _away(signals: Signals, limits: Limits) -> Finding:
+def _disconnected(signals: Signals, limits: Limits) -> Finding:
     """The finding about a session without a link. The wait until the next attempt counts as part of the absence."""
     why = because(signals.reason)
     if signals.in_state_s + max(signals.next_attempt_in_s or 0, 0) < limits.moment_s:

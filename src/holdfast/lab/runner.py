@@ -118,8 +118,8 @@ async def _pair_all(stage: Stage, screen: Screen) -> None:
         await stage.wasim.post(f"/phones/{number}/scan", {"qr": code})
     async with asyncio.timeout(_PAIR_S):
         while True:
-            await _look_at_sessions(stage)
-            await _look_at_links(stage)
+            await _record_sessions(stage)
+            await _record_links(stage)
             if len(stage.links) == len(COMPANIES) and set(stage.states.values()) == {"connected"}:
                 return
             await stage.clock.sleep(_SAMPLE_S)
@@ -222,15 +222,15 @@ async def _watch(stage: Stage, screen: Screen) -> None:
     last = stage.clock.monotonic()
     n = 0
     while True:
-        await _look_at_links(stage)
+        await _record_links(stage)
         now = stage.clock.monotonic()
         for company, uptime in stage.tally.uptime.items():
             uptime.add(now - last, up=company in stage.links, excused=_is_excused(stage, company, now))
         last = now
         stage.elapsed_s = now - stage.began_at
         if n % 10 == 0:
-            await _look_at_sessions(stage)
-            await _look_at_messages(stage)
+            await _record_sessions(stage)
+            await _record_messages(stage)
         screen.refresh(stage)
         n += 1
         await stage.clock.sleep(_SAMPLE_S)
@@ -248,7 +248,7 @@ def _is_on(stage: Stage, company: str, now: float) -> bool:
     return any(fault.company == company and fault.back_at is None for fault in stage.tally.faults)
 
 
-async def _look_at_links(stage: Stage) -> None:
+async def _record_links(stage: Stage) -> None:
     """The links that the server considers open and not frozen."""
     now = stage.clock.monotonic()
     companies = {number: company for company, number in COMPANIES.items()}
@@ -266,12 +266,12 @@ async def _look_at_links(stage: Stage) -> None:
     stage.links = up
 
 
-async def _look_at_sessions(stage: Stage) -> None:
+async def _record_sessions(stage: Stage) -> None:
     page = await stage.holdfast.get("/v1/sessions")
     stage.states = {session["companyId"]: session["state"] for session in page["items"]}
 
 
-async def _look_at_messages(stage: Stage) -> None:
+async def _record_messages(stage: Stage) -> None:
     for company in COMPANIES:
         async for message in stage.holdfast.items(f"/v1/sessions/{company}/messages"):
             if sent := stage.tally.sent.get(message["id"]):
@@ -289,7 +289,7 @@ async def _settle(stage: Stage) -> None:
 
 async def _count(stage: Stage) -> None:
     """Count what the receivers were shown."""
-    await _look_at_messages(stage)
+    await _record_messages(stage)
     for company in COMPANIES:
         async for item in stage.holdfast.items(f"/v1/sessions/{company}/inbox"):
             stage.tally.received[company, item["text"]] += 1

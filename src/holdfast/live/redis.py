@@ -67,7 +67,7 @@ class RedisLive:
         self._is_losing = False
         self._failures = 0
         self._failing_since = clock.now()
-        self._told: Availability | None = None
+        self._reported: Availability | None = None
         self._status = self._describe(Availability.DOWN, "it has not been asked yet", since=clock.now())
 
     @property
@@ -193,10 +193,10 @@ class RedisLive:
             if isinstance(found, int) and found < len(some):
                 lost += len(some) - found
                 self._entries.rewrite(some)
-        self._tell_loss(lost, len(written))
+        self._log_loss(lost, len(written))
         await self._write()
 
-    def _tell_loss(self, lost: int, written: int) -> None:
+    def _log_loss(self, lost: int, written: int) -> None:
         """Log a loss once, and again only after a count without missing records: a Redis that evicts keys loses some
         continuously.
         """
@@ -217,22 +217,22 @@ class RedisLive:
         if self._failures < _TRIES_BEFORE_TOLD:
             return
         self._status = self._describe(Availability.DOWN, trouble, since=self._failing_since)
-        if self._told is not Availability.DOWN:
+        if self._reported is not Availability.DOWN:
             log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, MEANWHILE)
-            self._tell()
+            self._report()
 
     def _trust(self) -> None:
         self._is_well, self._failures = True, 0
-        if self._told is Availability.UP:
+        if self._reported is Availability.UP:
             return
         now = self._clock.now()
         self._status = self._describe(Availability.UP, "it is well", since=now)
-        if self._told is None:
+        if self._reported is None:
             log.info("Connection to Redis at %s is up", self._server.where)
         else:
-            away_s = (now - self._failing_since).total_seconds()
-            log.info("Connection to Redis at %s is back after %.1f s", self._server.where, away_s)
-        self._tell()
+            down_s = (now - self._failing_since).total_seconds()
+            log.info("Connection to Redis at %s is back after %.1f s", self._server.where, down_s)
+        self._report()
 
     def _describe(self, availability: Availability, what: str, *, since: datetime) -> LiveStatus:
         return LiveStatus(
@@ -241,8 +241,8 @@ class RedisLive:
             sentence=f"Redis at {self._server.where}: {what}",
         )
 
-    def _tell(self) -> None:
-        self._told = self._status.availability
+    def _report(self) -> None:
+        self._reported = self._status.availability
         self._changed(self._status)
 
 

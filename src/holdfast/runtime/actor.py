@@ -225,7 +225,7 @@ class SessionActor:
             case engine.Ponged():
                 self.post(report)
             case engine.FrameSeen():
-                self._record.frame_came()
+                self._record.frame_arrived()
             case _:
                 self.work.handle(report)
 

@@ -142,7 +142,7 @@ class ClientVersions:
         if version is None:
             return
         try:
-            await self._store.keep_worked(version)
+            await self._store.store_working(version)
         except Exception as error:  # noqa: BLE001 – a database that fails must not end Holdfast
             log.warning("Client version %s worked, but could not be stored: %s", text_of(version), error)
             return

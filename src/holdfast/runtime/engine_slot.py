@@ -101,7 +101,7 @@ class Slot:
         self.has_host = asyncio.Event()
         self._supervisor = supervisor
         self._clock = clock
-        self.away_since: float | None = clock.monotonic()
+        self.down_since: float | None = clock.monotonic()
         self.start_failure: str | None = None
         """Why the last host could not be started; None once one runs."""
 
@@ -133,7 +133,7 @@ class Slot:
         try:
             async with start_host(host) as engine:
                 host.engine, host.started_at = engine, self._clock.monotonic()
-                self.host, self.away_since, self.start_failure = host, None, None
+                self.host, self.down_since, self.start_failure = host, None, None
                 self.has_host.set()
                 started(host)
                 try:
@@ -153,7 +153,7 @@ class Slot:
         if self.host is host:
             self.host = None
             self.has_host.clear()
-            self.away_since = self._clock.monotonic()
+            self.down_since = self._clock.monotonic()
 
     def retire(self, host: RunningHost) -> None:
         """Start the next host beside this one, which keeps running for its existing links."""

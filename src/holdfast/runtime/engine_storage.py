@@ -134,7 +134,7 @@ class EngineStorage:
         if link == self._given_up:
             return
         try:
-            await self._keep([each for each in wanted if isinstance(each, Commit)])
+            await self._store_commits([each for each in wanted if isinstance(each, Commit)])
             for each in wanted:
                 self._supervisor.command(await self._answer(each))
         except LeaseLost as error:
@@ -150,19 +150,19 @@ class EngineStorage:
         self._given_up = link
         self._failed(link)
 
-    async def _keep(self, commits: Sequence[Commit]) -> None:
+    async def _store_commits(self, commits: Sequence[Commit]) -> None:
         """An empty commit is a barrier: WhatsApp never repeats a receipt that was acknowledged, so receipts are
         stored first."""
         settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
         if any(self._refused & identities(commit) for commit in commits):
             for commit in commits:
-                await self._keep_merged([commit])
+                await self._store_merged([commit])
         else:
-            await self._keep_merged(commits)
+            await self._store_merged(commits)
         if settling is not None:
             await settling  # concurrently with the commit: one wait for the disk, not two
 
-    async def _keep_merged(self, commits: Sequence[Commit]) -> None:
+    async def _store_merged(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
             if commit.history_progress is not None:
                 self._progressed(commit.history_progress, len(commit.history))

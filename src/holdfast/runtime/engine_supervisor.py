@@ -123,12 +123,12 @@ class EngineSupervisor:
         return host.engine.silent_s
 
     @property
-    def host_away_s(self) -> float | None:
+    def host_down_s(self) -> float | None:
         """Seconds since the first host that is still missing was lost; None while all run."""
-        away = [slot.away_since for slot in self._slots.values() if slot.away_since is not None and not slot.closed]
+        down = [slot.down_since for slot in self._slots.values() if slot.down_since is not None and not slot.closed]
         if not self._slots:
             return 0
-        return self._clock.monotonic() - min(away) if away else None
+        return self._clock.monotonic() - min(down) if down else None
 
     @property
     def start_failure(self) -> str | None:

@@ -110,7 +110,7 @@ class HealthMonitor:
         self._act(seen)
         conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
         around = conditions_around(self._surroundings(), self._limits)
-        await self._tell([*conditions, *around, *await self._webhook_conditions()])
+        await self._alert([*conditions, *around, *await self._webhook_conditions()])
 
     async def _ask_database(self) -> Mapping[str, Backlog]:
         """The backlogs in the outbox; also records that Holdfast is alive. A failing database is a finding, not an
@@ -192,7 +192,7 @@ class HealthMonitor:
             if status.availability is Availability.DOWN
             else None,
             database_failing_s=None if failing_since is None else self._services.clock.monotonic() - failing_since,
-            host_away_s=supervisor.host_away_s,
+            host_down_s=supervisor.host_down_s,
             host_restarts=supervisor.hosts_lost_lately,
             undelivered_s=self._alert_sink.undelivered_s,
             backup_failing_s=self._backup_failing_s(),
@@ -205,7 +205,7 @@ class HealthMonitor:
         """The label of each company; none while the database fails."""
         return {} if self._database_failing_since is not None else await self._gateway.labels()
 
-    async def _tell(self, conditions: Collection[Condition]) -> None:
+    async def _alert(self, conditions: Collection[Condition]) -> None:
         """Store the book together with the alerts that it led to. While that fails, the next check decides again."""
         try:
             if self._book is None:

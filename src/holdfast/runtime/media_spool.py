@@ -44,7 +44,7 @@ class Spool:
         self._most_bytes = most_bytes
         self.folder = folder.absolute()
         self._clock = clock
-        self._asked_at: dict[str, float] = {}
+        self._requested_at: dict[str, float] = {}
         self._making: dict[str, asyncio.Lock] = {}
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, mode=0o700)
@@ -65,8 +65,8 @@ class Spool:
         async with self._making.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
                 await self._make(media_id, file)
-            self._asked_at.pop(media_id, None)
-            self._asked_at[media_id] = self._clock.monotonic()
+            self._requested_at.pop(media_id, None)
+            self._requested_at[media_id] = self._clock.monotonic()
         return file
 
     async def _make(self, media_id: str, file: Path) -> None:
@@ -83,7 +83,7 @@ class Spool:
         """Remove the least recently used files; a file that is still needed is written again."""
         sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
         total = sum(sizes.values())
-        for media_id in [media_id for media_id in self._asked_at if not self._is_being_made(media_id)]:
+        for media_id in [media_id for media_id in self._requested_at if not self._is_being_made(media_id)]:
             if total <= self._most_bytes:
                 return
             total -= sizes.get(media_id, 0)
@@ -96,14 +96,16 @@ class Spool:
             self._remove_old(self._clock.monotonic() - SPOOL_KEPT_S)
 
     def _remove_old(self, before: float) -> None:
-        old = [media_id for media_id, at in self._asked_at.items() if at < before and not self._is_being_made(media_id)]
+        old = [
+            media_id for media_id, at in self._requested_at.items() if at < before and not self._is_being_made(media_id)
+        ]
         for media_id in old:
             try:
                 self._remove(media_id)
             except OSError as error:
                 log.warning("%s can't be removed; it is tried again later: %s", self.folder / media_id, error)
         self._making = {
-            media_id: lock for media_id, lock in self._making.items() if media_id in self._asked_at or lock.locked()
+            media_id: lock for media_id, lock in self._making.items() if media_id in self._requested_at or lock.locked()
         }
 
     def _is_being_made(self, media_id: str) -> bool:
@@ -113,7 +115,7 @@ class Spool:
 
     def _remove(self, media_id: str) -> None:
         (self.folder / media_id).unlink(missing_ok=True)
-        del self._asked_at[media_id]
+        del self._requested_at[media_id]
         self._making.pop(media_id, None)
 
 

@@ -229,7 +229,7 @@ class Outcomes:
             case HoldBack():
                 until = self._limiter.lock(decision.code)
                 self._retry(message, code=code, reason=decision.message, next_at=until, held_code=decision.code)
-                self._spawn(self._keep_lock(decision.code))
+                self._spawn(self._store_lock(decision.code))
             case Retry(after_s=after_s) if not self._is_too_old(message):
                 if decision.is_general and self._breaker.refused(message.chat, self._clock.monotonic()):
                     words = "Session %s: WhatsApp refuses one message after another (%s); sending pauses"
@@ -322,15 +322,15 @@ class Outcomes:
         self._will_report_wait = False
         self.report_wait()
 
-    async def _keep_lock(self, code: str) -> None:
+    async def _store_lock(self, code: str) -> None:
         await self.committed()  # with the messages that it holds
-        await self._limiter.keep_lock(code)
+        await self._limiter.store_lock(code)
         self._requery()
 
     async def _follow_lock(self, report: NewChatsLocked) -> None:
         if report.active:
             self._limiter.lock(report.lock, until_s=report.until_s)
-            await self._keep_lock(report.lock)
+            await self._store_lock(report.lock)
         else:
             await self.committed()
             await self._limiter.unlock(report.lock)

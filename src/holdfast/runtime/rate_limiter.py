@@ -84,7 +84,7 @@ class RateLimiter:
     def lock(self, code: str, *, until_s: int | None = None) -> str:
         """WhatsApp accepts no messages to new contacts, until the Unix time that it named or for a day.
 
-        Takes effect at once; returns the end, ISO 8601. `keep_lock` stores it.
+        Takes effect at once; returns the end, ISO 8601. `store_lock` stores it.
         """
         now = self._clock.monotonic()
         known_end = self._limits.locked_until(code) or now
@@ -102,7 +102,7 @@ class RateLimiter:
             )
         return _wall(self._clock, until)
 
-    async def keep_lock(self, code: str) -> None:
+    async def store_lock(self, code: str) -> None:
         """Store the lock, and its end with every message that it holds; nothing for one that is lifted by now."""
         moment = self._limits.locked_until(code)
         if moment is None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from holdfast.base.clock import iso, to_monotonic, to_wall
 from holdfast.base.clock_step import ClockStep
 from holdfast.health.keepalive import KeepAlives, RoundTrips, follow
-from holdfast.runtime.history_seen import HistorySeen
+from holdfast.runtime.history_status import HistoryStatus
 from holdfast.runtime.log_lines import is_routine, keep_alive, received, transition
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import LinkEnd, NotStored
@@ -43,7 +43,7 @@ class SessionRecord:
         self.not_stored: deque[NotStored] = deque(maxlen=_NOT_STORED_KEPT)
         self.left_out: Counter[str] = Counter()
         """Messages that were not stored because the company ignores their kind, by kind, since the actor started."""
-        self.history = HistorySeen()
+        self.history = HistoryStatus()
         self.frame_at: float | None = None
         """When bytes last arrived from WhatsApp, in monotonic seconds."""
         self.state_at = services.clock.monotonic()
@@ -53,7 +53,7 @@ class SessionRecord:
     def company(self) -> str:
         return self.current.company
 
-    def frame_came(self) -> None:
+    def frame_arrived(self) -> None:
         """Bytes arrived from WhatsApp."""
         self.frame_at = self._services.clock.monotonic()
         self.current = replace(self.current, last_activity=self._now())
@@ -61,7 +61,7 @@ class SessionRecord:
 
     def received(self, messages: Sequence[InboundMessage]) -> None:
         """Messages arrived and are stored, some as stubs."""
-        self.frame_came()
+        self.frame_arrived()
         log.info("%s", received(self.company, len(messages)))
         for message in not_stored(messages):
             log.warning(

@@ -9,7 +9,7 @@ from datetime import datetime
 from holdfast.base.clock import Clock
 from holdfast.health.keepalive import KeepAlives, RoundTrips
 from holdfast.health.signals import HoldSigns
-from holdfast.runtime.history_seen import HistorySeen
+from holdfast.runtime.history_status import HistoryStatus
 from holdfast.runtime.passkeys import Passkey
 from holdfast.session.reasons import Reason, stored_reason
 from holdfast.session.state import Session, State
@@ -61,7 +61,7 @@ class View:
     round_trips: RoundTrips = field(default_factory=RoundTrips)
     """Round trips of its pings. Unlike the other fields this is live, not a snapshot."""
     not_stored: tuple[NotStored, ...] = ()
-    history: HistorySeen = field(default_factory=HistorySeen)
+    history: HistoryStatus = field(default_factory=HistoryStatus)
     """The progress of storing the phone's history."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Messages that were not stored because the company ignores their kind, by kind, since the session's start here."""

@@ -98,7 +98,7 @@ class Invite(msgspec.Struct, frozen=True, kw_only=True):
 class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     jid: str
     lid: str | None = None
-    asked_at_s: int | None = None
+    requested_at_s: int | None = None
     method: str | None = None
 
 

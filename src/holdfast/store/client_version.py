@@ -31,7 +31,7 @@ class ClientVersionRows:
 
         return await self._database.read(work)
 
-    async def keep_worked(self, version: ClientVersion) -> None:
+    async def store_working(self, version: ClientVersion) -> None:
         """Store a version that worked, unless another process stored a newer one."""
 
         def work(connection: Connection) -> None:

@@ -99,7 +99,7 @@ def _head(row: RowMapping, endpoint: str) -> Head:
     )
 
 
-def keep_outcome(
+def store_outcome(
     connection: Connection, head: Head, outcome: AttemptOutcome, attempt: Attempt, *, now: datetime
 ) -> None:
     at = iso(now)

@@ -114,10 +114,10 @@ class WebhookRows:
             lock_event_order(connection)
             current = next((each for each in endpoint_rows.read_all(connection) if each.id == head.endpoint), None)
             if to is not None and not attempt.is_accepted and endpoint_rows.was_changed(to, current):
-                queue.keep_outcome(connection, head, RetryAfter(0), attempt, now=now)
+                queue.store_outcome(connection, head, RetryAfter(0), attempt, now=now)
                 state = EndpointState.ACTIVE if current is None else current.health.state
                 return Settled(outcome=RetryAfter(0), endpoint=current, before=state)
-            queue.keep_outcome(connection, head, judged, attempt, now=now)
+            queue.store_outcome(connection, head, judged, attempt, now=now)
             before, after = queue.update_health(connection, current, attempt, now=now, jitter=jitter)
             return Settled(outcome=judged, endpoint=after, before=before)
 

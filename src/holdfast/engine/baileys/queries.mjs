@@ -100,7 +100,7 @@ const QUERIES = {
     return rows.map(({ jid: id, phone_number: phoneNumber, request_time: at, request_method: method }) => ({
       jid: personOf(phoneNumber, id),
       lid: isLidUser(id) ? jidNormalizedUser(id) : undefined,
-      askedAtS: Number(at) || undefined,
+      requestedAtS: Number(at) || undefined,
       method
     }))
   },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.session.engine import HistoryProgress
 
 
-class HistorySeen:
+class HistoryStatus:
     def __init__(self) -> None:
         self.messages = 0
         """Messages of the history that the phone sent, since the session's start in this process."""
