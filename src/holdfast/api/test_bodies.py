@@ -41,14 +41,14 @@ async def test_a_hostile_body_costs_one_error(body: bytes, field: str, sentence:
     assert refused.value.field == field
 
 
-async def test_a_large_body_is_taken() -> None:
+async def test_a_large_body_is_accepted() -> None:
     """16 MB in base64 are decoded outside the event loop."""
     message = await read_message(b'{"image":{"base64":"' + b"A" * 2 * MB + b'"}}', content_type=JSON)
     assert message.image.base64 == "A" * 2 * MB  # type: ignore[attr-defined]  # the kinds are fields of `MessageRequest`
 
 
 @pytest.mark.parametrize("content_type", [JSON, "application/json; charset=utf-8", "Application/Holdfast+JSON"])
-async def test_every_spelling_of_json_is_taken(content_type: str) -> None:
+async def test_every_spelling_of_the_json_type_is_accepted(content_type: str) -> None:
     """Parameters, a suffix and any case are accepted."""
     message = await read_message(b'{"to":"1","text":null}', content_type=content_type)
     assert message.to == "1"

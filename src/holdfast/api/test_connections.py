@@ -28,7 +28,7 @@ def test_idle_connections_without_a_key_make_room_for_others() -> None:
     assert [each.is_closed for each in (busy, first, second)] == [False, True, False]
 
 
-def test_a_connection_that_showed_a_key_goes_last() -> None:
+def test_a_connection_with_a_key_is_closed_last() -> None:
     """It is closed last among idle ones, however long it has been idle."""
     connections = Connections(3)
     keyed, other, third = opened(connections, 3)
@@ -50,6 +50,6 @@ def test_where_all_are_busy_a_new_connection_is_refused() -> None:
     assert connections.opened(Connection())
 
 
-def test_without_a_limit_nobody_is_closed() -> None:
+def test_without_a_limit_no_connection_is_closed() -> None:
     """0 means no limit."""
     assert not any(connection.is_closed for connection in opened(Connections(0), 5000))

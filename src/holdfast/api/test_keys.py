@@ -15,7 +15,7 @@ ALL = "a-key-for-all-companies"
 TWO = "a-key-for-two-companies"
 
 
-def test_a_key_covers_what_its_entry_says() -> None:
+def test_a_key_covers_the_companies_in_its_entry() -> None:
     """One key covers all companies, one covers two; spaces around them are ignored."""
     keys = parse(f" {ALL} , {TWO} = 962302 | 962303 ")
     assert keys.grant(ALL) == KeyGrant(None)
@@ -39,7 +39,7 @@ def test_another_key_is_unknown(wrong: str) -> None:
         parse(f"{ALL},{TWO}=962302").grant(wrong)
 
 
-def test_without_a_key_it_is_said_how_one_is_sent() -> None:
+def test_the_error_without_a_key_says_how_to_send_one() -> None:
     """The sentence names both headers."""
     with pytest.raises(NoKey, match="`Authorization: Bearer KEY` or `X-API-Key: KEY`"):
         parse(ALL).grant(None)
@@ -68,7 +68,7 @@ def test_keys_that_cannot_be_used_are_refused_and_not_shown(text: str, sentence:
     assert text.partition("=")[0] not in caught.value.sentence
 
 
-def test_keys_are_kept_as_hashes_only() -> None:
+def test_keys_are_stored_only_as_hashes() -> None:
     """Printing the valid keys shows no key."""
     assert ALL not in repr(parse(ALL))
 
@@ -82,7 +82,7 @@ def test_commands_use_the_first_key_for_all_companies(text: str, first: str) -> 
     parse(text).grant(first)
 
 
-def test_a_generated_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_generated_key_is_readable_only_for_its_owner(tmp_path: Path) -> None:
     """The file has mode 0600 and is found again; the server accepts the key; half a file of an earlier attempt is
     replaced."""
     (tmp_path / f".{FILE}.new").write_text("hf_ha")

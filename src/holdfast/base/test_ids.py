@@ -38,7 +38,7 @@ def test_jitter_is_a_share() -> None:
     assert len(set(draws)) > 900
 
 
-def test_what_no_database_can_be_asked_about_is_no_id() -> None:
+def test_ids_that_no_database_can_look_up_are_invalid() -> None:
     """NUL, line ends and letters of other alphabets: no id of ours or of WhatsApp's has them."""
     assert all(may_be_id(text) for text in ("msg_0a", "3EB0AA", "med_1"))
     assert not any(may_be_id(text) for text in ("msg_\0", "a\nb", "ä"))

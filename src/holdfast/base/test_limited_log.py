@@ -9,7 +9,7 @@ import pytest
 from holdfast.base.limited_log import LINES_IN_ALL, LINES_PER_ADDRESS, WINDOW_S, LimitedLog
 
 
-def test_a_flood_writes_few_lines_and_says_how_many_were_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_writes_few_lines_and_counts_the_omitted_ones(caplog: pytest.LogCaptureFixture) -> None:
     """Each address has a share of its own; the count comes with the first line of the next minute."""
     times = [0.0]
     limited = LimitedLog(logging.getLogger("holdfast.test"), monotonic=lambda: times[0])

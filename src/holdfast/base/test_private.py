@@ -31,7 +31,7 @@ def test_a_secret_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Monke
     assert survives_power_cut(path, syncs)
 
 
-def test_a_secret_that_cannot_be_read_or_kept_is_named(tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_read_or_stored_is_named(tmp_path: Path) -> None:
     """The error names the file and the cause, never the content."""
     (tmp_path / "word").write_bytes(b"\xff\xfe")
     with pytest.raises(Misconfigured, match=r'the word in ".*word" can\'t be read: it is not text'):

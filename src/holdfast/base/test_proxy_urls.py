@@ -17,7 +17,7 @@ from holdfast.base.proxy_urls import BadProxyUrl, proxy_url, redacted
         ("socks5h://u:p@proxy:1080", "socks5://u:p@proxy:1080"),
     ],
 )
-def test_usual_addresses_are_taken(given: str, used: str) -> None:
+def test_usual_addresses_are_accepted(given: str, used: str) -> None:
     """HTTP, HTTPS and SOCKS 5, with and without credentials."""
     assert proxy_url(given) == used
 

@@ -49,7 +49,7 @@ def test_the_shipped_baileys_has_no_known_weakness() -> None:
 
 
 @pytest.mark.parametrize(("free", "state"), [(GB // 10, "problem"), (GB, "warning"), (50 * GB, "ok")])
-def test_a_disk_that_fills_is_said_before_it_is_full(free: int, state: str) -> None:
+def test_a_disk_is_reported_before_it_is_full(free: int, state: str) -> None:
     """The free space decides, not its share: a large disk that is 95 % full has room for years."""
     assert judge_disk(free, 1000 * GB).state == state
 
@@ -93,7 +93,7 @@ def test_a_clock_is_judged_by_the_newest_row(newest: datetime | None, ntp: bool 
     ("count", "age", "every_h", "state"),
     [(0, None, 24, "warning"), (3, 5, 24, "ok"), (3, 60, 24, "warning"), (3, 5, 0, "warning"), (3, 60, 100, "ok")],
 )
-def test_backups_are_judged_by_what_is_scheduled(count: int, age: int | None, every_h: float, state: str) -> None:
+def test_backups_are_judged_by_their_schedule(count: int, age: int | None, every_h: float, state: str) -> None:
     """A backup that is two intervals late means that backups fail."""
     assert judge_backups(count, None if age is None else timedelta(hours=age), every_h).state == state
 
@@ -107,7 +107,7 @@ def test_http_beyond_this_machine_is_warned_of(host: str, state: str) -> None:
     assert exposure(host, 3000).state == state
 
 
-def test_webhooks_that_take_nothing_are_named() -> None:
+def test_failing_webhooks_are_named() -> None:
     """Endpoints that are suspended, off, or have given up deliveries are named with the receiver's last error."""
 
     def endpoint(state: str = "active", failed: int = 0, company: str | None = None) -> dict[str, object]:

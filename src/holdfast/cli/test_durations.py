@@ -17,7 +17,7 @@ def test_a_duration_is_a_number_and_its_unit(typed: str, found: int) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", "5", "5x", "-5m", "1.5h", "0s", "8d", "9999999s", "٣s²"])
-def test_what_is_no_duration_is_refused_with_examples(typed: str) -> None:
+def test_an_invalid_duration_is_refused_with_examples(typed: str) -> None:
     """The unit is never guessed."""
     with pytest.raises(typer.BadParameter, match=r"30s|1s to 7d"):
         seconds(typed)

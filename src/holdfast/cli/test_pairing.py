@@ -111,7 +111,7 @@ async def test_a_phone_that_is_quicker_than_the_question_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("state", ["unpaired", "logged_out", "stopped"])
-async def test_a_session_at_rest_is_given_a_code(state: str) -> None:
+async def test_a_session_without_a_link_gets_a_code(state: str) -> None:
     """A logged-out session can be paired: the request for a code starts it."""
     server = Server(sessions=[session(state), session("connected")], codes=["a"])
     assert await shown(server) == [("qr", "a")]
@@ -123,7 +123,7 @@ async def test_a_linked_session_needs_no_code() -> None:
     assert await shown(server) == []
 
 
-async def test_an_error_is_printed_once_while_no_code_comes() -> None:
+async def test_an_error_is_printed_once_while_there_is_no_code() -> None:
     """While WhatsApp can't be reached, the error with its reason is printed once; later the code is printed."""
     none = Refused(409, "WhatsApp showed no QR code in time: the session is pairing; try again")
     server = Server(
@@ -154,7 +154,7 @@ async def test_a_number_that_cannot_be_used_leaves_no_session_behind() -> None:
     assert server.asked == []
 
 
-async def test_a_pairing_code_is_asked_for_once_for_each_link() -> None:
+async def test_a_pairing_code_is_requested_once_per_link() -> None:
     """Typing takes a while: no new code is requested until the first one has expired."""
     server = Server(
         sessions=[*[session("pairing")] * 3, session("unpaired"), session("pairing"), session("connected")],

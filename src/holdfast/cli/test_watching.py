@@ -140,7 +140,7 @@ async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: 
     assert clock.monotonic() - began < looks + 20
 
 
-async def test_ctrl_c_ends_with_what_was_seen_so_far() -> None:
+async def test_ctrl_c_ends_with_the_results_so_far() -> None:
     """The time until then is evaluated."""
     clock = FakeClock()
     server = Server(clock, [PresencePeriod(-100, UP)])

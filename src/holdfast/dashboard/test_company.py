@@ -26,7 +26,7 @@ def view(state: State, *, number: str | None = "962790000002") -> View:
 
 
 @pytest.mark.parametrize("state", State)
-def test_no_button_asks_for_what_the_session_would_refuse(state: State) -> None:
+def test_no_button_offers_an_action_that_would_be_refused(state: State) -> None:
     """In every state."""
     assert all((state, type(action.event)) in TABLE for action in actions_for(view(state)))
 
@@ -63,11 +63,11 @@ def test_a_paused_session_has_the_buttons_that_its_reason_allows(code: int, name
     assert [wish.name for wish in actions_for(paused)] == names
 
 
-def test_nobody_is_logged_out_who_was_never_linked() -> None:
+def test_a_session_that_was_never_linked_has_no_logout() -> None:
     """A session that was stopped before its phone was linked."""
     assert [action.name for action in actions_for(view(State.STOPPED, number=None))] == ["start"]
 
 
-def test_what_could_cost_something_is_asked_first() -> None:
+def test_actions_with_consequences_need_a_confirmation() -> None:
     """Actions with consequences need a confirmation; starting and showing a code need none."""
     assert {name for name, action in SESSION_ACTIONS.items() if action.question is None} == {"start", "pair"}

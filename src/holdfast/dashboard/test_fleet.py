@@ -61,7 +61,7 @@ def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
         (State.PAIRING, Status.DEGRADED, Tone.UNLINKED),
     ],
 )
-def test_tones_follow_the_verdict_but_for_what_people_wanted(state: State, status: Status, tone: Tone) -> None:
+def test_tones_follow_the_verdict_except_for_requested_states(state: State, status: Status, tone: Tone) -> None:
     """A session that was stopped on purpose, or has no phone yet, is not shown as a problem."""
     assert tone_of(state, status) is tone
 
@@ -85,7 +85,7 @@ def test_sessions_of_other_processes_show_their_record(state: State, reason: str
     assert (made.keepalive_percent, made.delivery_percent) == (None, 75.0)
 
 
-def test_advice_is_for_somebody_who_has_the_page_before_them() -> None:
+def test_advice_is_written_for_users_of_the_page() -> None:
     """The advice names no command where there is a button, and is empty where nothing needs to be done."""
     assert advice_on(Action.SCAN_QR) == "open the company and scan its QR code with the phone"
     assert advice_on(Action.WAIT) == advice_on(Action.NONE) == ""

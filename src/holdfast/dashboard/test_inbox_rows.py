@@ -41,7 +41,7 @@ def row(received: Received) -> InboxRow:
         ("reaction", {"reaction": {"emoji": "👍"}}, "👍"),
     ],
 )
-def test_what_has_no_text_shows_what_it_is_about(kind: str, content: Content, shown: str) -> None:
+def test_a_message_without_text_shows_its_content(kind: str, content: Content, shown: str) -> None:
     """The contact's name, the place, the emoji."""
     made = row(replace(TEXT, type=kind, text=None, content=content))
     assert (made.text, made.note) == (shown, None)
@@ -83,7 +83,7 @@ def test_details_stand_alone_where_a_note_would_only_repeat_the_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", ["undecryptable", "unknown", "revoke", "call", "text"])
-def test_what_says_nothing_is_named(kind: str) -> None:
+def test_a_message_without_content_shows_its_kind(kind: str) -> None:
     """No row is empty."""
     made = row(replace(TEXT, type=kind, text=None))
     assert made.text == ""
@@ -111,7 +111,7 @@ def test_what_says_nothing_is_named(kind: str) -> None:
         ("text", {"ad": {"title": "Sale"}, "replyTo": {"whatsappId": "3A"}}, "from an ad: Sale; reply to: 3A"),
     ],
 )
-def test_details_say_what_the_text_does_not(kind: str, content: Content, shown: str) -> None:
+def test_details_complete_the_text(kind: str, content: Content, shown: str) -> None:
     """Choices, numbers, amounts, places, times and marks."""
     assert row(replace(TEXT, type=kind, content=content)).details == shown
 
@@ -140,12 +140,12 @@ def test_details_bear_any_content(name: str, value: object) -> None:
         ({"encrypted": True, "unreadable": "undecryptable"}, "(a vote in a poll; it can't be decrypted)"),
     ],
 )
-def test_a_vote_without_options_says_why(content: Content, note: str) -> None:
+def test_a_vote_without_options_shows_the_reason(content: Content, note: str) -> None:
     """Withdrawn, its poll is not stored, or it can't be decrypted."""
     assert row(replace(TEXT, type="poll_vote", text=None, content=content)).note == note
 
 
-def test_a_group_goes_by_its_subject_and_else_by_its_id() -> None:
+def test_a_group_is_shown_by_subject_or_id() -> None:
     """Messages outside groups show none."""
     group = replace(TEXT, chat="120363000000000001@g.us")
     assert row(TEXT).group is None

@@ -38,9 +38,7 @@ _S = OperationState
         ({"state": _S.UNKNOWN}, Tone.TROUBLE, "it is not known whether this was done: look at the phone"),
     ],
 )
-def test_an_operation_reads_as_what_was_asked_and_what_came_of_it(
-    changes: dict[str, object], tone: Tone, line: str
-) -> None:
+def test_an_operation_shows_request_and_outcome(changes: dict[str, object], tone: Tone, line: str) -> None:
     """With its id, under which the API has the rest."""
     (entry,) = operation_entries([replace(GROUP, **changes)], since=BEFORE)  # type: ignore[arg-type]
     assert (entry.title, entry.tone, entry.operation_id) == ("Create a group", tone, "op_1")
@@ -48,7 +46,7 @@ def test_an_operation_reads_as_what_was_asked_and_what_came_of_it(
 
 
 @pytest.mark.parametrize("state", OperationState)
-def test_marking_as_read_is_shown_when_it_went_wrong(state: OperationState) -> None:
+def test_marking_as_read_is_shown_only_when_it_failed(state: OperationState) -> None:
     """Successes are left out, because there are as many as there are chats."""
     shown = operation_entries([replace(READ, state=state)], since=BEFORE)
     assert bool(shown) == (state in {_S.FAILED, _S.EXPIRED, _S.UNKNOWN})
@@ -67,7 +65,7 @@ def test_every_kind_has_a_title() -> None:
 
 
 @pytest.mark.parametrize("kind", TITLES_BY_ARGUMENT)
-def test_the_title_says_which_of_two_opposites_was_asked(kind: str) -> None:
+def test_the_title_distinguishes_opposite_operations(kind: str) -> None:
     """Leaving a channel does not read as following it; the argument is one that the kind has."""
     argument, *titles = TITLES_BY_ARGUMENT[kind]
     assert argument in KINDS[kind].__struct_fields__

@@ -51,7 +51,7 @@ DOCUMENT: dict[str, Any] = {
 URL = "http://127.0.0.1:3000"
 
 
-def test_operations_stand_under_their_tags_with_all_they_take_and_answer() -> None:
+def test_operations_are_grouped_by_tag_with_parameters_and_responses() -> None:
     """Bounds and defaults beside the type; whether a key is needed."""
     messages, service = chapters(DOCUMENT, url=URL)
     (send,) = messages.operations
@@ -69,7 +69,7 @@ def test_operations_stand_under_their_tags_with_all_they_take_and_answer() -> No
     assert not service.operations[0].needs_key
 
 
-def test_examples_can_be_given_to_a_shell() -> None:
+def test_examples_are_valid_shell_commands() -> None:
     """A valid body, and the key from the environment."""
     send = chapters(DOCUMENT, url=URL)[0].operations[0]
     words = shlex.split(send.curl.replace("\\\n", " "))
@@ -89,7 +89,7 @@ def test_shapes_are_listed_with_their_fields_and_values() -> None:
     ]
 
 
-def test_a_shape_that_holds_itself_has_an_example_with_an_end() -> None:
+def test_a_recursive_schema_has_a_finite_example() -> None:
     """Nested schemas are shortened."""
     looped = {"components": {"schemas": {"Tree": {"type": "object", "required": ["left"],
               "properties": {"left": {"$ref": "#/components/schemas/Tree"}}}}}}  # fmt: skip

@@ -53,7 +53,7 @@ def test_linking_reads_from_the_code_to_the_connection() -> None:
     assert titles(timeline_entries(LINKED)) == ["Connected", "Phone linked", "QR code requested"]
 
 
-def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
+def test_a_past_disconnection_shows_cause_and_end() -> None:
     """There is one entry from the loss to the next link, however many attempts were needed."""
     again = transition(6, _S.RECONNECTING, _S.RECONNECTING, "link-lost", 408, attempts=2, next_at=at(7))
     newest = timeline_entries([*LINKED, CUT, again, transition(8, _S.RECONNECTING, _S.CONNECTED, attempts=2)])[0]
@@ -70,7 +70,7 @@ def test_an_absence_that_is_over_says_why_and_how_it_ended() -> None:
     )
 
 
-def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
+def test_a_current_disconnection_shows_the_next_attempt_and_what_to_do() -> None:
     """With the time of the next attempt."""
     lost = transition(5, _S.CONNECTED, _S.RECONNECTING, "link-lost", 408, attempts=3, next_at=at(6))
     newest = timeline_entries([*LINKED, lost])[0]
@@ -81,7 +81,7 @@ def test_an_absence_that_lasts_says_what_comes_next_and_what_to_do() -> None:
     )
 
 
-def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
+def test_a_pause_without_an_end_shows_that_a_person_is_needed() -> None:
     """Holdfast makes no attempt after such a ban."""
     newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
     assert newest.title == "Paused"
@@ -108,7 +108,7 @@ def test_a_pause_without_an_end_says_that_a_person_is_needed() -> None:
         ),
     ],
 )
-def test_what_is_no_absence_has_an_entry_of_its_own(last: Transition, title: str, line: str) -> None:
+def test_other_transitions_have_entries_of_their_own(last: Transition, title: str, line: str) -> None:
     """They are requested by a person, or need one to undo."""
     newest = timeline_entries([*LINKED, last])[0]
     assert (newest.title, newest.lines) == (title, (line,))
@@ -121,7 +121,7 @@ def test_a_stop_ends_an_absence_without_calling_it_a_return() -> None:
     assert entries[1].lines == ("the connection was closed (428). Cause: the network",)
 
 
-def test_a_reconnection_that_was_asked_for_is_no_loss() -> None:
+def test_a_requested_reconnection_is_not_shown_as_a_loss() -> None:
     """The entry says who requested it."""
     asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "reconnect-requested")
     newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]

@@ -101,7 +101,7 @@ def change(type_: str, text: str | None = None, *, sender: str | None = RAMI, se
     )
 
 
-def test_a_person_has_one_reaction_and_can_take_it_back() -> None:
+def test_a_person_has_one_reaction_and_can_remove_it() -> None:
     """The last one counts; an empty one removes it."""
     changes = [
         change("reaction", "👍", seconds=1), change("reaction", "❤", seconds=2),
@@ -154,7 +154,7 @@ def test_the_kind_of_a_chat_is_in_its_id() -> None:
 @pytest.mark.parametrize(
     "text", ["", "1", "1~2", "a~~1", "1~yesterday~1", f"{10**18}~~1", "1~2026-01-01T00:00:00.000Z"]
 )
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_an_invalid_cursor_is_refused(text: str) -> None:
     """With the cure."""
     with pytest.raises(BadInput, match="is not a position in this list"):
         TimelineCursor.parse(text)

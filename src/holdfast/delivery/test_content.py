@@ -177,7 +177,7 @@ BAD: list[tuple[MessageBody, str, str]] = [
 
 
 @pytest.mark.parametrize(("part", "field", "sentence"), BAD)
-def test_what_no_message_can_hold_is_refused(part: MessageBody, field: str, sentence: str) -> None:
+def test_invalid_content_is_refused(part: MessageBody, field: str, sentence: str) -> None:
     """The error names the field, the value and the cure."""
     with pytest.raises(BadInput) as refused:
         part.check()
@@ -330,7 +330,7 @@ LATE = replace(OWN, sent_at="2025-12-29T11:00:00.000Z")
         ),
     ],
 )
-def test_what_phones_would_not_do_to_a_message_is_refused(part: MessageBody, target: Referred, sentence: str) -> None:
+def test_changes_that_phones_would_ignore_are_refused(part: MessageBody, target: Referred, sentence: str) -> None:
     """It is refused instead of sent without effect."""
     with pytest.raises(BadInput) as refused:
         check_target(part, target)
@@ -349,7 +349,7 @@ def test_what_phones_would_not_do_to_a_message_is_refused(part: MessageBody, tar
         (DELETE, replace(OWN, state=None)),
     ],
 )
-def test_what_phones_do_to_a_message_passes(part: MessageBody, target: Referred) -> None:
+def test_changes_that_phones_apply_are_accepted(part: MessageBody, target: Referred) -> None:
     """This includes own messages that were sent from the phone, or not sent yet."""
     check_target(part, target)
 
@@ -374,7 +374,7 @@ def test_what_phones_do_to_a_message_passes(part: MessageBody, target: Referred)
         ({Audio.kind: Audio(url="u").stored_with(MEDIA)}, None, None),
     ],
 )
-def test_a_row_of_a_list_shows_what_a_message_says(content: Content, text: str | None, shown: str | None) -> None:
+def test_a_row_of_a_list_shows_the_text_of_a_message(content: Content, text: str | None, shown: str | None) -> None:
     """A row shows the text or caption, or else the name of a file, place or contact; never the text of a quoted
     message."""
     assert (text_of(content), shown_text(content)) == (text, shown)

@@ -15,7 +15,7 @@ TEXTS = st.text(max_size=20)
 
 
 @given(TEXTS, st.dictionaries(TEXTS, TEXTS | st.integers() | st.none(), max_size=4))
-def test_a_payload_is_one_document_whatever_is_in_it(type_: str, data: dict[str, object]) -> None:
+def test_a_payload_is_one_line_whatever_its_content(type_: str, data: dict[str, object]) -> None:
     """Line breaks in the data are escaped, so the payload is one line of an event stream."""
     body = ascii_json(data)
     event = Event(seq=1, id="evt_1", company="c", type=type_, chat="", at="2026-01-01T00:00:00.000Z", body=body)
@@ -43,7 +43,7 @@ def test_the_id_of_an_event_begins_with_its_time() -> None:
     assert event_id("962302", "message.sent", "2026-11-22T15:06:36.012Z", "{}").startswith("evt_20261122150636")
 
 
-def test_every_state_that_a_message_comes_to_has_a_type() -> None:
+def test_every_state_of_a_message_has_an_event_type() -> None:
     """Handing a message to the engine creates no event. What the caller got in a response, and what may come in great
     numbers, is only for those who subscribe to it."""
     states = set(MessageState) - {MessageState.QUEUED, MessageState.SENDING}

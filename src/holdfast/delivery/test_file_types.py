@@ -123,7 +123,7 @@ def document(content: bytes, said: str | None = None, name: str | None = None, *
         (b"\x00\x01\x02", None, OCTETS),
     ],
 )
-def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | None, mimetype: str) -> None:
+def test_a_document_has_the_type_of_its_content(content: bytes, name: str | None, mimetype: str) -> None:
     """The bytes decide, also within containers and after many entries; then the name; then whether it is text."""
     assert document(content, name=name) == mimetype
     for generic in (OCTETS, "binary/octet-stream", "application/force-download", "application/x-www-form-urlencoded"):
@@ -151,7 +151,9 @@ def test_a_document_has_the_type_of_what_is_in_it(content: bytes, name: str | No
         (b"GIF89a\x01\x00", "text/html", None, "text/html", "image/gif"),
     ],
 )
-def test_what_was_said_comes_first(content: bytes, said: str, name: str | None, by_caller: str, by_server: str) -> None:
+def test_a_stated_type_has_priority(
+    content: bytes, said: str, name: str | None, by_caller: str, by_server: str
+) -> None:
     """The caller's type always counts; the server's does unless it is a generic one, or can't be right."""
     assert document(content, said, name) == by_caller
     assert document(content, said, name, is_callers=False) == by_server

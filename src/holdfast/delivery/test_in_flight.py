@@ -17,7 +17,7 @@ def flying(*names: str, most: int = 3) -> InFlight:
     return made
 
 
-def test_reservations_take_room_until_they_are_used_or_released() -> None:
+def test_reservations_use_capacity_until_they_are_used_or_released() -> None:
     """A reserved message must not be taken from the outbox in the meantime."""
     made = flying("a")
     made.reserve("b")
@@ -28,7 +28,7 @@ def test_reservations_take_room_until_they_are_used_or_released() -> None:
     assert (made.room, len(made), set(made.whatsapp_ids)) == (1, 2, {"a", "b"})
 
 
-def test_what_is_removed_is_given_back_once() -> None:
+def test_a_removed_message_is_returned_once() -> None:
     """A second report about it finds nothing."""
     made = flying("a")
     assert made.get("a") == made.remove("a") == message("a")

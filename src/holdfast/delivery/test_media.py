@@ -62,7 +62,7 @@ SKELETON = ogg(b"fishead\0") + OPUS
         (MediaKind.DOCUMENT, "text/csv", b"a,b", "text/csv"),
     ],
 )
-def test_a_mediums_type_is_what_was_said_or_what_its_bytes_tell(
+def test_the_type_of_a_file_is_stated_or_detected(
     kind: MediaKind, said: str | None, head: bytes, mimetype: str
 ) -> None:
     """The type `application/octet-stream` from a server counts as no type."""
@@ -134,7 +134,7 @@ def test_text_html_from_a_server_is_ignored_for_other_content(
         (MediaKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
     ],
 )
-def test_what_phones_would_not_show_as_that_kind_is_refused(
+def test_a_file_that_phones_would_not_show_is_refused(
     kind: MediaKind, said: str | None, head: bytes, sentence: str
 ) -> None:
     """The error names the actual type and the required ones."""
@@ -144,7 +144,7 @@ def test_what_phones_would_not_show_as_that_kind_is_refused(
     assert refused.value.field == "f"
 
 
-def test_a_type_is_kept_by_its_usual_name() -> None:
+def test_a_type_is_stored_by_its_usual_name() -> None:
     """Types are stored in lower case, with their parameters."""
     assert checked_mimetype(" Image/JPG ", field="f") == "image/jpeg"
     assert checked_mimetype("audio/opus; codecs=opus", field="f") == "audio/ogg; codecs=opus"

@@ -26,7 +26,7 @@ def test_an_address_is_good_for_a_week() -> None:
     assert not LINKS.is_good(inbox_id, expires=expires, token=token, now=NOW + VALID + timedelta(seconds=1))
 
 
-def test_a_revocation_ends_what_was_made_before() -> None:
+def test_a_revocation_invalidates_earlier_urls() -> None:
     """URLs made later in the same second are valid, and so are all URLs of a company without a revocation."""
     links = MediaLinks(secret="s", base_url="https://holdfast.example")
     revoked_at = NOW + timedelta(milliseconds=500)

@@ -67,7 +67,7 @@ def test_the_table_is_whole() -> None:
 
 
 @given(st.sampled_from(MessageState), st.lists(st.sampled_from(StatusUpdate)))
-def test_what_is_known_of_an_arrival_is_never_unlearned(state: MessageState, history: list[StatusUpdate]) -> None:
+def test_a_known_arrival_is_never_lost(state: MessageState, history: list[StatusUpdate]) -> None:
     """Updates in any order never move a message back, nor out of `expired`."""
     for update in history:
         after = advance(state, update)
@@ -93,7 +93,7 @@ def test_acks_and_receipts_lead_to_the_same_state_in_any_order(history: list[Sta
     assert end(history) is end(history[::-1])
 
 
-def test_only_what_may_still_be_sent_is_open() -> None:
+def test_only_messages_that_may_still_be_sent_are_open() -> None:
     """The queue in the outbox uses this set."""
     assert {S.QUEUED, S.SENDING} == OPEN
 
@@ -143,7 +143,7 @@ def test_a_lock_on_new_contacts_holds_the_message(code: str, lock: str) -> None:
         ("engine-error", "boom", ENGINE_ATTEMPTS, "the engine failed 5 times to make the message: boom"),
     ],
 )
-def test_what_the_engine_can_never_send_ends_with_a_sentence(
+def test_a_message_that_the_engine_cannot_send_fails_with_a_reason(
     code: str, detail: str, attempts: int, sentence: str
 ) -> None:
     """A failing engine settles a message after five attempts in a row."""

@@ -34,7 +34,7 @@ def test_updates_make_a_look_necessary_only_where_they_make_a_message_due() -> N
     assert looked(is_limited=True).next_query(has_updates=True, drains=False) is QueueQuery.FULL
 
 
-def test_a_needless_look_leaves_what_is_known() -> None:
+def test_a_needless_query_does_not_change_the_knowledge() -> None:
     """Unless something changed during it."""
     watch = looked(has_more=True)
     watch.query_begins()
@@ -47,7 +47,7 @@ def test_a_needless_look_leaves_what_is_known() -> None:
     assert watch.may_be_due
 
 
-def test_during_a_look_nothing_that_is_accepted_may_overtake() -> None:
+def test_messages_accepted_during_a_query_do_not_overtake() -> None:
     """The messages that the look takes are older."""
     watch = looked()
     watch.query_begins()
@@ -68,7 +68,7 @@ def test_a_look_that_met_a_limit_is_repeated() -> None:
     assert looked(is_limited=True).may_be_due
 
 
-def test_what_rests_is_looked_at_when_it_is_due() -> None:
+def test_delayed_messages_are_queried_when_they_are_due() -> None:
     """There is one look, at the earliest moment that was expected."""
     watch = looked(has_more=True)
     for moment in (None, 130, 120):

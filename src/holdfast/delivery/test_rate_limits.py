@@ -75,7 +75,7 @@ def test_so_many_new_contacts_a_day() -> None:
     assert made.allowance(20 + DAY_S, room=9).new == 1
 
 
-def test_what_was_counted_before_a_restart_counts() -> None:
+def test_counts_from_before_a_restart_apply() -> None:
     """The store provides the first contacts of the last day and the chats that were tried."""
     made = limits(daily(3))
     made.restore(first_contacts=[-DAY_S, -100.0], approached=["a"])
@@ -108,7 +108,7 @@ def test_each_pace_counts_its_own_messages(
     assert min(later.total, later.bulk, later.new) >= 1
 
 
-def test_messages_keep_a_gap_of_chance() -> None:
+def test_messages_have_a_random_minimum_gap() -> None:
     """The minimum gap, plus up to as much again; one message at a time."""
     made = limits(Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=0, gap_ms=1000), jitter=0.5)
     assert made.allowance(0, room=9).total == 1
@@ -120,7 +120,7 @@ def test_messages_keep_a_gap_of_chance() -> None:
     ]
 
 
-def test_other_limits_count_at_once_and_equal_ones_keep_what_was_used() -> None:
+def test_changed_limits_apply_at_once_and_equal_ones_change_nothing() -> None:
     """Setting the same pacing again gives no new burst."""
     pacing = Pacing(every=Pace(per_minute=60, burst=1), bulk=FREE, new=FREE, new_per_day=0)
     made = limits(pacing)

@@ -142,7 +142,7 @@ def test_a_number_is_its_digits(text: str, digits: str) -> None:
         ("+00962790000001", "begins with 0"),
     ],
 )
-def test_what_is_no_number_is_refused_with_the_cure(text: str, sentence: str) -> None:
+def test_an_invalid_number_is_refused_with_what_to_give(text: str, sentence: str) -> None:
     """The sentence names the field, shows the value (not all of a long one) and says what to give."""
     with pytest.raises(BadInput) as refused:
         phone_number(text, field="to")
@@ -151,7 +151,7 @@ def test_what_is_no_number_is_refused_with_the_cure(text: str, sentence: str) ->
 
 
 @given(st.text() | st.from_regex(r"\A(tel:|\+|00|wa\.me/)?[0-9٣²\u200e ()./-]{6,18}(@c\.us|:1@lid)?\Z"))
-def test_whatever_is_written_gives_a_plain_number_or_a_refusal(text: str) -> None:
+def test_any_input_gives_a_plain_number_or_a_refusal(text: str) -> None:
     """Nothing else is accepted, because the result becomes part of a JID."""
     try:
         digits = phone_number(text, field="to")
@@ -203,7 +203,7 @@ def test_a_recipient_is_a_number_a_group_or_a_hidden_id(text: str, recipient: st
         "12@",
     ],
 )
-def test_a_chat_that_nobody_writes_to_is_refused(text: str) -> None:
+def test_an_invalid_chat_is_refused(text: str) -> None:
     """The error lists the three valid forms."""
     with pytest.raises(BadInput) as refused:
         parse_recipient(text, field="to")

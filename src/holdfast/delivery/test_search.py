@@ -55,7 +55,7 @@ def test_a_message_is_found_by_beginnings_of_words_and_by_its_number(asked: str,
     ("asked", "text"),
     [("rder", "order"), ("order late", "order"), ("...", "a ..."), ("'\"*()", "quotes"), ("", "text"), ("00012", "")],
 )
-def test_what_is_not_in_a_message_does_not_find_it(asked: str, text: str) -> None:
+def test_a_message_is_not_found_by_words_that_it_does_not_have(asked: str, text: str) -> None:
     """The middle of a word, punctuation, or one word too many finds nothing."""
     assert not finds(asked, text)
 

@@ -44,7 +44,7 @@ def judged(attempt: Attempt, *, attempts: int = 1, is_probe: bool = False, jitte
 @pytest.mark.parametrize(
     ("status", "is_accepted"), [(199, False), (200, True), (299, True), (300, False), (None, False)]
 )
-def test_only_2xx_is_taken(status: int | None, is_accepted: bool) -> None:
+def test_only_2xx_counts_as_accepted(status: int | None, is_accepted: bool) -> None:
     """A redirect or no response is a failure."""
     assert (judged(Attempt(status=status)) == Delivered()) is is_accepted
 
@@ -95,7 +95,7 @@ def test_an_endpoint_is_suspended_after_many_failures_over_a_while() -> None:
     assert after((400, Attempt(status=200)), health=suspended) == EndpointHealth()
 
 
-def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
+def test_probes_have_growing_intervals_up_to_an_hour() -> None:
     """A minute, two, four … after each failed probe; attempts that began before the endpoint was suspended do not
     count."""
     known, pauses = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)]), list[float]()
@@ -110,7 +110,7 @@ def test_probes_come_at_growing_distances_up_to_an_hour() -> None:
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
-def test_410_switches_off_until_a_person_says_otherwise() -> None:
+def test_410_switches_off_until_a_person_resumes() -> None:
     """This holds in every state, and for responses that arrive later."""
     suspended = after(*[(at, BAD) for at in (0, 1, 2, 3, 300)])
     for before in (EndpointHealth(), suspended):
@@ -162,7 +162,7 @@ def test_one_of_a_chat_is_under_way_and_others_go_past_it() -> None:
     assert [each.seq for each in lanes.take({"c", "d"})] == [1]
 
 
-def test_a_slow_endpoint_takes_its_share_and_no_more() -> None:
+def test_a_slow_endpoint_uses_only_its_share() -> None:
     """Deliveries to other endpoints are sent in the meantime."""
     lanes = Lanes(most=3, most_for_one=2)
     lanes.add([head(n, chat=f"{n}", to="slow") for n in range(5)] + [head(9, chat="9")])
@@ -172,7 +172,7 @@ def test_a_slow_endpoint_takes_its_share_and_no_more() -> None:
     assert set(lanes.known) == {0, 1, 2, 3, 4, 9}
 
 
-def test_a_probe_leaves_alone_or_not_at_all() -> None:
+def test_a_probe_is_the_only_delivery_in_flight() -> None:
     """A delivery in flight to its endpoint is a probe already."""
     lanes = Lanes()
     lanes.add([head(1), head(2, chat="b", is_probe=True)])
@@ -180,7 +180,7 @@ def test_a_probe_leaves_alone_or_not_at_all() -> None:
     assert lanes.waiting == 0
 
 
-def test_what_is_another_process_s_now_is_forgotten() -> None:
+def test_deliveries_of_sessions_that_moved_are_discarded() -> None:
     """A delivery that is loaded already is not added twice."""
     lanes = Lanes()
     lanes.add([head(1), head(2, company="d", chat="b")])

@@ -28,7 +28,7 @@ def test_a_host_may_read_its_code_and_use_the_spool() -> None:
     )
 
 
-def test_a_host_gets_what_configures_node_and_nothing_else() -> None:
+def test_a_host_gets_only_environment_variables_for_node() -> None:
     """Keys for other programs on the machine are not passed on; temporary files go to the spool."""
     environment = {
         "PATH": "/bin",

@@ -38,7 +38,7 @@ TRACE = ["at Module._resolveFilename (node:internal/modules/cjs/loader:1517:15)"
         (["it is what it is"], OPTIONS, "it is what it is", ()),
     ],
 )  # fmt: skip
-def test_the_reason_is_named_and_not_what_follows_it(
+def test_the_reason_is_reported_without_the_lines_after_it(
     lines: list[str], environment: dict[str, str], reason: str, cures: tuple[str, ...]
 ) -> None:
     """The reason is neither Node's version nor a stack frame, and a cure is given only if it fits."""
@@ -49,12 +49,12 @@ def test_the_reason_is_named_and_not_what_follows_it(
     assert ("raise the limit" in sentence) == bool(set(cures) - {"NODE_OPTIONS is set"})
 
 
-def test_a_program_that_says_nothing_is_reported_by_how_it_ended() -> None:
+def test_a_program_without_output_is_reported_by_its_exit() -> None:
     """The sentence has no empty reason."""
     assert failure("killed by SIGKILL", [], {}) == "killed by SIGKILL."
 
 
-def test_what_the_system_refuses_is_said_in_words(tmp_path: Path) -> None:
+def test_errors_of_the_system_are_explained(tmp_path: Path) -> None:
     """Another architecture, another C library, no permission, and no file have sentences of their own."""
     (tmp_path / "node").touch()
     words = {errno.ENOENT: "another system", errno.ENOEXEC: "another architecture", errno.EACCES: "chmod a+rx"}
@@ -72,7 +72,7 @@ def test_what_the_system_refuses_is_said_in_words(tmp_path: Path) -> None:
          "--bogus is not allowed in NODE_OPTIONS (exited with code 9)"),
     ],
 )  # fmt: skip
-def test_a_node_that_does_not_run_says_why(tmp_path: Path, content: bytes, mode: int, words: str) -> None:
+def test_a_node_that_does_not_run_is_explained(tmp_path: Path, content: bytes, mode: int, words: str) -> None:
     """The sentence is the one that `holdfast check` and a start show."""
     node = tmp_path / "node"
     node.write_bytes(content)
@@ -83,6 +83,6 @@ def test_a_node_that_does_not_run_says_why(tmp_path: Path, content: bytes, mode:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, -1])
-def test_descriptors_that_are_used_up_are_said_plainly(number: int) -> None:
+def test_exhausted_file_descriptors_are_reported_plainly(number: int) -> None:
     """The error is not `Unknown error -1`, and it contains the cure."""
     assert "too many open files" in host_failure("/bin/node", OSError(number, "Unknown error -1"))

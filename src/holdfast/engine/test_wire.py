@@ -119,7 +119,7 @@ def test_the_first_line_must_be_a_hello() -> None:
 
 
 @given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=20), st.data())
-def test_lines_come_out_as_they_went_in_however_the_stream_is_cut(lines: list[bytes], data: st.DataObject) -> None:
+def test_lines_are_complete_whatever_the_chunk_boundaries(lines: list[bytes], data: st.DataObject) -> None:
     """Chunk boundaries never change, drop or duplicate a line."""
     stream = b"".join(line + b"\n" for line in lines)
     splitter, out, at = LineSplitter(), [], 0

@@ -17,7 +17,7 @@ def test_a_quiet_company_is_left_alone() -> None:
     assert decide(QUIET, LIMITS) == Nothing()
 
 
-def test_a_silent_link_is_asked_not_cut() -> None:
+def test_a_silent_link_is_pinged_and_not_cut() -> None:
     """After three keep-alive intervals without a sign of life the link is pinged, nothing more."""
     assert decide(with_link(pong_s=91, frame_s=None), LIMITS) == Probe("nothing has arrived on the link for 1 min")
     assert decide(with_link(pong_s=91, frame_s=89), LIMITS) == Nothing()
@@ -34,7 +34,7 @@ def test_an_unanswered_probe_ends_the_link() -> None:
     assert decide(with_link(ping_s=10.1), LIMITS) == Reconnect("a ping has gone unanswered for 10 s")
 
 
-def test_a_link_that_takes_no_messages_is_ended() -> None:
+def test_a_link_that_acks_no_messages_is_ended() -> None:
     """Answered pings do not make up for a message without an ack."""
     assert decide(with_link(unacked_s=19.9), LIMITS) == Nothing()
     assert decide(with_link(unacked_s=20.1), LIMITS) == Reconnect("a message has gone without an ack for 20 s")

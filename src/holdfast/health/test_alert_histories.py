@@ -107,7 +107,7 @@ def test_when_all_is_well_for_long_all_is_cleared(history: list[tuple[int, froze
 
 @given(st.lists(st.tuples(st.integers(1, 900), st.booleans()), max_size=300))
 @settings(max_examples=50)
-def test_flapping_gives_few_alerts(history: list[tuple[int, bool]]) -> None:
+def test_flapping_causes_few_alerts(history: list[tuple[int, bool]]) -> None:
     """Between two alerts about a flapping problem there is a quiet time that doubles from one to the next."""
     book, now, raised = Book(), NOON, 0
     for seconds, is_there in history:

@@ -71,7 +71,7 @@ def test_an_alert_knows_since_when() -> None:
     assert (raised.at, cleared.at) == (NOON, NOON + timedelta(minutes=12))
 
 
-def test_what_concerns_all_names_no_company() -> None:
+def test_a_condition_of_the_whole_installation_names_no_company() -> None:
     """An unavailable Redis concerns no single company."""
     diary = Diary()
     assert diary.after(0, trouble(None, "redis-unavailable")) == [(RAISED, ())]
@@ -97,7 +97,7 @@ def test_a_reminder_after_four_hours_then_eight() -> None:
     assert told == [4, 12, 28]
 
 
-def test_a_reminder_says_how_it_is_now() -> None:
+def test_a_reminder_describes_the_current_condition() -> None:
     """The reminder has the current sentence."""
     diary = Diary()
     diary.after(0, trouble())
@@ -194,7 +194,7 @@ def test_old_problems_are_not_counted_for_a_digest() -> None:
     assert len(diary.after(HOUR_S, *many(1, 2, 3, 4))) == 3
 
 
-def test_what_is_just_gone_is_not_counted_for_a_digest() -> None:
+def test_recovered_companies_do_not_count_towards_a_digest() -> None:
     """Three companies that have recovered and one that fails are not four failing ones."""
     diary = Diary()
     diary.after(0, *many(1, 2, 3))
@@ -259,7 +259,7 @@ def test_a_book_of_an_earlier_version_has_the_current_causes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"standing": [{}]}', '{"standing": 7}'])
-def test_a_book_that_cannot_be_read_says_so(text: str) -> None:
+def test_an_unreadable_book_is_an_error(text: str) -> None:
     """The caller starts with an empty book, and logs the reason."""
     with pytest.raises(UnreadableBook, match="the stored alert book can't be read"):
         load(text)

@@ -41,7 +41,7 @@ def test_repeated_failures(attempts: int, in_state_s: float, alerts: bool) -> No
     assert list(conditions) == (["not-connected"] if alerts else [])
 
 
-def test_a_failure_says_how_long_how_often_and_why() -> None:
+def test_a_failure_has_duration_attempts_and_reason() -> None:
     """One sentence says how long, how often and why."""
     condition = found(away(attempts=7, in_state_s=372, reason=BY_CODE[408]))["not-connected"]
     assert condition.sentence == (
@@ -59,7 +59,7 @@ def test_attempts_are_no_failure_in_other_states(state: State) -> None:
 
 
 @pytest.mark.parametrize("code", [401, 402, 403, 405, 406, 440])
-def test_what_needs_a_person_raises_an_alert_at_once(code: int) -> None:
+def test_a_state_that_needs_a_person_raises_an_alert_at_once(code: int) -> None:
     """What only a person, or time set by WhatsApp, can solve raises an alert at once, named after the reason."""
     reason = BY_CODE[code]
     state = State.LOGGED_OUT if code == 401 else State.PAUSED
@@ -68,7 +68,7 @@ def test_what_needs_a_person_raises_an_alert_at_once(code: int) -> None:
     assert reason.sentence in condition.sentence
 
 
-def test_a_pause_with_an_end_says_it() -> None:
+def test_a_pause_with_an_end_shows_it() -> None:
     """A ban with an end shows the end."""
     condition = found(away(State.PAUSED, reason=BY_CODE[402], next_attempt_in_s=3840))["temporarily-banned"]
     assert condition.title == "paused (temporarily banned)"
@@ -161,7 +161,9 @@ def around(**seen: float | int) -> list[Condition]:
         ({}, {"versions_refused_s": 0, "version_is_pinned": True}, "client-version-refused", Care.UNPIN_VERSION),
     ],
 )
-def test_what_holdfast_stands_on(quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care) -> None:
+def test_conditions_of_the_whole_installation(
+    quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care
+) -> None:
     """Each condition starts at its limit, and concerns no single company."""
     assert around(**quiet) == []
     (condition,) = around(**loud)
@@ -208,7 +210,7 @@ def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None
     assert conditions[code].action is Care.WRITE_LESS
 
 
-def test_messages_that_do_not_leave_reach_a_person() -> None:
+def test_messages_that_are_not_sent_raise_an_alert() -> None:
     """The alert follows ten minutes after they could have been sent; held or paced messages do not count."""
     late = found(replace(QUIET, messages=MessageSigns(waiting=1, oldest_s=840, late_s=840)))["outbox-late"]
     assert late.sentence == "The link is open, but a message has been waiting for 14 min."

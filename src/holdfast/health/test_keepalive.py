@@ -50,13 +50,13 @@ def test_a_ping_whose_link_was_lost_is_missed(event: Event) -> None:
 
 
 @pytest.mark.parametrize("event", [StopAsked(), ReconnectAsked(), link_closed(7, 515)])
-def test_a_ping_whose_link_was_meant_to_end_is_no_outcome(event: Event) -> None:
+def test_a_ping_on_a_link_ended_on_purpose_does_not_count(event: Event) -> None:
     """A link that was ended on purpose says nothing about its pending ping."""
     known, session = take(KeepAlives(), CONNECTED, Tick(), now=NOW)
     assert take(known, session, event, now=NOW + 1)[0] == KeepAlives(sent=1)
 
 
-def test_a_link_that_ends_between_pings_is_no_outcome() -> None:
+def test_a_link_that_ends_between_pings_does_not_count() -> None:
     """Without a pending ping, the end of a link is not an outcome."""
     assert take(KeepAlives(), CONNECTED, link_closed(7, 428), now=NOW)[0] == KeepAlives()
 

@@ -11,7 +11,7 @@ _BEGIN = 1_800_000_000.0
 _outcomes = st.lists(st.tuples(st.floats(1, 400), st.none() | st.floats(0.01, 5)), max_size=600)
 
 
-def test_the_last_hour_is_fine_and_what_was_before_is_coarse() -> None:
+def test_the_last_hour_is_detailed_and_earlier_hours_are_aggregated() -> None:
     """Two hours of pings: the older hour by its worst value in each five minutes, the newer one individually, none
     twice."""
     known = RoundTrips()
@@ -23,7 +23,7 @@ def test_the_last_hour_is_fine_and_what_was_before_is_coarse() -> None:
     assert len(points) == 12 + 120
 
 
-def test_what_is_older_than_asked_for_is_left_out() -> None:
+def test_data_before_the_requested_period_is_left_out() -> None:
     """A chart of an hour gets the data of an hour."""
     known = RoundTrips()
     for n in range(10):

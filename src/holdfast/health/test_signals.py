@@ -63,13 +63,13 @@ def test_the_rest_is_passed_on() -> None:
     assert (signals.machinery.actor_silent_s, signals.budget_left) == (2, 119)
 
 
-def test_a_wait_is_seen_by_what_is_left_of_it() -> None:
+def test_a_wait_is_shown_by_its_remaining_time() -> None:
     """Without a link, the time until the next attempt is given."""
     signals = seen(WAITING)
     assert (signals.link, signals.attempts, signals.next_attempt_in_s, signals.overdue_s) == (None, 3, 4, None)
 
 
-def test_what_was_not_done_in_time_is_overdue() -> None:
+def test_a_missed_deadline_is_overdue() -> None:
     """A planned attempt in the past, or a missed ping deadline, shows how late the session's actor is."""
     assert seen(WAITING, now=1044).overdue_s == 40
     assert seen(CONNECTED, now=1010).overdue_s == 7

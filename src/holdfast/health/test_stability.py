@@ -126,7 +126,7 @@ def test_a_stop_during_an_absence_ends_it_without_a_reconnection() -> None:
     assert (found.disconnections, found.reconnects_s) == (1, ())
 
 
-def test_an_absence_that_lasts_counts_by_what_it_has_lasted() -> None:
+def test_a_current_disconnection_counts_with_its_duration_so_far() -> None:
     """A session still disconnected after a minute misses the goal of ten seconds, however quick earlier ones were."""
     found = measured((0, UP), (500, DISCONNECTED), (501, UP), (NOW - 60, DISCONNECTED))
     assert (found.disconnected_s, rows(found)[2]) == (60, ("60.0 s", False))
@@ -147,7 +147,7 @@ def test_a_reconnection_belongs_to_the_window_in_which_it_ended() -> None:
     assert (found.reconnect_p50_s, found.reconnect_p95_s) == (20, 20)
 
 
-def test_what_happened_before_the_window_is_not_counted() -> None:
+def test_events_before_the_window_are_not_counted() -> None:
     """Losses and reconnections before the window, or exactly at its start, are not counted."""
     before = measured((0, UP), (NOW - 400, DISCONNECTED), (NOW - 350, UP), window_s=300)
     assert (before.disconnections, before.reconnects_s) == (0, ())

@@ -106,7 +106,7 @@ def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
     ]
 
 
-def test_a_zombie_that_comes_back_is_a_finding() -> None:
+def test_a_repeated_zombie_is_a_finding() -> None:
     """One zombie can happen; a second one within the hour is reported, although the next link is open."""
     assert judge(replace(QUIET, hour=HourSigns(lost=1, zombies=1)), LIMITS).reasons == ()
     finding = only(replace(QUIET, hour=HourSigns(lost=2, zombies=2)))
@@ -136,7 +136,7 @@ def test_waiting_in_backoff_is_unhealthy_with_reason_and_next_attempt() -> None:
     )
 
 
-def test_an_attempt_under_way_is_said() -> None:
+def test_an_attempt_in_progress_is_reported() -> None:
     """A slow login is reported with the number of its attempt, or as the first one."""
     tried = replace(QUIET, state=State.RECONNECTING, link=LOGGING_IN, in_state_s=61, attempts=4, reason=BY_CODE[408])
     assert only(tried).message.endswith("(408); attempt 4 is under way")
@@ -145,7 +145,7 @@ def test_an_attempt_under_way_is_said() -> None:
     assert first.code == "not-connected"
 
 
-def test_no_plan_is_said() -> None:
+def test_a_missing_next_attempt_is_reported() -> None:
     """A session that is disconnected without a planned attempt is reported as such."""
     assert only(away(in_state_s=40, attempts=2)).message.endswith("; no attempt is planned")
 
@@ -178,7 +178,7 @@ def test_the_advice_on_another_user_of_the_device_fits_before_and_after_the_atte
     )
 
 
-def test_a_ban_says_when_it_ends() -> None:
+def test_a_temporary_ban_shows_its_end() -> None:
     """A pause with an end shows the end."""
     finding = only(away(State.PAUSED, reason=BY_CODE[402], attempts=1, next_attempt_in_s=7260))
     assert finding.message == (
@@ -197,14 +197,14 @@ def test_stopped_on_purpose_is_its_own_code() -> None:
     assert (finding.status, finding.code, finding.action) == (Status.UNHEALTHY, "stopped", Action.START)
 
 
-def test_a_stop_with_a_reason_says_it() -> None:
+def test_a_stop_with_a_reason_shows_it() -> None:
     """A restored session that was not started is no fault either, and the reason is shown."""
     finding = only(away(State.STOPPED, reason=reasons.RESTORED_STALE))
     assert (finding.code, finding.action) == ("restored-stale", Action.START)
     assert finding.message.startswith("the session is stopped: it was restored from a backup")
 
 
-def test_pairing_depends_on_whether_somebody_looks() -> None:
+def test_the_verdict_of_pairing_depends_on_a_recent_request() -> None:
     """A QR code that somebody looks at is degraded; one that nobody asked for is unhealthy."""
     assert (only(away(State.PAIRING, qr_wanted=True)).code, only(away(State.PAIRING)).code) == (
         "pairing",
@@ -213,7 +213,7 @@ def test_pairing_depends_on_whether_somebody_looks() -> None:
     assert only(away(State.PAIRING, qr_wanted=True)).status is Status.DEGRADED
 
 
-def test_an_unpaired_session_says_why() -> None:
+def test_an_unpaired_session_shows_the_reason() -> None:
     """The sentence gives the reason why no phone is linked, if there is one."""
     assert only(away(State.UNPAIRED)).message == "no phone is linked"
     assert only(away(State.UNPAIRED, reason=reasons.QR_EXPIRED)).message == (

@@ -23,7 +23,7 @@ class _Run:
     seconds: int = 60
 
 
-def test_the_screen_says_how_much_of_the_time_is_over() -> None:
+def test_the_screen_shows_the_elapsed_time() -> None:
     """Beside the fault, and what Holdfast and the server say of the connection."""
     console = Console(width=100)
     with console.capture() as shown:

@@ -38,7 +38,7 @@ def test_connected_at_is_null_while_no_link_is_open() -> None:
     assert document(lost, node="one")["connectedAt"] is None
 
 
-def test_what_is_no_json_object_is_nobody_s_record() -> None:
+def test_a_value_that_is_not_a_json_object_is_no_record() -> None:
     """Any other value of the key is not treated as a record."""
     assert decode(b'{"state": "connected", "new": 1}') == {"state": "connected", "new": 1}
     for strange in (b"", b"hello", b"[1]", b"\xff\xfe\x00", None, 7, True):

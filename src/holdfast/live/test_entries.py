@@ -58,7 +58,7 @@ def test_a_quiet_record_is_renewed_long_before_its_lifetime_ends() -> None:
     assert entries.due(now=100 + RENEW_S) == [EntryChange("962302", RECORD)]
 
 
-def test_what_is_put_during_a_write_stays_due() -> None:
+def test_a_record_stored_during_a_write_stays_due() -> None:
     """The latest record is written, also if it was put while an earlier one was being written."""
     entries = Entries()
     entries.put(RECORD, now=100)
@@ -90,7 +90,7 @@ def test_a_removal_is_due_until_it_was_carried_out() -> None:
     assert entries.next_due == math.inf
 
 
-def test_a_session_that_comes_back_during_its_removal_is_written() -> None:
+def test_a_session_created_again_during_its_removal_is_written() -> None:
     """If a session is removed and created again at once, its record is written."""
     entries = written()
     entries.remove("962302")
@@ -109,7 +109,7 @@ def test_a_released_record_is_never_due_again() -> None:
     assert entries.due(now=math.inf) == []
 
 
-def test_what_redis_lost_is_due_at_once() -> None:
+def test_records_lost_by_redis_are_due_at_once() -> None:
     """Only lost records are rewritten, and `written` counts only records that must exist."""
     entries = written()
     other = replace(RECORD, company="962303")

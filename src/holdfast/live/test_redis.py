@@ -76,7 +76,7 @@ async def test_a_change_is_written_at_once_with_a_lifetime(world: World) -> None
         assert world.shown() == "reconnecting"
 
 
-async def test_what_comes_in_one_breath_is_one_write(world: World) -> None:
+async def test_changes_in_one_iteration_are_one_write(world: World) -> None:
     """Only the latest record is written."""
     async with world.running():
         for number in range(100):
@@ -153,7 +153,7 @@ async def test_a_redis_that_dies_quietly_is_found_out(world: World) -> None:
         assert world.live.status.availability is Availability.DOWN
 
 
-async def test_going_and_coming_back_is_said_once_each(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_and_its_end_are_logged_once_each(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """An hour without Redis is one warning and one info, and two calls of `changed`."""
     caplog.set_level(logging.INFO, "holdfast.live.redis")
     async with world.running():
@@ -234,7 +234,7 @@ async def test_tries_grow_rarer_but_never_rarer_than_two_seconds(world: World) -
         assert gaps[2:7] == [0.1, 0.25, 0.5, 1.0, 2.0]
 
 
-async def test_a_redis_that_answers_but_takes_no_writes_is_away(world: World) -> None:
+async def test_a_redis_that_answers_but_accepts_no_writes_is_down(world: World) -> None:
     """Read-only or full: it counts as back only after a successful write, so the log does not alternate."""
     async with world.running():
         world.server.trouble, world.server.reads_work = "it is a read-only replica", True
@@ -275,7 +275,7 @@ async def test_while_redis_is_away_memory_answers_at_once(world: World) -> None:
         assert len(world.server.tries) == asked
 
 
-async def test_those_who_wait_when_redis_goes_are_answered_from_memory(world: World) -> None:
+async def test_requests_in_progress_when_redis_fails_are_answered_from_memory(world: World) -> None:
     """A request that is in progress when Redis fails does not fail."""
     async with world.running():
         world.live.put(RECORD)
@@ -295,7 +295,7 @@ async def test_a_record_of_another_process_replaces_memory(world: World) -> None
         assert await world.live.get("962302") == {"state": "paused", "node": "there"}
 
 
-async def test_what_was_just_put_or_removed_is_answered_whatever_redis_has(world: World) -> None:
+async def test_recent_changes_are_visible_whatever_redis_has(world: World) -> None:
     """A change is visible at once: a session that was taken over from another process, and one that was removed."""
     world.server.values[KEY] = '{"state": "paused", "node": "there"}'
     async with world.running():
@@ -376,7 +376,7 @@ async def test_a_session_released_while_it_waits_to_be_written_is_not_written(wo
         assert key("149") not in world.server.values
 
 
-async def test_what_was_put_last_is_written_before_the_end(world: World) -> None:
+async def test_pending_records_are_written_before_the_stop(world: World) -> None:
     """A stop writes pending records and closes the connection; later requests are answered from memory."""
     async with world.running():
         world.live.put(RECORD)

@@ -26,7 +26,7 @@ SECRET = "hunter2"
         (f"unix://:{SECRET}@/run/redis/redis.sock?db=2", "/run/redis/redis.sock"),
     ],
 )
-def test_what_redis_takes_is_taken_and_shown_without_its_password(url: str, where: str) -> None:
+def test_redis_urls_are_accepted_and_shown_without_the_password(url: str, where: str) -> None:
     """The address is shown without the password."""
     assert RedisServer(url, clock=FakeClock()).where == where
 

@@ -46,7 +46,7 @@ def test_a_broken_address_is_named_by_setting_and_position() -> None:
 
 
 @pytest.mark.parametrize("text", [TOKEN, "//x", f"{TOKEN}://x", "1json://x"])
-def test_what_is_no_url_is_not_shown(text: str) -> None:
+def test_an_invalid_url_is_not_shown(text: str) -> None:
     """A token pasted without its scheme stays hidden."""
     with pytest.raises(Misconfigured, match=r"address 1 \(no URL\) of 1 .* no scheme like mailto://") as raised:
         read_addresses(text, refusal=usable)

@@ -26,7 +26,7 @@ class SlowRows(FakeAlertRows):
         await super().keep(book, added)
 
 
-async def test_what_was_settled_before_it_was_kept_is_not_kept() -> None:
+async def test_an_alert_settled_before_it_was_stored_is_not_stored() -> None:
     """An alert that arrived while its row was still missing would otherwise be delivered again after a restart."""
     rows = FakeAlertRows()
     queue = AlertQueue(rows)
@@ -38,7 +38,7 @@ async def test_what_was_settled_before_it_was_kept_is_not_kept() -> None:
     assert await rows.pending() == [SECOND]
 
 
-async def test_what_comes_while_others_are_being_kept_is_not_forgotten() -> None:
+async def test_alerts_added_during_a_write_are_not_lost() -> None:
     """Also when the store fails: the write is repeated with the next one."""
     rows = SlowRows()
     queue = AlertQueue(rows)

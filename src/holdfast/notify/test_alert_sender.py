@@ -135,7 +135,7 @@ async def test_failures_are_tried_again_by_the_formula() -> None:
             assert await post.wait(0.01) == 1
 
 
-async def test_one_address_does_not_hold_up_another() -> None:
+async def test_one_address_does_not_delay_another() -> None:
     """Slack gets it while mail fails, and gets it once."""
     post = Post(MAIL, CHAT)
     post.transport.failing = {MAIL}
@@ -148,7 +148,7 @@ async def test_one_address_does_not_hold_up_another() -> None:
         ]
 
 
-async def test_what_is_undelivered_is_shown() -> None:
+async def test_undelivered_alerts_are_shown() -> None:
     """It shows title, address, time, attempts and error; its age raises an alert of its own."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
@@ -194,7 +194,7 @@ async def test_a_success_brings_the_others_at_once() -> None:
         assert (len(post.transport.delivered), post.sender.undelivered) == (3, [])
 
 
-async def test_an_alert_that_is_never_taken_holds_up_no_other() -> None:
+async def test_an_alert_that_is_never_accepted_does_not_delay_others() -> None:
     """A service may refuse one text permanently; the others are delivered, each once."""
     post = Post(MAIL)
     post.transport.poison = {"Holdfast: 962302 – paused (banned)"}
@@ -218,7 +218,7 @@ async def test_one_subject_keeps_its_order() -> None:
     assert post.transport.titles == ["Holdfast: 962302 – paused (banned)", "Holdfast, over: 962302 – paused (banned)"]
 
 
-async def test_after_a_day_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_undelivered_alert_is_given_up_after_a_day(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged as an error, counted and removed; the next alert is sent as usual."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
@@ -277,7 +277,7 @@ async def test_failures_are_logged_once_and_success_after_them(caplog: pytest.Lo
 # Restarts.
 
 
-async def test_a_restart_goes_on_where_it_was() -> None:
+async def test_a_restart_continues_with_pending_alerts() -> None:
     """The next process delivers the pending alerts, and loads the same alert book."""
     post = Post(MAIL, CHAT)
     post.transport.failing = {MAIL}
@@ -317,7 +317,7 @@ async def test_an_unreadable_book_is_replaced_by_an_empty_one(caplog: pytest.Log
 # A store that fails.
 
 
-async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_store_delays_no_alert(caplog: pytest.LogCaptureFixture) -> None:
     """The alert about a failing database must be sent while the database fails."""
     post = Post(MAIL)
     async with post.running():
@@ -328,7 +328,7 @@ async def test_a_failing_store_holds_no_alert_back(caplog: pytest.LogCaptureFixt
     assert "Alerts can't be stored, and a restart may repeat them" in caplog.text
 
 
-async def test_a_store_that_is_back_gets_what_it_missed() -> None:
+async def test_pending_alerts_are_stored_when_the_store_works_again() -> None:
     """It stores the alerts that are still pending, and not those that were delivered in the meantime."""
     post = Post(MAIL)
     async with post.running():
@@ -344,7 +344,7 @@ async def test_a_store_that_is_back_gets_what_it_missed() -> None:
         assert await post.rows.book() == dump(Book())
 
 
-async def test_what_arrived_while_the_store_failed_is_settled_later(caplog: pytest.LogCaptureFixture) -> None:
+async def test_alerts_delivered_while_the_store_failed_are_settled_later(caplog: pytest.LogCaptureFixture) -> None:
     """Otherwise the next start would deliver it again."""
     post = Post(MAIL)
     async with post.running():

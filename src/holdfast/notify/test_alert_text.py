@@ -39,7 +39,7 @@ def test_titles(told: Alert, words: str) -> None:
     assert title(told) == words
 
 
-def test_the_body_says_what_to_do_and_since_when() -> None:
+def test_the_body_has_advice_and_start_time() -> None:
     """It has everything that a person needs to act on it."""
     assert body(alert()).splitlines() == [
         "Company: 962302",
@@ -70,7 +70,7 @@ def test_a_problem_that_has_just_begun_has_no_duration() -> None:
     assert body(replace(alert(), since=NOON - timedelta(seconds=0.7))).splitlines()[-1] == "Since 2026-11-22 11:59 UTC."
 
 
-def test_the_all_clear_says_how_long_it_lasted() -> None:
+def test_the_all_clear_has_the_duration() -> None:
     """It also names the problem, for people who read only this message."""
     assert body(alert(AlertKind.CLEARED, at=NOON + timedelta(minutes=20))).splitlines() == [
         "Company: 962302",
@@ -79,7 +79,7 @@ def test_the_all_clear_says_how_long_it_lasted() -> None:
     ]
 
 
-def test_what_concerns_all_names_no_company() -> None:
+def test_a_condition_of_the_whole_installation_names_no_company() -> None:
     """Redis concerns no single company; an advice without a text is shown by its name."""
     assert body(alert(condition=replace(REDIS, action="dance"), companies=())).splitlines()[:2] == [
         "Redis does not answer.",

@@ -31,7 +31,7 @@ def test_the_specification_s_example_is_signed_as_it_says() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)))
-def test_the_public_library_accepts_what_was_signed_and_nothing_else(data: dict[str, str]) -> None:
+def test_the_public_library_accepts_only_signed_requests(data: dict[str, str]) -> None:
     """They do not match another body, id or secret."""
     body, timestamp = json.dumps(data).encode(), int(SystemClock().now().timestamp())
     headers = {
@@ -50,7 +50,7 @@ def test_the_public_library_accepts_what_was_signed_and_nothing_else(data: dict[
 
 
 @pytest.mark.parametrize("count", [24, 32, 64])
-def test_secrets_of_the_specified_length_are_taken(count: int) -> None:
+def test_secrets_of_the_specified_length_are_accepted(count: int) -> None:
     """With the prefix, or without."""
     text = base64.b64encode(b"k" * count).decode()
     assert checked_secret(f"whsec_{text}", field="webhookSecret") == f"whsec_{text}"
@@ -58,7 +58,7 @@ def test_secrets_of_the_specified_length_are_taken(count: int) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_" + "A" * 100, "very-secret!", "whsec_é"])
-def test_what_is_no_secret_is_refused_without_showing_it(secret: str) -> None:
+def test_an_invalid_secret_is_refused_without_showing_it(secret: str) -> None:
     """Too short, too long, or no base64."""
     with pytest.raises(BadInput) as refused:
         checked_secret(secret, field="webhookSecret")

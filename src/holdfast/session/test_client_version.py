@@ -40,7 +40,7 @@ def test_the_revision_is_found_in_the_script(script: str) -> None:
         f'{{"client_revision":{ENGINE_REVISION + MOST_AHEAD + 1}}}',
     ],
 )
-def test_what_is_no_revision_is_none(script: str) -> None:
+def test_an_invalid_revision_is_ignored(script: str) -> None:
     """A portal's page, a number out of bounds and a number far ahead of today's are all rejected."""
     assert revision_in(script) is None
 

@@ -56,7 +56,7 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     assert set(known.promised) == {"12"}
 
 
-def test_asking_early_gives_the_same_answer_again() -> None:
+def test_an_early_repetition_gets_the_same_answer() -> None:
     """A session that asks again before its start time gets the same answer."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
@@ -86,7 +86,7 @@ def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
 # The breaker.
 
 
-def test_three_refused_alike_hold_all_and_one_probes() -> None:
+def test_three_equal_refusals_open_the_breaker_and_one_session_probes() -> None:
     """The first session that asks after 5 s is the probe; the first in line learns when to ask, the others wait for
     it."""
     known, answers = asked(TRIPPED, "d", "e", now=NOW + 1)
@@ -144,7 +144,7 @@ def test_a_probe_that_is_stopped_counts_as_none() -> None:
     assert known.breaker.failed == 0
 
 
-def test_what_ends_besides_the_probe_changes_no_pace() -> None:
+def test_links_that_end_beside_the_probe_have_no_effect() -> None:
     """Links that were opening when the breaker tripped may fail without effect; one that opens closes the breaker."""
     known, _ = asked(Limiter(), "d", "e")
     known, _ = refused(known, "a", "b", "c")
@@ -242,7 +242,7 @@ def test_all_get_in_once_whatsapp_lets_them(
     assert now <= heals_at + 60 + 2 * retry_s + rounds * (login_s + 1) + count / POLICY.rate.floor + 20
 
 
-def test_the_limit_is_what_the_policy_says() -> None:
+def test_the_limit_is_that_of_the_policy() -> None:
     """The default is twenty, as the documents say."""
     assert connect_limiter.LimiterPolicy().opening_at_once == 20
 

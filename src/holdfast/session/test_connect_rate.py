@@ -202,7 +202,7 @@ def test_a_machine_that_manages_thirty_logins_a_second_is_not_flooded() -> None:
     assert len(fleet.server.starts) == 300
 
 
-def test_a_whatsapp_that_refuses_above_a_rate_is_asked_less() -> None:
+def test_the_rate_falls_when_whatsapp_refuses_above_a_rate() -> None:
     """It answers 429 above fifteen a second. The breaker is switched off, as it would hold all sessions."""
     policy = LimiterPolicy(alike=10_000)
     limited = Server(refuses=lambda now, load: BY_CODE[429] if load > 15 else None)

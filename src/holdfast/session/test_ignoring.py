@@ -59,7 +59,7 @@ def test_ignored_messages_are_left_out_and_counted_and_nothing_else_is() -> None
     assert left.keys == {"session": {"a": "ratchet"}}
 
 
-def test_without_a_setting_everything_is_kept() -> None:
+def test_without_a_setting_everything_is_stored() -> None:
     commit = commit_of(*CHATS)
     assert without_ignored(commit, ignored_kinds(None)) == (commit, {})
 

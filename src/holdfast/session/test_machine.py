@@ -271,7 +271,7 @@ def test_early_ticks_change_nothing(situation: str) -> None:
         ("connecting", link_paired(7), "can't take Paired: the session is connecting"),
     ],
 )
-def test_refusals_say_why_and_the_cure(situation: str, event: Event, sentence: str) -> None:
+def test_refusals_have_reason_and_advice(situation: str, event: Event, sentence: str) -> None:
     """A refusal says what can't be done, in which state, why, and what to do instead."""
     with pytest.raises(NotPossible) as refused:
         take(SITUATIONS[situation], event)
@@ -570,7 +570,7 @@ def test_a_lost_host_without_a_link_is_nothing(situation: str) -> None:
     assert take(SITUATIONS[situation], HostLost()) == (SITUATIONS[situation], ())
 
 
-def test_a_link_whose_keys_were_not_kept_is_cut() -> None:
+def test_a_link_whose_keys_could_not_be_stored_is_cut() -> None:
     """When the store fails, the link must end: its keys are ahead of those that would be found after a crash."""
     session, effects = take(SITUATIONS["connected"], CommitFailed(7))
     assert (session.state, session.reason, effects) == (State.RECONNECTING, reasons.STORAGE_FAILED, (CutLink(link=7),))

@@ -95,7 +95,7 @@ def test_pauses_grow_and_follow_the_limit(attempts: int, retry_after_s: float | 
     assert datetime.fromisoformat(found.next_at) - NOW == timedelta(seconds=seconds)
 
 
-def test_after_too_many_days_it_is_given_up() -> None:
+def test_an_operation_is_given_up_after_some_days() -> None:
     """What may have been done is unknown; what certainly was not has failed."""
     late = NOW + timedelta(days=RETRY_FOR_DAYS)
     assert states.put_off(running(CREATE), Answer(error="timeout"), now=late).state == "unknown"
@@ -143,7 +143,9 @@ def test_a_clock_that_was_set_back_delays_no_confirmation() -> None:
         (RevokeInvite(group=GROUP), {"code": "A"}, {"code": "A"}, None),
     ],
 )
-def test_a_look_shows_what_was_done(arguments: Arguments, before: Any, after: Any, state: str | None) -> None:
+def test_an_observation_shows_whether_it_was_done(
+    arguments: Arguments, before: Any, after: Any, state: str | None
+) -> None:
     """None: it was not done, and is tried again."""
     later = NOW + timedelta(seconds=CONFIRM_AFTER_S)
     found = states.after_observation(running(arguments, observed=before), arguments, Answer(result=after), now=later)
@@ -177,7 +179,7 @@ def test_each_person_has_an_answer() -> None:
     assert (refused.state, refused.error_code, refused.whatsapp_code) == ("failed", "members-refused", 404)
 
 
-def test_targets_say_what_is_changed() -> None:
+def test_targets_identify_the_changed_object() -> None:
     """Operations with one target keep their order."""
     kinds = [CREATE, UpdateGroup(group=GROUP), SetPicture(), SetPicture(jid=GROUP), JoinGroup(code="A"), Block(
         jid=ANNA, blocked=True

@@ -135,7 +135,7 @@ def test_a_link_that_lived_longer_than_the_pace_is_followed_at_once() -> None:
     assert close(replace(CONNECTED, begun_at=begun_at), 428)[0].next_attempt_at == NOW
 
 
-def test_the_budget_comes_back() -> None:
+def test_the_budget_recovers() -> None:
     """Links that started more than an hour ago are not counted."""
     spent = replace(CONNECTED, begun_at=tuple(float(n) for n in range(120)))
     assert close(spent, 428, now=3600)[0].next_attempt_at == 3600

@@ -12,7 +12,7 @@ POLICY = Policy()
 
 
 @pytest.mark.parametrize("state", [State.CONNECTED, State.CONNECTING, State.RECONNECTING, State.PAIRING])
-def test_a_running_session_comes_back(state: State) -> None:
+def test_a_running_session_reconnects(state: State) -> None:
     """A session that was connected or just paired connects again on a start, and its count of attempts continues."""
     session = restored(state=state, paired=True, attempts=5, resumes_at=None)
     assert (session.state, session.attempts) == (State.RECONNECTING, 5)
@@ -30,13 +30,13 @@ def test_without_credentials_nothing_connects_by_itself(state: State) -> None:
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("state", [State.STOPPED, State.LOGGED_OUT])
-def test_what_a_person_or_whatsapp_ended_stays_ended(state: State, paired: bool) -> None:
+def test_sessions_ended_by_a_person_or_whatsapp_stay_ended(state: State, paired: bool) -> None:
     """A restart does not connect a stopped or logged-out session."""
     session = restored(state=state, paired=paired, attempts=5, resumes_at=9.0)
     assert (session.state, session.paired, deadline(session, policy=POLICY)) == (state, paired, None)
 
 
-def test_a_pause_goes_on() -> None:
+def test_a_pause_continues() -> None:
     """A paused session resumes at its planned time."""
     session = restored(state=State.PAUSED, paired=True, attempts=2, resumes_at=77.0, reason=reasons.BY_CODE[402])
     assert (session.state, deadline(session, policy=POLICY)) == (State.PAUSED, 77.0)

@@ -23,7 +23,7 @@ def test_every_setting_stands_under_one_heading() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith(_TUNED)])
-def test_what_can_be_tuned_says_what_that_does_and_costs(name: str) -> None:
+def test_every_tunable_setting_has_effect_and_cost(name: str) -> None:
     """This holds for every interval, delay, limit and rate (M33)."""
     assert SETTINGS[name].tuning, f"add a second paragraph below {name} in settings/groups.py"
 
@@ -38,7 +38,7 @@ def test_every_default_can_be_written_down() -> None:
     assert {variable(name) for name in load(written, file=NO_FILE).model_fields_set} == set(written)
 
 
-def test_a_setting_whose_values_are_restricted_says_how() -> None:
+def test_a_setting_with_restricted_values_describes_them() -> None:
     """`give text` would tell nobody what was wrong with the text."""
     vague = {
         name

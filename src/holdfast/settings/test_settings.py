@@ -34,7 +34,7 @@ def test_without_environment_and_file_there_are_the_documented_defaults() -> Non
     assert settings.api_key is None
 
 
-def test_environment_goes_over_file_and_file_over_default(toml: Path) -> None:
+def test_environment_overrides_file_and_file_overrides_default(toml: Path) -> None:
     """The source with precedence wins, and its origin is known."""
     toml.write_text('port = 4000\nhost = "127.0.0.2"\n')
     environment = {"HOLDFAST_PORT": "5000"}
@@ -160,7 +160,7 @@ def test_a_bad_value_in_the_file_is_placed_there(toml: Path) -> None:
     assert refused({"HOLDFAST_PORT": "x"}, file=toml).startswith('HOLDFAST_PORT is "x": give a whole number')
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     """Nobody should have to start five times to learn about five mistakes."""
     sentence = refused({"HOLDFAST_PORT": "x", "HOLDFAST_LOG_LEVEL": "y"})
     assert "HOLDFAST_PORT is" in sentence
@@ -234,6 +234,6 @@ def test_commands_look_where_the_server_with_the_same_settings_listens(environme
     assert load(environment, file=NO_FILE).server_url == url
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_description() -> None:
     """`holdfast settings` prints these."""
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

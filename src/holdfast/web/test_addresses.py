@@ -98,7 +98,7 @@ REGISTRY = [
 
 
 @pytest.mark.parametrize(("first", "last", "reachable"), REGISTRY)
-def test_an_address_is_public_where_the_registries_say_so(first: str, last: str, reachable: bool) -> None:
+def test_addresses_are_public_as_in_the_registries(first: str, last: str, reachable: bool) -> None:
     """At both ends of each row, on every release of Python; an IPv4 address within an IPv6 one decides."""
     for address in (first, last):
         assert is_public(ip_address(address)) is reachable
@@ -160,7 +160,7 @@ def test_a_port_opens_that_port_alone() -> None:
         ("*", 'HOLDFAST_ALLOWED_ADDRESSES has "*", which is not a network'),
     ],
 )
-def test_an_allowance_that_makes_no_sense_is_refused(text: str, sentence: str) -> None:
+def test_an_invalid_allowance_is_refused(text: str, sentence: str) -> None:
     """Naming the setting, the value and the form."""
     with pytest.raises(Misconfigured) as refused:
         parse_allowed(text)

@@ -83,7 +83,7 @@ def test_a_device_learns_the_name_that_the_phone_has(world: World) -> None:
     assert data.value.push_name.name == f"name of {OWNER}"
 
 
-def test_what_a_device_changes_the_phone_shows_and_others_hear_of(world: World) -> None:
+def test_a_devices_change_is_shown_by_the_phone_and_announced_to_others(world: World) -> None:
     """A patch with correct MACs changes the phone's view; only other devices are notified."""
     world.phone(OWNER)
     _, author = world.online(OWNER)
@@ -173,7 +173,7 @@ def test_settings_survive_a_restart(world: World) -> None:
     assert (after.contacts, after.labels) == ({}, {})
 
 
-def test_a_change_that_names_nothing_is_refused(world: World) -> None:
+def test_an_empty_change_is_refused(world: World) -> None:
     """The sentence says what a change may contain."""
     world.phone(OWNER)
     with pytest.raises(BadChange, match="pushName"):

@@ -71,7 +71,7 @@ def test_devices_are_notified_how_a_call_ended(world: World, alice: Party, numbe
     assert (end.tag, end.attrs["reason"]) == ("terminate", reason)
 
 
-def test_nobody_ends_a_call_for_the_other_side(world: World, alice: Party) -> None:
+def test_each_side_can_end_a_call_only_in_its_own_way(world: World, alice: Party) -> None:
     call_id = ring(world)
     for number, how in ((BOB, "rejected"), (ALICE, "timeout")):
         with pytest.raises(CallError, match="can make a call"):

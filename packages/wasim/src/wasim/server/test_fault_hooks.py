@@ -107,7 +107,7 @@ def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
     assert client.hung_up
 
 
-def test_a_swallowed_message_never_was(faulty: World, scripted: Scripted) -> None:
+def test_a_dropped_message_leaves_no_trace(faulty: World, scripted: Scripted) -> None:
     """There is no ack, no relay and no record; queries are answered as usual."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -118,7 +118,7 @@ def test_a_swallowed_message_never_was(faulty: World, scripted: Scripted) -> Non
     assert faulty.ask(alice, "w:p", "get", Node("ping")).attrs["type"] == "result"
 
 
-def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted) -> None:
     """The message is relayed; its record says that no ack was sent."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -133,7 +133,7 @@ def test_an_ack_can_be_withheld_and_given_later(faulty: World, scripted: Scripte
     assert alice.one("ack").attrs["id"] == "M1"
 
 
-def test_an_ack_can_come_late(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_late(faulty: World, scripted: Scripted) -> None:
     """It is sent after its delay on its own link, and not at all when that link is gone."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -148,7 +148,7 @@ def test_an_ack_can_come_late(faulty: World, scripted: Scripted) -> None:
     faulty.advance(1.0)
 
 
-def test_an_ack_can_come_twice(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_duplicated(faulty: World, scripted: Scripted) -> None:
     """Both acks are equal."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -158,7 +158,7 @@ def test_an_ack_can_come_twice(faulty: World, scripted: Scripted) -> None:
     assert first == second
 
 
-def test_a_refused_message_goes_nowhere(faulty: World, scripted: Scripted) -> None:
+def test_a_refused_message_is_not_delivered(faulty: World, scripted: Scripted) -> None:
     """Its ack and its record carry the error, and a later success clears it."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -232,7 +232,7 @@ def test_scattered_acks_overtake_each_other(faulty: World, scripted: Scripted) -
     assert sorted(acked) == sorted(sent)
 
 
-def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted: Scripted) -> None:
+def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, scripted: Scripted) -> None:
     """The phone answers the retry receipt by encrypting again, and that message is not damaged."""
     faulty.phone("962303")
     linked, alice = faulty.online("962302")
@@ -250,7 +250,7 @@ def test_a_damaged_message_is_asked_for_and_comes_again(faulty: World, scripted:
     assert scripted.again == [False, True]
 
 
-def test_a_phone_asks_for_what_arrives_damaged(faulty: World, scripted: Scripted) -> None:
+def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: World, scripted: Scripted) -> None:
     """It sends a retry receipt, and decrypts the resent message; the key of the damaged one was not used up."""
     faulty.phone("962303")
     bob = f"962303{PN}"
@@ -269,7 +269,7 @@ def test_a_phone_asks_for_what_arrives_damaged(faulty: World, scripted: Scripted
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == ("hello", 1, 1)
 
 
-def test_a_repeated_message_comes_twice(faulty: World, scripted: Scripted) -> None:
+def test_a_duplicated_message_arrives_twice(faulty: World, scripted: Scripted) -> None:
     """Each copy waits for its own receipt, also for a device that is offline."""
     scripted.delivery = DeliveryVerdict(repeated=True)
     _, alice = faulty.online("962302")
@@ -297,7 +297,7 @@ def test_delayed_receipts_are_stored(faulty: World, scripted: Scripted) -> None:
     assert len(again.all("receipt")) == 1
 
 
-def test_delayed_receipts_come_in_time(faulty: World, scripted: Scripted) -> None:
+def test_delayed_receipts_are_sent_on_time(faulty: World, scripted: Scripted) -> None:
     """They are sent neither too early nor twice."""
     scripted.delay_s = 5.0
     _, alice = faulty.online("962302")
@@ -356,7 +356,7 @@ def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted
     ]
 
 
-def test_devices_hear_of_their_quota_of_new_chats(faulty: World, scripted: Scripted) -> None:
+def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripted: Scripted) -> None:
     """Notification and query show the quota with the end of the cycle; without a quota there is no limit."""
     _, alice = faulty.online("962302")
     scripted.quota = NewChatQuota(total=2, used=2, cycle_start=faulty.now, cycle_end=faulty.now + 60)

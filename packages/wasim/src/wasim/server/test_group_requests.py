@@ -61,7 +61,7 @@ def theirs(world: World, *members: str) -> Group:
     return made
 
 
-def test_a_group_is_created_with_an_answer_about_each_member(world: World, alice: Client) -> None:
+def test_the_creation_of_a_group_has_a_result_for_each_member(world: World, alice: Client) -> None:
     """Carol's privacy allows only an invitation, and one number is on no phone. The notification has the key."""
     world.server.directory.accounts[CAROL].privacy["groupadd"] = "none"
     answer = ask(world, alice, "@g.us", "set", people("create", BOB, CAROL, "962399", subject="Team", key="3EB0KEY"))
@@ -141,7 +141,7 @@ def test_settings_are_shown_afterwards(world: World, alice: Client, group: Group
         Node("membership_approval_mode", {}, [Node("group_join", {"state": "on"})]),
     ],
 )
-def test_only_admins_may(world: World, alice: Client, body: Node) -> None:
+def test_only_admins_may_change_a_group(world: World, alice: Client, body: Node) -> None:
     """A plain member gets 403 for it, and nothing changes."""
     group = theirs(world, BOB, ALICE)
     assert error(ask(world, alice, str(group.jid), "set", body)) == "403"
@@ -149,7 +149,7 @@ def test_only_admins_may(world: World, alice: Client, body: Node) -> None:
     assert error(ask(world, alice, "120363000@g.us", "set", body)) == "404"
 
 
-def test_an_invite_link_lets_in_until_it_is_revoked(world: World, alice: Client) -> None:
+def test_an_invite_link_works_until_it_is_revoked(world: World, alice: Client) -> None:
     """Its code shows the group and joins it; joining again, a revoked and an invented code have their own errors."""
     group = theirs(world, BOB)
     group.invite_code = "CODE"
@@ -166,7 +166,7 @@ def test_an_invite_link_lets_in_until_it_is_revoked(world: World, alice: Client)
     assert error(ask(world, alice, "@g.us", "get", Node("invite", {"code": "none"}))) == "406"
 
 
-def test_admins_let_people_in(world: World, alice: Client, group: Group) -> None:
+def test_admins_approve_requests_to_join(world: World, alice: Client, group: Group) -> None:
     """With approval, a link only makes a request, which is listed, approved or rejected."""
     group.join_approval, group.requests = True, {CAROL: world.now, DAN: world.now}
     listed = ask(world, alice, str(group.jid), "get", Node("membership_approval_requests")).children[0]
@@ -183,7 +183,7 @@ def test_admins_let_people_in(world: World, alice: Client, group: Group) -> None
     assert list(theirs_.requests) == [ALICE]
 
 
-def test_a_personal_invitation_is_good_once(world: World, alice: Client) -> None:
+def test_a_personal_invitation_works_once(world: World, alice: Client) -> None:
     """Only for whom it was made."""
     group = theirs(world, BOB)
     group.invited[ALICE] = "PERSONAL"
@@ -194,7 +194,7 @@ def test_a_personal_invitation_is_good_once(world: World, alice: Client) -> None
     assert ALICE in group.members
 
 
-def test_who_leaves_is_gone(world: World, alice: Client, group: Group) -> None:
+def test_a_member_can_leave_a_group(world: World, alice: Client, group: Group) -> None:
     """Another member becomes admin; leaving again is an error of that group."""
     leave = Node("leave", {}, [Node("group", {"id": group.id})])
     assert "error" not in ask(world, alice, "@g.us", "set", leave).children[0].children[0].attrs

@@ -75,7 +75,7 @@ def phone_jid(number: str) -> str:
 # Creating and changing
 
 
-def test_members_hear_of_a_new_group(world: World, alice: Party, group: Group) -> None:
+def test_members_are_notified_of_a_new_group(world: World, alice: Party, group: Group) -> None:
     """The notification has everything about it, so that a client need not query."""
     notice = alice[1].one("notification")
     assert (notice.attrs["type"], notice.attrs["from"]) == ("w:gp2", str(group.jid))
@@ -131,7 +131,7 @@ def test_a_group_needs_people_who_exist(world: World, alice: Party, members: lis
         make(world, *members)
 
 
-def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
+def test_only_members_may_query_a_group(world: World, alice: Party, group: Group) -> None:
     """Others get 403, an unknown group is 404, and the list has the account's own groups."""
     _, client = alice
     others = make(world, BOB, CAROL)
@@ -144,7 +144,7 @@ def test_only_members_may_ask(world: World, alice: Party, group: Group) -> None:
 # Messages
 
 
-def test_phones_read_what_a_client_writes(world: World, alice: Party, group: Group) -> None:
+def test_phones_decrypt_a_clients_group_messages(world: World, alice: Party, group: Group) -> None:
     """Phones use the sender key that they got once; receipts name the member and return to the author."""
     key, phones = own_key(world), (phone_jid(ALICE), phone_jid(BOB), phone_jid(CAROL))
     write(world, alice, group, key, "one", "G1", to=phones)
@@ -188,7 +188,7 @@ def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party
     assert (tally.decrypted, tally.reused_keys, tally.undecryptable) == (1, 1, 1)
 
 
-def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
+def test_a_non_member_cannot_write(world: World, alice: Party) -> None:
     """The ack has error 403, and nobody gets the message."""
     others = make(world, BOB, CAROL)
     write(world, alice, others, own_key(world), "hello", "G1", to=())
@@ -196,7 +196,7 @@ def test_a_stranger_can_not_write(world: World, alice: Party) -> None:
     assert texts(world, BOB) == []
 
 
-def test_a_phone_that_is_no_member_can_not_write(world: World, alice: Party, group: Group) -> None:
+def test_the_phone_of_a_non_member_cannot_write(world: World, alice: Party, group: Group) -> None:
     """The request is refused before anything is sent."""
     with pytest.raises(BadMessageRequest, match=f"{DAN} is not a member"):
         say(world, DAN, group, "hello")
@@ -225,7 +225,7 @@ def say(world: World, number: str, group: Group, text: str) -> str:
     return id_
 
 
-def test_a_phone_gives_its_key_once(world: World, alice: Party, group: Group) -> None:
+def test_a_phone_sends_its_sender_key_once(world: World, alice: Party, group: Group) -> None:
     """The first message contains it, later ones don't; other phones can read them."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
@@ -239,7 +239,7 @@ def test_a_phone_gives_its_key_once(world: World, alice: Party, group: Group) ->
     assert texts(world, BOB) == []
 
 
-def test_a_member_that_left_can_not_read_on(world: World, alice: Party, group: Group) -> None:
+def test_a_former_member_cannot_read_later_messages(world: World, alice: Party, group: Group) -> None:
     """The phone makes a new key and sends it to those who stayed, also after a restart."""
     say(world, BOB, group, "with Carol")
     world.server.groups.remove(group, [CAROL], now=world.now)
@@ -270,7 +270,7 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
     assert heard(world, alice, client.one("message"), keys) == "next"
 
 
-def test_typing_in_a_group_is_seen_by_its_members(world: World, alice: Party, group: Group) -> None:
+def test_typing_in_a_group_is_shown_to_its_members(world: World, alice: Party, group: Group) -> None:
     """Phones and available devices see it; the sender does not."""
     _, client = alice
     world.send(client, Node("presence", {"type": "available", "name": "Alice"}))

@@ -92,7 +92,7 @@ def test_an_unlinked_device_is_notified_and_cannot_log_in(world: World) -> None:
     assert DeviceUnlinked(address=linked.address) in world.events
 
 
-def test_nothing_of_an_unlinked_device_is_kept(world: World) -> None:
+def test_all_data_of_an_unlinked_device_is_deleted(world: World) -> None:
     """Its prekeys and its queue are deleted from disk with it."""
     linked, client = world.online("962302")
     world.server.directory.add_prekeys(linked.address, {1: bytes(32), 2: bytes(32)})
@@ -136,7 +136,7 @@ def test_broken_bytes_end_the_connection(world: World) -> None:
     assert "does not decrypt" in broken.detail
 
 
-def test_what_comes_after_the_end_is_not_read(world: World) -> None:
+def test_bytes_after_the_end_are_not_read(world: World) -> None:
     """Bytes on a closing or unknown link are dropped."""
     linked, client = world.online("962302")
     world.log_in(linked)
@@ -192,7 +192,7 @@ def test_a_name_given_at_login_is_remembered(world: World) -> None:
     assert device.push_name == "Shop"
 
 
-def test_what_comes_with_the_last_word_is_not_read(world: World) -> None:
+def test_nodes_after_a_logout_are_not_read(world: World) -> None:
     """Nodes that a device sends after logging itself out are not read."""
     linked, client = world.online("962302")
     out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": linked.jid})])

@@ -39,7 +39,7 @@ def picture(world: World) -> str:
     return id_
 
 
-def test_the_phone_answers_with_the_files_new_place(world: World, picture: str) -> None:
+def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -> None:
     """Encrypted with a key derived from the file's, for the device that asked."""
     _, client = world.online(ALICE)
     world.send(client, receipt(picture))

@@ -85,7 +85,7 @@ def test_votes_in_an_own_poll(phones: World) -> None:
         assert phone_message(phones, vote).chosen == ("Mansaf",)
 
 
-def test_what_is_no_vote(phones: World) -> None:
+def test_invalid_votes_are_refused(phones: World) -> None:
     """An unknown poll, an option that the poll does not have, and too many options are refused with a sentence."""
     poll = say(phones, MessageRequest(poll=LUNCH))
     text = say(phones, MessageRequest(text="Lunch?"))
@@ -95,7 +95,7 @@ def test_what_is_no_vote(phones: World) -> None:
             say(phones, MessageRequest(vote=vote), sender=BOB)
 
 
-def test_a_vote_that_nobody_can_read(phones: World) -> None:
+def test_an_undecryptable_vote_has_no_options(phones: World) -> None:
     """A vote that was encrypted with another secret, or in an unknown poll, is shown without options."""
     poll = say(phones, MessageRequest(poll=LUNCH))
     key = MessageKey(remote_jid=f"{ALICE}@s.whatsapp.net", from_me=0, id=poll)
@@ -134,12 +134,12 @@ def test_media(phones: World, media: Media, kind: str) -> None:
     assert (got.media.seconds, got.media.filename) == (media.seconds, media.filename)
 
 
-def test_only_media_is_carried() -> None:
+def test_only_kinds_of_media_are_accepted() -> None:
     with pytest.raises(ValueError, match="not a kind of media"):
         carrying(Media())
 
 
-def test_a_message_tells_the_timer_of_its_chat(phones: World) -> None:
+def test_a_message_contains_the_timer_of_its_chat(phones: World) -> None:
     """Whoever reads it learns after how long messages disappear."""
     got = phone_message(phones, say(phones, MessageRequest(text="soon gone", disappears_after_s=86_400)))
     assert (got.text, got.disappears_after_s) == ("soon gone", 86_400)
@@ -155,7 +155,7 @@ def test_an_answer_quotes_and_mentions(phones: World) -> None:
     assert phone_message(phones, say(phones, MessageRequest(text="you", mentions=(BOB,)))).quoted is None
 
 
-def test_reactions_come_and_go(phones: World) -> None:
+def test_reactions_are_added_and_removed(phones: World) -> None:
     """A reaction names the message from the sender's view; an empty one removes it."""
     asked = say(phones, MessageRequest(text="when?"))
     for emoji in ("❤", ""):
@@ -183,7 +183,7 @@ def test_only_own_messages_can_be_changed(phones: World) -> None:
             say(phones, message_request, sender=BOB)
 
 
-def test_what_a_dishonest_client_says_of_others_is_without_effect(phones: World) -> None:
+def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None:
     """An edit or a deletion of somebody else's message changes nothing in the inbox."""
     first = say(phones, MessageRequest(text="hello"))
     mallory = phones.phone("962304")
@@ -224,7 +224,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
         (MessageRequest(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
     ],
 )
-def test_what_can_not_be_said_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
+def test_an_invalid_request_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
     """The error says what is wrong; nothing is sent."""
     with pytest.raises(BadMessageRequest, match=sentence):
         say(phones, message_request)
@@ -241,7 +241,7 @@ def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
     assert len(phone_message(phones, say(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
 
 
-def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
+def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
     """Only the newest messages can be resent, also after a restart."""
     for n in range(SENT_KEPT + 2):
         phones.server.phone_clients.phone_sender.write(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
@@ -250,7 +250,7 @@ def test_what_was_said_long_ago_is_forgotten(phones: World) -> None:
     assert phones.server.phone_clients.phone_sender.sent(ALICE, "S2") is not None
 
 
-def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
+def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
     """If the process ended between delivery and reading, the sender gets the read receipt after the restart."""
     phones.online(ALICE)
     sent = say(phones, MessageRequest(text="hello"))
@@ -264,7 +264,7 @@ def test_a_read_that_was_due_is_made_up_for(phones: World) -> None:
     assert phones.server.directory.messages[ALICE, sent].read == 1
 
 
-def test_a_message_of_any_kind_can_be_given_whole(phones: World) -> None:
+def test_a_message_can_be_given_as_a_complete_payload(phones: World) -> None:
     """Fields that a phone does not use arrive unchanged, also in a resend."""
     poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and its fields
     sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", rest=poll))))

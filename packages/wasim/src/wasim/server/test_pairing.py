@@ -53,7 +53,7 @@ def test_a_linked_device_logs_in_with_its_own_name(world: World) -> None:
     assert world.log_in(second).one("success").attrs["lid"] == second.lid
 
 
-def test_other_devices_and_contacts_hear_of_it(world: World) -> None:
+def test_other_devices_and_contacts_are_notified(world: World) -> None:
     """The account's other devices are notified of a new device, so that they send to it too."""
     _, other = world.online("962302")
     linked = world.link("962302")
@@ -167,7 +167,7 @@ def test_an_unlinked_device_may_only_ping(world: World) -> None:
         (f"2@ref,{KEY},{KEY},AAAA", "32 bytes"),
     ],
 )
-def test_other_texts_are_no_code(text: str, why: str) -> None:
+def test_other_texts_are_refused(text: str, why: str) -> None:
     """The refusal says what is wrong."""
     with pytest.raises(BadQr, match=why):
         parse_qr(text)

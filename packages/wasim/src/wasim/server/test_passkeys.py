@@ -348,7 +348,7 @@ class FailingHooks(NoFaults):
         return self.verdict
 
 
-def test_faults_refuse_delay_or_swallow(disturbed: Callable[[Any], World]) -> None:
+def test_faults_refuse_delay_or_drop(disturbed: Callable[[Any], World]) -> None:
     """An assertion is answered with an error, or accepted and continued later, or accepted without anything
     following."""
     refused = scanned(disturbed(FailingHooks(PasskeyVerdict(refused=True))))
@@ -364,7 +364,7 @@ def test_faults_refuse_delay_or_swallow(disturbed: Callable[[Any], World]) -> No
     assert not silent.continuations
 
 
-def test_a_cloned_passkey_shows(world: World) -> None:
+def test_a_cloned_passkey_is_detected(world: World) -> None:
     """A counter that does not grow is refused; passkeys without a counter stay at zero."""
     owner = Owner(counter=5)
     known = passkey(owner.id, owner.public)
@@ -379,7 +379,7 @@ def test_a_cloned_passkey_shows(world: World) -> None:
     )
 
 
-def test_a_registration_gives_the_passkey(world: World) -> None:
+def test_a_registration_adds_the_passkey(world: World) -> None:
     """The result of `navigator.credentials.create` on WhatsApp's site is accepted, but no other challenge or invalid
     key."""
     owner = Owner(type="webauthn.create", flags=UP | UV | 0x40)
@@ -401,7 +401,7 @@ def test_a_registration_gives_the_passkey(world: World) -> None:
 @pytest.mark.parametrize(
     "body", [None, 5, {}, {"type": "public-key"}, {"type": "public-key", "id": "a=", "rawId": "a="}]
 )
-def test_what_is_no_credential_is_refused(body: object) -> None:
+def test_an_invalid_credential_is_refused(body: object) -> None:
     """Any JSON gets a sentence as answer."""
     with pytest.raises(BadCredential):
         verify(body, challenge=b"", passkeys=[])

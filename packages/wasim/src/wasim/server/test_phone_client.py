@@ -69,7 +69,7 @@ def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[Link
     assert client.all("receipt")[0].attrs["from"] == BOB
 
 
-def test_a_phone_may_not_read_by_itself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_automatic_reading_can_be_switched_off(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """With `auto_read` off a read receipt is sent only on request, and only for existing messages."""
     world.server.directory.accounts["962303"].auto_read = False
     send(world, pair, "hello")
@@ -99,7 +99,7 @@ def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedD
     assert types(pair[1]) == [None, None]
 
 
-def test_a_key_used_twice_is_proven(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_key_used_twice_is_detected(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A sender whose state went backwards encrypts two messages with one key: the phone counts it and asks again."""
     linked, client = pair
     send(world, pair, "first", "M0")
@@ -115,7 +115,7 @@ def test_a_key_used_twice_is_proven(world: World, pair: tuple[LinkedDevice, Clie
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == (None, 0, 1)
 
 
-def test_what_cannot_be_opened_is_asked_for_again(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_an_undecryptable_message_gets_retry_receipts(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """First without keys, then with keys for a new session, and after five times no more."""
     linked, client = pair
     for _ in range(RETRIES + 1):
@@ -142,14 +142,14 @@ def test_what_cannot_be_opened_is_asked_for_again(world: World, pair: tuple[Link
         Node("plaintext", {}, b"x"),
     ],
 )
-def test_other_things_cannot_be_opened_either(world: World, pair: tuple[LinkedDevice, Client], enc: Node) -> None:
+def test_other_undecryptable_stanzas(world: World, pair: tuple[LinkedDevice, Client], enc: Node) -> None:
     """Group messages, invalid bytes, and messages without anything encrypted."""
     world.send(pair[1], stanza(enc))
     assert types(pair[1]) == ["retry"] or enc.tag == "plaintext"
     assert world.server.phone_clients.tally("962303").undecryptable == 1
 
 
-def test_the_own_phone_opens_its_copies(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A copy for the own phone is acknowledged to the sending device and is in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
@@ -206,7 +206,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice
     assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962302")] == ["hello Alice"]
 
 
-def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_own_devices_get_a_copy_of_the_phones_messages(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """The copy is marked as sent by the account, with its destination."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
@@ -217,7 +217,7 @@ def test_own_devices_get_a_copy_of_what_the_phone_writes(world: World, pair: tup
     assert client.one("message").attrs["recipient"].endswith("@lid")
 
 
-def test_a_conversation_turns_the_ratchet(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """Many texts in both directions, in any order, are all decrypted."""
     linked, client = pair
     lid = f"{world.server.directory.accounts['962303'].lid}@lid"
@@ -255,7 +255,7 @@ def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Cli
     assert world.server.directory.messages["962303", "ID1"].resends == 1
 
 
-def test_an_own_device_may_ask_again_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_an_own_device_may_send_a_retry_receipt_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A copy is encrypted again as a copy."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
@@ -272,9 +272,7 @@ def test_an_own_device_may_ask_again_too(world: World, pair: tuple[LinkedDevice,
 
 
 @pytest.mark.parametrize(("number", "to"), [("962303", "99999"), ("99999", "962303")])
-def test_only_accounts_write_and_are_written_to(
-    world: World, pair: tuple[LinkedDevice, Client], number: str, to: str
-) -> None:
+def test_messages_need_existing_accounts(world: World, pair: tuple[LinkedDevice, Client], number: str, to: str) -> None:
     """An unknown number is refused with a sentence."""
     with pytest.raises(UnknownNumber, match="no phone 99999"):
         world.server.phone_actions.write(number, to, MessageRequest(text="x"), None, now=world.now)
@@ -292,7 +290,7 @@ def test_phones_use_up_prekeys_too(world: World, pair: tuple[LinkedDevice, Clien
 # First messages to a new device
 
 
-def test_a_new_device_is_welcomed_once(world: World) -> None:
+def test_a_new_device_gets_settings_and_history_once(world: World) -> None:
     """After its first `active` it gets the key of the account's settings, then an empty, complete history."""
     linked = world.link("962302")
     client = world.log_in(linked)
@@ -380,7 +378,7 @@ def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[LinkedDev
     assert linked.open(client.one("message"), fresh=world.key).text == "hello"
 
 
-def test_phones_ignore_what_is_not_for_them(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_phones_ignore_stanzas_without_a_sender_or_request(world: World, pair: tuple[LinkedDevice, Client]) -> None:
     """A stanza without a sender, and one without a request, get no answer."""
     phone_clients = world.server.phone_clients
     for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):

@@ -83,7 +83,7 @@ def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: s
     assert answer.children[0].attrs["code"] == code
 
 
-def test_a_picture_is_given_to_all_but_the_blocked(world: World) -> None:
+def test_a_picture_is_available_to_all_but_blocked_accounts(world: World) -> None:
     """It is available by number or hidden id; blocked accounts get 401, and 404 means that there is none."""
     _, client = world.online("962302")
     friend = world.phone("962303")
@@ -128,7 +128,7 @@ def privacy(*settings: tuple[str, str]) -> Node:
     return Node("privacy", {}, [Node("category", {"name": name, "value": value}) for name, value in settings])
 
 
-def test_privacy_settings_are_kept_and_obeyed(world: World) -> None:
+def test_privacy_settings_are_stored_and_applied(world: World) -> None:
     """Every category is `all` until it is set. A picture for contacts only is hidden from others."""
     _, client = world.online("962302")
     friend, friends = world.online("962303")
@@ -160,14 +160,14 @@ def test_an_unknown_query_is_reported(world: World) -> None:
     assert world.events[-1] == QueryUnknown(link=client.id, xmlns="something:new", tag="thing")
 
 
-def test_the_media_host_leads_nowhere(world: World) -> None:
+def test_the_default_media_host_does_not_resolve(world: World) -> None:
     """No answer of this server leads a client to the real media servers."""
     _, client = world.online("962302")
     (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
 
 
-def test_media_goes_to_the_host_there_is(world: World) -> None:
+def test_media_is_sent_to_the_configured_host(world: World) -> None:
     """It comes with the account's own authorisation, which stays valid after a restart and can't be guessed."""
     _, client = world.online("962302")
     world.server.media_host = "127.0.0.1:4711"
@@ -180,14 +180,14 @@ def test_media_goes_to_the_host_there_is(world: World) -> None:
     assert [world.server.admitted(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
 
 
-def test_graphql_queries_find_their_data(world: World) -> None:
+def test_graphql_queries_are_answered(world: World) -> None:
     """The account has no reach-out lock."""
     _, client = world.online("962302")
     (result,) = world.ask(client, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}")).children
     assert json.loads(result.data)["data"]["xwa2_fetch_account_reachout_timelock"]["is_active"] is False
 
 
-def test_the_blocklist_is_kept(world: World) -> None:
+def test_the_blocklist_is_stored(world: World) -> None:
     """Blocking and unblocking by address works; an unknown address is an error."""
     _, client = world.online("962302")
     lid = f"{world.phone('962303').lid}@lid"
@@ -306,7 +306,7 @@ def test_a_device_with_few_prekeys_is_notified(world: World) -> None:
 
 
 @pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
-def test_bad_uploads_are_refused_whole(world: World, flaw: str) -> None:
+def test_bad_uploads_are_refused_completely(world: World, flaw: str) -> None:
     """A foreign identity, a short key, and a forged or missing signed prekey give error 400, and nothing is stored."""
     linked, client = world.online("962302")
     nodes = upload(
@@ -439,7 +439,7 @@ def test_other_protocols(world: World) -> None:
     assert user.children[-1].children[0].attrs["code"] == "501"
 
 
-def test_a_text_is_told_to_those_who_may_see_it(world: World) -> None:
+def test_a_profile_text_is_returned_to_those_who_may_see_it(world: World) -> None:
     """Hidden, the answer has a code and no text."""
     _, client = world.online("962302")
     other = world.phone("962303")

@@ -65,7 +65,7 @@ def test_or_by_number_and_hidden_id(world: World) -> None:
     assert (attrs["from"], attrs["sender_lid"]) == (alice.jid, alice.lid.replace(":1", ""))
 
 
-def test_the_proof_goes_with_first_messages_only(world: World) -> None:
+def test_the_proof_is_sent_with_first_messages_only(world: World) -> None:
     """Only a `pkmsg` has `device-identity`; attributes meant for the server are not passed on."""
     _, alice, bob, bob_client = two(world)
     stanza = message(f"962303{PN}", {bob.jid: enc("x", "pkmsg")})
@@ -134,7 +134,7 @@ def test_a_message_without_a_recipient_gets_an_error(world: World) -> None:
     assert world.server.directory.messages["962302", f"99999{PN}"].to == "99999"
 
 
-def test_a_forgotten_device_is_noticed(world: World) -> None:
+def test_a_missing_device_is_reported(world: World) -> None:
     """If the sender left out a device, the ack contains the server's participant hash, otherwise not."""
     _, alice, bob, _ = two(world)
     world.link("962303")
@@ -238,7 +238,7 @@ def test_receipts_without_an_address_are_acked(world: World) -> None:
 # Queues
 
 
-def test_what_waits_comes_at_the_next_login(world: World) -> None:
+def test_queued_stanzas_are_delivered_at_the_next_login(world: World) -> None:
     """In order, marked `offline`, announced before and followed by an end marker, and only after the device is
     active."""
     alice, alice_client, bob, bob_client = two(world)
@@ -272,7 +272,7 @@ def test_a_message_while_passive_waits(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["receipt", "nack"])
-def test_only_what_was_not_taken_comes_again(world: World, how: str) -> None:
+def test_only_unacknowledged_messages_are_delivered_again(world: World, how: str) -> None:
     """A receipt or an error settles a message; the others are delivered again at the next login."""
     alice, alice_client, bob, bob_client = two(world)
     for id_ in ("M1", "M2"):
