@@ -133,9 +133,11 @@ def suspect_lane(lane: int) -> int:
 
 
 def advance_chat(connection: Connection, row: Mapping[str, Any], *, now: str) -> bool:
-    """The head `row` was settled: the next open message of its chat becomes the head. False if there is none."""
+    """The next open message of the chat becomes its head; False if there is none.
+
+    row: the head as it was before it was settled and lost its `next_at`.
+    """
     where = {"company": row["company_id"], "name": row["chat"]}
-    _MAKE_HEAD.rows(connection, {"changed": row["seq"], "next_at": None, "lane": None})
     found = _FOLLOWING.rows(connection, {**where, "after": row["seq"]})
     if not found:
         return False

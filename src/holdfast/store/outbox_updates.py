@@ -109,10 +109,12 @@ def apply_one(connection: Connection, company: str, change: MessageChange | Defe
     values |= {name: row[name] for name in TIMES}
     values |= {name: change.at for name in _TIME_OF.get(after, ()) if row[name] is None}
     values |= {"error_code": change.error_code, "error": change.error, "members": change.members or row["members"]}
+    was_head = before in OPEN and row["next_at"] is not None
+    if was_head:
+        values |= {"next_at": None, "lane": None}
     _CHANGE.rows(connection, {"changed": row["seq"], **values})
     if change.makes_known and after in _TIME_OF:
         know_chat(connection, company, row["chat"], first_sent_at=change.at)
-    was_head = before in OPEN and row["next_at"] is not None
     makes_due = was_head and queue.advance_chat(connection, row, now=change.at)
     message = message_of({**row, **values})
     record_message(connection, message, at=change.at)
