@@ -48,6 +48,9 @@ _DECIMAL = re.compile(r"[+\d ]*\d{7}[.]\d{1,2}")
 """A number that a spreadsheet turned into a decimal: `962790000001.0`."""
 _SECOND_ENDING = re.compile(rf"(?P<number>.+)(?:[{_SLASHES}](?P<ending>[\s\d-]+)|\(\s*\d{{1,3}}\s*\))")
 """A number with another last part (`… 78/79`) or with a note (`… 78 (2)`)."""
+_CODE_IN_PARENTHESES = re.compile(r"^\( *(\+|00)")
+"""As in `(+962) 79 …`."""
+_SEPARATORS = str.maketrans("", "", " ()-")
 _TRUNK_PREFIX = re.compile(r"\([ -]*([08])[ -]*\)")
 """A trunk prefix in parentheses. Russia and its neighbours dial 8: `+7 (8) 495 …`."""
 _SHORT_CODES = frozenset(
@@ -72,13 +75,14 @@ def phone_number(text: str, *, field: str) -> str:
             f'{field} "{shown(text)}" contains U+202E, which shows digits in reverse order: type the number again',
             field=field,
         )
-    if (jid := _JID_OF_A_PERSON.fullmatch(visible(text))) is not None:
+    given = visible(text)
+    if "@" in given and (jid := _JID_OF_A_PERSON.fullmatch(given)) is not None:
         # WhatsApp itself wrote this number, so the rules for numbers that people write do not apply.
         return _checked(_plain(jid["number"]).removeprefix("+"), text, field=field)
-    written = _without_address(visible(text), text, field=field)
+    written = _without_address(given, text, field=field)
     _check_one_number(written, text, field=field)
     plain = _plain(written)
-    plain = re.sub(r"^\( *(\+|00)", r"\1(", plain)  # (+962) 79 …
+    plain = _CODE_IN_PARENTHESES.sub(r"\1(", plain)
     plain = plain.removeprefix("+" if plain.startswith("+") else "00")
     if plain.lstrip("( -").startswith("0"):
         raise BadInput(
@@ -154,7 +158,7 @@ def _digits(plain: str, text: str, *, field: str) -> str:
             "the digits that are dialled from abroad, such as 962790000001",
             field=field,
         )
-    return re.sub(r"[ ()-]", "", plain)
+    return plain.translate(_SEPARATORS)
 
 
 def _checked(digits: str, text: str, *, field: str) -> str:

@@ -73,9 +73,8 @@ class OutboxRows:
         values = _accepted(draft, now)
 
         def work(connection: Connection) -> Accepted | Refusal:
-            lock_company(
-                connection, draft.company
-            )  # before the number is drawn: the order of numbers is that of commits
+            # Before the number is drawn: the order of numbers is that of commits.
+            lock_company(connection, draft.company)
             found = standing(connection, draft.company, draft.chat, idempotency_key=draft.idempotency_key)
             if found.company is None:
                 return Refusal(
