@@ -53,6 +53,8 @@ GATHER_S = 10.0
 _LOOK_S = 0.25
 _WATCH_S = 1.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_RAW_HEADER = HEADER.lower().encode()
+"""As a server names it in the ASGI scope."""
 _KEYS = frozenset(["authorization", "x-api-key"])
 """Not sent on: the signed header has the caller's rights."""
 
@@ -274,7 +276,7 @@ class ForwardedRequests:
         self._forwarder = forwarder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        mark = next((value for name, value in scope.get("headers", ()) if name == HEADER.lower().encode()), None)
+        mark = next((value for name, value in scope.get("headers", ()) if name == _RAW_HEADER), None)
         if mark is None:
             await self._app(scope, receive, send)
             return
