@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from holdfast.api.diagnosis import TurnModel
+from holdfast.api.diagnosis_models import TurnModel
 from holdfast.notify.alert_sender import Undelivered
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import Field
 
-from holdfast.api.diagnosis import ClientVersionModel
+from holdfast.api.diagnosis_models import ClientVersionModel
 from holdfast.api.schemas import ApiModel
 from holdfast.runtime.diagnosis import Diagnoser
 

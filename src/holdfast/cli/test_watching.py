@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from holdfast.api.diagnosis import StabilityModel
+from holdfast.api.diagnosis_models import StabilityModel
 from holdfast.cli.watching import Sample, Watch
 from holdfast.client import Client, Json, NoServer, Refused
 from holdfast.health.stability import Connectivity, MessageCounts, PresencePeriod, stability
