@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from holdfast.delivery.webhooks import OF_ALL, Attempt
 from holdfast.store.events import record
 from holdfast.store.webhook_endpoints import new_endpoint
@@ -35,6 +37,8 @@ async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, w
     assert listed.code == 1
     assert listed.out.splitlines()[1].split()[:4] == ["default", "off", "1", "0"]
     assert "the receiver answered 410" in listed.out
+    assert "oldest (UTC)" in listed.out
+    assert re.search(r"  2026-01-01 \d\d:\d\d:\d\d  ", listed.out)
     resumed = await holdfast("webhooks", "resume", "default")
     assert (resumed.code, resumed.out) == (0, "default is active; 1 to be delivered.\n")
     programs = await holdfast("webhooks", "list", "--json")

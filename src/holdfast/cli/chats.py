@@ -36,7 +36,7 @@ def chats(
         count = item["unread"] or ("marked" if item["markedUnread"] else "")
         return item["lastAt"] and short(item["lastAt"]), item["name"], count, _line(shown), state, item["chat"]
 
-    _show(items, ("last message", "name", "unread", "text", "state", "chat"), row, as_json=as_json, what="chats")
+    _show(items, ("last message (UTC)", "name", "unread", "text", "state", "chat"), row, as_json=as_json, what="chats")
 
 
 def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_json: AsJson = False) -> None:

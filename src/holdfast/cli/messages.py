@@ -104,7 +104,9 @@ def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False
         chat = item["groupSubject"] or _number(item["chat"])
         return short(item["storedAt"]), sender, chat, item["type"], shown, item["id"]
 
-    _show_newest(company, "/inbox", newest, ("received", "from", "chat", "kind", "message", "id"), row, as_json=as_json)
+    _show_newest(
+        company, "/inbox", newest, ("received (UTC)", "from", "chat", "kind", "message", "id"), row, as_json=as_json
+    )
 
 
 def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
@@ -114,7 +116,7 @@ def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = Fa
         error = item["error"] or {}
         return short(item["acceptedAt"]), item["to"], item["state"], error.get("message"), item["id"]
 
-    _show_newest(company, "/messages", newest, ("accepted", "to", "state", "why", "id"), row, as_json=as_json)
+    _show_newest(company, "/messages", newest, ("accepted (UTC)", "to", "state", "why", "id"), row, as_json=as_json)
 
 
 def _show_newest(

@@ -9,7 +9,7 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD, UsageError
-from holdfast.cli.requests import AsJson, with_client
+from holdfast.cli.requests import AsJson, short, with_client
 from holdfast.client import Client, Json
 
 webhooks = typer.Typer(help="List webhook endpoints and failed deliveries, and deliver again.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def list_endpoints(as_json: AsJson = False) -> None:
     elif not page["items"]:
         terminal.print_stderr("There are no webhooks: set HOLDFAST_WEBHOOK_URL, or the webhookUrl of a session.")
     else:
-        columns = ("endpoint", "state", "pending", "failed", "oldest", "last success", "last error", "url")
+        columns = ("endpoint", "state", "pending", "failed", "oldest (UTC)", "last success (UTC)", "last error", "url")
         terminal.show_table(columns, (_endpoint(item) for item in page["items"]))
     if any(item["state"] != "active" for item in page["items"]):
         raise typer.Exit(NOT_GOOD)
@@ -48,9 +48,8 @@ def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
     elif not found:
         terminal.print_stderr("No delivery has failed.")
     else:
-        columns = ("id", "company", "type", "state", "attempts", "next attempt", "last error")
-        names = ("id", "companyId", "type", "state", "attempts", "nextAttemptAt", "lastError")
-        terminal.show_table(columns, (tuple(item[name] for name in names) for item in found))
+        columns = ("id", "company", "type", "state", "attempts", "next attempt (UTC)", "last error")
+        terminal.show_table(columns, map(_failed, found))
     if found:
         raise typer.Exit(NOT_GOOD)
 
@@ -96,6 +95,16 @@ def resume(
 
 
 def _endpoint(item: Json) -> tuple[object, ...]:
-    names = ("id", "state", "pending", "failed", "oldestPendingAt", "lastSuccessAt")
+    counted = (item[name] for name in ("id", "state", "pending", "failed"))
+    oldest, success = (_short(item[name]) for name in ("oldestPendingAt", "lastSuccessAt"))
     problem = item["lastError"] if (item["lastFailureAt"] or "") > (item["lastSuccessAt"] or "") else None
-    return (*(item[name] for name in names), problem, item["url"])
+    return (*counted, oldest, success, problem, item["url"])
+
+
+def _failed(item: Json) -> tuple[object, ...]:
+    counted = (item[name] for name in ("id", "companyId", "type", "state", "attempts"))
+    return (*counted, _short(item["nextAttemptAt"]), item["lastError"])
+
+
+def _short(at: str | None) -> str | None:
+    return None if at is None else short(at)

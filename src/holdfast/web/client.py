@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -334,7 +335,8 @@ def _why(error: aiohttp.ClientConnectorError) -> str:
         return "the name is unknown"
     if isinstance(error, aiohttp.ClientSSLError):
         return "its certificate is invalid"
-    return error.os_error.strerror or type(error.os_error).__name__
+    code = error.os_error.errno  # asyncio's own text names the address as Python writes it
+    return os.strerror(code) if code else error.os_error.strerror or type(error.os_error).__name__
 
 
 def _private(where: str) -> str:
