@@ -119,7 +119,7 @@ async def action(request: Request, company: CompanyPath, name: str) -> Response:
     context.fleet.forget()
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
-    return part(request, "notice.html", tone="well", said=wanted.done)
+    return part(request, "notice.html", tone="success", said=wanted.done)
 
 
 @pages.post("/companies/{company}/pairing-code")

@@ -35,20 +35,20 @@ _UNDER_WAY_S = 60
 class Tone(StrEnum):
     """Severity of a row, in the order in which rows are shown."""
 
-    TROUBLE = "trouble"
-    SHAKY = "shaky"
-    UNLINKED = "unlinked"
-    WELL = "well"
-    OFF = "off"
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+    SUCCESS = "success"
+    NEUTRAL = "neutral"
 
 
 TONES = tuple(Tone)
 LABELS: Mapping[Tone, str] = {
-    Tone.TROUBLE: "Unhealthy",
-    Tone.SHAKY: "Degraded",
-    Tone.UNLINKED: "Not linked",
-    Tone.WELL: "Healthy",
-    Tone.OFF: "Stopped",
+    Tone.CRITICAL: "Unhealthy",
+    Tone.WARNING: "Degraded",
+    Tone.INFO: "Not linked",
+    Tone.SUCCESS: "Healthy",
+    Tone.NEUTRAL: "Stopped",
 }
 
 
@@ -98,10 +98,10 @@ class FleetRow:
 def tone_of(state: State, status: Status) -> Tone:
     match state:
         case State.STOPPED:
-            return Tone.OFF
+            return Tone.NEUTRAL
         case State.UNPAIRED | State.PAIRING:
-            return Tone.UNLINKED
-    return {Status.HEALTHY: Tone.WELL, Status.DEGRADED: Tone.SHAKY, Status.UNHEALTHY: Tone.TROUBLE}[status]
+            return Tone.INFO
+    return {Status.HEALTHY: Tone.SUCCESS, Status.DEGRADED: Tone.WARNING, Status.UNHEALTHY: Tone.CRITICAL}[status]
 
 
 def ranked(rows: Iterable[FleetRow]) -> list[FleetRow]:

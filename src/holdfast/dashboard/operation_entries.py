@@ -33,13 +33,13 @@ TITLES_BY_ARGUMENT = {
 }
 """By kind of operation: an argument, the title when it is true, and the title when it is not."""
 _STATES = {
-    OperationState.QUEUED: (Tone.UNLINKED, "waiting to be carried out"),
-    OperationState.RUNNING: (Tone.UNLINKED, "sent to WhatsApp; waiting for the answer"),
-    OperationState.SUCCEEDED: (Tone.WELL, "done"),
-    OperationState.FAILED: (Tone.TROUBLE, "WhatsApp refused it"),
-    OperationState.EXPIRED: (Tone.TROUBLE, "not done: it expired before it could be carried out"),
-    OperationState.CANCELLED: (Tone.OFF, "cancelled before it was carried out"),
-    OperationState.UNKNOWN: (Tone.TROUBLE, "it is not known whether this was done: look at the phone"),
+    OperationState.QUEUED: (Tone.INFO, "waiting to be carried out"),
+    OperationState.RUNNING: (Tone.INFO, "sent to WhatsApp; waiting for the answer"),
+    OperationState.SUCCEEDED: (Tone.SUCCESS, "done"),
+    OperationState.FAILED: (Tone.CRITICAL, "WhatsApp refused it"),
+    OperationState.EXPIRED: (Tone.CRITICAL, "not done: it expired before it could be carried out"),
+    OperationState.CANCELLED: (Tone.NEUTRAL, "cancelled before it was carried out"),
+    OperationState.UNKNOWN: (Tone.CRITICAL, "it is not known whether this was done: look at the phone"),
 }
 _UNEVENTFUL = {OperationState.QUEUED, OperationState.RUNNING, OperationState.SUCCEEDED, OperationState.CANCELLED}
 

@@ -33,8 +33,12 @@ async def answer_passkey(request: Request, company: CompanyPath) -> Response:
     async with context.shutdown.until_stopping():
         continued = await (await context.gateway.actor(company)).passkeys.answer(assertion)
     if continued.step is PasskeyStep.COMPARE:
-        return part(request, "notice.html", tone="well", said="WhatsApp accepted the signature; now compare the codes")
-    return part(request, "notice.html", tone="well", said="WhatsApp accepted the signature; the device is being linked")
+        return part(
+            request, "notice.html", tone="success", said="WhatsApp accepted the signature; now compare the codes"
+        )
+    return part(
+        request, "notice.html", tone="success", said="WhatsApp accepted the signature; the device is being linked"
+    )
 
 
 @pages.post("/companies/{company}/passkey/confirm")
@@ -43,17 +47,17 @@ async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
     relay = (await context_of(request).gateway.actor(company)).passkeys
     if matches:
         relay.confirm()
-        return part(request, "notice.html", tone="well", said="the device is being linked")
+        return part(request, "notice.html", tone="success", said="the device is being linked")
     relay.mismatch()
     said = "nothing was linked. Check the phone under Linked devices for unknown devices"
-    return part(request, "notice.html", tone="trouble", said=said)
+    return part(request, "notice.html", tone="critical", said=said)
 
 
 @pages.post("/companies/{company}/passkey/decline")
 async def decline_passkey(request: Request, company: CompanyPath) -> Response:
     (await context_of(request).gateway.actor(company)).passkeys.decline()
     return part(
-        request, "notice.html", tone="well", said="nothing was linked; request a new code when the owner is present"
+        request, "notice.html", tone="success", said="nothing was linked; request a new code when the owner is present"
     )
 
 

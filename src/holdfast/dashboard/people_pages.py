@@ -74,7 +74,7 @@ async def create_group(request: Request, company: CompanyPath) -> Response:
     async with context.shutdown.until_stopping():
         operation = await context.operations.settled(operation, within_s=_CREATION_WAIT_S)
     tone, said = _outcome(operation)
-    created = f"/companies/{company}/groups/{quote(operation.result['id'], safe='@')}" if tone == "well" else None
+    created = f"/companies/{company}/groups/{quote(operation.result['id'], safe='@')}" if tone == "success" else None
     if not is_part(request):
         return RedirectResponse(created or f"/companies/{company}/groups", status_code=303)
     response = part(request, "notice.html", tone=tone, said=said)
@@ -105,10 +105,10 @@ def _outcome(operation: Operation) -> tuple[str, str]:
     """The tone and the sentence about the creation of a group."""
     match operation.state:
         case OperationState.SUCCEEDED:
-            return "well", "the group was created"
+            return "success", "the group was created"
         case OperationState.QUEUED | OperationState.RUNNING:
-            return "unlinked", "the group is created as soon as the session is connected; then it is listed here"
-    return "trouble", operation.error or f"the group was not created ({operation.state})"
+            return "info", "the group is created as soon as the session is connected; then it is listed here"
+    return "critical", operation.error or f"the group was not created ({operation.state})"
 
 
 @pages.get("/companies/{company}/groups/{group}")

@@ -30,14 +30,14 @@ STATES = {
     State.STOPPED: "Stopped",
 }
 MESSAGE_TONES = {
-    MessageState.QUEUED: "unlinked",
-    MessageState.SENDING: "unlinked",
-    MessageState.SENT: "well",
-    MessageState.DELIVERED: "well",
-    MessageState.READ: "well",
-    MessageState.PLAYED: "well",
-    MessageState.FAILED: "trouble",
-    MessageState.EXPIRED: "shaky",
+    MessageState.QUEUED: "info",
+    MessageState.SENDING: "info",
+    MessageState.SENT: "success",
+    MessageState.DELIVERED: "success",
+    MessageState.READ: "success",
+    MessageState.PLAYED: "success",
+    MessageState.FAILED: "critical",
+    MessageState.EXPIRED: "warning",
     MessageState.CANCELLED: "off",
 }
 

@@ -39,26 +39,26 @@ def test_filters_use_the_words_of_verdicts() -> None:
 def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
     """Sessions of the same severity are ordered by company."""
     rows = [
-        row("d", Tone.OFF),
-        row("c", Tone.WELL),
-        row("b", Tone.TROUBLE),
-        row("a", Tone.TROUBLE),
-        row("e", Tone.SHAKY),
+        row("d", Tone.NEUTRAL),
+        row("c", Tone.SUCCESS),
+        row("b", Tone.CRITICAL),
+        row("a", Tone.CRITICAL),
+        row("e", Tone.WARNING),
     ]
     assert [each.company for each in ranked(rows)] == ["a", "b", "e", "c", "d"]
-    assert counted(rows) == {Tone.TROUBLE: 2, Tone.SHAKY: 1, Tone.UNLINKED: 0, Tone.WELL: 1, Tone.OFF: 1}
+    assert counted(rows) == {Tone.CRITICAL: 2, Tone.WARNING: 1, Tone.INFO: 0, Tone.SUCCESS: 1, Tone.NEUTRAL: 1}
 
 
 @pytest.mark.parametrize(
     ("state", "status", "tone"),
     [
-        (State.CONNECTED, Status.HEALTHY, Tone.WELL),
-        (State.CONNECTED, Status.DEGRADED, Tone.SHAKY),
-        (State.RECONNECTING, Status.UNHEALTHY, Tone.TROUBLE),
-        (State.LOGGED_OUT, Status.UNHEALTHY, Tone.TROUBLE),
-        (State.STOPPED, Status.UNHEALTHY, Tone.OFF),
-        (State.UNPAIRED, Status.UNHEALTHY, Tone.UNLINKED),
-        (State.PAIRING, Status.DEGRADED, Tone.UNLINKED),
+        (State.CONNECTED, Status.HEALTHY, Tone.SUCCESS),
+        (State.CONNECTED, Status.DEGRADED, Tone.WARNING),
+        (State.RECONNECTING, Status.UNHEALTHY, Tone.CRITICAL),
+        (State.LOGGED_OUT, Status.UNHEALTHY, Tone.CRITICAL),
+        (State.STOPPED, Status.UNHEALTHY, Tone.NEUTRAL),
+        (State.UNPAIRED, Status.UNHEALTHY, Tone.INFO),
+        (State.PAIRING, Status.DEGRADED, Tone.INFO),
     ],
 )
 def test_tones_follow_the_verdict_except_for_requested_states(state: State, status: Status, tone: Tone) -> None:
@@ -69,8 +69,8 @@ def test_tones_follow_the_verdict_except_for_requested_states(state: State, stat
 @pytest.mark.parametrize(
     ("state", "reason", "tone", "told"),
     [
-        (State.CONNECTED, "transport-closed", Tone.WELL, None),
-        (State.PAUSED, "banned", Tone.TROUBLE, "WhatsApp banned this number (406)"),
+        (State.CONNECTED, "transport-closed", Tone.SUCCESS, None),
+        (State.PAUSED, "banned", Tone.CRITICAL, "WhatsApp banned this number (406)"),
     ],
 )
 def test_sessions_of_other_processes_show_their_record(state: State, reason: str, tone: Tone, told: str | None) -> None:

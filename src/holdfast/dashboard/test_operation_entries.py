@@ -23,19 +23,19 @@ _S = OperationState
 @pytest.mark.parametrize(
     ("changes", "tone", "line"),
     [
-        ({}, Tone.WELL, "done"),
-        ({"state": _S.QUEUED}, Tone.UNLINKED, "waiting to be carried out"),
+        ({}, Tone.SUCCESS, "done"),
+        ({"state": _S.QUEUED}, Tone.INFO, "waiting to be carried out"),
         (
             {"state": _S.QUEUED, "retry_message": "WhatsApp limits it"},
-            Tone.UNLINKED,
+            Tone.INFO,
             "to be repeated: WhatsApp limits it",
         ),
-        ({"state": _S.RUNNING}, Tone.UNLINKED, "sent to WhatsApp; waiting for the answer"),
-        ({"state": _S.FAILED, "error": "not an admin (403)"}, Tone.TROUBLE, "not an admin (403)"),
-        ({"state": _S.FAILED}, Tone.TROUBLE, "WhatsApp refused it"),
-        ({"state": _S.EXPIRED}, Tone.TROUBLE, "not done: it expired before it could be carried out"),
-        ({"state": _S.CANCELLED}, Tone.OFF, "cancelled before it was carried out"),
-        ({"state": _S.UNKNOWN}, Tone.TROUBLE, "it is not known whether this was done: look at the phone"),
+        ({"state": _S.RUNNING}, Tone.INFO, "sent to WhatsApp; waiting for the answer"),
+        ({"state": _S.FAILED, "error": "not an admin (403)"}, Tone.CRITICAL, "not an admin (403)"),
+        ({"state": _S.FAILED}, Tone.CRITICAL, "WhatsApp refused it"),
+        ({"state": _S.EXPIRED}, Tone.CRITICAL, "not done: it expired before it could be carried out"),
+        ({"state": _S.CANCELLED}, Tone.NEUTRAL, "cancelled before it was carried out"),
+        ({"state": _S.UNKNOWN}, Tone.CRITICAL, "it is not known whether this was done: look at the phone"),
     ],
 )
 def test_an_operation_shows_request_and_outcome(changes: dict[str, object], tone: Tone, line: str) -> None:

@@ -8,7 +8,7 @@ from holdfast.dashboard.return_path import login_address, return_path
 
 
 @pytest.mark.parametrize(
-    "path", ["/companies/962302", "/webhooks", "/?tone=trouble", "/companies/a/inbox?words=%D8%A7"]
+    "path", ["/companies/962302", "/webhooks", "/?tone=critical", "/companies/a/inbox?words=%D8%A7"]
 )
 def test_our_own_pages_are_returned_to(path: str) -> None:
     """With its query string."""

@@ -60,7 +60,7 @@ def test_a_past_disconnection_shows_cause_and_end() -> None:
     assert newest == TimelineEntry(
         at=at(5),
         ended_at=at(8),
-        tone=Tone.SHAKY,
+        tone=Tone.WARNING,
         title="Connection lost",
         lines=(
             "the connection was closed (428). Cause: the network",
@@ -74,7 +74,7 @@ def test_a_current_disconnection_shows_the_next_attempt_and_what_to_do() -> None
     """With the time of the next attempt."""
     lost = transition(5, _S.CONNECTED, _S.RECONNECTING, "link-lost", 408, attempts=3, next_at=at(6))
     newest = timeline_entries([*LINKED, lost])[0]
-    assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.TROUBLE, at(6))
+    assert (newest.title, newest.tone, newest.next_attempt_at) == ("Not connected", Tone.CRITICAL, at(6))
     assert newest.lines[1:] == (
         "Holdfast retries automatically",
         WHAT_TO_DO[Action.CHECK_NETWORK],
@@ -125,7 +125,7 @@ def test_a_requested_reconnection_is_not_shown_as_a_loss() -> None:
     """The entry says who requested it."""
     asked = transition(5, _S.CONNECTED, _S.RECONNECTING, "reconnect-requested")
     newest = timeline_entries([*LINKED, asked, transition(6, _S.RECONNECTING, _S.CONNECTED)])[0]
-    assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.OFF, ("a reconnection was requested",))
+    assert (newest.title, newest.tone, newest.lines) == ("Reconnected", Tone.NEUTRAL, ("a reconnection was requested",))
 
 
 def test_holdfasts_own_absence_is_admitted() -> None:
@@ -145,5 +145,5 @@ def test_entries_of_the_same_time_keep_their_order() -> None:
     """A restart within the millisecond of the connection, or a clock that was set back, puts no loss before it."""
     away = replace(transition(5, _S.CONNECTED, _S.RECONNECTING, "holdfast-stopped"), at=LINKED[-1].at)
     entries = timeline_entries([*LINKED, replace(away, at=LINKED[0].at)])
-    operation = TimelineEntry(at=away.at, tone=Tone.WELL, title="Create a group")
+    operation = TimelineEntry(at=away.at, tone=Tone.SUCCESS, title="Create a group")
     assert titles(newest_first(entries, [operation]))[:2] == ["Create a group", "Not connected"]

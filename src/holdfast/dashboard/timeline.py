@@ -92,19 +92,23 @@ def _is_disconnected(transition: Transition) -> bool:
 
 
 def _connected(transition: Transition) -> TimelineEntry:
-    return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Connected")
+    return TimelineEntry(at=transition.at, tone=Tone.SUCCESS, title="Connected")
 
 
 def _back(disconnection: _Disconnection, transition: Transition) -> TimelineEntry:
     if disconnection.causes and disconnection.causes[0].reason == RECONNECT_REQUESTED.name:
         return TimelineEntry(
-            at=disconnection.at, tone=Tone.OFF, title="Reconnected", lines=_why(disconnection), ended_at=transition.at
+            at=disconnection.at,
+            tone=Tone.NEUTRAL,
+            title="Reconnected",
+            lines=_why(disconnection),
+            ended_at=transition.at,
         )
     how = "at the first attempt" if disconnection.attempts <= 1 else f"at attempt {disconnection.attempts}"
     did = f"Holdfast reconnected {how}"
     return TimelineEntry(
         at=disconnection.at,
-        tone=Tone.SHAKY,
+        tone=Tone.WARNING,
         title="Connection lost",
         lines=(*_why(disconnection), did),
         ended_at=transition.at,
@@ -115,7 +119,7 @@ def _disconnected(disconnection: _Disconnection) -> TimelineEntry:
     title = "Paused" if disconnection.paused else "Not connected"
     return TimelineEntry(
         at=disconnection.at,
-        tone=Tone.TROUBLE,
+        tone=Tone.CRITICAL,
         title=title,
         lines=(*_why(disconnection), *_next(disconnection), *_advice(disconnection)),
         next_attempt_at=disconnection.next_attempt_at,
@@ -124,7 +128,11 @@ def _disconnected(disconnection: _Disconnection) -> TimelineEntry:
 
 def _given_up(disconnection: _Disconnection, transition: Transition) -> TimelineEntry:
     return TimelineEntry(
-        at=disconnection.at, tone=Tone.SHAKY, title="Connection lost", lines=_why(disconnection), ended_at=transition.at
+        at=disconnection.at,
+        tone=Tone.WARNING,
+        title="Connection lost",
+        lines=_why(disconnection),
+        ended_at=transition.at,
     )
 
 
@@ -163,20 +171,20 @@ def _advice(disconnection: _Disconnection) -> tuple[str, ...]:
 
 
 _PLAIN = {
-    State.STOPPED: (Tone.OFF, "Stopped", "stopped by a user; accepted messages wait"),
-    State.PAIRING: (Tone.UNLINKED, "QR code requested", ""),
-    State.CONNECTING: (Tone.UNLINKED, "Started", ""),
-    State.RECONNECTING: (Tone.UNLINKED, "Started", ""),
-    State.LOGGED_OUT: (Tone.TROUBLE, "Logged out", ""),
-    State.UNPAIRED: (Tone.UNLINKED, "Not linked", ""),
-    State.PAUSED: (Tone.TROUBLE, "Paused", ""),
+    State.STOPPED: (Tone.NEUTRAL, "Stopped", "stopped by a user; accepted messages wait"),
+    State.PAIRING: (Tone.INFO, "QR code requested", ""),
+    State.CONNECTING: (Tone.INFO, "Started", ""),
+    State.RECONNECTING: (Tone.INFO, "Started", ""),
+    State.LOGGED_OUT: (Tone.CRITICAL, "Logged out", ""),
+    State.UNPAIRED: (Tone.INFO, "Not linked", ""),
+    State.PAUSED: (Tone.CRITICAL, "Paused", ""),
 }
 
 
 def _plain(transition: Transition) -> TimelineEntry:
     """An entry that is no disconnection: a request by a user, or an end that only a user can undo."""
     if transition.before is State.PAIRING and transition.after in RUNNING and transition.reason is None:
-        return TimelineEntry(at=transition.at, tone=Tone.WELL, title="Phone linked")
+        return TimelineEntry(at=transition.at, tone=Tone.SUCCESS, title="Phone linked")
     tone, title, line = _PLAIN[transition.after]
     if not line and transition.reason is not None and transition.after is not State.PAIRING:
         line = _cause(transition)

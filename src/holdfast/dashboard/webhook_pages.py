@@ -28,13 +28,13 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _SHOWN = 100
 _ENDPOINTS = {
-    EndpointState.ACTIVE: (Tone.WELL, "Active"),
-    EndpointState.SUSPENDED: (Tone.TROUBLE, "Suspended"),
-    EndpointState.OFF: (Tone.TROUBLE, "Off"),
+    EndpointState.ACTIVE: (Tone.SUCCESS, "Active"),
+    EndpointState.SUSPENDED: (Tone.CRITICAL, "Suspended"),
+    EndpointState.OFF: (Tone.CRITICAL, "Off"),
 }
 _DELIVERIES = {
-    DeliveryState.PENDING: (Tone.SHAKY, "Will be retried"),
-    DeliveryState.FAILED: (Tone.TROUBLE, "Given up"),
+    DeliveryState.PENDING: (Tone.WARNING, "Will be retried"),
+    DeliveryState.FAILED: (Tone.CRITICAL, "Given up"),
 }
 
 _PAUSES = {
@@ -108,7 +108,7 @@ async def resume(request: Request) -> Response:
 def _done(request: Request, said: str) -> Response:
     if not is_part(request):
         return RedirectResponse("/webhooks", status_code=303)
-    return part(request, "notice.html", tone="well", said=said)
+    return part(request, "notice.html", tone="success", said=said)
 
 
 def _sees(grant: CompanyGrant, endpoint: Endpoint) -> bool:
@@ -135,7 +135,7 @@ async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
 def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
     tone, label = _ENDPOINTS[endpoint.health.state]
     if endpoint.health.state is EndpointState.ACTIVE and endpoint.health.failures:
-        tone, label = Tone.SHAKY, "Failing"
+        tone, label = Tone.WARNING, "Failing"
     return EndpointRow(
         id=endpoint.id,
         company=endpoint.company or None,
@@ -159,7 +159,7 @@ def _waits_for(failed: Failed, endpoint: Endpoint | None) -> str | None:
 
 
 def _failed_row(failed: Failed, endpoint: Endpoint | None) -> FailedRow:
-    tone, label = _DELIVERIES.get(failed.state, (Tone.OFF, failed.state.value))
+    tone, label = _DELIVERIES.get(failed.state, (Tone.NEUTRAL, failed.state.value))
     waits_for = _waits_for(failed, endpoint)
     if waits_for is not None:
         label = "Waiting"

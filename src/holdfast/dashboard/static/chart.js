@@ -12,7 +12,7 @@
   let known = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const tones = { connected: "--well", disconnected: "--trouble", excluded: "--line-strong", unlinked: "--line-strong" };
+  const tones = { connected: "--success", disconnected: "--critical", excluded: "--line-strong", unlinked: "--line-strong" };
 
   const drawBands = (u) => {
     const { ctx, bbox } = u;
@@ -31,7 +31,7 @@
   const drawMisses = (u) => {
     const { ctx, bbox } = u;
     ctx.save();
-    ctx.fillStyle = colour("--trouble");
+    ctx.fillStyle = colour("--critical");
     known.missed.forEach((missed, n) => {
       if (missed) ctx.fillRect(u.valToPos(known.at[n], "x", true) - devicePixelRatio, bbox.top, 2 * devicePixelRatio, 8 * devicePixelRatio);
     });

@@ -17,7 +17,7 @@
   };
   const say = (sentence) => {
     const said = document.createElement("p");
-    said.className = "notice trouble";
+    said.className = "notice critical";
     said.textContent = sentence;
     document.querySelector("#answered").replaceChildren(said);
   };

@@ -153,7 +153,7 @@
   };
   const sayUnsent = (target) => {
     const said = document.createElement("p");
-    said.className = "notice trouble";
+    said.className = "notice critical";
     said.textContent = "Holdfast can't be reached, so this was not done. Try again when the connection is back.";
     target.replaceChildren(said);
   };
