@@ -205,7 +205,7 @@ async def test_changes_by_others_and_a_stopped_gateway_are_shown(browser: Browse
         await gateway.client.post("/v1/sessions/a-new-one/stop")
         await expect(row).to_contain_text("Stopped")
         await expect(visitor.page.locator("#fleet-rows tr").last).to_have_id("c-a-new-one")
-        await expect(visitor.page.locator("#count-off")).to_have_text("1")
+        await expect(visitor.page.locator("#count-neutral")).to_have_text("1")
         await visitor.check_page()
         await visitor.go("/companies/a-new-one")
         await visitor.page.get_by_label("To", exact=True).fill(FRIEND)

@@ -28,7 +28,7 @@ async def test_the_fleet_page_gets_only_changed_rows(browser: Browser, world: Wo
         await receives(world, stream, 'hx-swap-oob="innerHTML:#fleet-rows"', f'id="c-{COMPANY}"', f'id="c-{OTHER}"')
         stream.forget()
         await browser.post(STOP)
-        await receives(world, stream, f'id="c-{COMPANY}"', "Stopped", "count-off")
+        await receives(world, stream, f'id="c-{COMPANY}"', "Stopped", "count-neutral")
         assert f"{COMPANY}: stopped" in stream.text
         assert f'id="c-{OTHER}"' not in stream.text
         stream.forget()
