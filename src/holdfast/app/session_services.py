@@ -40,8 +40,6 @@ from holdfast.store.outbox import OutboxRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.timeline import TimelineRows
 
-_SESSIONS_FOR_ANOTHER_HOST = 25
-
 
 def make_services(
     held: StartupClaims,
@@ -72,7 +70,7 @@ def make_services(
             clock=clock,
             backoff=backoff,
             may_speak=may_speak,
-            policy=_placement(settings),
+            policy=PlacementPolicy(hosts=settings.engine_hosts or _cpu_cores()),
             memory_bytes=settings.engine_host_memory_mb * MB or None,
         ),
         connect_limiter=ConnectLimiter(clock=clock, connects_per_s=settings.connects_per_second),
@@ -143,13 +141,6 @@ def _host_starter(
 
 def _unlimited() -> float | None:
     return None
-
-
-def _placement(settings: Settings) -> PlacementPolicy:
-    """Without a setting, few sessions share one host, because a host costs as much memory as a hundred sessions."""
-    if settings.engine_hosts is not None:
-        return PlacementPolicy(hosts=settings.engine_hosts)
-    return PlacementPolicy(hosts=_cpu_cores(), sessions_for_another=_SESSIONS_FOR_ANOTHER_HOST)
 
 
 def _cpu_cores() -> int:

@@ -1,10 +1,10 @@
 """Placement: which engine host runs which session, and which session to blame when hosts die.
 
-Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. A host starts when
-those before it have as many sessions as the policy says. When one host has clearly more than another, because those of
-the other ended or moved to other nodes, its sessions move when they connect again anyway: no link is closed for that.
-After a death the sessions that may be to blame move to isolation hosts, which have higher numbers that are never used
-again. Each further death narrows the group, until a session that keeps killing a host of its own is quarantined.
+Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. When one host has
+clearly more than another, because those of the other ended or moved to other nodes, its sessions move when they connect
+again anyway: no link is closed for that. After a death the
+sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
+death narrows the group, until a session that keeps killing a host of its own is quarantined.
 
 It must never read a clock, and it never blames a session for a host that was killed from outside
 (`kill -9`, the kernel's out-of-memory killer) long after that session had opened its link.
@@ -12,7 +12,6 @@ It must never read a clock, and it never blames a session for a host that was ki
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,6 @@ HostNumber = int
 class PlacementPolicy:
     hosts: int = 1
     """Number of ordinary hosts."""
-    sessions_for_another: int = 1
-    """So many sessions for each host that is used, before another one is."""
     window_s: float = 60
     """Two deaths of the same host within this start the search for the session that causes them."""
     crowded_by: float = 0.25
@@ -89,23 +86,16 @@ def is_isolation(host: HostNumber, policy: PlacementPolicy) -> bool:
 
 def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tuple[Placement, HostNumber]:
     """The host for a session that opens a link: where it was, unless that is crowded, else the ordinary host with the
-    fewest sessions among those in use."""
+    fewest sessions."""
     known = placement.hosts.get(company)
     if known is None and company in placement.distrusted:
         isolated = _isolate(placement, [frozenset({company})], policy)
         return isolated, isolated.hosts[company]
     sessions = Counter(placement.hosts.values())
-    host = min(range(_hosts_in_use(placement, company, policy)), key=lambda number: (sessions[number], number))
+    host = min(range(policy.hosts), key=lambda number: (sessions[number], number))
     if known is not None and not _should_move(placement, company, sessions[host], policy):
         return placement, known
     return replace(placement, hosts={**placement.hosts, company: host}), host
-
-
-def _hosts_in_use(placement: Placement, company: str, policy: PlacementPolicy) -> int:
-    """How many ordinary hosts are to run sessions, with this one among them."""
-    ordinary = {each: host for each, host in placement.hosts.items() if not is_isolation(host, policy)}
-    needed = math.ceil(len({*ordinary, company}) / policy.sessions_for_another)
-    return min(policy.hosts, max(needed, 1 + max(ordinary.values(), default=0)))
 
 
 def _should_move(placement: Placement, company: str, fewest: int, policy: PlacementPolicy) -> bool:

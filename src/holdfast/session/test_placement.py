@@ -46,23 +46,6 @@ def test_sessions_are_spread_over_hosts_and_stay_where_they_are() -> None:
     assert place(placement, "a", policy=TWO) == (placement, 0)
 
 
-def test_few_sessions_share_a_host_and_more_are_spread() -> None:
-    """A host is used when those before it have their sessions. Then new sessions, and those that connect again, even
-    out the difference; hosts in use stay in use."""
-    policy = PlacementPolicy(hosts=2, sessions_for_another=8)
-    placement = placed(*"abcdefgh", policy=policy)
-    assert set(placement.hosts.values()) == {0}
-    assert place(placement, "a", policy=policy) == (placement, 0), "no other host is needed yet"
-    placement, host = place(placement, "i", policy=policy)
-    assert host == 1
-    assert [place(placement, company, policy=policy)[1] for company in "aj"] == [1, 1]
-    for company in "abcdef":
-        placement = forget(placement, company, policy=policy)
-    assert place(placement, "j", policy=policy)[1] == 1
-    many = placed(*map(str, range(40)), policy=policy)
-    assert [len(many.members(number)) for number in range(3)] == [20, 20, 0]
-
-
 def test_a_session_that_ended_makes_room() -> None:
     """The next session takes its place; the end of a session that was never placed changes nothing."""
     placement = forget(placed("a", "b", "c", policy=TWO), "a", policy=TWO)

@@ -395,7 +395,7 @@ class EngineSettings(Section):
 
     engine_hosts: int | None = Field(None, ge=1, le=64)
     """engine hosts (Node processes) that sessions are spread over; each needs about 100 MB of memory and is started
-    when a session is placed on it; unset: another one for every 25 sessions, at most one for each CPU core
+    when a session is placed on it; unset: one for each CPU core
     """
     engine_host_memory_mb: int = Field(1024, ge=0, le=65_536)
     """an engine host with more resident memory is replaced, its sessions one by one; 0: never
