@@ -196,7 +196,7 @@ async def measure(*, texts: int, repeats: int) -> list[Runs]:
     async with AsyncExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         wasim = await held.enter_async_context(running_wasim(folder / "wasim"))
-        gateway = await held.enter_async_context(served(folder, wasim=wasim))
+        gateway = await held.enter_async_context(served(folder, wasim=wasim, HOLDFAST_ENGINE_HOSTS="1"))
         bare = await held.enter_async_context(bare_baileys(folder / "bare", wasim))
         bench = Bench(wasim, gateway, bare, database=folder / "data" / "holdfast.db")
         found = [Runs(load=load) for load in loads()]

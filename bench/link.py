@@ -129,7 +129,10 @@ def _at(line: str) -> datetime:
 async def measure(*, sessions: int, repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with running_wasim(folder / "wasim") as wasim, served(folder, wasim=wasim) as gateway:
+        async with (
+            running_wasim(folder / "wasim") as wasim,
+            served(folder, wasim=wasim, HOLDFAST_ENGINE_HOSTS="1") as gateway,
+        ):
             bench = Bench(folder, wasim, gateway, sessions)
             await bench.pair()
             for _ in range(repeats):
