@@ -18,7 +18,7 @@ async def test_only_queued_messages_of_one_company_count(store: Store) -> None:
     assert await usage.outbox(COMPANY) == OutboxUsage(messages=0, bytes=0)
     first = (await store.outbox.accept(draft(1))).message
     await store.outbox.accept(draft(2))
-    assert await usage.outbox(COMPANY) == OutboxUsage(messages=2, bytes=2 * len('{"text": "message 1"}'))
+    assert await usage.outbox(COMPANY) == OutboxUsage(messages=2, bytes=2 * len('{"text":"message 1"}'))
     await store.outbox.cancel(first.id)
     assert (await usage.outbox(COMPANY)).messages == 1
     assert (await usage.outbox(OTHER)).messages == 0

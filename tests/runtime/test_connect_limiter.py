@@ -26,8 +26,8 @@ def links_begun(world: World, companies: list[str]) -> int:
 
 
 async def test_a_large_fleet_reconnects_staggered_and_completely(world: World) -> None:
-    """Thirty sessions lose their links together: no more than the burst start at once, all are connected in seconds,
-    and waiting in the queue costs no attempt.
+    """Thirty sessions lose their links together: no more than the burst start at once, twenty at the rate that was
+    reached before, all are connected in seconds, and waiting in the queue costs no attempt.
     """
     companies = [f"company-{number:02}" for number in range(30)]
     async with world.running():
@@ -36,9 +36,9 @@ async def test_a_large_fleet_reconnects_staggered_and_completely(world: World) -
         await world.wait(70)
         before, at = links_begun(world, companies), world.clock.monotonic()
         await lose_all(world, companies)
-        assert links_begun(world, companies) - before <= 11
+        assert links_begun(world, companies) - before <= 21
         await world.until(lambda: all(world.state(company) == "connected" for company in companies), within_s=5)
-        assert world.clock.monotonic() - at >= 0.7
+        assert world.clock.monotonic() - at >= 0.2
         assert links_begun(world, companies) - before == 30
         assert {world.gateway.view(company).session.attempts for company in companies} == {1}
 
