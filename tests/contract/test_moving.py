@@ -59,12 +59,11 @@ def next_numbers(connection: Connection) -> list[int]:
 async def move(source: Database, target: Database, stop_at: str = "never") -> MoveResult:
     """Move, interrupted at the progress line that contains these words."""
 
-    class Interrupted(Mover):
-        def _tell(self, line: str) -> None:
-            if stop_at in line:
-                raise OSError(f"interrupted: {line}")
+    def report(line: str) -> None:
+        if stop_at in line:
+            raise OSError(f"interrupted: {line}")
 
-    return await Interrupted(source, target, source_name="old place", target_name="new place").move(lambda line: None)
+    return await Mover(source, target, source_name="old place", target_name="new place").move(report)
 
 
 async def test_a_move_copies_everything_and_disables_the_source(
