@@ -125,8 +125,8 @@ class FakeEngine:
         self.acks = True
         """False: WhatsApp accepts messages and sends no ack."""
         self.ack_error: str | None = None
-        self.dies_of: str | None = None
-        """A text that ends the whole host."""
+        self.dies_of: tuple[str, str] | None = None
+        """A text that ends the whole host before its frame leaves, and the detail that the host ends with."""
         self.ends_links: tuple[str, int] | None = None
         """A text that makes WhatsApp end the link, and the code that the link ends with."""
         self.not_on_whatsapp: set[str] = set()
@@ -368,8 +368,9 @@ class FakeEngine:
         self._later(lambda: self._close(link_id, code=401, detail="Intentional Logout"))
 
     def _send(self, command: Send, link: FakeLink) -> None:
-        if self.dies_of is not None and command.content.get("text") == self.dies_of:
-            self._later(self.lose_host)
+        if self.dies_of is not None and command.content.get("text") == self.dies_of[0]:
+            detail = self.dies_of[1]
+            self._later(lambda: self.lose_host(detail=detail))
             return
         if self.ends_links is not None and command.content.get("text") == self.ends_links[0]:
             ends_with = self.ends_links[1]

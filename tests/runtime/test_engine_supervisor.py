@@ -13,10 +13,10 @@ from holdfast.engine.errors import EngineUnavailable
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
-    DESERTED,
     AnyCommand,
     AnyReport,
     CutLink,
+    HostEnd,
     HostFacts,
     LinkClosed,
     LinkOpened,
@@ -68,7 +68,7 @@ class Owner:
     def handle(self, report: AnyReport) -> None:
         self.reports.append(report)
 
-    def lose_host(self) -> None:
+    def lose_host(self, _: HostEnd) -> None:
         self.lost += 1
         self.open()
 
@@ -183,7 +183,7 @@ async def test_a_host_that_ended_because_leases_expired_makes_no_session_suspect
     async with running(Fleet(hosts=1)) as fleet:
         owners = await fleet.start(3)
         for _ in range(4):
-            fleet.engine_of(owners[0]).lose_host(detail=DESERTED)
+            fleet.engine_of(owners[0]).lose_host(detail="exited with code 75")
             await fleet.wait(10)
         assert [owner.lost for owner in owners] == [4, 4, 4]
         assert not any(owner.quarantined for owner in owners)

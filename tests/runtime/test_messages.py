@@ -767,9 +767,13 @@ async def test_an_ack_that_could_not_be_stored_is_replaced_by_that_of_a_resend(w
         assert len({send.whatsapp_id for send in world.commands(Send)}) == 1
 
 
-async def test_a_message_that_ends_hosts_fails_and_others_are_sent(world: World) -> None:
-    """After three hosts it is sent alone, after five it fails with an explanation; nothing else is lost."""
-    world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
+@pytest.mark.parametrize("detail", ["exited with code 134", "killed by SIGKILL"])
+async def test_a_message_that_ends_hosts_fails_and_others_are_sent(world: World, detail: str) -> None:
+    """After three hosts it is sent alone, after five it fails with an explanation; nothing else is lost.
+
+    The kernel kills a host that runs out of memory over a message which it prepares.
+    """
+    world.prepare = lambda engine: setattr(engine, "dies_of", ("poison", detail))
     async with world.running():
         await world.pair()
         poison = await world.send("poison")
@@ -781,6 +785,21 @@ async def test_a_message_that_ends_hosts_fails_and_others_are_sent(world: World)
         after = await world.send("after")
         await world.until_message(after, "sent", within_s=120)
         assert world.engines == 6
+
+
+@pytest.mark.parametrize("detail", ["killed by SIGKILL", "killed by SIGTERM", "exited with code 75"])
+async def test_a_message_is_not_blamed_for_hosts_that_others_ended(world: World, detail: str) -> None:
+    """Its frame had left when somebody killed the host, or the host ended because its gateway did not answer."""
+    world.prepare = lambda engine: setattr(engine, "acks", False)
+    async with world.running():
+        await world.pair()
+        message = await world.send()
+        for _ in range(6):
+            await world.until(lambda: world.engine.alive and bool(world.engine.arrived))
+            await world.quiet()
+            world.engine.lose_host(detail=detail)
+        world.prepare = lambda _: None
+        await world.until_message(message, "sent", within_s=3600)
 
 
 @pytest.mark.parametrize("code", [500, 428])

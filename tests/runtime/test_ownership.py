@@ -13,7 +13,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
-from holdfast.session.engine import CutLink, OpenLink, Ping
+from holdfast.session.engine import CutLink, HostEnd, OpenLink, Ping
 from holdfast.session.stores import ClusterNode, HeldLease, Share
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
@@ -353,7 +353,7 @@ async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
 class _Deaf:
     def handle(self, report: object) -> None: ...
     def report(self, report: object) -> None: ...
-    def lose_host(self) -> None: ...
+    def lose_host(self, end: HostEnd) -> None: ...
     def quarantine(self) -> None: ...
     def change_host(self) -> bool:
         return False

@@ -275,7 +275,7 @@ async def test_a_message_that_is_sent_again_during_its_hold_cannot_be_cancelled(
 async def test_a_suspect_that_is_held_does_not_delay_others(world: World) -> None:
     """Three hosts ended because of it, then WhatsApp's lock holds it: other messages are sent in the meantime."""
     world.set_policy(keepalive_interval_s=3600.0)
-    world.prepare = lambda engine: setattr(engine, "dies_of", "poison")
+    world.prepare = lambda engine: setattr(engine, "dies_of", ("poison", "exited with code 134"))
     async with world.running():
         await world.pair()
         await knows(world, OTHER)

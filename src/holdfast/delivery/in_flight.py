@@ -22,7 +22,9 @@ class _Flight:
     message: Outgoing
     taken_at: float
     answerable_since: float | None
-    """Since when WhatsApp could have answered; None while the engine still prepares the message."""
+    """Since when WhatsApp could have answered; None while the engine still prepares a slow message."""
+    is_written: bool = False
+    """Has its frame left?"""
 
 
 class InFlight:
@@ -55,6 +57,11 @@ class InFlight:
     def messages(self) -> list[Outgoing]:
         return [flight.message for flight in self._flights.values()]
 
+    @property
+    def unwritten(self) -> list[Outgoing]:
+        """Messages whose frame has not left yet."""
+        return [flight.message for flight in self._flights.values() if not flight.is_written]
+
     def get(self, whatsapp_id: str) -> Outgoing | None:
         flight = self._flights.get(whatsapp_id)
         return None if flight is None else flight.message
@@ -77,7 +84,10 @@ class InFlight:
     def written(self, whatsapp_id: str, now: float) -> None:
         """Its frame left: from now on WhatsApp can answer."""
         flight = self._flights.get(whatsapp_id)
-        if flight is not None and flight.answerable_since is None:
+        if flight is None:
+            return
+        flight.is_written = True
+        if flight.answerable_since is None:
             flight.answerable_since = now
 
     def remove(self, whatsapp_id: str) -> Outgoing | None:
@@ -93,13 +103,13 @@ class InFlight:
 
     def overdue(self, now: float) -> list[tuple[str, int]]:
         """WhatsApp ids of messages that have waited too long, and for how many seconds that is."""
-        waits = ((self._answerable, UNANSWERED_S), (self._unwritten, UNWRITTEN_S))
+        waits = ((self._answerable, UNANSWERED_S), (self._unanswerable, UNWRITTEN_S))
         return [(id_, seconds) for since, seconds in waits for id_, at in since.items() if at <= now - seconds]
 
     @property
     def overdue_at(self) -> float | None:
         """When the next message will be overdue; None when nothing is in flight."""
-        waits = ((self._answerable, UNANSWERED_S), (self._unwritten, UNWRITTEN_S))
+        waits = ((self._answerable, UNANSWERED_S), (self._unanswerable, UNWRITTEN_S))
         return min((at + seconds for since, seconds in waits for at in since.values()), default=None)
 
     def answerable_after(self, moment: float) -> list[Outgoing]:
@@ -118,5 +128,5 @@ class InFlight:
         }
 
     @property
-    def _unwritten(self) -> dict[str, float]:
+    def _unanswerable(self) -> dict[str, float]:
         return {id_: flight.taken_at for id_, flight in self._flights.items() if flight.answerable_since is None}

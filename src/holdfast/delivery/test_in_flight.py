@@ -54,6 +54,15 @@ def test_an_answer_can_be_overdue_only_once_the_frame_left() -> None:
     assert made.overdue(1 + UNWRITTEN_S) == [("slow", UNWRITTEN_S)]
 
 
+def test_messages_are_unwritten_until_their_frame_left() -> None:
+    """Also those that are not slow."""
+    made = flying("a", "b")
+    made.add(message("slow"), 1, is_slow=True)
+    made.written("b", 2)
+    made.written("gone", 2)
+    assert made.unwritten == [message("a"), message("slow")]
+
+
 def test_a_frame_that_left_late_has_its_time_for_an_answer() -> None:
     """The time that the engine took before does not count; the next moment to look is never in the past."""
     made = InFlight(most=1)

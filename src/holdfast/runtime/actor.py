@@ -229,12 +229,12 @@ class SessionActor:
             case _:
                 self.work.handle(report)
 
-    def lose_host(self) -> None:
-        self.work.sender.host_lost()
+    def lose_host(self, end: engine.HostEnd) -> None:
+        self.work.sender.host_lost(end)
         self._post_for_link(events.HostLost)
 
     def quarantine(self) -> None:
-        self.work.sender.host_lost()
+        self.work.sender.host_lost(engine.HostEnd.CRASHED)
         self.post(events.EngineQuarantined())
 
     @property

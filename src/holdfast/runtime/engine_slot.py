@@ -16,7 +16,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.session.backoff import Backoff
-from holdfast.session.engine import AnyReport, Engine, LinkId, Listener, OpenLink
+from holdfast.session.engine import AnyReport, Engine, HostEnd, LinkId, Listener, OpenLink
 from holdfast.session.placement import HostNumber
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class LinkOwner(Protocol):
 
     def handle(self, report: AnyReport) -> None: ...
 
-    def lose_host(self) -> None:
+    def lose_host(self, end: HostEnd) -> None:
         """The engine host ended, and the link with it."""
 
     def quarantine(self) -> None:

@@ -20,11 +20,10 @@ from holdfast.runtime.host_moves import HostMoves
 from holdfast.session import placement
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
-    DESERTED,
-    ENDED_FROM_OUTSIDE,
     AnyCommand,
     AnyReport,
     CutLink,
+    HostEnd,
     HostFacts,
     LinkClosed,
     LinkId,
@@ -32,6 +31,7 @@ from holdfast.session.engine import (
     LogOut,
     OpenLink,
     QrShown,
+    host_end,
 )
 from holdfast.session.placement import Death, HostNumber, Placement, PlacementPolicy
 
@@ -298,8 +298,9 @@ class EngineSupervisor:
         host.slot.leave(host)
         self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
-        death, quarantined = self._death(host, detail), frozenset[str]()
-        if detail != DESERTED:  # which no session can cause
+        end = host_end(detail)
+        death, quarantined = self._death(host, end), frozenset[str]()
+        if end is not HostEnd.DESERTED:
             self._placement, quarantined = placement.died(self._placement, death, policy=self._policy)
         for link_id, _ in links:
             self._links.pop(link_id, None)
@@ -312,11 +313,11 @@ class EngineSupervisor:
                 log.error("Session %s is quarantined: it ended each engine host that ran it alone", link.company)
                 link.owner.quarantine()
             else:
-                link.owner.lose_host()
+                link.owner.lose_host(end)
         self._log_suspects(number, death)
         self._close_empty_slots(dead=number if death.sessions else None)
 
-    def _death(self, host: RunningHost, detail: str) -> Death:
+    def _death(self, host: RunningHost, end: HostEnd) -> Death:
         now = self._clock.monotonic()
         silent_s = 0 if host.engine is None else host.engine.silent_s
         sent = [link for link in host.links.values() if link.sent_at is not None]
@@ -329,7 +330,7 @@ class EngineSupervisor:
             fresh=frozenset(
                 link.company for link in sent if link.opened_at is not None and link.opened_at > fresh_since
             ),
-            from_outside=detail in ENDED_FROM_OUTSIDE,
+            from_outside=end is HostEnd.KILLED,
         )
 
     def _log_suspects(self, number: HostNumber, death: Death) -> None:

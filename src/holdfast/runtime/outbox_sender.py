@@ -25,7 +25,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.message_expiry import MessageExpiry
 from holdfast.runtime.outcomes import Outcomes, UpdateBatch
 from holdfast.runtime.rate_limiter import MOST, RateLimiter, SendShares
-from holdfast.session.engine import InboundMessage, LinkId, Send
+from holdfast.session.engine import HostEnd, InboundMessage, LinkId, Send
 
 log = logging.getLogger(__name__)
 
@@ -176,10 +176,10 @@ class OutboxSender:
         self.outcomes.link_ended(by_stream_error=by_stream_error)
         self.link_down()
 
-    def host_lost(self) -> None:
-        """The engine host died, perhaps of a message."""
+    def host_lost(self, end: HostEnd) -> None:
+        """The engine host ended, perhaps because of a message."""
         self._has_messages = self.has_messages
-        self.outcomes.host_lost()
+        self.outcomes.host_lost(end)
         self.link_down()
 
     def handle_received(self, messages: Sequence[InboundMessage]) -> None:

@@ -33,7 +33,7 @@ from holdfast.delivery.message import (
 from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.stores import Deferral, MessageChange, Outbox, Outgoing
 from holdfast.runtime.rate_limiter import RateLimiter
-from holdfast.session.engine import Acked, NewChatsLocked, Receipted, SendRefused, Written
+from holdfast.session.engine import Acked, HostEnd, NewChatsLocked, Receipted, SendRefused, Written
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +172,19 @@ class Outcomes:
             just_left = self._in_flight.answerable_after(self._clock.monotonic() - _CLOSE_SUSPICION_S)
             self._accuse(just_left, CLOSE_POINTS, code="link-ended")
 
-    def host_lost(self) -> None:
-        """The engine host died, perhaps of a message."""
-        self._accuse(self._in_flight.messages, CRASH_POINTS, code="engine-ended")
+    def host_lost(self, end: HostEnd) -> None:
+        """The engine host ended, perhaps because of a message.
+
+        A host that was killed may have run out of memory over a message that it still prepared, never over one whose
+        frame had left."""
+        match end:
+            case HostEnd.CRASHED:
+                suspects = self._in_flight.messages
+            case HostEnd.KILLED:
+                suspects = self._in_flight.unwritten
+            case HostEnd.DESERTED:
+                suspects = []
+        self._accuse(suspects, CRASH_POINTS, code="engine-ended")
 
     def link_down(self) -> None:
         """There is no link: the store decides what becomes of the messages that were in flight."""

@@ -10,6 +10,7 @@ them unread.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Literal, Protocol
 
 import msgspec
@@ -606,10 +607,26 @@ Baileys and WhatsApp are positive."""
 PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_NOT_ALLOWED = -2, -3, -4, -5, -6, -7
 """Codes of `LinkClosed` where the link's proxy could not be reached, did not accept the credentials, would not connect
 to WhatsApp, did not answer in time, failed its TLS handshake, or is at a private address that is not allowed."""
-ENDED_FROM_OUTSIDE = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
-"""Details of `host_lost` that name a signal which Holdfast did not send."""
-DESERTED = "exited with code 75"
-"""Detail of `host_lost` when the host ended itself because nobody told it in time that its links may stay."""
+_DESERTED = "exited with code 75"
+_KILLED = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
+
+
+class HostEnd(Enum):
+    """Why an engine host ended, as far as that tells whether one of its sessions or messages was the cause."""
+
+    CRASHED = "crashed"
+    """It ended itself, hung, or broke the protocol: whatever it ran may be the cause."""
+    KILLED = "killed"
+    """By a signal that Holdfast did not send: an operator, or the kernel because memory ran out."""
+    DESERTED = "deserted"
+    """It ended itself because nobody told it in time that its links may stay. Nothing that it ran is the cause."""
+
+
+def host_end(detail: str) -> HostEnd:
+    """Classify a `detail` of `host_lost`."""
+    if detail == _DESERTED:
+        return HostEnd.DESERTED
+    return HostEnd.KILLED if detail in _KILLED else HostEnd.CRASHED
 
 
 class Listener(Protocol):
