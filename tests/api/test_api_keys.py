@@ -79,6 +79,15 @@ async def test_a_revoked_key_is_refused_at_once(client: ApiClient) -> None:
     assert sentence == "this key comes from HOLDFAST_API_KEY: remove it there, and restart Holdfast"
 
 
+async def test_of_two_requests_that_revoke_a_key_one_does(client: ApiClient) -> None:
+    """The other one is told that there is no such key any more."""
+    created = (await client("POST", "/v1/keys", BAKERY)).json
+    client.leaps = False
+    path = f"/v1/keys/{created['id']}"
+    answers = await asyncio.gather(client("DELETE", path), client("DELETE", path))
+    assert sorted(answer.status for answer in answers) == [200, 404]
+
+
 async def test_a_removed_company_is_withdrawn_from_its_keys(client: ApiClient) -> None:
     """A key for it alone is revoked; otherwise the program of a former customer could create the company again. A key
     for other companies, too, keeps those."""

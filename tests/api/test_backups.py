@@ -61,6 +61,13 @@ async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world:
         assert (await client("GET", f"/v1/backups/{name}")).status == 404
 
 
+async def test_a_backup_that_is_removed_while_the_list_is_read_is_left_out(client: ApiClient, tmp_path: Path) -> None:
+    """Old scheduled backups are removed at any time; the list must not fail because of that."""
+    made = (await client("POST", "/v1/backups")).json
+    (tmp_path / "backups" / "holdfast-2026-01-01-000000-scheduled.backup").symlink_to(tmp_path / "removed")
+    assert [each["name"] for each in (await client("GET", "/v1/backups")).json["items"]] == [made["name"]]
+
+
 async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> None:
     """Its link is cut, the company is unknown and can be created again; its data is in the backup."""
     await world.pair()

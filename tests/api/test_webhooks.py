@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.delivery.webhooks import OF_ALL, Attempt, EndpointHealth, EndpointState
+from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint, EndpointHealth, EndpointState
 from holdfast.store.events import record
 from holdfast.store.webhook_endpoints import new_endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World
 
@@ -266,3 +267,28 @@ async def test_metrics_count_pending_deliveries_of_each_endpoint(client: ApiClie
     assert 'holdfast_webhooks_active{endpoint="default"} 1.0' in text
     [age] = [line.split()[-1] for line in text.splitlines() if line.startswith("holdfast_webhooks_oldest_pending_age")]
     assert 900 < float(age) < 1100
+
+
+class Removing(WebhookRows):
+    """Another request removes the endpoint just before or after it is resumed."""
+
+    def __init__(self, world: World, *, after: bool) -> None:
+        super().__init__(world.database)
+        self._after = after
+
+    async def resume(self, endpoint_id: str) -> Endpoint | None:
+        if self._after:
+            await super().resume(endpoint_id)
+        await self.put(COMPANY, lambda _: None)
+        return None if self._after else await super().resume(endpoint_id)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_endpoint_that_is_removed_while_it_is_resumed_is_not_found(
+    client: ApiClient, world: World, after: bool
+) -> None:
+    """The request that loses the race gets the answer for an unknown endpoint, not a failure of Holdfast."""
+    await client("PUT", SESSION, {"webhookUrl": URL})
+    world.webhooks.rows = Removing(world, after=after)
+    answer = await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume")
+    assert answer.problem(404, "not-found", field="id").startswith(f'endpoint "session-{COMPANY}" is unknown')

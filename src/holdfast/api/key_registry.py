@@ -107,12 +107,12 @@ class KeyRegistry:
 
     async def revoke(self, key_id: str) -> ListedKey:
         """Raises `NotFound`, and `Conflict` for a key of the settings."""
-        found = next((each for each in self.listed() if each.id == key_id), None)
-        if found is None:
-            raise NotFound(f'API key "{key_id[:80]}" is unknown: the list of keys has its id', field="id")
-        if found.source == "settings":
-            raise Conflict(f"this key comes from {self._source}: remove it there, and restart Holdfast", field="id")
         async with self._lock:
+            found = next((each for each in self.listed() if each.id == key_id), None)
+            if found is None:
+                raise NotFound(f'API key "{key_id[:80]}" is unknown: the list of keys has its id', field="id")
+            if found.source == "settings":
+                raise Conflict(f"this key comes from {self._source}: remove it there, and restart Holdfast", field="id")
             await self._rows.remove(key_id)
             self._created = {digest: key for digest, key in self._created.items() if key.id != key_id}
         log.info("API key %s revoked", key_id)

@@ -117,6 +117,13 @@ class WebhookService:
         visible = (each for each in endpoints if _sees(grant, each))
         return [SeenEndpoint(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
 
+    async def find(self, grant: KeyGrant, endpoint: str) -> SeenEndpoint:
+        """Raises `NotFound`, also for an endpoint that the key may not see."""
+        found = next((each for each in await self.seen(grant) if each.endpoint.id == endpoint), None)
+        if found is None:
+            raise NotFound(f'endpoint "{endpoint[:80]}" is unknown: GET /v1/webhooks lists all', field="id")
+        return found
+
     async def failed(
         self, grant: KeyGrant, companies: Companies, *, after: int, most: int
     ) -> list[tuple[Failed, Endpoint | None, str | None]]:
@@ -327,9 +334,8 @@ def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
     async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
         """Switch an endpoint on again that is off or suspended; its pending deliveries are sent at once."""
         grant, service = _grant_and_service(request)
-        if id not in {seen.endpoint.id for seen in await service.seen(grant)}:
-            raise NotFound(f'endpoint "{id[:80]}" is unknown: GET /v1/webhooks lists all', field="id")
+        await service.find(grant, id)
         await service.rows.resume(id)
-        return next(_endpoint_shape(seen) for seen in await service.seen(grant) if seen.endpoint.id == id)
+        return _endpoint_shape(await service.find(grant, id))  # another request may have removed it meanwhile
 
     return router

@@ -82,6 +82,18 @@ def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelTo
     return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, problem=problem)
 
 
+def inspect_all(
+    folder: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None
+) -> Iterator[Found]:
+    """Inspect all backups, newest first; without those that are removed meanwhile, as old scheduled ones are."""
+    for path in names(folder):
+        try:
+            found = inspect(path, opener, verify=verify, wanted=wanted)
+        except FileNotFoundError:
+            continue
+        yield found
+
+
 def prune(folder: Path, *, keep: int) -> list[Path]:
     """Remove all scheduled backups but the newest; returns the removed files."""
     scheduled = [path for path in names(folder) if f"-{SCHEDULED}{ENDING}" in path.name]

@@ -158,9 +158,7 @@ class Restorer:
 
     def _later(self, manifest: Manifest) -> list[Manifest]:
         """Return the manifests of the later backups in the folder that can be read."""
-        found = (
-            backup_dir.inspect(path, self._opener, verify=False).manifest for path in backup_dir.names(self._folder)
-        )
+        found = (each.manifest for each in backup_dir.inspect_all(self._folder, self._opener, verify=False))
         return [each for each in found if each is not None and each.created_at > manifest.created_at]
 
     @contextlib.contextmanager

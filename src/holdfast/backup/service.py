@@ -46,8 +46,7 @@ class BackupService:
         """Return all backups, newest first; `verify` reads each of them whole."""
 
         def work(wanted: CancelToken) -> list[backup_dir.Found]:
-            paths = wanted.each(backup_dir.names(self.folder))
-            return [backup_dir.inspect(path, self.opener, verify=verify, wanted=wanted) for path in paths]
+            return list(wanted.each(backup_dir.inspect_all(self.folder, self.opener, verify=verify, wanted=wanted)))
 
         with CancelToken() as wanted:
             return await asyncio.to_thread(work, wanted)

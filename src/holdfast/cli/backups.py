@@ -112,7 +112,7 @@ def list_backups(
 
     settings = read_settings()
     folder, opener = backups_of(settings), opener_of(settings, identity)
-    found = [_found(backup_dir.inspect(path, opener)) for path in backup_dir.names(folder)]
+    found = [_found(each) for each in backup_dir.inspect_all(folder, opener)]
     if as_json:
         terminal.show_json({"items": found, "next": None})
     elif found:

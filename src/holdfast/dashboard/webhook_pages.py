@@ -99,9 +99,10 @@ async def replay(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """Switch an endpoint on again and send its waiting deliveries at once."""
     webhooks, wanted = context_of(request).webhooks, request.state.form.get("id", "")
-    if wanted not in {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}:
+    visible = {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}
+    # Another request may remove it between the two queries.
+    if wanted not in visible or await webhooks.resume(wanted) is None:
         raise NotFound(f'endpoint "{wanted[:80]}" is unknown: reload the page')
-    await webhooks.resume(wanted)
     return _done(request, "the endpoint is active again; pending deliveries are being sent")
 
 
