@@ -60,7 +60,7 @@ def draft(number: int = 1, *, company: str = COMPANY, key: str | None = None, re
 def allow(total: int = 20, **changes: int) -> Allowance:
     """Capacity for so many messages, and no limit of any kind unless `changes` has one."""
     limits = {"bulk": total, "new": total, "approached": total} | changes
-    return Allowance(total=total, more_at=None, **limits)
+    return Allowance(total=total, more_at=None, suspects=True, **limits)
 
 
 async def take(outbox: Outbox, company: str = COMPANY, *, but: Collection[str] = (), **changes: int) -> list[Outgoing]:

@@ -181,6 +181,8 @@ async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
         await store.outbox.apply_updates(
             COMPANY, [MessageChange(whatsapp_id=f"3EB0{n:04}", update=StatusUpdate.ACKED, at=T1)]
         )
+    young_link = await store.outbox.take(COMPANY, replace(allow(), suspects=False), but=(), alone=True)
+    assert (young_link.messages, young_link.suspect_waits) == ([], True)
     [suspect] = await take(store.outbox)
     assert (suspect.id, suspect.crash_score) == ("msg_2", 4)
 

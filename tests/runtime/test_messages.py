@@ -802,6 +802,23 @@ async def test_a_message_is_not_blamed_for_hosts_that_others_ended(world: World,
         await world.until_message(message, "sent", within_s=3600)
 
 
+async def test_a_message_is_not_blamed_for_a_line_that_keeps_failing(world: World) -> None:
+    """The link ends two seconds after it opens, again and again: the message becomes suspect, and waits for a link that
+    lasts a little longer."""
+    async with world.running():
+        link = await acked_by_hand(world)
+        message = await world.send()
+        for _ in range(14):
+            await world.wait(2)
+            world.engine.drop(link, code=428)
+            await world.until(lambda: world.state() != "connected")
+            await world.until_state("connected")
+            link = world.link()
+        assert (await world.message(message)).state == "sending"
+        world.engine.acks = True
+        await world.until_message(message, "sent", within_s=30)
+
+
 @pytest.mark.parametrize("code", [500, 428])
 async def test_a_message_that_ends_every_link_does_not_starve_others(world: World, code: int) -> None:
     """It is sent alone once it is suspect, and fails in the end with an explanation; messages in flight beside it

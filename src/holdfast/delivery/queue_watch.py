@@ -10,6 +10,9 @@ from enum import StrEnum, auto
 
 SUSPECT_WAITS_S = 30.0
 """A suspect that has been due for this long gets its turn: everything else pauses until it was sent alone."""
+SUSPECT_LINK_S = 5.0
+"""A suspect is sent only on a link that has been open for this long. Where links end for another reason, soon after
+they opened, it would otherwise be in flight and be blamed each time."""
 
 
 class QueueKnowledge(StrEnum):
@@ -42,6 +45,8 @@ class QueueWatch:
         """When the next waiting chat becomes due, or a limit allows more."""
         self._suspect_since: float | None = None
         """Since when a message that may end links has been due while others were sent first."""
+        self._suspects_from = 0.0
+        """When the present link has been open for long enough to send one."""
 
     @property
     def is_empty(self) -> bool:
@@ -55,6 +60,11 @@ class QueueWatch:
     def changed(self) -> None:
         """Record that messages were added, or that something may have become due or allowed."""
         self._knows = QueueKnowledge.UNKNOWN
+
+    def link_opened(self, now: float) -> None:
+        """Messages can be sent now; suspects have to wait."""
+        self._suspects_from = now + SUSPECT_LINK_S
+        self.changed()
 
     def advance(self, now: float) -> None:
         """Update the knowledge with what has become due by now."""
@@ -86,6 +96,8 @@ class QueueWatch:
     def query_ended(self, now: float, *, has_more: bool, is_limited: bool, suspect_waits: bool) -> None:
         """`is_limited`: as much was taken as a limit allows, so that more may be due."""
         self._suspect_since = (self._suspect_since or now) if suspect_waits else None
+        if suspect_waits and not self.allows_suspects(now):
+            self.expect(self._suspects_from)
         if is_limited:
             self.changed()
         elif self._knows is QueueKnowledge.QUERYING:
@@ -93,15 +105,23 @@ class QueueWatch:
 
     # Messages that may end links.
 
+    def allows_suspects(self, now: float) -> bool:
+        """Has the link been open for long enough to send a suspect?"""
+        return now >= self._suspects_from
+
     def suspect_is_overdue(self, now: float) -> bool:
         """Has a suspect waited so long that everything else must pause until it has been sent alone?"""
-        return self._suspect_since is not None and now - self._suspect_since >= SUSPECT_WAITS_S
+        return self._suspect_turn_at is not None and now >= self._suspect_turn_at
+
+    @property
+    def _suspect_turn_at(self) -> float | None:
+        """When everything else pauses for a suspect."""
+        return None if self._suspect_since is None else max(self._suspect_since + SUSPECT_WAITS_S, self._suspects_from)
 
     def wakes_at(self, *, drains: bool) -> float | None:
         """When the sender must query again if nothing happens before. `drains`: only messages in flight may be
         settled."""
-        suspect_at = None if drains or self._suspect_since is None else self._suspect_since + SUSPECT_WAITS_S
-        return earliest(self._due_at, suspect_at)
+        return earliest(self._due_at, None if drains else self._suspect_turn_at)
 
 
 def earliest(*moments: float | None) -> float | None:

@@ -197,6 +197,8 @@ class Allowance:
     """To contacts that are `APPROACHED`."""
     more_at: float | None
     """When a limit that is used up now allows the next message; None while no limit is used up."""
+    suspects: bool = True
+    """May a message be sent that may end links?"""
 
 
 class RateLimits:

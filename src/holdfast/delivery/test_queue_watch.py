@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.queue_watch import SUSPECT_WAITS_S, QueueQuery, QueueWatch, earliest
+from holdfast.delivery.queue_watch import SUSPECT_LINK_S, SUSPECT_WAITS_S, QueueQuery, QueueWatch, earliest
 
 
 def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: bool = False) -> QueueWatch:
@@ -94,6 +94,21 @@ def test_a_suspect_is_overdue_after_a_while() -> None:
     watch.query_begins()
     watch.query_ended(due_at, has_more=True, is_limited=False, suspect_waits=False)
     assert not watch.suspect_is_overdue(due_at)
+
+
+def test_a_suspect_waits_until_the_link_has_been_open_for_a_while() -> None:
+    """Also one that is overdue. The sender queries again at that moment."""
+    watch = looked(suspect_waits=True)
+    watch.link_opened(200)
+    assert watch.may_be_due
+    allowed_at = 200 + SUSPECT_LINK_S
+    assert [watch.allows_suspects(at) for at in (allowed_at - 1, allowed_at)] == [False, True]
+    assert [watch.suspect_is_overdue(at) for at in (allowed_at - 1, allowed_at)] == [False, True]
+    watch.query_begins()
+    watch.query_ended(200, has_more=True, is_limited=False, suspect_waits=True)
+    assert (watch.may_be_due, watch.wakes_at(drains=False)) == (False, allowed_at)
+    watch.advance(allowed_at)
+    assert watch.may_be_due
 
 
 def test_the_earliest_of_moments() -> None:

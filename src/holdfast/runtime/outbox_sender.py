@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 
 from holdfast.base.clock import Clock, ClockWatch, to_monotonic
 from holdfast.base.clock_step import ClockStep
@@ -162,7 +163,8 @@ class OutboxSender:
 
     def link_up(self, link: LinkId) -> None:
         self._link = link
-        self._requery()
+        self._queue.link_opened(self._clock.monotonic())
+        self._wake.set()
 
     def link_down(self) -> None:
         self._link = None
@@ -229,7 +231,7 @@ class OutboxSender:
         room = self._breaker.room(now, room=self._room, is_idle=self._in_flight.is_empty)
         allowance = self._limiter.allowance(room=room)
         self._queue.expect(earliest(allowance.more_at, self._breaker.probes_at(now)))
-        return allowance if allowance.total else None
+        return replace(allowance, suspects=self._queue.allows_suspects(now)) if allowance.total else None
 
     async def _take(self, link: LinkId, query: QueueQuery, allowance: Allowance, batch: UpdateBatch) -> None:
         self._queue.query_begins()

@@ -172,7 +172,7 @@ def take_due(
     quotas = _quotas(allowance)
     mosts = {f"most_{lane}": quota + len(but) if quota else 0 for lane, quota in quotas.items()}
     rows = [row for row in connection.execute(_DUE, {"company": company, "now": now, **mosts}) if row[1] not in but]
-    chosen = _choose(rows, allowance, may_take_suspect=not but, alone=alone)
+    chosen = _choose(rows, allowance, may_take_suspect=allowance.suspects and not but, alone=alone)
     messages: list[Outgoing] = []
     if chosen:
         begun = connection.execute(_BEGIN, {"taken": list(chosen), "now": now}).mappings()
