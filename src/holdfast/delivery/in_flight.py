@@ -21,10 +21,14 @@ UNWRITTEN_S = 900
 class _Flight:
     message: Outgoing
     taken_at: float
-    answerable_since: float | None
-    """Since when WhatsApp could have answered; None while the engine still prepares a slow message."""
-    is_written: bool = False
-    """Has its frame left?"""
+    is_slow: bool
+    written_at: float | None = None
+    """When its frame left."""
+
+    @property
+    def answerable_since(self) -> float | None:
+        """Since when WhatsApp could have answered; None while the engine still prepares a slow message."""
+        return self.written_at if self.is_slow else self.taken_at
 
 
 class InFlight:
@@ -60,7 +64,7 @@ class InFlight:
     @property
     def unwritten(self) -> list[Outgoing]:
         """Messages whose frame has not left yet."""
-        return [flight.message for flight in self._flights.values() if not flight.is_written]
+        return [flight.message for flight in self._flights.values() if flight.written_at is None]
 
     def get(self, whatsapp_id: str) -> Outgoing | None:
         flight = self._flights.get(whatsapp_id)
@@ -79,16 +83,13 @@ class InFlight:
     def add(self, message: Outgoing, now: float, *, is_slow: bool = False) -> None:
         """The engine gets this message. A slow one (media, typing) can be answered only after `written`."""
         self.release(message.whatsapp_id)
-        self._flights[message.whatsapp_id] = _Flight(message, now, None if is_slow else now)
+        self._flights[message.whatsapp_id] = _Flight(message, now, is_slow)
 
     def written(self, whatsapp_id: str, now: float) -> None:
         """Its frame left: from now on WhatsApp can answer."""
         flight = self._flights.get(whatsapp_id)
-        if flight is None:
-            return
-        flight.is_written = True
-        if flight.answerable_since is None:
-            flight.answerable_since = now
+        if flight is not None and flight.written_at is None:
+            flight.written_at = now
 
     def remove(self, whatsapp_id: str) -> Outgoing | None:
         """The message is settled, refused or put back into the outbox; None when it was not in flight."""

@@ -179,12 +179,12 @@ class Outcomes:
         frame had left."""
         match end:
             case HostEnd.CRASHED:
-                suspects = self._in_flight.messages
+                accused = self._in_flight.messages
             case HostEnd.KILLED:
-                suspects = self._in_flight.unwritten
+                accused = self._in_flight.unwritten
             case HostEnd.DESERTED:
-                suspects = []
-        self._accuse(suspects, CRASH_POINTS, code="engine-ended")
+                accused = []
+        self._accuse(accused, CRASH_POINTS, code="engine-ended")
 
     def link_down(self) -> None:
         """There is no link: the store decides what becomes of the messages that were in flight."""
