@@ -72,7 +72,7 @@ class Owner:
         self.lost += 1
         self.open()
 
-    def quarantine(self) -> None:
+    def quarantine(self, _: HostEnd) -> None:
         self.quarantined = True
 
     def change_host(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
@@ -41,6 +42,10 @@ async def acked_by_hand(world: World) -> int:
     link = await world.pair()
     world.engine.acks = False
     return link
+
+
+def _crash_score(connection: Connection) -> object:
+    return connection.exec_driver_sql("SELECT crash_score FROM outbox").scalar_one()
 
 
 def ack(world: World, send: Send, *, error: str | None = None) -> None:
@@ -800,6 +805,24 @@ async def test_a_message_is_not_blamed_for_hosts_that_others_ended(world: World,
             world.engine.lose_host(detail=detail)
         world.prepare = lambda _: None
         await world.until_message(message, "sent", within_s=3600)
+
+
+async def test_a_quarantined_session_does_not_blame_its_message_for_killed_hosts(world: World) -> None:
+    """The last death, after which the session is quarantined, counts as little as those before."""
+    world.prepare = lambda engine: setattr(engine, "acks", False)
+    async with world.running() as gateway:
+        await world.pair()
+        message = await world.send()
+        while world.state() != "paused":
+            await world.until(lambda: world.engine.alive and bool(world.engine.arrived))
+            await world.quiet()
+            world.engine.lose_host(detail="killed by SIGKILL")
+            await world.quiet()
+        score = await world.now(world.database.read(_crash_score))
+        assert score == 0
+        world.prepare = lambda _: None
+        await world.now(gateway.ask(COMPANY, events.StartAsked()))
+        await world.until_message(message, "sent", within_s=60)
 
 
 async def test_a_message_is_not_blamed_for_a_line_that_keeps_failing(world: World) -> None:

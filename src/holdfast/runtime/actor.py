@@ -233,8 +233,8 @@ class SessionActor:
         self.work.sender.host_lost(end)
         self._post_for_link(events.HostLost)
 
-    def quarantine(self) -> None:
-        self.work.sender.host_lost(engine.HostEnd.CRASHED)
+    def quarantine(self, end: engine.HostEnd) -> None:
+        self.work.sender.host_lost(end)
         self.post(events.EngineQuarantined())
 
     @property

@@ -35,8 +35,9 @@ class LinkOwner(Protocol):
     def lose_host(self, end: HostEnd) -> None:
         """The engine host ended, and the link with it."""
 
-    def quarantine(self) -> None:
-        """The session ends every engine host that runs it: it must not open another link by itself."""
+    def quarantine(self, end: HostEnd) -> None:
+        """As `lose_host`; and because the session ends every engine host that runs it, it must not open another link
+        by itself."""
 
     def change_host(self) -> bool:
         """Open a new link, because the old host is about to end. False: not now, the reconnection budget is low."""

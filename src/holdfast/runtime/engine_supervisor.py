@@ -311,7 +311,7 @@ class EngineSupervisor:
         for _, link in links:
             if link.company in quarantined:
                 log.error("Session %s is quarantined: it ended each engine host that ran it alone", link.company)
-                link.owner.quarantine()
+                link.owner.quarantine(end)
             else:
                 link.owner.lose_host(end)
         self._log_suspects(number, death)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.session.engine import HostEnd, host_end
 from holdfast.session.placement import (
     Death,
     Placement,
@@ -106,6 +108,27 @@ def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
     placement, _ = died(placed("a", "b"), death(100, 0, "ab"), policy=ONE)
     placement, _ = died(placement, death(160, 0, "ab"), policy=ONE)
     assert placement.hosts == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize(
+    ("detail", "end"),
+    [
+        ("killed by SIGKILL", HostEnd.KILLED),
+        ("killed by SIGTERM", HostEnd.KILLED),
+        ("killed by SIGINT", HostEnd.KILLED),
+        ("killed by SIGHUP", HostEnd.KILLED),
+        ("killed by SIGSEGV", HostEnd.CRASHED),
+        ("killed by SIGABRT", HostEnd.CRASHED),
+        ("exited with code 75", HostEnd.DESERTED),
+        ("exited with code 0", HostEnd.CRASHED),
+        ("exited with code 134", HostEnd.CRASHED),
+        ("hung: no heartbeat for 10.2 s", HostEnd.CRASHED),
+        ("", HostEnd.CRASHED),
+    ],
+)
+def test_the_detail_of_a_death_tells_who_ended_the_host(detail: str, end: HostEnd) -> None:
+    """A signal that programs get from outside is told from one that a defect causes."""
+    assert host_end(detail) is end
 
 
 def test_a_host_killed_from_outside_blames_only_links_that_had_just_opened() -> None:
