@@ -262,7 +262,9 @@ def baileys_api_redis(url: str, phone: str, files: Files) -> str:
     return url
 
 
-def dump(url: str) -> dict[bytes, bytes | None]:
-    """Everything in a Redis database."""
+def dump(url: str) -> dict[bytes, object]:
+    """Everything in a Redis database. Hashes are read by field: Redis changes the order in DUMP at any time."""
     with contextlib.closing(Redis.from_url(url)) as client:
-        return {key: client.dump(key) for key in client.scan_iter()}
+        return {
+            key: client.hgetall(key) if client.type(key) == b"hash" else client.dump(key) for key in client.scan_iter()
+        }
