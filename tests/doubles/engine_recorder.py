@@ -67,7 +67,9 @@ class Stored:
         self.undecryptable.extend(commit.undecryptable)
         self.groups.update(commit.groups)
         self.changes.extend(commit.changes)
-        self.history.extend(commit.history)
+        known = {message.whatsapp_id for message in self.history}
+        # As the real store: a part that was not acknowledged before the link ended comes again.
+        self.history.extend(message for message in commit.history if message.whatsapp_id not in known)
         self.calls.extend(commit.calls)
         self.group_changes.extend(commit.group_changes)
 
