@@ -825,7 +825,7 @@ async def test_a_quarantined_session_does_not_blame_its_message_for_killed_hosts
         await world.until_message(message, "sent", within_s=60)
 
 
-async def test_a_message_is_not_blamed_for_a_line_that_keeps_failing(world: World) -> None:
+async def test_a_message_is_not_blamed_for_an_unstable_network(world: World) -> None:
     """The link ends two seconds after it opens, again and again: the message becomes suspect, and waits for a link that
     lasts a little longer."""
     async with world.running():

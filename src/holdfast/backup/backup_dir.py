@@ -85,7 +85,7 @@ def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelTo
 def inspect_all(
     folder: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None
 ) -> Iterator[Found]:
-    """Inspect all backups, newest first; without those that are removed meanwhile, as old scheduled ones are."""
+    """Inspect all backups, newest first. Skip a backup that is removed in the meantime, as old scheduled ones are."""
     for path in names(folder):
         try:
             found = inspect(path, opener, verify=verify, wanted=wanted)

@@ -11,8 +11,8 @@ from enum import StrEnum, auto
 SUSPECT_WAITS_S = 30.0
 """A suspect that has been due for this long gets its turn: everything else pauses until it was sent alone."""
 SUSPECT_LINK_S = 5.0
-"""A suspect is sent only on a link that has been open for this long. Where links end for another reason, soon after
-they opened, it would otherwise be in flight and be blamed each time."""
+"""A suspect is sent only on a link that has been open for this long. If it were sent at once, it would be in flight,
+and be blamed, each time a link ends soon after opening for an unrelated reason."""
 
 
 class QueueKnowledge(StrEnum):

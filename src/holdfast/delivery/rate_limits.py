@@ -198,7 +198,7 @@ class Allowance:
     more_at: float | None
     """When a limit that is used up now allows the next message; None while no limit is used up."""
     suspects: bool = True
-    """May a message be sent that may end links?"""
+    """Whether a message that is suspected of ending links may be sent."""
 
 
 class RateLimits:

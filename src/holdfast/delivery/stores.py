@@ -319,9 +319,9 @@ class Outbox(Protocol):
     ) -> Taken:
         """Apply `updates`, then commit as `sending` what is due and allowed; none of `but` (WhatsApp ids).
 
-        Interactive messages come before bulk. A suspect (`crash_score`) is taken by itself, only when the allowance has
-        `suspects`, `but` is empty, and nothing else is due or `alone` is set. All is one transaction. Raises
-        `LeaseLost` when another process owns the session; the updates are stored anyway.
+        Interactive messages come before bulk. A suspect (`crash_score`) is never taken together with others: it is
+        taken only if `allowance.suspects` is true, `but` is empty, and either nothing else is due or `alone` is set.
+        All is one transaction. Raises `LeaseLost` when another process owns the session; the updates are stored anyway.
         """
 
     async def take_made_due(

@@ -36,8 +36,8 @@ class LinkOwner(Protocol):
         """The engine host ended, and the link with it."""
 
     def quarantine(self, end: HostEnd) -> None:
-        """As `lose_host`; and because the session ends every engine host that runs it, it must not open another link
-        by itself."""
+        """Like `lose_host`, but the session must not open another link until somebody starts it, because every engine
+        host that runs it ends."""
 
     def change_host(self) -> bool:
         """Open a new link, because the old host is about to end. False: not now, the reconnection budget is low."""

@@ -300,7 +300,7 @@ class EngineSupervisor:
         self._lost_at.append(self._clock.monotonic())
         end = host_end(detail)
         death, quarantined = self._death(host, end), frozenset[str]()
-        if end is not HostEnd.DESERTED:
+        if end is not HostEnd.HEARTBEAT_LOST:
             self._placement, quarantined = placement.died(self._placement, death, policy=self._policy)
         for link_id, _ in links:
             self._links.pop(link_id, None)

@@ -182,7 +182,7 @@ class Outcomes:
                 accused = self._in_flight.messages
             case HostEnd.KILLED:
                 accused = self._in_flight.unwritten
-            case HostEnd.DESERTED:
+            case HostEnd.HEARTBEAT_LOST:
                 accused = []
         self._accuse(accused, CRASH_POINTS, code="engine-ended")
 

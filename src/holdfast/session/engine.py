@@ -607,7 +607,7 @@ Baileys and WhatsApp are positive."""
 PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_NOT_ALLOWED = -2, -3, -4, -5, -6, -7
 """Codes of `LinkClosed` where the link's proxy could not be reached, did not accept the credentials, would not connect
 to WhatsApp, did not answer in time, failed its TLS handshake, or is at a private address that is not allowed."""
-_DESERTED = "exited with code 75"
+_HEARTBEAT_LOST = "exited with code 75"
 _KILLED = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")})
 
 
@@ -617,15 +617,15 @@ class HostEnd(Enum):
     CRASHED = "crashed"
     """It ended itself, hung, or broke the protocol: whatever it ran may be the cause."""
     KILLED = "killed"
-    """By a signal that Holdfast did not send: an operator, or the kernel because memory ran out."""
-    DESERTED = "deserted"
-    """It ended itself because nobody told it in time that its links may stay. Nothing that it ran is the cause."""
+    """It was killed by a signal that Holdfast did not send: by an operator, or by the kernel because memory ran out."""
+    HEARTBEAT_LOST = "heartbeat-lost"
+    """It exited because the gateway's heartbeat did not arrive in time. No session or message is the cause."""
 
 
 def host_end(detail: str) -> HostEnd:
     """Classify a `detail` of `host_lost`."""
-    if detail == _DESERTED:
-        return HostEnd.DESERTED
+    if detail == _HEARTBEAT_LOST:
+        return HostEnd.HEARTBEAT_LOST
     return HostEnd.KILLED if detail in _KILLED else HostEnd.CRASHED
 
 

@@ -119,7 +119,7 @@ def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
         ("killed by SIGHUP", HostEnd.KILLED),
         ("killed by SIGSEGV", HostEnd.CRASHED),
         ("killed by SIGABRT", HostEnd.CRASHED),
-        ("exited with code 75", HostEnd.DESERTED),
+        ("exited with code 75", HostEnd.HEARTBEAT_LOST),
         ("exited with code 0", HostEnd.CRASHED),
         ("exited with code 134", HostEnd.CRASHED),
         ("hung: no heartbeat for 10.2 s", HostEnd.CRASHED),
@@ -127,7 +127,7 @@ def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
     ],
 )
 def test_the_detail_of_a_death_tells_who_ended_the_host(detail: str, end: HostEnd) -> None:
-    """A signal that programs get from outside is told from one that a defect causes."""
+    """A signal that is sent from outside is distinguished from one that a defect causes."""
     assert host_end(detail) is end
 
 

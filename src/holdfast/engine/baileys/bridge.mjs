@@ -20,12 +20,12 @@ const PROTOCOL_VERSION = 2
 const EXIT_STOPPED = 0
 const EXIT_BUG = 70
 const EXIT_PIPE = 74
-const EXIT_DESERTED = 75
+const EXIT_HEARTBEAT_LOST = 75
 
 // Holdfast asks for a heartbeat every few seconds. A Holdfast process that hangs can't renew the leases of its
 // sessions, and its sockets must be closed before another process takes the sessions over. When that may happen soon,
 // the heartbeat says how soon. A host without links has nothing to close and waits longer for a heartbeat.
-const DESERTED_AFTER_MS = Number(process.argv[2] ?? 120) * 1000
+const HEARTBEAT_TIMEOUT_MS = Number(process.argv[2] ?? 120) * 1000
 const TICK_MS = 100
 const LONGEST_TICK_MS = 1000
 
@@ -37,20 +37,20 @@ delay.enable()
 
 const pipe = new Pipe({ input: process.stdin, output: process.stdout, take, fail: end })
 
-let leftMs = DESERTED_AFTER_MS
+let leftMs = HEARTBEAT_TIMEOUT_MS
 let tickedAt = performance.now()
 setInterval(() => {
   // A pause of the whole machine counts as one second: the parent stood still, too, and continues with this process.
   const now = performance.now()
   leftMs -= Math.min(now - tickedAt, LONGEST_TICK_MS)
   tickedAt = now
-  if (leftMs < (links.size ? 0 : -DESERTED_AFTER_MS)) quit(EXIT_DESERTED)
+  if (leftMs < (links.size ? 0 : -HEARTBEAT_TIMEOUT_MS)) quit(EXIT_HEARTBEAT_LOST)
 }, TICK_MS)
 
 function take(command) {
   switch (command.c) {
     case 'heartbeat':
-      leftMs = command.lifetimeMs ?? DESERTED_AFTER_MS
+      leftMs = command.lifetimeMs ?? HEARTBEAT_TIMEOUT_MS
       return beat()
     case 'stop':
       return quit(EXIT_STOPPED)
