@@ -20,7 +20,7 @@ from holdfast.api.routes import make_api
 from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
 from holdfast.delivery.webhooks import Endpoint, EndpointHealth, EndpointState
-from holdfast.health.advice import WHAT_TO_DO
+from holdfast.health.advice import what_to_do
 from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
 from holdfast.health.conftest import QUIET
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, MessageSigns, NotStoredSigns
@@ -343,7 +343,8 @@ def _needing_a_person() -> list[reasons.Reason]:
 
 def alerts_page() -> str:
     rows = "".join(
-        f"| `{each.cause}` | {each.severity} | {each.title} | {_cell(each.sentence)} | {WHAT_TO_DO[_action(each)]} |\n"
+        f"| `{each.cause}` | {each.severity} | {each.title} | {_cell(each.sentence)} | "
+        f"{what_to_do(each.action, each.cause)} |\n"
         for each in conditions()
     ).replace("999", "N")
     return (
@@ -351,11 +352,6 @@ def alerts_page() -> str:
         + _ALERTS
         + f"| cause | severity | title | sentence | what to do |\n| --- | --- | --- | --- | --- |\n{rows}"
     )
-
-
-def _action(each: Condition) -> Any:
-    """The action as a key of `WHAT_TO_DO`; a text compares equal to it."""
-    return next(word for word in WHAT_TO_DO if word == each.action)
 
 
 def _cell(text: str | None) -> str:

@@ -12,7 +12,9 @@ from holdfast.checkup.folder import judge_backups, judge_disk
 from holdfast.checkup.network import exposure, judge_engine_hosts, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
 from holdfast.checkup.whatsapp import judge_client_version
+from holdfast.dashboard.fleet import advice_on
 from holdfast.engine.baileys.install import locked_version
+from holdfast.health.advice import needed_advice, what_to_do
 from holdfast.store.inspect import Peeked
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -140,6 +142,15 @@ def test_a_client_version_is_judged_by_origin_and_age(
     client = {"version": "2.3000.1045000000", "origin": origin, "ageS": days * 86_400, "refused": refused}
     found = judge_client_version(client)
     assert (found.state, words in found.sentence) == (state, True), found
+
+
+def test_the_cure_of_a_refused_version_names_the_setting_that_pins_it() -> None:
+    """An update would not help: the pinned version stays in use."""
+    client = {"version": "2.3000.1", "origin": "setting", "ageS": 0, "refused": ["2.3000.1"]}
+    assert "set HOLDFAST_WHATSAPP_VERSION to auto" in str(judge_client_version(client).cure)
+    assert "HOLDFAST_WHATSAPP_VERSION" not in str(judge_client_version(client | {"origin": "whatsapp"}).cure)
+    for shown in (needed_advice, what_to_do, advice_on):  # commands, alerts, pages
+        assert str(shown("update", "client-outdated")).startswith("set HOLDFAST_WHATSAPP_VERSION to auto")
 
 
 def test_sessions_that_are_away_are_named() -> None:

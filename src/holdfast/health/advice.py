@@ -72,6 +72,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 _OF_CAUSES: Mapping[str, str] = MappingProxyType({
     "temporarily-banned": "wait until the ban ends, then Holdfast connects by itself; afterwards send fewer first "
     "messages to strangers, because WhatsApp bans numbers that continue",
+    "client-outdated": "set HOLDFAST_WHATSAPP_VERSION to auto if it pins a version; otherwise update Holdfast: "
+    "WhatsApp no longer accepts this version of the client",
     "restored-stale": "make sure that Holdfast no longer runs on the machine where the backup was made, then "
     "start the session",
     "engine-quarantined": 'read the lines of the log that begin with "Engine host": they say how the hosts ended',
