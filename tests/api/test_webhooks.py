@@ -169,6 +169,7 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
 
 async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, world: World) -> None:
     """It is active, and pending deliveries are due at once."""
+    await client("PUT", SESSION)
     off = replace(
         new_endpoint(COMPANY, url=URL, secret=SECRET), health=EndpointHealth(state=EndpointState.OFF, failures=1)
     )

@@ -11,8 +11,12 @@ from sqlalchemy import URL, Connection, event, func, insert, select
 
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import NotFound
+from holdfast.delivery.rate_limits import REACH_OUT_LOCK
+from holdfast.store.accounts import AccountRows
 from holdfast.store.database import Database
 from holdfast.store.tables import media, media_chunks, metadata
+from holdfast.store.webhook_endpoints import new_endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests import filling
 
 ROWS, COMPANIES = 2200, 2
@@ -71,4 +75,29 @@ async def test_files_that_are_added_while_a_company_is_cleared_go_too(place: Pat
     await clear_in_parts(database, CLEARED, check=add)
     count_of = [select(func.count()).select_from(table) for table in (media, media_chunks)]
     assert [await database.read(functools.partial(Connection.scalar, statement=each)) for each in count_of] == [0, 0]
+    database.close()
+
+
+async def test_settings_that_arrive_after_a_company_was_cleared_are_refused(place: Path | URL) -> None:
+    """A request that had found the session leaves no rows without a company, which the next company of that name would
+    inherit. What its actor still wants to store about limits of WhatsApp is dropped.
+    """
+    database = Database(place)
+    await database.write(FILLING.add_sessions)
+    accounts, webhooks = AccountRows(database), WebhookRows(database)
+    await clear_in_parts(database, CLEARED)
+    endpoint = new_endpoint(CLEARED, url="https://own.example", secret="s")
+    for refused in (
+        accounts.set_pacing(CLEARED, {"perMinute": 1}),
+        accounts.set_tenant_pacing(CLEARED, {"perMinute": 1}),
+        webhooks.put(CLEARED, lambda _: endpoint),
+    ):
+        with pytest.raises(
+            NotFound, match=f'company "{CLEARED}" is unknown: create it with PUT /v1/sessions/{CLEARED}'
+        ):
+            await refused
+    await accounts.set_lock(CLEARED, code=REACH_OUT_LOCK, until="2026-01-01T00:00:00.000Z")
+    await accounts.set_tight(CLEARED, until="2026-01-01T00:00:00.000Z")
+    assert await webhooks.put(CLEARED, lambda _: None) is None
+    assert await database.read(lambda connection: count(connection, CLEARED)) == {}
     database.close()

@@ -30,9 +30,11 @@ from holdfast.delivery.webhooks import (
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
 from holdfast.store.postgres import parse
+from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_endpoints
 from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
+from tests.contract.rows import record as session_record
 from tests.postgres_process import PostgresProcess
 
 COMPANY, OTHER, THIRD = "962302", "962303", "962304"
@@ -75,6 +77,8 @@ class Service:
 async def service(place: Path | URL) -> AsyncIterator[Service]:
     with contextlib.closing(Database(place)) as database:
         made = Service(database)
+        for company in (COMPANY, OTHER, THIRD):
+            await SessionRows(database).create(session_record(company))
         await made.rows.set_default("https://crm.example", "whsec_x")
         yield made
 

@@ -21,8 +21,11 @@ from holdfast.delivery.webhooks import OF_ALL, RETRY_DELAYS_S, Attempt, Delivery
 from holdfast.health.alerts import AlertKind
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.webhook_sender import WebhookSender
+from holdfast.session.state import State
+from holdfast.session.stores import Record
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
+from holdfast.store.sessions import SessionRows
 from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.runtime.test_monitor import RecordedAlerts
@@ -112,6 +115,10 @@ class Office:
 
     async def set(self, company: str = OF_ALL, url: str | None = URL, events: tuple[str, ...] | None = None) -> None:
         made = replace(new_endpoint(company, url=url, secret="whsec_x"), events=events)
+        if company != OF_ALL:
+            now = iso(self.world.clock.now())
+            stopped = Record(company=company, state=State.STOPPED, since=now, created_at=now)
+            await self.world.now(SessionRows(self.world.database).create(stopped))
         await self.world.now(self.rows.put(company, lambda before: made))
 
     async def happen(self, *numbers: int, chat: str = "a", company: str = COMPANY, type_: str = "message.sent") -> None:

@@ -373,7 +373,11 @@ class Outbox(Protocol):
 
 
 class Accounts(Protocol):
-    """What each company may send."""
+    """What each company may send.
+
+    Of a company that was removed nothing is stored: restrictions of WhatsApp are dropped, figures of people are refused
+    with `NotFound`.
+    """
 
     async def account(self, company: str, *, since: str) -> Account:
         """The account, with its first contacts since then."""

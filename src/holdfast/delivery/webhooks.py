@@ -364,7 +364,8 @@ class Webhooks(Protocol):
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
         """Replace a company's own endpoint by the result of `change(old endpoint)`; None removes it.
 
-        If the URL or the secret changes, deliveries that wait for a retry become due at once.
+        If the URL or the secret changes, deliveries that wait for a retry become due at once. Raises `NotFound` for a
+        company without a session.
         """
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:

@@ -11,8 +11,9 @@ from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK, TENANT
 from holdfast.delivery.stores import Account, Content
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import insert
-from holdfast.store.database import Database
+from holdfast.store.database import Database, Refusal
 from holdfast.store.outbox_queue import approached_chats
+from holdfast.store.sessions import exists, unknown
 from holdfast.store.tables import chats, limits
 
 _LOCKS = {REACH_OUT_LOCK: "reach_out_until", NEW_CHAT_QUOTA: "quota_until"}
@@ -48,34 +49,43 @@ class AccountRows:
         return await self._database.read(work)
 
     async def set_lock(self, company: str, *, code: str, until: str | None) -> None:
-        await self._set(company, **{_LOCKS[code]: until})
+        await self._note(company, **{_LOCKS[code]: until})
 
     async def set_tight(self, company: str, *, until: str) -> None:
-        await self._set(company, tight_until=until)
+        await self._note(company, tight_until=until)
 
     async def set_pacing(self, company: str, pacing: Content | None) -> None:
-        await self._set(company, pacing=None if pacing is None else json.dumps(pacing))
+        def work(connection: Connection) -> Refusal | None:
+            return _save(connection, company, pacing=None if pacing is None else json.dumps(pacing))
+
+        await self._database.write(work, company=company)
 
     async def set_tenant_pacing(self, company: str, pacing: Content) -> None:
         stored = select(limits.c.pacing).where(limits.c.company_id == company)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> Refusal | None:
             lock_company(connection, company)
             before = json.loads(connection.scalar(stored) or "{}")
             after = {name: value for name, value in before.items() if name != TENANT}
             after |= {TENANT: pacing} if pacing else {}
-            _save(connection, company, pacing=json.dumps(after) if after else None)
+            return _save(connection, company, pacing=json.dumps(after) if after else None)
 
         await self._database.write(work, company=company)
 
-    async def _set(self, company: str, **values: str | None) -> None:
+    async def _note(self, company: str, **values: str | None) -> None:
+        """Store what WhatsApp restricts, unless the company was removed meanwhile."""
+
         def work(connection: Connection) -> None:
-            lock_company(connection, company)
             _save(connection, company, **values)
 
         await self._database.write(work, company=company)
 
 
-def _save(connection: Connection, company: str, **values: str | None) -> None:
+def _save(connection: Connection, company: str, **values: str | None) -> Refusal | None:
+    # The lock keeps `clear` from removing the company between the check and the commit.
+    lock_company(connection, company)
+    if not exists(connection, company):
+        return unknown(company)
     row = insert(connection, limits).values(company_id=company, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["company_id"], set_=values))
+    return None

@@ -28,7 +28,8 @@ from holdfast.store.connection import insert
 from holdfast.store.database import Database, Refusal, announce
 from holdfast.store.events import NewEvents, record
 from holdfast.store.leases import NO_FENCE, Fence
-from holdfast.store.tables import operations, sessions
+from holdfast.store.sessions import exists, unknown
+from holdfast.store.tables import operations
 
 IS_OPEN = text("state IN ('queued','running')")
 """Literally as in the partial index."""
@@ -52,9 +53,8 @@ class OperationRows:
         def work(connection: Connection) -> AcceptedOperation | Refusal | None:
             # Before the number is drawn, as numbers follow the order of commits; nor is the company removed meanwhile.
             lock_company(connection, draft.company)
-            if connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == draft.company)) is None:
-                sentence = f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}'
-                return Refusal(NotFound(sentence, field="company"))
+            if not exists(connection, draft.company):
+                return unknown(draft.company)
             if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
                 return before
             open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)

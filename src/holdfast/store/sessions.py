@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, select, update
 
+from holdfast.base.errors import NotFound
 from holdfast.session.reasons import current_name
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 from holdfast.store.connection import Insert, Prepared, insert
-from holdfast.store.database import Database
+from holdfast.store.database import Database, Refusal
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.tables import sessions
 
@@ -94,6 +95,17 @@ class SessionRows:
             connection.execute(statement)
 
         await self._database.write(work)
+
+
+def exists(connection: Connection, company: str) -> bool:
+    """Whether the company has a session. After `lock_company`, this stays so to the end of the transaction."""
+    return connection.scalar(select(sessions.c.company_id).where(sessions.c.company_id == company)) is not None
+
+
+def unknown(company: str) -> Refusal:
+    """The refusal of a write for a company that has no session, or no longer."""
+    sentence = f'company "{company}" is unknown: create it with PUT /v1/sessions/{company}'
+    return Refusal(NotFound(sentence, field="company"))
 
 
 _SET_BY_PEOPLE = {"label", "media_links_revoked_at"}

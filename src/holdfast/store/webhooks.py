@@ -42,10 +42,11 @@ from holdfast.delivery.webhooks import (
 from holdfast.store import webhook_endpoints as endpoint_rows
 from holdfast.store import webhook_queue as queue
 from holdfast.store.clock_steps import moved_with_clock
-from holdfast.store.company_locks import lock_event_order
+from holdfast.store.company_locks import lock_company, lock_event_order
 from holdfast.store.connection import insert
-from holdfast.store.database import Database, announce
+from holdfast.store.database import Database, Refusal, announce
 from holdfast.store.events import DELIVERIES, endpoints_changed, write_recorded
+from holdfast.store.sessions import exists, unknown
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
@@ -169,10 +170,14 @@ class WebhookRows:
         return await self._database.read(lambda connection: endpoint_rows.read_one(connection, company))
 
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
-        def work(connection: Connection) -> Endpoint | None:
+        def work(connection: Connection) -> Endpoint | Refusal | None:
+            if company != OF_ALL:
+                lock_company(connection, company)  # before that of events, as everywhere; nor is it removed meanwhile
             write_recorded(connection)  # these are of before the change
             before = endpoint_rows.read_one(connection, company)
             made = change(before)
+            if made is not None and company != OF_ALL and not exists(connection, company):
+                return unknown(company)
             connection.execute(delete(endpoints).where(endpoints.c.company_id == company))
             if made is not None:
                 connection.execute(insert(connection, endpoints).values(endpoint_rows.values_of(made)))
@@ -182,7 +187,7 @@ class WebhookRows:
             announce(connection, DELIVERIES)
             return made
 
-        return await self._database.write(work)
+        return await self._database.write(work, company=company or None)
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | None:
