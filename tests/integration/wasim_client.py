@@ -11,7 +11,7 @@ import secrets
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.processes import Wasim
-from wasim.wire.client import ClientLink, DeviceKeys, login
+from wasim.wire.conftest import ClientLink, DeviceKeys, login
 from wasim.wire.curve import KeyPair
 from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac
 from wasim.wire.nodes import Node

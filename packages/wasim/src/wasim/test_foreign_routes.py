@@ -19,7 +19,7 @@ from wasim.pairings import FIRST_NUMBER
 from wasim.server.conftest import LinkedDevice, World
 from wasim.shell import Simulator, running
 from wasim.store import Store
-from wasim.wire.client import ClientLink
+from wasim.wire.conftest import ClientLink
 from wasim.wire.nodes import Node
 
 

@@ -16,7 +16,7 @@ from wasim.server.fault_hooks import FaultHooks, NoFaults
 from wasim.server.pairing import parse_qr
 from wasim.server.state import Account, Address
 from wasim.wire import ratchet
-from wasim.wire.client import ClientLink, DeviceKeys, login
+from wasim.wire.conftest import ClientLink, DeviceKeys, login
 from wasim.wire.content import Content, seal, unseal
 from wasim.wire.curve import KeyPair, typed, verify
 from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac

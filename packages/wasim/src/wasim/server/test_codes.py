@@ -16,7 +16,7 @@ from wasim.server.events import DevicePaired, PairingFailed
 from wasim.server.fault_hooks import FaultHooks, NoFaults
 from wasim.server.pairing import PairingError
 from wasim.server.state import Address
-from wasim.wire.client import DeviceKeys
+from wasim.wire.conftest import DeviceKeys
 from wasim.wire.curve import KeyPair, hkdf
 from wasim.wire.nodes import Node
 

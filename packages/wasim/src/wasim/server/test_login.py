@@ -9,7 +9,7 @@ import pytest
 from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolBroken
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.state import Address
-from wasim.wire.client import login
+from wasim.wire.conftest import login
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from wasim.server.pairing import PairingError
 from wasim.server.passkeys import shown
 from wasim.server.state import Address
 from wasim.server.webauthn import BadCredential, base64url, from_base64url, passkey, registered, verify
-from wasim.wire.client import DeviceKeys
+from wasim.wire.conftest import DeviceKeys
 from wasim.wire.curve import KeyPair, hkdf
 from wasim.wire.messages import (
     CompanionCommitment,

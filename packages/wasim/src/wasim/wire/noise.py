@@ -1,5 +1,4 @@
-"""The Noise handshake (25519, AESGCM, SHA256) as WhatsApp uses it: `Responder` for a server, `Initiator` for tests and
-load.
+"""The Noise handshake (25519, AESGCM, SHA256) as WhatsApp uses it: `Responder` for a server, `Initiator` for tests.
 
 A client that connects for the first time uses the pattern XX. One that remembers the server's static key uses IK, which
 saves a round trip: its first message already has its own key and payload. A server with another static key can't read
@@ -185,7 +184,7 @@ class Responder:
 
 
 class Initiator:
-    """The client's side: `hello`, then `finish`. With the server's static key, `server`, it resumes."""
+    """The client's side, for tests: `hello`, then `finish`. With the server's static key, `server`, it resumes."""
 
     def __init__(
         self, *, static: KeyPair, ephemeral: KeyPair, payload: bytes = b"", server: bytes | None = None

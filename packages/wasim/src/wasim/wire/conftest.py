@@ -1,4 +1,4 @@
-"""The client side of a link: handshake, then nodes. For tests and load generation; real clients are other programs."""
+"""The client side of a link, for tests: handshake, then nodes. Real clients are other programs."""
 
 from __future__ import annotations
 
