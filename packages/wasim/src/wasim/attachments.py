@@ -27,13 +27,13 @@ _MAC_BYTES = 10
 _KEY_BYTES = 32
 
 
-class Unopenable(Exception):
+class UnreadableMedia(Exception):
     """Media that is missing, or does not match its message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
-    """The fields about encrypted media that a message needs."""
+class EncryptedMedia:
+    """Encrypted media, with the fields that its message needs."""
 
     name: str
     """Name of the file in the media folder."""
@@ -51,11 +51,11 @@ class _Keys:
 
 
 def _derive(kind: str, key: bytes) -> _Keys:
-    made = hkdf(key, salt=bytes(32), info=f"WhatsApp {_INFO[kind]} Keys".encode(), length=112)
-    return _Keys(made[:16], made[16:48], made[48:80])
+    derived = hkdf(key, salt=bytes(32), info=f"WhatsApp {_INFO[kind]} Keys".encode(), length=112)
+    return _Keys(derived[:16], derived[16:48], derived[48:80])
 
 
-def seal(folder: MediaFolder, kind: str, chunks: Iterable[bytes]) -> Sealed:
+def encrypt(folder: MediaFolder, kind: str, chunks: Iterable[bytes]) -> EncryptedMedia:
     """Encrypt media into the folder."""
     key, scratch = secrets.token_bytes(_KEY_BYTES), folder.scratch()
     plain, encrypted, length = hashlib.sha256(), hashlib.sha256(), 0
@@ -67,50 +67,52 @@ def seal(folder: MediaFolder, kind: str, chunks: Iterable[bytes]) -> Sealed:
             for chunk in chunks:
                 plain.update(chunk)
                 length += len(chunk)
-                _put(encryptor.update(padder.update(chunk)), file.write, encrypted.update, mac.update)
-            _put(encryptor.update(padder.finalize()) + encryptor.finalize(), file.write, encrypted.update, mac.update)
-            _put(mac.digest()[:_MAC_BYTES], file.write, encrypted.update)
-        name = folder.adopt(scratch, encrypted.digest())
+                _write_to(encryptor.update(padder.update(chunk)), file.write, encrypted.update, mac.update)
+            _write_to(
+                encryptor.update(padder.finalize()) + encryptor.finalize(), file.write, encrypted.update, mac.update
+            )
+            _write_to(mac.digest()[:_MAC_BYTES], file.write, encrypted.update)
+        name = folder.finish(scratch, encrypted.digest())
     finally:
         scratch.unlink(missing_ok=True)
-    return Sealed(name=name, key=key, sha256=plain.digest(), encrypted_sha256=encrypted.digest(), length=length)
+    return EncryptedMedia(name=name, key=key, sha256=plain.digest(), encrypted_sha256=encrypted.digest(), length=length)
 
 
-def _put(data: bytes, *takers: Callable[[bytes], object]) -> None:
-    for take in takers:
-        take(data)
+def _write_to(data: bytes, *sinks: Callable[[bytes], object]) -> None:
+    for sink in sinks:
+        sink(data)
 
 
-def unseal(path: Path, kind: str, key: bytes) -> Iterator[bytes]:
-    """The content, in chunks. Raises Unopenable when it is missing, or – after the last chunk – not authentic."""
+def decrypt(path: Path, kind: str, key: bytes) -> Iterator[bytes]:
+    """The content, in chunks. Raises UnreadableMedia when it is missing, or – after the last chunk – not authentic."""
     if not path.is_file():
-        raise Unopenable("the media is not on this media host")
-    keys, left = _derive(kind, key), path.stat().st_size - _MAC_BYTES
+        raise UnreadableMedia("the media is not on this media host")
+    keys, remaining = _derive(kind, key), path.stat().st_size - _MAC_BYTES
     mac = hmac.new(keys.mac, keys.iv, hashlib.sha256)
     decryptor, unpadder = Cipher(AES256(keys.cipher), CBC(keys.iv)).decryptor(), PKCS7(128).unpadder()
     with path.open("rb") as file:
-        while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
-            left -= len(chunk)
+        while remaining > 0 and (chunk := file.read(min(CHUNK_BYTES, remaining))):
+            remaining -= len(chunk)
             mac.update(chunk)
             yield unpadder.update(decryptor.update(chunk))
         if not hmac.compare_digest(file.read(), mac.digest()[:_MAC_BYTES]):
-            raise Unopenable("the media was encrypted with another key, or changed in transit")
+            raise UnreadableMedia("the media was encrypted with another key, or changed in transit")
     try:
         yield unpadder.update(decryptor.finalize()) + unpadder.finalize()
     except ValueError as error:
-        raise Unopenable(f"the media is damaged: {error}") from error
+        raise UnreadableMedia(f"the media is damaged: {error}") from error
 
 
 def measure(path: Path, kind: str, key: bytes) -> tuple[int, str]:
-    """Size and SHA-256 of the content, read once. Raises Unopenable."""
+    """Size and SHA-256 of the content. Raises UnreadableMedia."""
     digest, size = hashlib.sha256(), 0
-    for chunk in unseal(path, kind, key):
+    for chunk in decrypt(path, kind, key):
         digest.update(chunk)
         size += len(chunk)
     return size, digest.hexdigest()
 
 
-def filling(size: int) -> Iterator[bytes]:
+def filler(size: int) -> Iterator[bytes]:
     """That many filler bytes, always the same."""
     block = hashlib.shake_256(b"wasim").digest(CHUNK_BYTES)
     while size > 0:

@@ -28,7 +28,7 @@ CERTIFICATE_FILE = "ca.pem"
 _KEY_FILE = "ca.key"
 _HOST_FILE = "media-host.pem"
 _VALID = timedelta(days=3650)
-_CLOCKS_DIFFER = timedelta(days=1)
+_CLOCK_SKEW = timedelta(days=1)
 
 
 class BadAuthority(Exception):
@@ -68,12 +68,12 @@ def open_authority(directory: Path, *, now: float) -> Authority:
         return _make(directory, datetime.fromtimestamp(now, UTC))
     try:
         loaded = load_pem_private_key(key.read_bytes(), None)
-        made = x509.load_pem_x509_certificate(certificate.read_bytes())
+        loaded_certificate = x509.load_pem_x509_certificate(certificate.read_bytes())
     except ValueError as error:
         raise BadAuthority(f"{certificate} or {key} can't be read ({error}); remove both and start again") from error
     if not isinstance(loaded, EllipticCurvePrivateKey):
         raise BadAuthority(f"{key} holds another kind of key; remove it and {certificate}, and start again")
-    return Authority(directory=directory, certificate=made, key=loaded)
+    return Authority(directory=directory, certificate=loaded_certificate, key=loaded)
 
 
 def _make(directory: Path, now: datetime) -> Authority:
@@ -116,7 +116,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + _VALID)
     )
 

@@ -21,8 +21,8 @@ from aiohttp import web
 
 from wasim.authority import Authority, BadAuthority, open_authority
 from wasim.clock import Clock
+from wasim.compatibility_routes import make_compatibility_app
 from wasim.control import make_app
-from wasim.foreign_routes import make_foreign_app
 from wasim.media import MediaFolder, MediaHost
 from wasim.shell import Simulator, running
 from wasim.sockets import PATH
@@ -71,7 +71,7 @@ def serve(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s wasim %(message)s"
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    places = ListenAddresses(
+    addresses = ListenAddresses(
         host=host,
         port=port,
         has_tls=tls,
@@ -84,21 +84,21 @@ def serve(
             authority = open_authority(state_dir, now=Clock().now())
             if ca_file is not None:
                 ca_file.write_bytes(authority.pem)
-            asyncio.run(_serve(store, authority, places, until_stdin_closes, minimum_revision))
+            asyncio.run(_serve(store, authority, addresses, until_stdin_closes, minimum_revision))
     except (StoreInUse, BadAuthority) as error:
-        _give_up(str(error), error)
+        _exit_with(str(error), error)
     except OSError as error:
         ports = f"ports {port} (clients), {control_port} (control), {media_port} (media)"
-        _give_up(f"wasim can't listen on {host}, {ports}: {error.strerror}", error)
+        _exit_with(f"wasim can't listen on {host}, {ports}: {error.strerror}", error)
 
 
-def _give_up(sentence: str, cause: Exception) -> NoReturn:
+def _exit_with(sentence: str, cause: Exception) -> NoReturn:
     typer.echo(sentence, err=True)
     raise typer.Exit(1) from cause
 
 
 async def _serve(
-    store: Store, authority: Authority, places: ListenAddresses, until_stdin_closes: bool, minimum_revision: int
+    store: Store, authority: Authority, addresses: ListenAddresses, until_stdin_closes: bool, minimum_revision: int
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,24 +106,27 @@ async def _serve(
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     clock = Clock()
-    link_tls = authority.server_context(places.host, now=clock.now()) if places.has_tls else None
-    simulator = Simulator(store=store, clock=clock, host=places.host, port=places.port, tls=link_tls)
+    link_tls = authority.server_context(addresses.host, now=clock.now()) if addresses.has_tls else None
+    simulator = Simulator(store=store, clock=clock, host=addresses.host, port=addresses.port, tls=link_tls)
     simulator.faults.base_minimum_revision = minimum_revision
     folder = MediaFolder(authority.directory / "media")
     media = MediaHost(
-        folder, clock=clock, admit=lambda auth: simulator.server.admitted(auth), judge=simulator.faults.on_media
+        folder,
+        clock=clock,
+        authorize=lambda auth: simulator.server.media_account(auth),
+        fault_hook=simulator.faults.on_media,
     )
-    tls = authority.server_context(places.media_name, now=clock.now())
+    tls = authority.server_context(addresses.media_name, now=clock.now())
     async with (
-        _answering(media.app(), places.host, places.media_port, tls) as media_port,
-        _answering(make_app(simulator, authority, folder), places.host, places.control_port, None) as control_port,
+        _serving(media.app(), addresses.host, addresses.media_port, tls) as media_port,
+        _serving(make_app(simulator, authority, folder), addresses.host, addresses.control_port, None) as control_port,
     ):
-        simulator.lead_media_to(f"{places.media_name}:{media_port}", folder)
-        async with _foreign_routes(simulator), running(simulator):
+        simulator.set_media_host(f"{addresses.media_name}:{media_port}", folder)
+        async with _compatibility_routes(simulator), running(simulator):
             ready = {
-                "url": f"{'wss' if places.has_tls else 'ws'}://{places.host}:{simulator.port}{PATH}",
-                "control": f"http://{places.host}:{control_port}",
-                "media": f"https://{places.media_name}:{media_port}",
+                "url": f"{'wss' if addresses.has_tls else 'ws'}://{addresses.host}:{simulator.port}{PATH}",
+                "control": f"http://{addresses.host}:{control_port}",
+                "media": f"https://{addresses.media_name}:{media_port}",
                 "ca": str(authority.file.absolute()),
             }
             print(json.dumps(ready), flush=True)  # noqa: T201 – the one line that is promised
@@ -131,7 +134,7 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+async def _serving(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
     """Serve an application for the duration of the block; yields the port."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
@@ -143,9 +146,9 @@ async def _answering(app: web.Application, host: str, port: int, tls: ssl.SSLCon
 
 
 @contextlib.asynccontextmanager
-async def _foreign_routes(simulator: Simulator) -> AsyncIterator[None]:
+async def _compatibility_routes(simulator: Simulator) -> AsyncIterator[None]:
     """Answer the HTTP requests that suites made for other servers send to the clients' port."""
-    runner = web.AppRunner(make_foreign_app(simulator), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(make_compatibility_app(simulator), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     simulator.make_web_handler = runner.server
     try:

@@ -1,4 +1,4 @@
-"""The control interface: plain JSON over HTTP on its own port, for phones, faults, and what the server saw.
+"""The control interface: plain JSON over HTTP on its own port, for phones, faults, and what the server recorded.
 
 It only translates between HTTP and the simulator. Errors are `{"error": sentence}`.
 """
@@ -15,7 +15,7 @@ from wasim.clock import iso
 from wasim.faults import BadFault, Fault, parse_fault
 from wasim.media import MediaFolder
 from wasim.phone_routes import jids
-from wasim.requests import AUTHORITY, FOLDER, HUB, ControlError, Json, body_of
+from wasim.requests import AUTHORITY, MEDIA_FOLDER, SIMULATOR, ControlError, Json, body_of
 from wasim.server.calls import CallError
 from wasim.server.groups import GroupError
 from wasim.server.link import Link, Phase
@@ -46,7 +46,7 @@ DELETE /phones/{number}/passkey      linking no longer requires one
 POST   /phones/{number}/send         {"to", "id"?, "text" | "image" | … | "delete" | "payload"} the phone sends;
                                      payload: any message of WAProto, encoded, in base64
                                      plaintext: any bytes, encrypted unchanged, in base64
-                                     to status@broadcast: a status, for "audience"? or everybody it has written with
+                                     to status@broadcast: a status, for "audience"? or all its contacts
 GET    /phones/{number}/stanzas      stanzas waiting for its linked devices
 POST   /phones/{number}/stanzas      {"stanzas": [{"tag", "attrs"?, "content"?} | {"base64"}]} delivers them, as they
                                      are, to the linked devices; content: text, {"base64"} or stanzas
@@ -62,8 +62,8 @@ POST   /channels                     {"name", "owner", "description"?, "admins"?
 GET    /phones/{number}/calls        its calls
 POST   /phones/{number}/calls        {"to", "video"?} calls another account
 POST   /phones/{number}/calls/{id}   {"state": "accepted"|"rejected"|"timeout"|"ended"} ends a call that rings
-POST   /phones/{number}/read         {"id"} the owner reads a message; linked devices learn it
-GET    /phones/{number}/inbox        what the phone decrypted; ?after= skips that many
+POST   /phones/{number}/read         {"id"} the owner reads a message; linked devices are notified
+GET    /phones/{number}/inbox        messages that the phone decrypted; ?after= skips that many
 GET    /phones/{number}/inbox/{id}/media   its media, decrypted; ?content=true: the bytes
 GET    /groups                       groups with their members
 POST   /groups                       {"subject", "members", "addressing"?: "lid"|"pn"} creates one; the first is admin
@@ -83,7 +83,7 @@ DELETE /faults/{id}, /faults         ends one, or all
 
 def make_app(simulator: Simulator, authority: Authority, folder: MediaFolder) -> web.Application:
     app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
-    app[HUB], app[AUTHORITY], app[FOLDER] = simulator, authority, folder
+    app[SIMULATOR], app[AUTHORITY], app[MEDIA_FOLDER] = simulator, authority, folder
     chat_routes.add_routes(app)
     stanza_routes.add_routes(app)
     settings_routes.add_routes(app)
@@ -129,18 +129,18 @@ async def _help(request: web.Request) -> web.Response:
     return web.Response(text="wasim, a simulated WhatsApp. Control interface:\n\n" + ROUTES_TEXT)
 
 
-# What the server saw
+# What the server recorded
 
 
 async def _messages(request: web.Request) -> web.Response:
-    wanted = {name: request.query.get(name) for name in ("from", "to", "id")}
-    records = request.app[HUB].server.directory.messages.values()
-    return web.json_response([_message(record) for record in records if _matches(record, wanted)])
+    filters = {name: request.query.get(name) for name in ("from", "to", "id")}
+    records = request.app[SIMULATOR].server.directory.messages.values()
+    return web.json_response([_message(record) for record in records if _matches(record, filters)])
 
 
-def _matches(record: MessageRecord, wanted: dict[str, str | None]) -> bool:
+def _matches(record: MessageRecord, filters: dict[str, str | None]) -> bool:
     values = {"from": record.sender, "to": record.to, "id": record.id}
-    return all(value is None or values[name] == value for name, value in wanted.items())
+    return all(value is None or values[name] == value for name, value in filters.items())
 
 
 def _message(record: MessageRecord) -> Json:
@@ -159,7 +159,7 @@ def _message(record: MessageRecord) -> Json:
 
 
 async def _links(request: web.Request) -> web.Response:
-    simulator = request.app[HUB]
+    simulator = request.app[SIMULATOR]
     return web.json_response(
         [
             {
@@ -191,7 +191,7 @@ def _state_of(link: Link) -> str:
 
 
 async def _stats(request: web.Request) -> web.Response:
-    simulator = request.app[HUB]
+    simulator = request.app[SIMULATOR]
     stats, records = simulator.stats, simulator.server.directory.messages.values()
     return web.json_response(
         {
@@ -217,16 +217,16 @@ async def _stats(request: web.Request) -> web.Response:
 
 
 async def _certificate(request: web.Request) -> web.Response:
-    return web.json_response({"rootKey": request.app[HUB].server.identity.root.hex()})
+    return web.json_response({"rootKey": request.app[SIMULATOR].server.identity.root.hex()})
 
 
 async def _version(request: web.Request) -> web.Response:
-    simulator = request.app[HUB]
+    simulator = request.app[SIMULATOR]
     return web.json_response({"published": simulator.published_revision, "minimum": simulator.faults.minimum_revision})
 
 
 async def _set_version(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     for name, value in body.items():
         if name not in ("published", "minimum") or not isinstance(value, int):
             raise ControlError(400, f"{name!r} is {value!r}: give 'published' or 'minimum' as a number")
@@ -256,26 +256,26 @@ def _fault(fault: Fault) -> Json:
 
 
 async def _faults(request: web.Request) -> web.Response:
-    faults = request.app[HUB].faults
+    faults = request.app[SIMULATOR].faults
     ended = faults.ended if request.query.get("all") == "true" else []
     return web.json_response([_fault(fault) for fault in [*ended, *faults.active.values()]])
 
 
 async def _add_fault(request: web.Request) -> web.Response:
-    fault = request.app[HUB].start_fault(parse_fault(await body_of(request)))
+    fault = request.app[SIMULATOR].start_fault(parse_fault(await body_of(request)))
     return web.json_response(_fault(fault), status=201)
 
 
 async def _end_fault(request: web.Request) -> web.Response:
     text = request.match_info["id"]
-    if not text.isdecimal() or not request.app[HUB].end_fault(int(text)):
+    if not text.isdecimal() or not request.app[SIMULATOR].end_fault(int(text)):
         raise ControlError(404, f"fault {text} is not active")
     return web.json_response({"ended": [int(text)]})
 
 
 async def _end_faults(request: web.Request) -> web.Response:
-    simulator = request.app[HUB]
-    running = list(simulator.faults.active)
-    for fault_id in running:
+    simulator = request.app[SIMULATOR]
+    active = list(simulator.faults.active)
+    for fault_id in active:
         simulator.end_fault(fault_id)
-    return web.json_response({"ended": running})
+    return web.json_response({"ended": active})

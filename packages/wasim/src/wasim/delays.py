@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class DelayLine(Generic[T]):
+class DelayQueue(Generic[T]):
     """Passes items on in their order, each after the delay that applied when it was put in, or later."""
 
     def __init__(self, pass_on: Callable[[T], None]) -> None:

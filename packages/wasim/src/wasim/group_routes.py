@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from wasim.clock import iso
-from wasim.requests import HUB, ControlError, Json, body_of, number_of, numbers_of, text_of
+from wasim.requests import SIMULATOR, ControlError, Json, body_of, number_of, numbers_of, text_of
 from wasim.server.channels import Channel, Role
 from wasim.server.directory import Directory
 from wasim.server.state import PHONE, Address, Group
@@ -24,7 +24,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _groups(request: web.Request) -> web.Response:
-    directory = request.app[HUB].server.directory
+    directory = request.app[SIMULATOR].server.directory
     return web.json_response([_group(directory, group) for group in directory.groups.values()])
 
 
@@ -52,31 +52,31 @@ def _group(directory: Directory, group: Group) -> Json:
 
 
 async def _add_group(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     addressing = body.get("addressing", "lid")
     if addressing not in ("lid", "pn"):
         raise ControlError(400, f"addressing {addressing!r}: give 'lid' or 'pn'")
     subject, members = text_of(body, "subject"), numbers_of(body, "members")
-    with simulator.act() as (server, now):
+    with simulator.update() as (server, now):
         group = server.groups.create(subject, members, addressing=addressing, now=now)
     return web.json_response(_group(server.directory, group), status=201)
 
 
 async def _change_group(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     group = simulator.server.directory.group(parse_jid(request.match_info["id"]))
     if group is None:
         raise ControlError(404, f"there is no group {request.match_info['id']}; GET /groups lists them")
     for name in body.keys() - {"subject", "add", "remove", "requests"}:
         raise ControlError(400, f"{name!r} of a group can't be changed; give subject, add, remove or requests")
     subject = text_of(body, "subject") if "subject" in body else None
-    added, removed, asking = (numbers_of(body, name) for name in ("add", "remove", "requests"))
-    with simulator.act() as (server, now):
+    added, removed, requesting = (numbers_of(body, name) for name in ("add", "remove", "requests"))
+    with simulator.update() as (server, now):
         if subject is not None:
             server.groups.rename(group, subject, now=now)
         server.groups.add(group, added, now=now)
         server.groups.remove(group, removed, now=now)
-        server.groups.request(group, asking, now=now)
+        server.groups.request(group, requesting, now=now)
     return web.json_response(_group(simulator.server.directory, group))
 
 
@@ -84,7 +84,7 @@ async def _change_group(request: web.Request) -> web.Response:
 
 
 async def _channels(request: web.Request) -> web.Response:
-    channels = request.app[HUB].server.channels
+    channels = request.app[SIMULATOR].server.channels
     return web.json_response([_channel(channel) for channel in channels.all.values()])
 
 
@@ -104,11 +104,11 @@ def _channel(channel: Channel) -> Json:
 
 
 async def _add_channel(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     roles: dict[str, Role] = {number_of(body.get("owner")): "OWNER"}
     roles |= dict.fromkeys(numbers_of(body, "admins") if "admins" in body else [], "ADMIN")
     description = text_of(body, "description") if "description" in body else ""
     name = text_of(body, "name")
-    with simulator.act() as (server, now):
+    with simulator.update() as (server, now):
         channel = server.channels.create(name, description, roles, now=now)
     return web.json_response(_channel(channel), status=201)

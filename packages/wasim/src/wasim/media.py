@@ -29,12 +29,13 @@ KINDS = ("image", "video", "audio", "document", "md-app-state")
 _SCRATCH = "part-"
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 
-Admit = Callable[[str], str | None]
-"""The account that an `auth` from media_conn belongs to; None for one that was never issued."""
-Judge = Callable[[Direction], MediaVerdict]
+Authorize = Callable[[str], str | None]
+"""Returns the account that an `auth` from media_conn belongs to; None for one that was never issued."""
+FaultHook = Callable[[Direction], MediaVerdict]
+"""Called for each upload and download; returns the effect of faults on it."""
 
 
-class _CutOff(Exception):
+class _ConnectionCut(Exception):
     """A fault ended the connection."""
 
 
@@ -51,17 +52,17 @@ class MediaFolder:
         return self._directory / name
 
     def scratch(self) -> Path:
-        """A path for a file without a name yet, on the same disk."""
+        """A path for an unfinished file, on the same disk."""
         return self._directory / f"{_SCRATCH}{secrets.token_hex(8)}"
 
-    def write(self, sealed: bytes, name: str) -> None:
-        """Store a small file that is known as a whole."""
+    def write(self, content: bytes, name: str) -> None:
+        """Store a small file."""
         scratch = self.scratch()
-        scratch.write_bytes(sealed)
+        scratch.write_bytes(content)
         os.replace(scratch, self.path(name))
 
-    def adopt(self, scratch: Path, digest: bytes) -> str:
-        """Give a finished file its name."""
+    def finish(self, scratch: Path, digest: bytes) -> str:
+        """Rename a finished file to its hash; returns its name."""
         name = name_of(digest)
         os.replace(scratch, self.path(name))
         return name
@@ -72,11 +73,11 @@ def direct_path(kind: str, name: str) -> str:
 
 
 class MediaHost:
-    def __init__(self, folder: MediaFolder, *, clock: Clock, admit: Admit, judge: Judge) -> None:
+    def __init__(self, folder: MediaFolder, *, clock: Clock, authorize: Authorize, fault_hook: FaultHook) -> None:
         self._folder = folder
         self._clock = clock
-        self._admit = admit
-        self._judge = judge
+        self._authorize = authorize
+        self._fault_hook = fault_hook
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -88,16 +89,18 @@ class MediaHost:
         kind, name = request.match_info["kind"], request.match_info["hash"].rstrip("=")
         if kind not in KINDS or not _HASH.fullmatch(name):
             return _error(404, f"nothing is uploaded to /mms/{kind}; kinds are {', '.join(KINDS)}")
-        if self._admit(request.query.get("auth", "")) is None:
+        if self._authorize(request.query.get("auth", "")) is None:
             return _error(401, "auth was not issued by media_conn: query media_conn again")
-        verdict = self._judge("up")
+        verdict = self._fault_hook("up")
         if verdict.status is not None:
             return _error(verdict.status, "refused by a fault")
         if (request.content_length or 0) > MAX_BYTES:
             return _error(413, f"media has at most {MAX_BYTES} bytes, this has {request.content_length}")
-        return await self._keep(request, kind, name, verdict)
+        return await self._store_upload(request, kind, name, verdict)
 
-    async def _keep(self, request: web.Request, kind: str, name: str, verdict: MediaVerdict) -> web.StreamResponse:
+    async def _store_upload(
+        self, request: web.Request, kind: str, name: str, verdict: MediaVerdict
+    ) -> web.StreamResponse:
         scratch = self._folder.scratch()
         try:
             digest = await self._receive(request, scratch, verdict)
@@ -105,8 +108,8 @@ class MediaHost:
                 return _error(413, f"media has at most {MAX_BYTES} bytes")
             if name_of(digest) != name:
                 return _error(400, "the SHA-256 of the bytes is not the one in the address")
-            self._folder.adopt(scratch, digest)
-        except _CutOff:
+            self._folder.finish(scratch, digest)
+        except _ConnectionCut:
             return web.Response()  # the connection is closed already
         finally:
             scratch.unlink(missing_ok=True)
@@ -115,11 +118,11 @@ class MediaHost:
 
     async def _receive(self, request: web.Request, scratch: Path, verdict: MediaVerdict) -> bytes | None:
         """Write the body to disk as it arrives; returns its digest, or None when it is too long."""
-        digest, taken = hashlib.sha256(), 0
+        digest, received = hashlib.sha256(), 0
         with scratch.open("wb") as file:
-            async for chunk in self._paced(request.content.iter_chunked(CHUNK_BYTES), request, verdict):
-                taken += len(chunk)
-                if taken > MAX_BYTES:
+            async for chunk in self._throttled(request.content.iter_chunked(CHUNK_BYTES), request, verdict):
+                received += len(chunk)
+                if received > MAX_BYTES:
                     return None
                 digest.update(chunk)
                 file.write(chunk)
@@ -130,13 +133,13 @@ class MediaHost:
         path = self._folder.path(name)
         if not _HASH.fullmatch(name) or not path.exists():
             return _error(404, "there is no such media")
-        verdict = self._judge("down")
+        verdict = self._fault_hook("down")
         if verdict.status is not None:
             return _error(verdict.status, "refused by a fault")
         with path.open("rb") as file:
-            return await self._give(request, file, path.stat().st_size, verdict)
+            return await self._serve(request, file, path.stat().st_size, verdict)
 
-    async def _give(
+    async def _serve(
         self, request: web.Request, file: IO[bytes], size: int, verdict: MediaVerdict
     ) -> web.StreamResponse:
         try:
@@ -152,22 +155,22 @@ class MediaHost:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         await response.prepare(request)
         file.seek(start)
-        with contextlib.suppress(_CutOff):
-            async for chunk in self._paced(_chunks(file, stop - start), request, verdict):
+        with contextlib.suppress(_ConnectionCut):
+            async for chunk in self._throttled(_chunks(file, stop - start), request, verdict):
                 await response.write(chunk)
             await response.write_eof()
         return response
 
-    async def _paced(
+    async def _throttled(
         self, chunks: AsyncIterator[bytes], request: web.Request, verdict: MediaVerdict
     ) -> AsyncIterator[bytes]:
-        """The chunks, as slowly as a fault demands, cut off where a fault demands it."""
-        passed = 0
+        """The chunks, slowed down and cut off as faults demand."""
+        total = 0
         async for chunk in chunks:
-            passed += len(chunk)
-            if verdict.cut_after is not None and passed > verdict.cut_after and request.transport is not None:
+            total += len(chunk)
+            if verdict.cut_after is not None and total > verdict.cut_after and request.transport is not None:
                 request.transport.abort()
-                raise _CutOff
+                raise _ConnectionCut
             if verdict.bytes_per_s is not None:
                 await self._clock.sleep(len(chunk) / verdict.bytes_per_s)
             yield chunk

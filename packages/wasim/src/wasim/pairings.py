@@ -1,4 +1,4 @@
-"""People who link devices to their phones: each waits until the device is linked, or until that has failed."""
+"""Requests to link a device to a phone: each waits until the device is linked, or the pairing has failed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FIRST_NUMBER = 15_550_100_001
 
 
 class Pairings:
-    def __init__(self, act: Callable[[], AbstractContextManager[tuple[Server, float]]]) -> None:
-        self._act = act
+    def __init__(self, update: Callable[[], AbstractContextManager[tuple[Server, float]]]) -> None:
+        self._update = update
         self._scanning: set[str] = set()
         """Phones that are scanning a code now."""
         self._waiting: dict[int, asyncio.Future[Address | None]] = {}
@@ -33,7 +33,7 @@ class Pairings:
 
     async def scan_with_any(self, qr: ScannedQr) -> Address | None:
         """Link the device to the first phone without linked devices, or to a new one; raises the same errors."""
-        with self._act() as (server, _):
+        with self._update() as (server, _):
             number = self._unused(server.directory)
         self._scanning.add(number)
         try:
@@ -42,18 +42,18 @@ class Pairings:
             self._scanning.discard(number)
 
     def _unused(self, directory: Directory) -> str:
-        idle = (number for number in directory.accounts if len(directory.devices_of(number)) == 1)
+        without_devices = (number for number in directory.accounts if len(directory.devices_of(number)) == 1)
         new = (str(number) for number in itertools.count(FIRST_NUMBER) if str(number) not in directory.accounts)
-        return next(number for number in itertools.chain(idle, new) if number not in self._scanning)
+        return next(number for number in itertools.chain(without_devices, new) if number not in self._scanning)
 
     async def enter_code(self, number: str, code: str) -> Address | None:
         """Link the device that shows this pairing code; raises the same errors as `scan`."""
         return await self._linked(number, lambda server, account, now: server.gate.enter(account, code, now=now))
 
     async def _linked(self, number: str, begin: Callable[[Server, Account, float], int]) -> Address | None:
-        """Wait until the device is linked, or has to show a passkey. `begin` returns the device's link."""
+        """Wait until the device is linked, or a passkey is requested. `begin` returns the device's link."""
         waiting: asyncio.Future[Address | None] = asyncio.get_running_loop().create_future()
-        with self._act() as (server, now):
+        with self._update() as (server, now):
             link = begin(server, server.phone(number, name="", now=now), now)
             self._waiting[link] = waiting
         try:
@@ -62,8 +62,8 @@ class Pairings:
         finally:
             self._waiting.pop(link, None)
 
-    def answer(self, link: int, address: Address | None) -> None:
-        """The device is linked, or (None) shows a passkey request, for which nobody needs to wait."""
+    def complete(self, link: int, address: Address | None) -> None:
+        """The device is linked, or (None) a passkey was requested, for which the request does not wait."""
         waiting = self._waiting.get(link)
         if waiting is not None and not waiting.done():
             waiting.set_result(address)

@@ -1,4 +1,4 @@
-"""Routes of the control interface for passkeys: add one to a phone, remove it, and see what its owner is asked."""
+"""Routes of the control interface for passkeys: add and remove them, and follow the linking of a device with one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 
 from aiohttp import web
 
-from wasim.requests import HUB, ControlError, Json, body_of, known_phone, text_of
+from wasim.requests import SIMULATOR, ControlError, Json, body_of, known_phone, text_of
 from wasim.server import webauthn
 from wasim.server.state import Account
 from wasim.server.webauthn import BadCredential, Passkey, base64url
@@ -25,15 +25,15 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _show(request: web.Request) -> web.Response:
-    simulator, account = request.app[HUB], known_phone(request)
+    simulator, account = request.app[SIMULATOR], known_phone(request)
     ceremony = simulator.server.gate.ceremony(account.number)
     pending = None
     if ceremony is not None:
         pending = {"code": ceremony.code or None, "proven": ceremony.is_proven, "answered": bool(ceremony.commitment)}
-    return web.json_response({"passkeys": [_told(known) for known in account.passkeys], "pending": pending})
+    return web.json_response({"passkeys": [_passkey_json(known) for known in account.passkeys], "pending": pending})
 
 
-def _told(passkey: Passkey) -> Json:
+def _passkey_json(passkey: Passkey) -> Json:
     return {"id": base64url(passkey.id), "publicKey": base64url(passkey.public_key), "counter": passkey.counter}
 
 
@@ -48,23 +48,23 @@ async def _creation(request: web.Request) -> web.Response:
 async def _add(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
     try:
-        passkey = _registered(request, account, body) if "response" in body else _given(body)
+        passkey = _from_registration(request, account, body) if "response" in body else _from_public_key(body)
     except BadCredential as error:
         raise ControlError(400, str(error)) from error
     account.passkeys = [*(known for known in account.passkeys if known.id != passkey.id), passkey]
-    with request.app[HUB].act() as (server, _):
+    with request.app[SIMULATOR].update() as (server, _):
         server.directory.touch(account)
-    return web.json_response(_told(passkey), status=201)
+    return web.json_response(_passkey_json(passkey), status=201)
 
 
-def _registered(request: web.Request, account: Account, body: Json) -> Passkey:
+def _from_registration(request: web.Request, account: Account, body: Json) -> Passkey:
     challenge = request.app[_CHALLENGES].pop(account.number, None)
     if challenge is None:
         raise ControlError(409, f"GET /phones/{account.number}/passkey/creation first: it creates the challenge")
     return webauthn.registered(body, challenge=challenge)
 
 
-def _given(body: Json) -> Passkey:
+def _from_public_key(body: Json) -> Passkey:
     id_ = webauthn.from_base64url(text_of(body, "id"), field="id")
     return webauthn.passkey(id_, webauthn.from_base64url(text_of(body, "publicKey"), field="publicKey"))
 
@@ -72,14 +72,14 @@ def _given(body: Json) -> Passkey:
 async def _remove(request: web.Request) -> web.Response:
     account = known_phone(request)
     account.passkeys = []
-    with request.app[HUB].act() as (server, _):
+    with request.app[SIMULATOR].update() as (server, _):
         server.directory.touch(account)
     return web.json_response({"passkeys": []})
 
 
 async def _confirm(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
-    simulator, code = request.app[HUB], text_of(body, "code")
-    with simulator.act() as (server, now):
+    simulator, code = request.app[SIMULATOR], text_of(body, "code")
+    with simulator.update() as (server, now):
         server.gate.confirm(account, code, now=now)
     return web.json_response({"number": account.number})

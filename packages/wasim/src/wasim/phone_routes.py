@@ -8,7 +8,7 @@ import secrets
 from aiohttp import web
 
 from wasim.clock import iso
-from wasim.requests import HUB, ControlError, Json, body_of, known_phone, number_of, text_of
+from wasim.requests import SIMULATOR, ControlError, Json, body_of, known_phone, number_of, text_of
 from wasim.server import privacy, profiles
 from wasim.server.entropy import new_id
 from wasim.server.pairing import parse_qr
@@ -27,7 +27,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _phones(request: web.Request) -> web.Response:
-    simulator = request.app[HUB]
+    simulator = request.app[SIMULATOR]
     return web.json_response([_phone(simulator, account) for account in simulator.server.directory.accounts.values()])
 
 
@@ -60,7 +60,7 @@ def _phone(simulator: Simulator, account: Account) -> Json:
 
 
 def _typing(simulator: Simulator, number: str) -> Json | None:
-    """The last typing indicator that this phone got."""
+    """The last typing indicator that this phone received."""
     typing = simulator.server.phone_clients.typing(number)
     if typing is None:
         return None
@@ -83,14 +83,14 @@ def _device(simulator: Simulator, device: Device) -> Json:
 
 
 async def _add_phone(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     number = number_of(body.get("number"))
-    with simulator.act() as (server, now):
+    with simulator.update() as (server, now):
         account = server.phone(number, name=str(body.get("name", "")), now=now)
     if "autoRead" in body:
         account.auto_read = body["autoRead"] is True
     if "picture" in body:
-        _give_picture(simulator, account, body["picture"])
+        _set_picture(simulator, account, body["picture"])
     if "about" in body:
         account.about = str(body["about"] or "")
     if "business" in body:
@@ -107,46 +107,46 @@ async def _add_phone(request: web.Request) -> web.Response:
         account.hides_number = body["hidesNumber"] is True
     if "username" in body:
         account.username = _username(simulator, account, str(body["username"] or ""))
-    with simulator.act() as (server, _):
+    with simulator.update() as (server, _):
         server.directory.touch(account)
     return web.json_response(_phone(simulator, account), status=201)
 
 
-def _give_picture(simulator: Simulator, account: Account, given: object) -> None:
-    """`given`: an address, True for a picture that wasim makes, or nothing."""
-    account.picture = given if isinstance(given, str) else ""
-    account.picture_id = new_id(secrets.token_bytes) if given is True else ""
+def _set_picture(simulator: Simulator, account: Account, picture: object) -> None:
+    """`picture`: an address, True for a picture that wasim makes, or nothing."""
+    account.picture = picture if isinstance(picture, str) else ""
+    account.picture_id = new_id(secrets.token_bytes) if picture is True else ""
     account.picture_file = ""
 
 
-def _business(given: object) -> dict[str, str]:
-    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+def _business(profile: object) -> dict[str, str]:
+    if not isinstance(profile, dict) or not all(isinstance(value, str) for value in profile.values()):
         raise ControlError(400, "business: give an object of texts")
-    unknown = sorted(set(given) - set(profiles.BUSINESS))
+    unknown = sorted(set(profile) - set(profiles.BUSINESS))
     if unknown:
         raise ControlError(400, f"business has no {unknown[0]!r}: its fields are {', '.join(profiles.BUSINESS)}")
-    return dict(given)
+    return dict(profile)
 
 
-def _username(simulator: Simulator, account: Account, given: str) -> str:
-    """WhatsApp's rules: 3 to 35 letters, digits, dots and underscores, at least one letter, and nobody else has it."""
-    username = given.lower()
+def _username(simulator: Simulator, account: Account, requested: str) -> str:
+    """Check a username by WhatsApp's rules: 3 to 35 letters, digits, dots, underscores, a letter among them, unique."""
+    username = requested.lower()
     if username and _USERNAME.fullmatch(username) is None:
-        raise ControlError(400, f"username {given!r}: give 3 to 35 of a-z, 0-9, _ and ., with a letter among them")
+        raise ControlError(400, f"username {requested!r}: give 3 to 35 of a-z, 0-9, _ and ., with a letter among them")
     owner = simulator.server.directory.by_username(username)
     if owner is not None and owner is not account:
-        raise ControlError(400, f"username {given!r} belongs to {owner.number}")
+        raise ControlError(400, f"username {requested!r} belongs to {owner.number}")
     return username
 
 
 async def _scan(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     number = number_of(request.match_info["number"])
     return _linked(simulator, await simulator.pairings.scan(number, parse_qr(text_of(body, "qr"))))
 
 
 async def _code(request: web.Request) -> web.Response:
-    simulator, body = request.app[HUB], await body_of(request)
+    simulator, body = request.app[SIMULATOR], await body_of(request)
     number = number_of(request.match_info["number"])
     code = text_of(body, "code").replace("-", "").upper()
     return _linked(simulator, await simulator.pairings.enter_code(number, code))
@@ -169,6 +169,6 @@ async def _unlink(request: web.Request) -> web.Response:
     device = body.get("device")
     if not isinstance(device, int):
         raise ControlError(400, f"'device' must be a number, not {device!r}")
-    with request.app[HUB].act() as (server, now):
+    with request.app[SIMULATOR].update() as (server, now):
         server.unlink(Address(account.number, device), now=now)
     return web.json_response({"number": account.number, "device": device})

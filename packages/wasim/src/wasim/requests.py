@@ -13,9 +13,9 @@ from wasim.media import MediaFolder
 from wasim.server.state import Account
 from wasim.shell import Simulator
 
-HUB = web.AppKey("hub", Simulator)
+SIMULATOR = web.AppKey("simulator", Simulator)
 AUTHORITY = web.AppKey("authority", Authority)
-FOLDER = web.AppKey("folder", MediaFolder)
+MEDIA_FOLDER = web.AppKey("media-folder", MediaFolder)
 Json = dict[str, Any]
 
 _NUMBER = re.compile(r"[1-9]\d{2,14}")
@@ -61,7 +61,7 @@ def numbers_of(body: Json, name: str) -> list[str]:
 
 def known_phone(request: web.Request) -> Account:
     number = number_of(request.match_info["number"])
-    account = request.app[HUB].server.directory.accounts.get(number)
+    account = request.app[SIMULATOR].server.directory.accounts.get(number)
     if account is None:
         raise ControlError(404, f"there is no phone {number}; POST /phones creates one")
     return account

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from wasim.requests import HUB, ControlError, body_of, known_phone
+from wasim.requests import SIMULATOR, ControlError, body_of, known_phone
 from wasim.server.phone_history import text_message
 from wasim.server.phone_settings import Change
 from wasim.wire.content import Conversation
@@ -21,7 +21,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _settings(request: web.Request) -> web.Response:
-    view = request.app[HUB].server.phone_settings.view(known_phone(request).number)
+    view = request.app[SIMULATOR].server.phone_settings.view(known_phone(request).number)
     return web.json_response(msgspec.to_builtins(view))
 
 
@@ -41,7 +41,7 @@ async def _history(request: web.Request) -> web.Response:
         chats = msgspec.convert(body.get("chats"), type=list[HistoryRequest])
     except msgspec.ValidationError as error:
         raise ControlError(400, f"chats: {error}") from error
-    simulator = request.app[HUB]
+    simulator = request.app[SIMULATOR]
     for chat in chats:
         last = int(simulator.now()) - 3600
         messages = tuple(
@@ -66,6 +66,6 @@ async def _change(request: web.Request) -> web.Response:
         changes = msgspec.convert(body.get("changes"), type=list[Change])
     except msgspec.ValidationError as error:
         raise ControlError(400, f"changes: {error}") from error
-    with request.app[HUB].act() as (server, now):
+    with request.app[SIMULATOR].update() as (server, now):
         server.change_settings(account.number, changes, now=now)
     return web.json_response(msgspec.to_builtins(server.phone_settings.view(account.number)))

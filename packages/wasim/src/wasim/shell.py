@@ -1,6 +1,6 @@
 """Runs the pure server on real sockets: moves bytes, stores records, sets timers, and carries out faults.
 
-One `Simulator` is one simulated WhatsApp. It decides nothing about the protocol. After every batch of input it settles
+One `Simulator` is one simulated WhatsApp. It decides nothing about the protocol. After every batch of input it flushes
 once: records are committed first, then bytes are sent.
 """
 
@@ -54,10 +54,10 @@ class Simulator:
         self._link_faults = LinkFaults(self.faults, self._sockets)
         self._link_count = 0
         self._listener: asyncio.Server | None = None
-        self._settling = False
+        self._flush_scheduled = False
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self.pairings = Pairings(self.act)
+        self._timer: asyncio.TimerHandle | None = None
+        self.pairings = Pairings(self.update)
         self._restarts: asyncio.Queue[float] = asyncio.Queue()
         self._boot()
 
@@ -67,8 +67,8 @@ class Simulator:
         )
         self.server.media_host = self._media_host
 
-    def lead_media_to(self, host: str, folder: MediaFolder) -> None:
-        """From now on devices that ask are directed to this media host, given as host and port, with its files."""
+    def set_media_host(self, host: str, folder: MediaFolder) -> None:
+        """Set the media host that devices are directed to, as host and port, and the folder of its files."""
         self._media_host = self.server.media_host = host
         self._media_folder = folder
 
@@ -92,7 +92,7 @@ class Simulator:
         self._close_listener()
         for socket in list(self._sockets.values()):
             socket.cut("rst")
-        self._settle()
+        self._flush()
         while not self._save():
             await self._clock.sleep(SAVE_AGAIN_S)
         _log.info("Server is down for %.1f s", down_s)
@@ -105,9 +105,9 @@ class Simulator:
         self._close_listener()
         for socket in list(self._sockets.values()):
             socket.cut("close", code=1001)
-        self._settle()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _close_listener(self) -> None:
         if self._listener is not None:
@@ -131,16 +131,16 @@ class Simulator:
     def web_handler(self) -> asyncio.Protocol | None:
         if self.make_web_handler is None:
             return None
-        self._discount()
+        self._uncount_connect()
         return self.make_web_handler()
 
-    def _discount(self) -> None:
-        """It was counted as a client when it connected, but is not one."""
+    def _uncount_connect(self) -> None:
+        """This connection was counted as a client's, but it is an HTTP request."""
         self.stats.connects -= 1
         self.stats.connect_times.pop()
 
     def script(self) -> str:
-        self._discount()
+        self._uncount_connect()
         return f'self.__config={{"client_revision":{self.published_revision},"name":"sw"}};'
 
     def socket_ready(self, link: LinkSocket) -> None:
@@ -148,7 +148,7 @@ class Simulator:
 
     def socket_received(self, link: LinkSocket, data: bytes) -> None:
         self.server.receive(link.number, data, now=self._clock.now())
-        self._settle_soon()
+        self._flush_soon()
 
     def socket_closed(self, link: LinkSocket) -> None:
         self._sockets.pop(link.number, None)
@@ -156,16 +156,16 @@ class Simulator:
         self.server.links.close(link.number)
         self.pairings.fail(link.number, "the device's connection ended before it was linked")
 
-    # Settling
+    # Flushing
 
-    def _settle_soon(self) -> None:
-        if not self._settling:
-            self._settling = True
-            asyncio.get_running_loop().call_soon(self._settle)
+    def _flush_soon(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         """Once for each batch of input: run what is due, write records to disk, then send bytes."""
-        self._settling = False
+        self._flush_scheduled = False
         now = self._clock.now()
         self.server.tick(now=now)
         for fault in self.faults.due(now):
@@ -173,10 +173,10 @@ class Simulator:
         if not self._save():
             return
         for outgoing in self.server.take_output():
-            self._put_out(outgoing)
+            self._send_output(outgoing)
         for event in self.server.take_events():
-            self._note(event, now)
-        self._arm(now)
+            self._handle_event(event, now)
+        self._schedule_flush(now)
 
     def _save(self) -> bool:
         """Write changed records. While that fails nothing may be sent; it is retried."""
@@ -188,44 +188,44 @@ class Simulator:
             self._store.write(self._unsaved)
         except sqlite3.OperationalError as error:
             _log.error("Records can't be written, so nothing is sent: %s; retrying", error)
-            asyncio.get_running_loop().call_later(SAVE_AGAIN_S, self._settle)
+            asyncio.get_running_loop().call_later(SAVE_AGAIN_S, self._flush)
             return False
         self._unsaved = {}
         return True
 
     def _write_files(self) -> None:
-        """Write files to the media host before anything leads to them; without a media host they lead nowhere."""
+        """Write files before stanzas that refer to them are sent; without a media host they are dropped."""
         for name, content in self.server.take_files().items():
             if self._media_folder is not None:
                 self._media_folder.write(content, name)
 
-    def _put_out(self, outgoing: Outgoing) -> None:
+    def _send_output(self, outgoing: Outgoing) -> None:
         socket = self._sockets.get(outgoing.link)
         if socket is not None:
             socket.send(outgoing.frames)
             if outgoing.hang_up:
                 socket.hang_up()
 
-    def _arm(self, now: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _schedule_flush(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         deadlines = [at for at in (self.server.next_deadline, self.faults.next_deadline) if at is not None]
         if deadlines:
             delay = max(0.0, min(deadlines) - now)
-            self._alarm = asyncio.get_running_loop().call_later(delay, self._settle)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._flush)
 
-    def _note(self, event: events.Event, now: float) -> None:
+    def _handle_event(self, event: events.Event, now: float) -> None:
         match event:
             case events.DevicePaired(address=address, link=link):
                 _log.info("Link %d: device %d of %s linked", link, address.device, masked(address.number))
-                self.pairings.answer(link, address)
+                self.pairings.complete(link, address)
             case events.PairingFailed(link=link, detail=detail):
                 _log.warning("Link %d: pairing failed: %s", link, detail)
                 self.pairings.fail(link, detail)
             case events.PasskeyAsked(number=number, link=link):
                 _log.info("Link %d: %s requires a passkey", link, masked(number))
-                self.pairings.answer(link, None)
+                self.pairings.complete(link, None)
             case events.LoggedIn(address=address, link=link):
                 self._logged_in(address, link, now)
             case events.LoginRefused(address=address, link=link, reason=reason):
@@ -265,12 +265,12 @@ class Simulator:
         return self._clock.now()
 
     @contextlib.contextmanager
-    def act(self) -> Iterator[tuple[core.Server, float]]:
-        """Do something at the server, now; what follows from it is carried out at the end of the block."""
+    def update(self) -> Iterator[tuple[core.Server, float]]:
+        """Change the server's state; at the end of the block records are written and bytes are sent."""
         try:
             yield self.server, self.now()
         finally:
-            self._settle()
+            self._flush()
 
     def is_frozen(self, link: int) -> bool:
         socket = self._sockets.get(link)
@@ -283,7 +283,7 @@ class Simulator:
         fault = self.faults.start(request, now=self.now())
         links = self._links_of(request.number)
         fault.links = len(links)
-        _log.info("Fault %d: %s begins, %d links", fault.id, fault.kind, len(links))
+        _log.info("Fault %d: %s started, %d links", fault.id, fault.kind, len(links))
         match fault.kind:
             case "cut" | "freeze" | "latency":
                 self._link_faults.begin(fault, [link.id for link in links])
@@ -300,7 +300,7 @@ class Simulator:
                 self.server.announcements.reach_out_lock(request.number, until, now=self.now())
             case "new-chat-quota":
                 self.server.announcements.new_chat_quota(request.number, now=self.now())
-        self._settle()
+        self._flush()
         return fault
 
     def end_fault(self, fault_id: int) -> bool:
@@ -309,7 +309,7 @@ class Simulator:
         if fault is None:
             return False
         self._end(fault)
-        self._settle()
+        self._flush()
         return True
 
     def _end(self, fault: Fault) -> None:

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from wasim.delays import DelayLine
+from wasim.delays import DelayQueue
 
 PATH = "/ws/chat"
 SCRIPT_PATH = "/sw.js"
@@ -57,10 +57,10 @@ class LinkSocket(asyncio.Protocol):
         self._owner = owner
         self._ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
         self._transport: asyncio.Transport | None = None
-        self._arriving = DelayLine(self._arrive)
-        self._leaving = DelayLine(self._write)
-        self._held_in: list[bytes] = []
-        self._held_out: list[bytes] = []
+        self._arriving = DelayQueue(self._arrive)
+        self._leaving = DelayQueue(self._write)
+        self._buffered_in: list[bytes] = []
+        self._buffered_out: list[bytes] = []
         self._hang_up_when_thawed = False
         self._hang_up_when_sent = False
         self._closed = False
@@ -80,9 +80,9 @@ class LinkSocket(asyncio.Protocol):
         if self._closed:
             return
         if self.frozen:
-            self._held_in.append(data)
+            self._buffered_in.append(data)
         else:
-            self._take(data)
+            self._process(data)
 
     def eof_received(self) -> bool:
         self._arriving.flush()
@@ -101,9 +101,9 @@ class LinkSocket(asyncio.Protocol):
 
     # WebSocket
 
-    def _take(self, data: bytes) -> None:
+    def _process(self, data: bytes) -> None:
         is_first, self._has_data = not self._has_data, True
-        if is_first and self.refuse_status is None and not data.startswith(b"GET ") and self._hand_over(data):
+        if is_first and self.refuse_status is None and not data.startswith(b"GET ") and self._pass_to_web_handler(data):
             return
         self._ws.receive_data(data)
         for event in self._ws.events_received():
@@ -113,8 +113,8 @@ class LinkSocket(asyncio.Protocol):
                 self._owner.socket_received(self, bytes(event.data))
         self._flush()
 
-    def _hand_over(self, data: bytes) -> bool:
-        """Let the web handler answer a request that WebSockets don't begin with."""
+    def _pass_to_web_handler(self, data: bytes) -> bool:
+        """Let the web handler answer an HTTP request that is not a GET, so no WebSocket handshake."""
         handler = self._owner.web_handler()
         if handler is None or self._transport is None:
             return False
@@ -149,7 +149,7 @@ class LinkSocket(asyncio.Protocol):
             return
         chunks = self._ws.data_to_send()
         if self.frozen:
-            self._held_out += chunks
+            self._buffered_out += chunks
             return
         self._leaving.put(chunks, delay_s=self.latency_s)
 
@@ -173,15 +173,15 @@ class LinkSocket(asyncio.Protocol):
             self._transport.pause_reading()
 
     def thaw(self) -> None:
-        """Let data flow again, held data first, in both directions."""
+        """Let data flow again in both directions, buffered data first."""
         if not self.frozen or self._closed or self._transport is None:
             return
         self.frozen = False
-        chunks, self._held_out = self._held_out, []
+        chunks, self._buffered_out = self._buffered_out, []
         self._leaving.put(chunks, delay_s=self.latency_s)
-        held, self._held_in = self._held_in, []
-        for data in held:
-            self._take(data)
+        buffered, self._buffered_in = self._buffered_in, []
+        for data in buffered:
+            self._process(data)
         self._transport.resume_reading()
         if self._hang_up_when_thawed:
             self.hang_up()
@@ -205,11 +205,11 @@ class LinkSocket(asyncio.Protocol):
             self._transport.abort()
         else:
             if how == "close":
-                self._say_close(code)
+                self._send_close(code)
             self._transport.close()
         self._report_closed()
 
-    def _say_close(self, code: int) -> None:
+    def _send_close(self, code: int) -> None:
         assert self._transport is not None
         try:
             self._ws.send_close(code)

@@ -1,7 +1,6 @@
 """Routes of the control interface for stanzas: those that wait for linked devices, and those to be sent unchanged.
 
-Devices of the account get these unchanged, which shows what a client does with anything that a stranger's modified
-client or a broken server may send.
+Sending arbitrary stanzas tests how a client handles what a modified client or a faulty server may send.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import binascii
 
 from aiohttp import web
 
-from wasim.requests import HUB, ControlError, Json, body_of, known_phone
+from wasim.requests import SIMULATOR, ControlError, Json, body_of, known_phone
 from wasim.server.state import PHONE
 from wasim.wire import nodes
 from wasim.wire.errors import WireError
 from wasim.wire.nodes import Node
 
-MOST_DEPTH = 200
+MAX_DEPTH = 200
 
 
 def add_routes(app: web.Application) -> None:
@@ -26,17 +25,17 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _waiting(request: web.Request) -> web.Response:
-    number, directory = known_phone(request).number, request.app[HUB].server.directory
+    number, directory = known_phone(request).number, request.app[SIMULATOR].server.directory
     queues = [directory.queue(device.address) for device in directory.devices_of(number) if device.device != PHONE]
-    return web.json_response([_shown(nodes.decode(entry.stanza)) for queue in queues for _, entry in queue])
+    return web.json_response([_stanza_json(nodes.decode(entry.stanza)) for queue in queues for _, entry in queue])
 
 
-def _shown(node: Node) -> Json:
+def _stanza_json(node: Node) -> Json:
     content: object = node.content
     if isinstance(node.content, bytes):
         content = {"base64": base64.b64encode(node.content).decode()}
     elif isinstance(node.content, list):
-        content = [_shown(each) for each in node.content]
+        content = [_stanza_json(each) for each in node.content]
     return {"tag": node.tag, "attrs": node.attrs, "content": content}
 
 
@@ -45,8 +44,8 @@ async def _send_stanzas(request: web.Request) -> web.Response:
     stanzas = body.get("stanzas")
     if not isinstance(stanzas, list):
         raise ControlError(400, f"'stanzas' must be a list of stanzas, not {stanzas!r}")
-    simulator, parsed = request.app[HUB], [parse_stanza(each) for each in stanzas]
-    with simulator.act() as (server, now):
+    simulator, parsed = request.app[SIMULATOR], [parse_stanza(each) for each in stanzas]
+    with simulator.update() as (server, now):
         devices = [server.delivery.send_unchanged(account.number, each, now=now) for each in parsed]
     return web.json_response({"devices": max(devices, default=0)}, status=202)
 
@@ -63,7 +62,7 @@ def parse_stanza(value: object) -> Node | bytes:
 
 
 def _node(value: object, depth: int) -> Node:
-    if not isinstance(value, dict) or not value.keys() <= {"tag", "attrs", "content"} or depth > MOST_DEPTH:
+    if not isinstance(value, dict) or not value.keys() <= {"tag", "attrs", "content"} or depth > MAX_DEPTH:
         raise ControlError(400, "a stanza must be an object of 'tag', 'attrs' and 'content', nested 200 deep at most")
     attrs = value.get("attrs", {})
     if not isinstance(attrs, dict):

@@ -29,7 +29,7 @@ async def test_clients_that_trust_it_can_connect_to_the_next_process_too(tmp_pat
 
 
 def test_its_key_is_readable_only_by_its_owner(tmp_path: Path) -> None:
-    """Files with keys can be read only by their owner."""
+    """The files with the keys have the mode 0600."""
     open_authority(tmp_path, now=NOW).server_context("localhost", now=NOW)
     assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("*") if path.name != "ca.pem"} == {
         "ca.key": 0,
@@ -37,8 +37,8 @@ def test_its_key_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     }
 
 
-def test_damaged_files_are_named(tmp_path: Path) -> None:
-    """The error has the cure; files are not replaced, because clients may trust the old certificate."""
+def test_damaged_files_are_reported(tmp_path: Path) -> None:
+    """The error says what to do; files are not replaced, because clients may trust the old certificate."""
     open_authority(tmp_path, now=NOW)
     (tmp_path / "ca.key").write_text("no key")
     with pytest.raises(BadAuthority, match=r"ca.key can't be read .* remove both"):

@@ -29,10 +29,10 @@ def faults() -> Faults:
 
 @pytest.fixture
 async def client(tmp_path: Path, faults: Faults) -> AsyncIterator[Client]:
-    def admit(auth: str) -> str | None:
+    def authorize(auth: str) -> str | None:
         return "962302" if auth == "good" else None
 
-    host = MediaHost(MediaFolder(tmp_path), clock=Clock(), admit=admit, judge=faults.on_media)
+    host = MediaHost(MediaFolder(tmp_path), clock=Clock(), authorize=authorize, fault_hook=faults.on_media)
     async with TestClient(TestServer(host.app())) as client:
         yield client
 
@@ -40,12 +40,12 @@ async def client(tmp_path: Path, faults: Faults) -> AsyncIterator[Client]:
 async def put(client: Client, name: str = NAME, *, auth: str = "good", kind: str = "image") -> tuple[int, str]:
     """The status of an upload, and the direct path or the error."""
     async with client.post(f"/mms/{kind}/{name}", params={"auth": auth, "token": name}, data=BYTES) as answer:
-        told = await answer.json()
-        return answer.status, told.get("direct_path") or told["error"]
+        body = await answer.json()
+        return answer.status, body.get("direct_path") or body["error"]
 
 
-async def test_what_was_uploaded_comes_back(client: Client) -> None:
-    """The whole file, or the requested range, is returned, also when the client appends parameters with `&`."""
+async def test_an_upload_can_be_downloaded(client: Client) -> None:
+    """The whole file or the requested range is returned, also when the client appends parameters with `&`."""
     status, path = await put(client)
     assert (status, path.partition("?")[0]) == (200, f"/v/image/{NAME}")
     for url in (path, f"{path}&hash={NAME}&mms-type=image&__wa-mms="):
@@ -65,8 +65,8 @@ async def test_uploads_are_checked(client: Client, tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-async def test_a_profile_picture_is_served_as_one(client: Client, tmp_path: Path) -> None:
-    """To everybody who knows its address, and no client uploads one here."""
+async def test_profile_pictures_are_served_but_not_uploaded(client: Client, tmp_path: Path) -> None:
+    """Everybody who knows the address gets the picture as a JPEG; uploads of this kind are refused."""
     MediaFolder(tmp_path).write(BYTES, NAME)
     async with client.get(f"/v/picture/{NAME}?ccb=11-4") as answer:
         assert (answer.status, answer.content_type, await answer.read()) == (200, "image/jpeg", BYTES)
@@ -74,15 +74,15 @@ async def test_a_profile_picture_is_served_as_one(client: Client, tmp_path: Path
 
 
 async def test_unknown_media_is_not_found(client: Client, tmp_path: Path) -> None:
-    """This holds even when a file of that name exists, because only hashes are valid names."""
+    """It gets 404, also for an unfinished file of that name: only hashes are valid names."""
     (tmp_path / "part-1").write_bytes(b"secret")
     for name in (NAME, "part-1"):
         async with client.get(f"/v/image/{name}") as answer:
             assert answer.status == 404
 
 
-async def test_faults_refuse_in_one_direction_so_often(client: Client, faults: Faults) -> None:
-    """`media-refuse` with a direction and a count has no effect afterwards."""
+async def test_media_refuse_is_limited_by_direction_and_count(client: Client, faults: Faults) -> None:
+    """After `count` refused uploads the next one succeeds."""
     request = parse_fault({"kind": "media-refuse", "direction": "up", "status": 507, "count": 1})
     fault = faults.start(request, now=0)
     assert (await put(client))[0] == 507
@@ -90,8 +90,8 @@ async def test_faults_refuse_in_one_direction_so_often(client: Client, faults: F
     assert fault.hits == 1
 
 
-async def test_a_cut_download_is_noticed(client: Client, faults: Faults) -> None:
-    """The client gets fewer bytes than announced, and can detect it."""
+async def test_a_client_can_detect_a_cut_download(client: Client, faults: Faults) -> None:
+    """It gets fewer bytes than announced."""
     await put(client)
     faults.start(parse_fault({"kind": "media-cut", "direction": "down", "afterBytes": 70_000}), now=0)
     async with client.get(f"/v/image/{NAME}") as answer:
@@ -99,15 +99,15 @@ async def test_a_cut_download_is_noticed(client: Client, faults: Faults) -> None
             await answer.read()
 
 
-async def test_a_cut_upload_is_forgotten(client: Client, faults: Faults, tmp_path: Path) -> None:
-    """Nothing of it is stored."""
+async def test_a_cut_upload_is_not_stored(client: Client, faults: Faults, tmp_path: Path) -> None:
+    """No file is left, not even an unfinished one."""
     faults.start(parse_fault({"kind": "media-cut", "direction": "up", "afterBytes": 70_000}), now=0)
     with pytest.raises(aiohttp.ClientError):
         await put(client)
     assert not os.listdir(tmp_path)
 
 
-async def test_a_slow_host_takes_its_time(client: Client, faults: Faults) -> None:
+async def test_media_slow_limits_the_rate(client: Client, faults: Faults) -> None:
     """All bytes arrive at the requested rate."""
     await put(client)
     faults.start(parse_fault({"kind": "media-slow", "direction": "down", "bytesPerS": 1_000_000}), now=0)
@@ -118,15 +118,15 @@ async def test_a_slow_host_takes_its_time(client: Client, faults: Faults) -> Non
     assert clock.now() - began > len(BYTES) / 1_000_000 * 0.9
 
 
-async def test_what_is_too_long_is_refused(client: Client) -> None:
+async def test_uploads_over_the_limit_are_refused(client: Client) -> None:
     """It is refused by its announced length, before any byte is read."""
     headers = {"Content-Length": str(MAX_BYTES + 1)}
     async with client.post(f"/mms/image/{NAME}", params={"auth": "good"}, headers=headers, data=b"x") as answer:
         assert answer.status == 413
 
 
-def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
-    """Unfinished files are removed, finished ones stay."""
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """Finished files are kept."""
     folder = MediaFolder(tmp_path)
     folder.scratch().write_bytes(b"half")
     folder.path(NAME).write_bytes(b"whole")

@@ -26,16 +26,16 @@ def kinds(store: Store) -> set[str]:
     return {kind for kind, _, _ in store.records()}
 
 
-async def test_while_the_disk_is_full_nothing_is_answered(tmp_path: Path) -> None:
-    """When there is space again, everything that happened in the meantime is stored, and then answered."""
+async def test_nothing_is_sent_while_records_cannot_be_written(tmp_path: Path) -> None:
+    """When the disk has space again, all changes in the meantime are written."""
     clock = Clock()
     with FullDisk(tmp_path) as store:
         simulator = Simulator(store=store, clock=clock, host="127.0.0.1", port=0)
         store.full = True
-        with simulator.act() as (server, now):
+        with simulator.update() as (server, now):
             server.phone("962302", name="Alice", now=now)
         simulator.server.open_link(1, now=clock.now())
-        with simulator.act() as (server, now):
+        with simulator.update() as (server, now):
             server.phone("962303", name="Bob", now=now)
         assert kinds(store) == set()
         store.full = False

@@ -10,7 +10,7 @@ import pytest
 from wasim.store import Store, StoreInUse
 
 
-def test_records_are_there_again(tmp_path: Path) -> None:
+def test_records_survive_a_restart(tmp_path: Path) -> None:
     """Records can be put, replaced and deleted, in one batch and over several."""
     with Store(tmp_path / "new") as store:
         store.write({("a", "1"): b"x", ("a", "2"): b"y", ("b", "1"): b"z"})
@@ -19,7 +19,7 @@ def test_records_are_there_again(tmp_path: Path) -> None:
         assert sorted(store.records()) == [("a", "1", b"changed"), ("b", "1", b"z")]
 
 
-def test_a_bad_batch_changes_nothing(tmp_path: Path) -> None:
+def test_a_failed_batch_changes_nothing(tmp_path: Path) -> None:
     """Records before the invalid value are not stored either."""
     with Store(tmp_path) as store:
         store.write({("a", "1"): b"x"})
@@ -29,7 +29,7 @@ def test_a_bad_batch_changes_nothing(tmp_path: Path) -> None:
         store.write({("a", "3"): b"fine"})
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_state_directory_is_for_one_process(tmp_path: Path) -> None:
     """The second process is refused while the first is running, and the error names the directory."""
     with Store(tmp_path), pytest.raises(StoreInUse, match=str(tmp_path)):
         Store(tmp_path)

@@ -271,7 +271,7 @@ class Server:
             channels=self.channels,
             pictures=self.pictures,
             now=now,
-            media=self._media_room(device),
+            media=self._media_endpoint(device),
             reach_out_lock=self._fault_hooks.reach_out_lock(device.number, now=now),
             new_chat_quota=self._fault_hooks.new_chat_quota(device.number, now=now),
         )
@@ -307,11 +307,11 @@ class Server:
             self.phone_settings.read(device.number, name, version)
         self.announcements.settings(device.number, versions, but=device.address, now=now)
 
-    def _media_room(self, device: Device) -> queries.MediaEndpoint | None:
+    def _media_endpoint(self, device: Device) -> queries.MediaEndpoint | None:
         if self.media_host is None:
             return None
         lid = self.directory.accounts[device.number].lid
-        return queries.MediaEndpoint(host=self.media_host, auth=self.identity.media_pass(lid))
+        return queries.MediaEndpoint(host=self.media_host, auth=self.identity.media_auth(lid))
 
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
@@ -355,12 +355,12 @@ class Server:
         self.announcements.device(device, "remove", now=now)
         self.report(events.DeviceUnlinked(address=address))
 
-    def admitted(self, media_pass: str) -> str | None:
-        """The number of the account that may upload with this pass; None for a pass that was never issued."""
-        lid = media_pass.partition(".")[0]
+    def media_account(self, auth: str) -> str | None:
+        """The number of the account that may upload with this `auth`; None for one that was never issued."""
+        lid = auth.partition(".")[0]
         account = self.directory.find(Jid(lid, LID))
-        expected = self.identity.media_pass(lid)
-        return account.number if account is not None and media_pass == expected else None
+        expected = self.identity.media_auth(lid)
+        return account.number if account is not None and auth == expected else None
 
 
 def _call_ack(node: Node) -> Node:

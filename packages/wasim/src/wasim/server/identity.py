@@ -33,8 +33,8 @@ class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
             allows_resuming=allows_resuming,
         )
 
-    def media_pass(self, lid: str) -> str:
-        """What an account shows to the media host when it uploads; the same after a restart."""
+    def media_auth(self, lid: str) -> str:
+        """The `auth` with which an account uploads to the media host; the same after a restart."""
         proof = hmac.digest(self.static, b"media " + lid.encode(), hashlib.sha256)
         return f"{lid}.{proof.hex()}"
 

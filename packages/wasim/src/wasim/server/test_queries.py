@@ -175,9 +175,9 @@ def test_media_is_sent_to_the_configured_host(world: World) -> None:
     assert [host.attrs["hostname"] for host in media.all("host")] == ["127.0.0.1:4711"]
     shown = media.attrs["auth"]
     world.restart()
-    assert world.server.admitted(shown) == "962302"
+    assert world.server.media_account(shown) == "962302"
     lid = shown.partition(".")[0]
-    assert [world.server.admitted(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
+    assert [world.server.media_account(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
 
 
 def test_graphql_queries_are_answered(world: World) -> None:

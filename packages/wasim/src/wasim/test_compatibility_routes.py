@@ -1,4 +1,4 @@
-"""The clients' port as suites made for other servers use it: TLS, and a route that scans QR codes."""
+"""The clients' port as test suites for other servers use it: TLS, and a route that scans QR codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from wasim.authority import open_authority
 from wasim.clock import Clock
-from wasim.foreign_routes import SCAN_PATH, make_foreign_app
+from wasim.compatibility_routes import SCAN_PATH, make_compatibility_app
 from wasim.pairings import FIRST_NUMBER
 from wasim.server.conftest import LinkedDevice, World
 from wasim.shell import Simulator, running
@@ -50,7 +50,7 @@ async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
     tls = open_authority(tmp_path, now=clock.now()).server_context("127.0.0.1", now=clock.now())
     with Store(tmp_path) as store:
         simulator = Simulator(store=store, clock=clock, host="127.0.0.1", port=0, tls=tls)
-        runner = web.AppRunner(make_foreign_app(simulator), shutdown_timeout=0.5)
+        runner = web.AppRunner(make_compatibility_app(simulator), shutdown_timeout=0.5)
         await runner.setup()
         simulator.make_web_handler = runner.server
         async with running(simulator):
@@ -100,7 +100,7 @@ async def scanned(session: aiohttp.ClientSession, world: World, link: Connection
 async def test_a_posted_code_is_scanned_by_a_free_phone(simulator: Simulator, session: aiohttp.ClientSession) -> None:
     """Devices are linked to phones that have no linked device, oldest first, and then to new phones."""
     world = World()
-    with simulator.act() as (server, now):
+    with simulator.update() as (server, now):
         server.phone("962302", name="Alice", now=now)
     numbers = []
     for _ in range(3):
