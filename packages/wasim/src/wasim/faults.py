@@ -1,7 +1,7 @@
 """Faults on request: their kinds, the active ones, and how they change what the server does.
 
-A fault is a protocol or network behaviour, for all accounts or for one. The decisions are made here and need no socket.
-The shell carries out the kinds that affect connections (cut, freeze, refuse …), and asks here.
+A fault is a protocol or network behaviour, for all accounts or for one. The decisions are made here and need no socket;
+the shell carries out the kinds that affect connections (cut, freeze, refuse …).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wasim.server.fault_hooks import (
-    PLAIN,
+    MESSAGE_ACCEPTED,
     DeliveryVerdict,
     LinkEnd,
     LoginFailure,
@@ -187,7 +187,7 @@ class Fault:
     def kind(self) -> str:
         return self.request.kind
 
-    def concerns(self, number: str | None) -> bool:
+    def applies_to(self, number: str | None) -> bool:
         return self.request.number is None or self.request.number == number
 
 
@@ -231,31 +231,31 @@ class Faults:
     def next_deadline(self) -> float | None:
         return min((fault.ends_at for fault in self.active.values() if fault.ends_at is not None), default=None)
 
-    def running(self, kind: str, number: str | None) -> Fault | None:
+    def first_active(self, kind: str, number: str | None) -> Fault | None:
         """The first active fault of that kind that applies to this account."""
-        found = (fault for fault in self.active.values() if fault.kind == kind and fault.concerns(number))
+        found = (fault for fault in self.active.values() if fault.kind == kind and fault.applies_to(number))
         return next(found, None)
 
-    # Questions of the server
+    # The server's fault hooks
 
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
         for fault in self.active.values():
             decide = _VERDICTS.get(fault.kind)
-            if decide is None or not fault.concerns(sender.number) or self._used_up(fault):
+            if decide is None or not fault.applies_to(sender.number) or self._used_up(fault):
                 continue
-            if (known and fault.kind in _FOR_STRANGERS) or fault.request.chat not in (None, chat):
+            if (known and fault.kind in _FOR_NEW_CHATS) or fault.request.chat not in (None, chat):
                 continue
             if fault.kind == "new-chat-quota" and fault.new_chats[sender.number] < fault.request.quota:
                 fault.new_chats[sender.number] += 1
                 continue
             fault.hits += 1
             return decide(fault.request)
-        return PLAIN
+        return MESSAGE_ACCEPTED
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
         for fault in self.active.values():
             request = fault.request
-            if fault.kind != "query-error" or not fault.concerns(address.number) or self._used_up(fault):
+            if fault.kind != "query-error" or not fault.applies_to(address.number) or self._used_up(fault):
                 continue
             if request.xmlns in (None, xmlns) and request.tag in (None, tag):
                 fault.hits += 1
@@ -266,29 +266,29 @@ class Faults:
     def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
         for fault in self.active.values():
             request = fault.request
-            if fault.kind != "withhold-answers" or not fault.concerns(address.number) or self._used_up(fault):
+            if fault.kind != "withhold-answers" or not fault.applies_to(address.number) or self._used_up(fault):
                 continue
             if request.xmlns in (None, xmlns) and request.tag in (None, tag):
                 fault.hits += 1
-                return "lost" if request.lost else "silent"
+                return "lost" if request.lost else "unanswered"
         return "answered"
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
-        fault = self.running("withhold-acks", sender.number)
+        fault = self.first_active("withhold-acks", sender.number)
         if fault is not None:
             fault.withheld.append((link, ack))
 
-    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+    def on_delivery(self, to: Address, *, is_resend: bool, now: float) -> DeliveryVerdict:
         part: Part = "phone" if to.device == PHONE else "devices"
-        damages = None if again else self._hit("corrupt", to.number, part)
-        repeats = self._hit("redeliver", to.number, part)
-        return DeliveryVerdict(damaged=damages is not None, repeated=repeats is not None)
+        corruption = None if is_resend else self._hit("corrupt", to.number, part)
+        repetition = self._hit("redeliver", to.number, part)
+        return DeliveryVerdict(damaged=corruption is not None, repeated=repetition is not None)
 
     def _hit(self, kind: str, number: str, part: Part | None = None) -> Fault | None:
-        """The first active fault of that kind that applies to this account and is not used up; counts one use."""
+        """The first active fault of that kind that applies to this account and is not used up; counts one hit."""
         for fault in self.active.values():
-            concerned = fault.kind == kind and fault.concerns(number) and part in (None, fault.request.to)
-            if concerned and not self._used_up(fault):
+            applies = fault.kind == kind and fault.applies_to(number) and part in (None, fault.request.to)
+            if applies and not self._used_up(fault):
                 fault.hits += 1
                 return fault
         return None
@@ -298,11 +298,11 @@ class Faults:
         return 0.0 if fault is None else fault.request.ms / 1000
 
     def reach_out_lock(self, number: str, *, now: float) -> float | None:
-        fault = self.running("reach-out-lock", number)
+        fault = self.first_active("reach-out-lock", number)
         return None if fault is None else self.lock_end(fault, now=now)
 
     def new_chat_quota(self, number: str, *, now: float) -> NewChatQuota | None:
-        fault = self.running("new-chat-quota", number)
+        fault = self.first_active("new-chat-quota", number)
         if fault is None:
             return None
         return NewChatQuota(
@@ -317,13 +317,13 @@ class Faults:
         return now + UNTIL_ENDED_S if fault.ends_at is None else fault.ends_at
 
     def drops_receipt(self, to: str, *, now: float) -> bool:
-        fault = self.running("drop-receipts", to)
+        fault = self.first_active("drop-receipts", to)
         if fault is not None:
             fault.hits += 1
         return fault is not None
 
     def on_login(self, address: Address, *, now: float) -> LoginFailure | None:
-        fault = self.running("failure", address.number)
+        fault = self.first_active("failure", address.number)
         if fault is None or self._used_up(fault):
             return None
         fault.hits += 1
@@ -337,7 +337,7 @@ class Faults:
 
     @property
     def allows_resuming(self) -> bool:
-        return self.running("refuse-resuming", None) is None
+        return self.first_active("refuse-resuming", None) is None
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         if self._hit("passkey-refused", number):
@@ -348,11 +348,11 @@ class Faults:
         return PasskeyVerdict() if late is None else PasskeyVerdict(delay_s=late.request.ms / 1000)
 
     def on_media(self, direction: Direction) -> MediaVerdict:
-        """Called by the media host once for every upload and download; the oldest fault decides."""
+        """Called by the media host once for every upload and download; the oldest fault applies."""
         for fault in self.active.values():
             decide = _MEDIA_VERDICTS.get(fault.kind)
-            concerned = fault.request.direction in (None, direction)
-            if decide is not None and concerned and not self._used_up(fault):
+            applies = fault.request.direction in (None, direction)
+            if decide is not None and applies and not self._used_up(fault):
                 fault.hits += 1
                 return decide(fault.request)
         return MediaVerdict()
@@ -372,20 +372,20 @@ def _stream_error(request: FaultRequest) -> LinkEnd:
 
 
 _VERDICTS: dict[str, Callable[[FaultRequest], MessageVerdict]] = {
-    "blackhole": lambda _: MessageVerdict(taken=False),
+    "blackhole": lambda _: MessageVerdict(accepted=False),
     "withhold-acks": lambda _: MessageVerdict(acks=0),
     "double-acks": lambda _: MessageVerdict(acks=2),
     "delay-acks": lambda request: MessageVerdict(ack_delay_s=request.ms / 1000),
-    "reorder-acks": lambda request: MessageVerdict(ack_scatter_s=request.ms / 1000),
+    "reorder-acks": lambda request: MessageVerdict(ack_jitter_s=request.ms / 1000),
     "ack-error": _refused,
     "reach-out-lock": lambda _: MessageVerdict(relayed=False, error=REACH_OUT_LOCKED),
     "new-chat-quota": lambda _: MessageVerdict(relayed=False, error=QUOTA_USED_UP),
-    "stream-error-on-message": lambda request: MessageVerdict(taken=False, ends_link=_stream_error(request)),
+    "stream-error-on-message": lambda request: MessageVerdict(accepted=False, ends_link=_stream_error(request)),
     "cut-on-message": lambda request: MessageVerdict(
-        taken=False, ends_link=LinkEnd(how=request.how, close_code=request.close_code)
+        accepted=False, ends_link=LinkEnd(how=request.how, close_code=request.close_code)
     ),
 }
-_FOR_STRANGERS = frozenset({"reach-out-lock", "new-chat-quota"})
+_FOR_NEW_CHATS = frozenset({"reach-out-lock", "new-chat-quota"})
 """Kinds that concern messages to accounts with which the sender has never exchanged one."""
 
 _MEDIA_VERDICTS: dict[str, Callable[[FaultRequest], MediaVerdict]] = {

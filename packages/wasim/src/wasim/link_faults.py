@@ -1,4 +1,4 @@
-"""Carries out the faults that affect connections: refused, cut, frozen, slow and flapping ones."""
+"""Carries out the faults that affect connections: refuse, cut, freeze, latency and flap."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ class LinkFaults:
 
     def connected(self, socket: LinkSocket) -> bool:
         """A client made a TCP connection. Returns whether a fault refuses it."""
-        refusal = self._faults.running("refuse", None)
+        refusal = self._faults.first_active("refuse", None)
         if refusal is not None:
             refusal.hits += 1
             _refuse(socket, refusal)
-        freeze = self._faults.running("freeze", None)
+        freeze = self._faults.first_active("freeze", None)
         if freeze is not None and freeze.request.new_links and freeze.request.number is None:
             _freeze(freeze, socket)
-        latency = self._faults.running("latency", None)
+        latency = self._faults.first_active("latency", None)
         if latency is not None and latency.request.number is None:
             _delay(latency, socket)
         return refusal is not None
 
     def logged_in(self, number: str, socket: LinkSocket) -> None:
-        flap = self._faults.running("flap", number)
+        flap = self._faults.first_active("flap", number)
         if flap is not None:
             asyncio.get_running_loop().call_later(flap.request.after_ms / 1000, _flap, flap, socket)
-        freeze = self._faults.running("freeze", number)
+        freeze = self._faults.first_active("freeze", number)
         if freeze is not None and freeze.request.new_links:
             _freeze(freeze, socket)
-        latency = self._faults.running("latency", number)
+        latency = self._faults.first_active("latency", number)
         if latency is not None:
             _delay(latency, socket)
 
-    def begin(self, fault: Fault, links: Iterable[int]) -> None:
+    def start(self, fault: Fault, links: Iterable[int]) -> None:
         """Apply a new fault to these connections; faults of other kinds are ignored."""
         for socket in self._known(links):
             match fault.kind:

@@ -286,7 +286,7 @@ class Simulator:
         _log.info("Fault %d: %s started, %d links", fault.id, fault.kind, len(links))
         match fault.kind:
             case "cut" | "freeze" | "latency":
-                self._link_faults.begin(fault, [link.id for link in links])
+                self._link_faults.start(fault, [link.id for link in links])
             case "restart":
                 self._restarts.put_nowait(request.down_s)
             case "stream-error":

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from wasim.faults import KINDS, MOMENTARY, BadFault, FaultRequest, Faults, MediaVerdict, parse_fault
-from wasim.server.fault_hooks import DELIVERED, PLAIN, DeliveryVerdict, LinkEnd, LoginFailure, MessageVerdict
+from wasim.server.fault_hooks import (
+    MESSAGE_ACCEPTED,
+    MESSAGE_DELIVERED,
+    DeliveryVerdict,
+    LinkEnd,
+    LoginFailure,
+    MessageVerdict,
+)
 from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.wire.nodes import Node
@@ -19,8 +26,8 @@ def start(faults: Faults, **body: object) -> int:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_kind_needs_no_more_than_its_name(kind: str) -> None:
-    """All fields have defaults; a momentary kind does not stay active."""
+def test_every_field_has_a_default(kind: str) -> None:
+    """Each kind can be started without fields; a momentary kind does not stay active."""
     faults = Faults()
     start(faults, kind=kind)
     assert bool(faults.active) == (kind not in MOMENTARY)
@@ -53,10 +60,10 @@ def test_bad_requests_are_refused_with_a_sentence(body: object, why: str) -> Non
         parse_fault(body)
 
 
-def test_without_faults_nothing_is_disturbed() -> None:
+def test_without_faults_nothing_is_affected() -> None:
     """Verdicts are neutral, no receipts are dropped, and logins succeed."""
     faults = Faults()
-    assert faults.on_message(ALICE, chat="962304", known=True, now=0) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=0) == MESSAGE_ACCEPTED
     assert not faults.drops_receipt("962302", now=0)
     assert faults.on_login(ALICE, now=0) is None
     assert faults.next_deadline is None
@@ -65,34 +72,34 @@ def test_without_faults_nothing_is_disturbed() -> None:
 @pytest.mark.parametrize(
     ("body", "verdict"),
     [
-        ({"kind": "blackhole"}, MessageVerdict(taken=False)),
+        ({"kind": "blackhole"}, MessageVerdict(accepted=False)),
         ({"kind": "withhold-acks"}, MessageVerdict(acks=0)),
-        ({"kind": "reorder-acks", "ms": 300}, MessageVerdict(ack_scatter_s=0.3)),
+        ({"kind": "reorder-acks", "ms": 300}, MessageVerdict(ack_jitter_s=0.3)),
         ({"kind": "double-acks"}, MessageVerdict(acks=2)),
         ({"kind": "delay-acks", "ms": 250}, MessageVerdict(ack_delay_s=0.25)),
         ({"kind": "ack-error", "code": 463}, MessageVerdict(relayed=False, error="463")),
         ({"kind": "ack-error"}, MessageVerdict(relayed=False, error="500")),
     ],
 )
-def test_what_becomes_of_messages(body: dict[str, object], verdict: MessageVerdict) -> None:
-    """Each kind has its verdict, only for the named account, and counts its effects."""
+def test_each_kind_of_message_fault_has_its_verdict(body: dict[str, object], verdict: MessageVerdict) -> None:
+    """It applies only to the named account and counts its effects."""
     faults = Faults()
     fault_id = start(faults, **body, number="962302")
     assert faults.on_message(ALICE, chat="962304", known=True, now=0) == verdict
-    assert faults.on_message(BOB, chat="962304", known=True, now=0) == PLAIN
+    assert faults.on_message(BOB, chat="962304", known=True, now=0) == MESSAGE_ACCEPTED
     assert faults.active[fault_id].hits == 1
 
 
-def test_a_fault_without_number_is_for_all() -> None:
-    """Two faults for messages do not add up: the older one decides."""
+def test_a_fault_without_number_applies_to_all_accounts() -> None:
+    """Two faults for messages are not combined: the older one applies."""
     faults = Faults()
     start(faults, kind="blackhole")
     start(faults, kind="double-acks")
-    assert faults.on_message(BOB, chat="962304", known=True, now=0) == MessageVerdict(taken=False)
+    assert faults.on_message(BOB, chat="962304", known=True, now=0) == MessageVerdict(accepted=False)
 
 
-def test_a_count_is_used_up() -> None:
-    """After `count` messages the others are not affected, and the next fault applies."""
+def test_a_fault_applies_at_most_count_times() -> None:
+    """After `count` messages it has no effect, and the next fault applies."""
     faults = Faults()
     start(faults, kind="ack-error", code=463, count=2)
     start(faults, kind="double-acks")
@@ -101,7 +108,7 @@ def test_a_count_is_used_up() -> None:
     assert verdicts[2].acks == 2
 
 
-def test_logins_fail_as_often_as_said() -> None:
+def test_logins_fail_at_most_count_times() -> None:
     """They fail with reason and attributes, only for that account."""
     faults = Faults()
     start(faults, kind="failure", reason=402, attrs={"expire": "60"}, count=1, number="962302")
@@ -111,7 +118,7 @@ def test_logins_fail_as_often_as_said() -> None:
 
 
 def test_a_login_failure_has_a_default_reason() -> None:
-    """It is 500, as from a server with problems."""
+    """It is 500."""
     faults = Faults()
     start(faults, kind="failure")
     assert faults.on_login(ALICE, now=0) == LoginFailure(reason="500", attrs={})
@@ -135,8 +142,8 @@ def test_withheld_acks_are_kept_for_release() -> None:
     assert faults.active[fault_id].withheld == [(7, ack)]
 
 
-def test_time_ends_a_fault() -> None:
-    """It ends `seconds` after its start; the earliest end is the next deadline."""
+def test_a_fault_ends_after_its_seconds() -> None:
+    """The earliest end of all faults is the next deadline."""
     faults = Faults()
     short = start(faults, kind="freeze", seconds=5)
     start(faults, kind="blackhole", seconds=60)
@@ -146,15 +153,15 @@ def test_time_ends_a_fault() -> None:
     assert [fault.id for fault in faults.due(105.0)] == [short]
 
 
-def test_ending() -> None:
-    """An ended fault has no effect and is in the history; ending it again does nothing."""
+def test_an_ended_fault_has_no_effect() -> None:
+    """It is in the history; ending it again does nothing."""
     faults = Faults()
     fault_id = start(faults, kind="blackhole")
     ended = faults.end(fault_id, now=9.0)
     assert ended is not None
     assert ended.ended_at == 9.0
     assert faults.end(fault_id, now=10.0) is None
-    assert faults.on_message(ALICE, chat="962304", known=True, now=10) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=10) == MESSAGE_ACCEPTED
     assert [fault.id for fault in faults.ended] == [fault_id]
 
 
@@ -163,40 +170,40 @@ def test_fields_have_camel_case_names() -> None:
     assert parse_fault({"kind": "flap", "afterMs": 5}) == FaultRequest(kind="flap", after_ms=5)
 
 
-def test_a_locked_account_reaches_whom_it_knows() -> None:
-    """Strangers get 463 until the given time; without one, the end is a day ahead."""
+def test_a_locked_account_can_write_only_to_known_chats() -> None:
+    """Messages to new chats get 463 until the given time; without one, the reported end is a day ahead."""
     faults = Faults()
     start(faults, kind="reach-out-lock", number="962302", until="1970-01-01T00:05:00Z")
-    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == MESSAGE_ACCEPTED
     assert faults.on_message(ALICE, chat="962304", known=False, now=START) == MessageVerdict(relayed=False, error="463")
-    assert faults.on_message(BOB, chat="962304", known=False, now=START) == PLAIN
+    assert faults.on_message(BOB, chat="962304", known=False, now=START) == MESSAGE_ACCEPTED
     assert (faults.reach_out_lock("962302", now=START), faults.reach_out_lock("962303", now=START)) == (300.0, None)
     assert faults.next_deadline == 300.0
     start(faults, kind="reach-out-lock", number="962303")
     assert faults.reach_out_lock("962303", now=START) == START + 86_400
 
 
-def test_messages_are_damaged_or_doubled_on_their_way() -> None:
-    """This affects messages to the account, as often as given; a re-encrypted message is never damaged."""
+def test_messages_are_damaged_or_delivered_twice() -> None:
+    """This affects `count` messages to the account; a re-encrypted message is never damaged."""
     faults = Faults()
     start(faults, kind="corrupt", number="962302", count=1)
     start(faults, kind="redeliver", number="962303", count=1)
-    assert faults.on_delivery(ALICE, again=True, now=START) == DELIVERED
-    assert faults.on_delivery(ALICE, again=False, now=START) == DeliveryVerdict(damaged=True)
-    assert faults.on_delivery(ALICE, again=False, now=START) == DELIVERED
-    assert faults.on_delivery(BOB, again=True, now=START) == DeliveryVerdict(repeated=True)
-    assert faults.on_delivery(BOB, again=False, now=START) == DELIVERED
+    assert faults.on_delivery(ALICE, is_resend=True, now=START) == MESSAGE_DELIVERED
+    assert faults.on_delivery(ALICE, is_resend=False, now=START) == DeliveryVerdict(damaged=True)
+    assert faults.on_delivery(ALICE, is_resend=False, now=START) == MESSAGE_DELIVERED
+    assert faults.on_delivery(BOB, is_resend=True, now=START) == DeliveryVerdict(repeated=True)
+    assert faults.on_delivery(BOB, is_resend=False, now=START) == MESSAGE_DELIVERED
 
 
-def test_damage_to_phones_is_asked_for() -> None:
+def test_messages_to_phones_are_damaged_only_on_request() -> None:
     """`to: phone` does not affect linked devices, and faults for devices don't affect phones."""
     faults = Faults()
     phone = Address("962302", 0)
     start(faults, kind="corrupt", number="962302")
-    assert faults.on_delivery(phone, again=False, now=START) == DELIVERED
+    assert faults.on_delivery(phone, is_resend=False, now=START) == MESSAGE_DELIVERED
     start(faults, kind="corrupt", number="962303", to="phone")
-    assert faults.on_delivery(Address("962303", 0), again=False, now=START) == DeliveryVerdict(damaged=True)
-    assert faults.on_delivery(BOB, again=False, now=START) == DELIVERED
+    assert faults.on_delivery(Address("962303", 0), is_resend=False, now=START) == DeliveryVerdict(damaged=True)
+    assert faults.on_delivery(BOB, is_resend=False, now=START) == MESSAGE_DELIVERED
 
 
 def test_receipts_are_delayed() -> None:
@@ -214,8 +221,8 @@ def test_receipts_are_delayed() -> None:
         ({"kind": "media-cut", "afterBytes": 7}, MediaVerdict(cut_after=7)),
     ],
 )
-def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
-    """They apply in both directions, or in the given one."""
+def test_each_media_fault_has_its_verdict(body: dict[str, object], verdict: MediaVerdict) -> None:
+    """It applies in both directions, or in the given one."""
     faults = Faults()
     assert faults.on_media("up") == MediaVerdict()
     first = start(faults, **body, direction="down")
@@ -226,18 +233,17 @@ def test_media_faults(body: dict[str, object], verdict: MediaVerdict) -> None:
 
 
 def test_answers_to_queries_are_withheld() -> None:
-    """The query is carried out in silence, or lost, as often as given."""
+    """Up to `count` queries are carried out but not answered, or lost."""
     faults = Faults()
     start(faults, kind="withhold-answers", number="962302", xmlns="w:g2", tag="create", count=1)
     start(faults, kind="withhold-answers", xmlns="w:g2", tag="create", count=1, lost=True)
     assert faults.on_answer(ALICE, xmlns="w:g2", tag="participating", now=START) == "answered"
     found = [faults.on_answer(ALICE, xmlns="w:g2", tag="create", now=START) for _ in range(3)]
-    assert found == ["silent", "lost", "answered"]
+    assert found == ["unanswered", "lost", "answered"]
 
 
-def test_queries_are_refused_by_namespace() -> None:
-    """Queries of the account with the given xmlns and tag fail, as often as given, with WhatsApp's text for the
-    code."""
+def test_queries_are_refused_by_namespace_and_tag() -> None:
+    """Up to `count` matching queries of the account fail, with WhatsApp's text for the code."""
     faults = Faults()
     start(faults, kind="query-error", number="962302", xmlns="encrypt", tag="key", code=503, count=2)
     assert faults.on_query(ALICE, xmlns="encrypt", tag="count", now=START) is None
@@ -255,11 +261,11 @@ def test_the_quota_of_new_chats_is_used_up() -> None:
     faults = Faults()
     assert faults.new_chat_quota("962302", now=START) is None
     start(faults, kind="new-chat-quota", number="962302", quota=1, seconds=60)
-    assert faults.on_message(ALICE, chat="962304", known=False, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=False, now=START) == MESSAGE_ACCEPTED
     refused = MessageVerdict(relayed=False, error="475")
     assert faults.on_message(ALICE, chat="962305", known=False, now=START) == refused
-    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
-    assert faults.on_message(BOB, chat="962305", known=False, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == MESSAGE_ACCEPTED
+    assert faults.on_message(BOB, chat="962305", known=False, now=START) == MESSAGE_ACCEPTED
     quota = NewChatQuota(total=1, used=1, cycle_start=START, cycle_end=START + 60)
     assert faults.new_chat_quota("962302", now=START) == quota
     assert quota.is_used_up
@@ -278,14 +284,14 @@ def test_messages_to_one_chat_end_the_link(body: dict[str, object], end: LinkEnd
     """Other chats are not affected."""
     faults = Faults()
     start(faults, **body, chat="962305")
-    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
-    verdict = MessageVerdict(taken=False, ends_link=end)
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == MESSAGE_ACCEPTED
+    verdict = MessageVerdict(accepted=False, ends_link=end)
     assert faults.on_message(ALICE, chat="962305", known=True, now=START) == verdict
 
 
-def test_ack_errors_of_one_chat() -> None:
-    """`chat` limits ack errors to messages to it."""
+def test_ack_errors_can_be_limited_to_one_chat() -> None:
+    """Messages to other chats are accepted."""
     faults = Faults()
     start(faults, kind="ack-error", code=599, chat="962305")
-    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == PLAIN
+    assert faults.on_message(ALICE, chat="962304", known=True, now=START) == MESSAGE_ACCEPTED
     assert faults.on_message(ALICE, chat="962305", known=True, now=START).error == "599"

@@ -98,7 +98,7 @@ class Server:
             self.links,
             end_link=self._end_link,
             typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
-            chance=lambda: entropy(1)[0] / 255,
+            random_fraction=lambda: entropy(1)[0] / 255,
         )
         self._receipts = Receipts(self.directory, fault_hooks, self.delivery, self.links)
         self.groups = Groups(self.directory, entropy, self.delivery)

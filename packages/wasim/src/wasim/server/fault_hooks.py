@@ -31,16 +31,16 @@ class LinkEnd:
 class MessageVerdict:
     """The effect on a message stanza that arrived."""
 
-    taken: bool = True
+    accepted: bool = True
     """False: it is dropped, as if it had never arrived."""
     relayed: bool = True
     error: str | None = None
     """The ack carries this error."""
     acks: int = 1
-    """How often the ack is sent; 0: it is withheld."""
+    """How many times the ack is sent; 0: it is withheld."""
     ack_delay_s: float = 0.0
-    ack_scatter_s: float = 0.0
-    """Upper bound of an additional random delay, so that acks overtake each other."""
+    ack_jitter_s: float = 0.0
+    """Upper bound of an additional random delay, so that acks are sent out of order."""
     ends_link: LinkEnd | None = None
     """How the link ends instead of an ack."""
 
@@ -75,13 +75,13 @@ class LoginFailure:
     attrs: dict[str, str]
 
 
-PLAIN = MessageVerdict()
-DELIVERED = DeliveryVerdict()
-ACCEPTED = PasskeyVerdict()
+MESSAGE_ACCEPTED = MessageVerdict()
+MESSAGE_DELIVERED = DeliveryVerdict()
+PASSKEY_ACCEPTED = PasskeyVerdict()
 
 
-QueryVerdict = Literal["answered", "silent", "lost"]
-"""What happens to a query without an error: `silent` carries it out without an answer, `lost` does neither."""
+QueryVerdict = Literal["answered", "unanswered", "lost"]
+"""What happens to a query without an error: `unanswered`: it is carried out but not answered; `lost`: neither."""
 
 
 class FaultHooks(Protocol):
@@ -98,8 +98,8 @@ class FaultHooks(Protocol):
     def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
         """Called for every query of a logged-in device that gets no error by `on_query`."""
 
-    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        """Called for every message to a device or phone. `again`: it was encrypted again, after a retry receipt."""
+    def on_delivery(self, to: Address, *, is_resend: bool, now: float) -> DeliveryVerdict:
+        """Called for every message to a device or phone. `is_resend`: it was encrypted again, after a retry receipt."""
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         """Called with an ack that a verdict with `acks=0` withheld."""
@@ -125,7 +125,7 @@ class FaultHooks(Protocol):
 
     @property
     def allows_resuming(self) -> bool:
-        """Whether a client that remembers the server's key may resume; otherwise the full handshake follows."""
+        """Whether a client that remembers the server's key may resume; otherwise it gets the full handshake."""
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
         """Called for every valid assertion of an account's passkey."""
@@ -136,7 +136,7 @@ class NoFaults:
     allows_resuming = True
 
     def on_message(self, sender: Address, *, chat: str, known: bool, now: float) -> MessageVerdict:
-        return PLAIN
+        return MESSAGE_ACCEPTED
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
         return None
@@ -144,8 +144,8 @@ class NoFaults:
     def on_answer(self, address: Address, *, xmlns: str, tag: str, now: float) -> QueryVerdict:
         return "answered"
 
-    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
-        return DELIVERED
+    def on_delivery(self, to: Address, *, is_resend: bool, now: float) -> DeliveryVerdict:
+        return MESSAGE_DELIVERED
 
     def ack_withheld(self, sender: Address, link: int, ack: Node) -> None:
         raise AssertionError("nothing is withheld without a fault")
@@ -166,4 +166,4 @@ class NoFaults:
         return None
 
     def on_passkey(self, number: str, *, now: float) -> PasskeyVerdict:
-        return ACCEPTED
+        return PASSKEY_ACCEPTED

@@ -14,7 +14,7 @@ from wasim.server import groups
 from wasim.server.channels import Channel, Channels
 from wasim.server.delivery import Delivery
 from wasim.server.directory import Directory
-from wasim.server.fault_hooks import DELIVERED, FaultHooks, LinkEnd, MessageVerdict
+from wasim.server.fault_hooks import MESSAGE_DELIVERED, FaultHooks, LinkEnd, MessageVerdict
 from wasim.server.links import Links
 from wasim.server.state import PHONE, STANZA_KINDS, Account, Address, Addressing, Device, Group, MessageRecord
 from wasim.wire import ratchet
@@ -28,7 +28,7 @@ _FORWARDED_ATTRS = ("type", "category", "edit", "verified_name")
 
 
 class Router:
-    """`end_link` carries out a fault, `typing` shows a phone who is typing, `chance` draws a number from 0 to 1."""
+    """`end_link` carries out a fault, `typing` shows a phone who is typing, `random_fraction` returns 0 to 1."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Router:
         *,
         end_link: Callable[[int, LinkEnd, float], None],
         typing: Callable[[str, Node, float], None],
-        chance: Callable[[], float],
+        random_fraction: Callable[[], float],
     ) -> None:
         self._directory = directory
         self._channels = channels
@@ -49,7 +49,7 @@ class Router:
         self._links = links
         self._end_link = end_link
         self._typing = typing
-        self._chance = chance
+        self._random_fraction = random_fraction
 
     # Messages
 
@@ -60,12 +60,14 @@ class Router:
         channel = self._channels.find(chat)
         verdict = MessageVerdict()
         if link is not None:
-            known = group is not None or channel is not None or chat == STATUS or self._knows(sender.number, account)
+            known = (
+                group is not None or channel is not None or chat == STATUS or self._have_chatted(sender.number, account)
+            )
             to = _recipient(chat, account)
             verdict = self._fault_hooks.on_message(sender.address, chat=to, known=known, now=now)
         if link is not None and verdict.ends_link is not None:
             self._end_link(link, verdict.ends_link, now)
-        if not verdict.taken:
+        if not verdict.accepted:
             return
         error = verdict.error or self._refusal(sender, chat, account, group, channel)
         record = self._record(sender, stanza, chat, account, group, now)
@@ -85,12 +87,12 @@ class Router:
         elif channel is not None:
             self._channels.post(channel, sender, stanza, now)
         elif chat == STATUS:
-            for jid, envelope in targets:
-                self._post(sender, stanza, jid, envelope, now)
+            for jid, recipient_node in targets:
+                self._relay_status(sender, stanza, jid, recipient_node, now)
         elif account is not None:
-            self._meet(sender.number, account.number)
-            for jid, envelope in targets:
-                self._relay(sender, account, stanza, jid, envelope, now)
+            self._add_contacts(sender.number, account.number)
+            for jid, recipient_node in targets:
+                self._relay(sender, account, stanza, jid, recipient_node, now)
 
     def _refusal(
         self, sender: Device, chat: Jid | None, account: Account | None, group: Group | None, channel: Channel | None
@@ -103,18 +105,18 @@ class Router:
             return None if self._channels.may_post(channel, sender.number) else NOT_A_MEMBER
         return UNKNOWN_RECIPIENT if account is None and chat != STATUS else None
 
-    def _knows(self, number: str, account: Account | None) -> bool:
+    def _have_chatted(self, number: str, account: Account | None) -> bool:
         """Whether they have exchanged messages before."""
-        return account is not None and (account.number == number or account.number in self._meetings(number))
+        return account is not None and (account.number == number or account.number in self._contacts_of(number))
 
-    def _meetings(self, number: str) -> set[str]:
+    def _contacts_of(self, number: str) -> set[str]:
         return self._directory.accounts[number].contacts
 
     def _deliver_message(self, to: Address, message: Node, now: float) -> None:
         """Deliver a message to a device, changed by faults unless it is between devices of one account."""
-        verdict = DELIVERED
+        verdict = MESSAGE_DELIVERED
         if message.attrs.get("category") != "peer":
-            verdict = self._fault_hooks.on_delivery(to, again=_is_resend(message), now=now)
+            verdict = self._fault_hooks.on_delivery(to, is_resend=_is_resend(message), now=now)
         if verdict.damaged:
             message = _damaged(message)
         for _ in range(1 + verdict.repeated):
@@ -165,7 +167,7 @@ class Router:
             return
         record.acked = error is None
         for _ in range(verdict.acks):
-            delay_s = verdict.ack_delay_s + verdict.ack_scatter_s * self._chance()
+            delay_s = verdict.ack_delay_s + verdict.ack_jitter_s * self._random_fraction()
             if delay_s > 0:
                 self._links.inject_later(link, ack, record.last_at + delay_s)
             else:
@@ -185,7 +187,7 @@ class Router:
         names = sorted(str(self._directory.jid(address, "pn")) for address in existing)
         return "2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()).decode()[:6]
 
-    def _relay(self, sender: Device, chat: Account, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
+    def _relay(self, sender: Device, chat: Account, stanza: Node, jid: Jid, recipient_node: Node, now: float) -> None:
         owner = self._directory.find(jid)
         target = Address(owner.number, jid.device) if owner else None
         if owner is None or target is None or target == sender.address or self._directory.device(target) is None:
@@ -194,13 +196,13 @@ class Router:
             return
         attrs = {key: stanza.attrs[key] for key in _FORWARDED_ATTRS if key in stanza.attrs}
         attrs |= {"id": stanza.attrs.get("id", ""), "t": str(int(now))}
-        attrs |= self._names(sender, owner, chat, stanza)
+        attrs |= self._sender_attrs(sender, owner, chat, stanza)
         if sender.push_name:
             attrs["notify"] = sender.push_name
-        self._deliver_message(target, Node("message", attrs, _contents(stanza, envelope)), now)
+        self._deliver_message(target, Node("message", attrs, _copied_content(stanza, recipient_node)), now)
 
-    def _post(self, sender: Device, stanza: Node, jid: Jid, envelope: Node, now: float) -> None:
-        """Deliver a status post to one device of its audience: the sender decides who that is, one key for each."""
+    def _relay_status(self, sender: Device, stanza: Node, jid: Jid, recipient_node: Node, now: float) -> None:
+        """Deliver a status post to one device of its audience; the sender encrypted its sender key for each of them."""
         owner = self._directory.find(jid)
         target = Address(owner.number, jid.device) if owner else None
         if owner is None or target is None or target == sender.address or self._directory.device(target) is None:
@@ -218,23 +220,25 @@ class Router:
         }
         if sender.push_name:
             attrs["notify"] = sender.push_name
-        self._deliver_message(target, Node("message", attrs, [*_contents(stanza, envelope), *stanza.all("enc")]), now)
+        self._deliver_message(
+            target, Node("message", attrs, [*_copied_content(stanza, recipient_node), *stanza.all("enc")]), now
+        )
 
-    def _names(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
-        """The sender's addresses and, for its own other devices, the chat that the message belongs to."""
+    def _sender_attrs(self, sender: Device, owner: Account, chat: Account, stanza: Node) -> dict[str, str]:
+        """Attributes with the sender's addresses and, for its own other devices, the chat of the message."""
         account = self._directory.accounts[sender.number]
         mode: Addressing = "lid" if account.hides_number or chat.hides_number else owner.addressing
         names = {"from": str(self._directory.jid(sender.address, mode)), "addressing_mode": mode}
         if owner.number != sender.number:
-            return names | ({} if account.hides_number else _other_name("sender", account, mode))
+            return names | ({} if account.hides_number else _alternate_address("sender", account, mode))
         if stanza.attrs.get("category") == "peer":
             return names
         names["recipient"] = str(self._directory.jid(Address(chat.number, PHONE), mode))
         if chat.hides_number:
             return names | ({"peer_recipient_username": chat.username} if chat.username else {})
-        return names | _other_name("peer_recipient", chat, mode) | _other_name("recipient", chat, mode)
+        return names | _alternate_address("peer_recipient", chat, mode) | _alternate_address("recipient", chat, mode)
 
-    def _meet(self, one: str, other: str) -> None:
+    def _add_contacts(self, one: str, other: str) -> None:
         if one == other:
             return
         for number, contact in ((one, other), (other, one)):
@@ -254,7 +258,7 @@ class Router:
         self._delivery.deliver(target, "notification", Node("notification", attrs, stanza.content), now, 0.0)
 
     def ack(self, sender: Device, stanza: Node) -> None:
-        """A device is done with a stanza, successfully or not."""
+        """A device acknowledged a stanza, with or without an error."""
         kind = STANZA_KINDS.get(stanza.attrs.get("class", ""))
         if kind is not None:
             self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
@@ -262,7 +266,7 @@ class Router:
     # Typing
 
     def chat_state(self, sender: Device, stanza: Node, now: float) -> None:
-        """Typing or recording: passed to the phones, and to devices that are available now."""
+        """Relay typing and recording to phones, and to devices that are available now."""
         chat = parse_jid(stanza.attrs.get("to", ""))
         group, account = self._directory.group(chat), self._directory.find(chat)
         if group is not None:
@@ -303,15 +307,15 @@ def _damaged(message: Node) -> Node:
 
 
 def _targets(stanza: Node) -> Iterator[tuple[Jid, Node]]:
-    """The devices a message is encrypted for, each with the node that holds its `enc` nodes."""
+    """The devices a message is encrypted for, each with the node that contains its `enc` nodes."""
     participants = stanza.child("participants")
-    holders = list(participants.all("to")) if participants is not None else []
-    for holder in holders:
-        jid = parse_jid(holder.attrs.get("jid", ""))
+    recipient_nodes = list(participants.all("to")) if participants is not None else []
+    for recipient_node in recipient_nodes:
+        jid = parse_jid(recipient_node.attrs.get("jid", ""))
         if jid is not None:
-            yield jid, holder
+            yield jid, recipient_node
     to = parse_jid(stanza.attrs.get("to", ""))
-    if not holders and to is not None:
+    if not recipient_nodes and to is not None:
         yield to, stanza
 
 
@@ -321,16 +325,16 @@ def _is_resend(stanza: Node) -> bool:
     return enc is not None and "count" in enc.attrs
 
 
-def _contents(stanza: Node, envelope: Node) -> list[Node]:
-    encs = list(envelope.all("enc"))
+def _copied_content(stanza: Node, recipient_node: Node) -> list[Node]:
+    encs = list(recipient_node.all("enc"))
     content = [node for node in stanza.children if node.tag not in _NOT_FORWARDED]
     if any(enc.attrs.get("type") == "pkmsg" for enc in encs):
         content += stanza.all("device-identity")
     return encs + content
 
 
-def _other_name(role: str, account: Account, mode: Addressing) -> dict[str, str]:
-    """The address that `mode` does not use, under the attribute that the protocol has for it."""
+def _alternate_address(role: str, account: Account, mode: Addressing) -> dict[str, str]:
+    """The address in the form that `mode` does not use, as an attribute of a stanza."""
     if mode == "lid":
         return {f"{role}_pn": f"{account.number}@{PN}"}
     return {f"{role}_lid": f"{account.lid}@{LID}"}

@@ -43,7 +43,7 @@ class Scripted(NoFaults):
         self.query_error: tuple[int, str] | None = None
         self.quota: NewChatQuota | None = None
         self.delivery = DeliveryVerdict()
-        self.again: list[bool] = []
+        self.resends: list[bool] = []
         self.delay_s = 0.0
         self.locked_until: float | None = None
 
@@ -52,9 +52,9 @@ class Scripted(NoFaults):
         self.chats.append(chat)
         return self.verdict
 
-    def on_delivery(self, to: Address, *, again: bool, now: float) -> DeliveryVerdict:
+    def on_delivery(self, to: Address, *, is_resend: bool, now: float) -> DeliveryVerdict:
         if to.device:
-            self.again.append(again)
+            self.resends.append(is_resend)
         return self.delivery
 
     def on_query(self, address: Address, *, xmlns: str, tag: str, now: float) -> tuple[int, str] | None:
@@ -107,11 +107,11 @@ def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
     assert client.hung_up
 
 
-def test_a_dropped_message_leaves_no_trace(faulty: World, scripted: Scripted) -> None:
-    """There is no ack, no relay and no record; queries are answered as usual."""
+def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: World, scripted: Scripted) -> None:
+    """Queries are answered as usual."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
-    scripted.verdict = MessageVerdict(taken=False)
+    scripted.verdict = MessageVerdict(accepted=False)
     faulty.send(alice, text(bob.jid))
     assert alice.heard == bob_client.heard == []
     assert faulty.server.directory.messages == {}
@@ -133,7 +133,7 @@ def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted
     assert alice.one("ack").attrs["id"] == "M1"
 
 
-def test_an_ack_can_be_late(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_delayed(faulty: World, scripted: Scripted) -> None:
     """It is sent after its delay on its own link, and not at all when that link is gone."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -169,8 +169,8 @@ def test_a_refused_message_is_not_delivered(faulty: World, scripted: Scripted) -
     assert (bob_client.all("message"), record.acked) == ([], False)
     scripted.verdict = MessageVerdict()
     faulty.send(alice, text(bob.jid))
-    again = faulty.server.directory.messages["962302", "M1"]
-    assert (again.error, again.acked, again.count) == (None, True, 2)
+    resent = faulty.server.directory.messages["962302", "M1"]
+    assert (resent.error, resent.acked, resent.count) == (None, True, 2)
 
 
 def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
@@ -216,9 +216,9 @@ def test_without_faults_no_ack_is_withheld() -> None:
         NoFaults().ack_withheld(Address("1", 1), 1, Node("ack"))
 
 
-def test_scattered_acks_overtake_each_other(faulty: World, scripted: Scripted) -> None:
+def test_acks_can_be_reordered(faulty: World, scripted: Scripted) -> None:
     """Each ack is sent within the given time, in another order than the messages."""
-    scripted.verdict = MessageVerdict(ack_scatter_s=1.0)
+    scripted.verdict = MessageVerdict(ack_jitter_s=1.0)
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     sent = [f"M{n}" for n in range(12)]
@@ -247,7 +247,7 @@ def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, script
     attrs = {"id": "ID1", "to": damaged.attrs["from"], "type": "retry"}
     faulty.send(alice, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
     assert linked.open(alice.one("message"), fresh=faulty.key).text == "hello"
-    assert scripted.again == [False, True]
+    assert scripted.resends == [False, True]
 
 
 def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: World, scripted: Scripted) -> None:
@@ -262,8 +262,8 @@ def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: World, scri
     faulty.send(alice, Node("message", message.attrs, [holder]))
     assert alice.one("receipt").attrs["type"] == "retry"
     scripted.delivery = DeliveryVerdict()
-    again = faulty.encrypt(linked, alice, bob, Content(conversation="hello"))
-    fresh = Node("enc", again.attrs | {"count": "1"}, again.data)
+    resent = faulty.encrypt(linked, alice, bob, Content(conversation="hello"))
+    fresh = Node("enc", resent.attrs | {"count": "1"}, resent.data)
     faulty.send(alice, Node("message", {"to": bob, "id": "M1", "type": "text"}, [fresh]))
     (phone_message,) = faulty.server.phone_clients.inbox("962303")
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == ("hello", 1, 1)
@@ -291,10 +291,10 @@ def test_delayed_receipts_are_stored(faulty: World, scripted: Scripted) -> None:
     assert bob_client.all("ack")
     assert alice.all("receipt") == []
     faulty.restart()
-    again = faulty.log_in(linked)
-    assert again.one("receipt").attrs["id"] == "M1"
+    second = faulty.log_in(linked)
+    assert second.one("receipt").attrs["id"] == "M1"
     faulty.advance(6.0)
-    assert len(again.all("receipt")) == 1
+    assert len(second.all("receipt")) == 1
 
 
 def test_delayed_receipts_are_sent_on_time(faulty: World, scripted: Scripted) -> None:
@@ -310,8 +310,8 @@ def test_delayed_receipts_are_sent_on_time(faulty: World, scripted: Scripted) ->
     assert alice.one("receipt").attrs["id"] == "M1"
 
 
-def test_faults_know_about_earlier_messages(faulty: World, scripted: Scripted) -> None:
-    """Only the first message to an account is to a stranger; the own account and groups are no strangers."""
+def test_faults_are_informed_whether_a_chat_is_new(faulty: World, scripted: Scripted) -> None:
+    """Only the first message to another account starts a new chat; the own account and groups are known."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     faulty.send(alice, text(bob.jid))
@@ -322,8 +322,8 @@ def test_faults_know_about_earlier_messages(faulty: World, scripted: Scripted) -
     assert scripted.known == [False, True, True, True]
 
 
-def test_a_lock_is_notified_and_can_be_queried(faulty: World, scripted: Scripted) -> None:
-    """Devices are notified at the start and the end, and a query returns it."""
+def test_devices_are_notified_of_a_reach_out_lock(faulty: World, scripted: Scripted) -> None:
+    """They are notified at its start and its end, and a query returns it."""
     _, alice = faulty.online("962302")
     _, bob = faulty.online("962303")
     scripted.locked_until = faulty.now + 60
@@ -376,12 +376,14 @@ def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripte
 
 
 @pytest.mark.parametrize("how", [None, "rst"])
-def test_a_message_can_end_its_link(faulty: World, scripted: Scripted, how: Literal["rst"] | None) -> None:
+def test_a_message_can_end_the_link_of_its_sender(
+    faulty: World, scripted: Scripted, how: Literal["rst"] | None
+) -> None:
     """The link ends by a stream error, or by closing the socket, which the shell does; the message is dropped."""
     _, alice = faulty.online("962302")
     faulty.online("962303")
     end = LinkEnd(reason="xml-not-well-formed") if how is None else LinkEnd(how=how)
-    scripted.verdict = MessageVerdict(taken=False, ends_link=end)
+    scripted.verdict = MessageVerdict(accepted=False, ends_link=end)
     faulty.send(alice, text(f"962303{PN}"))
     assert scripted.chats == ["962303"]
     assert alice.all("ack") == []

@@ -340,7 +340,7 @@ def test_a_step_out_of_its_order_is_refused(world: World) -> None:
     ]
 
 
-class FailingHooks(NoFaults):
+class FixedVerdict(NoFaults):
     def __init__(self, verdict: PasskeyVerdict) -> None:
         self.verdict = verdict
 
@@ -351,14 +351,14 @@ class FailingHooks(NoFaults):
 def test_faults_refuse_delay_or_drop(disturbed: Callable[[Any], World]) -> None:
     """An assertion is answered with an error, or accepted and continued later, or accepted without anything
     following."""
-    refused = scanned(disturbed(FailingHooks(PasskeyVerdict(refused=True))))
+    refused = scanned(disturbed(FixedVerdict(PasskeyVerdict(refused=True))))
     assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
-    late = scanned(disturbed(FailingHooks(PasskeyVerdict(delay_s=5))))
+    late = scanned(disturbed(FixedVerdict(PasskeyVerdict(delay_s=5))))
     assert late.prologue(Owner().sign(late.options["challenge"])).attrs["type"] == "result"
     assert not late.continuations
     late.world.advance(5)
     assert late.continuations
-    silent = scanned(disturbed(FailingHooks(PasskeyVerdict(silent=True))))
+    silent = scanned(disturbed(FixedVerdict(PasskeyVerdict(silent=True))))
     assert silent.prologue(Owner().sign(silent.options["challenge"])).attrs["type"] == "result"
     silent.world.advance(600)
     assert not silent.continuations
