@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from wasim.server.conftest import Client, LinkedDevice, World
+from wasim.server.conftest import Client, ClientDevice, World
 from wasim.store import Store
 from wasim.wire.content import Content, DeviceSent
 from wasim.wire.nodes import Node
@@ -41,7 +41,7 @@ def main(messages: int) -> None:
 
 
 def prepare(
-    world: World, alice: LinkedDevice, alice_client: Client, bob: LinkedDevice, bob_client: Client, n: int
+    world: World, alice: ClientDevice, alice_client: Client, bob: ClientDevice, bob_client: Client, n: int
 ) -> tuple[bytes, bytes, bytes]:
     """Return the bytes of a message, of its receipt from Bob's device, and of the acks for four receipts."""
     id_, words = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")

@@ -180,7 +180,7 @@ async def _set_presence(request: web.Request) -> web.Response:
     if not isinstance(available, bool):
         raise ControlError(400, f"available {available!r} must be true or false")
     with request.app[SIMULATOR].update() as (server, now):
-        server.presences.show(account.number, available=available, now=now)
+        server.presences.set(account.number, available=available, now=now)
     return web.json_response({"available": available})
 
 

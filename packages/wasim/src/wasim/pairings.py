@@ -29,7 +29,7 @@ class Pairings:
 
         Raises PairingError when that is not possible, TimeoutError when the device does not answer.
         """
-        return await self._linked(number, lambda server, account, now: server.gate.scan(account, qr, now=now))
+        return await self._linked(number, lambda server, account, now: server.pairing_flow.scan(account, qr, now=now))
 
     async def scan_with_any(self, qr: ScannedQr) -> Address | None:
         """Link the device to the first phone without linked devices, or to a new one; raises the same errors."""
@@ -48,7 +48,9 @@ class Pairings:
 
     async def enter_code(self, number: str, code: str) -> Address | None:
         """Link the device that shows this pairing code; raises the same errors as `scan`."""
-        return await self._linked(number, lambda server, account, now: server.gate.enter(account, code, now=now))
+        return await self._linked(
+            number, lambda server, account, now: server.pairing_flow.enter_code(account, code, now=now)
+        )
 
     async def _linked(self, number: str, begin: Callable[[Server, Account, float], int]) -> Address | None:
         """Wait until the device is linked, or a passkey is requested. `begin` returns the device's link."""

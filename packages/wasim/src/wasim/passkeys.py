@@ -26,7 +26,7 @@ def add_routes(app: web.Application) -> None:
 
 async def _show(request: web.Request) -> web.Response:
     simulator, account = request.app[SIMULATOR], known_phone(request)
-    ceremony = simulator.server.gate.ceremony(account.number)
+    ceremony = simulator.server.pairing_flow.ceremony(account.number)
     pending = None
     if ceremony is not None:
         pending = {"code": ceremony.code or None, "proven": ceremony.is_proven, "answered": bool(ceremony.commitment)}
@@ -81,5 +81,5 @@ async def _confirm(request: web.Request) -> web.Response:
     account, body = known_phone(request), await body_of(request)
     simulator, code = request.app[SIMULATOR], text_of(body, "code")
     with simulator.update() as (server, now):
-        server.gate.confirm(account, code, now=now)
+        server.pairing_flow.confirm(account, code, now=now)
     return web.json_response({"number": account.number})

@@ -153,7 +153,7 @@ class Simulator:
     def socket_closed(self, link: LinkSocket) -> None:
         self._sockets.pop(link.number, None)
         self.stats.closes += 1
-        self.server.links.close(link.number)
+        self.server.links.remove(link.number)
         self.pairings.fail(link.number, "the device's connection ended before it was linked")
 
     # Flushing
@@ -203,8 +203,8 @@ class Simulator:
         socket = self._sockets.get(outgoing.link)
         if socket is not None:
             socket.send(outgoing.frames)
-            if outgoing.hang_up:
-                socket.hang_up()
+            if outgoing.close:
+                socket.close()
 
     def _schedule_flush(self, now: float) -> None:
         if self._timer is not None:
@@ -223,7 +223,7 @@ class Simulator:
             case events.PairingFailed(link=link, detail=detail):
                 _log.warning("Link %d: pairing failed: %s", link, detail)
                 self.pairings.fail(link, detail)
-            case events.PasskeyAsked(number=number, link=link):
+            case events.PasskeyRequested(number=number, link=link):
                 _log.info("Link %d: %s requires a passkey", link, masked(number))
                 self.pairings.complete(link, None)
             case events.LoggedIn(address=address, link=link):
@@ -238,14 +238,14 @@ class Simulator:
             case events.QueryAnswered(xmlns=xmlns, is_error=is_error):
                 self.stats.queries[xmlns] += 1
                 self.stats.failed_queries[xmlns] += is_error
-            case events.SocketToClose(link=link, how=how, close_code=code):
+            case events.CloseSocket(link=link, how=how, close_code=code):
                 socket = self._sockets.get(link)
                 if socket is not None:
                     socket.cut(how, code=code)
-            case events.QueryUnknown(link=link, xmlns=xmlns, tag=tag):
+            case events.UnknownQuery(link=link, xmlns=xmlns, tag=tag):
                 _log.warning("Link %d: query %r with %r is unknown: answered 501", link, xmlns, tag)
                 self.stats.unknown_queries += 1
-            case events.ProtocolBroken(link=link, detail=detail):
+            case events.ProtocolViolated(link=link, detail=detail):
                 _log.warning("Link %d: cut, the client violated the protocol: %s", link, detail)
                 self.stats.protocol_errors += 1
 
@@ -294,7 +294,7 @@ class Simulator:
                     self._stream_error(link, request)
             case "stream-end":
                 for link in links:
-                    self.server.links.finish_stream(link.id, now=self.now())
+                    self.server.links.end_stream_without_error(link.id, now=self.now())
             case "reach-out-lock":
                 until = self.faults.lock_end(fault, now=self.now())
                 self.server.announcements.reach_out_lock(request.number, until, now=self.now())
@@ -322,7 +322,7 @@ class Simulator:
             self.server.announcements.new_chat_quota(fault.request.number, now=self.now())
         if fault.request.release:
             for link, ack in fault.withheld:
-                self.server.links.inject(link, ack)
+                self.server.links.send_if_open(link, ack)
 
     def _links_of(self, number: str | None) -> list[Link]:
         links = list(self.server.links)

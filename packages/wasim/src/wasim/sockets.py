@@ -61,8 +61,8 @@ class LinkSocket(asyncio.Protocol):
         self._leaving = DelayQueue(self._write)
         self._buffered_in: list[bytes] = []
         self._buffered_out: list[bytes] = []
-        self._hang_up_when_thawed = False
-        self._hang_up_when_sent = False
+        self._close_when_thawed = False
+        self._close_when_sent = False
         self._closed = False
         self._has_data = False
 
@@ -161,7 +161,7 @@ class LinkSocket(asyncio.Protocol):
             self._transport.write(data)
         if b"" in chunks or self._ws.close_expected():
             self._transport.close()
-        if self._hang_up_when_sent and self._leaving.is_empty:
+        if self._close_when_sent and self._leaving.is_empty:
             self.cut("close")
 
     # Network faults
@@ -183,15 +183,15 @@ class LinkSocket(asyncio.Protocol):
         for data in buffered:
             self._process(data)
         self._transport.resume_reading()
-        if self._hang_up_when_thawed:
-            self.hang_up()
+        if self._close_when_thawed:
+            self.close()
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """The server ends this connection: a WebSocket close, and then the end of TCP."""
         if self.frozen:
-            self._hang_up_when_thawed = True
+            self._close_when_thawed = True
         elif not self._leaving.is_empty:
-            self._hang_up_when_sent = True
+            self._close_when_sent = True
         else:
             self.cut("close")
 

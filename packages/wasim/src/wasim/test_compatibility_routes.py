@@ -16,7 +16,7 @@ from wasim.authority import open_authority
 from wasim.clock import Clock
 from wasim.compatibility_routes import SCAN_PATH, make_compatibility_app
 from wasim.pairings import FIRST_NUMBER
-from wasim.server.conftest import LinkedDevice, World
+from wasim.server.conftest import ClientDevice, World
 from wasim.shell import Simulator, running
 from wasim.store import Store
 from wasim.wire.conftest import ClientLink
@@ -68,7 +68,7 @@ async def session(simulator: Simulator, tmp_path: Path) -> AsyncIterator[aiohttp
 
 
 @asynccontextmanager
-async def connected(session: aiohttp.ClientSession, world: World, device: LinkedDevice) -> AsyncIterator[Connection]:
+async def connected(session: aiohttp.ClientSession, world: World, device: ClientDevice) -> AsyncIterator[Connection]:
     """A device that wants to be linked."""
     payload = device.keys.registration(nonce=world.entropy(64))
     async with session.ws_connect("/ws/chat") as socket:
@@ -77,7 +77,7 @@ async def connected(session: aiohttp.ClientSession, world: World, device: Linked
         yield connection
 
 
-async def scanned(session: aiohttp.ClientSession, world: World, link: Connection, device: LinkedDevice) -> int:
+async def scanned(session: aiohttp.ClientSession, world: World, link: Connection, device: ClientDevice) -> int:
     """Show a code to the scan route, finish the pairing, and return the route's status."""
     ref = (await link.next()).children[0].children[0].data.decode()
 
@@ -104,7 +104,7 @@ async def test_a_posted_code_is_scanned_by_a_free_phone(simulator: Simulator, se
         server.phone("962302", name="Alice", now=now)
     numbers = []
     for _ in range(3):
-        device = world.linked()
+        device = world.new_device()
         async with connected(session, world, device) as link:
             assert await scanned(session, world, link, device) == 200
         numbers.append(device.jid.partition(":")[0])
@@ -114,7 +114,7 @@ async def test_a_posted_code_is_scanned_by_a_free_phone(simulator: Simulator, se
 async def test_a_bad_code_is_refused(simulator: Simulator, session: aiohttp.ClientSession) -> None:
     """A text that is no code gets 400, a code that no device shows gets 404, and neither counts as a client."""
     world = World()
-    unknown = world.qr(world.linked(), "no-such-ref")
+    unknown = world.qr(world.new_device(), "no-such-ref")
     for text, status in (("hello", 400), (unknown, 404)):
         async with session.post(SCAN_PATH, data=text) as response:
             assert (response.status, bool(await response.text())) == (status, True)

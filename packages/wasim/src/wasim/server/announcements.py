@@ -1,4 +1,4 @@
-"""What linked devices are notified of: changed settings, limits of their account, devices of theirs and of contacts."""
+"""Notifications for linked devices: changed settings, limits of their account, devices of theirs and of contacts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Announcements:
         self._entropy = entropy
         self._delivery = delivery
 
-    def settings(self, number: str, versions: dict[str, int], *, but: Address | None = None, now: float) -> None:
-        """Collections of an account's settings have these versions now. `but`: the device that changed them."""
+    def settings(self, number: str, versions: dict[str, int], *, exclude: Address | None = None, now: float) -> None:
+        """Collections of an account's settings have these versions now. `exclude`: the device that changed them."""
         for device in self._directory.linked_devices(number):
-            if device.address != but:
+            if device.address != exclude:
                 for name, version in versions.items():
                     self._notify(
                         device, notices.settings_changed(new_id(self._entropy), number, {name: version}, now), now

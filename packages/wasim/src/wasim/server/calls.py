@@ -17,7 +17,7 @@ from wasim.wire.nodes import Node
 
 End = Literal["accepted", "rejected", "timeout", "ended"]
 ENDS: tuple[End, ...] = ("accepted", "rejected", "timeout", "ended")
-_KEPT = 1000
+_MAX_CALLS = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Calls:
             raise CallError(f"{callee} has blocked {caller}")
         call = Call(id=self._entropy(16).hex().upper(), caller=caller, callee=callee, video=video)
         self._calls[call.id] = call
-        if len(self._calls) > _KEPT:
+        if len(self._calls) > _MAX_CALLS:
             del self._calls[next(iter(self._calls))]
         media = [Node("audio", {"enc": "opus", "rate": "16000"})]
         media += [Node("video", {"enc": "vp8", "dec": "vp8"})] if video else []
@@ -64,11 +64,11 @@ class Calls:
             self._signal(call, device, Node("offer", attrs, [*media, Node("net", {"medium": "3"})]), now)
         return call
 
-    def end(self, call_id: str, number: str, how: End, *, now: float, but: Address | None = None) -> Call:
+    def end(self, call_id: str, number: str, how: End, *, now: float, exclude: Address | None = None) -> Call:
         """One side ends a call that rings; the linked devices of the other account, or the other devices of the same
         one, get a signal. Raises CallError.
 
-        but: the device that ended it, which needs no signal.
+        exclude: the device that ended it, which needs no signal.
         """
         call = self._calls.get(call_id)
         if call is None or number not in (call.caller, call.callee):
@@ -80,7 +80,7 @@ class Calls:
         call.state = how
         reason = {"accepted": "accepted_elsewhere", "rejected": "rejected_elsewhere", "timeout": "timeout"}.get(how)
         for device in self._linked(call.callee):
-            if device.address != but:
+            if device.address != exclude:
                 attrs = self._names(call, device) | ({"reason": reason} if reason is not None else {})
                 self._signal(call, device, Node("terminate", attrs), now)
         answer = {"accepted": "accept", "rejected": "reject"}.get(how)
@@ -93,7 +93,7 @@ class Calls:
         child = stanza.children[0] if stanza.children else Node("")
         call = self._calls.get(child.attrs.get("call-id", ""))
         if child.tag == "reject" and call is not None and call.callee == device.number and call.state == "ringing":
-            self.end(call.id, device.number, "rejected", now=now, but=device.address)
+            self.end(call.id, device.number, "rejected", now=now, exclude=device.address)
 
     def _linked(self, number: str) -> list[Device]:
         return [device for device in self._directory.devices_of(number) if device.device != PHONE]

@@ -12,7 +12,7 @@ import msgspec
 
 from wasim.server.delivery import Delivery
 from wasim.server.directory import Directory
-from wasim.server.entropy import Entropy, word
+from wasim.server.entropy import Entropy, token_urlsafe
 from wasim.server.state import PHONE, Device
 from wasim.wire.content import Content
 from wasim.wire.errors import WireError
@@ -88,7 +88,7 @@ class Channels:
 
     def create(self, name: str, description: str, roles: Mapping[str, Role], *, now: float) -> Channel:
         id_ = f"1203{int.from_bytes(self._entropy(6)) % 10**14:014}"
-        invite = f"0029{word(self._entropy, 18)}"
+        invite = f"0029{token_urlsafe(self._entropy, 18)}"
         channel = Channel(id=id_, name=name, description=description, invite=invite, created_at=now, roles=dict(roles))
         self.all[id_] = channel
         self._keep(channel)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from wasim.server.entropy import Entropy, new_key, word
+from wasim.server.entropy import Entropy, new_key, token_urlsafe
 from wasim.wire.curve import KEY_BYTES, KeyPair, hkdf
 from wasim.wire.jids import SERVER, parse_jid
 from wasim.wire.nodes import Node
@@ -54,7 +54,7 @@ def hello(reg: Node, entropy: Entropy) -> CodeRequest:
     wrapped = reg.data_of("link_code_pairing_wrapped_companion_ephemeral_pub")
     if jid is None or len(wrapped) != _WRAPPED_BYTES:
         raise CodeError("a request for a code without number or key")
-    return CodeRequest(number=jid.user, ref=word(entropy, 24).encode(), wrapped=wrapped)
+    return CodeRequest(number=jid.user, ref=token_urlsafe(entropy, 24).encode(), wrapped=wrapped)
 
 
 def hello_answer(request: CodeRequest) -> list[Node]:
@@ -96,10 +96,10 @@ def finish(request: CodeRequest, reg: Node, phone: KeyPair, identity: bytes) -> 
     shared = request.primary.agree(request.companion)
     key = hkdf(shared, salt=salt, info=b"link_code_pairing_key_bundle_encryption_key", length=KEY_BYTES)
     try:
-        opened = AESGCM(key).decrypt(iv, bundle[_SALT_BYTES + _GCM_IV_BYTES :], b"")
+        plaintext = AESGCM(key).decrypt(iv, bundle[_SALT_BYTES + _GCM_IV_BYTES :], b"")
     except (InvalidTag, ValueError) as error:
         raise CodeError("the code is wrong") from error
-    companion, primary, random = opened[:KEY_BYTES], opened[KEY_BYTES : 2 * KEY_BYTES], opened[2 * KEY_BYTES :]
+    companion, primary, random = plaintext[:KEY_BYTES], plaintext[KEY_BYTES : 2 * KEY_BYTES], plaintext[2 * KEY_BYTES :]
     if companion != identity or primary != phone.public:
-        raise CodeError("the device answered with other identities than those exchanged before")
+        raise CodeError("the device's answer has other identities than those exchanged before")
     return hkdf(shared + phone.agree(identity) + random, salt=bytes(KEY_BYTES), info=b"adv_secret", length=KEY_BYTES)

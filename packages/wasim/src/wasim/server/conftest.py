@@ -1,4 +1,4 @@
-"""A whole simulated WhatsApp without a socket: the server, clients that exchange bytes with it, and a fake clock."""
+"""A simulated WhatsApp without sockets: the server, clients that exchange bytes with it, and a fake clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW = 1_700_000_000.0
 
 
 @dataclass(slots=True, kw_only=True)
-class LinkedDevice:
+class ClientDevice:
     """A device with its keys, linked or not."""
 
     keys: DeviceKeys
@@ -42,11 +42,11 @@ class LinkedDevice:
     def address(self) -> Address:
         return Address(self.number, self.device)
 
-    def begin(self, jid: str, bundle: Node, *, fresh: Callable[[], KeyPair]) -> None:
+    def start_session(self, jid: str, bundle: Node, *, fresh: Callable[[], KeyPair]) -> None:
         """Start a session with that device, using the keys in this node."""
         self.sessions[jid] = ratchet.begin(self.keys.identity, read_bundle(bundle), base=fresh(), ratchet=fresh())
 
-    def open(self, message: Node, *, fresh: Callable[[], KeyPair]) -> Content:
+    def decrypt(self, message: Node, *, fresh: Callable[[], KeyPair]) -> Content:
         """The content of a message for this device."""
         enc, sender = message.child("enc"), message.attrs["from"]
         assert enc is not None
@@ -82,18 +82,18 @@ class Client:
 
     id: int
     link: ClientLink
-    heard: list[Node] = field(default_factory=list)
-    hung_up: bool = False
+    received: list[Node] = field(default_factory=list)
+    closed: bool = False
 
     def all(self, tag: str) -> list[Node]:
-        return [node for node in self.heard if node.tag == tag]
+        return [node for node in self.received if node.tag == tag]
 
     def one(self, tag: str) -> Node:
         (node,) = self.all(tag)
         return node
 
-    def forget(self) -> None:
-        self.heard.clear()
+    def clear(self) -> None:
+        self.received.clear()
 
 
 class World:
@@ -103,7 +103,7 @@ class World:
         self.records: dict[tuple[str, str], bytes] = {}
         self.events: list[events.Event] = []
         self.clients: dict[int, Client] = {}
-        self._dice = 0
+        self._draws = 0
         self._links = 0
         self._queries = 0
         self.server = self._boot()
@@ -114,27 +114,27 @@ class World:
 
     def entropy(self, size: int) -> bytes:
         """Bytes that look random and are the same in every run."""
-        self._dice += 1
-        return hashlib.shake_256(self._dice.to_bytes(8, "big")).digest(size)
+        self._draws += 1
+        return hashlib.shake_256(self._draws.to_bytes(8, "big")).digest(size)
 
     def restart(self) -> None:
-        """Simulate that the process dies and restarts with what was stored."""
-        self.settle()
+        """Restart the server with the stored records, as after the death of its process."""
+        self.exchange()
         self.clients.clear()
         self.server = self._boot()
 
     # Time and bytes
 
-    def settle(self) -> None:
-        """Pass all bytes back and forth until neither side has more."""
+    def exchange(self) -> None:
+        """Exchange bytes between server and clients until neither side has more, and store the changed records."""
         while output := self.server.take_output():
             for outgoing in output:
                 client = self.clients.get(outgoing.link)
                 if client is None:
                     continue
-                heard, answer = client.link.receive(b"".join(outgoing.frames))
-                client.heard += heard
-                client.hung_up = client.hung_up or outgoing.hang_up
+                received, answer = client.link.receive(b"".join(outgoing.frames))
+                client.received += received
+                client.closed = client.closed or outgoing.close
                 if answer:
                     self.server.receive(client.id, answer, now=self.now)
         for name, value in self.server.directory.take_changes().items():
@@ -145,17 +145,17 @@ class World:
         self.events += self.server.take_events()
 
     def advance(self, seconds: float) -> None:
-        """Advance the clock, and let the server do what becomes due."""
+        """Advance the clock, and run the server's timers that become due."""
         end = self.now + seconds
         while (deadline := self.server.next_deadline) is not None and deadline <= end:
             self.now = max(self.now, deadline)
             self.server.tick(now=self.now)
-            self.settle()
+            self.exchange()
         self.now = end
 
     # Clients
 
-    def linked(self) -> LinkedDevice:
+    def new_device(self) -> ClientDevice:
         keys = DeviceKeys(
             noise=self.key(),
             identity=self.key(),
@@ -163,7 +163,7 @@ class World:
             registration_id=4711,
             adv_secret=self.entropy(32),
         )
-        return LinkedDevice(keys=keys)
+        return ClientDevice(keys=keys)
 
     def connect(self, noise: KeyPair, payload: ClientPayload, *, server: bytes | None = None) -> Client:
         """`server`: the server's static key, if the client remembers it."""
@@ -173,28 +173,28 @@ class World:
         self.clients[client.id] = client
         self.server.open_link(client.id, now=self.now)
         self.server.receive(client.id, client.link.hello(), now=self.now)
-        self.settle()
+        self.exchange()
         return client
 
-    def register(self, linked: LinkedDevice) -> Client:
+    def register(self, linked: ClientDevice) -> Client:
         """An unlinked device connects."""
         return self.connect(linked.keys.noise, linked.keys.registration(nonce=self.entropy(64)))
 
-    def log_in(self, linked: LinkedDevice, *, active: bool = True) -> Client:
+    def log_in(self, linked: ClientDevice, *, active: bool = True) -> Client:
         client = self.connect(linked.keys.noise, login(linked.number, linked.device))
         if active:
             self.ask(client, "passive", "set", Node("active"))
         return client
 
-    def drop(self, client: Client) -> None:
-        """The client's connection is gone."""
+    def disconnect(self, client: Client) -> None:
+        """The client's connection ends."""
         del self.clients[client.id]
-        self.server.links.close(client.id)
-        self.settle()
+        self.server.links.remove(client.id)
+        self.exchange()
 
     def send(self, client: Client, node: Node) -> None:
         self.server.receive(client.id, client.link.send(node), now=self.now)
-        self.settle()
+        self.exchange()
 
     def ask(self, client: Client, xmlns: str, type_: str, *children: Node, **attributes: str) -> Node:
         """Send a query and return its answer."""
@@ -209,19 +209,19 @@ class World:
 
     def phone(self, number: str) -> Account:
         account = self.server.phone(number, name=f"name of {number}", now=self.now)
-        self.settle()
+        self.exchange()
         return account
 
-    def qr(self, linked: LinkedDevice, ref: str) -> str:
+    def qr(self, linked: ClientDevice, ref: str) -> str:
         keys = (linked.keys.noise.public, linked.keys.identity.public, linked.keys.adv_secret)
         parts = [ref, *(base64.b64encode(key).decode() for key in keys), "1"]
         return "https://wa.me/settings/linked_devices#" + ",".join(parts)
 
-    def scan(self, linked: LinkedDevice, number: str, ref: str) -> None:
-        self.server.gate.scan(self.phone(number), parse_qr(self.qr(linked, ref)), now=self.now)
-        self.settle()
+    def scan(self, linked: ClientDevice, number: str, ref: str) -> None:
+        self.server.pairing_flow.scan(self.phone(number), parse_qr(self.qr(linked, ref)), now=self.now)
+        self.exchange()
 
-    def sign(self, linked: LinkedDevice, offered: Node) -> Node:
+    def sign(self, linked: ClientDevice, offered: Node) -> Node:
         """A device's answer to `pair-success`, after the checks that a real client makes."""
         success = offered.child("pair-success")
         assert success is not None
@@ -241,9 +241,9 @@ class World:
         child = Node("pair-device-sign", {}, [Node("device-identity", {"key-index": "1"}, encode(reply))])
         return Node("iq", {"id": offered.attrs["id"], "type": "result", "to": "s.whatsapp.net"}, [child])
 
-    def link(self, number: str) -> LinkedDevice:
+    def link(self, number: str) -> ClientDevice:
         """A new device, linked to that number but not connected."""
-        linked = self.linked()
+        linked = self.new_device()
         client = self.register(linked)
         refs = [ref.data.decode() for ref in client.one("iq").children[0].children]
         self.scan(linked, number, refs[0])
@@ -253,18 +253,18 @@ class World:
         linked.jid, linked.lid = device.attrs["jid"], device.attrs["lid"]
         linked.number, linked.device = number, int(linked.jid.partition(":")[2].partition("@")[0])
         self.send(client, self.sign(linked, offered))
-        self.drop(client)
+        self.disconnect(client)
         return linked
 
-    def online(self, number: str) -> tuple[LinkedDevice, Client]:
+    def online(self, number: str) -> tuple[ClientDevice, Client]:
         """A new device of that number, linked, logged in, and finished with the first stanzas after a login."""
         linked = self.link(number)
         client = self.log_in(linked)
         for welcome in client.all("message"):
-            linked.open(welcome, fresh=self.key)
+            linked.decrypt(welcome, fresh=self.key)
             receipt = {"id": welcome.attrs["id"], "to": welcome.attrs["from"], "type": "peer_msg"}
             self.send(client, Node("receipt", receipt))
-        client.forget()
+        client.clear()
         return linked, client
 
     # Signal
@@ -272,11 +272,11 @@ class World:
     def key(self) -> KeyPair:
         return KeyPair.from_private(self.entropy(32))
 
-    def encrypt(self, linked: LinkedDevice, client: Client, jid: str, content: Content) -> Node:
+    def encrypt(self, linked: ClientDevice, client: Client, jid: str, content: Content) -> Node:
         """The `enc` node of a message for that device; the first time with a key bundle from the server."""
         if jid not in linked.sessions:
             (listed,) = self.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": jid})])).children
-            linked.begin(jid, listed.children[0], fresh=self.key)
+            linked.start_session(jid, listed.children[0], fresh=self.key)
         kind, data = ratchet.encrypt(linked.sessions[jid], seal(content, pad=3), registration_id=4711)
         return Node("enc", {"v": "2", "type": kind}, data)
 
@@ -287,6 +287,6 @@ def world() -> World:
 
 
 @pytest.fixture
-def disturbed() -> Callable[[FaultHooks], World]:
-    """A world with faults."""
+def world_with() -> Callable[[FaultHooks], World]:
+    """Makes a world with these faults."""
     return World

@@ -1,7 +1,7 @@
 """The simulated WhatsApp server: connections, logins, pairing, and the wiring of everything else.
 
-Sans I/O. The caller reports connections and bytes with the time (Unix seconds), and then collects what has to be done:
-`take_output()` (bytes to send, links to close), `take_events()` (facts for logs and waiting callers),
+Sans I/O. The caller reports connections and bytes with the time (Unix seconds), and then collects the results:
+`take_output()` (bytes to send, links to close), `take_events()` (events for logs and waiting callers),
 `directory.take_changes()` (records to store on disk, before the bytes are sent), `next_deadline` (when to call `tick`).
 """
 
@@ -21,10 +21,10 @@ from wasim.server.fault_hooks import FaultHooks, LinkEnd
 from wasim.server.groupkeys import GroupKeys
 from wasim.server.groups import Groups
 from wasim.server.identity import make_identity, restore_identity
-from wasim.server.link import Introduced, Link, Phase
+from wasim.server.link import HandshakeDone, Link, Phase
 from wasim.server.links import Links, Outgoing
 from wasim.server.pairing_flow import PairingFlow
-from wasim.server.phone_actions import PhoneActions, PhoneLine, UnknownNumber
+from wasim.server.phone_actions import PhoneActions, ServerCallbacks, UnknownNumber
 from wasim.server.phone_client import PhoneClients
 from wasim.server.phone_settings import Change, PhoneSettings
 from wasim.server.phones import Phones
@@ -50,7 +50,7 @@ class Server:
         records: Iterable[tuple[str, str, bytes]],
         now: float,
     ) -> None:
-        self.directory, foreign = Directory.load(records)
+        self.directory, other_records = Directory.load(records)
         self._timers = Timers()
         self.links = Links(self._timers)
         self.delivery = Delivery(
@@ -68,7 +68,7 @@ class Server:
         self.phone_settings = PhoneSettings(self.directory, self.phones, self.app_state, entropy)
         self.channels = Channels(self.directory, entropy, self.delivery)
         parts = (uses, sessions, group_keys, self.phone_clients, self.app_state, self.phone_settings, self.channels)
-        for kind, key, value in foreign:
+        for kind, key, value in other_records:
             self.phones.restore(kind, value)
             for part in parts:
                 part.restore(kind, key, value)
@@ -78,9 +78,9 @@ class Server:
         self._entropy = entropy
         self._fault_hooks = fault_hooks
         self._events: list[events.Event] = []
-        self.identity = restore_identity(foreign) or make_identity(self.directory, entropy, now=now)
+        self.identity = restore_identity(other_records) or make_identity(self.directory, entropy, now=now)
         self.announcements = Announcements(self.directory, self.phones, fault_hooks, entropy, self.delivery)
-        self.gate = PairingFlow(
+        self.pairing_flow = PairingFlow(
             self.directory,
             self.phones,
             entropy,
@@ -104,13 +104,13 @@ class Server:
         self.groups = Groups(self.directory, entropy, self.delivery)
         self.calls = Calls(self.directory, entropy, self.delivery)
         self.presences = Presences(self.directory, self.links)
-        line = PhoneLine(
-            take=self._from_phone,
+        callbacks = ServerCallbacks(
+            receive=self._from_phone,
             synchronize_reading=self._receipts.synchronize_reading,
             schedule=self._timers.schedule,
             low_on_prekeys=self.announcements.low_on_prekeys,
         )
-        self.phone_actions = PhoneActions(self.directory, self.phone_clients, line, entropy, now=now)
+        self.phone_actions = PhoneActions(self.directory, self.phone_clients, callbacks, entropy, now=now)
 
     # Collected by the caller
 
@@ -153,49 +153,49 @@ class Server:
         if known is None or known.phase is Phase.CLOSING:
             return
         try:
-            for said in self.links.receive(known, data):
-                self._heard(known, said, now)
+            for received in self.links.receive(known, data):
+                self._handle(known, received, now)
         except WireError as error:
-            self.report(events.ProtocolBroken(link=link, detail=str(error)))
-            self.links.hang_up(known)
+            self.report(events.ProtocolViolated(link=link, detail=str(error)))
+            self.links.close(known)
 
-    def _heard(self, link: Link, said: Introduced | Node, now: float) -> None:
+    def _handle(self, link: Link, received: HandshakeDone | Node, now: float) -> None:
         if link.phase is Phase.CLOSING:
             return
-        if isinstance(said, Introduced):
-            self._introduce(link, said, now)
+        if isinstance(received, HandshakeDone):
+            self._handshake_done(link, received, now)
         elif link.phase is Phase.PAIRING:
-            self.gate.receive(link, said, now=now)
+            self.pairing_flow.receive(link, received, now=now)
         elif link.address is not None:
             device = self.directory.device(link.address)
             assert device is not None, "an open link belongs to a device"
-            self._stanza(device, said, link, now)
+            self._stanza(device, received, link, now)
 
     # Login and pairing
 
-    def _introduce(self, link: Link, said: Introduced, now: float) -> None:
-        if _revision(said.payload) < self._fault_hooks.minimum_revision:
+    def _handshake_done(self, link: Link, handshake: HandshakeDone, now: float) -> None:
+        if _revision(handshake.payload) < self._fault_hooks.minimum_revision:
             self._refuse(link, None, "405", {"location": "wasim"}, now)
-        elif said.payload.pairing is not None:
-            self.gate.register(link, said.peer, said.payload.pairing)
+        elif handshake.payload.pairing is not None:
+            self.pairing_flow.register(link, handshake.peer, handshake.payload.pairing)
         else:
-            self._log_in(link, said, now)
+            self._log_in(link, handshake, now)
 
-    def _log_in(self, link: Link, said: Introduced, now: float) -> None:
-        address = Address(str(said.payload.username or ""), said.payload.device or 0)
+    def _log_in(self, link: Link, handshake: HandshakeDone, now: float) -> None:
+        address = Address(str(handshake.payload.username or ""), handshake.payload.device or 0)
         device = self.directory.device(address)
-        if device is None or not device.noise_key or device.noise_key != said.peer:
+        if device is None or not device.noise_key or device.noise_key != handshake.peer:
             return self._refuse(link, None, "401", {"location": "wasim"}, now)
         failure = self._fault_hooks.on_login(address, now=now)
         if failure is not None:
             return self._refuse(link, address, failure.reason, failure.attrs, now)
         self._replace(address, now)
-        self._welcome(link, device, said.payload, now)
+        self._accept_login(link, device, handshake.payload, now)
         return None
 
     def _refuse(self, link: Link, address: Address | None, reason: str, attrs: dict[str, str], now: float) -> None:
         self.report(events.LoginRefused(address=address, link=link.id, reason=reason))
-        self.links.dismiss(link, Node("failure", {"reason": reason, **attrs}), now=now)
+        self.links.close_with(link, Node("failure", {"reason": reason, **attrs}), now=now)
 
     def _replace(self, address: Address, now: float) -> None:
         """The same device connected again: the older link is closed."""
@@ -203,7 +203,7 @@ class Server:
         if older is not None:
             self.links.end_stream(older.id, code=None, attrs={}, reason=Node("conflict", {"type": "replaced"}), now=now)
 
-    def _welcome(self, link: Link, device: Device, payload: ClientPayload, now: float) -> None:
+    def _accept_login(self, link: Link, device: Device, payload: ClientPayload, now: float) -> None:
         self.links.log_in(link, device.address)
         if payload.push_name:
             device.push_name = payload.push_name
@@ -216,14 +216,14 @@ class Server:
             self._activate(link, device, now)
 
     def _activate(self, link: Link, device: Device, now: float) -> None:
-        """The device is ready for what waits. The first time, its phone then sends what a new device needs."""
+        """Deliver waiting stanzas to a device that became active; the first time, its phone sends the initial sync."""
         link.passive = False
         self.delivery.deliver_waiting(link, device.address)
-        if not device.welcomed:
-            device.welcomed = True
+        if not device.initial_sync_sent:
+            device.initial_sync_sent = True
             self.directory.touch(device)
             self.phone_settings.begin(device.number, now=now)
-            self.phone_actions.welcome(device, now)
+            self.phone_actions.send_initial_sync(device, now)
 
     # Stanzas
 
@@ -305,7 +305,7 @@ class Server:
         """A linked device changed settings: its phone reads them, other devices are notified."""
         for name, version in versions.items():
             self.phone_settings.read(device.number, name, version)
-        self.announcements.settings(device.number, versions, but=device.address, now=now)
+        self.announcements.settings(device.number, versions, exclude=device.address, now=now)
 
     def _media_endpoint(self, device: Device) -> queries.MediaEndpoint | None:
         if self.media_host is None:
@@ -315,12 +315,12 @@ class Server:
 
     def _unknown(self, link: int, node: Node) -> None:
         tag = node.children[0].tag if node.children else ""
-        self.report(events.QueryUnknown(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
+        self.report(events.UnknownQuery(link=link, xmlns=node.attrs.get("xmlns", ""), tag=tag))
 
     def _end_link(self, link: int, end: LinkEnd, now: float) -> None:
         """A fault ends the link on which a message arrived."""
         if end.how is not None:
-            self.report(events.SocketToClose(link=link, how=end.how, close_code=end.close_code))
+            self.report(events.CloseSocket(link=link, how=end.how, close_code=end.close_code))
         else:
             reason = None if end.reason is None else Node(end.reason)
             self.links.end_stream(link, code=end.code, attrs=end.attrs, reason=reason, now=now)

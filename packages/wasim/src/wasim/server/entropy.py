@@ -26,9 +26,9 @@ def digits(entropy: Entropy, count: int) -> str:
 
 def new_id(entropy: Entropy) -> str:
     """The id of a stanza."""
-    return word(entropy, 9)
+    return token_urlsafe(entropy, 9)
 
 
-def word(entropy: Entropy, size: int) -> str:
+def token_urlsafe(entropy: Entropy, size: int) -> str:
     """`size` random bytes as URL-safe text."""
     return base64.urlsafe_b64encode(entropy(size)).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""Facts that the server reports: for logs, counts, and waiting callers."""
+"""What the server reports to its caller: for logs, counts, and waiting requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PairingFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PasskeyAsked:
+class PasskeyRequested:
     """The account requires a passkey to link this device."""
 
     number: str
@@ -53,7 +53,7 @@ class QueryAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SocketToClose:
+class CloseSocket:
     """A fault closes this connection without a `stream:error`."""
 
     link: int
@@ -62,14 +62,16 @@ class SocketToClose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueryUnknown:
+class UnknownQuery:
+    """A query that the server does not implement."""
+
     link: int
     xmlns: str
     tag: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProtocolBroken:
+class ProtocolViolated:
     """A client sent something that violates the protocol; its link is ended."""
 
     link: int
@@ -79,12 +81,12 @@ class ProtocolBroken:
 Event = (
     DevicePaired
     | PairingFailed
-    | PasskeyAsked
+    | PasskeyRequested
     | LoggedIn
     | LoginRefused
     | DeviceUnlinked
     | QueryAnswered
-    | SocketToClose
-    | QueryUnknown
-    | ProtocolBroken
+    | CloseSocket
+    | UnknownQuery
+    | ProtocolViolated
 )

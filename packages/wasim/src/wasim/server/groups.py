@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from wasim.server.delivery import Delivery
 from wasim.server.directory import Directory
-from wasim.server.entropy import Entropy, digits, new_id, word
+from wasim.server.entropy import Entropy, digits, new_id, token_urlsafe
 from wasim.server.state import PHONE, Address, Addressing, Device, Group
 from wasim.wire.jids import PN
 from wasim.wire.nodes import Node
@@ -52,8 +52,8 @@ class Groups:
         return group
 
     def new_id(self) -> str:
-        """A random word of 16 characters."""
-        return word(self._entropy, 16)
+        """16 random bytes as URL-safe text."""
+        return token_urlsafe(self._entropy, 16)
 
     def rename(self, group: Group, subject: str, *, now: float) -> None:
         self.retitle(group, subject, by=group.creator, now=now)

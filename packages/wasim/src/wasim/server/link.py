@@ -23,12 +23,12 @@ class Phase(Enum):
     PAIRING = "pairing"
     OPEN = "open"
     CLOSING = "closing"
-    """The client was asked to disconnect: nothing it sends is read any more."""
+    """The client was asked to disconnect: all further data from it is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Introduced:
-    """The handshake is done, and the client has said whether it registers or logs in."""
+class HandshakeDone:
+    """The handshake is done; the client's payload says whether it registers or logs in."""
 
     peer: bytes
     payload: ClientPayload
@@ -36,7 +36,7 @@ class Introduced:
 
 @dataclass(slots=True, kw_only=True)
 class PairingOffer:
-    """A scanned QR code: what the device still has to sign."""
+    """The phone's signature for a device, which the device still has to sign."""
 
     address: Address
     iq_id: str
@@ -79,30 +79,30 @@ class Link:
     reader: FrameReader = field(default_factory=lambda: FrameReader(expects_intro=True))
     transport: Transport | None = None
 
-    def receive(self, data: bytes) -> list[Introduced | Node]:
-        """The nodes in these bytes. Raises WireError when they violate the protocol."""
-        said = (self._read(payload) for payload in self.reader.feed(data))
-        return [item for item in said if item is not None]
+    def receive(self, data: bytes) -> list[HandshakeDone | Node]:
+        """What these bytes contain. Raises WireError when they violate the protocol."""
+        received = (self._read(payload) for payload in self.reader.feed(data))
+        return [item for item in received if item is not None]
 
-    def _read(self, payload: bytes) -> Introduced | Node | None:
+    def _read(self, payload: bytes) -> HandshakeDone | Node | None:
         self.frames_in += 1
         match self.phase:
             case Phase.HELLO:
                 answer = self.responder.answer_hello(payload)
                 self._write(answer.frame)
                 self.phase = Phase.FINISH
-                return None if answer.finished is None else self._introduced(answer.finished)
+                return None if answer.finished is None else self._finish_handshake(answer.finished)
             case Phase.FINISH:
-                return self._introduced(self.responder.finish(payload))
+                return self._finish_handshake(self.responder.finish(payload))
             case Phase.PAIRING | Phase.OPEN | Phase.CLOSING:
                 if self.transport is None:
                     raise WireError("a node before the handshake")
                 return nodes.decode(self.transport.decrypt(payload))
 
-    def _introduced(self, done: Finished) -> Introduced:
+    def _finish_handshake(self, done: Finished) -> HandshakeDone:
         self.transport = done.transport
         self.phase = Phase.PAIRING
-        return Introduced(peer=done.peer, payload=decode(ClientPayload, done.payload))
+        return HandshakeDone(peer=done.peer, payload=decode(ClientPayload, done.payload))
 
     def send(self, node: Node) -> None:
         self.send_encoded(nodes.encode(node))

@@ -1,11 +1,11 @@
-"""The open connections: which device is logged in on which, what has to be sent, and how connections end."""
+"""The open connections: which device is logged in on which, their output, and how they end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wasim.server.link import Introduced, Link, Phase
+from wasim.server.link import HandshakeDone, Link, Phase
 from wasim.server.state import Address
 from wasim.server.timers import Timers
 from wasim.wire import nodes
@@ -17,11 +17,11 @@ CLOSE_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """What has to happen on one connection: frames to send, in order, and possibly its end."""
+    """Output for one connection: frames to send, in order, and whether to close it."""
 
     link: int
     frames: list[bytes]
-    hang_up: bool
+    close: bool
 
 
 class Links:
@@ -32,8 +32,8 @@ class Links:
         self._links: dict[int, Link] = {}
         self._logged_in: dict[Address, Link] = {}
         self._dirty: dict[int, Link] = {}
-        """Those that may have something to send."""
-        self._doomed: set[int] = set()
+        """Links that may have output."""
+        self._closing: set[int] = set()
 
     def __iter__(self) -> Iterator[Link]:
         return iter(self._links.values())
@@ -60,13 +60,13 @@ class Links:
     def open(self, link: Link) -> None:
         self._links[link.id] = link
 
-    def close(self, link: int) -> None:
-        """A connection is gone, whichever side ended it."""
-        gone = self._links.pop(link, None)
+    def remove(self, link: int) -> None:
+        """A connection was closed, by whichever side."""
+        removed = self._links.pop(link, None)
         self._dirty.pop(link, None)
-        self._doomed.discard(link)
-        if gone is not None:
-            self._log_out(gone)
+        self._closing.discard(link)
+        if removed is not None:
+            self._log_out(removed)
 
     def log_in(self, link: Link, address: Address) -> None:
         link.phase, link.address, link.passive = Phase.OPEN, address, True
@@ -78,9 +78,9 @@ class Links:
 
     # Bytes
 
-    def receive(self, link: Link, data: bytes) -> list[Introduced | Node]:
-        """What the client said. Raises WireError when it violates the protocol."""
-        self._dirty[link.id] = link  # a handshake is answered at once
+    def receive(self, link: Link, data: bytes) -> list[HandshakeDone | Node]:
+        """What the client sent. Raises WireError when it violates the protocol."""
+        self._dirty[link.id] = link  # a handshake is answered immediately
         return link.receive(data)
 
     def take_output(self) -> list[Outgoing]:
@@ -88,11 +88,11 @@ class Links:
         output = []
         for link in dirty.values():
             frames, link.outgoing = link.outgoing, []
-            if frames or link.id in self._doomed:
-                output.append(Outgoing(link=link.id, frames=frames, hang_up=link.id in self._doomed))
+            if frames or link.id in self._closing:
+                output.append(Outgoing(link=link.id, frames=frames, close=link.id in self._closing))
         return output
 
-    # Sending and ending
+    # Sending and closing
 
     def send(self, link: Link, node: Node) -> None:
         self.send_encoded(link, nodes.encode(node))
@@ -106,26 +106,26 @@ class Links:
         if link is not None:
             self.send(link, node)
 
-    def inject_later(self, link: int, node: Node, at: float) -> None:
-        self._timers.schedule(at, lambda _: self.inject(link, node))
+    def send_later(self, link: int, node: Node, at: float) -> None:
+        self._timers.schedule(at, lambda _: self.send_if_open(link, node))
 
-    def inject(self, link: int, node: Node) -> None:
-        """Send any node, unless the connection has ended since or is ending."""
+    def send_if_open(self, link: int, node: Node) -> None:
+        """Send a node, unless the connection has ended in the meantime or is ending."""
         known = self.get(link)
         if known is not None and known.phase is Phase.OPEN:
             self.send(known, node)
 
-    def hang_up(self, link: Link) -> None:
+    def close(self, link: Link) -> None:
         link.phase = Phase.CLOSING
-        self._doomed.add(link.id)
+        self._closing.add(link.id)
         self._dirty[link.id] = link
 
-    def dismiss(self, link: Link, node: Node, *, now: float) -> None:
-        """Send the reason why the link is ending, and end it a little later unless the client does."""
+    def close_with(self, link: Link, node: Node, *, now: float) -> None:
+        """Send a last node, such as the reason, and close the link a little later unless the client does."""
         self.send(link, node)
         link.phase = Phase.CLOSING
         self._log_out(link)
-        self._timers.schedule(now + CLOSE_AFTER_S, lambda _: self.hang_up(link) if link.id in self._links else None)
+        self._timers.schedule(now + CLOSE_AFTER_S, lambda _: self.close(link) if link.id in self._links else None)
 
     def end_stream(
         self, link: int, *, code: str | None, attrs: dict[str, str], reason: Node | None, now: float
@@ -134,11 +134,11 @@ class Links:
         content = [reason] if reason is not None else None
         self._end(link, Node("stream:error", ({"code": code} if code else {}) | attrs, content), now)
 
-    def finish_stream(self, link: int, *, now: float) -> None:
+    def end_stream_without_error(self, link: int, *, now: float) -> None:
         """End a link without a reason, as WhatsApp does when it moves clients to another server."""
         self._end(link, Node("xmlstreamend"), now)
 
     def _end(self, link: int, node: Node, now: float) -> None:
         known = self.get(link)
         if known is not None and known.transport is not None and known.phase is not Phase.CLOSING:
-            self.dismiss(known, node, now=now)
+            self.close_with(known, node, now=now)

@@ -13,7 +13,7 @@ import hmac
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from wasim.server.entropy import Entropy, sign, word
+from wasim.server.entropy import Entropy, sign, token_urlsafe
 from wasim.server.link import Pairing, PairingOffer
 from wasim.server.state import Account, Address, Device, SignedPreKey
 from wasim.wire.curve import KEY_BYTES, KeyPair, typed, verify
@@ -73,7 +73,7 @@ def parse_qr(text: str) -> ScannedQr:
 
 
 def make_refs(entropy: Entropy) -> list[str]:
-    return [f"2@{word(entropy, 96)}" for _ in range(_REFS)]
+    return [f"2@{token_urlsafe(entropy, 96)}" for _ in range(_REFS)]
 
 
 def pair_device(iq_id: str, refs: list[str]) -> Node:
@@ -86,8 +86,8 @@ def pair_device(iq_id: str, refs: list[str]) -> Node:
 def check_keys(data: PairingData) -> None:
     """Raises WireError unless the device's prekey is signed by the identity it shows, and its description is
     readable."""
-    needed = (data.identity, data.signed_prekey, data.signed_prekey_id, data.registration_id)
-    if any(value is None for value in needed) or data.signed_prekey_signature is None:
+    required = (data.identity, data.signed_prekey, data.signed_prekey_id, data.registration_id)
+    if any(value is None for value in required) or data.signed_prekey_signature is None:
         raise WireError("registration without all of its keys")
     assert data.identity is not None
     assert data.signed_prekey is not None
@@ -127,25 +127,25 @@ def offer(
     identity = encode(
         SignedDeviceIdentity(details=details, account_signature_key=phone.public, account_signature=signature)
     )
-    sealed = SignedDeviceIdentityHmac(
+    authenticated = SignedDeviceIdentityHmac(
         details=identity, hmac=hmac.digest(qr.adv_secret, identity, hashlib.sha256), account_type=_E2EE
     )
-    made = PairingOffer(
+    offered = PairingOffer(
         address=address, iq_id=iq_id, details=details, account_key=phone.public, account_signature=signature
     )
-    return made, _pair_success(account, made, encode(sealed), now)
+    return offered, _pair_success(account, offered, encode(authenticated), now)
 
 
-def _pair_success(account: Account, made: PairingOffer, sealed: bytes, now: float) -> Node:
-    device = made.address.device
+def _pair_success(account: Account, offered: PairingOffer, identity: bytes, now: float) -> Node:
+    device = offered.address.device
     jid, lid = Jid(account.number, PN, device), Jid(account.lid, LID, device)
     children = [
-        Node("device-identity", {}, sealed),
+        Node("device-identity", {}, identity),
         Node("biz", {"name": account.name}),
         Node("platform", {"name": "android"}),
         Node("device", {"jid": str(jid), "lid": str(lid)}),
     ]
-    attrs = {"from": SERVER, "type": "set", "id": made.iq_id, "xmlns": "md", "t": str(int(now))}
+    attrs = {"from": SERVER, "type": "set", "id": offered.iq_id, "xmlns": "md", "t": str(int(now))}
     return Node("iq", attrs, [Node("pair-success", {}, children)])
 
 
@@ -154,31 +154,31 @@ def complete(pairing: Pairing, reply: Node, *, now: float) -> Device:
 
     Raises PairingError when it refused, or its signature is wrong.
     """
-    made, data = pairing.offer, pairing.data
-    assert made is not None
+    offered, data = pairing.offer, pairing.data
+    assert offered is not None
     assert data.identity is not None
     sign_node = reply.child("pair-device-sign")
     if reply.attrs.get("type") != "result" or sign_node is None:
         error = reply.child("error")
         raise PairingError(f"the device refused the pairing: {error.attrs if error else reply.attrs}")
     signed = decode(SignedDeviceIdentity, sign_node.data_of("device-identity"))
-    message = _DEVICE_PREFIX + made.details + data.identity + made.account_key
+    message = _DEVICE_PREFIX + offered.details + data.identity + offered.account_key
     if not verify(data.identity, message, signed.device_signature or b""):
         raise PairingError("the device's signature on its identity is wrong")
-    return _linked(made, pairing, signed.device_signature or b"", now)
+    return _linked(offered, pairing, signed.device_signature or b"", now)
 
 
-def _linked(made: PairingOffer, pairing: Pairing, device_signature: bytes, now: float) -> Device:
+def _linked(offered: PairingOffer, pairing: Pairing, device_signature: bytes, now: float) -> Device:
     data = pairing.data
     proof = SignedDeviceIdentity(
-        details=made.details,
-        account_signature_key=made.account_key,
-        account_signature=made.account_signature,
+        details=offered.details,
+        account_signature_key=offered.account_key,
+        account_signature=offered.account_signature,
         device_signature=device_signature,
     )
     return Device(
-        number=made.address.number,
-        device=made.address.device,
+        number=offered.address.number,
+        device=offered.address.device,
         identity=data.identity or b"",
         registration_id=int.from_bytes(data.registration_id or b"", "big"),
         signed_prekey=SignedPreKey(
@@ -186,7 +186,7 @@ def _linked(made: PairingOffer, pairing: Pairing, device_signature: bytes, now: 
             public=data.signed_prekey or b"",
             signature=data.signed_prekey_signature or b"",
         ),
-        key_index=made.address.device,
+        key_index=offered.address.device,
         noise_key=pairing.noise_key,
         proof=encode(proof),
         name=display_name(data),

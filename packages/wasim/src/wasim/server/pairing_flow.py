@@ -67,24 +67,24 @@ class PairingFlow:
 
         Raises PairingError when no connected device shows that code.
         """
-        link = next((one for one in self._waiting() if one.pairing and qr.ref in one.pairing.refs), None)
+        link = next((one for one in self._pairing_links() if one.pairing and qr.ref in one.pairing.refs), None)
         if link is None or link.pairing is None:
             raise PairingError("no device shows this code: it is unknown, used, or its connection is gone")
         if link.pairing.data.identity != qr.identity or link.pairing.noise_key != qr.noise_key:
             raise PairingError("the code's keys are not those of the device that shows it")
-        self._admit(link, link.pairing, account, qr, now)
+        self._approve(link, link.pairing, account, qr, now)
         return link.id
 
-    def enter(self, account: Account, code: str, *, now: float) -> int:
-        """The code that a device shows is typed on the account's phone. Returns that device's link.
+    def enter_code(self, account: Account, code: str, *, now: float) -> int:
+        """The owner types the code that a device shows on the account's phone. Returns that device's link.
 
-        Raises PairingError when no connected device asked for a code for this number. Whether the code is right shows
-        only when the device answers: `DevicePaired` or `PairingFailed` follows.
+        Raises PairingError when no connected device requested a code for this number. A wrong code is detected only
+        when the device answers: `DevicePaired` or `PairingFailed` follows.
         """
-        asking = [one for one in self._waiting() if one.pairing and one.pairing.code]
-        link = next((one for one in reversed(asking) if _number(one) == account.number), None)
+        requesting = [one for one in self._pairing_links() if one.pairing and one.pairing.code]
+        link = next((one for one in reversed(requesting) if _code_number(one) == account.number), None)
         if link is None or link.pairing is None or link.pairing.code is None:
-            raise PairingError(f"no device asked for a code for {account.number}, or its connection is gone")
+            raise PairingError(f"no device requested a code for {account.number}, or its connection is gone")
         notice = codes.enter(
             link.pairing.code,
             code,
@@ -96,34 +96,34 @@ class PairingFlow:
         self._links.send(link, notice)
         return link.id
 
-    def _waiting(self) -> list[Link]:
+    def _pairing_links(self) -> list[Link]:
         return [link for link in self._links if link.phase is Phase.PAIRING]
 
-    def _admit(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
-        """The phone signs, or asks for a passkey first if the account requires one."""
+    def _approve(self, link: Link, waiting: Pairing, account: Account, qr: ScannedQr, now: float) -> None:
+        """Let the phone sign, after an assertion by a passkey if the account requires one."""
         if not account.passkeys:
             return self._offer(link, waiting, account, qr, now)
         keys = list(account.passkeys)
         waiting.refs = []
         waiting.passkey = passkeys.begin(account.number, keys, qr.adv_secret, entropy=self._entropy, now=now)
         self._links.send(link, passkeys.notice(waiting.passkey, new_id(self._entropy), now=now))
-        self._report(events.PasskeyAsked(number=account.number, link=link.id))
+        self._report(events.PasskeyRequested(number=account.number, link=link.id))
         return None
 
     def ceremony(self, number: str) -> Ceremony | None:
         """The newest passkey ceremony of this account."""
-        asked = [one.pairing.passkey for one in self._waiting() if one.pairing and one.pairing.passkey]
-        return next((one for one in reversed(asked) if one.number == number and not one.is_over), None)
+        ceremonies = [one.pairing.passkey for one in self._pairing_links() if one.pairing and one.pairing.passkey]
+        return next((one for one in reversed(ceremonies) if one.number == number and not one.is_over), None)
 
     def confirm(self, account: Account, code: str, *, now: float) -> None:
         """The owner compares the code that the device shows with the phone's. Raises PairingError."""
-        for link in self._waiting():
+        for link in self._pairing_links():
             waiting = link.pairing
             if waiting is not None and waiting.passkey is not None and waiting.passkey.number == account.number:
                 try:
                     passkeys.confirm(waiting.passkey, code)
                 except PasskeyError as error:
-                    self._give_up(link, waiting.passkey, str(error))
+                    self._fail(link, waiting.passkey, str(error))
                     raise PairingError(str(error)) from error
                 return self._offer_by_passkey(link, waiting, now)
         raise PairingError(f"no device is being linked to {account.number} with a passkey")
@@ -164,7 +164,7 @@ class PairingFlow:
         xmlns, tag = node.attrs.get("xmlns", ""), body.tag
         if xmlns in ("w:p", "urn:xmpp:ping"):
             return queries.QueryAnswer()
-        self._report(events.QueryUnknown(link=link.id, xmlns=xmlns, tag=tag))
+        self._report(events.UnknownQuery(link=link.id, xmlns=xmlns, tag=tag))
         return queries.QueryAnswer(error=queries.NOT_IMPLEMENTED)
 
     def _code(self, link: Link, waiting: Pairing, reg: Node, now: float) -> queries.QueryAnswer:
@@ -190,7 +190,7 @@ class PairingFlow:
         waiting.code.secret = codes.finish(waiting.code, reg, phone, waiting.data.identity or b"")
 
     def _offer_by_code(self, link: Link, waiting: Pairing, now: float) -> None:
-        """After a secret was agreed on by code, the phone signs as if it had scanned a QR code."""
+        """Once both sides agreed on a secret by code, let the phone sign as after scanning a QR code."""
         if waiting.code is None or not waiting.code.secret or waiting.offer is not None or waiting.passkey is not None:
             return
         account = self._directory.accounts[waiting.code.number]
@@ -200,7 +200,7 @@ class PairingFlow:
             identity=waiting.data.identity or b"",
             adv_secret=waiting.code.secret,
         )
-        self._admit(link, waiting, account, qr, now)
+        self._approve(link, waiting, account, qr, now)
 
     # Passkeys
 
@@ -209,12 +209,14 @@ class PairingFlow:
         if ceremony is None or ceremony.is_over:
             return queries.QueryAnswer(error=queries.BAD_REQUEST)
         try:
-            return queries.QueryAnswer(content=self._step(link, waiting, ceremony, body, now))
+            return queries.QueryAnswer(content=self._handle_passkey_step(link, waiting, ceremony, body, now))
         except (PasskeyError, WireError) as error:
-            self._give_up(link, ceremony, str(error))
+            self._fail(link, ceremony, str(error))
             return queries.QueryAnswer(error=(queries.BAD_REQUEST[0], str(error)))
 
-    def _step(self, link: Link, waiting: Pairing, ceremony: Ceremony, body: Node, now: float) -> list[Node] | None:
+    def _handle_passkey_step(
+        self, link: Link, waiting: Pairing, ceremony: Ceremony, body: Node, now: float
+    ) -> list[Node] | None:
         match body.tag:
             case passkeys.OPTIONS:
                 return [passkeys.options(ceremony)]
@@ -226,7 +228,7 @@ class PairingFlow:
                 passkeys.open_commitment(ceremony, body.data)
             case passkeys.REQUEST:
                 identity = waiting.data.identity or b""
-                passkeys.take_request(ceremony, body.data, noise_key=waiting.noise_key, identity=identity)
+                passkeys.accept_request(ceremony, body.data, noise_key=waiting.noise_key, identity=identity)
         return None
 
     def _prologue(self, link: Link, ceremony: Ceremony, body: Node, now: float) -> None:
@@ -234,27 +236,27 @@ class PairingFlow:
         verdict = self._fault_hooks.on_passkey(ceremony.number, now=now)
         if verdict.refused:
             raise PasskeyError("not accepted")
-        self._count(ceremony.number, signer)
+        self._store_counter(ceremony.number, signer)
         if not verdict.silent:
-            # After the answer, which is sent when this returns.
-            self._timers.schedule(now + verdict.delay_s, lambda at: self._continue(link, ceremony, at))
+            # Scheduled, because the answer must be sent first; it is sent when this returns.
+            self._timers.schedule(now + verdict.delay_s, lambda at: self._send_continuation(link, ceremony, at))
 
-    def _count(self, number: str, signer: Passkey) -> None:
+    def _store_counter(self, number: str, signer: Passkey) -> None:
         account = self._directory.accounts[number]
         account.passkeys = [signer if known.id == signer.id else known for known in account.passkeys]
         self._directory.touch(account)
 
-    def _continue(self, link: Link, ceremony: Ceremony, now: float) -> None:
+    def _send_continuation(self, link: Link, ceremony: Ceremony, now: float) -> None:
         if self._links.get(link.id) is link and link.phase is Phase.PAIRING and not ceremony.is_over:
             notice = passkeys.continuation(ceremony, new_id(self._entropy), entropy=self._entropy, now=now)
             self._links.send(link, notice)
 
-    def _give_up(self, link: Link, ceremony: Ceremony, detail: str) -> None:
+    def _fail(self, link: Link, ceremony: Ceremony, detail: str) -> None:
         ceremony.is_over = True
         self._report(events.PairingFailed(link=link.id, detail=detail))
 
     def _offer_by_passkey(self, link: Link, waiting: Pairing, now: float) -> None:
-        """After the device sent its keys, the phone signs as if it had scanned them."""
+        """Once the device sent its keys, let the phone sign as after scanning them."""
         ceremony = waiting.passkey
         if ceremony is None or ceremony.is_over or not ceremony.is_done:
             return
@@ -272,13 +274,13 @@ class PairingFlow:
             device = pairing.complete(waiting, node, now=now)
         except PairingError as error:
             self._report(events.PairingFailed(link=link.id, detail=str(error)))
-            self._links.hang_up(link)
+            self._links.close(link)
             return
         self._directory.add_device(device)
         self._report(events.DevicePaired(address=device.address, link=link.id))
         self._announce(device, "add", now=now)
-        self._links.dismiss(link, Node("stream:error", {"code": "515"}), now=now)
+        self._links.close_with(link, Node("stream:error", {"code": "515"}), now=now)
 
 
-def _number(link: Link) -> str | None:
+def _code_number(link: Link) -> str | None:
     return link.pairing.code.number if link.pairing is not None and link.pairing.code is not None else None

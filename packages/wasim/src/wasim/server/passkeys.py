@@ -1,7 +1,7 @@
 """Linking a device whose account requires a passkey: the ceremony between the device, its owner's browser and the
 phone.
 
-After the QR code was scanned, or the code typed, the device is asked for an assertion of one of the account's passkeys.
+After the QR code was scanned, or the code typed, the server requests an assertion of one of the account's passkeys.
 With the assertion it sends a commitment to an ephemeral key and, within five minutes, a proof that this is the device
 whose code the phone saw. Both sides then exchange nonces, and the device sends its keys and a new ADV secret,
 encrypted. Pure code: each function checks one step, and raises `PasskeyError` for a wrong one.
@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wasim.server import webauthn
-from wasim.server.entropy import Entropy, new_key, word
+from wasim.server.entropy import Entropy, new_key, token_urlsafe
 from wasim.server.webauthn import BadCredential, Passkey
 from wasim.wire.curve import KEY_BYTES, KeyPair, hkdf
 from wasim.wire.errors import WireError
@@ -84,7 +84,7 @@ class Ceremony:
 
     @property
     def is_done(self) -> bool:
-        """May the phone sign?"""
+        """Whether the phone may sign."""
         return bool(self.new_secret) and (self.is_proven or self.is_confirmed)
 
 
@@ -99,13 +99,13 @@ def notice(ceremony: Ceremony, notice_id: str, *, now: float) -> Node:
 
 
 def options(ceremony: Ceremony) -> Node:
-    wanted = webauthn.request_options(ceremony.challenge, ceremony.passkeys, timeout_s=CHALLENGE_S)
-    return Node(OPTIONS, {}, json.dumps(wanted).encode())
+    request_options = webauthn.request_options(ceremony.challenge, ceremony.passkeys, timeout_s=CHALLENGE_S)
+    return Node(OPTIONS, {}, json.dumps(request_options).encode())
 
 
 def new_ref(ceremony: Ceremony, entropy: Entropy) -> Node:
-    """A new reference, to which the device must bind its ephemeral key."""
-    ceremony.ref = word(entropy, 48)
+    """A new reference, which the device must include in its commitment."""
+    ceremony.ref = token_urlsafe(entropy, 48)
     return Node(REF, {}, ceremony.ref.encode())
 
 
@@ -131,9 +131,9 @@ def prologue(ceremony: Ceremony, node: Node, *, now: float) -> Passkey:
 
 
 def _commit(ceremony: Ceremony, payload: bytes) -> None:
-    said = decode(ProloguePayload, payload)
-    identity = decode(CompanionEphemeralIdentity, said.companion_ephemeral_identity or b"")
-    commitment = said.commitment.hash if said.commitment is not None else None
+    prologue_payload = decode(ProloguePayload, payload)
+    identity = decode(CompanionEphemeralIdentity, prologue_payload.companion_ephemeral_identity or b"")
+    commitment = prologue_payload.commitment.hash if prologue_payload.commitment is not None else None
     if len(identity.public_key or b"") != KEY_BYTES or len(commitment or b"") != hashlib.sha256().digest_size:
         raise PasskeyError("the prologue lacks an ephemeral key or a commitment of 32 bytes")
     if not ceremony.ref or identity.ref != ceremony.ref:
@@ -141,7 +141,7 @@ def _commit(ceremony: Ceremony, payload: bytes) -> None:
     if not identity.device_type:
         raise PasskeyError("the prologue has no device type")
     ceremony.public_key, ceremony.device_type = identity.public_key or b"", identity.device_type
-    ceremony.identity, ceremony.commitment = said.companion_ephemeral_identity or b"", commitment or b""
+    ceremony.identity, ceremony.commitment = prologue_payload.companion_ephemeral_identity or b"", commitment or b""
 
 
 def _prove(ceremony: Ceremony, payload: bytes, node: Node, now: float) -> None:
@@ -170,7 +170,7 @@ def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
     if len(nonce) != _NONCE_BYTES or hashlib.sha256(ceremony.identity + nonce).digest() != ceremony.commitment:
         raise PasskeyError("the nonce is not the one of the commitment")
     mixed = hashlib.sha256(nonce + ceremony.primary.public).digest()
-    ceremony.code = shown(bytes(a ^ b for a, b in zip(ceremony.nonce, mixed, strict=True))[:_CODE_BYTES])
+    ceremony.code = base32_code(bytes(a ^ b for a, b in zip(ceremony.nonce, mixed, strict=True))[:_CODE_BYTES])
     try:
         shared = ceremony.primary.agree(ceremony.public_key)
     except WireError as error:
@@ -179,27 +179,28 @@ def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
     ceremony.key = hkdf(shared, salt=salt, info=b"Pairing Information Encryption Key", length=KEY_BYTES)
 
 
-def shown(data: bytes) -> str:
+def base32_code(data: bytes) -> str:
+    """Five bytes as eight characters in two groups."""
     bits = int.from_bytes(data, "big")
-    phone_messages = [_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5)]
-    return "".join(phone_messages[:4]) + "-" + "".join(phone_messages[4:])
+    characters = [_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5)]
+    return "".join(characters[:4]) + "-" + "".join(characters[4:])
 
 
-def take_request(ceremony: Ceremony, sealed: bytes, *, noise_key: bytes, identity: bytes) -> None:
-    """Take the device's keys and its new ADV secret, as if from a QR code. Raises PasskeyError."""
+def accept_request(ceremony: Ceremony, encrypted: bytes, *, noise_key: bytes, identity: bytes) -> None:
+    """Check the device's keys and store its new ADV secret, which replaces that of a QR code. Raises PasskeyError."""
     if not ceremony.key:
         raise PasskeyError("the pairing request came before the nonce")
-    envelope = decode(EncryptedPairingRequest, sealed)
+    envelope = decode(EncryptedPairingRequest, encrypted)
     if len(envelope.iv or b"") != _GCM_IV_BYTES:
         raise PasskeyError("the pairing request has no IV of 12 bytes")
     try:
-        opened = AESGCM(ceremony.key).decrypt(envelope.iv or b"", envelope.encrypted_payload or b"", None)
+        plaintext = AESGCM(ceremony.key).decrypt(envelope.iv or b"", envelope.encrypted_payload or b"", None)
     except (InvalidTag, ValueError) as error:
         raise PasskeyError("the pairing request can't be decrypted") from error
-    asked = decode(PairingRequest, opened)
-    if (asked.companion_public_key, asked.companion_identity_key) != (noise_key, identity):
+    request = decode(PairingRequest, plaintext)
+    if (request.companion_public_key, request.companion_identity_key) != (noise_key, identity):
         raise PasskeyError("the pairing request has other keys than the device that connected")
-    secret = asked.adv_secret or b""
+    secret = request.adv_secret or b""
     if len(secret) != KEY_BYTES or hmac.compare_digest(secret, ceremony.adv_secret):
         raise PasskeyError("the pairing request has no new ADV secret of 32 bytes")
     ceremony.new_secret = secret

@@ -1,6 +1,6 @@
 """What simulated phones do: the actions that tests request for their owners, and their reactions to stanzas.
 
-Sits between the server, which transports stanzas, and the phones, which encrypt and decrypt them; adds only timing.
+The server relays stanzas, the phones encrypt and decrypt them; this module connects the two and schedules delays.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class UnknownNumber(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhoneLine:
+class ServerCallbacks:
     """What phones need from the server around them."""
 
-    take: Callable[[Device, Node, float], None]
+    receive: Callable[[Device, Node, float], None]
     """Receives a stanza from a phone."""
     synchronize_reading: Callable[[Device, Node, float], None]
-    """The owner has read something: linked devices learn it."""
+    """The owner has read a message: linked devices are notified."""
     schedule: Callable[[float, Callable[[float], None]], None]
     """Schedules an action."""
     low_on_prekeys: Callable[[Address, float], None]
@@ -40,14 +40,20 @@ class PhoneLine:
 
 class PhoneActions:
     def __init__(
-        self, directory: Directory, phone_clients: PhoneClients, line: PhoneLine, entropy: Entropy, *, now: float
+        self,
+        directory: Directory,
+        phone_clients: PhoneClients,
+        callbacks: ServerCallbacks,
+        entropy: Entropy,
+        *,
+        now: float,
     ) -> None:
         self._directory = directory
         self._phone_clients = phone_clients
         self._message_builder = MessageBuilder(directory, phone_clients, entropy)
-        self._line = line
+        self._callbacks = callbacks
         for number, id_ in phone_clients.unread():
-            line.schedule(now + READ_AFTER_S, partial(self._read_later, number, id_))
+            callbacks.schedule(now + READ_AFTER_S, partial(self._read_later, number, id_))
 
     # Between server and phones
 
@@ -55,16 +61,18 @@ class PhoneActions:
         """Deliver a stanza to a phone."""
         self._send_output(address, self._phone_clients.receive(address.number, node, now=now), now)
 
-    def welcome(self, device: Device, now: float) -> None:
-        """The phone sends its first messages to a device that was linked to it."""
-        self._send_output(Address(device.number, PHONE), self._phone_clients.phone_sender.welcome(device, now=now), now)
+    def send_initial_sync(self, device: Device, now: float) -> None:
+        """The phone sends the key of its settings and its history to a newly linked device."""
+        self._send_output(
+            Address(device.number, PHONE), self._phone_clients.phone_sender.initial_sync(device, now=now), now
+        )
 
     def _send_output(self, address: Address, outgoing: PhoneOutput, now: float) -> None:
         for device in outgoing.low_on_prekeys:
-            self._line.low_on_prekeys(device, now)
+            self._callbacks.low_on_prekeys(device, now)
         for stanza in outgoing.stanzas:
             if stanza.after_s:
-                self._line.schedule(now + stanza.after_s, partial(self._send_stanza, address, stanza.node))
+                self._callbacks.schedule(now + stanza.after_s, partial(self._send_stanza, address, stanza.node))
             else:
                 self._send_stanza(address, stanza.node, now)
 
@@ -74,7 +82,7 @@ class PhoneActions:
             return
         if node.tag == "receipt" and node.attrs.get("type") == "read":
             self._phone_clients.was_read(address.number, node.attrs["id"])
-        self._line.take(device, node, now)
+        self._callbacks.receive(device, node, now)
 
     def _read_later(self, number: str, id_: str, now: float) -> None:
         receipt = self._phone_clients.read(number, id_)
@@ -140,4 +148,4 @@ class PhoneActions:
         self._send_stanza(Address(number, PHONE), receipt, now)
         phone = self._directory.device(Address(number, PHONE))
         if phone is not None:
-            self._line.synchronize_reading(phone, receipt, now)
+            self._callbacks.synchronize_reading(phone, receipt, now)

@@ -213,7 +213,7 @@ class PhoneSender:
 
     # Settings and history
 
-    def welcome(self, device: Device, *, now: float) -> PhoneOutput:
+    def initial_sync(self, device: Device, *, now: float) -> PhoneOutput:
         """What a phone sends to a newly linked device: the key of its settings, and its history."""
         parts = self.histories.parts(device.number, full=device.wants_full_history, now=now)
         notes = [self._sync_keys(device, now), *(self._history(part.sync_type, part.history) for part in parts)]

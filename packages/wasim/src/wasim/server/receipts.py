@@ -41,7 +41,7 @@ class Receipts:
             for id_ in ids:
                 self._directory.settle(sender.address, "message", id_)
         if link is not None:
-            self._links.inject(link, _receipt_ack(stanza))
+            self._links.send_if_open(link, _receipt_ack(stanza))
         to = parse_jid(stanza.attrs.get("to", ""))
         group = self._directory.group(to)
         whose = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))

@@ -169,9 +169,9 @@ class Router:
         for _ in range(verdict.acks):
             delay_s = verdict.ack_delay_s + verdict.ack_jitter_s * self._random_fraction()
             if delay_s > 0:
-                self._links.inject_later(link, ack, record.last_at + delay_s)
+                self._links.send_later(link, ack, record.last_at + delay_s)
             else:
-                self._links.inject(link, ack)
+                self._links.send_if_open(link, ack)
 
     def _phash(self, sender: Device, account: Account | None, targets: list[tuple[Jid, Node]]) -> str | None:
         """The server's own participant hash, if the sender left out a device; a client then refreshes its device

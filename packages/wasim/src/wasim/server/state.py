@@ -98,8 +98,8 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     logins: int = 0
     wants_full_history: bool = False
     """It asked for everything when it was linked."""
-    welcomed: bool = False
-    """Its phone has sent it what a new device needs."""
+    initial_sync_sent: bool = msgspec.field(default=False, name="welcomed")
+    """Its phone has sent it the initial sync. Stored as `welcomed`."""
 
     @cached_property
     def address(self) -> Address:

@@ -88,7 +88,7 @@ def test_a_devices_change_is_shown_by_the_phone_and_announced_to_others(world: W
     world.phone(OWNER)
     _, author = world.online(OWNER)
     _, other = world.online(OWNER)
-    author.forget()
+    author.clear()
     answer = sync(world, author, "regular_low", 0, archiving(keys_of(world), FRIEND, version=1))
     assert (answer.attrs["type"], answer.attrs["version"]) == ("result", "1")
     assert world.server.phone_settings.view(OWNER).chats[FRIEND].archived

@@ -10,10 +10,10 @@ from wasim.server.calls import CallError
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 ALICE, BOB = "962302", "962303"
-Party = tuple["LinkedDevice", "Client"]
+Party = tuple["ClientDevice", "Client"]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def alice(world: World) -> Party:
 
 def ring(world: World, *, video: bool = False) -> str:
     call = world.server.calls.start(BOB, ALICE, video=video, now=world.now)
-    world.settle()
+    world.exchange()
     return call.id
 
 
@@ -66,7 +66,7 @@ def test_a_client_rejects_a_call_once(world: World, alice: Party) -> None:
 def test_devices_are_notified_how_a_call_ended(world: World, alice: Party, number: str, how: str, reason: str) -> None:
     call_id = ring(world)
     world.server.calls.end(call_id, number, how, now=world.now)  # type: ignore[arg-type]
-    world.settle()
+    world.exchange()
     (end,) = alice[1].all("call")[-1].children
     assert (end.tag, end.attrs["reason"]) == ("terminate", reason)
 
@@ -81,8 +81,8 @@ def test_each_side_can_end_a_call_only_in_its_own_way(world: World, alice: Party
 
 
 def bob_comes(world: World, *, available: bool) -> None:
-    world.server.presences.show(BOB, available=available, now=world.now)
-    world.settle()
+    world.server.presences.set(BOB, available=available, now=world.now)
+    world.exchange()
 
 
 def test_presence_is_sent_to_available_subscribers(world: World, alice: Party) -> None:

@@ -21,7 +21,7 @@ from wasim.wire.curve import KeyPair, hkdf
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 CODE = "K7QX2M9P"
 SALT, IV = b"\x11" * 32, b"\x22" * 16
@@ -43,7 +43,7 @@ def ask_for_code(world: World, client: Client, *, number: str = "962302", wrappe
     return world.ask(client, "md", "set", Node("link_code_companion_reg", attrs, children))
 
 
-def finish(world: World, linked: LinkedDevice, client: Client, *, identity: bytes | None = None) -> Node:
+def finish(world: World, linked: ClientDevice, client: Client, *, identity: bytes | None = None) -> Node:
     """`companion_finish`: the device's answer to the phone's keys. The device stores the secret."""
     told = client.one("notification").children[0]
     wrapped = told.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
@@ -74,14 +74,14 @@ def finish(world: World, linked: LinkedDevice, client: Client, *, identity: byte
 
 
 def enter(world: World, code: str) -> int:
-    link = world.server.gate.enter(world.phone("962302"), code, now=world.now)
-    world.settle()
+    link = world.server.pairing_flow.enter_code(world.phone("962302"), code, now=world.now)
+    world.exchange()
     return link
 
 
 def test_a_typed_code_links_the_device(world: World) -> None:
     """Hello, code, finish, and then as with a QR code: the device checks and signs, and is linked."""
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     answer = ask_for_code(world, client)
     ref = answer.children[0].data_of("link_code_pairing_ref")
@@ -103,11 +103,11 @@ class Refusing(NoFaults):
         return self.error if (address.number, xmlns, tag) == ("962302", "md", "link_code_companion_reg") else None
 
 
-def test_a_request_for_a_code_can_be_refused(disturbed: Callable[[FaultHooks], World]) -> None:
+def test_a_request_for_a_code_can_be_refused(world_with: Callable[[FaultHooks], World]) -> None:
     """A fault refuses the request of its number. No code can be typed then; a later request may succeed."""
     faults = Refusing()
-    world = disturbed(faults)
-    client = world.register(world.linked())
+    world = world_with(faults)
+    client = world.register(world.new_device())
     refused = ask_for_code(world, client)
     assert refused.children[0].attrs == {"code": "429", "text": "rate-overlimit"}
     faults.error = None
@@ -116,7 +116,7 @@ def test_a_request_for_a_code_can_be_refused(disturbed: Callable[[FaultHooks], W
 
 def test_a_wrong_code_links_nothing(world: World) -> None:
     """The device's answer does not decrypt, and the waiting caller gets an error."""
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     ask_for_code(world, client)
     enter(world, "WRONG123")
@@ -128,17 +128,17 @@ def test_a_wrong_code_links_nothing(world: World) -> None:
 
 def test_another_identity_links_nothing(world: World) -> None:
     """The device must answer with the identity it registered with."""
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     ask_for_code(world, client)
     enter(world, CODE)
-    answer = finish(world, linked, client, identity=world.linked().keys.identity.public)
+    answer = finish(world, linked, client, identity=world.new_device().keys.identity.public)
     assert "other identities" in answer.children[0].attrs["text"]
 
 
 def test_the_latest_request_counts(world: World) -> None:
     """If two devices ask for a code for one number, the code goes to the newer one; for another number, to none."""
-    older, newer, other = (world.register(world.linked()) for _ in range(3))
+    older, newer, other = (world.register(world.new_device()) for _ in range(3))
     ask_for_code(world, older)
     ask_for_code(world, newer)
     ask_for_code(world, other, number="962399")
@@ -148,8 +148,8 @@ def test_the_latest_request_counts(world: World) -> None:
 
 def test_a_code_without_a_request_is_refused(world: World) -> None:
     """A code that no device requested is refused with a sentence."""
-    world.register(world.linked())
-    with pytest.raises(PairingError, match="no device asked for a code for 962302"):
+    world.register(world.new_device())
+    with pytest.raises(PairingError, match="no device requested a code for 962302"):
         enter(world, CODE)
 
 
@@ -157,7 +157,7 @@ def test_a_code_without_a_request_is_refused(world: World) -> None:
 def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
     """A finish without a hello, and a hello without a key."""
     world.phone("962302")
-    client = world.register(world.linked())
+    client = world.register(world.new_device())
     reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": stage})
     assert world.ask(client, "md", "set", reg).attrs["type"] == "error"
 
@@ -165,7 +165,7 @@ def test_steps_out_of_order_are_refused(world: World, stage: str) -> None:
 def test_a_finish_before_the_code_is_refused(world: World) -> None:
     """No code has been typed yet."""
     world.phone("962302")
-    client = world.register(world.linked())
+    client = world.register(world.new_device())
     ask_for_code(world, client)
     reg = Node("link_code_companion_reg", {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"})
     assert "has not been typed" in world.ask(client, "md", "set", reg).children[0].attrs["text"]

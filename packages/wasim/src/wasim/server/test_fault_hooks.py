@@ -90,21 +90,21 @@ def scripted() -> Scripted:
 
 
 @pytest.fixture
-def faulty(disturbed: Callable[[FaultHooks], World], scripted: Scripted) -> World:
-    return disturbed(scripted)
+def faulty(world_with: Callable[[FaultHooks], World], scripted: Scripted) -> World:
+    return world_with(scripted)
 
 
 def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
     """After `xmlstreamend` nothing more is read, and the server closes the connection unless the client does."""
     _, client = faulty.online("962302")
-    faulty.server.links.finish_stream(client.id, now=faulty.now)
-    faulty.settle()
-    assert client.heard == [Node("xmlstreamend")]
+    faulty.server.links.end_stream_without_error(client.id, now=faulty.now)
+    faulty.exchange()
+    assert client.received == [Node("xmlstreamend")]
     faulty.send(client, text(f"962303{PN}"))
-    assert client.heard == [Node("xmlstreamend")]
-    assert not client.hung_up
+    assert client.received == [Node("xmlstreamend")]
+    assert not client.closed
     faulty.advance(1.0)
-    assert client.hung_up
+    assert client.closed
 
 
 def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: World, scripted: Scripted) -> None:
@@ -113,7 +113,7 @@ def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: World, scrip
     bob, bob_client = faulty.online("962303")
     scripted.verdict = MessageVerdict(accepted=False)
     faulty.send(alice, text(bob.jid))
-    assert alice.heard == bob_client.heard == []
+    assert alice.received == bob_client.received == []
     assert faulty.server.directory.messages == {}
     assert faulty.ask(alice, "w:p", "get", Node("ping")).attrs["type"] == "result"
 
@@ -128,8 +128,8 @@ def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted
     assert len(bob_client.all("message")) == 1
     assert not faulty.server.directory.messages["962302", "M1"].acked
     ((link, ack),) = scripted.withheld
-    faulty.server.links.inject(link, ack)
-    faulty.settle()
+    faulty.server.links.send_if_open(link, ack)
+    faulty.exchange()
     assert alice.one("ack").attrs["id"] == "M1"
 
 
@@ -144,7 +144,7 @@ def test_an_ack_can_be_delayed(faulty: World, scripted: Scripted) -> None:
     faulty.advance(0.2)
     assert len(alice.all("ack")) == 1
     faulty.send(alice, text(bob.jid))
-    faulty.drop(alice)
+    faulty.disconnect(alice)
     faulty.advance(1.0)
 
 
@@ -202,7 +202,7 @@ def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
         faulty.server.links.end_stream(
             client.id, code="503", attrs={"text": "x"}, reason=Node("xml-not-well-formed"), now=faulty.now
         )
-    faulty.settle()
+    faulty.exchange()
     ended = client.one("stream:error")
     assert (ended.attrs, ended.children[0].tag) == ({"code": "503", "text": "x"}, "xml-not-well-formed")
     faulty.server.open_link(99, now=faulty.now)
@@ -238,15 +238,15 @@ def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, script
     linked, alice = faulty.online("962302")
     scripted.delivery = DeliveryVerdict(damaged=True)
     faulty.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=faulty.now)
-    faulty.settle()
+    faulty.exchange()
     damaged = alice.one("message")
     with pytest.raises(CannotOpen):
-        linked.open(damaged, fresh=faulty.key)
+        linked.decrypt(damaged, fresh=faulty.key)
     scripted.delivery = DeliveryVerdict()
-    alice.forget()
+    alice.clear()
     attrs = {"id": "ID1", "to": damaged.attrs["from"], "type": "retry"}
     faulty.send(alice, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
-    assert linked.open(alice.one("message"), fresh=faulty.key).text == "hello"
+    assert linked.decrypt(alice.one("message"), fresh=faulty.key).text == "hello"
     assert scripted.resends == [False, True]
 
 
@@ -329,7 +329,7 @@ def test_devices_are_notified_of_a_reach_out_lock(faulty: World, scripted: Scrip
     scripted.locked_until = faulty.now + 60
     faulty.server.announcements.reach_out_lock("962302", scripted.locked_until, now=faulty.now)
     faulty.server.announcements.reach_out_lock(None, None, now=faulty.now)
-    faulty.settle()
+    faulty.exchange()
     told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
     locks = [data["xwa2_notify_account_reachout_timelock"] for data in told]
     assert [lock["is_active"] for lock in locks] == [True, False]
@@ -363,7 +363,7 @@ def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripte
     faulty.server.announcements.new_chat_quota("962302", now=faulty.now)
     scripted.quota = None
     faulty.server.announcements.new_chat_quota(None, now=faulty.now)
-    faulty.settle()
+    faulty.exchange()
     told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
     used_up, free = (data["xwa2_notify_new_chat_messages_capping_info_update"] for data in told)
     assert (used_up["capping_status"], used_up["total_quota"], used_up["used_quota"]) == ("CAPPED", 2, 2)
@@ -387,7 +387,7 @@ def test_a_message_can_end_the_link_of_its_sender(
     faulty.send(alice, text(f"962303{PN}"))
     assert scripted.chats == ["962303"]
     assert alice.all("ack") == []
-    cuts = [event for event in faulty.events if isinstance(event, events.SocketToClose)]
+    cuts = [event for event in faulty.events if isinstance(event, events.CloseSocket)]
     if how is None:
         assert [child.tag for child in alice.one("stream:error").children] == ["xml-not-well-formed"]
     else:

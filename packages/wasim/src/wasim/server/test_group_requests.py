@@ -51,13 +51,13 @@ def group(world: World, alice: Client) -> Group:
     """Alice's group with Bob; she is its admin."""
     answer = ask(world, alice, "@g.us", "set", people("create", BOB, subject="Team", key="3EB0KEY"))
     made = world.server.directory.groups[answer.children[0].attrs["id"]]
-    alice.heard.clear()
+    alice.received.clear()
     return made
 
 
 def theirs(world: World, *members: str) -> Group:
     made = world.server.groups.create("Theirs", members, addressing="lid", now=world.now)
-    world.settle()
+    world.exchange()
     return made
 
 

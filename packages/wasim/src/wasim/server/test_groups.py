@@ -16,11 +16,11 @@ from wasim.wire.nodes import Node
 from wasim.wire.senderkeys import SenderKey
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 ALICE, BOB, CAROL, DAN = "962302", "962303", "962304", "962305"
 PN = "@s.whatsapp.net"
-Party = tuple["LinkedDevice", "Client"]
+Party = tuple["ClientDevice", "Client"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def group(world: World, alice: Party) -> Group:
 
 def make(world: World, *members: str, addressing: Addressing = "lid") -> Group:
     made = world.server.groups.create("Team", members, addressing=addressing, now=world.now)
-    world.settle()
+    world.exchange()
     return made
 
 
@@ -101,13 +101,13 @@ def test_members_are_named_as_the_group_does(world: World, alice: Party, address
 def test_removed_members_are_notified_too(world: World, alice: Party, group: Group) -> None:
     """Changed name, new members, removed members; members that are there or gone already are ignored."""
     groups, (_, client) = world.server.groups, alice
-    client.forget()
+    client.clear()
     groups.rename(group, "Crew", now=world.now)
     assert groups.add(group, [BOB, DAN], now=world.now) == [DAN]
     assert groups.remove(group, [ALICE, "962399"], now=world.now) == [ALICE]
     assert groups.add(group, [DAN], now=world.now) == []
     assert groups.remove(group, [ALICE], now=world.now) == []
-    world.settle()
+    world.exchange()
     assert [notice.children[0].tag for notice in client.all("notification")] == ["subject", "add", "remove"]
     assert (group.subject, list(group.members)) == ("Crew", [BOB, CAROL, DAN])
 
@@ -115,9 +115,9 @@ def test_removed_members_are_notified_too(world: World, alice: Party, group: Gro
 def test_a_new_member_is_notified_of_the_whole_group(world: World, alice: Party, group: Group) -> None:
     """For the others it is a change of the members; the new member gets the group with all of them."""
     _, dan = world.online(DAN)
-    alice[1].forget()
+    alice[1].clear()
     world.server.groups.add(group, [DAN], now=world.now)
-    world.settle()
+    world.exchange()
     assert alice[1].one("notification").children[0].tag == "add"
     created = dan.one("notification").children[0]
     assert created.tag == "create"
@@ -202,7 +202,7 @@ def test_the_phone_of_a_non_member_cannot_write(world: World, alice: Party, grou
         say(world, DAN, group, "hello")
 
 
-def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
+def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
     """The text of a phone's group message; sender keys in it are stored."""
     linked, _ = party
     text = None
@@ -210,18 +210,18 @@ def heard(world: World, party: Party, message: Node, keys: dict[str, SenderKey])
         if enc.attrs["type"] == "skmsg":
             text = unseal(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
             continue
-        said = linked.open(
+        content = linked.decrypt(
             Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=world.key
         )
-        if said.sender_key is not None:
-            keys[message.attrs["participant"]] = senderkeys.receive(said.sender_key.message or b"")
-        text = said.text or text
+        if content.sender_key is not None:
+            keys[message.attrs["participant"]] = senderkeys.receive(content.sender_key.message or b"")
+        text = content.text or text
     return text
 
 
 def say(world: World, number: str, group: Group, text: str) -> str:
     id_ = world.server.phone_actions.write(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
-    world.settle()
+    world.exchange()
     return id_
 
 
@@ -230,11 +230,11 @@ def test_a_phone_sends_its_sender_key_once(world: World, alice: Party, group: Gr
     _, client = alice
     keys: dict[str, SenderKey] = {}
     for n, text in enumerate(("one", "two")):
-        client.forget()
+        client.clear()
         say(world, BOB, group, text)
         message = client.one("message")
         assert [enc.attrs["type"] for enc in message.all("enc")] == (["pkmsg", "skmsg"] if n == 0 else ["skmsg"])
-        assert heard(world, alice, message, keys) == text
+        assert decrypted_text(world, alice, message, keys) == text
     assert texts(world, CAROL) == [(BOB, "one"), (BOB, "two")]
     assert texts(world, BOB) == []
 
@@ -246,7 +246,7 @@ def test_a_former_member_cannot_read_later_messages(world: World, alice: Party, 
     world.restart()
     group = world.server.directory.groups[group.id]
     client = world.log_in(alice[0])
-    client.forget()
+    client.clear()
     say(world, BOB, group, "without Carol")
     message = client.one("message")
     assert [enc.attrs["type"] for enc in message.all("enc")] == ["pkmsg", "skmsg"]
@@ -259,15 +259,15 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
     keys: dict[str, SenderKey] = {}
     id_ = say(world, BOB, group, "once more")
     participant = client.one("message").attrs["participant"]
-    client.forget()
+    client.clear()
     attrs = {"id": id_, "to": str(group.jid), "participant": participant, "type": "retry"}
     world.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": id_})]))
     again = client.one("message")
     assert (again.attrs["id"], again.attrs["from"]) == (id_, str(group.jid))
-    assert heard(world, alice, again, keys) == "once more"
-    client.forget()
+    assert decrypted_text(world, alice, again, keys) == "once more"
+    client.clear()
     say(world, BOB, group, "next")
-    assert heard(world, alice, client.one("message"), keys) == "next"
+    assert decrypted_text(world, alice, client.one("message"), keys) == "next"
 
 
 def test_typing_in_a_group_is_shown_to_its_members(world: World, alice: Party, group: Group) -> None:
@@ -280,7 +280,7 @@ def test_typing_in_a_group_is_shown_to_its_members(world: World, alice: Party, g
     assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
     assert world.server.phone_clients.typing(ALICE) is None
     world.server.phone_actions.type_to(CAROL, str(group.jid), "composing", now=world.now)
-    world.settle()
+    world.exchange()
     state = client.one("chatstate")
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolBroken
+from wasim.server.events import DeviceUnlinked, LoggedIn, LoginRefused, ProtocolViolated
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.state import Address
 from wasim.wire.conftest import login
@@ -20,7 +20,7 @@ def test_the_greeting(world: World) -> None:
     """After `success` come routing information, the account's dirty bit (the first time only), and the preview."""
     linked = world.link("962302")
     first, second = (world.log_in(linked, active=False) for _ in range(2))
-    tags = [node.tag if node.tag != "ib" else node.children[0].tag for node in first.heard[:4]]
+    tags = [node.tag if node.tag != "ib" else node.children[0].tag for node in first.received[:4]]
     assert tags == ["success", "edge_routing", "dirty", "offline_preview"]
     assert [node.children[0].tag for node in second.all("ib")] == ["edge_routing", "offline_preview"]
     assert LoggedIn(address=linked.address, link=first.id) in world.events
@@ -45,7 +45,7 @@ def test_a_device_that_remembers_the_servers_key_logs_in_at_once(world: World) -
     link = world.server.links.get(client.id)
     assert link is not None
     assert (link.responder.pattern, link.frames_in) == ("IK", 1)
-    assert client.heard[0].tag == "success"
+    assert client.received[0].tag == "success"
 
 
 @pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
@@ -56,13 +56,13 @@ def test_strangers_get_401(world: World, number: str, device: int) -> None:
     assert client.one("failure").attrs["reason"] == "401"
     assert isinstance(world.events[-1], LoginRefused)
     world.advance(1.0)
-    assert client.hung_up
+    assert client.closed
 
 
 def test_another_noise_key_gets_401(world: World) -> None:
     """A device is identified by its noise key, not by its name."""
     linked = world.link("962302")
-    client = world.connect(world.linked().keys.noise, login(linked.number, linked.device))
+    client = world.connect(world.new_device().keys.noise, login(linked.number, linked.device))
     assert client.one("failure").attrs["reason"] == "401"
 
 
@@ -72,9 +72,9 @@ def test_the_newer_connection_replaces_the_older(world: World) -> None:
     newer = world.log_in(linked)
     assert older.one("stream:error").children == [Node("conflict", {"type": "replaced"})]
     world.advance(1.0)
-    assert older.hung_up
-    assert not newer.hung_up
-    world.drop(older)
+    assert older.closed
+    assert not newer.closed
+    world.disconnect(older)
     assert world.server.links.of(linked.address) is not None
 
 
@@ -82,9 +82,9 @@ def test_an_unlinked_device_is_notified_and_cannot_log_in(world: World) -> None:
     """It gets 401 `device_removed` at once and `failure` 401 at the next login, and other devices are notified."""
     linked, client = world.online("962302")
     _, other = world.online("962302")
-    client.forget()
+    client.clear()
     world.server.unlink(linked.address, now=world.now)
-    world.settle()
+    world.exchange()
     assert client.one("stream:error").attrs == {"code": "401"}
     assert client.one("stream:error").children == [Node("conflict", {"type": "device_removed"})]
     assert other.one("notification").children[0].tag == "remove"
@@ -96,11 +96,11 @@ def test_all_data_of_an_unlinked_device_is_deleted(world: World) -> None:
     """Its prekeys and its queue are deleted from disk with it."""
     linked, client = world.online("962302")
     world.server.directory.add_prekeys(linked.address, {1: bytes(32), 2: bytes(32)})
-    world.drop(client)
+    world.disconnect(client)
     world.link("962302")  # announced to the absent device, so it waits
     assert any(key.startswith("962302:1:") for kind, key in world.records if kind in ("prekey", "pending"))
     world.server.unlink(linked.address, now=world.now)
-    world.settle()
+    world.exchange()
     assert not any(key.startswith("962302:1") for kind, key in world.records)
 
 
@@ -129,10 +129,10 @@ def test_broken_bytes_end_the_connection(world: World) -> None:
     """Bytes that do not decrypt are the client's fault: the link is closed, and the event has the reason."""
     _, client = world.online("962302")
     world.server.receive(client.id, b"\x00\x00\x10" + bytes(16), now=world.now)
-    world.settle()
-    assert client.hung_up
+    world.exchange()
+    assert client.closed
     broken = world.events[-1]
-    assert isinstance(broken, ProtocolBroken)
+    assert isinstance(broken, ProtocolViolated)
     assert "does not decrypt" in broken.detail
 
 
@@ -140,11 +140,11 @@ def test_bytes_after_the_end_are_not_read(world: World) -> None:
     """Bytes on a closing or unknown link are dropped."""
     linked, client = world.online("962302")
     world.log_in(linked)
-    client.forget()
+    client.clear()
     world.send(client, Node("iq", {"id": "1", "xmlns": "w:p", "type": "get"}, [Node("ping")]))
-    assert client.heard == []
+    assert client.received == []
     world.server.receive(99, b"x", now=world.now)
-    world.settle()
+    world.exchange()
 
 
 def test_names_are_remembered(world: World) -> None:
@@ -198,21 +198,21 @@ def test_nodes_after_a_logout_are_not_read(world: World) -> None:
     out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": linked.jid})])
     ping = Node("iq", {"id": "2", "xmlns": "w:p", "type": "get"}, [Node("ping")])
     world.server.receive(client.id, client.link.send(out) + client.link.send(ping), now=world.now)
-    world.settle()
+    world.exchange()
     assert [node.attrs["id"] for node in client.all("iq")] == ["1"]
 
 
 def test_stray_nodes_do_nothing(world: World) -> None:
     """Unexpected results and unknown tags, from linked and from unlinked devices, are ignored."""
     _, client = world.online("962302")
-    stranger = world.register(world.linked())
-    stranger.forget()
+    stranger = world.register(world.new_device())
+    stranger.clear()
     for node in (Node("iq", {"id": "9", "type": "result"}), Node("ib", {}, [Node("unified_session", {"id": "1"})])):
         world.send(client, node)
         world.send(stranger, node)
     world.send(client, Node("ack", {"class": "call", "id": "1"}))
     world.send(client, Node("presence", {"type": "subscribe", "to": "962303@s.whatsapp.net"}))
-    assert client.heard == stranger.heard == []
+    assert client.received == stranger.received == []
 
 
 def test_the_control_interface_finds_links(world: World) -> None:
@@ -221,5 +221,5 @@ def test_the_control_interface_finds_links(world: World) -> None:
     link = world.server.links.of(linked.address)
     assert link is not None
     assert link.id == client.id
-    world.drop(client)
+    world.disconnect(client)
     assert world.server.links.of(linked.address) is None

@@ -48,7 +48,7 @@ def say(
 ) -> str:
     to = BOB if sender == ALICE else ALICE
     sent = world.server.phone_actions.write(sender, to, message_request, id_, media=media, now=world.now)
-    world.settle()
+    world.exchange()
     return sent
 
 
@@ -202,7 +202,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
     """Own messages and those of others are named by the group's identifiers."""
     group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
     asked = phones.server.phone_actions.write(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
-    phones.settle()
+    phones.exchange()
     alice = f"{phones.server.directory.accounts[ALICE].lid}@lid"
     for number, from_me in ((ALICE, 1), (BOB, 0)):
         message_request = MessageRequest(reaction=About(id=asked, emoji="❤"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.events import DevicePaired, PairingFailed, ProtocolBroken
+from wasim.server.events import DevicePaired, PairingFailed, ProtocolViolated
 from wasim.server.pairing import BadQr, PairingError, display_name, parse_qr
 from wasim.server.state import Address
 from wasim.wire.messages import DeviceProps, PairingData
@@ -22,7 +22,7 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 
 def test_a_new_device_gets_six_references(world: World) -> None:
     """The first node to an unlinked device is `pair-device`, with a reference for each QR code."""
-    client = world.register(world.linked())
+    client = world.register(world.new_device())
     (pair_device,) = client.one("iq").children
     refs = [ref.data for ref in pair_device.all("ref")]
     assert pair_device.tag == "pair-device"
@@ -31,16 +31,16 @@ def test_a_new_device_gets_six_references(world: World) -> None:
 
 def test_a_scanned_device_is_linked(world: World) -> None:
     """Scan, signature, 515: the device belongs to the account, can log in, and its connection ends within a second."""
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     ref = client.one("iq").children[0].children[2].data.decode()
     world.scan(linked, "962302", ref)
     world.send(client, world.sign(linked, client.all("iq")[-1]))
     assert client.one("stream:error").attrs == {"code": "515"}
     assert world.events == [DevicePaired(address=Address("962302", 1), link=client.id)]
-    assert not client.hung_up
+    assert not client.closed
     world.advance(1.0)
-    assert client.hung_up
+    assert client.closed
 
 
 def test_a_linked_device_logs_in_with_its_own_name(world: World) -> None:
@@ -79,7 +79,7 @@ def test_a_phone_shows_how_the_device_described_itself(props: DeviceProps, shown
 
 def test_an_unknown_code_is_refused(world: World) -> None:
     """A reference that no device shows, a used one, and one whose connection is gone are all refused."""
-    linked = world.linked()
+    linked = world.new_device()
     with pytest.raises(PairingError, match="no device shows"):
         world.scan(linked, "962302", "2@nothing")
     client = world.register(linked)
@@ -87,17 +87,17 @@ def test_an_unknown_code_is_refused(world: World) -> None:
     world.scan(linked, "962302", refs[0])
     with pytest.raises(PairingError, match="no device shows"):
         world.scan(linked, "962302", refs[1])
-    late = world.linked()
+    late = world.new_device()
     client = world.register(late)
     ref = client.one("iq").children[0].children[0].data.decode()
-    world.drop(client)
+    world.disconnect(client)
     with pytest.raises(PairingError, match="no device shows"):
         world.scan(late, "962302", ref)
 
 
 def test_a_code_with_other_keys_is_refused(world: World) -> None:
     """The keys in the code must be those that the connection used."""
-    linked, stranger = world.linked(), world.linked()
+    linked, stranger = world.new_device(), world.new_device()
     ref = world.register(linked).one("iq").children[0].children[0].data.decode()
     with pytest.raises(PairingError, match="not those"):
         world.scan(stranger, "962302", ref)
@@ -105,7 +105,7 @@ def test_a_code_with_other_keys_is_refused(world: World) -> None:
 
 def test_a_wrong_signature_links_nothing(world: World) -> None:
     """A device that signs with another key is not linked, and its connection ends."""
-    linked, stranger = world.linked(), world.linked()
+    linked, stranger = world.new_device(), world.new_device()
     client = world.register(linked)
     world.scan(linked, "962302", client.one("iq").children[0].children[0].data.decode())
     forged = world.sign(linked, client.all("iq")[-1])
@@ -113,14 +113,14 @@ def test_a_wrong_signature_links_nothing(world: World) -> None:
     assert isinstance(identity.content, bytes)
     identity.content = identity.content[:-64] + stranger.keys.identity.sign(b"x", nonce=bytes(64))
     world.send(client, forged)
-    assert client.hung_up
+    assert client.closed
     assert [type(event) for event in world.events] == [PairingFailed]
     assert list(world.server.directory.devices["962302"]) == [0]
 
 
 def test_a_refusal_links_nothing(world: World) -> None:
     """A device may answer a pairing with an error."""
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     world.scan(linked, "962302", client.one("iq").children[0].children[0].data.decode())
     offered = client.all("iq")[-1]
@@ -133,28 +133,28 @@ def test_a_refusal_links_nothing(world: World) -> None:
 
 def test_a_forged_prekey_is_no_registration(world: World) -> None:
     """The signed prekey must be signed by the identity that comes with it."""
-    linked, stranger = world.linked(), world.linked()
+    linked, stranger = world.new_device(), world.new_device()
     payload = linked.keys.registration(nonce=bytes(64))
     assert payload.pairing is not None
     forged = stranger.keys.registration(nonce=bytes(64)).pairing
     assert forged is not None
     object.__setattr__(payload.pairing, "signed_prekey_signature", forged.signed_prekey_signature)
     client = world.connect(linked.keys.noise, payload)
-    assert client.hung_up
-    assert [type(event) for event in world.events] == [ProtocolBroken]
+    assert client.closed
+    assert [type(event) for event in world.events] == [ProtocolViolated]
 
 
 def test_registration_needs_all_keys(world: World) -> None:
     """A registration with a key missing ends the connection."""
-    linked = world.linked()
+    linked = world.new_device()
     payload = linked.keys.registration(nonce=bytes(64))
     object.__setattr__(payload.pairing, "signed_prekey", None)
-    assert world.connect(linked.keys.noise, payload).hung_up
+    assert world.connect(linked.keys.noise, payload).closed
 
 
 def test_an_unlinked_device_may_only_ping(world: World) -> None:
     """Pings are answered while a code is shown; other queries get an error."""
-    client = world.register(world.linked())
+    client = world.register(world.new_device())
     assert world.ask(client, "w:p", "get", Node("ping")).attrs["type"] == "result"
     assert world.ask(client, "encrypt", "get", Node("count")).attrs["type"] == "error"
 

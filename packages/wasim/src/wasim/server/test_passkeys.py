@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from wasim.server.events import DevicePaired, PairingFailed, PasskeyAsked
+from wasim.server.events import DevicePaired, PairingFailed, PasskeyRequested
 from wasim.server.fault_hooks import NoFaults, PasskeyVerdict
 from wasim.server.pairing import PairingError
-from wasim.server.passkeys import shown
+from wasim.server.passkeys import base32_code
 from wasim.server.state import Address
 from wasim.server.webauthn import BadCredential, base64url, from_base64url, passkey, registered, verify
 from wasim.wire.conftest import DeviceKeys
@@ -35,7 +35,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 NUMBER = "962302"
 UP, UV = 0x01, 0x04
@@ -81,7 +81,7 @@ class Companion:
     """A device in the ceremony; a test may make every step wrong."""
 
     world: World
-    linked: LinkedDevice
+    linked: ClientDevice
     client: Client
     ephemeral: KeyPair
     nonce: bytes
@@ -150,7 +150,7 @@ class Companion:
         self.world.send(self.client, self.world.sign(self.linked, self.client.all("iq")[-1]))
 
 
-def _with_secret(linked: LinkedDevice, secret: bytes) -> DeviceKeys:
+def _with_secret(linked: ClientDevice, secret: bytes) -> DeviceKeys:
 
     return replace(linked.keys, adv_secret=secret)
 
@@ -159,7 +159,7 @@ def scanned(world: World, owner: Owner | None = None) -> Companion:
     """A device whose code was scanned by a phone with a passkey."""
     account = world.phone(NUMBER)
     account.passkeys = [passkey((owner or Owner()).id, (owner or Owner()).public)]
-    linked = world.linked()
+    linked = world.new_device()
     client = world.register(linked)
     world.scan(linked, NUMBER, client.one("iq").children[0].children[0].data.decode())
     return Companion(
@@ -180,7 +180,7 @@ def test_a_phone_with_a_passkey_asks_for_it(world: World) -> None:
     """The scan alone links nothing: the device is asked for an assertion by one of the account's passkeys, and may
     request the options again."""
     companion = scanned(world)
-    assert world.events == [PasskeyAsked(number=NUMBER, link=companion.client.id)]
+    assert world.events == [PasskeyRequested(number=NUMBER, link=companion.client.id)]
     options = companion.options
     assert (options["rpId"], options["timeout"], options["userVerification"]) == ("whatsapp.com", 600_000, "required")
     assert options["allowCredentials"] == [{"type": "public-key", "id": base64url(Owner().id)}]
@@ -209,11 +209,11 @@ def test_without_proof_the_owner_compares_codes(world: World) -> None:
     companion.ask("companion_nonce", "set", companion.nonce)
     companion.request()
     assert companion.client.all("iq")[-1].child("pair-success") is None
-    ceremony = world.server.gate.ceremony(NUMBER)
+    ceremony = world.server.pairing_flow.ceremony(NUMBER)
     assert ceremony is not None
     assert len(ceremony.code) == 9
-    world.server.gate.confirm(world.phone(NUMBER), ceremony.code, now=world.now)
-    world.settle()
+    world.server.pairing_flow.confirm(world.phone(NUMBER), ceremony.code, now=world.now)
+    world.exchange()
     companion.finish()
     assert isinstance(world.events[-1], DevicePaired)
 
@@ -224,17 +224,17 @@ def test_codes_that_differ_end_the_ceremony(world: World) -> None:
     companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
     companion.ask("companion_nonce", "set", companion.nonce)
     with pytest.raises(PairingError, match="differ"):
-        world.server.gate.confirm(world.phone(NUMBER), "AAAA-AAAA", now=world.now)
-    world.settle()
+        world.server.pairing_flow.confirm(world.phone(NUMBER), "AAAA-AAAA", now=world.now)
+    world.exchange()
     assert companion.request().attrs["type"] == "error"
 
 
 def test_a_code_in_base32_is_as_whatsapp_shows_it() -> None:
     """Five bytes become eight letters of an alphabet without 0, I, O and U, in two groups."""
 
-    assert shown(bytes(5)) == "1111-1111"
-    assert shown(bytes([0xFF] * 5)) == "ZZZZ-ZZZZ"
-    assert shown(bytes([0x00, 0x44, 0x32, 0x14, 0xC7])) == "1234-5678"
+    assert base32_code(bytes(5)) == "1111-1111"
+    assert base32_code(bytes([0xFF] * 5)) == "ZZZZ-ZZZZ"
+    assert base32_code(bytes([0x00, 0x44, 0x32, 0x14, 0xC7])) == "1234-5678"
 
 
 Spoil = Callable[[Owner], None]
@@ -348,17 +348,17 @@ class FixedVerdict(NoFaults):
         return self.verdict
 
 
-def test_faults_refuse_delay_or_drop(disturbed: Callable[[Any], World]) -> None:
+def test_faults_refuse_delay_or_drop(world_with: Callable[[Any], World]) -> None:
     """An assertion is answered with an error, or accepted and continued later, or accepted without anything
     following."""
-    refused = scanned(disturbed(FixedVerdict(PasskeyVerdict(refused=True))))
+    refused = scanned(world_with(FixedVerdict(PasskeyVerdict(refused=True))))
     assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
-    late = scanned(disturbed(FixedVerdict(PasskeyVerdict(delay_s=5))))
+    late = scanned(world_with(FixedVerdict(PasskeyVerdict(delay_s=5))))
     assert late.prologue(Owner().sign(late.options["challenge"])).attrs["type"] == "result"
     assert not late.continuations
     late.world.advance(5)
     assert late.continuations
-    silent = scanned(disturbed(FixedVerdict(PasskeyVerdict(silent=True))))
+    silent = scanned(world_with(FixedVerdict(PasskeyVerdict(silent=True))))
     assert silent.prologue(Owner().sign(silent.options["challenge"])).attrs["type"] == "result"
     silent.world.advance(600)
     assert not silent.continuations

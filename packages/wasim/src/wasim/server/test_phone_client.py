@@ -17,14 +17,14 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 PN = "@s.whatsapp.net"
 BOB = f"962303{PN}"
 
 
 @pytest.fixture
-def pair(world: World) -> tuple[LinkedDevice, Client]:
+def pair(world: World) -> tuple[ClientDevice, Client]:
     """Alice's linked device, and Bob, who only has a phone."""
     world.phone("962303")
     return world.online("962302")
@@ -35,7 +35,7 @@ def stanza(enc: Node, id_: str = "M1", *, to: str = BOB, at: str = BOB) -> Node:
     return Node("message", {"to": to, "id": id_, "type": "text"}, [Node("participants", {}, [holder])])
 
 
-def send(world: World, pair: tuple[LinkedDevice, Client], text: str, id_: str = "M1") -> Node:
+def send(world: World, pair: tuple[ClientDevice, Client], text: str, id_: str = "M1") -> Node:
     """Alice writes to Bob's phone. Returns the encrypted node."""
     enc = world.encrypt(*pair, BOB, Content(conversation=text))
     world.send(pair[1], stanza(enc, id_))
@@ -46,7 +46,7 @@ def types(client: Client) -> list[str | None]:
     return [node.attrs.get("type") for node in client.all("receipt")]
 
 
-def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Every text is decrypted, the first one and later ones, and listed with its sender and time."""
     for n, text in enumerate(("hello", "there", "Bob")):
         send(world, pair, text, f"M{n}")
@@ -59,7 +59,7 @@ def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[LinkedDevice, Cli
     assert world.server.phone_clients.tally("962303").decrypted == 3
 
 
-def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The phone sends both receipts, the read receipt 200 ms later."""
     _, client = pair
     send(world, pair, "hello")
@@ -69,20 +69,20 @@ def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[Link
     assert client.all("receipt")[0].attrs["from"] == BOB
 
 
-def test_automatic_reading_can_be_switched_off(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_automatic_reading_can_be_switched_off(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """With `auto_read` off a read receipt is sent only on request, and only for existing messages."""
     world.server.directory.accounts["962303"].auto_read = False
     send(world, pair, "hello")
     world.advance(10)
     assert types(pair[1]) == [None]
     world.server.phone_actions.read("962303", "M1", now=world.now)
-    world.settle()
+    world.exchange()
     assert types(pair[1]) == [None, "read"]
     with pytest.raises(UnknownNumber, match="no message M9"):
         world.server.phone_actions.read("962303", "M9", now=world.now)
 
 
-def test_the_same_id_twice_is_one_message(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_the_same_id_twice_is_one_message(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A resend under the same id, encrypted again, is counted and changes nothing else."""
     send(world, pair, "hello")
     send(world, pair, "hello again")
@@ -90,7 +90,7 @@ def test_the_same_id_twice_is_one_message(world: World, pair: tuple[LinkedDevice
     assert (phone_message.text, phone_message.count) == ("hello", 2)
 
 
-def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """They are acknowledged again; no key was used twice."""
     enc = send(world, pair, "hello")
     world.send(pair[1], stanza(enc))
@@ -99,7 +99,7 @@ def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[LinkedD
     assert types(pair[1]) == [None, None]
 
 
-def test_a_key_used_twice_is_detected(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_key_used_twice_is_detected(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A sender whose state went backwards encrypts two messages with one key: the phone counts it and asks again."""
     linked, client = pair
     send(world, pair, "first", "M0")
@@ -115,7 +115,7 @@ def test_a_key_used_twice_is_detected(world: World, pair: tuple[LinkedDevice, Cl
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == (None, 0, 1)
 
 
-def test_an_undecryptable_message_gets_retry_receipts(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_an_undecryptable_message_gets_retry_receipts(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """First without keys, then with keys for a new session, and after five times no more."""
     linked, client = pair
     for _ in range(RETRIES + 1):
@@ -127,7 +127,7 @@ def test_an_undecryptable_message_gets_retry_receipts(world: World, pair: tuple[
     assert [receipt.child("keys") is not None for receipt in receipts] == [False, True, True, True, True]
     keys = receipts[1].child("keys")
     assert keys is not None
-    linked.begin(BOB, keys, fresh=world.key)
+    linked.start_session(BOB, keys, fresh=world.key)
     send(world, pair, "now it works")
     (phone_message,) = world.server.phone_clients.inbox("962303")
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == ("now it works", 1, RETRIES + 1)
@@ -142,14 +142,14 @@ def test_an_undecryptable_message_gets_retry_receipts(world: World, pair: tuple[
         Node("plaintext", {}, b"x"),
     ],
 )
-def test_other_undecryptable_stanzas(world: World, pair: tuple[LinkedDevice, Client], enc: Node) -> None:
+def test_other_undecryptable_stanzas(world: World, pair: tuple[ClientDevice, Client], enc: Node) -> None:
     """Group messages, invalid bytes, and messages without anything encrypted."""
     world.send(pair[1], stanza(enc))
     assert types(pair[1]) == ["retry"] or enc.tag == "plaintext"
     assert world.server.phone_clients.tally("962303").undecryptable == 1
 
 
-def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A copy for the own phone is acknowledged to the sending device and is in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
@@ -161,7 +161,7 @@ def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[LinkedDevic
     assert world.server.phone_clients.tally("962302").decrypted == 1
 
 
-def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Messages between devices of one account have no record and are in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
@@ -172,7 +172,7 @@ def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[LinkedDe
     assert ("962302", "P") not in world.server.directory.messages
 
 
-def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The next message of the same session is decrypted, and used keys are still known."""
     linked, client = pair
     enc = send(world, pair, "before")
@@ -188,16 +188,16 @@ def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[LinkedDe
 # Sending
 
 
-def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Each device of the recipient gets its own copy, and answers use the same session."""
     linked, client = pair
     other, other_client = world.online("962302")
     sent = world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello Alice"), None, now=world.now)
-    world.settle()
-    for device, heard in ((linked, client), (other, other_client)):
-        arrived = heard.one("message")
+    world.exchange()
+    for device, receiver in ((linked, client), (other, other_client)):
+        arrived = receiver.one("message")
         assert (arrived.attrs["id"], arrived.attrs["sender_pn"]) == (sent, BOB)
-        assert device.open(arrived, fresh=world.key).text == "hello Alice"
+        assert device.decrypt(arrived, fresh=world.key).text == "hello Alice"
     assert world.server.directory.messages["962303", sent].acked
     lid = client.one("message").attrs["from"]
     linked.sessions[BOB] = linked.sessions[lid]
@@ -206,30 +206,30 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[LinkedDevice
     assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962302")] == ["hello Alice"]
 
 
-def test_own_devices_get_a_copy_of_the_phones_messages(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_own_devices_get_a_copy_of_the_phones_messages(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The copy is marked as sent by the account, with its destination."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
-    world.settle()
-    copied = linked.open(client.one("message"), fresh=world.key)
+    world.exchange()
+    copied = linked.decrypt(client.one("message"), fresh=world.key)
     assert copied.device_sent is not None
     assert (copied.device_sent.destination, copied.text) == (BOB, "from my phone")
     assert client.one("message").attrs["recipient"].endswith("@lid")
 
 
-def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Many texts in both directions, in any order, are all decrypted."""
     linked, client = pair
     lid = f"{world.server.directory.accounts['962303'].lid}@lid"
     for n in range(12):
         if n % 3 == 2:
-            client.forget()
+            client.clear()
             world.server.phone_actions.write(
                 "962303", "962302", MessageRequest(text=f"answer {n}"), f"A{n}", now=world.now
             )
-            world.settle()
+            world.exchange()
             linked.sessions[lid] = linked.sessions.get(BOB, linked.sessions.get(lid))  # type: ignore[assignment]
-            assert linked.open(client.one("message"), fresh=world.key).text == f"answer {n}"
+            assert linked.decrypt(client.one("message"), fresh=world.key).text == f"answer {n}"
             linked.sessions[BOB] = linked.sessions[lid]
         else:
             send(world, pair, f"text {n}", f"M{n}")
@@ -237,13 +237,13 @@ def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[LinkedDev
     assert world.server.phone_clients.tally("962303").undecryptable == 0
 
 
-def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_retry_receipt_is_answered(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The phone encrypts the text again for the device that asked, under the same id; it ignores ids of others."""
     linked, client = pair
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
-    world.settle()
+    world.exchange()
     lid = client.one("message").attrs["from"]
-    client.forget()
+    client.clear()
     for id_ in ("ID1", "ID9"):
         retry = [Node("retry", {"count": "1", "id": id_})]
         world.send(client, Node("receipt", {"id": id_, "to": lid, "type": "retry"}, retry))
@@ -251,39 +251,39 @@ def test_a_retry_receipt_is_answered(world: World, pair: tuple[LinkedDevice, Cli
     enc = again.child("enc")
     assert enc is not None
     assert (enc.attrs["type"], enc.attrs["count"]) == ("pkmsg", "1")
-    assert linked.open(again, fresh=world.key).text == "hello"
+    assert linked.decrypt(again, fresh=world.key).text == "hello"
     assert world.server.directory.messages["962303", "ID1"].resends == 1
 
 
-def test_an_own_device_may_send_a_retry_receipt_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_an_own_device_may_send_a_retry_receipt_too(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A copy is encrypted again as a copy."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
-    world.settle()
+    world.exchange()
     copied = client.one("message")
-    client.forget()
+    client.clear()
     attrs = {"id": "ID1", "to": copied.attrs["from"], "type": "retry", "recipient": copied.attrs["recipient"]}
     world.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": "ID1"})]))
     again = client.one("message")
     assert again.attrs["recipient"] == copied.attrs["recipient"]
-    opened = linked.open(again, fresh=world.key)
+    opened = linked.decrypt(again, fresh=world.key)
     assert opened.device_sent is not None
     assert opened.text == "hello"
 
 
 @pytest.mark.parametrize(("number", "to"), [("962303", "99999"), ("99999", "962303")])
-def test_messages_need_existing_accounts(world: World, pair: tuple[LinkedDevice, Client], number: str, to: str) -> None:
+def test_messages_need_existing_accounts(world: World, pair: tuple[ClientDevice, Client], number: str, to: str) -> None:
     """An unknown number is refused with a sentence."""
     with pytest.raises(UnknownNumber, match="no phone 99999"):
         world.server.phone_actions.write(number, to, MessageRequest(text="x"), None, now=world.now)
 
 
-def test_phones_use_up_prekeys_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_phones_use_up_prekeys_too(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A phone that starts a session uses up a prekey like any client."""
     linked, client = pair
     world.server.directory.add_prekeys(linked.address, {1: world.key().public})
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
-    world.settle()
+    world.exchange()
     assert client.one("notification").children[0].attrs["value"] == "0"
 
 
@@ -294,7 +294,7 @@ def test_a_new_device_gets_settings_and_history_once(world: World) -> None:
     """After its first `active` it gets the key of the account's settings, then an empty, complete history."""
     linked = world.link("962302")
     client = world.log_in(linked)
-    keys, history = (linked.open(node, fresh=world.key).protocol for node in client.all("message"))
+    keys, history = (linked.decrypt(node, fresh=world.key).protocol for node in client.all("message"))
     assert [node.attrs["category"] for node in client.all("message")] == ["peer", "peer"]
     assert keys is not None
     assert keys.sync_keys is not None
@@ -303,22 +303,22 @@ def test_a_new_device_gets_settings_and_history_once(world: World) -> None:
     assert history.history is not None
     told = decode(HistorySync, zlib.decompress(history.history.inline or b""))
     assert (told.sync_type, told.progress) == (0, 100)
-    order = [node.tag if node.tag != "ib" else node.children[0].tag for node in client.heard]
+    order = [node.tag if node.tag != "ib" else node.children[0].tag for node in client.received]
     assert order.index("offline") < order.index("message")
     for node in client.all("message"):
         world.send(client, Node("receipt", {"id": node.attrs["id"], "to": node.attrs["from"], "type": "peer_msg"}))
     assert world.log_in(linked).all("message") == []
 
 
-def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """This also holds for later messages (`msg`), where a key used twice is detected as well."""
     linked, client = pair
     send(world, pair, "hello", "M0")
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="answer"), "A0", now=world.now)
-    world.settle()
+    world.exchange()
     lid = client.one("message").attrs["from"]
     linked.sessions[lid] = linked.sessions[BOB]
-    linked.open(client.one("message"), fresh=world.key)
+    linked.decrypt(client.one("message"), fresh=world.key)
     before = copy.deepcopy(linked.sessions[BOB])
     enc = send(world, pair, "under way", "M1")
     assert enc.attrs["type"] == "msg"
@@ -329,7 +329,7 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Lin
     assert (tally.decrypted, tally.redelivered, tally.reused_keys) == (2, 1, 1)
 
 
-def test_a_prekey_begins_one_session(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_prekey_begins_one_session(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A second session with a used one-time prekey is refused; one without a one-time prekey is accepted."""
     linked, _ = pair
     send(world, pair, "hello", "M0")
@@ -337,7 +337,7 @@ def test_a_prekey_begins_one_session(world: World, pair: tuple[LinkedDevice, Cli
     assert pending is not None
     for n, prekey_id in enumerate((pending.prekey_id, None), start=1):
         linked.sessions.pop(BOB)
-        linked.begin(BOB, bundle_of_phone(world, prekey_id), fresh=world.key)
+        linked.start_session(BOB, bundle_of_phone(world, prekey_id), fresh=world.key)
         send(world, pair, f"session {n}", f"M{n}")
     phone_messages = {phone_message.id: phone_message for phone_message in world.server.phone_clients.inbox("962303")}
     assert (phone_messages["M1"].text, phone_messages["M1"].undecryptable) == (None, 1)
@@ -356,29 +356,29 @@ def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
     return Node("user", {}, children)
 
 
-def test_a_note_to_oneself(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_note_to_oneself(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A phone that writes to its own number reaches each of its linked devices once."""
     linked, client = pair
     world.server.phone_actions.write("962302", "962302", MessageRequest(text="buy milk"), "N1", now=world.now)
-    world.settle()
-    assert linked.open(client.one("message"), fresh=world.key).text == "buy milk"
+    world.exchange()
+    assert linked.decrypt(client.one("message"), fresh=world.key).text == "buy milk"
 
 
-def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Sent messages are stored for recipients who could not decrypt them."""
     linked, client = pair
     world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
-    world.settle()
+    world.exchange()
     lid = client.one("message").attrs["from"]
     world.restart()
     client = world.log_in(linked)
-    client.forget()
+    client.clear()
     retry = [Node("retry", {"count": "2", "id": "ID1"})]
     world.send(client, Node("receipt", {"id": "ID1", "to": lid, "type": "retry"}, retry))
-    assert linked.open(client.one("message"), fresh=world.key).text == "hello"
+    assert linked.decrypt(client.one("message"), fresh=world.key).text == "hello"
 
 
-def test_phones_ignore_stanzas_without_a_sender_or_request(world: World, pair: tuple[LinkedDevice, Client]) -> None:
+def test_phones_ignore_stanzas_without_a_sender_or_request(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A stanza without a sender, and one without a request, get no answer."""
     phone_clients = world.server.phone_clients
     for node in (Node("message", {"id": "1", "from": "5@lid"}), Node("receipt", {"id": "1", "from": pair[0].jid})):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasim.server.events import QueryUnknown
+from wasim.server.events import UnknownQuery
 from wasim.server.state import Address
 from wasim.wire.curve import KeyPair, typed, verify
 from wasim.wire.messages import KeyIndexList, SignedKeyIndexList
@@ -15,7 +15,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 SIMPLE = [
     ("w:p", "get", Node("ping")),
@@ -157,7 +157,7 @@ def test_an_unknown_query_is_reported(world: World) -> None:
     """An event names the query, so that it can be added to the server."""
     _, client = world.online("962302")
     world.ask(client, "something:new", "get", Node("thing"))
-    assert world.events[-1] == QueryUnknown(link=client.id, xmlns="something:new", tag="thing")
+    assert world.events[-1] == UnknownQuery(link=client.id, xmlns="something:new", tag="thing")
 
 
 def test_the_default_media_host_does_not_resolve(world: World) -> None:
@@ -212,7 +212,7 @@ def test_unblocking(world: World) -> None:
 # Keys
 
 
-def skey(linked: LinkedDevice, key: KeyPair, key_id: int, *, by: KeyPair | None = None) -> Node:
+def skey(linked: ClientDevice, key: KeyPair, key_id: int, *, by: KeyPair | None = None) -> Node:
     signature = (by or linked.keys.identity).sign(typed(key.public), nonce=bytes(64))
     children = [
         Node("id", {}, key_id.to_bytes(3, "big")),
@@ -223,7 +223,7 @@ def skey(linked: LinkedDevice, key: KeyPair, key_id: int, *, by: KeyPair | None 
 
 
 def upload(
-    world: World, linked: LinkedDevice, ids: range, *, identity: bytes | None = None, size: int = 32
+    world: World, linked: ClientDevice, ids: range, *, identity: bytes | None = None, size: int = 32
 ) -> list[Node]:
     keys = [Node("key", {}, [Node("id", {}, n.to_bytes(3, "big")), Node("value", {}, bytes([n]) * size)]) for n in ids]
     return [
@@ -389,9 +389,9 @@ def test_a_phone_signs_the_list_of_its_devices(world: World) -> None:
     _, client = world.online("962302")
     world.link("962302")
     assert key_indexes(client.one("notification").child("add")).valid_indexes == (0, 1, 2)
-    client.forget()
+    client.clear()
     world.server.unlink(Address("962302", 2), now=world.now)
-    world.settle()
+    world.exchange()
     removed = client.one("notification").child("remove")
     assert removed is not None
     assert removed.child("key-index-list") == Node("key-index-list", {"ts": str(int(world.now))})

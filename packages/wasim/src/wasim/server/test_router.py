@@ -10,7 +10,7 @@ from wasim.server.state import Address
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 PN = "@s.whatsapp.net"
 
@@ -26,7 +26,7 @@ def message(to: str, targets: dict[str, Node], id_: str = "M1", **attrs: str) ->
     return Node("message", {"to": to, "id": id_, "type": "text", **attrs}, content)
 
 
-def two(world: World) -> tuple[LinkedDevice, Client, LinkedDevice, Client]:
+def two(world: World) -> tuple[ClientDevice, Client, ClientDevice, Client]:
     return (*world.online("962302"), *world.online("962303"))
 
 
@@ -213,11 +213,11 @@ def test_own_receipts_stay_in_the_account(world: World) -> None:
     alice, alice_client, _bob, bob_client = two(world)
     other, other_client = world.online("962302")
     world.send(alice_client, message(f"962303{PN}", {other.jid: enc("copy")}))
-    alice_client.forget()
+    alice_client.clear()
     world.send(other_client, receipt(alice.jid, type="sender", recipient=f"962303{PN}"))
     told = alice_client.one("receipt")
     assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (other.jid, "sender", f"962303{PN}")
-    alice_client.forget()
+    alice_client.clear()
     world.send(other_client, receipt(f"962303{PN}", type="read-self"))
     told = alice_client.one("receipt")
     assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (
@@ -242,7 +242,7 @@ def test_queued_stanzas_are_delivered_at_the_next_login(world: World) -> None:
     """In order, marked `offline`, announced before and followed by an end marker, and only after the device is
     active."""
     alice, alice_client, bob, bob_client = two(world)
-    world.drop(bob_client)
+    world.disconnect(bob_client)
     for id_ in ("M1", "M2", "M3"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
     client = world.log_in(bob, active=False)
@@ -263,7 +263,7 @@ def test_queued_stanzas_are_delivered_at_the_next_login(world: World) -> None:
 def test_a_message_while_passive_waits(world: World) -> None:
     """Between login and `active` nothing is delivered, and nothing is lost or duplicated."""
     _, alice, bob, bob_client = two(world)
-    world.drop(bob_client)
+    world.disconnect(bob_client)
     client = world.log_in(bob, active=False)
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
     assert client.all("message") == []
@@ -281,7 +281,7 @@ def test_only_unacknowledged_messages_are_delivered_again(world: World, how: str
     if how == "nack":
         taken = Node("ack", {"class": "message", "id": "M1", "to": alice.lid, "error": "487"})
     world.send(bob_client, taken)
-    world.drop(bob_client)
+    world.disconnect(bob_client)
     client = world.log_in(bob)
     assert [node.attrs["id"] for node in client.all("message")] == ["M2"]
 
@@ -290,24 +290,24 @@ def test_receipts_wait_too(world: World) -> None:
     """A receipt for an absent device is delivered at its next login, until it is acked."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
-    world.drop(alice_client)
+    world.disconnect(alice_client)
     world.send(bob_client, receipt(alice.lid))
     client = world.log_in(alice)
     assert client.one("receipt").attrs["offline"] == "0"
     world.send(client, Node("ack", {"class": "receipt", "id": "M1", "to": bob.jid}))
-    world.drop(client)
+    world.disconnect(client)
     assert world.log_in(alice).all("receipt") == []
 
 
 def test_two_copies_wait_as_two(world: World) -> None:
     """A message sent twice under the same id is queued twice; each receipt settles one."""
     alice, alice_client, bob, bob_client = two(world)
-    world.drop(bob_client)
+    world.disconnect(bob_client)
     for text in ("one", "two"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(text)}))
     client = world.log_in(bob)
     world.send(client, receipt(alice.lid))
-    world.drop(client)
+    world.disconnect(client)
     (left,) = world.log_in(bob).all("message")
     assert left.children[0].data == b"two"
 
@@ -317,7 +317,7 @@ def test_everything_survives_a_restart(world: World) -> None:
     ones."""
     alice, alice_client, bob, bob_client = two(world)
     world.server.directory.add_prekeys(bob.address, {7: b"\x07" * 32, 5: b"\x05" * 32})
-    world.drop(bob_client)
+    world.disconnect(bob_client)
     for id_ in ("M1", "M2"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
     world.restart()
@@ -341,8 +341,8 @@ def test_typing_reaches_available_devices(world: World) -> None:
     assert bob_client.all("chatstate") == []
     world.send(bob_client, Node("presence", {"type": "available", "name": "Bob"}))
     world.send(alice_client, state)
-    heard = bob_client.one("chatstate")
-    assert (heard.attrs["from"], heard.children) == (alice.lid, [Node("composing")])
+    chat_state = bob_client.one("chatstate")
+    assert (chat_state.attrs["from"], chat_state.children) == (alice.lid, [Node("composing")])
     assert len(world.server.directory.queue(absent.address)) == 0
     world.send(alice_client, Node("chatstate", {"to": f"99999{PN}"}, [Node("paused")]))
     assert bob.address == Address("962303", 1)
@@ -352,7 +352,7 @@ def test_a_new_device_of_a_contact_is_announced(world: World) -> None:
     """An account is notified when a contact links another device."""
     _, alice, bob, _ = two(world)
     world.send(alice, message(f"962303{PN}", {bob.jid: enc("x")}))
-    alice.forget()
+    alice.clear()
     world.link("962303")
     notice = alice.one("notification")
     assert notice.attrs["from"] == bob.lid.replace(":1", "")

@@ -16,10 +16,10 @@ from wasim.wire.jids import STATUS
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, LinkedDevice, World
+    from wasim.server.conftest import Client, ClientDevice, World
 
 ALICE, BOB, CAROL = "962302", "962303", "962304"
-Party = tuple["LinkedDevice", "Client"]
+Party = tuple["ClientDevice", "Client"]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def alice(world: World) -> Party:
 def post(world: World, number: str, text: str, audience: list[str] | None = None) -> str:
     request = MessageRequest(text=text)
     id_ = world.server.phone_actions.write(number, str(STATUS), request, None, audience=audience, now=world.now)
-    world.settle()
+    world.exchange()
     return id_
 
 
