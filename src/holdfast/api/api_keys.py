@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, Path
 from pydantic import Field
 
-from holdfast.api import description
 from holdfast.api.key_registry import KeyRegistry
 from holdfast.api.keys import KeyGrant
-from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute, for_all_companies
+from holdfast.api.routing import for_all_companies, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.api_keys import ListedKey
 
@@ -61,25 +60,22 @@ ForAll = Annotated[
 ]
 
 
-async def _registry(request: Request, _: ForAll) -> KeyRegistry:
-    registry: KeyRegistry = request.app.state.key_registry
+async def _registry(_: ForAll, registry: Annotated[KeyRegistry, from_state("key_registry")]) -> KeyRegistry:
     return registry
 
 
 Registry = Annotated[KeyRegistry, Depends(_registry)]
 
-keys = APIRouter(
-    tags=["keys"], route_class=KeyedRoute, prefix="/v1/keys", dependencies=KEY_DESCRIBED, responses=description.KEYED
-)
+router = keyed_router("keys", prefix="/v1/keys")
 
 
-@keys.get("")
+@router.get("")
 async def list_keys(registry: Registry) -> ListPage[ApiKeyModel]:
     """The API keys, without the keys themselves. Needs a key for all companies."""
     return ListPage(items=[ApiKeyModel.of(key) for key in registry.listed()], next=None)
 
 
-@keys.post("", status_code=201)
+@router.post("", status_code=201)
 async def create_key(registry: Registry, body: ApiKeyRequest) -> CreatedApiKeyModel:
     """Create an API key for some companies. It is valid at once, in a cluster on every node within seconds. Needs a key
     for all companies."""
@@ -87,10 +83,9 @@ async def create_key(registry: Registry, body: ApiKeyRequest) -> CreatedApiKeyMo
     return CreatedApiKeyModel.model_validate({**_values(created), "key": key})
 
 
-@keys.delete("/{id}")
+@router.delete("/{id}")
 async def revoke_key(
-    registry: Registry,
-    id: Annotated[str, Path(description="the id in the list", max_length=100)],  # noqa: A002 – the interface's name
+    registry: Registry, id: Annotated[str, Path(description="the id in the list", max_length=100)]
 ) -> ApiKeyModel:
     """Revoke an API key: its requests are refused, and its event streams and dashboard sessions end. Needs a key for
     all companies."""
@@ -99,4 +94,4 @@ async def revoke_key(
 
 def add_api_keys(api: FastAPI, registry: KeyRegistry) -> None:
     api.state.key_registry = registry
-    api.include_router(keys)
+    api.include_router(router)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 
@@ -14,12 +14,13 @@ from holdfast.api.bodies import check_import
 from holdfast.api.forwarding import elsewhere, others_of
 from holdfast.api.keys import KeyGrant
 from holdfast.api.routing import (
-    KEY_DESCRIBED,
     CompanyPath,
     KeyedRoute,
     LoadedGateway,
     ShutdownDependency,
     for_all_companies,
+    from_state,
+    keyed_router,
 )
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.api.session_models import SessionModel
@@ -97,28 +98,23 @@ class ImportRequest(DeviceModel):
     ] = False
 
 
-async def _backup_service(request: Request, _: LoadedGateway) -> BackupService:
-    backup_service: BackupService = request.app.state.backup_service
-    return backup_service
-
-
-Keeping = Annotated[BackupService, Depends(_backup_service)]
+Keeping = Annotated[BackupService, from_state("backup_service", loaded=True)]
 ForAll = Annotated[
     KeyGrant,
     for_all_companies("this API key is limited to some companies, but a backup contains all: use a key without `=`"),
 ]
 
-backups = APIRouter(tags=["backups"], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
+router = keyed_router("backups")
 
 
-@backups.post("/v1/backups", status_code=201)
+@router.post("/v1/backups", status_code=201)
 async def make_backup(_: ForAll, backup_service: Keeping, shutdown: ShutdownDependency) -> BackupModel:
     """Back up everything into one file, while sessions keep running."""
     async with shutdown.until_stopping():
         return BackupModel.made(await backup_service.make())
 
 
-@backups.get("/v1/backups")
+@router.get("/v1/backups")
 async def list_backups(
     request: Request,
     _: ForAll,
@@ -138,7 +134,7 @@ async def list_backups(
     return BackupsModel(items=sorted(items, key=lambda backup: backup.name, reverse=True), missing=missing)
 
 
-@backups.get(
+@router.get(
     "/v1/backups/{name}", response_class=FileResponse, responses=description.picture("application/octet-stream")
 )
 async def get_backup(
@@ -155,14 +151,14 @@ async def get_backup(
     return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
 
-@backups.post("/v1/sessions/{company}/clear")
+@router.post("/v1/sessions/{company}/clear")
 async def clear_session(company: CompanyPath, _: ForAll, backup_service: Keeping) -> BackupModel:
     """Back up the company, then remove it with everything it has; API keys for it alone are revoked. Log out first,
     or the phone keeps listing its device."""
     return BackupModel.made(await backup_service.clear(company))
 
 
-@backups.post("/v1/compact")
+@router.post("/v1/compact")
 async def compact_database(_: ForAll, backup_service: Keeping, waits: ShutdownDependency) -> CompactedModel:
     """Return the space of removed rows to the file system, while sessions keep running."""
     async with waits.until_stopping():
@@ -178,7 +174,7 @@ class ImportRoute(KeyedRoute):
         await check_import(await request.body())
 
 
-imports = APIRouter(tags=["backups"], route_class=ImportRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
+imports = keyed_router("backups", route_class=ImportRoute)
 
 
 @imports.post("/v1/sessions/{company}/import")
@@ -191,7 +187,7 @@ async def import_session(
     return await answers.of(await gateway.cluster_view(company))
 
 
-@backups.get("/v1/sessions/{company}/export")
+@router.get("/v1/sessions/{company}/export")
 async def export_session(company: CompanyPath, backup_service: Keeping) -> DeviceModel:
     """The keys of the company's device. Stop the session first: two programs on one device keep replacing each
     other."""
@@ -205,5 +201,5 @@ async def export_session(company: CompanyPath, backup_service: Keeping) -> Devic
 def add_backups(api: FastAPI, backup_service: BackupService) -> None:
     """Add these routes to the application `api`."""
     api.state.backup_service = backup_service
-    api.include_router(backups)
+    api.include_router(router)
     api.include_router(imports)

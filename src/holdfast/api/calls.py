@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
-from fastapi.routing import APIRoute
+from fastapi import Path, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, queries_of
+from holdfast.api.routing import CompanyPath, from_state, keyed_router
 from holdfast.api.schemas import ApiModel
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.base.ids import may_be_id
@@ -23,29 +23,26 @@ class CallModel(ApiModel):
     state: Annotated[str, Field(description="ringing, answered, rejected, missed or ended")]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about calls; all need a key."""
-    router = APIRouter(tags=["calls"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("calls")
 
-    @router.post(
-        "/v1/sessions/{company}/calls/{id}/reject",
-        responses={**ASKING, 404: problem("the inbox has no such call"), 409: problem("the call is no longer ringing")},
-    )
-    async def reject_call(
-        company: Company,
-        call_id: Annotated[str, Path(alias="id", description="`id` of the call in the inbox")],
-        request: Request,
-    ) -> CallModel:
-        """Reject a call while it rings."""
-        calls: Calls = request.app.state.calls
-        async with queries_of(request, company) as queries:
-            call = await calls.find(company, call_id) if may_be_id(call_id) else None
-            if call is None:
-                raise NotFound(f'call "{call_id[:80]}" is unknown: its id is in the event call.received', field="id")
-            if call.state != RINGING:
-                raise Conflict(f"the call was {call.state}: only a ringing call can be rejected", field="id")
-            await queries.ask(asked.reject_call(call.whatsapp_id, call.creator))
-            await calls.end(company, call, outcome=REJECTED)
-        return CallModel(id=call_id, chat=call.chat, state=REJECTED)
 
-    return router
+@router.post(
+    "/v1/sessions/{company}/calls/{id}/reject",
+    responses={**ASKING, 404: problem("the inbox has no such call"), 409: problem("the call is no longer ringing")},
+)
+async def reject_call(
+    company: CompanyPath,
+    call_id: Annotated[str, Path(alias="id", description="`id` of the call in the inbox")],
+    request: Request,
+    calls: Annotated[Calls, from_state("calls")],
+) -> CallModel:
+    """Reject a call while it rings."""
+    async with queries_of(request, company) as queries:
+        call = await calls.find(company, call_id) if may_be_id(call_id) else None
+        if call is None:
+            raise NotFound(f'call "{call_id[:80]}" is unknown: its id is in the event call.received', field="id")
+        if call.state != RINGING:
+            raise Conflict(f"the call was {call.state}: only a ringing call can be rejected", field="id")
+        await queries.ask(asked.reject_call(call.whatsapp_id, call.creator))
+        await calls.end(company, call, outcome=REJECTED)
+    return CallModel(id=call_id, chat=call.chat, state=REJECTED)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from fastapi import APIRouter, Path, Request
-from fastapi.routing import APIRoute
+from fastapi import Path, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, ask
+from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_channel
@@ -58,50 +58,36 @@ NamedChannel = Annotated[
 ]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about channels; all need a key."""
-    router = APIRouter(tags=["channels"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("channels")
 
-    @router.get("/v1/sessions/{company}/channels", responses=dict(ASKING))
-    async def list_channels(company: Company, request: Request) -> ListPage[ChannelModel]:
-        """The channels that the account follows or writes in, by name. WhatsApp is asked at most every 30 s."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.channels())
-        ordered = sorted(found, key=lambda channel: ((channel.name or "").casefold(), channel.id))
-        return ListPage(items=[ChannelModel.of(channel) for channel in ordered], next=None)
 
-    @router.get("/v1/sessions/{company}/channels/{id}", responses={**ASKING, 404: problem("there is no such channel")})
-    async def get_channel(
-        company: Company,
-        id: NamedChannel,  # noqa: A002 – the interface's name
-        request: Request,
-    ) -> ChannelModel:
-        """One channel, also one that the account does not follow."""
-        query = _query(id)
-        async with queries_of(request, company) as queries:
-            return ChannelModel.of(await queries.ask(query))
+@router.get("/v1/sessions/{company}/channels", responses=dict(ASKING))
+async def list_channels(company: CompanyPath, request: Request) -> ListPage[ChannelModel]:
+    """The channels that the account follows or writes in, by name. WhatsApp is asked at most every 30 s."""
+    found = await ask(request, company, asked.channels())
+    ordered = sorted(found, key=lambda channel: ((channel.name or "").casefold(), channel.id))
+    return ListPage(items=[ChannelModel.of(channel) for channel in ordered], next=None)
 
-    @router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=dict(STARTING))
-    async def follow_channel(
-        company: Company,
-        id: ChannelId,  # noqa: A002 – the interface's name
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Follow a channel: its posts come to the inbox."""
-        channel = parse_channel(id, field="id")
-        return await starter.start(company, kinds.FollowChannel(channel=channel, followed=True))
 
-    @router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=dict(STARTING))
-    async def unfollow_channel(
-        company: Company,
-        id: ChannelId,  # noqa: A002 – the interface's name
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Leave a channel. Its owner can't."""
-        channel = parse_channel(id, field="id")
-        return await starter.start(company, kinds.FollowChannel(channel=channel, followed=False))
+@router.get("/v1/sessions/{company}/channels/{id}", responses={**ASKING, 404: problem("there is no such channel")})
+async def get_channel(company: CompanyPath, id: NamedChannel, request: Request) -> ChannelModel:
+    """One channel, also one that the account does not follow."""
+    query = _query(id)
+    return ChannelModel.of(await ask(request, company, query))
 
-    return router
+
+@router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=dict(STARTING))
+async def follow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
+    """Follow a channel: its posts come to the inbox."""
+    channel = parse_channel(id, field="id")
+    return await starter.start(company, kinds.FollowChannel(channel=channel, followed=True))
+
+
+@router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=dict(STARTING))
+async def unfollow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
+    """Leave a channel. Its owner can't."""
+    channel = parse_channel(id, field="id")
+    return await starter.start(company, kinds.FollowChannel(channel=channel, followed=False))
 
 
 def _query(named: str) -> asked.Query[asked.Channel]:

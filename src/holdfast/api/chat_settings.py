@@ -11,8 +11,8 @@ from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, Starter, StarterDependency
-from holdfast.api.queries import ASKING, ChatJid, queries_of
-from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, keyed_router
+from holdfast.api.queries import ASKING, ChatJid, ask
+from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chats
@@ -26,7 +26,8 @@ _FOREVER_S = -1
 _TIMERS = "0 (never), a day, a week or 90 days"
 DisappearingSeconds = Literal[0, 86_400, 604_800, 7_776_000]
 
-chat_settings = keyed_router("chats")
+router = keyed_router("chats")
+LabelsDependency = Annotated[Labels, from_state("labels")]
 LabelPath = Annotated[str, Path(description="id of a label", min_length=1, max_length=50)]
 FromMe = Annotated[bool, Query(alias="fromMe", description="whether the account itself sent the message")]
 MessagePath = Annotated[str, Path(description="WhatsApp id of a message", min_length=1, max_length=200)]
@@ -80,7 +81,7 @@ class LabelledChatModel(ApiModel):
     chat: str
 
 
-@chat_settings.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+@router.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
 async def change_chat(
     company: CompanyPath, chat: ChatJid, body: ChangeChatRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -106,7 +107,7 @@ def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
     ) -> OperationModel:
         return await _start(request, company, kinds.UpdateChat(chat=chat, **change), starter)  # type: ignore[arg-type]  # by name
 
-    chat_settings.post(
+    router.post(
         f"/v1/sessions/{{company}}/chats/{{chat}}/{name}",
         status_code=202,
         responses=dict(STARTING),
@@ -126,7 +127,7 @@ for _name, _change, _does in (
     _add_change(_name, _change, _does)
 
 
-@chat_settings.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=dict(STARTING))
 async def set_disappearing(
     company: CompanyPath, chat: ChatJid, body: DisappearingRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -135,7 +136,7 @@ async def set_disappearing(
     return await _start(request, company, change, starter)
 
 
-@chat_settings.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
 async def delete_chat(
     company: CompanyPath, chat: ChatJid, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -143,9 +144,7 @@ async def delete_chat(
     return await _start(request, company, kinds.UpdateChat(chat=chat, deleted=True), starter)
 
 
-@chat_settings.put(
-    "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
-)
+@router.put("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING))
 async def star_message(
     company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
@@ -154,9 +153,7 @@ async def star_message(
     return await starter.start(company, arguments)
 
 
-@chat_settings.delete(
-    "/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING)
-)
+@router.delete("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING))
 async def unstar_message(
     company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
@@ -174,14 +171,13 @@ class HistoryAnswerModel(ApiModel):
     messages: Annotated[int, Field(description="how many messages the phone sent; they are in the inbox")]
 
 
-@chat_settings.post("/v1/sessions/{company}/chats/{chat}/history", responses=dict(ASKING))
+@router.post("/v1/sessions/{company}/chats/{chat}/history", responses=dict(ASKING))
 async def fetch_history(
-    company: CompanyPath, chat: ChatJid, body: HistoryRequest, request: Request
+    company: CompanyPath, chat: ChatJid, body: HistoryRequest, labels: LabelsDependency, request: Request
 ) -> HistoryAnswerModel:
     """Ask the phone for the messages of a chat before the oldest one that is stored. 503 when the phone does not
     answer.
     """
-    labels: Labels = request.app.state.labels
     oldest = await labels.oldest_in(company, chat)
     if oldest is None:
         raise NotFound(
@@ -190,35 +186,38 @@ async def fetch_history(
     wanted = chat_history(
         chat, oldest={"id": oldest.id, "fromMe": oldest.from_me, "atS": oldest.at_s}, count=body.count
     )
-    async with queries_of(request, company) as queries:
-        answer = await queries.ask(wanted)
+    answer = await ask(request, company, wanted)
     return HistoryAnswerModel(chat=chat, messages=answer.messages)
 
 
 # Labels
 
 
-@chat_settings.get("/v1/sessions/{company}/labels")
-async def list_labels(company: CompanyPath, gateway: LoadedGateway, request: Request) -> ListPage[LabelModel]:
+@router.get("/v1/sessions/{company}/labels")
+async def list_labels(company: CompanyPath, gateway: LoadedGateway, labels: LabelsDependency) -> ListPage[LabelModel]:
     """The labels of a WhatsApp Business account, as the phone last reported them."""
     await gateway.require(company)
-    found = await _labels(request).labels(company)
+    found = await labels.labels(company)
     items = [LabelModel(id=each.id, name=each.name, color=each.color) for each in found]
     return ListPage(items=items, next=None)
 
 
-@chat_settings.post("/v1/sessions/{company}/labels", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/labels", status_code=202, responses=dict(STARTING))
 async def create_label(
-    company: CompanyPath, body: LabelRequest, gateway: LoadedGateway, request: Request, starter: StarterDependency
+    company: CompanyPath,
+    body: LabelRequest,
+    gateway: LoadedGateway,
+    labels: LabelsDependency,
+    starter: StarterDependency,
 ) -> OperationModel:
     """Create a label. Its id is in the result."""
     await gateway.require(company)
-    numbers = [int(each.id) for each in await _labels(request).labels(company) if each.id.isdecimal()]
+    numbers = [int(each.id) for each in await labels.labels(company) if each.id.isdecimal()]
     arguments = kinds.EditLabel(label=str(max(numbers, default=0) + 1), name=body.name, color=body.color)
     return await starter.start(company, arguments)
 
 
-@chat_settings.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=dict(STARTING))
 async def change_label(
     company: CompanyPath, label: LabelPath, body: LabelRequest, starter: StarterDependency
 ) -> OperationModel:
@@ -226,39 +225,39 @@ async def change_label(
     return await starter.start(company, kinds.EditLabel(label=label, name=body.name, color=body.color))
 
 
-@chat_settings.delete(
+@router.delete(
     "/v1/sessions/{company}/labels/{label}",
     status_code=202,
     responses={**STARTING, 404: problem("there is no such label")},
 )
 async def delete_label(
-    company: CompanyPath, label: LabelPath, gateway: LoadedGateway, request: Request, starter: StarterDependency
+    company: CompanyPath, label: LabelPath, gateway: LoadedGateway, labels: LabelsDependency, starter: StarterDependency
 ) -> OperationModel:
     """Delete a label. Chats lose it."""
     await gateway.require(company)
-    known = next((each for each in await _labels(request).labels(company) if each.id == label), None)
+    known = next((each for each in await labels.labels(company) if each.id == label), None)
     if known is None:
         raise NotFound(f'there is no label "{label}": GET …/labels lists them', field="label")
     return await starter.start(company, kinds.EditLabel(label=label, name=known.name, deleted=True))
 
 
-@chat_settings.get("/v1/sessions/{company}/labels/{label}/chats")
+@router.get("/v1/sessions/{company}/labels/{label}/chats")
 async def list_labelled_chats(
     company: CompanyPath,
     label: LabelPath,
     gateway: LoadedGateway,
-    request: Request,
+    labels: LabelsDependency,
     after: After = None,
     limit: Limit = 50,
 ) -> ListPage[LabelledChatModel]:
     """The chats with a label, by JID."""
     await gateway.require(company)
-    found = await _labels(request).chats_with(company, label, after=after or "", most=limit + 1)
+    found = await labels.chats_with(company, label, after=after or "", most=limit + 1)
     items = [LabelledChatModel(chat=chat) for chat in found[:limit]]
     return ListPage(items=items, next=found[limit - 1] if len(found) > limit else None)
 
 
-@chat_settings.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
 async def label_chat(
     company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:
@@ -266,17 +265,12 @@ async def label_chat(
     return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=True))
 
 
-@chat_settings.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
 async def unlabel_chat(
     company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:
     """Remove a label from a chat."""
     return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=False))
-
-
-def _labels(request: Request) -> Labels:
-    labels: Labels = request.app.state.labels
-    return labels
 
 
 async def _start(request: Request, company: str, change: kinds.UpdateChat, starter: Starter) -> OperationModel:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
+from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageModel
 from holdfast.api.description import problem
-from holdfast.api.media import MediaService
+from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatPath, Company, chat_of, queries_of
-from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway
+from holdfast.api.queries import ASKING, ChatJid, ask
+from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chat, ChatCursor, Chats, TimelineCursor
@@ -36,128 +35,116 @@ class TypingModel(ApiModel):
     state: str
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about chats; all need a key."""
-    router = APIRouter(tags=["chats"], route_class=route_class, dependencies=dependencies, responses=responses)
+ChatsDependency = Annotated[Chats, from_state("chats")]
 
-    @router.get("/v1/sessions/{company}/chats")
-    async def list_chats(
-        company: CompanyPath,
-        gateway: LoadedGateway,
-        request: Request,
-        after: After = None,
-        limit: Limit = 50,
-        unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
-        q: Annotated[Text, Query(description="a part of the name or of the number", max_length=100)] = "",
-    ) -> ListPage[ChatModel]:
-        """The chats of a company, those with the newest messages first."""
-        await gateway.require(company)
-        start = None if after is None else ChatCursor.parse(after)
-        found = await _chats(request).overview(company, after=start, most=limit + 1, unread=unread, words=q.strip())
-        shown = found[:limit]
-        items = [ChatModel.of(chat, _media(request).url) for chat in shown]
-        more = len(found) > limit and shown[-1].last_at is not None
-        return ListPage(items=items, next=str(_end(shown[-1])) if more else None)
 
-    @router.get("/v1/sessions/{company}/chats/{chat}", responses={404: problem("there is no such chat")})
-    async def get_chat(company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, request: Request) -> ChatModel:
-        """One chat, as the list shows it."""
-        await gateway.require(company)
-        jid = await chat_of(request, company, chat)
-        found = await _chats(request).chat(company, jid)
-        if found is None:
-            raise NotFound(f'there is no chat "{jid}": nobody has written in it', field="chat")
-        return ChatModel.of(found, _media(request).url)
+async def _reading(request: Request, chats: ChatsDependency) -> ChatReading:
+    return ChatReading(chats, request.app.state.operations)
 
-    @router.get("/v1/sessions/{company}/chats/{chat}/messages")
-    async def list_chat_messages(
-        company: CompanyPath,
-        chat: ChatPath,
-        gateway: LoadedGateway,
-        request: Request,
-        after: After = None,
-        before: Annotated[str | None, Query(description="`previous` of a page: what is newer than that page")] = None,
-        limit: Limit = 50,
-    ) -> TimelinePageModel:
-        """The messages of a chat in both directions, newest first. Reactions, edits and deletions are merged into the
-        messages that they change.
-        """
-        await gateway.require(company)
-        jid = await chat_of(request, company, chat)
-        if after is not None and before is not None:
-            raise BadInput("after and before can't be combined: give one of them", field="before")
-        page = await _chats(request).timeline(
-            company,
-            jid,
-            before=None if after is None else TimelineCursor.parse(after),
-            after=None if before is None else TimelineCursor.parse(before),
-            most=limit,
-        )
-        return TimelinePageModel(
-            items=[ChatMessageModel.of(entry, _media(request).url) for entry in page.entries],
-            next=None if page.older is None else str(page.older),
-            previous=str(page.newer),
-        )
 
-    @router.post(
-        "/v1/sessions/{company}/chats/{chat}/read",
-        status_code=202,
-        response_model=OperationModel,
-        responses=dict(STARTING),
+Reading = Annotated[ChatReading, Depends(_reading)]
+router = keyed_router("chats")
+
+
+@router.get("/v1/sessions/{company}/chats")
+async def list_chats(
+    company: CompanyPath,
+    gateway: LoadedGateway,
+    chats: ChatsDependency,
+    media: MediaDependency,
+    after: After = None,
+    limit: Limit = 50,
+    unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
+    q: Annotated[Text, Query(description="a part of the name or of the number", max_length=100)] = "",
+) -> ListPage[ChatModel]:
+    """The chats of a company, those with the newest messages first."""
+    await gateway.require(company)
+    start = None if after is None else ChatCursor.parse(after)
+    found = await chats.overview(company, after=start, most=limit + 1, unread=unread, words=q.strip())
+    shown = found[:limit]
+    items = [ChatModel.of(chat, media.url) for chat in shown]
+    more = len(found) > limit and shown[-1].last_at is not None
+    return ListPage(items=items, next=str(_end(shown[-1])) if more else None)
+
+
+@router.get("/v1/sessions/{company}/chats/{chat}", responses={404: problem("there is no such chat")})
+async def get_chat(
+    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, chats: ChatsDependency, media: MediaDependency
+) -> ChatModel:
+    """One chat, as the list shows it."""
+    await gateway.require(company)
+    found = await chats.chat(company, jid)
+    if found is None:
+        raise NotFound(f'there is no chat "{jid}": nobody has written in it', field="chat")
+    return ChatModel.of(found, media.url)
+
+
+@router.get("/v1/sessions/{company}/chats/{chat}/messages")
+async def list_chat_messages(
+    company: CompanyPath,
+    jid: ChatJid,
+    gateway: LoadedGateway,
+    chats: ChatsDependency,
+    media: MediaDependency,
+    after: After = None,
+    before: Annotated[str | None, Query(description="`previous` of a page: what is newer than that page")] = None,
+    limit: Limit = 50,
+) -> TimelinePageModel:
+    """The messages of a chat in both directions, newest first. Reactions, edits and deletions are merged into the
+    messages that they change.
+    """
+    await gateway.require(company)
+    if after is not None and before is not None:
+        raise BadInput("after and before can't be combined: give one of them", field="before")
+    page = await chats.timeline(
+        company,
+        jid,
+        before=None if after is None else TimelineCursor.parse(after),
+        after=None if before is None else TimelineCursor.parse(before),
+        most=limit,
     )
-    async def mark_read(
-        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, starter: StarterDependency, request: Request
-    ) -> OperationModel:
-        """Mark the newest 100 unread messages of a chat as read. The unread count is 0 at once; the senders see it,
-        unless the account hides it, as soon as the session is connected."""
-        await gateway.require(company)
-        jid = await chat_of(request, company, chat)
-        operation = await _reading(request).mark_read(
-            company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
-        )
-        return await starter.answer(operation)
-
-    @router.post(
-        "/v1/sessions/{company}/chats/{chat}/unread",
-        status_code=202,
-        response_model=OperationModel,
-        responses={**STARTING, 404: problem("there is no such chat")},
+    return TimelinePageModel(
+        items=[ChatMessageModel.of(entry, media.url) for entry in page.entries],
+        next=None if page.older is None else str(page.older),
+        previous=str(page.newer),
     )
-    async def mark_unread(
-        company: CompanyPath, chat: ChatPath, gateway: LoadedGateway, starter: StarterDependency, request: Request
-    ) -> OperationModel:
-        """Mark a chat as unread, as a reminder: in Holdfast's list at once, and on the phone
-        as soon as the session is connected."""
-        await gateway.require(company)
-        jid = await chat_of(request, company, chat)
-        operation = await _reading(request).mark_unread(
-            company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
-        )
-        return await starter.answer(operation)
-
-    @router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
-    async def show_typing(company: Company, chat: ChatPath, body: TypingRequest, request: Request) -> TypingModel:
-        """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
-        jid = await chat_of(request, company, chat)
-        async with queries_of(request, company) as queries:
-            await queries.ask(asked.typing(jid, body.state))
-        return TypingModel(chat=jid, state=body.state)
-
-    return router
 
 
-def _chats(request: Request) -> Chats:
-    chats: Chats = request.app.state.chats
-    return chats
+@router.post("/v1/sessions/{company}/chats/{chat}/read", status_code=202, responses=dict(STARTING))
+async def mark_read(
+    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, starter: StarterDependency, reading: Reading
+) -> OperationModel:
+    """Mark the newest 100 unread messages of a chat as read. The unread count is 0 at once; the senders see it,
+    unless the account hides it, as soon as the session is connected."""
+    await gateway.require(company)
+    operation = await reading.mark_read(
+        company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
+    )
+    return await starter.answer(operation)
 
 
-def _reading(request: Request) -> ChatReading:
-    return ChatReading(request.app.state.chats, request.app.state.operations)
+@router.post(
+    "/v1/sessions/{company}/chats/{chat}/unread",
+    status_code=202,
+    responses={**STARTING, 404: problem("there is no such chat")},
+)
+async def mark_unread(
+    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, starter: StarterDependency, reading: Reading
+) -> OperationModel:
+    """Mark a chat as unread, as a reminder: in Holdfast's list at once, and on the phone
+    as soon as the session is connected."""
+    await gateway.require(company)
+    operation = await reading.mark_unread(
+        company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
+    )
+    return await starter.answer(operation)
 
 
-def _media(request: Request) -> MediaService:
-    media: MediaService = request.app.state.media
-    return media
+@router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
+async def show_typing(company: CompanyPath, jid: ChatJid, body: TypingRequest, request: Request) -> TypingModel:
+    """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
+    await ask(request, company, asked.typing(jid, body.state))
+    return TypingModel(chat=jid, state=body.state)
 
 
 def _end(last: Chat) -> ChatCursor:

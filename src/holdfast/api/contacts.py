@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
+from fastapi import Query, Request
 from pydantic import Field
 
 from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatPath, Company, chat_of, people_of, queries_of
-from holdfast.api.routing import CompanyPath, Limit, LoadedGateway
+from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, chat_of, queries_of
+from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
+from holdfast.runtime.people import People
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.contacts import HIDDEN, PERSON, Contacts, KnownContact
@@ -124,124 +124,131 @@ class PersonModel(ApiModel):
         )
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about people; all need a key."""
-    router = APIRouter(tags=["contacts"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("contacts")
 
-    @router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
-    async def check_numbers(company: Company, body: NumbersRequest, request: Request) -> ListPage[CheckedNumberModel]:
-        """Which of these people are on WhatsApp. Answers are cached for an hour, and for five minutes where there is no
-        account."""
-        async with queries_of(request, company):
-            found = await people_of(request).check(company, body.numbers, field="numbers")
-        items = [
-            CheckedNumberModel(
-                number=each.given,
-                exists=each.chat is not None,
-                chat=each.chat,
-                phone_number=each.number,
-                lid=each.lid,
-                username=each.username,
-            )
-            for each in found
-        ]
-        return ListPage(items=items, next=None)
 
-    @router.get("/v1/sessions/{company}/contacts")
-    async def list_contacts(
-        company: CompanyPath,
-        gateway: LoadedGateway,
-        request: Request,
-        after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
-        limit: Limit = 100,
-        q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
-    ) -> ListPage[PersonModel]:
-        """The people about whom WhatsApp reported anything, ordered by JID."""
-        await gateway.require(company)
-        found = await _contacts(request).contacts(company, after=after or "", most=limit + 1, words=q.strip())
-        items = [PersonModel.of(contact) for contact in found[:limit]]
-        return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
-
-    @router.get(
-        "/v1/sessions/{company}/contacts/{chat}",
-        responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
-    )
-    async def get_contact(company: Company, chat: ChatPath, request: Request, gateway: LoadedGateway) -> PersonModel:
-        """What is known about a person, found by number or by hidden id. WhatsApp is queried for the one that is
-        missing; it reveals nobody's number by the hidden id alone.
-        """
-        await gateway.require(company)
-        return PersonModel.of(await people_of(request).contact(company, chat, field="chat"))
-
-    @router.get(
-        "/v1/sessions/{company}/contacts/{chat}/picture",
-        responses={**ASKING, 404: problem("there is no picture, or it is hidden from this account")},
-    )
-    async def get_picture(
-        company: Company,
-        chat: ChatPath,
-        request: Request,
-        size: Annotated[Literal["preview", "full"], Query(description="preview: 96 pixels wide")] = "preview",
-    ) -> PictureModel:
-        """The address of the picture of a person or group at WhatsApp. It needs no key and expires after some days."""
-        jid = await chat_of(request, company, chat)
-        async with queries_of(request, company) as queries:
-            return PictureModel(chat=jid, url=(await queries.ask(asked.picture(jid, size=size))).url)
-
-    @router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=dict(ASKING))
-    async def get_contact_about(company: Company, chat: ChatPath, request: Request) -> PersonAboutModel:
-        """The text that a person shows about themselves, and the profile of a business."""
-        jid = await _person(request, company, chat, only="people have this text")
-        async with queries_of(request, company) as queries:
-            return PersonAboutModel.of(jid, await queries.ask(asked.about(jid)))
-
-    @router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
-    async def save_contact(
-        company: Company, chat: ChatPath, body: ContactRequest, starter: StarterDependency, request: Request
-    ) -> OperationModel:
-        """Save a person in the account's address book, or rename the entry. The name is shown on all of the account's
-        devices."""
-        jid = await _numbered(request, company, chat)
-        return await starter.start(company, kinds.SaveContact(jid=jid, **body.model_dump(exclude_none=True)))
-
-    @router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
-    async def remove_contact(
-        company: Company, chat: ChatPath, starter: StarterDependency, request: Request
-    ) -> OperationModel:
-        """Remove a person from the account's address book. Messages and the chat stay."""
-        return await starter.start(company, kinds.SaveContact(jid=await _numbered(request, company, chat)))
-
-    @router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
-    async def block(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
-        """Block a person: this account gets no more messages and calls from there."""
-        return await starter.start(
-            company, kinds.Block(jid=await _person(request, company, chat, only="people can be blocked"), blocked=True)
+@router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
+async def check_numbers(
+    company: CompanyPath, body: NumbersRequest, request: Request, people: PeopleDependency
+) -> ListPage[CheckedNumberModel]:
+    """Which of these people are on WhatsApp. Answers are cached for an hour, and for five minutes where there is no
+    account."""
+    async with queries_of(request, company):
+        found = await people.check(company, body.numbers, field="numbers")
+    items = [
+        CheckedNumberModel(
+            number=each.given,
+            exists=each.chat is not None,
+            chat=each.chat,
+            phone_number=each.number,
+            lid=each.lid,
+            username=each.username,
         )
-
-    @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
-    async def unblock(company: Company, chat: ChatPath, starter: StarterDependency, request: Request) -> OperationModel:
-        """Unblock a person."""
-        return await starter.start(
-            company, kinds.Block(jid=await _person(request, company, chat, only="people can be blocked"), blocked=False)
-        )
-
-    return router
+        for each in found
+    ]
+    return ListPage(items=items, next=None)
 
 
-async def _person(request: Request, company: str, chat: str, *, only: str) -> str:
-    jid = await chat_of(request, company, chat)
+@router.get("/v1/sessions/{company}/contacts")
+async def list_contacts(
+    company: CompanyPath,
+    gateway: LoadedGateway,
+    contacts: Annotated[Contacts, from_state("contacts")],
+    after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
+    limit: Limit = 100,
+    q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
+) -> ListPage[PersonModel]:
+    """The people about whom WhatsApp reported anything, ordered by JID."""
+    await gateway.require(company)
+    found = await contacts.contacts(company, after=after or "", most=limit + 1, words=q.strip())
+    items = [PersonModel.of(contact) for contact in found[:limit]]
+    return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
+
+
+@router.get(
+    "/v1/sessions/{company}/contacts/{chat}",
+    responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
+)
+async def get_contact(
+    company: CompanyPath, chat: ChatPath, people: PeopleDependency, gateway: LoadedGateway
+) -> PersonModel:
+    """What is known about a person, found by number or by hidden id. WhatsApp is queried for the one that is
+    missing; it reveals nobody's number by the hidden id alone.
+    """
+    await gateway.require(company)
+    return PersonModel.of(await people.contact(company, chat, field="chat"))
+
+
+@router.get(
+    "/v1/sessions/{company}/contacts/{chat}/picture",
+    responses={**ASKING, 404: problem("there is no picture, or it is hidden from this account")},
+)
+async def get_picture(
+    company: CompanyPath,
+    jid: ChatJid,
+    request: Request,
+    size: Annotated[Literal["preview", "full"], Query(description="preview: 96 pixels wide")] = "preview",
+) -> PictureModel:
+    """The address of the picture of a person or group at WhatsApp. It needs no key and expires after some days."""
+    return PictureModel(chat=jid, url=(await ask(request, company, asked.picture(jid, size=size))).url)
+
+
+@router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=dict(ASKING))
+async def get_contact_about(
+    company: CompanyPath, chat: ChatPath, request: Request, people: PeopleDependency
+) -> PersonAboutModel:
+    """The text that a person shows about themselves, and the profile of a business."""
+    jid = await _person(people, company, chat, only="people have this text")
+    return PersonAboutModel.of(jid, await ask(request, company, asked.about(jid)))
+
+
+@router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+async def save_contact(
+    company: CompanyPath, chat: ChatPath, body: ContactRequest, starter: StarterDependency, people: PeopleDependency
+) -> OperationModel:
+    """Save a person in the account's address book, or rename the entry. The name is shown on all of the account's
+    devices."""
+    jid = await _numbered(people, company, chat)
+    return await starter.start(company, kinds.SaveContact(jid=jid, **body.model_dump(exclude_none=True)))
+
+
+@router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+async def remove_contact(
+    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
+) -> OperationModel:
+    """Remove a person from the account's address book. Messages and the chat stay."""
+    return await starter.start(company, kinds.SaveContact(jid=await _numbered(people, company, chat)))
+
+
+@router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
+async def block(
+    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
+) -> OperationModel:
+    """Block a person: this account gets no more messages and calls from there."""
+    return await starter.start(
+        company, kinds.Block(jid=await _person(people, company, chat, only="people can be blocked"), blocked=True)
+    )
+
+
+@router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
+async def unblock(
+    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
+) -> OperationModel:
+    """Unblock a person."""
+    return await starter.start(
+        company, kinds.Block(jid=await _person(people, company, chat, only="people can be blocked"), blocked=False)
+    )
+
+
+async def _person(people: People, company: str, chat: str, *, only: str) -> str:
+    jid = await chat_of(people, company, chat)
     if not jid.endswith((PERSON, HIDDEN)):
         raise BadInput(f'chat "{chat[:60]}" is not a person: only {only}', field="chat")
     return jid
 
 
-async def _numbered(request: Request, company: str, chat: str) -> str:
-    jid = await _person(request, company, chat, only="people can be saved")
+async def _numbered(people: People, company: str, chat: str) -> str:
+    jid = await _person(people, company, chat, only="people can be saved")
     if jid.endswith(HIDDEN):
         raise BadInput(f'chat "{chat[:60]}" has no known number: the address book needs one', field="chat")
     return jid
-
-
-def _contacts(request: Request) -> Contacts:
-    contacts: Contacts = request.app.state.contacts
-    return contacts

@@ -10,16 +10,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from fastapi.sse import format_sse_event
 
 from holdfast.api.access import access_of, stream_quota
 from holdfast.api.description import Answers
-from holdfast.api.routing import Moment
+from holdfast.api.routing import Moment, keyed_router
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.events import GAP, Event, Events
@@ -96,43 +95,40 @@ def _place(text: str | None, *, field: str) -> int | None:
     return int(text)
 
 
-def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
-    """`options` are those of every keyed router."""
-    router = APIRouter(tags=["events"], route_class=keyed, **options)
+router = keyed_router("events")
 
-    @router.get("/v1/events", response_model=None, response_class=Response, responses=_NOTES)
-    async def stream_events(
-        request: Request,
-        company: Annotated[list[str] | None, Query(description="only these companies")] = None,
-        after: Annotated[str | None, Query(description="like Last-Event-ID, which takes precedence")] = None,
-        last_event_id: Annotated[
-            str | None, Header(description="`id` of the last event seen; default: from now on")
-        ] = None,
-        shape: Annotated[
-            Literal["stream", "json"], Query(alias="format", description="`json`: one page of the stream, at once")
-        ] = "stream",
-        since: Annotated[Moment | None, Query(description="from this time on (ISO 8601), if no event is given")] = None,
-        limit: Annotated[int, Query(ge=1, le=500, description="events in a page; only with `format=json`")] = 100,
-    ) -> EventStream | JSONResponse:
-        """Server-sent events of sessions and messages: `id`, `event` (the type) and `data` as webhooks have it.
 
-        With `format=json` they come in pages, oldest first, each event with its number `seq`.
-        """
-        await request.body()  # it is empty: after this, only the end of the connection can arrive
-        grant, state = request.state.grant, request.app.state
-        for each in company or ():
-            grant.check(each)
-        place = _place(last_event_id, field="Last-Event-ID")
-        place = _place(after, field="after") if place is None else place
-        if place is None and since is not None:
-            place = await state.events.first_since(iso(since)) - 1
-        if shape == "json":
-            companies = company or grant.companies
-            return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))
-        opened = await open_events(place, events=state.events, companies=company or grant.companies)
-        events = _while_valid(request, opened)
-        quota = contextlib.ExitStack()
-        quota.enter_context(stream_quota(request))
-        return EventStream(events, shutdown=state.shutdown, quota=quota)
+@router.get("/v1/events", response_model=None, response_class=Response, responses=_NOTES)
+async def stream_events(
+    request: Request,
+    company: Annotated[list[str] | None, Query(description="only these companies")] = None,
+    after: Annotated[str | None, Query(description="like Last-Event-ID, which takes precedence")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="`id` of the last event seen; default: from now on")
+    ] = None,
+    shape: Annotated[
+        Literal["stream", "json"], Query(alias="format", description="`json`: one page of the stream, at once")
+    ] = "stream",
+    since: Annotated[Moment | None, Query(description="from this time on (ISO 8601), if no event is given")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="events in a page; only with `format=json`")] = 100,
+) -> EventStream | JSONResponse:
+    """Server-sent events of sessions and messages: `id`, `event` (the type) and `data` as webhooks have it.
 
-    return router
+    With `format=json` they come in pages, oldest first, each event with its number `seq`.
+    """
+    await request.body()  # it is empty: after this, only the end of the connection can arrive
+    grant, state = request.state.grant, request.app.state
+    for each in company or ():
+        grant.check(each)
+    place = _place(last_event_id, field="Last-Event-ID")
+    place = _place(after, field="after") if place is None else place
+    if place is None and since is not None:
+        place = await state.events.first_since(iso(since)) - 1
+    if shape == "json":
+        companies = company or grant.companies
+        return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))
+    opened = await open_events(place, events=state.events, companies=company or grant.companies)
+    events = _while_valid(request, opened)
+    quota = contextlib.ExitStack()
+    quota.enter_context(stream_quota(request))
+    return EventStream(events, shutdown=state.shutdown, quota=quota)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Path, Request
-from fastapi.routing import APIRoute
+from fastapi import Path, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, ask
+from holdfast.api.routing import CompanyPath, PeopleDependency, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_recipient
-from holdfast.runtime.people import People
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.queries import Group, GroupMember
@@ -131,82 +130,67 @@ def shown_time(seconds: int | None) -> str | None:
 GroupId = Annotated[str, Path(description="such as 120363012345678901@g.us", max_length=100)]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about groups; all need a key."""
-    router = APIRouter(tags=["groups"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("groups")
 
-    @router.get("/v1/sessions/{company}/groups", responses=dict(ASKING))
-    async def list_groups(company: Company, request: Request) -> ListPage[GroupModel]:
-        """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.groups())
-        ordered = sorted(found, key=lambda group: ((group.subject or "").casefold(), group.id))
-        return ListPage(items=[GroupModel.of(group) for group in ordered], next=None)
 
-    @router.get(
-        "/v1/sessions/{company}/groups/{id}",
-        responses={**ASKING, 404: problem("there is no such group, or the account is not in it")},
-    )
-    async def get_group(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        request: Request,
-    ) -> GroupDetailsModel:
-        """One group with its members. They are contacts from then on, with the number and the hidden id of each."""
-        jid = group_of(id)
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.group(jid))
-        people: People = request.app.state.people
-        await people.learn_members(company, found.members or [])
-        return GroupDetailsModel.of(found)
+@router.get("/v1/sessions/{company}/groups", responses=dict(ASKING))
+async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupModel]:
+    """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
+    found = await ask(request, company, asked.groups())
+    ordered = sorted(found, key=lambda group: ((group.subject or "").casefold(), group.id))
+    return ListPage(items=[GroupModel.of(group) for group in ordered], next=None)
 
-    @router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))
-    async def create_group(company: Company, body: CreateGroupRequest, starter: StarterDependency) -> OperationModel:
-        """Create a group. The `result` is `{id, subject, members}`, with WhatsApp's answer about each member: who can't
-        be added gets an `inviteCode`.
 
-        The group is created once, even across failures; if the outcome can't be determined, the state is `unknown`.
-        """
-        members = people_of(body.members, field="members")
-        return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))
+@router.get(
+    "/v1/sessions/{company}/groups/{id}",
+    responses={**ASKING, 404: problem("there is no such group, or the account is not in it")},
+)
+async def get_group(company: CompanyPath, id: GroupId, request: Request, people: PeopleDependency) -> GroupDetailsModel:
+    """One group with its members. They are contacts from then on, with the number and the hidden id of each."""
+    jid = group_of(id)
+    found = await ask(request, company, asked.group(jid))
+    await people.learn_members(company, found.members or [])
+    return GroupDetailsModel.of(found)
 
-    @router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=dict(STARTING))
-    async def change_group(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        body: ChangeGroupRequest,
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Change a group's name, description or settings. The `result` names what was changed."""
-        given = body.model_dump(exclude_none=True)
-        if not given:
-            raise BadInput("nothing to change: give at least one field, such as subject", field="body")
-        return await starter.start(company, kinds.UpdateGroup(group=group_of(id), **given))
 
-    @router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=dict(STARTING))
-    async def change_members(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        body: ChangeMembersRequest,
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Add, remove, promote and demote members, in this order. The `result` has WhatsApp's answer about each: who
-        can't be added gets an `inviteCode`."""
-        given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
-        if not given:
-            raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
-        return await starter.start(company, kinds.ChangeMembers(group=group_of(id), **given))
+@router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))
+async def create_group(company: CompanyPath, body: CreateGroupRequest, starter: StarterDependency) -> OperationModel:
+    """Create a group. The `result` is `{id, subject, members}`, with WhatsApp's answer about each member: who can't
+    be added gets an `inviteCode`.
 
-    @router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=dict(STARTING))
-    async def leave_group(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Leave a group."""
-        return await starter.start(company, kinds.LeaveGroup(group=group_of(id)))
+    The group is created once, even across failures; if the outcome can't be determined, the state is `unknown`.
+    """
+    members = people_of(body.members, field="members")
+    return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))
 
-    return router
+
+@router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=dict(STARTING))
+async def change_group(
+    company: CompanyPath, id: GroupId, body: ChangeGroupRequest, starter: StarterDependency
+) -> OperationModel:
+    """Change a group's name, description or settings. The `result` names what was changed."""
+    given = body.model_dump(exclude_none=True)
+    if not given:
+        raise BadInput("nothing to change: give at least one field, such as subject", field="body")
+    return await starter.start(company, kinds.UpdateGroup(group=group_of(id), **given))
+
+
+@router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=dict(STARTING))
+async def change_members(
+    company: CompanyPath, id: GroupId, body: ChangeMembersRequest, starter: StarterDependency
+) -> OperationModel:
+    """Add, remove, promote and demote members, in this order. The `result` has WhatsApp's answer about each: who
+    can't be added gets an `inviteCode`."""
+    given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
+    if not given:
+        raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
+    return await starter.start(company, kinds.ChangeMembers(group=group_of(id), **given))
+
+
+@router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=dict(STARTING))
+async def leave_group(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
+    """Leave a group."""
+    return await starter.start(company, kinds.LeaveGroup(group=group_of(id)))
 
 
 def group_of(text: str, *, field: str = "id") -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
-from fastapi.routing import APIRoute
+from fastapi import Path, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.groups import GroupId, GroupModel, Members, group_of, people_of, shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, ask
+from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.session import operations as kinds
@@ -50,89 +50,69 @@ class AnswerRequestsBody(ApiModel):
     reject: Members | None = None
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about invitations; all need a key."""
-    router = APIRouter(tags=["groups"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("groups")
 
-    @router.get("/v1/sessions/{company}/groups/{id}/invite", responses=dict(ASKING))
-    async def get_invite(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        request: Request,
-    ) -> InviteModel:
-        """The group's invite link. In most groups only admins may see it."""
-        async with queries_of(request, company) as queries:
-            code = (await queries.ask(asked.invite(group_of(id)))).code
-        if code is None:
-            raise NotFound("WhatsApp gives no invite link of this group", field="id")
-        return InviteModel(code=code, url=f"https://chat.whatsapp.com/{code}")
 
-    @router.delete("/v1/sessions/{company}/groups/{id}/invite", status_code=202, responses=dict(STARTING))
-    async def revoke_invite(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Revoke the invite link. The `result` is `{code}`, that of the new link."""
-        return await starter.start(company, kinds.RevokeInvite(group=group_of(id)))
+@router.get("/v1/sessions/{company}/groups/{id}/invite", responses=dict(ASKING))
+async def get_invite(company: CompanyPath, id: GroupId, request: Request) -> InviteModel:
+    """The group's invite link. In most groups only admins may see it."""
+    code = (await ask(request, company, asked.invite(group_of(id)))).code
+    if code is None:
+        raise NotFound("WhatsApp gives no invite link of this group", field="id")
+    return InviteModel(code=code, url=f"https://chat.whatsapp.com/{code}")
 
-    @router.get(
-        "/v1/sessions/{company}/invites/{code}",
-        responses={**ASKING, 404: problem("the link leads to no group, or was revoked")},
-    )
-    async def get_invited_group(
-        company: Company, code: Annotated[str, Path(max_length=200, description="of the link")], request: Request
-    ) -> GroupModel:
-        """The group that an invite link leads to, before joining it."""
-        async with queries_of(request, company) as queries:
-            return GroupModel.of(await queries.ask(asked.invited_group(_code(code, field="code"))))
 
-    @router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=dict(STARTING))
-    async def join_group(company: Company, body: JoinRequestBody, starter: StarterDependency) -> OperationModel:
-        """Join a group by its link. The `result` is `{id, waitsForApproval}`: an admin may have to let the account
-        in."""
-        code = _code(body.invite, field="invite")
-        if (body.group is None) is not (body.admin is None):
-            raise BadInput("a personal invitation has both group and admin: give both, or neither", field="group")
-        if body.group is None or body.admin is None:
-            return await starter.start(company, kinds.JoinGroup(code=code))
-        (admin,) = people_of([body.admin], field="admin")
-        group = group_of(body.group, field="group")
-        return await starter.start(
-            company, kinds.JoinGroup(code=code, group=group, admin=admin, expires_s=body.expires_s)
-        )
+@router.delete("/v1/sessions/{company}/groups/{id}/invite", status_code=202, responses=dict(STARTING))
+async def revoke_invite(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
+    """Revoke the invite link. The `result` is `{code}`, that of the new link."""
+    return await starter.start(company, kinds.RevokeInvite(group=group_of(id)))
 
-    @router.get("/v1/sessions/{company}/groups/{id}/requests", responses=dict(ASKING))
-    async def list_join_requests(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        request: Request,
-    ) -> ListPage[JoinRequestModel]:
-        """The people who ask to join the group."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.join_requests(group_of(id)))
-        items = [
-            JoinRequestModel(
-                jid=each.jid, lid=each.lid, requested_at=shown_time(each.requested_at_s), method=each.method
-            )
-            for each in found
-        ]
-        return ListPage(items=items, next=None)
 
-    @router.post("/v1/sessions/{company}/groups/{id}/requests", status_code=202, responses=dict(STARTING))
-    async def answer_join_requests(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        body: AnswerRequestsBody,
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Let people in, or reject them. The `result` has WhatsApp's answer about each."""
-        given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
-        if not given:
-            raise BadInput("nobody to approve or reject: name at least one person", field="body")
-        return await starter.start(company, kinds.AnswerRequests(group=group_of(id), **given))
+@router.get(
+    "/v1/sessions/{company}/invites/{code}",
+    responses={**ASKING, 404: problem("the link leads to no group, or was revoked")},
+)
+async def get_invited_group(
+    company: CompanyPath, code: Annotated[str, Path(max_length=200, description="of the link")], request: Request
+) -> GroupModel:
+    """The group that an invite link leads to, before joining it."""
+    return GroupModel.of(await ask(request, company, asked.invited_group(_code(code, field="code"))))
 
-    return router
+
+@router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=dict(STARTING))
+async def join_group(company: CompanyPath, body: JoinRequestBody, starter: StarterDependency) -> OperationModel:
+    """Join a group by its link. The `result` is `{id, waitsForApproval}`: an admin may have to let the account
+    in."""
+    code = _code(body.invite, field="invite")
+    if (body.group is None) is not (body.admin is None):
+        raise BadInput("a personal invitation has both group and admin: give both, or neither", field="group")
+    if body.group is None or body.admin is None:
+        return await starter.start(company, kinds.JoinGroup(code=code))
+    (admin,) = people_of([body.admin], field="admin")
+    group = group_of(body.group, field="group")
+    return await starter.start(company, kinds.JoinGroup(code=code, group=group, admin=admin, expires_s=body.expires_s))
+
+
+@router.get("/v1/sessions/{company}/groups/{id}/requests", responses=dict(ASKING))
+async def list_join_requests(company: CompanyPath, id: GroupId, request: Request) -> ListPage[JoinRequestModel]:
+    """The people who ask to join the group."""
+    found = await ask(request, company, asked.join_requests(group_of(id)))
+    items = [
+        JoinRequestModel(jid=each.jid, lid=each.lid, requested_at=shown_time(each.requested_at_s), method=each.method)
+        for each in found
+    ]
+    return ListPage(items=items, next=None)
+
+
+@router.post("/v1/sessions/{company}/groups/{id}/requests", status_code=202, responses=dict(STARTING))
+async def answer_join_requests(
+    company: CompanyPath, id: GroupId, body: AnswerRequestsBody, starter: StarterDependency
+) -> OperationModel:
+    """Let people in, or reject them. The `result` has WhatsApp's answer about each."""
+    given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
+    if not given:
+        raise BadInput("nobody to approve or reject: name at least one person", field="body")
+    return await starter.start(company, kinds.AnswerRequests(group=group_of(id), **given))
 
 
 def _code(text: str, *, field: str) -> str:

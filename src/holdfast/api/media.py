@@ -12,13 +12,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import Field
 
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
-from holdfast.api.keys import KeyGrant
 from holdfast.api.message_models import ReceivedModel
+from holdfast.api.routing import CompanyPath, LoadedGateway, from_state, keyed_router
 from holdfast.api.schemas import ApiModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
@@ -28,7 +27,6 @@ from holdfast.delivery.media import bare_mimetype
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.stores import Inbox, Received
 from holdfast.http.startup import until_loaded
-from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.inbound_media import InboundMediaService, unknown_inbound
 from holdfast.runtime.outbound_media import OpenedMedia, OutboundMediaService
 
@@ -122,86 +120,78 @@ class StoredModel(ApiModel):
         )
 
 
-CompanyPath = Annotated[str, Path(description="the company id")]
+MediaDependency = Annotated[MediaService, from_state("media")]
 MediaId = Annotated[str, Path(description="`id` of the message in the inbox")]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Answers) -> APIRouter:
-    """The routes that need a key."""
-    router = APIRouter(tags=["media"], route_class=route_class, dependencies=dependencies, responses=responses)
-
-    @router.post("/v1/sessions/{company}/media", status_code=201, openapi_extra=_BODY)
-    async def store_media(
-        company: CompanyPath,
-        request: Request,
-        filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
-    ) -> StoredModel:
-        """Store a file for later messages, for at least a day. The body is the file itself; it is streamed, so its
-        size needs no memory."""
-        _grant(request).check(company)
-        check_filename(filename, field="filename")
-        _check_is_file(request)
-        mimetype = request.headers.get("Content-Type")
-        gateway = await _gateway(request)
-        await gateway.require(company)
-        async with media_quota(request, company):
-            outbound = _service(request).outbound
-            media = await outbound.put(company, request.stream(), mimetype=mimetype, filename=filename)
-        return StoredModel.of(media)
-
-    @router.get("/v1/sessions/{company}/inbox/{id}")
-    async def get_received(company: CompanyPath, id: MediaId, request: Request) -> ReceivedModel:  # noqa: A002 – as elsewhere
-        """One inbound message."""
-        _grant(request).check(company)
-        await _gateway(request)
-        received = await _service(request).received(id)
-        if received.company != company:
-            raise unknown_inbound(id)
-        return ReceivedModel.of(received, _service(request).url(received))
-
-    @router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
-    async def get_media(company: CompanyPath, id: MediaId, request: Request) -> Response:  # noqa: A002 – as elsewhere
-        """Download the media file of an inbound message. The first time it is fetched from WhatsApp, which takes a
-        moment."""
-        _grant(request).check(company)
-        await _gateway(request)
-        return _given(await _service(request).inbound.open(id, may_touch=lambda owner: owner == company))
-
-    @router.delete("/v1/sessions/{company}/media-links", status_code=204)
-    async def revoke_media_links(company: CompanyPath, request: Request) -> None:
-        """Revoke the signed URLs of inbound media that were given so far, in webhooks and inbox. The inbox has new
-        ones. Use it when URLs have leaked; the media themselves stay."""
-        _grant(request).check(company)
-        gateway = await _gateway(request)
-        await gateway.require(company)
-        await _service(request).revoke_links(company)
-
-    return router
+router = keyed_router("media")
+open_router = APIRouter(
+    tags=["media"], responses={404: problem("the address has expired, or is not valid"), **_NOT_NOW}
+)
+"""For the only media route without an API key: its URL is signed instead."""
 
 
-def make_open_router() -> APIRouter:
-    """The only media route without an API key: its URL is signed instead."""
-    router = APIRouter(tags=["media"], responses={404: problem("the address has expired, or is not valid"), **_NOT_NOW})
+@router.post("/v1/sessions/{company}/media", status_code=201, openapi_extra=_BODY)
+async def store_media(
+    company: CompanyPath,
+    request: Request,
+    gateway: LoadedGateway,
+    service: MediaDependency,
+    filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
+) -> StoredModel:
+    """Store a file for later messages, for at least a day. The body is the file itself; it is streamed, so its
+    size needs no memory."""
+    check_filename(filename, field="filename")
+    _check_is_file(request)
+    mimetype = request.headers.get("Content-Type")
+    await gateway.require(company)
+    async with media_quota(request, company):
+        stored = await service.outbound.put(company, request.stream(), mimetype=mimetype, filename=filename)
+    return StoredModel.of(stored)
 
-    @router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
-    async def get_linked_media(
-        id: MediaId,  # noqa: A002 – as elsewhere
-        request: Request,
-        expires: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
-        token: Annotated[str, Query(max_length=64)] = "",
-    ) -> Response:
-        """The medium of an inbound message, by its signed URL (`media.url` in webhooks and inbox; valid for 7 days)."""
-        invalid = NotFound(
-            "this media address has expired or is not valid: the inbox has a new one, `media.url`", field="id"
-        )
-        if not _service(request).is_signed(id, expires=expires, token=token):
-            raise invalid
-        await _gateway(request)
-        if await _service(request).is_revoked(id, expires=expires):
-            raise invalid
-        return _given(await _service(request).inbound.open(id))
 
-    return router
+@router.get("/v1/sessions/{company}/inbox/{id}")
+async def get_received(company: CompanyPath, id: MediaId, _: LoadedGateway, service: MediaDependency) -> ReceivedModel:
+    """One inbound message."""
+    received = await service.received(id)
+    if received.company != company:
+        raise unknown_inbound(id)
+    return ReceivedModel.of(received, service.url(received))
+
+
+@router.get("/v1/sessions/{company}/inbox/{id}/media", response_class=Response, responses=_FILE)
+async def get_media(company: CompanyPath, id: MediaId, _: LoadedGateway, service: MediaDependency) -> Response:
+    """Download the media file of an inbound message. The first time it is fetched from WhatsApp, which takes a
+    moment."""
+    return _given(await service.inbound.open(id, may_touch=lambda owner: owner == company))
+
+
+@router.delete("/v1/sessions/{company}/media-links", status_code=204)
+async def revoke_media_links(company: CompanyPath, gateway: LoadedGateway, service: MediaDependency) -> None:
+    """Revoke the signed URLs of inbound media that were given so far, in webhooks and inbox. The inbox has new
+    ones. Use it when URLs have leaked; the media themselves stay."""
+    await gateway.require(company)
+    await service.revoke_links(company)
+
+
+@open_router.get("/v1/media/{id}", response_class=Response, responses=_FILE)
+async def get_linked_media(
+    id: MediaId,
+    request: Request,
+    service: MediaDependency,
+    expires: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
+    token: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """The medium of an inbound message, by its signed URL (`media.url` in webhooks and inbox; valid for 7 days)."""
+    invalid = NotFound(
+        "this media address has expired or is not valid: the inbox has a new one, `media.url`", field="id"
+    )
+    if not service.is_signed(id, expires=expires, token=token):
+        raise invalid
+    await until_loaded(request, request.app.state.gateway)
+    if await service.is_revoked(id, expires=expires):
+        raise invalid
+    return _given(await service.inbound.open(id))
 
 
 def _check_is_file(request: Request) -> None:
@@ -217,22 +207,6 @@ def _check_is_file(request: Request) -> None:
             "(with curl: --data-binary @a.jpg -H 'Content-Type: image/jpeg')",
             field="Content-Type",
         )
-
-
-def _grant(request: Request) -> KeyGrant:
-    grant: KeyGrant = request.state.grant
-    return grant
-
-
-def _service(request: Request) -> MediaService:
-    service: MediaService = request.app.state.media
-    return service
-
-
-async def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    await until_loaded(request, gateway)
-    return gateway
 
 
 def _given(opened: OpenedMedia) -> Response:

@@ -38,10 +38,10 @@ N = TypeVar("N", bound="_Numbered")
 
 MESSAGES = "/v1/sessions/{company}/messages"
 
-messages = keyed_router("messages")
+router = keyed_router("messages")
 
 
-@messages.post(MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
+@router.post(MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
 async def send_message(
     request: Request,
     company: CompanyPath,
@@ -62,7 +62,7 @@ async def accept(
         return AcceptedModel.of(await sending.accept(company, body))
 
 
-@messages.get("/v1/sessions/{company}/messages")
+@router.get("/v1/sessions/{company}/messages")
 async def list_messages(
     company: CompanyPath,
     gateway: LoadedGateway,
@@ -82,14 +82,9 @@ async def list_messages(
     return ListPage(items=items, next=next_)
 
 
-@messages.get("/v1/messages/{id}")
+@router.get("/v1/messages/{id}")
 async def get_message(
-    id: str,  # noqa: A002 – the interface's name
-    grant: KeyDependency,
-    gateway: LoadedGateway,
-    sending: Sending,
-    outbox: StoredMessages,
-    limits: Limits,
+    id: str, grant: KeyDependency, gateway: LoadedGateway, sending: Sending, outbox: StoredMessages, limits: Limits
 ) -> MessageModel:
     """One message in its current state."""
     message = await _message(id, grant, sending)
@@ -98,12 +93,9 @@ async def get_message(
     return MessageModel.of(message, hold_notice(message, view, restrictions), receipts)
 
 
-@messages.get("/v1/messages/{id}/receipts")
+@router.get("/v1/messages/{id}/receipts")
 async def get_receipts(
-    id: str,  # noqa: A002 – the interface's name
-    grant: KeyDependency,
-    sending: Sending,
-    outbox: StoredMessages,
+    id: str, grant: KeyDependency, sending: Sending, outbox: StoredMessages
 ) -> ListPage[ReceiptModel]:
     """What each member of a group has confirmed about a message; empty for a message to a person.
 
@@ -113,9 +105,9 @@ async def get_receipts(
     return ListPage(items=[ReceiptModel.of(each) for each in found], next=None)
 
 
-@messages.delete("/v1/messages/{id}")
+@router.delete("/v1/messages/{id}")
 async def cancel_message(
-    id: str,  # noqa: A002 – the interface's name
+    id: str,
     grant: KeyDependency,
     _: LoadedGateway,
     sending: Sending,
@@ -134,7 +126,7 @@ async def _restrictions(limits: AccountLimits, messages: Sequence[Message]) -> R
     return None if waits is None else await limits.restrictions(waits.company)
 
 
-async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # noqa: A002 – the interface's name
+async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:
     """The message, if the key may access it; for another key it does not exist."""
     message = await sending.find(id)
     if not grant.covers(message.company):
@@ -142,7 +134,7 @@ async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:  # n
     return message
 
 
-@messages.get("/v1/sessions/{company}/inbox")
+@router.get("/v1/sessions/{company}/inbox")
 async def list_inbox(
     request: Request, company: CompanyPath, gateway: LoadedGateway, chat: Chat, after: After = None, limit: Limit = 100
 ) -> ListPage[ReceivedModel]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from holdfast.api import description
 from holdfast.api.keys import KeyGrant
-from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute, LoadedGateway, for_all_companies
+from holdfast.api.routing import LoadedGateway, for_all_companies, keyed_router
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.session.stores import ClusterNode
 
@@ -61,23 +59,23 @@ ForAll = Annotated[
     for_all_companies("this API key is limited to some companies, but a node runs those of all: use one without `=`"),
 ]
 
-nodes = APIRouter(tags=["nodes"], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
+router = keyed_router("nodes")
 
 
-@nodes.get("/v1/nodes")
+@router.get("/v1/nodes")
 async def list_nodes(_: ForAll, gateway: LoadedGateway) -> NodesModel:
     """The nodes that share the database, oldest first; empty where this process has it for itself."""
     found = await gateway.nodes()
     return NodesModel(items=[NodeModel.of(node, this=gateway.node_id, silent_after_s=_SILENT_S) for node in found])
 
 
-@nodes.get("/v1/drain")
+@router.get("/v1/drain")
 async def get_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
     """Whether the node that answers is being drained, and how many sessions it still runs."""
     return DrainModel(node=gateway.node, draining=gateway.is_draining, sessions=len(gateway.running))
 
 
-@nodes.post("/v1/drain", status_code=202)
+@router.post("/v1/drain", status_code=202)
 async def start_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
     """Move all sessions of the node that answers to the other nodes, one after another; it takes no new ones. When
     none is left, `/readyz` answers 503, and the process can be stopped without disconnecting anybody."""
@@ -85,7 +83,7 @@ async def start_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
     return DrainModel(node=gateway.node, draining=True, sessions=len(gateway.running))
 
 
-@nodes.delete("/v1/drain")
+@router.delete("/v1/drain")
 async def stop_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
     """Let the node that answers take sessions again. It gets its share back within a minute."""
     await gateway.drain(drains=False)

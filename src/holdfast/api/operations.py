@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Response
 from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
-from holdfast.api.routing import After, CompanyPath, KeyDependency, Limit, LoadedGateway, keyed_router
+from holdfast.api.routing import After, CompanyPath, KeyDependency, Limit, ShutdownDependency, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, cursor
 from holdfast.http.shutdown import ShutdownScope
-from holdfast.http.startup import until_loaded
 from holdfast.runtime.operations import OperationService, unknown_operation
 from holdfast.session.operation_states import LONGEST_EXPIRY_S, OPEN, Operation, OperationState, body_of
 from holdfast.session.operations import Arguments
@@ -29,7 +28,7 @@ STARTING: Mapping[int | str, dict[str, Any]] = {
 }
 """How the start of an operation can be answered besides 202, for the OpenAPI document."""
 
-operations = keyed_router("operations")
+router = keyed_router("operations")
 
 
 class OperationErrorModel(ApiModel):
@@ -71,11 +70,16 @@ class OperationModel(ApiModel):
         return cls.model_validate(body_of(operation))
 
 
+Service = Annotated[OperationService, from_state("operations", loaded=True)]
+Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the outcome")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starter:
     """Begins an operation as the request asks: options that all kinds share."""
 
-    request: Request
+    service: OperationService
+    shutdown: ShutdownScope
     response: Response
     wait_s: float
     expires_in_s: int | None
@@ -83,32 +87,30 @@ class Starter:
 
     async def start(self, company: str, arguments: Arguments) -> OperationModel:
         """Accept the operation. 202, or 200 when it is settled within the time that the caller waits."""
-        state = self.request.app.state
-        service: OperationService = state.operations
-        await until_loaded(self.request, state.gateway)
-        operation = await service.accept(
+        operation = await self.service.accept(
             company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s
         )
         return await self.answer(operation)
 
     async def answer(self, operation: Operation) -> OperationModel:
         """The response for an accepted operation, after the time that the caller waits."""
-        state = self.request.app.state
-        service: OperationService = state.operations
-        shutdown: ShutdownScope = state.shutdown
-        if self.wait_s and operation.state in OPEN:
-            async with shutdown.until_stopping():
-                operation = await service.settled(operation, within_s=self.wait_s)
+        operation = await _waited(operation, self.wait_s, self.service, self.shutdown)
         self.response.status_code = 202 if operation.state in OPEN else 200
         self.response.headers["Location"] = f"/v1/operations/{operation.id}"
         return OperationModel.of(operation)
 
 
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the outcome")]
+async def _waited(operation: Operation, wait_s: float, service: OperationService, shutdown: ShutdownScope) -> Operation:
+    """The operation as soon as it is settled, or after this time."""
+    if not wait_s or operation.state not in OPEN:
+        return operation
+    async with shutdown.until_stopping():
+        return await service.settled(operation, within_s=wait_s)
 
 
 async def _starter(
-    request: Request,
+    service: Service,
+    shutdown: ShutdownDependency,
     response: Response,
     wait: Wait = 0,
     expires_in_s: Annotated[
@@ -118,50 +120,35 @@ async def _starter(
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> Starter:
     return Starter(
-        request=request, response=response, wait_s=wait, expires_in_s=expires_in_s, idempotency_key=idempotency_key
+        service=service,
+        shutdown=shutdown,
+        response=response,
+        wait_s=wait,
+        expires_in_s=expires_in_s,
+        idempotency_key=idempotency_key,
     )
 
 
 StarterDependency = Annotated[Starter, Depends(_starter)]
 
 
-async def _service(request: Request, _: LoadedGateway) -> OperationService:
-    service: OperationService = request.app.state.operations
-    return service
-
-
-Service = Annotated[OperationService, Depends(_service)]
-
-
-@operations.get("/v1/operations/{id}")
+@router.get("/v1/operations/{id}")
 async def get_operation(
-    id: str,  # noqa: A002 – the interface's name
-    request: Request,
-    grant: KeyDependency,
-    service: Service,
-    wait: Wait = 0,
+    id: str, shutdown: ShutdownDependency, grant: KeyDependency, service: Service, wait: Wait = 0
 ) -> OperationModel:
     """One operation in its current state; with `wait`, as soon as it is settled."""
     operation = await _operation(id, grant, service)
-    if wait and operation.state in OPEN:
-        shutdown: ShutdownScope = request.app.state.shutdown
-        async with shutdown.until_stopping():
-            operation = await service.settled(operation, within_s=wait)
-    return OperationModel.of(operation)
+    return OperationModel.of(await _waited(operation, wait, service, shutdown))
 
 
-@operations.delete("/v1/operations/{id}")
-async def cancel_operation(
-    id: str,  # noqa: A002 – the interface's name
-    grant: KeyDependency,
-    service: Service,
-) -> OperationModel:
+@router.delete("/v1/operations/{id}")
+async def cancel_operation(id: str, grant: KeyDependency, service: Service) -> OperationModel:
     """Cancel an operation that is queued (409 if it may have been done)."""
     await _operation(id, grant, service)
     return OperationModel.of(await service.cancel(id))
 
 
-@operations.get("/v1/sessions/{company}/operations")
+@router.get("/v1/sessions/{company}/operations")
 async def list_operations(
     company: CompanyPath,
     service: Service,
@@ -175,7 +162,7 @@ async def list_operations(
     return ListPage(items=[OperationModel.of(each) for each in found[:limit]], next=next_)
 
 
-async def _operation(id: str, grant: KeyGrant, service: OperationService) -> Operation:  # noqa: A002 – the interface's name
+async def _operation(id: str, grant: KeyGrant, service: OperationService) -> Operation:
     """The operation, if the key may access it; for another key it does not exist."""
     operation = await service.find(id)
     if not grant.covers(operation.company):

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.api.description import Answers, problem
-from holdfast.api.keys import KeyGrant
+from holdfast.api.routing import CompanyPath, LoadedGateway, ShutdownDependency, keyed_router
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.base.clock import iso
-from holdfast.http.shutdown import ShutdownScope
-from holdfast.http.startup import until_loaded
-from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.passkeys import Passkey, PasskeyRelay
 from holdfast.session.assertions import LONGEST, snippet
 from holdfast.session.state import PasskeyStep
@@ -78,57 +74,48 @@ class ComparisonModel(ApiModel):
 
 _PATH = "/v1/sessions/{company}/passkey"
 _SILENT: Answers = {504: problem("the device was not linked after the signature was sent; `code` says why")}
-Company = Annotated[str, Path(description="the company id")]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Answers) -> APIRouter:
-    """The routes of the passkey ceremony; all need a key."""
-    router = APIRouter(tags=["sessions"], route_class=route_class, dependencies=dependencies, responses=responses)
-
-    @router.get(_PATH)
-    async def get_passkey(company: Company, request: Request, response: Response) -> PasskeyModel:
-        """What the owner of the account has to sign; 404 while WhatsApp asks for no passkey."""
-        response.headers.update(_NO_STORE)
-        return PasskeyModel.of((await _relay(request, company)).shown())
-
-    @router.post(_PATH, status_code=202, response_model_exclude_none=True, responses=_SILENT)
-    async def answer_passkey(
-        company: Company, assertion: Assertion, request: Request, response: Response
-    ) -> PasskeyStepModel:
-        """Send the owner's signature to WhatsApp. Responds when WhatsApp has continued; 504 if linking fails."""
-        response.headers.update(_NO_STORE)
-        relay, shutdown = await _relay(request, company), request.app.state.shutdown
-        assert isinstance(shutdown, ShutdownScope)
-        async with shutdown.until_stopping():
-            step = await relay.answer(assertion.model_dump(exclude_none=True))
-        return PasskeyStepModel.of(step)
-
-    @router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
-    async def confirm_passkey(
-        company: Company, request: Request, compared: ComparisonModel | None = None
-    ) -> PasskeyStepModel:
-        """Confirm that the code is the one on the phone; `{"matches": false}` cancels the ceremony."""
-        matches = compared is None or compared.matches
-        relay = await _relay(request, company)
-        if matches:
-            relay.confirm()
-        else:
-            relay.mismatch()
-        return PasskeyStepModel(step="finishing" if matches else "stopped")
-
-    @router.delete(_PATH, status_code=202, response_model_exclude_none=True)
-    async def decline_passkey(company: Company, request: Request) -> PasskeyStepModel:
-        """Cancel the ceremony: nothing is linked, and a new code can be requested."""
-        (await _relay(request, company)).decline()
-        return PasskeyStepModel(step="stopped")
-
-    return router
-
-
-async def _relay(request: Request, company: str) -> PasskeyRelay:
-    """The ceremony of a session, for callers whose key covers this company."""
-    grant: KeyGrant = request.state.grant
-    grant.check(company)
-    gateway: Gateway = request.app.state.gateway
-    await until_loaded(request, gateway)
+async def _relay(company: CompanyPath, gateway: LoadedGateway) -> PasskeyRelay:
     return (await gateway.actor(company)).passkeys
+
+
+Relay = Annotated[PasskeyRelay, Depends(_relay)]
+
+router = keyed_router("sessions")
+
+
+@router.get(_PATH)
+async def get_passkey(relay: Relay, response: Response) -> PasskeyModel:
+    """What the owner of the account has to sign; 404 while WhatsApp asks for no passkey."""
+    response.headers.update(_NO_STORE)
+    return PasskeyModel.of(relay.shown())
+
+
+@router.post(_PATH, status_code=202, response_model_exclude_none=True, responses=_SILENT)
+async def answer_passkey(
+    relay: Relay, assertion: Assertion, shutdown: ShutdownDependency, response: Response
+) -> PasskeyStepModel:
+    """Send the owner's signature to WhatsApp. Responds when WhatsApp has continued; 504 if linking fails."""
+    response.headers.update(_NO_STORE)
+    async with shutdown.until_stopping():
+        step = await relay.answer(assertion.model_dump(exclude_none=True))
+    return PasskeyStepModel.of(step)
+
+
+@router.post(f"{_PATH}/confirm", status_code=202, response_model_exclude_none=True)
+async def confirm_passkey(relay: Relay, compared: ComparisonModel | None = None) -> PasskeyStepModel:
+    """Confirm that the code is the one on the phone; `{"matches": false}` cancels the ceremony."""
+    matches = compared is None or compared.matches
+    if matches:
+        relay.confirm()
+    else:
+        relay.mismatch()
+    return PasskeyStepModel(step="finishing" if matches else "stopped")
+
+
+@router.delete(_PATH, status_code=202, response_model_exclude_none=True)
+async def decline_passkey(relay: Relay) -> PasskeyStepModel:
+    """Cancel the ceremony: nothing is linked, and a new code can be requested."""
+    relay.decline()
+    return PasskeyStepModel(step="stopped")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
+from fastapi import Request
 from pydantic import Field
 
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, ask
+from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel
 from holdfast.base.errors import BadInput
 from holdfast.session import operations as kinds
@@ -55,24 +55,21 @@ class PrivacyRequest(ApiModel):
     messages: Annotated[Literal["all", "contacts"] | None, Field(description=_MESSAGES)] = None
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about privacy settings; all need a key."""
-    router = APIRouter(tags=["profile"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("profile")
 
-    @router.get("/v1/sessions/{company}/privacy", responses=dict(ASKING))
-    async def get_privacy(company: Company, request: Request) -> PrivacyModel:
-        """The account's privacy settings, as WhatsApp has them now."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.privacy())
-        return PrivacyModel.model_validate(found, from_attributes=True)
 
-    @router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=dict(STARTING))
-    async def change_privacy(company: Company, body: PrivacyRequest, starter: StarterDependency) -> OperationModel:
-        """Change the account's privacy settings. The result names what was changed."""
-        wanted = body.model_dump(exclude_none=True)
-        if not wanted:
-            names = ", ".join(str(field.alias) for field in PrivacyRequest.model_fields.values())
-            raise BadInput(f"nothing to change: give one of {names}", field="body")
-        return await starter.start(company, kinds.SetPrivacy(**wanted))
+@router.get("/v1/sessions/{company}/privacy", responses=dict(ASKING))
+async def get_privacy(company: CompanyPath, request: Request) -> PrivacyModel:
+    """The account's privacy settings, as WhatsApp has them now."""
+    found = await ask(request, company, asked.privacy())
+    return PrivacyModel.model_validate(found, from_attributes=True)
 
-    return router
+
+@router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=dict(STARTING))
+async def change_privacy(company: CompanyPath, body: PrivacyRequest, starter: StarterDependency) -> OperationModel:
+    """Change the account's privacy settings. The result names what was changed."""
+    wanted = body.model_dump(exclude_none=True)
+    if not wanted:
+        names = ", ".join(str(field.alias) for field in PrivacyRequest.model_fields.values())
+        raise BadInput(f"nothing to change: give one of {names}", field="body")
+    return await starter.start(company, kinds.SetPrivacy(**wanted))

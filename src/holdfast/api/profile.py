@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
+from fastapi import Request
 from pydantic import Field
 
 from holdfast.api.access import message_quota
 from holdfast.api.groups import GroupId, group_of
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, Company, queries_of
+from holdfast.api.queries import ASKING, ask
+from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.kinds import Image
@@ -54,67 +54,60 @@ class BlockedModel(ApiModel):
     chat: Annotated[str, Field(description="by phone number where it is known")]
 
 
-def make_router(route_class: type[APIRoute], *, dependencies: Any, responses: Any) -> APIRouter:
-    """The routes about the profile; all need a key."""
-    router = APIRouter(tags=["profile"], route_class=route_class, dependencies=dependencies, responses=responses)
+router = keyed_router("profile")
 
-    @router.get("/v1/sessions/{company}/profile", responses=dict(ASKING))
-    async def get_profile(company: Company, request: Request) -> ProfileModel:
-        """What others see of the account."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.profile())
-        return ProfileModel(name=found.name, about=found.about, picture=found.picture)
 
-    @router.patch("/v1/sessions/{company}/profile", status_code=202, responses=dict(STARTING))
-    async def change_profile(company: Company, body: ProfileRequest, starter: StarterDependency) -> OperationModel:
-        """Change the account's name, or the text about it."""
-        if body.name is None and body.about is None:
-            raise BadInput("nothing to change: give name or about", field="body")
-        return await starter.start(company, kinds.SetProfile(name=body.name, about=body.about))
+@router.get("/v1/sessions/{company}/profile", responses=dict(ASKING))
+async def get_profile(company: CompanyPath, request: Request) -> ProfileModel:
+    """What others see of the account."""
+    found = await ask(request, company, asked.profile())
+    return ProfileModel(name=found.name, about=found.about, picture=found.picture)
 
-    @router.put("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
-    async def set_profile_picture(
-        company: Company, body: PictureRequest, request: Request, starter: StarterDependency
-    ) -> OperationModel:
-        """Set the account's picture."""
-        return await starter.start(company, kinds.SetPicture(media_id=await _stored(request, company, body.image)))
 
-    @router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
-    async def remove_profile_picture(company: Company, starter: StarterDependency) -> OperationModel:
-        """Remove the account's picture."""
-        return await starter.start(company, kinds.SetPicture())
+@router.patch("/v1/sessions/{company}/profile", status_code=202, responses=dict(STARTING))
+async def change_profile(company: CompanyPath, body: ProfileRequest, starter: StarterDependency) -> OperationModel:
+    """Change the account's name, or the text about it."""
+    if body.name is None and body.about is None:
+        raise BadInput("nothing to change: give name or about", field="body")
+    return await starter.start(company, kinds.SetProfile(name=body.name, about=body.about))
 
-    @router.put("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
-    async def set_group_picture(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        body: PictureRequest,
-        request: Request,
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Set the picture of a group."""
-        group = group_of(id)
-        return await starter.start(
-            company, kinds.SetPicture(jid=group, media_id=await _stored(request, company, body.image))
-        )
 
-    @router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
-    async def remove_group_picture(
-        company: Company,
-        id: GroupId,  # noqa: A002 – the interface's name
-        starter: StarterDependency,
-    ) -> OperationModel:
-        """Remove the picture of a group."""
-        return await starter.start(company, kinds.SetPicture(jid=group_of(id)))
+@router.put("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+async def set_profile_picture(
+    company: CompanyPath, body: PictureRequest, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Set the account's picture."""
+    return await starter.start(company, kinds.SetPicture(media_id=await _stored(request, company, body.image)))
 
-    @router.get("/v1/sessions/{company}/blocklist", responses=dict(ASKING))
-    async def list_blocked(company: Company, request: Request) -> ListPage[BlockedModel]:
-        """The people that the account blocks."""
-        async with queries_of(request, company) as queries:
-            found = await queries.ask(asked.blocklist())
-        return ListPage(items=[BlockedModel(chat=jid) for jid in sorted(found)], next=None)
 
-    return router
+@router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+async def remove_profile_picture(company: CompanyPath, starter: StarterDependency) -> OperationModel:
+    """Remove the account's picture."""
+    return await starter.start(company, kinds.SetPicture())
+
+
+@router.put("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+async def set_group_picture(
+    company: CompanyPath, id: GroupId, body: PictureRequest, request: Request, starter: StarterDependency
+) -> OperationModel:
+    """Set the picture of a group."""
+    group = group_of(id)
+    return await starter.start(
+        company, kinds.SetPicture(jid=group, media_id=await _stored(request, company, body.image))
+    )
+
+
+@router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+async def remove_group_picture(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
+    """Remove the picture of a group."""
+    return await starter.start(company, kinds.SetPicture(jid=group_of(id)))
+
+
+@router.get("/v1/sessions/{company}/blocklist", responses=dict(ASKING))
+async def list_blocked(company: CompanyPath, request: Request) -> ListPage[BlockedModel]:
+    """The people that the account blocks."""
+    found = await ask(request, company, asked.blocklist())
+    return ListPage(items=[BlockedModel(chat=jid) for jid in sorted(found)], next=None)
 
 
 async def _stored(request: Request, company: str, image: PictureSourceModel) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Path, Request
 
-from holdfast.api.description import problem
+from holdfast.api.description import Answers, problem
+from holdfast.api.routing import CompanyPath, PeopleDependency
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.people import People
 from holdfast.runtime.session_queries import SessionQueries
+from holdfast.session.queries import Query
 
-Answers = Mapping[int | str, dict[str, Any]]
+T = TypeVar("T")
 
-Company = Annotated[str, Path(description="the company id")]
 ChatPath = Annotated[str, Path(description="a phone number, a JID or a username (@name)", max_length=100)]
 
 ASKING: Answers = {
@@ -29,14 +29,9 @@ ASKING: Answers = {
 """How a query can fail, for the OpenAPI document."""
 
 
-def people_of(request: Request) -> People:
-    people: People = request.app.state.people
-    return people
-
-
-async def chat_of(request: Request, company: Company, chat: ChatPath) -> str:
+async def chat_of(people: PeopleDependency, company: CompanyPath, chat: ChatPath) -> str:
     """The canonical id of the chat in a path. Raises `BadInput`, and for a username what a query raises."""
-    return await people_of(request).chat(company, chat, field="chat")
+    return await people.chat(company, chat, field="chat")
 
 
 ChatJid = Annotated[str, Depends(chat_of)]
@@ -54,3 +49,9 @@ async def queries_of(request: Request, company: str) -> AsyncIterator[SessionQue
     await until_loaded(request, gateway)
     async with shutdown.until_stopping():
         yield (await gateway.actor(company)).work.queries
+
+
+async def ask(request: Request, company: str, query: Query[T]) -> T:
+    """The answer of WhatsApp to one query. Raises what `queries_of` raises, and what the query raises."""
+    async with queries_of(request, company) as queries:
+        return await queries.ask(query)

@@ -11,6 +11,7 @@ from holdfast.api import (
     access,
     calls,
     channels,
+    chat_settings,
     chats,
     contacts,
     description,
@@ -18,29 +19,27 @@ from holdfast.api import (
     forwarding,
     groups,
     invitations,
+    messages,
+    nodes,
+    passkeys,
     presence,
     privacy,
     problems,
     profile,
+    sessions,
 )
 from holdfast.api import events as streams
 from holdfast.api import media as media_routes
-from holdfast.api import passkeys as passkey_routes
+from holdfast.api import operations as operation_routes
 from holdfast.api import webhooks as webhook_routes
 from holdfast.api.access import authenticate
 from holdfast.api.allowed_hosts import AllowedHosts
 from holdfast.api.base_path import BasePath
 from holdfast.api.body_limit import BodyLimit
-from holdfast.api.chat_settings import chat_settings
 from holdfast.api.fast_send import FastSendRoute
 from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import KnownKeys
 from holdfast.api.media import MediaService
-from holdfast.api.messages import MESSAGES, accept, messages
-from holdfast.api.nodes import nodes
-from holdfast.api.operations import operations as operation_routes
-from holdfast.api.routing import KEY_DESCRIBED, KeyedRoute
-from holdfast.api.sessions import sessions
 from holdfast.api.stopped_requests import StoppedRequests
 from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.calls import Calls
@@ -85,6 +84,33 @@ async def readyz(request: Request, response: Response) -> dict[str, str]:
         found = {"status": "database-failed", "detail": "the last write failed: Holdfast's log says why"}
     response.status_code = 200 if found["status"] == "ready" else 503
     return found
+
+
+ROUTERS = (
+    sessions.router,
+    passkeys.router,
+    messages.router,
+    operation_routes.router,
+    chats.router,
+    contacts.router,
+    groups.router,
+    invitations.router,
+    profile.router,
+    privacy.router,
+    channels.router,
+    calls.router,
+    presence.router,
+    chat_settings.router,
+    media_routes.router,
+    media_routes.open_router,
+    streams.router,
+    webhook_routes.router,
+    diagnosis.open_router,
+    diagnosis.router,
+    service,
+    about.router,
+    nodes.router,
+)
 
 
 def make_api(
@@ -158,33 +184,8 @@ def make_api(
     problems.install(api)
     forwarding.install(api, forwarder)
     api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)
-    health = diagnosis.make_routers(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    stream = streams.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    hooks = webhook_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    about_routes = about.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    stored = media_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    asking = [
-        routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-        for routes in (chats, contacts, groups, invitations, profile, privacy, channels, calls, presence)
-    ]
-    passkeys = passkey_routes.make_router(KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
-    for router in (
-        sessions,
-        passkeys,
-        messages,
-        operation_routes,
-        *asking,
-        chat_settings,
-        stored,
-        media_routes.make_open_router(),
-        stream,
-        hooks,
-        *health,
-        service,
-        about_routes,
-        nodes,
-    ):
+    for router in ROUTERS:
         api.include_router(router)
-    api.router.routes.insert(0, FastSendRoute(MESSAGES, accept, authenticate=authenticate))
+    api.router.routes.insert(0, FastSendRoute(messages.MESSAGES, messages.accept, authenticate=authenticate))
     description.install(api)
     return api

@@ -16,7 +16,6 @@ from pydantic_core import PydanticCustomError
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
 from holdfast.api.keys import KeyGrant, NotAllowed
-from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import in_utc
 from holdfast.base.errors import BadInput
 from holdfast.delivery.stores import Outbox
@@ -62,7 +61,7 @@ def _refuse_nul(request: Request) -> None:
             raise BadInput(f"{name[:80]} has the character U+0000: leave it out", field=name[:80])
 
 
-KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it to the OpenAPI document
+_KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it to the OpenAPI document
     Depends(HTTPBearer(auto_error=False, description="the API key")),
     Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="the API key")),
 )
@@ -71,44 +70,6 @@ KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it 
 async def _grant(request: Request) -> KeyGrant:
     grant: KeyGrant = request.state.grant
     return grant
-
-
-async def _gateway(request: Request) -> Gateway:
-    """Wait until the sessions are loaded: before that, the gateway would report each of them as unknown."""
-    gateway: Gateway = request.app.state.gateway
-    await until_loaded(request, gateway)
-    return gateway
-
-
-async def _diagnoser(request: Request) -> Diagnoser:
-    diagnoser: Diagnoser = request.app.state.diagnoser
-    await until_loaded(request, request.app.state.gateway)
-    return diagnoser
-
-
-async def _webhooks(request: Request) -> WebhookService:
-    webhooks: WebhookService = request.app.state.webhooks
-    return webhooks
-
-
-async def _shutdown(request: Request) -> ShutdownScope:
-    shutdown: ShutdownScope = request.app.state.shutdown
-    return shutdown
-
-
-async def _outbox(request: Request) -> Outbox:
-    outbox: Outbox = request.app.state.outbox
-    return outbox
-
-
-async def _sending(request: Request) -> Messages:
-    sending: Messages = request.app.state.sending
-    return sending
-
-
-async def _account_limits(request: Request) -> AccountLimits:
-    limits: AccountLimits = request.app.state.limits
-    return limits
 
 
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
@@ -125,29 +86,36 @@ def for_all_companies(refusal: str) -> Any:
     return Depends(check)
 
 
-LoadedGateway = Annotated[Gateway, Depends(_gateway)]
-DiagnoserDependency = Annotated[Diagnoser, Depends(_diagnoser)]
-WebhooksDependency = Annotated[WebhookService, Depends(_webhooks)]
-StoredMessages = Annotated[Outbox, Depends(_outbox)]
-Sending = Annotated[Messages, Depends(_sending)]
-Limits = Annotated[AccountLimits, Depends(_account_limits)]
-ShutdownDependency = Annotated[ShutdownScope, Depends(_shutdown)]
+def from_state(name: str, *, loaded: bool = False) -> Any:
+    """A dependency: what `make_api` stored in `api.state` under this name.
+
+    loaded: wait until the sessions are loaded. Before that, the gateway would report each of them as unknown.
+    """
+
+    async def read(request: Request) -> Any:
+        if loaded:
+            await until_loaded(request, request.app.state.gateway)
+        return getattr(request.app.state, name)
+
+    return Depends(read)
 
 
-async def _company(company: Annotated[str, Path(description="the company id")], grant: KeyDependency) -> str:
-    grant.check(company)
-    return company
-
-
-CompanyPath = Annotated[str, Depends(_company)]
+LoadedGateway = Annotated[Gateway, from_state("gateway", loaded=True)]
+DiagnoserDependency = Annotated[Diagnoser, from_state("diagnoser", loaded=True)]
+StoredMessages = Annotated[Outbox, from_state("outbox")]
+Sending = Annotated[Messages, from_state("sending")]
+Limits = Annotated[AccountLimits, from_state("limits")]
+ShutdownDependency = Annotated[ShutdownScope, from_state("shutdown")]
+PeopleDependency = Annotated[People, from_state("people", loaded=True)]
+CompanyPath = Annotated[str, Path(description="the company id")]
+"""`KeyedRoute` has checked that the key covers it."""
 After = Annotated[str | None, Query(description="`next` of the previous page")]
 _ChatText = Annotated[
     str | None, Query(description="only of this chat: a phone number, a JID or a username (@name)", max_length=100)
 ]
 
 
-async def _chat(request: Request, company: CompanyPath, chat: _ChatText = None) -> str | None:
-    people: People = request.app.state.people
+async def _chat(people: PeopleDependency, company: CompanyPath, chat: _ChatText = None) -> str | None:
     return None if chat is None else await people.chat(company, chat, field="chat")
 
 
@@ -166,6 +134,8 @@ Moment = Annotated[datetime, BeforeValidator(_written_as_iso), AfterValidator(in
 """A time of a query (ISO 8601), in UTC; one without a zone is taken as UTC."""
 
 
-def keyed_router(tag: str) -> APIRouter:
+def keyed_router(tag: str, *, prefix: str = "", route_class: type[KeyedRoute] = KeyedRoute) -> APIRouter:
     """A router whose routes need an API key."""
-    return APIRouter(tags=[tag], route_class=KeyedRoute, dependencies=KEY_DESCRIBED, responses=description.KEYED)
+    return APIRouter(
+        tags=[tag], prefix=prefix, route_class=route_class, dependencies=_KEY_DESCRIBED, responses=description.KEYED
+    )

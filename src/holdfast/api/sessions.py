@@ -19,12 +19,11 @@ from holdfast.api.routing import (
     Limits,
     LoadedGateway,
     ShutdownDependency,
-    WebhooksDependency,
     keyed_router,
 )
 from holdfast.api.schemas import ListPage
 from holdfast.api.session_models import PairingCodeModel, PairingRequest, QrModel, SessionModel, SessionRequest
-from holdfast.api.webhooks import WebhookService
+from holdfast.api.webhooks import WebhooksDependency, WebhookService
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
@@ -37,7 +36,7 @@ from holdfast.session.labels import checked_label
 _QR_WAIT_S = 15
 _NO_STORE = {"Cache-Control": "no-store"}
 
-sessions = keyed_router("sessions")
+router = keyed_router("sessions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ async def _answers(
 Answers = Annotated[SessionAnswers, Depends(_answers)]
 
 
-@sessions.put("/v1/sessions/{company}")
+@router.put("/v1/sessions/{company}")
 async def put_session(
     company: CompanyPath,
     grant: KeyDependency,
@@ -110,51 +109,51 @@ async def put_session(
     return await answers.of(actor.view, secret=secret)
 
 
-@sessions.get("/v1/sessions")
+@router.get("/v1/sessions")
 async def list_sessions(grant: KeyDependency, gateway: LoadedGateway, answers: Answers) -> ListPage[SessionModel]:
     """All sessions that the key may see."""
     views = [view for view in await gateway.cluster_views() if grant.covers(view.record.company)]
     return ListPage(items=await answers.of_all(views), next=None)
 
 
-@sessions.get("/v1/sessions/{company}")
+@router.get("/v1/sessions/{company}")
 async def get_session(company: CompanyPath, gateway: LoadedGateway, answers: Answers) -> SessionModel:
     """One session as it is now."""
     return await answers.of(await gateway.cluster_view(company))
 
 
-@sessions.get("/v1/sessions/{company}/limits")
+@router.get("/v1/sessions/{company}/limits")
 async def get_limits(company: CompanyPath, _: LoadedGateway, limits: Limits) -> LimitsModel:
     """How fast and to whom the company may send now, and what WhatsApp restricts."""
     return LimitsModel.of(await limits.restrictions(company))
 
 
-@sessions.delete("/v1/sessions/{company}")
+@router.delete("/v1/sessions/{company}")
 async def delete_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Log the device out at WhatsApp and quarantine its credentials."""
     return await answers.after(company, asked.LogoutAsked())
 
 
-@sessions.post("/v1/sessions/{company}/start")
+@router.post("/v1/sessions/{company}/start")
 async def start_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Connect, and stay connected."""
     return await answers.after(company, asked.StartAsked())
 
 
-@sessions.post("/v1/sessions/{company}/stop")
+@router.post("/v1/sessions/{company}/stop")
 async def stop_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Disconnect until started again; credentials and messages are kept."""
     return await answers.after(company, asked.StopAsked())
 
 
-@sessions.post("/v1/sessions/{company}/logout")
+@router.post("/v1/sessions/{company}/logout")
 async def log_out_session(company: CompanyPath, answers: Answers) -> SessionModel:
     """Log the device out at WhatsApp and quarantine its credentials."""
     return await answers.after(company, asked.LogoutAsked())
 
 
-@sessions.post("/v1/sessions/{company}/reconnect", status_code=202)
-@sessions.post(
+@router.post("/v1/sessions/{company}/reconnect", status_code=202)
+@router.post(
     "/webhook/whatsapp/baileys/reconnect/{company}", status_code=202, operation_id="reconnectSessionByWebhookPath"
 )
 async def reconnect_session(company: CompanyPath, answers: Answers) -> SessionModel:
@@ -162,7 +161,7 @@ async def reconnect_session(company: CompanyPath, answers: Answers) -> SessionMo
     return await answers.after(company, asked.ReconnectAsked())
 
 
-@sessions.get("/v1/sessions/{company}/qr")
+@router.get("/v1/sessions/{company}/qr")
 async def get_qr(
     company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency, response: Response
 ) -> QrModel:
@@ -172,13 +171,13 @@ async def get_qr(
         return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
 
 
-@sessions.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
+@router.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
 async def get_qr_svg(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
     """The QR code as an SVG picture."""
     return await _picture(gateway, shutdown, company, kind="svg", media_type="image/svg+xml")
 
 
-@sessions.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
+@router.get("/v1/sessions/{company}/qr.png", response_class=Response, responses=description.picture("image/png"))
 async def get_qr_png(company: CompanyPath, gateway: LoadedGateway, shutdown: ShutdownDependency) -> Response:
     """The QR code as a PNG picture."""
     return await _picture(gateway, shutdown, company, kind="png", media_type="image/png")
@@ -192,7 +191,7 @@ async def _picture(gateway: Gateway, shutdown: ShutdownScope, company: str, *, k
     return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
 
 
-@sessions.post(
+@router.post(
     "/v1/sessions/{company}/pairing-code",
     responses={502: description.problem("WhatsApp refused a pairing code; the sentence says why")},
 )

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.routing import APIRoute
+from fastapi import Path, Query
 from pydantic import Field
 
 from holdfast.api.keys import KeyGrant
+from holdfast.api.routing import After, KeyDependency, Limit, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text, cursor
 from holdfast.api.session_models import SessionRequest
 from holdfast.base.clock import in_utc, iso
@@ -269,10 +269,6 @@ def _since(text: str | None) -> str | None:
         ) from None
 
 
-def _grant_and_service(request: Request) -> tuple[KeyGrant, WebhookService]:
-    return request.state.grant, request.app.state.webhooks
-
-
 def _of(grant: KeyGrant, company: str | None) -> Companies:
     """The companies that the request is about. Raises `NotAllowed` and `BadInput`."""
     if company is None:
@@ -283,59 +279,57 @@ def _of(grant: KeyGrant, company: str | None) -> Companies:
     return [company]
 
 
+WebhooksDependency = Annotated[WebhookService, from_state("webhooks")]
 DeliveryId = Annotated[str, Path(description="the id in the list", max_length=100)]
+router = keyed_router("webhooks", prefix="/v1/webhooks")
 
 
-def make_router(keyed: type[APIRoute], **options: Any) -> APIRouter:
-    """`options` are those of every keyed router."""
-    router = APIRouter(tags=["webhooks"], route_class=keyed, prefix="/v1/webhooks", **options)
+@router.get("")
+async def list_webhooks(grant: KeyDependency, service: WebhooksDependency) -> ListPage[EndpointModel]:
+    """The webhook endpoints and their state."""
+    return ListPage(items=[_endpoint_shape(each) for each in await service.seen(grant)], next=None)
 
-    @router.get("")
-    async def list_webhooks(request: Request) -> ListPage[EndpointModel]:
-        """The webhook endpoints and their state."""
-        grant, service = _grant_and_service(request)
-        return ListPage(items=[_endpoint_shape(each) for each in await service.seen(grant)], next=None)
 
-    @router.get("/failed")
-    async def list_failed_webhooks(
-        request: Request,
-        company: Annotated[str | None, Query(description="only of this company")] = None,
-        after: Annotated[str | None, Query(description="`next` of the previous page")] = None,
-        limit: Annotated[int, Query(ge=1, le=500, description="rows in a page")] = 100,
-    ) -> ListPage[FailedModel]:
-        """Deliveries that were given up, and those that failed and are being retried; oldest first."""
-        grant, service = _grant_and_service(request)
-        found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
-        next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
-        return ListPage(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
+@router.get("/failed")
+async def list_failed_webhooks(
+    grant: KeyDependency,
+    service: WebhooksDependency,
+    company: Annotated[str | None, Query(description="only of this company")] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> ListPage[FailedModel]:
+    """Deliveries that were given up, and those that failed and are being retried; oldest first."""
+    found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
+    next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
+    return ListPage(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
 
-    @router.post("/replay", status_code=202)
-    async def replay_webhooks(request: Request, body: ReplayRequest | None = None) -> ReplayedModel:
-        """Deliver once more everything that failed or waits for a retry, or everything since a time; under the same
-        ids."""
-        grant, service = _grant_and_service(request)
-        body = body or ReplayRequest()
-        return ReplayedModel(replayed=await service.rows.replay_all(_of(grant, body.company), since=_since(body.since)))
 
-    @router.post("/{id}/replay", status_code=202)
-    async def replay_webhook(request: Request, id: DeliveryId) -> ReplayedModel:  # noqa: A002 – the interface's name
-        """Deliver one webhook again, whether it was delivered, has failed or is still waiting."""
-        grant, service = _grant_and_service(request)
-        company = await service.rows.company_of(id)
-        if company is None or not grant.covers(company):
-            raise NotFound(f'webhook "{id[:80]}" is unknown: the list of failed webhooks has its id', field="id")
-        if not await service.rows.replay(id):
-            raise Conflict(
-                f"company {company} has no webhook: set HOLDFAST_WEBHOOK_URL, or the session's webhookUrl", field="id"
-            )
-        return ReplayedModel(replayed=1)
+@router.post("/replay", status_code=202)
+async def replay_webhooks(
+    grant: KeyDependency, service: WebhooksDependency, body: ReplayRequest | None = None
+) -> ReplayedModel:
+    """Deliver once more everything that failed or waits for a retry, or everything since a time; under the same
+    ids."""
+    body = body or ReplayRequest()
+    return ReplayedModel(replayed=await service.rows.replay_all(_of(grant, body.company), since=_since(body.since)))
 
-    @router.post("/endpoints/{id}/resume")
-    async def resume_webhooks(request: Request, id: DeliveryId) -> EndpointModel:  # noqa: A002 – the interface's name
-        """Switch an endpoint on again that is off or suspended; its pending deliveries are sent at once."""
-        grant, service = _grant_and_service(request)
-        await service.find(grant, id)
-        await service.rows.resume(id)
-        return _endpoint_shape(await service.find(grant, id))  # another request may have removed it meanwhile
 
-    return router
+@router.post("/{id}/replay", status_code=202)
+async def replay_webhook(grant: KeyDependency, service: WebhooksDependency, id: DeliveryId) -> ReplayedModel:
+    """Deliver one webhook again, whether it was delivered, has failed or is still waiting."""
+    company = await service.rows.company_of(id)
+    if company is None or not grant.covers(company):
+        raise NotFound(f'webhook "{id[:80]}" is unknown: the list of failed webhooks has its id', field="id")
+    if not await service.rows.replay(id):
+        raise Conflict(
+            f"company {company} has no webhook: set HOLDFAST_WEBHOOK_URL, or the session's webhookUrl", field="id"
+        )
+    return ReplayedModel(replayed=1)
+
+
+@router.post("/endpoints/{id}/resume")
+async def resume_webhooks(grant: KeyDependency, service: WebhooksDependency, id: DeliveryId) -> EndpointModel:
+    """Switch an endpoint on again that is off or suspended; its pending deliveries are sent at once."""
+    await service.find(grant, id)
+    await service.rows.resume(id)
+    return _endpoint_shape(await service.find(grant, id))  # another request may have removed it meanwhile
