@@ -137,8 +137,8 @@ async def test_each_result_of_the_extension_has_its_own_message(browser: Browser
         await at.visitor.go(f"/companies/{COMPANY}")
         for error, code, words in BROUGHT_BACK:
             await tab.goto(f"{URL}/passkey/return?{error}#company={COMPANY}&error={error}")
-            await expect(page.locator("#passkey-said")).to_have_attribute("data-code", code)
-            await expect(page.locator("#passkey-said")).to_contain_text(words)
+            await expect(page.locator("#passkey-error")).to_have_attribute("data-code", code)
+            await expect(page.locator("#passkey-error")).to_contain_text(words)
         await at.visitor.check_page()
         await page.get_by_text("Without the extension").click()
         assert "compare the codes" in await at.send(OWNER.sign(OPTIONS))
@@ -154,7 +154,7 @@ async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Br
             await page.get_by_role("button", name="Sign on WhatsApp Web").click()
         assert (await opened.value).url.startswith(f"{WHATSAPP}/#holdfast=")
         await page.clock.fast_forward(15_000)
-        await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "extension-missing")
+        await expect(page.locator("#passkey-error")).to_have_attribute("data-code", "extension-missing")
         await at.visitor.check_page()
         await picture(page, "passkey-extension-missing")
         assert await at.reason() == "passkey-required"
@@ -169,10 +169,12 @@ async def test_a_live_update_keeps_typed_text(browser: Browser, tmp_path: Path) 
         section = await page.locator("#link").evaluate("(link) => link.outerHTML")
         await page.get_by_text("Without the extension").click()
         await page.locator("#passkey-answer").fill("pasted")
-        await page.locator("#passkey-said").evaluate("(said) => { said.hidden = false; said.textContent = 'old'; }")
+        await page.locator("#passkey-error").evaluate(
+            "(notice) => { notice.hidden = false; notice.textContent = 'old'; }"
+        )
         swapped = section.replace(" data-part", ' data-part hx-swap-oob="true"', 1)
         await page.evaluate("(html) => htmx.swap('#notice', html, { swapStyle: 'none' })", swapped)
-        await expect(page.locator("#passkey-said")).to_be_hidden()
+        await expect(page.locator("#passkey-error")).to_be_hidden()
         await expect(page.locator("#passkey-answer")).to_be_visible()
         await expect(page.locator("#passkey-answer")).to_have_value("pasted")
 

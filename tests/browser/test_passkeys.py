@@ -219,7 +219,7 @@ async def test_linked_by_pairing_code_with_the_extension(
     await expect(site.locator("#holdfast-passkey")).to_be_attached()
     await site.keyboard.press("Tab")
     await site.keyboard.press("Enter")
-    await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "passkey-declined")
+    await expect(page.locator("#passkey-error")).to_have_attribute("data-code", "passkey-declined")
     await picture(page, "passkey-declined")
     await sign(page, owner, "passkey-extension-again")
     await expect(page.locator("#head")).to_contain_text("Connected")
@@ -286,7 +286,7 @@ async def test_a_computer_without_the_passkey_is_distinguished(
     await scan(gateway, whatsapp, company, number)
     stranger = Owner(chromium, whatsapp, number)
     await sign(page, stranger, "passkey-absent-site")
-    await expect(page.locator("#passkey-said")).to_have_attribute("data-code", "passkey-not-here")
+    await expect(page.locator("#passkey-error")).to_have_attribute("data-code", "passkey-not-here")
     await page.get_by_role("button", name="Cancel").click()
     await expect(page.locator("#qr-box")).to_contain_text("Show a QR code")
     assert (await gateway.session(company))["reason"]["code"] == "passkey-declined"

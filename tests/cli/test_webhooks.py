@@ -52,12 +52,12 @@ async def test_failed_deliveries_are_shown_and_replayed(holdfast: Command, world
     failed = await holdfast("webhooks", "failed")
     assert failed.code == 1
     assert failed.out.splitlines()[1].split()[:4] == [id_, COMPANY, "message.sent", "pending"]
-    assert (await holdfast("webhooks", "replay", id_)).out == "Deliveries to be repeated: 1\n"
+    assert (await holdfast("webhooks", "replay", id_)).out == "Deliveries queued again: 1\n"
     assert (await holdfast("webhooks", "failed")).code == 0
     since = await holdfast("webhooks", "replay", "--since", "2026-01-01T00:00:00Z", "--json")
     assert since.json == {"replayed": 1}
     assert (await holdfast("webhooks", "replay", "--since", "2026-01-02T00:00:00Z")).out.startswith(
-        "Deliveries to be repeated: 0"
+        "Deliveries queued again: 0"
     )
 
 

@@ -58,7 +58,7 @@ async def test_a_company_of_another_process_is_shown_without_buttons(browser: Br
     fleet = Fleet(gateway, diagnoser, context.lookup, clock=context.clock)
     browser.client.api.state.context = replace(context, gateway=gateway, diagnoser=diagnoser, fleet=fleet)
     page = (await browser.get(f"/companies/{COMPANY}")).body.decode()
-    assert "This session is run by other:3000, which does not answer" in page
+    assert "This session runs on other:3000, which does not respond" in page
     assert "Measured by the node that runs this session." in page
     assert "find me" in page
     assert "Phone linked" in page

@@ -46,7 +46,7 @@ async def test_the_stored_record_is_shown_while_the_owner_cant_be_reached(nodes:
     page = await browser.get(PAGE)
     html = page.body.decode()
     assert (page.status, 'id="do-' in html) == (200, False)
-    assert "This session is run by a, which does not answer" in html
+    assert "This session runs on a, which does not respond" in html
     refused = await browser.post(f"{PAGE}/action/reconnect")
     assert refused.status == 503
     assert "runs on node a, which does not answer" in refused.body.decode()

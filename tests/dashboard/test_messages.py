@@ -16,11 +16,11 @@ async def test_a_queued_message_says_why_it_waits(browser: Browser, world: World
     await browser.sign_in()
     assert "Waits" not in (await browser.get(MESSAGES)).body.decode()
     await world.send("second")
-    assert "Waits for its turn: at most 0.05 messages a minute." in (await browser.get(MESSAGES)).body.decode()
+    assert "Waits in the queue: at most 0.05 messages a minute are sent." in (await browser.get(MESSAGES)).body.decode()
     await browser.post(f"/companies/{COMPANY}/action/stop")
     await world.quiet()
     shown = (await browser.get(MESSAGES)).body.decode()
-    assert shown.count("Waits until the session is connected; it is stopped now.") == 1
+    assert shown.count("Waits until the session is connected (now: stopped).") == 1
 
 
 async def test_a_first_message_says_that_new_contacts_are_locked(browser: Browser, world: World) -> None:

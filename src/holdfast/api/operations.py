@@ -63,7 +63,7 @@ class OperationModel(ApiModel):
     expires_at: str | None
     result: Annotated[Any, Field(description="what WhatsApp answered; its form depends on the kind")]
     error: OperationErrorModel | None
-    retries: Annotated[OperationRetryModel | None, Field(description="why the last attempt has to be repeated")]
+    retries: Annotated[OperationRetryModel | None, Field(description="why the last attempt failed and is retried")]
 
     @classmethod
     def of(cls, operation: Operation) -> Self:

@@ -77,7 +77,7 @@ def replay(
     if as_json:
         terminal.show_json(done)
     else:
-        terminal.print_stdout(f"Deliveries to be repeated: {done['replayed']}")
+        terminal.print_stdout(f"Deliveries queued again: {done['replayed']}")
 
 
 @webhooks.command()

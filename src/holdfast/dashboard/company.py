@@ -172,11 +172,11 @@ class Fragments:
 
     def changed(self, parts: Mapping[str, str]) -> list[str]:
         """The fragments that differ from the last ones."""
-        news = [html for name, html in parts.items() if self._made.get(name) != html]
-        if parts.get("link", "") in news and "qr" in parts and parts["qr"] not in news:
-            news.append(parts["qr"])  # its place is empty again
+        changed = [html for name, html in parts.items() if self._made.get(name) != html]
+        if parts.get("link", "") in changed and "qr" in parts and parts["qr"] not in changed:
+            changed.append(parts["qr"])  # its place is empty again
         self._made.update(parts)
-        return news
+        return changed
 
     async def messages_changed(self) -> bool:
         newest = await self._context.lookup.sent_messages(

@@ -88,14 +88,15 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
             elif look > _RECORD_SHOWN:
                 return  # the owner may answer again
             made = await parts.quick() | (await parts.slow() if look % _SLOW_EVERY == 0 else {})
-            news = _swapped(parts.changed(made))
+            html = _swapped(parts.changed(made))
             seen = (await context.gateway.cluster_view(company)).record.state
             is_other_state = seen is not state
             if is_other_state:
-                news.append(context.templates.render("news.html", news=[f"{company}: {STATES[seen].lower()}"]))
+                lines = [f"{company}: {STATES[seen].lower()}"]
+                html.append(context.templates.render("announcements.html", announcements=lines))
             state = seen
-            if news or look % _HEARTBEAT_EVERY == 0:
-                yield event("company", "".join(news))
+            if html or look % _HEARTBEAT_EVERY == 0:
+                yield event("company", "".join(html))
             # Rows of queued messages say what they wait for, which depends on the state.
             if await parts.messages_changed() or is_other_state:
                 yield event("sent_messages", "")
@@ -119,7 +120,7 @@ async def action(request: Request, company: CompanyPath, name: str) -> Response:
     context.fleet.forget()
     if not is_part(request):
         return RedirectResponse(f"/companies/{company}", status_code=303)
-    return part(request, "notice.html", tone="success", said=wanted.done)
+    return part(request, "notice.html", tone="success", message=wanted.done)
 
 
 @pages.post("/companies/{company}/pairing-code")
@@ -199,11 +200,13 @@ async def _queue_notes(request: Request, company: str) -> dict[bool, str]:
     context = context_of(request)
     state = (await context.gateway.cluster_view(company)).record.state
     if state is not State.CONNECTED:
-        return dict.fromkeys((False, True), f"waits until the session is connected; it is {STATES[state].lower()} now")
+        return dict.fromkeys((False, True), f"waits until the session is connected (now: {STATES[state].lower()})")
     limits = await context.limits.restrictions(company)
     per_minute = limits.pacing.every.per_minute
-    turn = f"waits for its turn: at most {per_minute:g} messages a minute" if per_minute else "waits for its turn"
-    return {False: turn, True: hold_sentence(limits.hold_code, limits.hold_until) if limits.hold_code else turn}
+    paced = "waits in the queue"
+    if per_minute:
+        paced += f": at most {per_minute:g} messages a minute are sent"
+    return {False: paced, True: hold_sentence(limits.hold_code, limits.hold_until) if limits.hold_code else paced}
 
 
 @pages.get("/companies/{company}/inbox")

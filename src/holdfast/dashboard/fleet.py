@@ -54,8 +54,8 @@ LABELS: Mapping[Tone, str] = {
 
 _ADVICE: Mapping[str, str] = {
     Action.SCAN_QR: "open the company and scan its QR code with the phone",
-    Action.SIGN_PASSKEY: "open the company with the owner of the account: its page leads through signing",
-    Care.CHECK_OUTBOX: "look at the messages of the company, which show why they wait",
+    Action.SIGN_PASSKEY: "open the company together with the account's owner and follow the steps for the passkey",
+    Care.CHECK_OUTBOX: "open the company's messages to see why they are waiting",
 }
 """Advice that is more specific on a page than in an alert."""
 
@@ -163,7 +163,7 @@ def make_row_elsewhere(
         arrived=0 if tally is None else tally.arrived,
         waiting=backlog.waiting,
         oldest_at=backlog.oldest_at,
-        node=view.node or "nobody yet",
+        node=view.node or "another node",
     )
 
 

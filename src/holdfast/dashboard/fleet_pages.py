@@ -26,15 +26,15 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _HEARTBEAT_EVERY = 5
 """Number of reads without a change after which the stream sends a heartbeat."""
-_MOST_NEWS = 3
+_MOST_ANNOUNCEMENTS = 3
 
 
 @pages.get("/")
 async def show_fleet(request: Request) -> Response:
-    return await _show(request, said=None)
+    return await _show(request, message=None)
 
 
-async def _show(request: Request, *, said: str | None, wanted: str = "", status: int = 200) -> Response:
+async def _show(request: Request, *, message: str | None, wanted: str = "", status: int = 200) -> Response:
     rows = _visible(await context_of(request).fleet.rows(), login_of(request).grant)
     return page(
         request,
@@ -43,7 +43,7 @@ async def _show(request: Request, *, said: str | None, wanted: str = "", status:
         rows=ranked(rows),
         counts=counted(rows),
         shown=digest(rows),
-        said=said,
+        message=message,
         wanted=wanted,
     )
 
@@ -62,7 +62,7 @@ async def add_company(request: Request) -> Response:
     except HoldfastError as error:
         if is_part(request):
             raise
-        return await _show(request, said=error.sentence, wanted=company, status=422)
+        return await _show(request, message=error.sentence, wanted=company, status=422)
     context.fleet.forget()
     return RedirectResponse(f"/companies/{company}", status_code=303)
 
@@ -124,7 +124,7 @@ class Watcher:
             rows,
             changed=[(row, row.company in before) for row in changed],
             gone=gone,
-            news=_news(before, changed),
+            announcements=_announcements(before, changed),
             attention=None if is_same_attention else attention,
         )
 
@@ -136,7 +136,7 @@ class Watcher:
         every_row: Sequence[FleetRow] | None = None,
         changed: Sequence[tuple[FleetRow, bool]] = (),
         gone: Sequence[str] = (),
-        news: Sequence[str] = (),
+        announcements: Sequence[str] = (),
     ) -> str:
         """changed: rows, and whether the page shows them already. None: unchanged."""
         return self.templates.render(
@@ -147,13 +147,13 @@ class Watcher:
             every_row=every_row,
             changed=changed,
             gone=gone,
-            news=news,
+            announcements=announcements,
         )
 
 
-def _news(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
+def _announcements(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
     """Changes of state for screen readers: a few, worst first."""
     turned = [row for row in ranked(changed) if row.company in before and before[row.company].state is not row.state]
-    said = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_NEWS]]
-    left = len(turned) - len(said)
-    return [*said, *([f"and {left} more"] if left > 0 else [])]
+    lines = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_ANNOUNCEMENTS]]
+    left = len(turned) - len(lines)
+    return [*lines, *([f"and {left} more"] if left > 0 else [])]

@@ -23,10 +23,10 @@ Fields = Mapping[str, Any]
 def details(received: Received) -> str | None:
     """One line, or None when the text says it all."""
     content = received.content or {}
-    said = [line for name, describe in _DETAILS.items() if name in content for line in describe(content[name]) if line]
+    lines = [line for name, describe in _DETAILS.items() if name in content for line in describe(content[name]) if line]
     if received.target is not None:
-        said.append(f"about message {received.target}")
-    line = "; ".join(said)
+        lines.append(f"about message {received.target}")
+    line = "; ".join(lines)
     return None if not line else line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]} …"
 
 

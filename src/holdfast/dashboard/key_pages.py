@@ -38,7 +38,7 @@ async def create_key(request: Request) -> Response:
     _, key = await management.create(name=form.get("name", ""), companies=companies)
     show = part if is_part(request) else page
     template = "keys_changed.html" if is_part(request) else "keys.html"
-    return show(request, template, keys=management.listed(), created=key, said=None)
+    return show(request, template, keys=management.listed(), created=key, message=None)
 
 
 @pages.post("/keys/revoke")
@@ -47,5 +47,5 @@ async def revoke_key(request: Request) -> Response:
     revoked = await management.revoke(request.state.form.get("id", ""))
     if not is_part(request):
         return RedirectResponse("/keys", status_code=303)
-    said = f'The key "{revoked.name}" is revoked.'
-    return part(request, "keys_changed.html", keys=management.listed(), created=None, said=said)
+    message = f'The key "{revoked.name}" is revoked.'
+    return part(request, "keys_changed.html", keys=management.listed(), created=None, message=message)

@@ -32,7 +32,7 @@ async def show_login(request: Request) -> Response:
     back = return_path(request.query_params.get("next", ""))
     if await signed_in(request) is not None:
         return RedirectResponse(back, status_code=303)
-    return page(request, "login.html", said=None, back=back)
+    return page(request, "login.html", message=None, back=back)
 
 
 @open_pages.post("/login")
@@ -42,9 +42,9 @@ async def sign_in(request: Request) -> Response:
     try:
         cookie = context_of(request).logins.sign_in(request.state.form.get("key", ""), address=address)
     except WrongKey as error:
-        return page(request, "login.html", status=401, said=error.sentence, back=back)
+        return page(request, "login.html", status=401, message=error.sentence, back=back)
     except TooManyAttempts as error:
-        return page(request, "login.html", status=429, said=error.sentence, back=back)
+        return page(request, "login.html", status=429, message=error.sentence, back=back)
     response = RedirectResponse(back, status_code=303)
     set_cookie(request, response, cookie)
     return response

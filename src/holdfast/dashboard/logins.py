@@ -133,10 +133,10 @@ class Logins:
         parts = (cookie or "").split(".")
         if len(parts) != 5:
             return None
-        *said, signature = parts
-        if not hmac.compare_digest(signature.encode(), self._sign("login", *said).encode()):
+        *fields, signature = parts
+        if not hmac.compare_digest(signature.encode(), self._sign("login", *fields).encode()):
             return None
-        login_id, mark, signed_in_at, used_at = said
+        login_id, mark, signed_in_at, used_at = fields
         grant = self._grants().get(mark)
         if grant is None:
             return None
@@ -148,8 +148,8 @@ class Logins:
         return login.used_at < now - IDLE_S or login.signed_in_at <= now - LONGEST_S
 
     def _cookie(self, login_id: str, mark: str, *, signed_in_at: int, used_at: int) -> str:
-        said = (login_id, mark, str(signed_in_at), str(used_at))
-        return ".".join((*said, self._sign("login", *said)))
+        fields = (login_id, mark, str(signed_in_at), str(used_at))
+        return ".".join((*fields, self._sign("login", *fields)))
 
     def _grants(self) -> dict[str, CompanyGrant]:
         return {self._mark(digest): grant for digest, grant in self._keys.grants}

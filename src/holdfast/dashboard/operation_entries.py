@@ -57,7 +57,7 @@ def operation_entries(operations: Iterable[Operation], *, since: str) -> list[Ti
 def _entry(operation: Operation) -> TimelineEntry:
     tone, line = _STATES[operation.state]
     if operation.state is OperationState.QUEUED and operation.retry_message is not None:
-        line = f"to be repeated: {operation.retry_message}"
+        line = f"will be retried: {operation.retry_message}"
     subject = operation.arguments.get("subject")
     return TimelineEntry(
         at=operation.accepted_at,

@@ -280,8 +280,8 @@ def _database_failed(request: Request) -> Response:
 
 def _error(request: Request, status: HTTPStatus, sentence: str, *, reload_s: int | None) -> Response:
     if is_part(request):
-        html = context_of(request).templates.render("notice.html", tone="critical", said=sentence)
+        html = context_of(request).templates.render("notice.html", tone="critical", message=sentence)
         return HTMLResponse(html, status_code=status)
     return page(
-        request, "error.html", status=status, title=status.phrase.capitalize(), said=sentence, reload_s=reload_s
+        request, "error.html", status=status, title=status.phrase.capitalize(), message=sentence, reload_s=reload_s
     )

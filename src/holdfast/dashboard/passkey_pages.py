@@ -34,10 +34,10 @@ async def answer_passkey(request: Request, company: CompanyPath) -> Response:
         continued = await (await context.gateway.actor(company)).passkeys.answer(assertion)
     if continued.step is PasskeyStep.COMPARE:
         return part(
-            request, "notice.html", tone="success", said="WhatsApp accepted the signature; now compare the codes"
+            request, "notice.html", tone="success", message="WhatsApp accepted the signature; now compare the codes"
         )
     return part(
-        request, "notice.html", tone="success", said="WhatsApp accepted the signature; the device is being linked"
+        request, "notice.html", tone="success", message="WhatsApp accepted the signature; the device is being linked"
     )
 
 
@@ -47,17 +47,20 @@ async def confirm_passkey(request: Request, company: CompanyPath) -> Response:
     relay = (await context_of(request).gateway.actor(company)).passkeys
     if matches:
         relay.confirm()
-        return part(request, "notice.html", tone="success", said="the device is being linked")
+        return part(request, "notice.html", tone="success", message="the device is being linked")
     relay.mismatch()
-    said = "nothing was linked. Check the phone under Linked devices for unknown devices"
-    return part(request, "notice.html", tone="critical", said=said)
+    message = "nothing was linked. Check the phone under Linked devices for unknown devices"
+    return part(request, "notice.html", tone="critical", message=message)
 
 
 @pages.post("/companies/{company}/passkey/decline")
 async def decline_passkey(request: Request, company: CompanyPath) -> Response:
     (await context_of(request).gateway.actor(company)).passkeys.decline()
     return part(
-        request, "notice.html", tone="success", said="nothing was linked; request a new code when the owner is present"
+        request,
+        "notice.html",
+        tone="success",
+        message="nothing was linked; request a new code when the owner is present",
     )
 
 

@@ -47,7 +47,7 @@ GroupPath = Annotated[str, Depends(_group)]
 async def show_groups(request: Request, company: CompanyPath) -> Response:
     words = request.query_params.get("words", "").strip()[:80]
     answer = await _ask(request, company, asked.groups())
-    groups, said = ([], answer) if isinstance(answer, str) else (answer, None)
+    groups, message = ([], answer) if isinstance(answer, str) else (answer, None)
     found = [each for each in groups if words.casefold() in f"{each.subject or ''} {each.id}".casefold()]
     found.sort(key=lambda each: ((each.subject or "").casefold(), each.id))
     rows = [(person_view(each.id, each.subject), each.size) for each in found[:_GROUPS_SHOWN]]
@@ -58,7 +58,7 @@ async def show_groups(request: Request, company: CompanyPath) -> Response:
         label=await label_of(request, company),
         groups=rows,
         words=words,
-        said=said,
+        message=message,
         hidden=len(found) - len(rows),
         form_id=context_of(request).randomness.secret(),
     )
@@ -73,11 +73,11 @@ async def create_group(request: Request, company: CompanyPath) -> Response:
     operation = await context.operations.accept(company, arguments, idempotency_key=form.get("form_id") or None)
     async with context.shutdown.until_stopping():
         operation = await context.operations.settled(operation, within_s=_CREATION_WAIT_S)
-    tone, said = _outcome(operation)
+    tone, message = _outcome(operation)
     created = f"/companies/{company}/groups/{quote(operation.result['id'], safe='@')}" if tone == "success" else None
     if not is_part(request):
         return RedirectResponse(created or f"/companies/{company}/groups", status_code=303)
-    response = part(request, "notice.html", tone=tone, said=said)
+    response = part(request, "notice.html", tone=tone, message=message)
     if created is not None:
         response.headers["HX-Redirect"] = context.base_path + created
     return response
@@ -114,7 +114,7 @@ def _outcome(operation: Operation) -> tuple[str, str]:
 @pages.get("/companies/{company}/groups/{group}")
 async def show_group(request: Request, company: CompanyPath, group: GroupPath) -> Response:
     answer = await _ask(request, company, asked.group(group))
-    found, said = (None, answer) if isinstance(answer, str) else (answer, None)
+    found, message = (None, answer) if isinstance(answer, str) else (answer, None)
     members: list[tuple[PersonView, str]] = []
     if found is not None:
         names = await context_of(request).chats.names(company, [each.jid for each in found.members or ()])
@@ -131,7 +131,7 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
         group=found,
         path_of_chat=quote(group, safe="@"),
         members=members,
-        said=said,
+        message=message,
     )
 
 

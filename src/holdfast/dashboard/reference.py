@@ -31,13 +31,13 @@ class Field:
     shapes: tuple[str, ...]
     """Schemas that `kind` refers to."""
     is_required: bool
-    said: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseDoc:
     status: str
-    said: str
+    description: str
     shape: str | None
 
 
@@ -46,7 +46,7 @@ class ApiOperation:
     anchor: str
     method: str
     path: str
-    said: str
+    description: str
     needs_key: bool
     fields: tuple[Field, ...]
     body_shape: str | None
@@ -63,7 +63,7 @@ class Chapter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaDoc:
     name: str
-    said: str
+    description: str
     fields: tuple[Field, ...]
     values: tuple[str, ...]
     """Values of an enumeration."""
@@ -91,7 +91,7 @@ def _operation(document: JsonMapping, path: str, method: str, operation: JsonMap
         anchor=f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""),
         method=method.upper(),
         path=path,
-        said=operation.get("description", operation.get("summary", "")),
+        description=operation.get("description", operation.get("summary", "")),
         needs_key=bool(operation.get("security")),
         fields=tuple(_parameter(each) for each in operation.get("parameters", ())),
         body_shape=None if body is None else next(iter(_names(body)), None),
@@ -111,16 +111,16 @@ def _parameter(parameter: JsonMapping) -> Field:
     schema = parameter.get("schema", {})
     return _field(
         parameter["name"], schema, place=parameter["in"], is_required=parameter.get("required", False),
-        said=parameter.get("description", ""),
+        description=parameter.get("description", ""),
     )  # fmt: skip
 
 
 def _answer(status: str, answer: JsonMapping) -> ResponseDoc:
     schema: JsonMapping = next((content.get("schema", {}) for content in answer.get("content", {}).values()), {})
-    said = answer.get("description", "")
+    description = answer.get("description", "")
     return ResponseDoc(
         status=status,
-        said="" if said == "Successful Response" else said,
+        description="" if description == "Successful Response" else description,
         shape=next(iter(_names(schema)), None),
     )
 
@@ -129,16 +129,16 @@ def _shape(name: str, schema: JsonMapping) -> SchemaDoc:
     required = set(schema.get("required", ()))
     return SchemaDoc(
         name=name,
-        said=schema.get("description", ""),
+        description=schema.get("description", ""),
         fields=tuple(
-            _field(field, each, place="body", is_required=field in required, said=each.get("description", ""))
+            _field(field, each, place="body", is_required=field in required, description=each.get("description", ""))
             for field, each in schema.get("properties", {}).items()
         ),
         values=tuple(str(value) for value in schema.get("enum", ())),
     )
 
 
-def _field(name: str, schema: JsonMapping, *, place: str, is_required: bool, said: str) -> Field:
+def _field(name: str, schema: JsonMapping, *, place: str, is_required: bool, description: str) -> Field:
     default = schema.get("default")
     bounds = [] if default is None else [f"default {json.dumps(default)}"]
     for part in (schema, *schema.get("anyOf", ())):
@@ -146,21 +146,28 @@ def _field(name: str, schema: JsonMapping, *, place: str, is_required: bool, sai
     kind = _kind(schema) + (f" ({', '.join(bounds)})" if bounds else "")
     if place in {"query", "header"}:
         kind = kind.replace(" or null", "")  # such a parameter is left out, and never null
-    return Field(name=name, place=place, kind=kind, shapes=tuple(_names(schema)), is_required=is_required, said=said)
+    return Field(
+        name=name,
+        place=place,
+        kind=kind,
+        shapes=tuple(_names(schema)),
+        is_required=is_required,
+        description=description,
+    )
 
 
 def _bounds(schema: JsonMapping) -> list[str]:
     """`1 to 255 characters`, `from 1`."""
-    said = []
+    bounds = []
     for lowest, highest, unit in (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")):
         low, high = schema.get(lowest), schema.get(highest)
         if low is not None and high is not None:
-            said.append(f"{low} to {high}{unit}")
+            bounds.append(f"{low} to {high}{unit}")
         elif low is not None:
-            said.append(f"at least {low}{unit}")
+            bounds.append(f"at least {low}{unit}")
         elif high is not None:
-            said.append(f"at most {high}{unit}")
-    return said
+            bounds.append(f"at most {high}{unit}")
+    return bounds
 
 
 def _kind(schema: JsonMapping) -> str:

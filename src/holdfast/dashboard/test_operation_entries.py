@@ -28,7 +28,7 @@ _S = OperationState
         (
             {"state": _S.QUEUED, "retry_message": "WhatsApp limits it"},
             Tone.INFO,
-            "to be repeated: WhatsApp limits it",
+            "will be retried: WhatsApp limits it",
         ),
         ({"state": _S.RUNNING}, Tone.INFO, "sent to WhatsApp; waiting for the answer"),
         ({"state": _S.FAILED, "error": "not an admin (403)"}, Tone.CRITICAL, "not an admin (403)"),

@@ -62,7 +62,7 @@ def test_operations_are_grouped_by_tag_with_parameters_and_responses() -> None:
         ("limit", "query", "whole number (default 100, at least 1)", False),
     ]
     assert send.body_shape == "Wish"
-    assert [(answer.status, answer.said, answer.shape) for answer in send.answers] == [
+    assert [(answer.status, answer.description, answer.shape) for answer in send.answers] == [
         ("202", "", "Wish"),
         ("404", "there is none", None),
     ]

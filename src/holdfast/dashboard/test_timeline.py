@@ -64,7 +64,7 @@ def test_a_past_disconnection_shows_cause_and_end() -> None:
         title="Connection lost",
         lines=(
             "the connection was closed (428). Cause: the network",
-            "then: WhatsApp could not be reached or stopped answering (408). Cause: the network",
+            "Later: WhatsApp could not be reached or stopped answering (408). Cause: the network",
             "Holdfast reconnected at attempt 2",
         ),
     )

@@ -149,8 +149,8 @@ def _why(disconnection: _Disconnection) -> tuple[str, ...]:
     causes = (
         disconnection.causes if len(disconnection.causes) <= 2 else (disconnection.causes[0], disconnection.causes[-1])
     )
-    said = [_cause(transition) for transition in causes]
-    return tuple(said[:1] + [f"then: {each}" for each in said[1:]])
+    lines = [_cause(transition) for transition in causes]
+    return tuple(lines[:1] + [f"Later: {each}" for each in lines[1:]])
 
 
 def _cause(transition: Transition) -> str:

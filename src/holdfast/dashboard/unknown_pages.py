@@ -28,5 +28,7 @@ def show_unknown_pages(api: FastAPI) -> None:
 
 async def _show(request: Request) -> Response:
     await recognise(request)
-    said = f'there is no page "{request.url.path[:80]}"'
-    return page(request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", said=said, reload_s=None)
+    message = f'there is no page "{request.url.path[:80]}"'
+    return page(
+        request, "error.html", status=HTTPStatus.NOT_FOUND, title="Page not found", message=message, reload_s=None
+    )

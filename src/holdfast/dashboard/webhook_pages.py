@@ -106,10 +106,10 @@ async def resume(request: Request) -> Response:
     return _done(request, "the endpoint is active again; pending deliveries are being sent")
 
 
-def _done(request: Request, said: str) -> Response:
+def _done(request: Request, message: str) -> Response:
     if not is_part(request):
         return RedirectResponse("/webhooks", status_code=303)
-    return part(request, "notice.html", tone="success", said=said)
+    return part(request, "notice.html", tone="success", message=message)
 
 
 def _sees(grant: CompanyGrant, endpoint: Endpoint) -> bool:

@@ -32,7 +32,7 @@ RECEIPT = "message.receipt"
 GAP = "gap"
 """Sent only in event streams: some events after the reader's last one have been deleted."""
 
-_TOLD = (
+_STATES_WITH_EVENT = (
     MessageState.SENT,
     MessageState.DELIVERED,
     MessageState.READ,
@@ -43,7 +43,7 @@ _TOLD = (
 )
 _SEPARATORS = str.maketrans("", "", "-:T")
 """Characters between the digits of a time."""
-TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _TOLD), SESSION, OPERATION)
+TYPES = (RECEIVED, COMPLETED, ACCEPTED, *(f"message.{state}" for state in _STATES_WITH_EVENT), SESSION, OPERATION)
 TYPES += (CALL_RECEIVED, CALL_ENDED, GROUP_UPDATED, PRESENCE, RECEIPT)
 """All types of events that are stored."""
 ON_REQUEST = frozenset([ACCEPTED, PRESENCE, RECEIPT])

@@ -35,7 +35,7 @@ _CHECK_S = 2
 """How often the keys are counted."""
 _PAUSES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Seconds between two attempts while Redis is unreachable; the last value repeats."""
-_TRIES_BEFORE_TOLD = 2
+_FAILURES_BEFORE_WARNING = 2
 """Failures in a row before an outage is reported: a single failure is usually over at once."""
 MEANWHILE = "live state stays in memory and is written back when Redis returns"
 _WRITES_AT_ONCE = 100
@@ -214,7 +214,7 @@ class RedisLive:
         self._is_well = False
         self._entries.rewrite_all()
         self._answer_from_memory()
-        if self._failures < _TRIES_BEFORE_TOLD:
+        if self._failures < _FAILURES_BEFORE_WARNING:
             return
         self._status = self._describe(Availability.DOWN, trouble, since=self._failing_since)
         if self._reported is not Availability.DOWN:

@@ -1,10 +1,10 @@
-// A day of one session: round trips as a line, and below them when the connection was there.
+// The chart of one session's last 24 hours: round trips as a line, and a band below it that shows when the session was connected.
 "use strict";
 
 (() => {
-  const holder = document.getElementById("chart");
-  const said = document.getElementById("chart-said");
-  if (!holder) return;
+  const container = document.getElementById("chart");
+  const summary = document.getElementById("chart-summary");
+  if (!container) return;
   const EVERY_MS = 15000;
   const HEIGHT = 190;
   const BAND = 7;
@@ -43,7 +43,7 @@
     if (chart) chart.destroy();
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     chart = new uPlot({
-      width: holder.clientWidth,
+      width: container.clientWidth,
       height: HEIGHT,
       padding: [8, 8, 0, 0],
       legend: { show: false },
@@ -58,7 +58,7 @@
       ],
       series: [{}, { stroke: colour("--accent"), width: 1.5, points: { show: known.at.length < 60, size: 4 }, spanGaps: false }],
       hooks: { draw: [drawBands, drawMisses] },
-    }, [known.at, known.ms], holder);
+    }, [known.at, known.ms], container);
   };
 
   const roundTrips = (sorted) => {
@@ -67,41 +67,41 @@
     return least === most ? `Round trips of ${least}` : `Round trips of ${least} to ${most}, median ${median}`;
   };
 
-  const tell = () => {
+  const showSummary = () => {
     const answered = known.ms.filter((ms) => ms !== null).sort((a, b) => a - b);
     const isLoss = (band, n) => ["disconnected", "unlinked"].includes(band[2]) && n && known.bands[n - 1][2] === "connected";
-    const away = known.bands.filter(isLoss).length;
+    const losses = known.bands.filter(isLoss).length;
     const missed = known.missed.reduce((sum, n) => sum + n, 0);
     const trips = answered.length
       ? `${roundTrips(answered)}; ${missed} ${missed === 1 ? "ping" : "pings"} missed.`
       : "The first round trip is measured within half a minute of a connection.";
-    said.textContent = `${trips} ${away || "No"} ${away === 1 ? "disconnection" : "disconnections"}.`;
+    summary.textContent = `${trips} ${losses || "No"} ${losses === 1 ? "disconnection" : "disconnections"}.`;
   };
 
   const load = async () => {
     if (document.hidden && known) return;
     try {
-      const answer = await fetch(holder.dataset.source, { headers: { "HX-Request": "true" } });
+      const answer = await fetch(container.dataset.source, { headers: { "HX-Request": "true" } });
       if (!answer.ok) throw new Error(String(answer.status));
       known = await answer.json();
-      // A session that is watched for an hour gets an hour's chart: a day's would be empty.
+      // The chart begins with the first record: a session that was added an hour ago would leave a day's chart empty.
       const first = Math.min(known.now - 600, ...known.bands.slice(0, 1).map((band) => band[0]), ...known.at.slice(0, 1));
       known.begin = Math.max(known.since, first);
-      // A company that was never connected has nothing to draw.
-      const card = holder.closest(".card");
+      // Without any connection in this time there is nothing to draw.
+      const card = container.closest(".card");
       card.hidden = !known.at.length && !known.bands.some((band) => band[2] === "connected");
       if (card.hidden) return;
       make();
-      tell();
+      showSummary();
     } catch {
-      if (!known) said.textContent = "The chart can't be loaded. Retrying.";
+      if (!known) summary.textContent = "The chart can't be loaded. Retrying.";
     }
   };
 
   load();
   setInterval(load, EVERY_MS);
   new ResizeObserver(() => {
-    if (chart && chart.width !== holder.clientWidth) chart.setSize({ width: holder.clientWidth, height: HEIGHT });
-  }).observe(holder);
+    if (chart && chart.width !== container.clientWidth) chart.setSize({ width: container.clientWidth, height: HEIGHT });
+  }).observe(container);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => known && make());
 })();

@@ -1,4 +1,4 @@
-// Answering in a chat: a file is uploaded when it is chosen, Enter sends, and the form is empty after it was sent.
+// The message form of a chat: a file is uploaded when it is chosen, Enter sends, and the form is cleared after sending.
 "use strict";
 
 (() => {
@@ -15,11 +15,11 @@
     attached.hidden = true;
     text.required = true;
   };
-  const say = (sentence) => {
-    const said = document.createElement("p");
-    said.className = "notice critical";
-    said.textContent = sentence;
-    document.querySelector("#answered").replaceChildren(said);
+  const showError = (message) => {
+    const notice = document.createElement("p");
+    notice.className = "notice critical";
+    notice.textContent = message;
+    document.querySelector("#answered").replaceChildren(notice);
   };
 
   const upload = async (file) => {
@@ -49,7 +49,7 @@
       document.querySelector("#answered").replaceChildren();
     } catch (error) {
       detach();
-      say(error instanceof TypeError ? "Holdfast can't be reached, so the file was not uploaded." : error.message);
+      showError(error instanceof TypeError ? "Holdfast can't be reached, so the file was not uploaded." : error.message);
     } finally {
       send.disabled = false;
     }

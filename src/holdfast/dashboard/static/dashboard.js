@@ -1,13 +1,13 @@
-// What pages do by themselves: times that grow, rows in order, dialogs, and a word when the connection is lost.
+// Keeps pages current in the browser: running times, order and filter of rows, dialogs, and the notice of a lost connection.
 "use strict";
 
 (() => {
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  // Times.
+  // Times. The server renders them as <time>; the browser updates them every second, in its own time zone.
 
-  const lasting = (seconds) => {
+  const formatDuration = (seconds) => {
     if (seconds < 60) return `${Math.max(Math.floor(seconds), 0)} s`;
     const minutes = Math.floor(seconds / 60);
     if (minutes < 60) return `${minutes} min`;
@@ -15,7 +15,7 @@
     if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
     return hours % 24 ? `${Math.floor(hours / 24)} d ${hours % 24} h` : `${hours / 24} d`;
   };
-  const put = (element, text) => {
+  const setText = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
   const clock = (at) => at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -26,11 +26,11 @@
     const now = new Date();
     for (const element of $$("time[datetime]")) {
       const at = new Date(element.dateTime);
-      if ("age" in element.dataset) put(element, lasting((now - at) / 1000));
-      if ("clock" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at, now)}, ${clock(at)}`);
-      if ("minute" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : `${day(at, now)}, ${clock(at).slice(0, 5)}`);
-      if ("short" in element.dataset) put(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at, now));
-      if ("countdown" in element.dataset) put(element, at - now < 1000 ? "a moment" : lasting((at - now) / 1000));
+      if ("age" in element.dataset) setText(element, formatDuration((now - at) / 1000));
+      if ("clock" in element.dataset) setText(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at, now)}, ${clock(at)}`);
+      if ("minute" in element.dataset) setText(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : `${day(at, now)}, ${clock(at).slice(0, 5)}`);
+      if ("short" in element.dataset) setText(element, at.toDateString() === now.toDateString() ? clock(at).slice(0, 5) : day(at, now));
+      if ("countdown" in element.dataset) setText(element, at - now < 1000 ? "a moment" : formatDuration((at - now) / 1000));
       if (element.title && !element.dataset.local) {
         element.title = at.toLocaleString();
         element.dataset.local = "yes";
@@ -39,7 +39,7 @@
   };
   setInterval(showTimes, 1000);
 
-  // The fleet: order, filter, search.
+  // The list of companies: order, filter, search.
 
   const filter = { tone: new URLSearchParams(location.search).get("tone") || "" };
 
@@ -94,7 +94,7 @@
     search.focus();
   });
 
-  // The API's page: routes, fields and shapes that hold all the words.
+  // The API reference: show only routes and schemas that contain all words of the search.
 
   document.addEventListener("input", (event) => {
     if (event.target.id !== "find-route") return;
@@ -119,9 +119,9 @@
     } catch {
       if (source.select) source.select();
       else getSelection().selectAllChildren(source);
-      document.execCommand("copy"); // pages on plain http have no clipboard
+      document.execCommand("copy"); // the clipboard API needs https
     }
-    put(button, "Copied");
+    setText(button, "Copied");
   });
 
   // Dialogs.
@@ -136,75 +136,76 @@
     if (dialog) dialog.close();
   });
 
-  // The connection. A stream that says nothing for longer than its heartbeat is as good as lost.
+  // The connection. It counts as lost when the event stream has sent nothing, not even its heartbeat, for SILENCE_MS.
 
   const SILENCE_MS = 25000;
-  let heardAt = Date.now();
-  let streams = false;
-  const heard = () => {
-    heardAt = Date.now();
+  let lastEventAt = Date.now();
+  let hasStream = false;
+  const markAlive = () => {
+    lastEventAt = Date.now();
     $("#lost").hidden = true;
   };
-  const lost = () => {
-    if (!streams || !$("#lost").hidden) return;
-    $("#lost-since").dateTime = new Date(heardAt).toISOString();
+  const markLost = () => {
+    if (!hasStream || !$("#lost").hidden) return;
+    $("#lost-since").dateTime = new Date(lastEventAt).toISOString();
     showTimes();
     $("#lost").hidden = false;
   };
-  const sayUnsent = (target) => {
-    const said = document.createElement("p");
-    said.className = "notice critical";
-    said.textContent = "Holdfast can't be reached, so this was not done. Try again when the connection is back.";
-    target.replaceChildren(said);
+  const showNotSent = (target) => {
+    const notice = document.createElement("p");
+    notice.className = "notice critical";
+    notice.textContent = "Holdfast can't be reached, so this was not done. Try again when the connection is back.";
+    target.replaceChildren(notice);
   };
   document.addEventListener("htmx:sseOpen", () => {
-    streams = true;
-    heard();
+    hasStream = true;
+    markAlive();
   });
   document.addEventListener("htmx:sseError", () => {
-    streams = true;
-    lost();
+    hasStream = true;
+    markLost();
   });
-  document.addEventListener("htmx:sseBeforeMessage", heard);
+  document.addEventListener("htmx:sseBeforeMessage", markAlive);
   const failed = ({ target, requestConfig }) => {
-    streams = true;
-    lost();
-    if (requestConfig.verb !== "get" && target) sayUnsent(target);
+    hasStream = true;
+    markLost();
+    if (requestConfig.verb !== "get" && target) showNotSent(target);
   };
-  // While Holdfast is down, a proxy in front of it answers with an error page of its own. Holdfast's answers have a policy.
-  const isForeign = (xhr) => xhr.status >= 502 && xhr.status <= 504 && !xhr.getResponseHeader("Content-Security-Policy");
+  // While Holdfast is down, a proxy in front of it responds with an error page of its own. Responses of Holdfast itself
+  // have a Content-Security-Policy.
+  const isFromProxy = (xhr) => xhr.status >= 502 && xhr.status <= 504 && !xhr.getResponseHeader("Content-Security-Policy");
   document.addEventListener("htmx:sendError", (event) => failed(event.detail));
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (!isForeign(event.detail.xhr)) return;
+    if (!isFromProxy(event.detail.xhr)) return;
     event.detail.shouldSwap = false;
     failed(event.detail);
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (!isForeign(event.detail.xhr)) heard();
+    if (!isFromProxy(event.detail.xhr)) markAlive();
   });
   setInterval(() => {
-    if (Date.now() - heardAt > SILENCE_MS) lost();
+    if (Date.now() - lastEventAt > SILENCE_MS) markLost();
   }, 1000);
 
-  // A picture that can't be fetched becomes a link with its name; behind it is the reason. A profile picture has no name:
-  // the initials under it remain.
+  // A picture that can't be fetched is replaced by its name, inside the link that opens the error. A profile picture has no
+  // name: the initials under it remain visible.
   const pictures = ".picture img, .avatar img";
   const isBroken = (image) => image.matches?.(pictures) && image.complete && !image.naturalWidth;
-  const name = (image) => image.replaceWith(image.alt);
-  document.addEventListener("error", ({ target }) => isBroken(target) && name(target), true);
-  [...document.querySelectorAll(pictures)].filter(isBroken).forEach(name);
+  const showName = (image) => image.replaceWith(image.alt);
+  document.addEventListener("error", ({ target }) => isBroken(target) && showName(target), true);
+  [...document.querySelectorAll(pictures)].filter(isBroken).forEach(showName);
 
-  const settle = () => {
+  const update = () => {
     arrange();
     showTimes();
   };
-  let planned = 0;
-  const soon = () => {
-    cancelAnimationFrame(planned);
-    planned = requestAnimationFrame(settle);
+  let scheduled = 0;
+  const scheduleUpdate = () => {
+    cancelAnimationFrame(scheduled);
+    scheduled = requestAnimationFrame(update);
   };
-  for (const name of ["htmx:sseMessage", "htmx:afterSettle"]) document.addEventListener(name, soon);
-  settle();
+  for (const name of ["htmx:sseMessage", "htmx:afterSettle"]) document.addEventListener(name, scheduleUpdate);
+  update();
   const open = $("dialog[data-open]");
   if (open) open.showModal();
 })();

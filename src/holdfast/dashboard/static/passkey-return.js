@@ -2,18 +2,18 @@
 "use strict";
 
 (() => {
-  const PATIENCE_MS = 5000;
-  const said = document.querySelector("#said");
+  const TIMEOUT_MS = 5000;
+  const status = document.querySelector("#status");
   const answer = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   history.replaceState(null, "", location.pathname);
   const channel = new BroadcastChannel("holdfast-passkey");
   const timer = setTimeout(() => {
-    said.textContent = "No page of this company is open in this browser. Open it and start again.";
-  }, PATIENCE_MS);
+    status.textContent = "No page of this company is open in this browser. Open it and start again.";
+  }, TIMEOUT_MS);
   channel.addEventListener("message", ({ data }) => {
-    if (!data.taken || data.company !== answer.company) return;
+    if (!data.received || data.company !== answer.company) return;
     clearTimeout(timer);
-    said.textContent = "Holdfast has the answer. Continue in the company’s tab; this one can be closed.";
+    status.textContent = "Holdfast has the answer. Continue in the company’s tab; this one can be closed.";
     window.close();
   });
   channel.postMessage(answer);

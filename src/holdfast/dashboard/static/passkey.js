@@ -4,8 +4,8 @@
 
 (() => {
   const $ = (selector) => document.querySelector(selector);
-  const SILENCE_MS = 15000;
-  const WORDS = {
+  const TIMEOUT_MS = 15000;
+  const MESSAGES = {
     declined: ["passkey-declined", "You chose not to link. Press the button again if you did not mean to."],
     NotAllowedError: [
       "passkey-not-here",
@@ -14,12 +14,12 @@
     SecurityError: ["passkey-wrong-site", "The browser refused, because this passkey works on https://web.whatsapp.com only. Press the button again."],
   };
 
-  const say = (code, words) => {
-    const place = $("#passkey-said");
-    if (!place) return;
-    place.dataset.code = code;
-    place.textContent = words;
-    place.hidden = false;
+  const showError = (code, message) => {
+    const notice = $("#passkey-error");
+    if (!notice) return;
+    notice.dataset.code = code;
+    notice.textContent = message;
+    notice.hidden = false;
   };
 
   let timer = 0;
@@ -35,21 +35,21 @@
     window.open(target, "_blank", "noopener");
     clearTimeout(timer);
     timer = setTimeout(() => {
-      say(
+      showError(
         "extension-missing",
         "No answer has come back yet. If WhatsApp Web shows no dialog of Holdfast, the extension is missing in this browser: install it, or use the snippet below.",
       );
-    }, SILENCE_MS);
+    }, TIMEOUT_MS);
   });
 
   const channel = new BroadcastChannel("holdfast-passkey");
   channel.addEventListener("message", ({ data }) => {
     const button = $("#passkey-sign");
-    if (!button || data.company !== button.dataset.company || data.taken) return;
+    if (!button || data.company !== button.dataset.company || data.received) return;
     clearTimeout(timer);
-    channel.postMessage({ company: data.company, taken: true });
+    channel.postMessage({ company: data.company, received: true });
     if (data.error) {
-      say(...(WORDS[data.error] || ["passkey-failed", `The browser failed to sign (${data.error}). Try again.`]));
+      showError(...(MESSAGES[data.error] || ["passkey-failed", `The browser failed to sign (${data.error}). Try again.`]));
       return;
     }
     $("#passkey-answer").value = data.assertion;
