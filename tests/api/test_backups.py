@@ -68,6 +68,15 @@ async def test_a_backup_that_is_removed_while_the_list_is_read_is_left_out(clien
     assert [each["name"] for each in (await client("GET", "/v1/backups")).json["items"]] == [made["name"]]
 
 
+async def test_a_backup_that_is_removed_before_its_download_is_not_found(client: ApiClient, tmp_path: Path) -> None:
+    """As a name that was never in the list, although the list still had it."""
+    await client("POST", "/v1/backups")
+    name = "holdfast-2026-01-01-000000-scheduled.backup"
+    (tmp_path / "backups" / name).symlink_to(tmp_path / "removed")
+    sentence = (await client("GET", f"/v1/backups/{name}")).problem(404, "not-found", field="name")
+    assert sentence == f'there is no backup "{name}": GET /v1/backups lists all backups'
+
+
 async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> None:
     """Its link is cut, the company is unknown and can be created again; its data is in the backup."""
     await world.pair()

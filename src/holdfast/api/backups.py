@@ -142,13 +142,14 @@ async def get_backup(
 ) -> Response:
     """Download a backup file, from whichever node has it."""
     try:
-        file = backup_service.file(name)
+        path, status = backup_service.file(name)
     except NotFound:
         found = await elsewhere(request)
         if found is None:
             raise
         return found
-    return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    return FileResponse(path, stat_result=status, media_type="application/octet-stream", headers=headers)
 
 
 @router.post("/v1/sessions/{company}/clear")

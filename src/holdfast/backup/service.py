@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +53,16 @@ class BackupService:
         with CancelToken() as wanted:
             return await asyncio.to_thread(work, wanted)
 
-    def file(self, name: str) -> Path:
-        """Return the path of a backup.
+    def file(self, name: str) -> tuple[Path, os.stat_result]:
+        """Return the path and the status of a backup.
 
-        Raises `NotFound` for a name that is not in the list, so that no other file is served.
+        Raises `NotFound` for a name that is not in the list, so that no other file is served, and for a backup that is
+        removed at this moment, as old scheduled ones are.
         """
         for path in backup_dir.names(self.folder):
             if path.name == name:
-                return path
+                with contextlib.suppress(FileNotFoundError):
+                    return path, path.stat()
         raise NotFound(f'there is no backup "{name[:120]}": GET /v1/backups lists all backups', field="name")
 
     async def clear(self, company: str) -> BackupResult:
