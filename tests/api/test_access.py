@@ -50,6 +50,48 @@ def filled(path: str, company: str = COMPANY) -> str:
     return re.sub(r"\{\w+\}", company, path)
 
 
+# Queries.
+
+
+async def test_every_route_with_a_key_refuses_an_unknown_query_parameter(client: ApiClient) -> None:
+    """A misspelt `limit` would otherwise be ignored, as a misspelt field of a body is not."""
+    found = [(method, path) for method, path in routes(client) if (method, path) not in OPEN and path != "/docs"]
+    for method, path in found:
+        answer = await client(method, f"{filled(path)}?nonsense=1")
+        assert answer.status == 422, (method, path)
+        answer.problem(422, "bad-input", field="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "sentence"),
+    [
+        ("GET", f"{MESSAGES}?limt=5", "limt", 'limt is not a known query parameter: did you mean "limit"?'),
+        ("GET", f"{SESSION}/inbox?zz=5", "zz", "remove it; this route has after, chat, limit"),
+        (
+            "POST",
+            f"{MESSAGES}?dryRun=1",
+            "dryRun",
+            "dryRun is not a known query parameter: remove it; this route has none",
+        ),
+        ("GET", f"/v1/sessions?{'n' * 9999}=5", "n" * 80, f"{'n' * 80} is not a known query parameter: remove it"),
+    ],
+)
+async def test_the_refusal_of_a_query_parameter_names_the_cure(
+    client: ApiClient, method: str, path: str, name: str, sentence: str
+) -> None:
+    """The value is not shown: it may be a key. Nothing is done."""
+    await client("PUT", SESSION)
+    body = HELLO if method == "POST" else None
+    assert sentence in (await client(method, path, body)).problem(422, "bad-input", field=name)
+    assert (await client("GET", MESSAGES)).json["items"] == []
+
+
+async def test_a_list_of_one_page_accepts_the_parameters_of_pages(client: ApiClient) -> None:
+    """A program that reads all pages of any list need not know which lists have only one."""
+    await client("PUT", SESSION)
+    assert (await client("GET", "/v1/sessions?limit=500&after=")).json["next"] is None
+
+
 # Keys.
 
 

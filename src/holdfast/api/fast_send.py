@@ -1,8 +1,8 @@
 """The fast path for the one request that comes thousands of times: sending a message.
 
 FastAPI's dependencies and responses cost more than accepting the message does. This route precedes the ordinary one and
-calls the same function. It passes a request with a bad Idempotency-Key on to the ordinary route, and must never give a
-response that the ordinary route would not.
+calls the same function. It passes a request with a bad Idempotency-Key or a query on to the ordinary route, and must
+never give a response that the ordinary route would not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class _FastSend:
 
     async def _take_body(self, request: Request, company: str, body: bytes, receive: Receive, send: Send) -> None:
         key = request.headers.get("Idempotency-Key")
-        if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        is_bad_key = key is not None and not 0 < len(key) <= LONGEST_KEY
+        if is_bad_key or request.scope["query_string"]:
             await request.app.router({**request.scope, _PASSED_ON: True}, _again(body, receive), send)
             return
         message = await read_message(body, content_type=request.headers.get("Content-Type"))

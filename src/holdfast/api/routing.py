@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
@@ -36,6 +38,9 @@ class KeyedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
+        known = _query_names(self.dependant)
+        if "items" in getattr(self.response_model, "model_fields", ()):
+            known |= _OF_PAGES
 
         async def keyed(request: Request) -> Response:
             values = request.scope["path_params"]
@@ -44,6 +49,7 @@ class KeyedRoute(APIRoute):
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
             _refuse_nul(request)
+            _refuse_unknown_names(request, known)
             async with access.large_body(request):
                 await self.check_body(request)
                 return await answer(request)
@@ -52,6 +58,29 @@ class KeyedRoute(APIRoute):
 
     async def check_body(self, request: Request) -> None:
         """Refuse a bad body before the framework parses it, which takes time and memory on the event loop."""
+
+
+_OF_PAGES = {"after", "limit"}
+"""Accepted for every list: a program that reads all pages of any list does not know which lists have only one."""
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    """The query parameters of a route and of all its dependencies."""
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_names(each) for each in dependant.dependencies))
+
+
+def _refuse_unknown_names(request: Request, known: Collection[str]) -> None:
+    """Raises `BadInput` for a query parameter that the route does not have, as for an unknown field of a body.
+
+    Its value is not shown: it may be a key that somebody put in the address.
+    """
+    for name in request.query_params:
+        if name not in known:
+            near = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+            others = f"this route has {', '.join(sorted(known))}" if known else "this route has none"
+            cure = f'did you mean "{near}"?' if near else f"remove it; {others}"
+            raise BadInput(f"{name[:80]} is not a known query parameter: {cure}", field=name[:80])
 
 
 def _refuse_nul(request: Request) -> None:
