@@ -130,7 +130,16 @@ async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
         ({"media": "med_0"}, "image.media", 'image.media "med_0" is unknown: store one with POST'),
         ({"media": "med_0", "url": "x"}, "image", "image has url and media: give exactly one of url, base64 and media"),
         ({}, "image", "image has none of url, base64 and media: give one"),
-        ({"media": "m", "voice": True}, "image.voice", "image.voice is not a known field: remove it"),
+        (
+            {"media": "m", "voice": True},
+            "image.voice",
+            "image.voice is not a known field: remove it, or send the file as audio",
+        ),
+        (
+            {"media": "m", "viewOnce": True},
+            "image.viewOnce",
+            "image.viewOnce is not a known field: remove it; image has url, base64, media, mimetype, filename, caption",
+        ),
         ({"url": "ftp://x.example/a"}, "image.url", 'image.url: the address begins with "ftp:"'),
         ({"base64": coded(PNG), "mimetype": "png"}, "image.mimetype", 'image.mimetype "png" is not a media type'),
     ],
@@ -145,6 +154,43 @@ async def test_an_image_that_cannot_be_sent_is_refused(
     )
     assert (await client("GET", MESSAGES)).json["items"] == []
     assert await client.world.now(client.world.media.sweep(unused_since="9", settled_since="0")) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "name", "cure"),
+    [
+        (
+            "sticker",
+            {"media": "m", "caption": "x"},
+            "caption",
+            "remove it, or send the file as image, video or document",
+        ),
+        ("location", {"lat": 1}, "lat", 'did you mean "latitude"?'),
+        ("contact", {"number": NUMBER}, "number", 'did you mean "phoneNumber"?'),
+        ("poll", {"question": "?"}, "question", 'did you mean "text"?'),
+        ("poll", {"text": "?", "option": []}, "option", 'did you mean "options"?'),
+        ("reaction", {"smile": "x"}, "smile", "remove it; reaction has messageId, emoji"),
+    ],
+)
+async def test_the_refusal_of_an_unknown_field_names_the_cure(
+    client: ApiClient, kind: str, body: dict[str, Any], name: str, cure: str
+) -> None:
+    """The field that was meant, the kinds of files that have it, or else the fields there are."""
+    await client("PUT", SESSION)
+    field = f"{kind}.{name}"
+    sentence = (await send(client, {"to": NUMBER, kind: body})).problem(422, "bad-input", field=field)
+    assert sentence == f"{field} is not a known field: {cure}"
+
+
+@pytest.mark.parametrize("name", ["tulips.png", "tulips", "bill.pdf"])
+async def test_every_file_may_have_a_name(client: ApiClient, name: str) -> None:
+    """Phones show the name of a document only; the picture is sent all the same."""
+    await client.world.pair()
+    image: Any = (await handed(client, {"to": NUMBER, "image": {"base64": coded(PNG), "filename": name}})).content[
+        "image"
+    ]
+    assert image["mimetype"] == "image/png"
+    assert "filename" not in image
 
 
 async def test_a_body_with_two_kinds_or_none_is_refused(client: ApiClient) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from holdfast.base.errors import BadInput, HoldfastError
+from holdfast.delivery.content import MediaBody
 from holdfast.delivery.kinds import KINDS
 from holdfast.delivery.requests import MessageOptions, MessageRequest
 
@@ -114,9 +115,21 @@ _SAID = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?P<rest>.*)")
-_OTHER_NAMES = {"chatId": "to", "number": "to", "phone": "to", "recipient": "to", "message": "text", "body": "text"}
-"""Field names of other gateways, and ours."""
-_NAMES = [field.encode_name for field in msgspec.structs.fields(MessageRequest)]
+_OTHER_NAMES: dict[str, dict[str, str]] = {
+    "": {"chatId": "to", "number": "to", "phone": "to", "recipient": "to", "message": "text", "body": "text"},
+    "location": {"lat": "latitude", "lng": "longitude", "lon": "longitude", "long": "longitude"},
+    "contact": {"number": "phoneNumber", "phone": "phoneNumber"},
+    "poll": {"question": "text", "name": "text", "values": "options", "selectableCount": "selectable"},
+}
+"""Field names of other gateways, and ours, by the place of the field."""
+
+
+def _names(type_: type[msgspec.Struct]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(type_)]
+
+
+_NAMES = {"": _names(MessageRequest)} | {kind: _names(each) for kind, each in KINDS.items()}
+"""The fields of a message, and of each kind."""
 
 
 def _explained(error: Exception, body: bytes) -> HoldfastError:
@@ -175,11 +188,20 @@ def _invalid(said: str, body: bytes) -> BadInput:
 
 
 def _unknown(path: str, name: str) -> BadInput:
-    field = _shortened(f"{path}.{name}".lstrip("."))
-    near = difflib.get_close_matches(name, _NAMES, n=1)
-    ours = None if path else _OTHER_NAMES.get(name) or next(iter(near), None)
-    cure = f'did you mean "{ours}"?' if ours else "remove it, or see /openapi.json for the valid fields"
-    return BadInput(f"{field} is not a known field: {cure}", field=field)
+    field, names = f"{path}.{name}".lstrip("."), _NAMES.get(path, [])
+    near = difflib.get_close_matches(name, names, n=1)
+    having = [kind for kind, each in KINDS.items() if issubclass(each, MediaBody) and name in _NAMES[kind]]
+    if ours := _OTHER_NAMES.get(path, {}).get(name) or next(iter(near), None):
+        cure = f'did you mean "{ours}"?'
+    elif path in KINDS and issubclass(KINDS[path], MediaBody) and having:
+        *most, last = having
+        kinds = f"{', '.join(most)} or {last}" if most else last
+        cure = f"remove it, or send the file as {kinds}"
+    elif names and path:
+        cure = f"remove it; {path} has {', '.join(names)}"
+    else:
+        cure = "remove it, or see /openapi.json for the valid fields"
+    return BadInput(f"{_shortened(field)} is not a known field: {cure}", field=_shortened(field))
 
 
 def _value(path: str, body: bytes) -> str:

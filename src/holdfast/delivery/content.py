@@ -149,16 +149,14 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         Annotated[str, Meta(max_length=200)] | None,
         Meta(description="default: the type by URL, file name and first bytes"),
     ] = None
-
-    @property
-    def name(self) -> str | None:
-        """The file name that the caller gives."""
-        return getattr(self, "filename", None)
+    filename: Annotated[
+        str | None, Meta(description="its ending tells the type; only of documents do phones show the name")
+    ] = None
 
     def check(self) -> None:
         super().check()
         check_length(getattr(self, "caption", None), LONGEST_CAPTION, field=f"{self.kind}.caption")
-        check_filename(self.name, field=f"{self.kind}.filename")
+        check_filename(self.filename, field=f"{self.kind}.filename")
 
     def check_medium(self, media: StoredMedia) -> None:
         """Raises `BadInput` when phones would not display this file as this kind."""
@@ -168,7 +166,7 @@ class MediaBody(MessageBody, frozen=True, kw_only=True):
         source = {*self.one_of, "mimetype", "filename"}
         options = {name: value for name, value in self.stored().items() if value and name not in source}
         described: Content = {"media": media.id, "mimetype": media.mimetype}
-        filename = (self.name or media.filename or made_for(media.mimetype)) if self.named else None
+        filename = (self.filename or media.filename or made_for(media.mimetype)) if self.named else None
         return described | options | ({"filename": filename} if filename is not None else {})
 
 

@@ -93,7 +93,6 @@ class Document(MediaBody, frozen=True, kw_only=True):
     named = True
 
     caption: Caption = None
-    filename: Annotated[str | None, Meta(description="the name that is shown")] = None
 
 
 class Sticker(MediaBody, frozen=True, kw_only=True):

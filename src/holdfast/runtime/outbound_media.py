@@ -107,7 +107,7 @@ class OutboundMediaService:
             return await self._fetched(company, part, part.url, said)
         field = f"{part.kind}.base64"
         pieces = _decoded(part.base64 or "", field=field)
-        return await self._store_as(company, part.kind, pieces, said=said, filename=part.name, field=field)
+        return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
 
     async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
         """Store an inbound file under its sender's description, without checking it."""
@@ -132,7 +132,7 @@ class OutboundMediaService:
                 field=field,
             )
         check_size(part.kind, media.size_bytes, limit_bytes=self.limit_bytes, field=field)
-        evidence = await self._evidence(media, part.name or media.filename)
+        evidence = await self._evidence(media, part.filename or media.filename)
         mimetype = settled_mimetype(
             part.kind, said or media.mimetype, evidence, field=field, is_callers=said is not None
         )
@@ -151,7 +151,7 @@ class OutboundMediaService:
             async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
                 _check_status(download, field=field)
                 from_path = from_paths(download.paths)
-                filename = part.name or from_dispositions(download.values("Content-Disposition"))
+                filename = part.filename or from_dispositions(download.values("Content-Disposition"))
                 return await self._store_as(
                     company,
                     part.kind,
@@ -161,7 +161,7 @@ class OutboundMediaService:
                     field=field,
                     is_callers=said is not None,
                     completes_name=filename is None,
-                    was_encoded=download.is_encoded and part.name is None,
+                    was_encoded=download.is_encoded and part.filename is None,
                 )
         except TooLarge as error:
             raise too_large(part.kind, limit_bytes=self.limit_bytes, field=field) from error
