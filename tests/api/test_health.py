@@ -121,6 +121,7 @@ async def test_diagnostics_have_the_history_of_a_disconnection(client: ApiClient
     back, lost = found["history"][:2]
     assert (lost["before"], lost["after"], lost["code"]) == ("connected", "reconnecting", 428)
     assert (lost["cause"], lost["reaction"]) == ("the connection was closed", "backoff")
+    assert (lost["event"], lost["eventMessage"]) == ("LinkClosed", "the connection ended")
     assert lost["lastedS"] >= 100
     assert (back["before"], back["after"]) == ("reconnecting", "connected")
     stable = found["stability"]["1h"]
@@ -201,6 +202,7 @@ async def test_time_in_which_holdfast_was_down_counts_as_disconnected(world: Wor
         assert 600 <= measured.reconnects_s[0] < 610
         absence = next(turn for turn in map(TurnModel.of, found.history) if turn.event == "HoldfastStopped")
         assert (absence.reason, absence.cause) == ("holdfast-stopped", "Holdfast was not running")
+        assert absence.event_message == "Holdfast was not running"
 
 
 async def test_the_first_message_counts_at_once_in_every_window(world: World) -> None:

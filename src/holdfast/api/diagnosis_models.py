@@ -21,6 +21,7 @@ from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.engine_supervisor import HostView
 from holdfast.runtime.view import View
 from holdfast.session.client_version import ClientVersion, age_s, origin_of, text_of
+from holdfast.session.event_words import event_sentence
 from holdfast.session.reasons import stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
@@ -57,7 +58,10 @@ class TurnModel(ApiModel):
     at: str
     before: str
     after: str
-    event: str
+    event: Annotated[str, Field(description="the event's name in the table of states (docs/states.md)")]
+    event_message: Annotated[
+        str | None, Field(description="the event in words; null for one that another version of Holdfast stored")
+    ]
     reason: str | None
     code: int | None
     cause: Annotated[str | None, Field(description="the reason as a sentence")]
@@ -74,6 +78,7 @@ class TurnModel(ApiModel):
             before=transition.before.value,
             after=transition.after.value,
             event=transition.event,
+            event_message=event_sentence(transition.event),
             reason=transition.reason,
             code=transition.code,
             cause=None if reason is None else reason.sentence,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from holdfast.runtime.actor import SessionActor
 from holdfast.runtime.services import Services
 from holdfast.session import events, reasons
+from holdfast.session.event_words import HOLDFAST_STOPPED
 from holdfast.session.state import RUNNING, State
 from holdfast.session.stores import LeaseLost, Record, Transition
 
@@ -155,7 +156,7 @@ class ActorSupervisor:
             at=max(alive_at or record.since, record.since),
             before=record.state,
             after=State.RECONNECTING,
-            event="HoldfastStopped",
+            event=HOLDFAST_STOPPED,
             reason=reasons.HOLDFAST_STOPPED.name,
             code=None,
             attempts=record.attempts,
