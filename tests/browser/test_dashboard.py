@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -10,7 +11,7 @@ from playwright.async_api import Browser, expect
 from tests.browser.conftest import Receiver
 from tests.browser.visitor import Visitor, visiting
 from tests.processes import Wasim
-from tests.served import Served, eventually
+from tests.served import Served, eventually, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -192,11 +193,17 @@ async def _manage_keys(visitor: Visitor, gateway: Served, company: str) -> None:
     assert len((await gateway.client.get("/v1/keys"))["items"]) == 1
 
 
-async def test_changes_by_others_and_a_stopped_gateway_are_shown(browser: Browser, gateway: Served) -> None:
+async def test_changes_by_others_and_a_stopped_gateway_are_shown(
+    browser: Browser, whatsapp: Wasim, bridge: Path, tmp_path: Path
+) -> None:
     """A company that others add, and its changes, appear without a reload; when Holdfast stops, the page says so and
     since when, with the date from the next day on, also behind a proxy that answers with an error page of its own.
     """
-    async with visiting(browser, gateway, width=1280, dark=True) as visitor:
+    async with (
+        served(tmp_path, wasim=whatsapp) as gateway,  # of its own, because it is stopped
+        visiting(browser, gateway, width=1280, dark=True) as visitor,
+    ):
+        await gateway.pair("962304", "962790000004", whatsapp)
         await visitor.sign_in()
         await gateway.client.put("/v1/sessions/a-new-one")
         row = visitor.page.locator("#c-a-new-one")
