@@ -106,11 +106,12 @@ def postgres_stores(folder: Path) -> Iterator[PostgresStores]:
     server = PostgresProcess(cluster, options=_SERVER)
     if is_new:
         server.create()
-    server.start()
-    try:
-        yield PostgresStores(server)
-    finally:
-        server.stop()
+    with server.ends_with_this(keeps_folder=True):
+        server.start()
+        try:
+            yield PostgresStores(server)
+        finally:
+            server.stop()
 
 
 def address(url: URL) -> str:

@@ -31,6 +31,7 @@ class PostgresProcess:
 
     def __init__(self, folder: Path, *, options: str = "") -> None:
         """`options`: more options of the server."""
+        self.folder = folder
         self._options = f"{_OPTIONS} {options}"
         self._data = folder / "cluster"
         self._log = folder / "postgres.log"
@@ -98,28 +99,58 @@ class PostgresProcess:
         with self.operator(url) as connection:
             return list(connection.execute(statement.encode()).fetchall())
 
+    @contextlib.contextmanager
+    def ends_with_this(self, *, keeps_folder: bool = False) -> Iterator[None]:
+        """Stop the server and remove its folder when a signal ends this process during the block.
+
+        No `finally` is executed then, and the server is nobody's child. The pipe to a shell closes however this ends.
+        """
+        stop = self._command("pg_ctl", "stop", "--silent", "--mode", "immediate")
+        script = 'cat; "$@"' if keeps_folder else 'cat; "$@"; rm -rf "$0"'
+        watch = subprocess.Popen(
+            ["sh", "-c", script, str(self.folder), *stop],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            watch.kill()
+            watch.communicate()
+
     def _run(self, program: str, *arguments: str | Path) -> None:
-        command = [_program(program), "--pgdata", str(self._data), *map(str, arguments)]
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            command = ["runuser", "-u", "postgres", "--", *command]
         done = subprocess.run(
-            command, cwd=self._data.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, text=True
+            self._command(program, *arguments),
+            cwd=self._data.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
         )
         assert done.returncode == 0, f"{program}: {done.stderr}"
+
+    def _command(self, program: str, *arguments: str | Path) -> list[str]:
+        command = [_program(program), "--pgdata", str(self._data), *map(str, arguments)]
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            return ["runuser", "-u", "postgres", "--", *command]
+        return command
 
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[PostgresProcess]:
-    """Runs for the duration of the block; its folder is removed afterwards."""
+    """Runs for the duration of the block, or until a signal ends this process; its folder is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="holdfast-postgres-") as name:
         own_by_postgres(Path(name))
         process = PostgresProcess(Path(name))
         process.create()
-        process.start()
-        try:
-            yield process
-        finally:
-            process.stop(mode="immediate")
+        with process.ends_with_this():
+            process.start()
+            try:
+                yield process
+            finally:
+                process.stop(mode="immediate")
 
 
 def own_by_postgres(path: Path) -> None:
