@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from holdfast.dashboard.logins import IDLE_S
 from holdfast.dashboard.page_auth import HEADERS
+from holdfast.delivery.webhooks import OF_ALL, Endpoint
+from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import ORIGIN, Browser, make_browser
 from tests.world import COMPANY, World
@@ -265,6 +268,25 @@ async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Brow
     await browser.sign_in()
     assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 303
     assert (await browser.post("/webhooks/resume", id="default")).status == 303
+
+
+async def test_an_endpoint_that_is_removed_while_it_is_resumed_is_unknown(browser: Browser, world: World) -> None:
+    """Another request may remove it after the page was shown; the person must not read that it is active again."""
+    state = browser.client.api.state
+    await world.now(WebhookRows(world.database).set_default("https://crm.example/", "whsec_x"))
+    state.context = replace(state.context, webhooks=RemovedBefore(world.database))
+    await browser.sign_in()
+    answer = await browser.post("/webhooks/resume", id="default")
+    assert answer.status == 404
+    assert b"reload the page" in answer.body
+
+
+class RemovedBefore(WebhookRows):
+    """Another request removes the endpoint just before it is resumed."""
+
+    async def resume(self, endpoint_id: str) -> Endpoint | None:
+        await self.put(OF_ALL, lambda _: None)
+        return await super().resume(endpoint_id)
 
 
 async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_programs(browser: Browser) -> None:
