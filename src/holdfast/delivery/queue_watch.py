@@ -13,6 +13,8 @@ SUSPECT_WAITS_S = 30.0
 SUSPECT_LINK_S = 5.0
 """A suspect is sent only on a link that has been open for this long. If it were sent at once, it would be in flight,
 and be blamed, each time a link ends soon after opening for an unrelated reason."""
+SUSPECT_PATIENCE_S = 600.0
+"""A suspect that has been due for this long is sent on any link: on this line, perhaps none lasts."""
 
 
 class QueueKnowledge(StrEnum):
@@ -62,8 +64,9 @@ class QueueWatch:
         self._knows = QueueKnowledge.UNKNOWN
 
     def link_opened(self, now: float) -> None:
-        """Messages can be sent now; suspects have to wait."""
-        self._suspects_from = now + SUSPECT_LINK_S
+        """Messages can be sent now; suspects have to wait, unless one has waited for too long."""
+        has_waited = self._suspect_since is not None and now - self._suspect_since >= SUSPECT_PATIENCE_S
+        self._suspects_from = now if has_waited else now + SUSPECT_LINK_S
         self.changed()
 
     def advance(self, now: float) -> None:

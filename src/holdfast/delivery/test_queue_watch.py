@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from holdfast.delivery.queue_watch import SUSPECT_LINK_S, SUSPECT_WAITS_S, QueueQuery, QueueWatch, earliest
+from holdfast.delivery.queue_watch import (
+    SUSPECT_LINK_S,
+    SUSPECT_PATIENCE_S,
+    SUSPECT_WAITS_S,
+    QueueQuery,
+    QueueWatch,
+    earliest,
+)
 
 
 def looked(*, has_more: bool = False, is_limited: bool = False, suspect_waits: bool = False) -> QueueWatch:
@@ -109,6 +116,20 @@ def test_a_suspect_waits_until_the_link_has_been_open_for_a_while() -> None:
     assert (watch.may_be_due, watch.wakes_at(drains=False)) == (False, allowed_at)
     watch.advance(allowed_at)
     assert watch.may_be_due
+
+
+def test_a_suspect_does_not_wait_for_ever_for_a_link_that_lasts() -> None:
+    """On a line whose links all end sooner, it is sent on the first link that opens after ten minutes."""
+    watch = looked(suspect_waits=True)
+    waited_at = 100 + SUSPECT_PATIENCE_S
+    for opened_at, allowed in ((waited_at - 1, False), (waited_at, True)):
+        watch.link_opened(opened_at)
+        assert watch.allows_suspects(opened_at) is allowed
+        assert watch.suspect_is_overdue(opened_at) is allowed
+    watch.query_begins()
+    watch.query_ended(waited_at, has_more=False, is_limited=False, suspect_waits=False)  # it was sent
+    watch.link_opened(waited_at + 1)
+    assert not watch.allows_suspects(waited_at + 1)
 
 
 def test_the_earliest_of_moments() -> None:
