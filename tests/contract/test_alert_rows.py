@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,20 +12,19 @@ import pytest
 from holdfast.health.stores import AlertRows, AlertsNotStored, PendingAlert
 from holdfast.store.alerts import AlertTable
 from holdfast.store.database import Database
-from tests.databases import migrated
+from holdfast.store.postgres import parse
+from tests.contract.places import make_place
 from tests.doubles.fake_alert_rows import FakeAlertRows
+from tests.postgres_process import PostgresProcess
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AlertRows]:
     if request.param == "memory":
         yield FakeAlertRows()
         return
-    path = tmp_path / "holdfast.db"
-    path.write_bytes(migrated())
-    database = Database(path)
-    yield AlertTable(database)
-    database.close()
+    with contextlib.closing(Database(make_place(request.param, request, tmp_path))) as database:
+        yield AlertTable(database, node="a" if database.is_shared else None)
 
 
 def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 – banned") -> PendingAlert:
@@ -84,6 +84,36 @@ async def test_a_failing_store_raises_its_own_error() -> None:
     """In every method."""
     rows = FakeAlertRows()
     rows.fails = True
-    for asked in (rows.book(), rows.pending(), rows.keep("one", []), rows.settle("id1", "f00d")):
+    for asked in (rows.book(), rows.pending(), rows.adopt(), rows.keep("one", []), rows.settle("id1", "f00d")):
         with pytest.raises(AlertsNotStored):
             await asked
+
+
+async def test_a_process_that_has_its_database_for_itself_adopts_nothing(rows: AlertRows) -> None:
+    """Its own alerts are pending, whatever name the process had when it stored them."""
+    await rows.keep("one", [pending(1)])
+    assert await rows.adopt() == []
+
+
+@pytest.mark.slow
+async def test_each_alert_belongs_to_one_node(postgres: PostgresProcess) -> None:
+    """To the one that stored it, and after that is gone to the first that adopts it. Alerts that an older version
+    stored belong to nobody."""
+    url = postgres.new_migrated()
+    with contextlib.ExitStack() as held:
+        operator = held.enter_context(postgres.operator(url))
+        databases = [held.enter_context(contextlib.closing(Database(parse(url)))) for _ in "abc"]
+        a, b, c = (AlertTable(each, node=name) for each, name in zip(databases, "abc", strict=True))
+        for name in "abc":
+            operator.execute(
+                "INSERT INTO nodes (id, name, url, holder, started_at, seen_at) VALUES (%s, %s, '', '', now(), now())",
+                (name, name),
+            )
+        await a.keep("one", [pending(2), pending(1)])
+        assert [await each.pending() for each in (a, b)] == [[pending(2), pending(1)], []]
+        assert [await each.adopt() for each in (a, b)] == [[], []]
+        operator.execute("UPDATE nodes SET seen_at = now() - interval '2 minutes' WHERE name = 'a'")
+        assert sorted(await asyncio.gather(b.adopt(), c.adopt()), key=len) == [[], [pending(2), pending(1)]]
+        assert await a.pending() == []
+        operator.execute("UPDATE alerts SET owner = NULL WHERE id = 'id1'")
+        assert [await each.adopt() for each in (b, c)] == [[pending(1)], []]

@@ -13,6 +13,8 @@ class FakeAlertRows:
     def __init__(self) -> None:
         self.fails = False
         self.writes = 0
+        self.orphans: list[PendingAlert] = []
+        """Alerts of a node that is gone."""
         self._book: str | None = None
         self._pending: dict[tuple[str, str], PendingAlert] = {}
 
@@ -30,6 +32,12 @@ class FakeAlertRows:
     async def pending(self) -> list[PendingAlert]:
         self._answer()
         return list(self._pending.values())
+
+    async def adopt(self) -> list[PendingAlert]:
+        self._answer()
+        taken, self.orphans = self.orphans, []
+        self._pending |= {(alert.id, alert.address): alert for alert in taken}
+        return taken
 
     async def settle(self, alert_id: str, address: str) -> None:
         self._answer()

@@ -46,7 +46,13 @@ class AlertRows(Protocol):
         """Store the new book and its alerts in one transaction. An alert that is already stored stays unchanged."""
 
     async def pending(self) -> list[PendingAlert]:
-        """The undelivered alerts, in the order in which they were stored."""
+        """The undelivered alerts, in the order in which they were stored; of several nodes, those of this one."""
+
+    async def adopt(self) -> list[PendingAlert]:
+        """Take over the undelivered alerts of nodes that are gone, in the order in which they were stored.
+
+        No other node gets them any more. Always empty for a process that has its database for itself.
+        """
 
     async def settle(self, alert_id: str, address: str) -> None:
         """Remove an alert that was delivered or given up. A missing alert is ignored."""

@@ -27,6 +27,14 @@ class AlertQueue:
         self._book = await self._rows.book()
         return self._book, await self._rows.pending()
 
+    async def adopt(self) -> list[PendingAlert]:
+        """The undelivered alerts of nodes that are gone, which are this node's from now on."""
+        try:
+            return await self._rows.adopt()
+        except AlertsNotStored as error:
+            log.error("Can't look for alerts of nodes that are gone: %s", error)  # noqa: TRY400
+            return []
+
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
         """Store the new alert book and its alerts. Writes nothing if nothing changed."""
         self._added += added

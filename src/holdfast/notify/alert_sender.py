@@ -24,6 +24,9 @@ from holdfast.notify.apprise_client import AlertTransport, NotDelivered
 
 log = logging.getLogger(__name__)
 
+_ADOPT_EVERY_S = 60.0
+"""How often a node looks for undelivered alerts of nodes that are gone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySchedule:
@@ -74,12 +77,7 @@ class AlertSender:
     async def begin(self) -> Book:
         """Load the alerts that a restart left undelivered, and return the alert book. Raises `AlertsNotStored`."""
         text, pending = await self._queue.begin()
-        for alert in pending:
-            if alert.address in self._address_queues:
-                self._address_queues[alert.address].add(alert)
-                continue
-            log.warning('Alert "%s" is dropped: its address is no longer configured', alert.title)
-            await self._queue.settle(alert)
+        await self._add(pending)
         try:
             return Book() if text is None else load(text)
         except UnreadableBook as error:
@@ -105,8 +103,23 @@ class AlertSender:
     async def run(self) -> None:
         """Deliver alerts until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._adopt(), name="alerts of nodes that are gone")
             for each in self._address_queues.values():
                 tasks.create_task(each.run(), name=f"alerts to {each.address}")
+
+    async def _adopt(self) -> None:
+        """Not at the start: a node that starts at the same moment may not have shown yet that it is alive."""
+        while True:
+            await self._clock.sleep(_ADOPT_EVERY_S)
+            await self._add(await self._queue.adopt())
+
+    async def _add(self, stored: Sequence[PendingAlert]) -> None:
+        for alert in stored:
+            if alert.address in self._address_queues:
+                self._address_queues[alert.address].add(alert)
+                continue
+            log.warning('Alert "%s" is dropped: its address is no longer configured', alert.title)
+            await self._queue.settle(alert)
 
     @property
     def undelivered(self) -> list[Undelivered]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 
+from holdfast.base.clock import iso
 from holdfast.health.alerts import Alert, AlertKind, AlertPolicy, Book, dump, update
 from holdfast.health.stores import PendingAlert
 from holdfast.notify.addresses import AlertAddress
@@ -92,6 +93,26 @@ async def test_an_alert_reaches_every_address() -> None:
         assert await post.wait(DAY_S) == 0
         assert (post.sender.undelivered, await post.rows.pending()) == ([], [])
         assert (post.sender.undelivered_s, post.sender.given_up) == (None, 0)
+
+
+async def test_alerts_of_a_node_that_is_gone_are_delivered(caplog: pytest.LogCaptureFixture) -> None:
+    """Within a minute, once; also those stored later. One for an address that this node does not have is dropped."""
+    post = Post(MAIL)
+    orphan = PendingAlert(
+        id="1", address=MAIL.fingerprint, subject="s", title="t", body="b", severity="critical",
+        made_at=iso(post.clock.now()),
+    )  # fmt: skip
+    async with post.running():
+        assert await post.wait(1) == 0
+        post.rows.orphans = [orphan, replace(orphan, id="2", address="beef")]
+        assert await post.wait(60) == 1
+        post.rows.fails = True
+        assert await post.wait(60) == 0
+        post.rows.fails, post.rows.orphans = False, [replace(orphan, id="3", title="later")]
+        assert await post.wait(60) == 1
+    assert post.transport.titles == ["t", "later"]
+    assert await post.rows.pending() == []
+    assert "Can't look for alerts of nodes that are gone" in caplog.text
 
 
 async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFixture) -> None:

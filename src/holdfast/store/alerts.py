@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.health.stores import AlertsNotStored, PendingAlert
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
 from holdfast.store.database_failures import cause_of
+from holdfast.store.leases import recent_names
 from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import alerts
 
 T = TypeVar("T")
 
 _BOOK = "alert-book"
+_COLUMNS = [column for column in alerts.c if column.name not in {"seq", "owner"}]
 
 
 class AlertTable:
@@ -27,6 +29,7 @@ class AlertTable:
     def __init__(self, database: Database, *, node: str | None = None) -> None:
         """`node`: the process whose alerts these are, where several share the database."""
         self._database = database
+        self._node = node
         self._book = _BOOK if node is None else f"{_BOOK} {node}"
 
     async def book(self) -> str | None:
@@ -36,24 +39,48 @@ class AlertTable:
         def work(connection: Connection) -> None:
             note(connection, self._book, book)
             for alert in added:
-                connection.execute(insert(connection, alerts).values(asdict(alert)).on_conflict_do_nothing())
+                values = {**asdict(alert), "owner": self._node}
+                connection.execute(insert(connection, alerts).values(values).on_conflict_do_nothing())
 
         await _kept(self._database.write(work))
 
     async def pending(self) -> list[PendingAlert]:
-        columns = [column for column in alerts.c if column.name != "seq"]
+        found = select(*_COLUMNS).order_by(alerts.c.seq)
+        if self._node is not None:
+            found = found.where(alerts.c.owner == self._node)
+        return await _kept(self._database.read(lambda connection: _alerts(connection.execute(found).mappings())))
+
+    async def adopt(self) -> list[PendingAlert]:
+        if self._node is None:
+            return []
+        # Of two nodes that do this at the same time, the second one leaves out what the first one has locked.
+        orphans = (
+            select(alerts.c.seq)
+            .where(or_(alerts.c.owner.is_(None), (alerts.c.owner != self._node) & _owner_is_gone()))
+            .with_for_update(skip_locked=True)
+        )
+        taken = update(alerts).where(alerts.c.seq.in_(orphans)).values(owner=self._node)
+        adopted = taken.returning(alerts.c.seq, *_COLUMNS)
 
         def work(connection: Connection) -> list[PendingAlert]:
-            rows = connection.execute(select(*columns).order_by(alerts.c.seq)).mappings()
-            return [PendingAlert(**{str(name): value for name, value in row.items()}) for row in rows]
+            rows = sorted(connection.execute(adopted).mappings(), key=lambda row: int(row["seq"]))
+            return _alerts({name: value for name, value in row.items() if name != "seq"} for row in rows)
 
-        return await _kept(self._database.read(work))
+        return await _kept(self._database.write(work))
 
     async def settle(self, alert_id: str, address: str) -> None:
         def work(connection: Connection) -> None:
             connection.execute(delete(alerts).where(alerts.c.id == alert_id, alerts.c.address == address))
 
         await _kept(self._database.write(work))
+
+
+def _owner_is_gone() -> ColumnElement[bool]:
+    return alerts.c.owner.not_in(recent_names())
+
+
+def _alerts(rows: Iterable[Mapping[Any, Any]]) -> list[PendingAlert]:
+    return [PendingAlert(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
 async def _kept(asked: Awaitable[T]) -> T:

@@ -363,8 +363,16 @@ def _node_columns(name: ColumnElement[str]) -> Select[Any]:
 
 
 def _recent_nodes() -> Select[Any]:
-    recent = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_SHOWN_S), Interval)
-    return _node_columns(nodes.c.name).where(recent).order_by(nodes.c.started_at, nodes.c.id)
+    return _node_columns(nodes.c.name).where(_is_recent()).order_by(nodes.c.started_at, nodes.c.id)
+
+
+def recent_names() -> Select[tuple[str]]:
+    """The names of the nodes that have renewed their leases within the last minute."""
+    return select(nodes.c.name).where(_is_recent())
+
+
+def _is_recent() -> ColumnElement[bool]:
+    return nodes.c.seen_at > _NOW - literal(timedelta(seconds=_SHOWN_S), Interval)
 
 
 def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:

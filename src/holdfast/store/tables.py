@@ -80,6 +80,7 @@ alerts = Table(
     Column("seq", _SEQ, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("id", "address", "subject", "title", "body", "severity")),
     Column("made_at", Text, nullable=False),
+    Column("owner", Text),  # the name of the node that delivers it, where several share the database
     sqlite_autoincrement=True,
 )
 Index("alerts_address", alerts.c.id, alerts.c.address, unique=True)
