@@ -1,9 +1,9 @@
-"""Measures the messages that wasim relays per CPU second, and the cost of a login, without sockets.
+"""Measures how many messages wasim relays per CPU second, and the CPU time of a login, without sockets.
 
     uv run python bench/wasim_relay.py [MESSAGES]
 
-Each message is encrypted for the recipient's linked device, the recipient's phone and the sender's own phone, is acked,
-opened by both phones, and brings four receipts back, which are acked. Prints one JSON line.
+Each message is encrypted for the recipient's linked device, the recipient's phone and the sender's own phone. It is
+acked, both phones decrypt it, and four receipts return, which are acked. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def main(messages: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         relay_s = relay(world, store, alice_client, bob_client, rounds)
         login_ms = log_in(world, store) * 1000
-    tally = world.server.phone_clients.tally("962303")
-    assert (tally.decrypted, tally.undecryptable) == (messages, 0)
+    counts = world.server.phone_clients.decryption_counts("962303")
+    assert (counts.decrypted, counts.undecryptable) == (messages, 0)
     print(
         json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)})
     )
@@ -44,15 +44,15 @@ def prepare(
     world: World, alice: ClientDevice, alice_client: Client, bob: ClientDevice, bob_client: Client, n: int
 ) -> tuple[bytes, bytes, bytes]:
     """Return the bytes of a message, of its receipt from Bob's device, and of the acks for four receipts."""
-    id_, words = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
-    copied = Content(device_sent=DeviceSent(destination=f"962303{PN}", message=words))
+    id_, content = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
+    copy = Content(device_sent=DeviceSent(destination=f"962303{PN}", message=content))
     encs = {
         bob.jid: Node("enc", {"v": "2", "type": "msg"}, bytes(200)),
-        f"962303{PN}": world.encrypt(alice, alice_client, f"962303{PN}", words),
-        f"962302{PN}": world.encrypt(alice, alice_client, f"962302{PN}", copied),
+        f"962303{PN}": world.encrypt(alice, alice_client, f"962303{PN}", content),
+        f"962302{PN}": world.encrypt(alice, alice_client, f"962302{PN}", copy),
     }
-    holders = [Node("to", {"jid": jid}, [enc]) for jid, enc in encs.items()]
-    message = Node("message", {"to": f"962303{PN}", "id": id_, "type": "text"}, [Node("participants", {}, holders)])
+    recipients = [Node("to", {"jid": jid}, [enc]) for jid, enc in encs.items()]
+    message = Node("message", {"to": f"962303{PN}", "id": id_, "type": "text"}, [Node("participants", {}, recipients)])
     ack = Node("ack", {"to": bob.jid, "id": id_, "class": "receipt"})
     return (
         alice_client.link.send(message),

@@ -96,7 +96,7 @@ async def _send(request: web.Request) -> web.Response:
     for kind, requested in media_request.items():
         encrypted, media = await _store_media(request, kind, _converted(requested, MediaRequest))
     with request.app[SIMULATOR].update() as (server, now):
-        sent = server.phone_actions.write(account.number, to, message, id_, media=media, audience=audience, now=now)
+        sent = server.phone_actions.send(account.number, to, message, id_, media=media, audience=audience, now=now)
     description = {} if encrypted is None else {"sha256": encrypted.sha256.hex(), "sizeBytes": encrypted.length}
     return web.json_response({"id": sent} | description, status=202)
 
@@ -170,7 +170,7 @@ async def _set_typing(request: web.Request) -> web.Response:
         raise ControlError(400, f"state {state!r}: give one of {', '.join(_TYPING)}")
     simulator, to = request.app[SIMULATOR], _chat(body.get("to"))
     with simulator.update() as (server, now):
-        server.phone_actions.type_to(account.number, to, state, now=now)
+        server.phone_actions.send_typing(account.number, to, state, now=now)
     return web.json_response({"state": state})
 
 

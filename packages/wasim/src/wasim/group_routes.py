@@ -73,10 +73,10 @@ async def _change_group(request: web.Request) -> web.Response:
     added, removed, requesting = (numbers_of(body, name) for name in ("add", "remove", "requests"))
     with simulator.update() as (server, now):
         if subject is not None:
-            server.groups.rename(group, subject, now=now)
+            server.groups.set_subject(group, subject, now=now)
         server.groups.add(group, added, now=now)
         server.groups.remove(group, removed, now=now)
-        server.groups.request(group, requesting, now=now)
+        server.groups.request_to_join(group, requesting, now=now)
     return web.json_response(_group(simulator.server.directory, group))
 
 

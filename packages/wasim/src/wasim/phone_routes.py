@@ -33,7 +33,7 @@ async def _phones(request: web.Request) -> web.Response:
 
 def _phone(simulator: Simulator, account: Account) -> Json:
     devices = [device for device in simulator.server.directory.devices_of(account.number) if device.device]
-    tally = simulator.server.phone_clients.tally(account.number)
+    counts = simulator.server.phone_clients.decryption_counts(account.number)
     return {
         "number": account.number,
         "lid": f"{account.lid}@lid",
@@ -51,10 +51,10 @@ def _phone(simulator: Simulator, account: Account) -> Json:
         "devices": [_device(simulator, device) for device in devices],
         "typing": _typing(simulator, account.number),
         "signal": {
-            "decrypted": tally.decrypted,
-            "undecryptable": tally.undecryptable,
-            "redelivered": tally.redelivered,
-            "reusedKeys": tally.reused_keys,
+            "decrypted": counts.decrypted,
+            "undecryptable": counts.undecryptable,
+            "redelivered": counts.redelivered,
+            "reusedKeys": counts.reused_keys,
         },
     }
 

@@ -42,7 +42,7 @@ class Collection(msgspec.Struct, kw_only=True):
     patches: dict[int, bytes] = {}
     """The newest encoded patches by version."""
     snapshot_mac: bytes = b""
-    """The MAC of the current version, as the device computed it that made the last patch."""
+    """The MAC of the current version, computed by the device that made the last patch."""
     key_id: bytes = b""
 
 
@@ -60,7 +60,7 @@ class AppState:
         self._collections: dict[tuple[str, str], Collection] = {}
         self._snapshots: dict[tuple[str, str], tuple[int, Blob]] = {}
         self.blobs: list[Blob] = []
-        """Files to be written to the media host before the next bytes are sent; whoever writes them clears it."""
+        """Files for the media host, to be written before the next bytes are sent; the writer clears the list."""
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
         """Restore a stored record; records of other kinds are ignored."""
@@ -76,14 +76,14 @@ class AppState:
         """The answer to a `sync` query of one of the account's devices: its patches accepted or refused, and what it
         is missing."""
         answer = SyncAnswer()
-        for asked in query.all("collection"):
-            name, patch = asked.attrs.get("name", ""), asked.child("patch")
-            version = int(asked.attrs.get("version", "0") or 0)
+        for requested in query.all("collection"):
+            name, patch = requested.attrs.get("name", ""), requested.child("patch")
+            version = int(requested.attrs.get("version", "0") or 0)
             if name not in COLLECTIONS:
                 answer.nodes.append(_error(name, _BAD_PATCH))
             elif patch is None:
-                whole = asked.attrs.get("return_snapshot") == "true"
-                answer.nodes.append(self._missing(number, name, version, whole=whole))
+                with_snapshot = requested.attrs.get("return_snapshot") == "true"
+                answer.nodes.append(self._missing(number, name, version, with_snapshot=with_snapshot))
             elif version != self.collection(number, name).version:
                 answer.nodes.append(_error(name, _CONFLICT))
             else:
@@ -110,21 +110,21 @@ class AppState:
                 collection.records.pop(record.index_mac, None)
             else:
                 collection.records[record.index_mac] = encode(record)
-        dated = replace(patch, version=Version(version=collection.version))
-        collection.patches[collection.version] = encode(dated)
+        numbered = replace(patch, version=Version(version=collection.version))
+        collection.patches[collection.version] = encode(numbered)
         for old in [each for each in collection.patches if each <= collection.version - PATCHES_KEPT]:
             del collection.patches[old]
         collection.snapshot_mac, collection.key_id = patch.snapshot_mac, patch.key.id or b""
-        self._directory.note(_RECORD, f"{number}:{name}", msgspec.msgpack.encode(collection))
+        self._directory.put_record(_RECORD, f"{number}:{name}", msgspec.msgpack.encode(collection))
         return collection.version
 
-    def _missing(self, number: str, name: str, version: int, *, whole: bool) -> Node:
+    def _missing(self, number: str, name: str, version: int, *, with_snapshot: bool) -> Node:
         """What a device that has `version` is missing: patches, or a snapshot when it has none or too old a version."""
         collection = self.collection(number, name)
         attrs = {"name": name, "type": "result", "version": str(version)}
         if version >= collection.version:
             return Node("collection", attrs | {"has_more_patches": "false"})
-        if (whole and version == 0) or version + 1 not in collection.patches:
+        if (with_snapshot and version == 0) or version + 1 not in collection.patches:
             reference = encode(self._snapshot(number, name, collection))
             attrs |= {"version": str(collection.version), "has_more_patches": "false"}
             return Node("collection", attrs, [Node("snapshot", {}, reference)])

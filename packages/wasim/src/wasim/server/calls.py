@@ -59,7 +59,7 @@ class Calls:
             del self._calls[next(iter(self._calls))]
         media = [Node("audio", {"enc": "opus", "rate": "16000"})]
         media += [Node("video", {"enc": "vp8", "dec": "vp8"})] if video else []
-        for device in self._linked(callee):
+        for device in self._linked_devices(callee):
             attrs = self._names(call, device, offer=True)
             self._signal(call, device, Node("offer", attrs, [*media, Node("net", {"medium": "3"})]), now)
         return call
@@ -79,12 +79,12 @@ class Calls:
             raise CallError(f"only {'the callee' if number == call.caller else 'the caller'} can make a call {how}")
         call.state = how
         reason = {"accepted": "accepted_elsewhere", "rejected": "rejected_elsewhere", "timeout": "timeout"}.get(how)
-        for device in self._linked(call.callee):
+        for device in self._linked_devices(call.callee):
             if device.address != exclude:
                 attrs = self._names(call, device) | ({"reason": reason} if reason is not None else {})
                 self._signal(call, device, Node("terminate", attrs), now)
         answer = {"accepted": "accept", "rejected": "reject"}.get(how)
-        for device in self._linked(call.caller) if answer is not None else ():
+        for device in self._linked_devices(call.caller) if answer is not None else ():
             self._signal(call, device, Node(answer or "", self._names(call, device)), now)
         return call
 
@@ -95,7 +95,7 @@ class Calls:
         if child.tag == "reject" and call is not None and call.callee == device.number and call.state == "ringing":
             self.end(call.id, device.number, "rejected", now=now, exclude=device.address)
 
-    def _linked(self, number: str) -> list[Device]:
+    def _linked_devices(self, number: str) -> list[Device]:
         return [device for device in self._directory.devices_of(number) if device.device != PHONE]
 
     def _names(self, call: Call, to: Device, *, offer: bool = False) -> dict[str, str]:

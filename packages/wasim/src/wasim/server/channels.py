@@ -1,4 +1,4 @@
-"""Channels (newsletters): anybody follows them; their owner and admins post in them, unencrypted.
+"""Channels (newsletters): anybody can follow them; their owner and admins post in them, unencrypted.
 
 Queries are GraphQL over `iq xmlns="w:mex"`, named by numbers (source: Baileys `Types/Mex`, whatsmeow `newsletter.go`).
 """
@@ -21,7 +21,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 Role = Literal["OWNER", "ADMIN", "SUBSCRIBER"]
-_WRITERS = ("OWNER", "ADMIN")
+_MAY_POST = ("OWNER", "ADMIN")
 _RECORD = "channel"
 _JOIN, _LEAVE = "xwa2_newsletter_join_v2", "xwa2_newsletter_leave_v2"
 _SUBSCRIBED, _METADATA = "xwa2_newsletter_subscribed", "xwa2_newsletter"
@@ -70,7 +70,7 @@ class _Variables(msgspec.Struct, frozen=True, kw_only=True):
     input: _Input = _Input()
 
 
-class _Question(msgspec.Struct, frozen=True, kw_only=True):
+class _QueryBody(msgspec.Struct, frozen=True, kw_only=True):
     variables: _Variables = _Variables()
 
 
@@ -91,19 +91,19 @@ class Channels:
         invite = f"0029{token_urlsafe(self._entropy, 18)}"
         channel = Channel(id=id_, name=name, description=description, invite=invite, created_at=now, roles=dict(roles))
         self.all[id_] = channel
-        self._keep(channel)
+        self._save(channel)
         return channel
 
     def find(self, jid: Jid | None) -> Channel | None:
         return self.all.get(jid.user) if jid is not None and jid.server == NEWSLETTER else None
 
     def may_post(self, channel: Channel, number: str) -> bool:
-        return channel.roles.get(number) in _WRITERS
+        return channel.roles.get(number) in _MAY_POST
 
     # Posts
 
     def post(self, channel: Channel, sender: Device, stanza: Node, now: float) -> None:
-        """Keep a post, and deliver it to the linked devices of all followers, and to the author's other ones."""
+        """Store a post, and deliver it to the linked devices of all followers, and to the author's other devices."""
         plaintext = stanza.child("plaintext")
         data = b"" if plaintext is None else plaintext.data
         post = ChannelPost(
@@ -114,7 +114,7 @@ class Channels:
             text=_text(data),
         )
         channel.posts.append(post)
-        self._keep(channel)
+        self._save(channel)
         attrs = {"from": str(channel.jid), "id": post.id, "server_id": str(post.server_id), "t": str(int(now))}
         attrs |= {"type": stanza.attrs.get("type", "text")}
         for number in channel.roles:
@@ -132,23 +132,25 @@ class Channels:
         if path is None:
             return None
         if path == _SUBSCRIBED:
-            return {"data": {path: [_shown(each, number) for each in self.all.values() if number in each.roles]}}
+            return {
+                "data": {path: [_metadata_json(each, number) for each in self.all.values() if number in each.roles]}
+            }
         channel = self._named(query)
         if channel is None:
-            return _refused(404, "Not Found", path)
+            return _graphql_error(404, "Not Found", path)
         if path == _JOIN:
             channel.roles.setdefault(number, "SUBSCRIBER")
         elif path == _LEAVE and channel.roles.get(number) == "OWNER":
-            return _refused(403, "Forbidden", path)
+            return _graphql_error(403, "Forbidden", path)
         elif path == _LEAVE:
             channel.roles.pop(number, None)
-        self._keep(channel)
-        return {"data": {path: _shown(channel, number)}}
+        self._save(channel)
+        return {"data": {path: _metadata_json(channel, number)}}
 
     def _named(self, query: Node) -> Channel | None:
         """By JID, or by the code of its invite link."""
         try:
-            variables = msgspec.json.decode(query.data, type=_Question).variables
+            variables = msgspec.json.decode(query.data, type=_QueryBody).variables
         except msgspec.DecodeError:
             return None
         key = variables.newsletter_id or variables.input.key
@@ -156,8 +158,8 @@ class Channels:
             return next((each for each in self.all.values() if each.invite == key), None)
         return self.find(parse_jid(key))
 
-    def _keep(self, channel: Channel) -> None:
-        self._directory.note(_RECORD, channel.id, msgspec.json.encode(channel))
+    def _save(self, channel: Channel) -> None:
+        self._directory.put_record(_RECORD, channel.id, msgspec.json.encode(channel))
 
 
 def _text(data: bytes) -> str | None:
@@ -167,7 +169,7 @@ def _text(data: bytes) -> str | None:
         return None
 
 
-def _shown(channel: Channel, number: str) -> dict[str, Any]:
+def _metadata_json(channel: Channel, number: str) -> dict[str, Any]:
     def text(value: str) -> dict[str, str]:
         return {"id": "1", "text": value, "update_time": f"{int(channel.created_at)}000000"}
 
@@ -186,6 +188,6 @@ def _shown(channel: Channel, number: str) -> dict[str, Any]:
     }
 
 
-def _refused(code: int, message: str, path: str) -> dict[str, Any]:
+def _graphql_error(code: int, message: str, path: str) -> dict[str, Any]:
     extensions = {"error_code": code, "is_retryable": False, "severity": "CRITICAL"}
     return {"data": None, "errors": [{"message": message, "path": [path], "extensions": extensions}]}

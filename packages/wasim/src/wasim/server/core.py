@@ -97,7 +97,7 @@ class Server:
             self.delivery,
             self.links,
             end_link=self._end_link,
-            typing=lambda number, node, at: self.phone_clients.see_typing(number, node, now=at),
+            typing=lambda number, node, at: self.phone_clients.receive_typing(number, node, now=at),
             random_fraction=lambda: entropy(1)[0] / 255,
         )
         self._receipts = Receipts(self.directory, fault_hooks, self.delivery, self.links)
@@ -222,7 +222,7 @@ class Server:
         if not device.initial_sync_sent:
             device.initial_sync_sent = True
             self.directory.touch(device)
-            self.phone_settings.begin(device.number, now=now)
+            self.phone_settings.write_initial(device.number, now=now)
             self.phone_actions.send_initial_sync(device, now)
 
     # Stanzas
@@ -336,7 +336,7 @@ class Server:
 
     def change_settings(self, number: str, changes: list[Change], *, now: float) -> None:
         """A phone's owner changes settings; linked devices are notified. Raises BadChange."""
-        self.phone_settings.begin(number, now=now)
+        self.phone_settings.write_initial(number, now=now)
         self.announcements.settings(number, self.phone_settings.change(number, changes, now=now), now=now)
 
     def unlink(self, address: Address, *, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Brings stanzas to devices: they wait in the device's queue until it acknowledges them."""
+"""Delivers stanzas to devices: they stay in the device's queue until it acknowledges them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from wasim.server import notices
 from wasim.server.directory import Directory
 from wasim.server.link import Link
 from wasim.server.links import Links
-from wasim.server.state import PHONE, STANZA_KINDS, Address, Pending, StanzaKind
+from wasim.server.state import PHONE, STANZA_KINDS, Address, QueuedStanza, StanzaKind
 from wasim.server.timers import Timers
 from wasim.wire import nodes
 from wasim.wire.nodes import Node
 
 
 class Delivery:
-    """`to_phone` gets what is addressed to a phone: it is always reachable."""
+    """`to_phone` gets the stanzas for phones, which are always reachable."""
 
     def __init__(
         self, directory: Directory, links: Links, timers: Timers, *, to_phone: Callable[[Address, Node, float], None]
@@ -27,12 +27,12 @@ class Delivery:
         self._to_phone = to_phone
 
     def deliver(self, address: Address, kind: StanzaKind, node: Node, now: float, after_s: float = 0.0) -> None:
-        """Queue a stanza for a device, and send it (`after_s`: so much later) if the device is connected."""
+        """Queue a stanza for a device, and send it, after a delay of `after_s`, if the device is connected."""
         if address.device == PHONE:
             self._to_phone(address, node, now)
             return
         stanza = nodes.encode(node)
-        seq = self._directory.enqueue(address, Pending(kind=kind, id=node.attrs["id"], stanza=stanza))
+        seq = self._directory.enqueue(address, QueuedStanza(kind=kind, id=node.attrs["id"], stanza=stanza))
         link = self._links.of(address)
         if link is None or link.passive:
             return
@@ -43,7 +43,7 @@ class Delivery:
         link.delivered = seq + 1
 
     def _deliver_late(self, link: Link, address: Address, seq: int, stanza: bytes, now: float) -> None:
-        """Deliver unless the device has logged in again since, and got it then."""
+        """Deliver, unless the device has logged in again in the meantime and got the stanza then."""
         if self._links.of(address) is link and seq in self._directory.queue(address):
             self._links.send_encoded(link, stanza)
 

@@ -1,7 +1,7 @@
 """Everything that the server stores: the records of `state.py`, prekeys, and the queues of devices.
 
-Changed records are noted, and `take_changes()` returns them for storage on disk; `Directory.load` restores them.
-Records leave this module only as key and encoded value.
+`take_changes()` returns the changed records for storage on disk; `Directory.load` restores them.
+Outside this module, stored records are a key and an encoded value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wasim.server.state import (
     Device,
     Group,
     MessageRecord,
-    Pending,
+    QueuedStanza,
     StanzaKind,
     parse_address,
 )
@@ -29,7 +29,7 @@ class Queue:
     """The stanzas that wait for one device, in order. An ack names kind and id, and removes the oldest such entry."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, Pending] = {}
+        self._entries: dict[int, QueuedStanza] = {}
         self._by_name: dict[tuple[str, str], list[int]] = {}
         self._next = 0
 
@@ -39,18 +39,18 @@ class Queue:
     def __contains__(self, seq: int) -> bool:
         return seq in self._entries
 
-    def __iter__(self) -> Iterator[tuple[int, Pending]]:
+    def __iter__(self) -> Iterator[tuple[int, QueuedStanza]]:
         """Numbers and entries, oldest first."""
         return iter(self._entries.items())
 
-    def append(self, entry: Pending, *, seq: int | None = None) -> int:
+    def append(self, entry: QueuedStanza, *, seq: int | None = None) -> int:
         seq = self._next if seq is None else seq
         self._next = max(self._next, seq + 1)
         self._entries[seq] = entry
         self._by_name.setdefault((entry.kind, entry.id), []).append(seq)
         return seq
 
-    def settle(self, kind: str, id_: str) -> int | None:
+    def acknowledge(self, kind: str, id_: str) -> int | None:
         """Remove the oldest entry with that kind and id; returns its number, or None when there is none."""
         seqs = self._by_name.get((kind, id_))
         if not seqs:
@@ -69,7 +69,7 @@ class Queue:
 
 
 class Directory:
-    """The server's memory. All parts read it freely; a part that changes a record must call `touch`."""
+    """The server's state in memory. Whoever changes a record must call `touch`."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
@@ -85,14 +85,14 @@ class Directory:
     # Looking up
 
     def find(self, jid: Jid | None) -> Account | None:
-        """The account behind a phone number or hidden id."""
+        """The account with this phone number or hidden id."""
         if jid is None or jid.server not in (PN, LID):
             return None
         number = self._by_lid.get(jid.user) if jid.server == LID else jid.user
         return self.accounts.get(number) if number else None
 
-    def registered(self, jid: Jid | None) -> Account | None:
-        """The same, also by the second spelling of a number: some countries have two for each mobile phone."""
+    def find_any_spelling(self, jid: Jid | None) -> Account | None:
+        """Like `find`, also by the second spelling of a number: some countries have two for each mobile phone."""
         found = self.find(jid)
         if found is not None or jid is None or jid.server != PN:
             return found
@@ -141,14 +141,14 @@ class Directory:
     def remove_device(self, address: Address) -> None:
         """Delete a device with its prekeys and waiting stanzas."""
         del self.devices[address.number][address.device]
-        self._forget("device", address.key)
+        self._delete_record("device", address.key)
         for prekey_id in self._prekeys.pop(address, {}):
-            self._forget("prekey", f"{address.key}:{prekey_id}")
+            self._delete_record("prekey", f"{address.key}:{prekey_id}")
         for seq, _ in self._queues.pop(address, Queue()):
-            self._forget("pending", f"{address.key}:{seq}")
+            self._delete_record("pending", f"{address.key}:{seq}")
 
     def touch(self, record: Account | Device | Group | MessageRecord) -> None:
-        """Record that this record changed; its state when the changes are taken is stored."""
+        """Mark a record as changed; its state at the next `take_changes` is stored."""
         match record:
             case Account():
                 self._touched["account", record.number] = record
@@ -159,11 +159,11 @@ class Directory:
             case MessageRecord():
                 self._touched["message", f"{record.sender}:{record.id}"] = record
 
-    def note(self, kind: str, key: str, value: bytes | None) -> None:
+    def put_record(self, kind: str, key: str, value: bytes | None) -> None:
         """Store a value that another part of the server owns; None deletes it."""
         self._changed[kind, key] = value
 
-    def _forget(self, kind: str, key: str) -> None:
+    def _delete_record(self, kind: str, key: str) -> None:
         self._touched.pop((kind, key), None)
         self._changed[kind, key] = None
 
@@ -192,15 +192,15 @@ class Directory:
     def queue(self, address: Address) -> Queue:
         return self._queues.setdefault(address, Queue())
 
-    def enqueue(self, address: Address, entry: Pending) -> int:
+    def enqueue(self, address: Address, entry: QueuedStanza) -> int:
         """Queue a stanza for a device; returns its number."""
         seq = self.queue(address).append(entry)
         self._changed["pending", f"{address.key}:{seq}"] = msgspec.msgpack.encode(entry)
         return seq
 
-    def settle(self, address: Address, kind: StanzaKind, id_: str) -> bool:
+    def acknowledge(self, address: Address, kind: StanzaKind, id_: str) -> bool:
         """The device acknowledged a stanza. Returns whether such a stanza was waiting."""
-        seq = self.queue(address).settle(kind, id_)
+        seq = self.queue(address).acknowledge(kind, id_)
         if seq is None:
             return False
         self._changed["pending", f"{address.key}:{seq}"] = None
@@ -220,12 +220,12 @@ class Directory:
     def load(cls, records: Iterable[tuple[str, str, bytes]]) -> tuple[Directory, list[tuple[str, str, bytes]]]:
         """The directory made of these records, and the records that belong to other parts of the server."""
         directory = cls()
-        foreign = []
+        other_records = []
         for kind, key, value in records:
             if not directory._restore(kind, key, value):
-                foreign.append((kind, key, value))
+                other_records.append((kind, key, value))
         directory._sort()
-        return directory, foreign
+        return directory, other_records
 
     def _restore(self, kind: str, key: str, value: bytes) -> bool:
         match kind:
@@ -247,14 +247,14 @@ class Directory:
                 self._prekeys.setdefault(parse_address(owner), {})[int(prekey_id)] = value
             case "pending":
                 owner, _, seq = key.rpartition(":")
-                entry = msgspec.msgpack.decode(value, type=Pending)
+                entry = msgspec.msgpack.decode(value, type=QueuedStanza)
                 self.queue(parse_address(owner)).append(entry, seq=int(seq))
             case _:
                 return False
         return True
 
     def _sort(self) -> None:
-        """Restore the order, which records on disk don't have."""
+        """Restore the order: records on disk have none."""
         for number, devices in self.devices.items():
             self.devices[number] = dict(sorted(devices.items()))
         for address, keys in self._prekeys.items():

@@ -1,8 +1,8 @@
-"""What devices ask about groups and change in them (`iq xmlns="w:g2"`), with the errors that clients know.
+"""Queries about groups and changes of them by devices (`iq xmlns="w:g2"`), with the errors that clients expect.
 
 A refusal of the whole request is an error of the `iq`: 403 for those who are not members or not admins, 404 for a group
-that does not exist, 401 for the invite link of a group whose admins keep it, 406 and 410 for invite codes (source:
-whatsmeow, `group.go`). Changes of members are answered for each participant (source: Baileys and whatsmeow).
+that does not exist, 401 for an invite link that only admins may share, 406 and 410 for invite codes (source: whatsmeow,
+`group.go`). Changes of members are answered for each participant (source: Baileys and whatsmeow).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NOT_ACCEPTABLE = (406, "not-acceptable")
 CONFLICT = (409, "conflict")
 GONE = (410, "gone")
 _RECENTLY_LEFT_S = 24 * 3600
-_LONGEST_SUBJECT = 100
-_INVITED_FOR_S = 3 * 24 * 3600
+_MAX_SUBJECT_CHARS = 100
+_INVITATION_VALID_S = 3 * 24 * 3600
 _SWITCHES = {
     "announcement": ("announce", True),
     "not_announcement": ("announce", False),
@@ -41,11 +41,11 @@ _SWITCHES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRequest:
-    """A request of an account, and what may be read and changed for it."""
+    """A request of an account, and the state that it may read and change."""
 
     node: Node
     number: str
-    """The account that asks."""
+    """The account that sent it."""
     directory: Directory
     groups: Groups
     now: float
@@ -59,7 +59,7 @@ def answer(request: AccountRequest) -> Answer:
     """The answer to any request about groups."""
     kind, to = request.node.attrs.get("type", ""), parse_jid(request.node.attrs.get("to", ""))
     if to is None or not to.user or to.server != GROUP:
-        return _ANYWHERE.get((kind, request.body.tag), _unknown)(request)
+        return _WITHOUT_GROUP.get((kind, request.body.tag), _unknown)(request)
     group = request.directory.group(to)
     if group is None:
         return NOT_FOUND
@@ -83,8 +83,8 @@ def _unknown_in(request: AccountRequest, group: Group) -> Answer:
 
 def _participating(request: AccountRequest) -> Answer:
     """All groups of the account, with members and descriptions only if the query asks for them."""
-    wanted = {child.tag for child in request.body.children}
-    left_out = {"participant", "description"} - {tag.removesuffix("s") for tag in wanted}
+    requested = {child.tag for child in request.body.children}
+    left_out = {"participant", "description"} - {tag.removesuffix("s") for tag in requested}
     listed = [describe(request.directory, group) for group in groups_of(request.directory, request.number)]
     shown = [Node("group", each.attrs, [n for n in each.children if n.tag not in left_out]) for each in listed]
     return [Node("groups", {}, shown)]
@@ -92,17 +92,17 @@ def _participating(request: AccountRequest) -> Answer:
 
 def _create(request: AccountRequest) -> Answer:
     subject = request.body.attrs.get("subject", "")
-    if not subject or len(subject) > _LONGEST_SUBJECT:
+    if not subject or len(subject) > _MAX_SUBJECT_CHARS:
         return NOT_ACCEPTABLE
-    asked = [(node.attrs.get("jid", ""), _account(request, node)) for node in request.body.all("participant")]
-    found = [account for _, account in asked if account is not None and account.number != request.number]
+    requested = [(node.attrs.get("jid", ""), _account(request, node)) for node in request.body.all("participant")]
+    found = [account for _, account in requested if account is not None and account.number != request.number]
     addable = [account.number for account in found if privacy.allows(account, privacy.GROUP_ADD, by=request.number)]
     group = request.groups.create(
         subject, [request.number, *addable], addressing="lid", now=request.now, key=request.body.attrs.get("key", "")
     )
     refused = [
         _not_added(request, group, jid, account)
-        for jid, account in asked
+        for jid, account in requested
         if account is None or account.number not in group.members
     ]
     made = describe(request.directory, group)
@@ -110,7 +110,7 @@ def _create(request: AccountRequest) -> Answer:
 
 
 def _leave(request: AccountRequest) -> Answer:
-    rows = []
+    results = []
     for item in request.body.all("group"):
         attrs = {"id": item.attrs.get("id", "")}
         group = request.directory.groups.get(attrs["id"].partition("@")[0])
@@ -119,8 +119,8 @@ def _leave(request: AccountRequest) -> Answer:
         else:
             request.groups.remove(group, [request.number], now=request.now, by=request.number)
             group.left_at[request.number] = request.now
-        rows.append(Node("group", attrs))
-    return [Node("leave", {}, rows)]
+        results.append(Node("group", attrs))
+    return [Node("leave", {}, results)]
 
 
 def _invite_info(request: AccountRequest) -> Answer:
@@ -135,7 +135,7 @@ def _join(request: AccountRequest) -> Answer:
     if request.number in group.members:
         return CONFLICT
     if group.join_approval:
-        request.groups.request(group, [request.number], now=request.now)
+        request.groups.request_to_join(group, [request.number], now=request.now)
         return [Node("membership_approval_request", {"jid": str(group.jid)})]
     request.groups.add(group, [request.number], now=request.now, by=request.number)
     return [Node("group", {"jid": str(group.jid)})]
@@ -162,9 +162,9 @@ def _subject(request: AccountRequest, group: Group) -> Answer:
     subject = request.body.data.decode(errors="replace")
     if group.locked and not group.members[request.number]:
         return FORBIDDEN
-    if not subject or len(subject) > _LONGEST_SUBJECT:
+    if not subject or len(subject) > _MAX_SUBJECT_CHARS:
         return NOT_ACCEPTABLE
-    request.groups.retitle(group, subject, by=request.number, now=request.now)
+    request.groups.set_subject(group, subject, by=request.number, now=request.now)
     return []
 
 
@@ -225,21 +225,21 @@ def _approval_mode(request: AccountRequest, group: Group) -> Answer:
 def _add(request: AccountRequest, group: Group) -> Answer:
     if not (group.members[request.number] or group.members_add):
         return FORBIDDEN
-    rows = []
+    results = []
     for node in request.body.all("participant"):
         account = _account(request, node)
         if account is None:
-            rows.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
+            results.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
         elif account.number in group.members:
-            rows.append(_row(request, group, account, "409"))
+            results.append(_participant_result(request, group, account, "409"))
         elif request.now - group.left_at.get(account.number, -_RECENTLY_LEFT_S) < _RECENTLY_LEFT_S:
-            rows.append(_not_added(request, group, "", account, code="408"))
+            results.append(_not_added(request, group, "", account, code="408"))
         elif not privacy.allows(account, privacy.GROUP_ADD, by=request.number):
-            rows.append(_not_added(request, group, "", account))
+            results.append(_not_added(request, group, "", account))
         else:
             request.groups.add(group, [account.number], now=request.now, by=request.number)
-            rows.append(_row(request, group, account))
-    return [Node("add", {}, rows)]
+            results.append(_participant_result(request, group, account))
+    return [Node("add", {}, results)]
 
 
 def _remove(request: AccountRequest, group: Group) -> Answer:
@@ -251,15 +251,15 @@ def _remove(request: AccountRequest, group: Group) -> Answer:
         request.groups.remove(group, [account.number], now=request.now, by=request.number)
         return None
 
-    return _each(request, group, remove)
+    return _for_each_participant(request, group, remove)
 
 
 def _promote(request: AccountRequest, group: Group) -> Answer:
-    return _each(request, group, lambda account: _set_role(request, group, account, is_admin=True))
+    return _for_each_participant(request, group, lambda account: _set_role(request, group, account, is_admin=True))
 
 
 def _demote(request: AccountRequest, group: Group) -> Answer:
-    return _each(request, group, lambda account: _set_role(request, group, account, is_admin=False))
+    return _for_each_participant(request, group, lambda account: _set_role(request, group, account, is_admin=False))
 
 
 def _set_role(request: AccountRequest, group: Group, account: Account, *, is_admin: bool) -> str | None:
@@ -274,18 +274,18 @@ def _set_role(request: AccountRequest, group: Group, account: Account, *, is_adm
     return None
 
 
-def _each(request: AccountRequest, group: Group, change: Callable[[Account], str | None]) -> Answer:
+def _for_each_participant(request: AccountRequest, group: Group, change: Callable[[Account], str | None]) -> Answer:
     """Apply a change to each participant; it returns an error code, or None when it was made."""
     if not group.members[request.number]:
         return FORBIDDEN
-    rows = []
+    results = []
     for node in request.body.all("participant"):
         account = _account(request, node)
         if account is None:
-            rows.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
+            results.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
         else:
-            rows.append(_row(request, group, account, change(account)))
-    return [Node(request.body.tag, {}, rows)]
+            results.append(_participant_result(request, group, account, change(account)))
+    return [Node(request.body.tag, {}, results)]
 
 
 def _invite(request: AccountRequest, group: Group) -> Answer:
@@ -308,7 +308,7 @@ def _invite(request: AccountRequest, group: Group) -> Answer:
 def _requests(request: AccountRequest, group: Group) -> Answer:
     if not group.members[request.number]:
         return FORBIDDEN
-    rows = [
+    results = [
         Node(
             "membership_approval_request",
             {
@@ -320,7 +320,7 @@ def _requests(request: AccountRequest, group: Group) -> Answer:
         )
         for number, at in group.requests.items()
     ]
-    return [Node("membership_approval_requests", {}, rows)]
+    return [Node("membership_approval_requests", {}, results)]
 
 
 def _answer_requests(request: AccountRequest, group: Group) -> Answer:
@@ -328,19 +328,19 @@ def _answer_requests(request: AccountRequest, group: Group) -> Answer:
         return FORBIDDEN
     done = []
     for action in request.body.children:
-        rows = []
+        results = []
         for node in action.all("participant"):
             account = _account(request, node)
             if account is None or group.requests.pop(account.number, None) is None:
-                rows.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
+                results.append(Node("participant", {"jid": node.attrs.get("jid", ""), "error": "404"}))
                 continue
             if action.tag == "approve":
                 request.groups.add(group, [account.number], now=request.now, by=request.number)
             else:
                 gone = Node("revoked_membership_requests", {}, [participant(request.directory, group, account.number)])
                 request.groups.notify(group, gone, request.now, by=request.number)
-            rows.append(_row(request, group, account))
-        done.append(Node(action.tag, {}, rows))
+            results.append(_participant_result(request, group, account))
+        done.append(Node(action.tag, {}, results))
     return [Node("membership_requests_action", {}, done)]
 
 
@@ -363,23 +363,23 @@ def _account(request: AccountRequest, node: Node) -> Account | None:
     return request.directory.find(parse_jid(node.attrs.get("jid", "")))
 
 
-def _row(request: AccountRequest, group: Group, account: Account, error: str | None = None) -> Node:
-    row = participant(request.directory, group, account.number)
-    return Node("participant", row.attrs | ({"error": error} if error else {}), row.content)
+def _participant_result(request: AccountRequest, group: Group, account: Account, error: str | None = None) -> Node:
+    result = participant(request.directory, group, account.number)
+    return Node("participant", result.attrs | ({"error": error} if error else {}), result.content)
 
 
 def _not_added(request: AccountRequest, group: Group, jid: str, account: Account | None, *, code: str = "403") -> Node:
-    """Somebody who was not added: unknown, or to be invited with a personal code."""
+    """The result for somebody who was not added: an error, or a code for a personal invitation."""
     if account is None:
         return Node("participant", {"jid": jid, "error": "404"})
     invitation = group.invited.setdefault(account.number, request.groups.new_id())
     request.directory.touch(group)
-    asked = Node("add_request", {"code": invitation, "expiration": str(int(request.now) + _INVITED_FOR_S)})
-    row = _row(request, group, account, code)
-    return Node("participant", row.attrs, [asked])
+    add_request = Node("add_request", {"code": invitation, "expiration": str(int(request.now) + _INVITATION_VALID_S)})
+    result = _participant_result(request, group, account, code)
+    return Node("participant", result.attrs, [add_request])
 
 
-_ANYWHERE: dict[tuple[str, str], Callable[[AccountRequest], Answer]] = {
+_WITHOUT_GROUP: dict[tuple[str, str], Callable[[AccountRequest], Answer]] = {
     ("get", "query"): lambda request: NOT_FOUND,
     ("get", "participating"): _participating,
     ("get", "invite"): _invite_info,

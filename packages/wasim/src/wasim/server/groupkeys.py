@@ -14,15 +14,15 @@ from wasim.wire.curve import NONCE_BYTES
 from wasim.wire.ratchet import CannotOpen, KeyConsumed
 from wasim.wire.senderkeys import SenderKey
 
-_OWN, _THEIRS = "groupkey", "peerkey"
-_KEPT = 5
+_OWN, _PEER = "groupkey", "peerkey"
+_MAX_PEER_KEYS = 5
 """How many of the newest keys of each member are kept."""
 
 
 class OwnKey(msgspec.Struct, kw_only=True):
     key: SenderKey
-    given: set[str] = msgspec.field(default_factory=set)
-    """Devices that have received it."""
+    distributed_to: set[str] = msgspec.field(default_factory=set, name="given")
+    """Devices that have received it. Stored as `given`."""
 
 
 class GroupKeys:
@@ -31,14 +31,14 @@ class GroupKeys:
         self._uses = uses
         self._entropy = entropy
         self._own: dict[str, OwnKey] = {}
-        self._theirs: dict[str, list[SenderKey]] = {}
+        self._peer_keys: dict[str, list[SenderKey]] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
         """Restore a stored record; records of other kinds are ignored."""
         if kind == _OWN:
             self._own[key] = msgspec.msgpack.decode(value, type=OwnKey)
-        elif kind == _THEIRS:
-            self._theirs[key] = msgspec.msgpack.decode(value, type=list[SenderKey])
+        elif kind == _PEER:
+            self._peer_keys[key] = msgspec.msgpack.decode(value, type=list[SenderKey])
 
     # The phone's own key
 
@@ -49,22 +49,22 @@ class GroupKeys:
     def without_key(self, number: str, group: str, devices: list[Device]) -> list[Device]:
         """Those of these devices that have not received the key.
 
-        If somebody who is not among them has it, a new key is made, and all of them need it.
+        If another device has received it, such as that of a former member, a new key replaces it for all of them.
         """
         own = self._of(number, group)
-        if own.given - {device.address.key for device in devices}:
+        if own.distributed_to - {device.address.key for device in devices}:
             del self._own[_name(number, group)]
             own = self._of(number, group)
-        return [device for device in devices if device.address.key not in own.given]
+        return [device for device in devices if device.address.key not in own.distributed_to]
 
     def mark_distributed(self, number: str, group: str, to: Address) -> None:
-        self._of(number, group).given.add(to.key)
-        self._keep(number, group)
+        self._of(number, group).distributed_to.add(to.key)
+        self._save(number, group)
 
     def encrypt(self, number: str, group: str, plaintext: bytes) -> bytes:
-        made = senderkeys.encrypt(self._of(number, group).key, plaintext, nonce=self._entropy(NONCE_BYTES))
-        self._keep(number, group)
-        return made
+        encrypted = senderkeys.encrypt(self._of(number, group).key, plaintext, nonce=self._entropy(NONCE_BYTES))
+        self._save(number, group)
+        return encrypted
 
     def _of(self, number: str, group: str) -> OwnKey:
         name = _name(number, group)
@@ -74,33 +74,33 @@ class GroupKeys:
             self._own[name] = OwnKey(key=key)
         return self._own[name]
 
-    def _keep(self, number: str, group: str) -> None:
+    def _save(self, number: str, group: str) -> None:
         name = _name(number, group)
-        self._directory.note(_OWN, name, msgspec.msgpack.encode(self._own[name]))
+        self._directory.put_record(_OWN, name, msgspec.msgpack.encode(self._own[name]))
 
     # Keys of other members
 
     def accept(self, number: str, group: str, peer: Address, data: bytes) -> None:
         """A member sent its key. Raises CannotOpen when it is not valid."""
         key, name = senderkeys.receive(data), _name(number, group, peer)
-        known = self._theirs.setdefault(name, [])
+        known = self._peer_keys.setdefault(name, [])
         if not any(one.id == key.id and one.signing_public == key.signing_public for one in known):
             known.insert(0, key)
-            del known[_KEPT:]
-            self._directory.note(_THEIRS, name, msgspec.msgpack.encode(known))
+            del known[_MAX_PEER_KEYS:]
+            self._directory.put_record(_PEER, name, msgspec.msgpack.encode(known))
 
     def decrypt(self, number: str, group: str, peer: Address, data: bytes) -> bytes:
         """The plaintext of a `skmsg`. Raises Redelivered, KeyReused, or CannotOpen; then nothing changed."""
         name, id_ = _name(number, group, peer), senderkeys.id_of(data)
-        key = next((one for one in self._theirs.get(name, []) if one.id == id_), None)
+        key = next((one for one in self._peer_keys.get(name, []) if one.id == id_), None)
         if key is None:
             raise CannotOpen("its sender key was never received")
         try:
             plaintext, use = senderkeys.decrypt(key, data)
         except KeyConsumed as error:
-            raise self._uses.judge(number, peer, error.use, data) from error
-        self._uses.note(number, peer, use, data)
-        self._directory.note(_THEIRS, name, msgspec.msgpack.encode(self._theirs[name]))
+            raise self._uses.classify(number, peer, error.use, data) from error
+        self._uses.record(number, peer, use, data)
+        self._directory.put_record(_PEER, name, msgspec.msgpack.encode(self._peer_keys[name]))
         return plaintext
 
 

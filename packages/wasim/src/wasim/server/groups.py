@@ -55,18 +55,18 @@ class Groups:
         """16 random bytes as URL-safe text."""
         return token_urlsafe(self._entropy, 16)
 
-    def rename(self, group: Group, subject: str, *, now: float) -> None:
-        self.retitle(group, subject, by=group.creator, now=now)
-
-    def retitle(self, group: Group, subject: str, *, by: str, now: float) -> None:
-        """A member gives the group another name."""
+    def set_subject(self, group: Group, subject: str, *, by: str | None = None, now: float) -> None:
+        """Change the group's name. by: the member who did; the creator by default."""
+        author = group.creator if by is None else by
         group.subject, group.subject_at = subject, now
-        attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, by)}
-        self.notify(group, Node("subject", attrs), now, by=by)
+        attrs = {"subject": subject, "s_t": str(int(now)), "s_o": self._name(group, author)}
+        self.notify(group, Node("subject", attrs), now, by=author)
 
     def add(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
-        """The new members, who are sent the whole group; existing members are ignored. Raises GroupError for an
-        unknown number."""
+        """Add members; returns the new ones, who are sent the whole group. Existing members are ignored.
+
+        Raises GroupError for an unknown number.
+        """
         new = [number for number in self._known(numbers) if number not in group.members]
         before = list(group.members)
         group.members |= dict.fromkeys(new, False)
@@ -77,26 +77,26 @@ class Groups:
         return new
 
     def remove(self, group: Group, numbers: Iterable[str], *, now: float, by: str | None = None) -> list[str]:
-        """The members that were removed, or left when it was `by` themselves; they are notified too."""
-        gone = [number for number in numbers if number in group.members]
-        if not gone:
+        """Remove members, or let `by` leave; returns those that were members. They are notified too."""
+        removed = [number for number in numbers if number in group.members]
+        if not removed:
             return []
-        change = Node("remove", {}, [participant(self._directory, group, number) for number in gone])
+        change = Node("remove", {}, [participant(self._directory, group, number) for number in removed])
         self.notify(group, change, now, by=by)
-        for number in gone:
+        for number in removed:
             del group.members[number]
         if group.members and not any(group.members.values()):
             group.members[next(iter(group.members))] = True  # a group always has an admin
         self._directory.touch(group)
-        return gone
+        return removed
 
-    def request(self, group: Group, numbers: Iterable[str], *, now: float) -> None:
-        """People ask to join; the members are notified. Raises GroupError for an unknown number."""
+    def request_to_join(self, group: Group, numbers: Iterable[str], *, now: float) -> None:
+        """Add requests to join; the members are notified. Raises GroupError for an unknown number."""
         for number in self._known(numbers):
             if number not in group.requests and number not in group.members:
                 group.requests[number] = now
-                asking = participant(self._directory, group, number)
-                created = Node("created_membership_requests", {"request_method": "invite_link"}, [asking])
+                requester = participant(self._directory, group, number)
+                created = Node("created_membership_requests", {"request_method": "invite_link"}, [requester])
                 self.notify(group, created, now, by=number)
 
     def _known(self, numbers: Iterable[str]) -> list[str]:
@@ -194,10 +194,10 @@ def groups_of(directory: Directory, number: str) -> Iterator[Group]:
     return (group for group in directory.groups.values() if number in group.members)
 
 
-def copies(
+def device_copies(
     directory: Directory, sender: Device, group: Group, stanza: Node, now: float
 ) -> Iterator[tuple[Device, Node]]:
-    """A message to a group as each device of its members gets it: with a sender key for that device, if there is one.
+    """The copies of a group message for the devices of all members, with the sender key for that device, if any.
 
     A message that names a participant is only for that device: it answers a retry.
     """

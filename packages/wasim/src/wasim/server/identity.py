@@ -57,5 +57,5 @@ def make_identity(directory: Directory, entropy: Entropy, *, now: float) -> Serv
         nonces=(entropy(NONCE_BYTES), entropy(NONCE_BYTES)),
     )
     identity = ServerIdentity(static=static.private, root=root.public, certificate=chain)
-    directory.note(_RECORD, "identity", msgspec.msgpack.encode(identity))
+    directory.put_record(_RECORD, "identity", msgspec.msgpack.encode(identity))
     return identity

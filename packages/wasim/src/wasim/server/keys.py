@@ -11,19 +11,19 @@ from wasim.wire.curve import DJB_TYPE, KEY_BYTES, typed, verify
 from wasim.wire.jids import parse_jid
 from wasim.wire.nodes import Node
 
-LOW_MARKS = (4, 0)
-"""A device is notified when exactly this many one-time prekeys are left."""
+LOW_PREKEY_COUNTS = (4, 0)
+"""A device is notified when it has exactly so many one-time prekeys left."""
 
 
 class BadKeys(Exception):
-    """An upload of keys that no client could use."""
+    """An upload of invalid keys."""
 
 
 @dataclass(slots=True)
-class Fetched:
+class KeyBundles:
     listing: Node
     refill: list[str] = field(default_factory=list)
-    """Accounts whose phone has used up a prekey."""
+    """Accounts whose phone must upload new prekeys."""
     low_on_prekeys: list[Address] = field(default_factory=list)
     """Linked devices with few prekeys left."""
 
@@ -44,9 +44,9 @@ def store_upload(directory: Directory, device: Device, upload: Node) -> None:
     directory.add_prekeys(device.address, fresh)
 
 
-def signed_prekey(device: Device, holder: Node) -> SignedPreKey:
+def signed_prekey(device: Device, node: Node) -> SignedPreKey:
     """The `skey` in this node. Raises BadKeys when the device's identity did not sign it."""
-    skey = holder.child("skey")
+    skey = node.child("skey")
     if skey is None:
         raise BadKeys("no signed prekey")
     public, signature = skey.data_of("value"), skey.data_of("signature")
@@ -55,15 +55,15 @@ def signed_prekey(device: Device, holder: Node) -> SignedPreKey:
     return SignedPreKey(id=int.from_bytes(skey.data_of("id"), "big"), public=public, signature=signature)
 
 
-def fetch(directory: Directory, request: Node) -> Fetched:
+def fetch(directory: Directory, request: Node) -> KeyBundles:
     """Key bundles for the devices in a `key` request; each consumes a one-time prekey."""
-    fetched = Fetched(Node("list", {}, []))
+    bundles = KeyBundles(Node("list", {}, []))
     for user in request.all("user"):
-        fetched.listing.children.append(_bundle_of(directory, user.attrs.get("jid", ""), fetched))
-    return fetched
+        bundles.listing.children.append(_bundle_of(directory, user.attrs.get("jid", ""), bundles))
+    return bundles
 
 
-def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
+def _bundle_of(directory: Directory, text: str, bundles: KeyBundles) -> Node:
     jid = parse_jid(text)
     account = directory.find(jid)
     device = directory.device(Address(account.number, jid.device)) if account and jid else None
@@ -71,9 +71,9 @@ def _bundle_of(directory: Directory, text: str, fetched: Fetched) -> Node:
         return Node("user", {"jid": text}, [Node("error", {"code": "404", "text": "item-not-found"})])
     consumed = consume_prekey(directory, device)
     if device.device == PHONE:
-        fetched.refill.append(device.number)
+        bundles.refill.append(device.number)
     elif consumed.is_running_low:
-        fetched.low_on_prekeys.append(device.address)
+        bundles.low_on_prekeys.append(device.address)
     return Node("user", {"jid": text}, _bundle(device, consumed.prekey))
 
 
@@ -88,7 +88,7 @@ class ConsumedPrekey(NamedTuple):
 def consume_prekey(directory: Directory, device: Device) -> ConsumedPrekey:
     """Consume a one-time prekey of the device."""
     prekey = directory.take_prekey(device.address)
-    return ConsumedPrekey(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_MARKS)
+    return ConsumedPrekey(prekey, prekey is not None and len(directory.prekeys(device.address)) in LOW_PREKEY_COUNTS)
 
 
 def _bundle(device: Device, prekey: tuple[int, bytes] | None) -> list[Node]:

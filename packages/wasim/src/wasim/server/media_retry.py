@@ -1,4 +1,4 @@
-"""A linked device asks its phone to upload a file again that the media host no longer has (source: Baileys
+"""Media retry: a linked device asks its phone to upload a file again that the media host lost (source: Baileys
 `messages-media`, whatsmeow `mediaretry.go`)."""
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def notification(receipt: Node, media: MediaAttachment | None, *, iv: bytes) -> 
     key = retry_key(media.key)
     if not _is_genuine(receipt, key, id_):
         return Node("notification", attrs, [Node("error", {"code": str(_DECRYPTION_ERROR)}), *rmr])
-    said = MediaRetryNotification(stanza_id=id_, direct_path=f"{media.direct_path}&again=1", result=_SUCCESS)
-    sealed = AESGCM(key).encrypt(iv, encode(said), id_.encode())
-    encrypted = Node("encrypt", {}, [Node("enc_p", {}, sealed), Node("enc_iv", {}, iv)])
+    result = MediaRetryNotification(stanza_id=id_, direct_path=f"{media.direct_path}&again=1", result=_SUCCESS)
+    ciphertext = AESGCM(key).encrypt(iv, encode(result), id_.encode())
+    encrypted = Node("encrypt", {}, [Node("enc_p", {}, ciphertext), Node("enc_iv", {}, iv)])
     return Node("notification", attrs, [encrypted, *rmr])
 
 
@@ -52,12 +52,12 @@ def retry_key(media_key: bytes) -> bytes:
 
 
 def _is_genuine(receipt: Node, key: bytes, id_: str) -> bool:
-    """Did the device encrypt the id of the message with the key of the file?"""
+    """Whether the device encrypted the id of the message with the key of the file."""
     encrypted = receipt.child("encrypt")
     if encrypted is None:
         return False
     try:
-        opened = AESGCM(key).decrypt(encrypted.data_of("enc_iv"), encrypted.data_of("enc_p"), id_.encode())
-        return decode(ServerErrorReceipt, opened).stanza_id == id_
+        plaintext = AESGCM(key).decrypt(encrypted.data_of("enc_iv"), encrypted.data_of("enc_p"), id_.encode())
+        return decode(ServerErrorReceipt, plaintext).stanza_id == id_
     except (InvalidTag, ValueError, WireError):
         return False

@@ -25,8 +25,8 @@ class BadMessageRequest(Exception):
     """The request can't become a message; the sentence says why."""
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The message that a reaction, an edit or a deletion refers to."""
+class MessageAction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reaction, an edit or a deletion, with the id of the message that it refers to."""
 
     id: str
     emoji: str = ""
@@ -54,9 +54,9 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     text: str | None = None
     location: PhoneLocation | None = None
     contact: ContactCard | None = None
-    reaction: About | None = None
-    edit: About | None = None
-    delete: About | None = None
+    reaction: MessageAction | None = None
+    edit: MessageAction | None = None
+    delete: MessageAction | None = None
     poll: NewPoll | None = None
     vote: Vote | None = None
     payload: bytes | None = None
@@ -70,7 +70,7 @@ class MessageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     disappears_after_s: int | None = None
     """The chat's timer of disappearing messages; 0: messages stay."""
     timer_set_at_s: int | None = None
-    """When the timer was set, in Unix seconds; None: the message does not tell."""
+    """When the timer was set, in Unix seconds; None: the message does not say."""
 
 
 class MessageBuilder:
@@ -79,29 +79,29 @@ class MessageBuilder:
         self._directory = directory
         self._phone_clients = phone_clients
 
-    def put(
+    def build(
         self, number: str, to: Account | Group, request: MessageRequest, media: Media | None, *, now: float
     ) -> Plaintext:
         """The requested message, from a field or from media. Raises BadMessageRequest unless there is exactly one."""
         names = ("text", "location", "contact", "poll", "vote", "reaction", "edit", "delete", "payload", "plaintext")
-        said = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
-        if len(said) != 1:
-            found = " and ".join(said) or "nothing"
+        given = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
+        if len(given) != 1:
+            found = " and ".join(given) or "nothing"
             raise BadMessageRequest(f"a message has one of {', '.join(names)} or one kind of media, this has {found}")
         context = self._context(number, to, request)
         if media is not None:
             return carrying(replace(media, context=context))
         if request.reaction is not None or request.edit is not None or request.delete is not None:
-            return self._about(number, to, request, now)
+            return self._action(number, to, request, now)
         if request.poll is not None:
             return self._poll(request.poll, context)
         if request.vote is not None:
             return self._vote(number, to, request.vote, now)
         if request.payload is not None:
-            return _opened(request.payload)
+            return _decode_payload(request.payload)
         if request.plaintext is not None:
             return request.plaintext
-        return _plain(request, context)
+        return _simple_content(request, context)
 
     def _context(self, number: str, to: Account | Group, request: MessageRequest) -> ContextInfo | None:
         context = ContextInfo(
@@ -131,29 +131,29 @@ class MessageBuilder:
             raise BadMessageRequest(f"replyTo {id_}: the phone {number} neither received nor sent such a message")
         return self._name(to, number), sent
 
-    def _about(self, number: str, to: Account | Group, request: MessageRequest, now: float) -> Content:
+    def _action(self, number: str, to: Account | Group, request: MessageRequest, now: float) -> Content:
         at = int(now * 1000)
         if request.reaction is not None:
             key = self._key(number, to, request.reaction.id)
             return Content(reaction=Reaction(key=key, emoji=request.reaction.emoji, timestamp_ms=at))
-        about = request.edit or request.delete
-        assert about is not None, "one of the three is there"
-        key = self._key(number, to, about.id)
+        action = request.edit or request.delete
+        assert action is not None, "one of the three is there"
+        key = self._key(number, to, action.id)
         if not key.from_me:
             raise BadMessageRequest(
-                f"{about.id} is not the phone's own message: only own messages can be edited and deleted"
+                f"{action.id} is not the phone's own message: only own messages can be edited and deleted"
             )
         if request.edit is None:
             return Content(protocol=ProtocolNote(key=key, type=content.REVOKE))
-        edited = Content(conversation=about.text)
+        edited = Content(conversation=action.text)
         note = ProtocolNote(key=key, type=content.MESSAGE_EDIT, edited=edited, timestamp_ms=at)
         return Content(protocol=note)
 
     def _poll(self, poll: NewPoll, context: ContextInfo | None) -> Content:
         options = tuple(PollOption(name=option) for option in poll.options)
-        made = Poll(name=poll.name, options=options, selectable=poll.selectable, context=context)
+        created = Poll(name=poll.name, options=options, selectable=poll.selectable, context=context)
         secret = MessageContext(secret=self._entropy(SECRET_BYTES))
-        return Content(message_context=secret, poll_v3=made)
+        return Content(message_context=secret, poll_v3=created)
 
     def _vote(self, number: str, to: Account | Group, vote: Vote, now: float) -> Content:
         poll, creator = self._phone_clients.poll(number, vote.id)
@@ -167,11 +167,13 @@ class MessageBuilder:
         mode = to.addressing if isinstance(to, Group) else self._directory.accounts[number].addressing
         names = (str(self._directory.jid(Address(one, PHONE), mode)) for one in (creator, number))
         key = VoteKey(secret=poll.secret, poll=vote.id, creator=next(names), voter=next(names))
-        sealed = key.seal(vote.options, iv=self._entropy(IV_BYTES))
-        return Content(vote=PollUpdate(key=self._key(number, to, vote.id), vote=sealed, timestamp_ms=int(now * 1000)))
+        encrypted = key.seal(vote.options, iv=self._entropy(IV_BYTES))
+        return Content(
+            vote=PollUpdate(key=self._key(number, to, vote.id), vote=encrypted, timestamp_ms=int(now * 1000))
+        )
 
     def _key(self, number: str, to: Account | Group, id_: str) -> MessageKey:
-        """The key of that message from the phone's view; an unknown message counts as its own."""
+        """The key of that message from the phone's view; an unknown message is taken for its own."""
         chat = str(to.jid if isinstance(to, Group) else Jid(to.number, PN))
         phone_message = self._phone_clients.phone_message(number, id_)
         author = None
@@ -180,14 +182,14 @@ class MessageBuilder:
         return MessageKey(remote_jid=chat, from_me=int(phone_message is None), id=id_, participant=author)
 
 
-def _opened(payload: bytes) -> Content:
+def _decode_payload(payload: bytes) -> Content:
     try:
         return decode(Content, payload)
     except WireError as error:
         raise BadMessageRequest(f"payload is not a message of WAProto: {error}") from error
 
 
-def _plain(request: MessageRequest, context: ContextInfo | None) -> Content:
+def _simple_content(request: MessageRequest, context: ContextInfo | None) -> Content:
     if request.location is not None:
         place = request.location
         return Content(

@@ -1,4 +1,4 @@
-"""Stanzas that the server sends unprompted: the first ones after a login, and notifications."""
+"""Stanzas that the server sends on its own: the first ones after a login, and notifications."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ROUTING_INFO = b"\x08\x05\x08\x0c"
 def greeting(directory: Directory, device: Device, *, now: float) -> list[Node]:
     """The stanzas for a device that has logged in, up to the announcement of waiting messages."""
     lid = Jid(directory.accounts[device.number].lid, LID, device.device)
-    said = [
+    stanzas = [
         Node("success", {"t": str(int(now)), "lid": str(lid), "location": "wasim", "props": "27"}),
         _ib(Node("edge_routing", {}, [Node("routing_info", {}, _ROUTING_INFO)])),
     ]
     if device.logins == 1:
-        said.append(_ib(Node("dirty", {"type": "account_sync", "timestamp": str(int(now))})))
-    return [*said, _ib(_preview(directory, device.address))]
+        stanzas.append(_ib(Node("dirty", {"type": "account_sync", "timestamp": str(int(now))})))
+    return [*stanzas, _ib(_preview(directory, device.address))]
 
 
 def _preview(directory: Directory, address: Address) -> Node:
@@ -36,7 +36,7 @@ def _preview(directory: Directory, address: Address) -> Node:
 
 
 def offline_done(count: int) -> Node:
-    """The end marker after everything that waited was sent."""
+    """The end marker after all queued stanzas."""
     return _ib(Node("offline", {"count": str(count)}))
 
 
@@ -49,8 +49,8 @@ def low_on_prekeys(notice_id: str, left: int, now: float) -> Node:
 def settings_changed(notice_id: str, number: str, versions: dict[str, int], now: float) -> Node:
     """Notifies a device that collections of its account's settings have new versions."""
     attrs = {"from": str(Jid(number, PN)), "type": "server_sync", "id": notice_id, "t": str(int(now))}
-    listed = [Node("collection", {"name": name, "version": str(version)}) for name, version in versions.items()]
-    return Node("notification", attrs, listed)
+    collections = [Node("collection", {"name": name, "version": str(version)}) for name, version in versions.items()]
+    return Node("notification", attrs, collections)
 
 
 def lock_state(until: float | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What simulated phones do: the actions that tests request for their owners, and their reactions to stanzas.
+"""The actions of simulated phones: those requested for their owners, and their reactions to stanzas.
 
 The server relays stanzas, the phones encrypt and decrypt them; this module connects the two and schedules delays.
 """
@@ -81,7 +81,7 @@ class PhoneActions:
         if device is None:
             return
         if node.tag == "receipt" and node.attrs.get("type") == "read":
-            self._phone_clients.was_read(address.number, node.attrs["id"])
+            self._phone_clients.mark_read(address.number, node.attrs["id"])
         self._callbacks.receive(device, node, now)
 
     def _read_later(self, number: str, id_: str, now: float) -> None:
@@ -91,7 +91,7 @@ class PhoneActions:
 
     # Requested actions
 
-    def write(
+    def send(
         self,
         number: str,
         to: str,
@@ -113,9 +113,11 @@ class PhoneActions:
         chat = self._status(number, audience, now) if to == str(STATUS) else self._chat(to)
         if isinstance(chat, Group) and number not in chat.members:
             raise BadMessageRequest(f"{number} is not a member of the group {to}")
-        words = self._message_builder.put(number, chat, request, media, now=now)
+        plaintext = self._message_builder.build(number, chat, request, media, now=now)
         id_ = id_ or self._phone_clients.phone_sender.new_id()
-        self._send_output(Address(number, PHONE), self._phone_clients.phone_sender.write(number, chat, words, id_), now)
+        self._send_output(
+            Address(number, PHONE), self._phone_clients.phone_sender.send(number, chat, plaintext, id_), now
+        )
         return id_
 
     def _status(self, number: str, audience: Iterable[str] | None, now: float) -> StatusAudience:
@@ -133,12 +135,12 @@ class PhoneActions:
             raise UnknownNumber(f"there is no group {to}" if jid is not None else f"there is no phone {to}")
         return chat
 
-    def type_to(self, number: str, to: str, state: str, *, now: float) -> None:
+    def send_typing(self, number: str, to: str, state: str, *, now: float) -> None:
         """The phone's owner is typing (`composing`), recording (`recording`), or has stopped (`paused`)."""
         chat = self._chat(to)
         name = str(chat.jid if isinstance(chat, Group) else Jid(chat.number, PN))
-        shown = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
-        self._send_stanza(Address(number, PHONE), Node("chatstate", {"to": name}, [shown]), now)
+        chat_state = Node("composing", {"media": "audio"}) if state == "recording" else Node(state)
+        self._send_stanza(Address(number, PHONE), Node("chatstate", {"to": name}, [chat_state]), now)
 
     def read(self, number: str, id_: str, *, now: float) -> None:
         """The phone's owner reads a message. Raises UnknownNumber when it is not in the inbox."""

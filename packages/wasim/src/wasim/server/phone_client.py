@@ -1,7 +1,7 @@
-"""How simulated phones react to stanzas: they decrypt messages, keep an inbox, send receipts, and send retry receipts.
+"""How simulated phones react to stanzas: they decrypt messages, store an inbox, and send receipts and retry receipts.
 
-A phone is a correct client that lives inside the server: it receives and returns stanzas, and reads only what is
-encrypted for it. `phone_sender` has what it sends on request.
+A phone is a correct client inside the server: it receives and returns stanzas, and reads only what is encrypted for it.
+`phone_sender` sends messages on request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wasim.server import media_retry
 from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
 from wasim.server.groupkeys import GroupKeys
-from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, enclosure, fill, poll_of
+from wasim.server.phone_inbox import PhoneMessage, PhonePoll, apply, fill, media_of, poll_of
 from wasim.server.phone_sender import RETRIES, DelayedStanza, PhoneOutput, PhoneSender
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
@@ -31,17 +31,17 @@ from wasim.wire.ratchet import CannotOpen
 READ_AFTER_S = 0.2
 KEYS_FROM_RETRY = 2
 """From this retry on a phone includes its keys, so that the sender can start a new session."""
-_LETTER, _TALLY = "letter", "tally"
+_MESSAGE_RECORD, _COUNTS_RECORD = "letter", "tally"
 
 
-class ReceiptTally(msgspec.Struct, kw_only=True):
-    """What a phone has counted about a sender."""
+class DecryptionCounts(msgspec.Struct, kw_only=True):
+    """How many messages a phone could and could not decrypt."""
 
     decrypted: int = 0
     undecryptable: int = 0
     redelivered: int = 0
     reused_keys: int = 0
-    """Messages encrypted with a key that was used for another message: must stay 0."""
+    """Messages encrypted with a key that was used for another message; must stay 0."""
 
 
 class Typing(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,19 +66,18 @@ class PhoneClients:
         self._groups = groups
         self._entropy = entropy
         self._inbox: dict[str, dict[str, PhoneMessage]] = {}
-        self._tallies: dict[str, ReceiptTally] = {}
+        self._counts: dict[str, DecryptionCounts] = {}
         self._typing: dict[str, Typing] = {}
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
         """Restore a stored record; records of other kinds are ignored."""
         number, _, id_ = key.partition(">")
-        match kind:
-            case "letter":
-                self._inbox.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=PhoneMessage)
-            case "tally":
-                self._tallies[number] = msgspec.msgpack.decode(value, type=ReceiptTally)
-            case _:
-                self.phone_sender.restore(kind, key, value)
+        if kind == _MESSAGE_RECORD:
+            self._inbox.setdefault(number, {})[id_] = msgspec.msgpack.decode(value, type=PhoneMessage)
+        elif kind == _COUNTS_RECORD:
+            self._counts[number] = msgspec.msgpack.decode(value, type=DecryptionCounts)
+        else:
+            self.phone_sender.restore(kind, key, value)
 
     def inbox(self, number: str) -> list[PhoneMessage]:
         """Received messages, oldest first."""
@@ -92,12 +91,12 @@ class PhoneClients:
         phone_message = self.phone_message(number, id_)
         return _read_receipt(phone_message) if phone_message is not None else None
 
-    def was_read(self, number: str, id_: str) -> None:
-        """The read receipt was sent."""
+    def mark_read(self, number: str, id_: str) -> None:
+        """Record that the read receipt was sent."""
         phone_message = self.phone_message(number, id_)
         if phone_message is not None and not phone_message.read:
             phone_message.read = True
-            self._note_letter(number, phone_message)
+            self._save_message(number, phone_message)
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Numbers of phones with automatic reading, with the ids of unread messages: the process ended before they were
@@ -114,8 +113,8 @@ class PhoneClients:
         """The last typing indicator that the phone received."""
         return self._typing.get(number)
 
-    def tally(self, number: str) -> ReceiptTally:
-        return self._tallies.setdefault(number, ReceiptTally())
+    def decryption_counts(self, number: str) -> DecryptionCounts:
+        return self._counts.setdefault(number, DecryptionCounts())
 
     # Receiving
 
@@ -127,19 +126,19 @@ class PhoneClients:
         if node.tag == "message":
             return PhoneOutput(self._message(number, sender, node, now))
         if node.tag == "receipt" and node.attrs.get("type") == "retry":
-            return self.phone_sender.again(number, sender, node)
+            return self.phone_sender.resend(number, sender, node)
         if node.tag == "receipt" and node.attrs.get("type") == "server-error":
-            return PhoneOutput([DelayedStanza(self._uploaded_again(number, node))])
+            return PhoneOutput([DelayedStanza(self._media_retry(number, node))])
         return PhoneOutput()
 
-    def _uploaded_again(self, number: str, receipt: Node) -> Node:
-        """The answer to a linked device that asks for the file of a message which the phone received or sent."""
+    def _media_retry(self, number: str, receipt: Node) -> Node:
+        """The answer to a linked device that requests the media of one of the phone's messages again."""
         id_ = receipt.attrs.get("id", "")
         received, sent = self.phone_message(number, id_), self.phone_sender.sent(number, id_)
-        media = received.media if received is not None else None if sent is None else enclosure(sent)
+        media = received.media if received is not None else None if sent is None else media_of(sent)
         return media_retry.notification(receipt, media, iv=self._entropy(media_retry.IV_BYTES))
 
-    def see_typing(self, number: str, node: Node, *, now: float) -> None:
+    def receive_typing(self, number: str, node: Node, *, now: float) -> None:
         """A `chatstate`: somebody is writing or recording, or has stopped."""
         sender = self._address(node.attrs.get("participant") or node.attrs["from"])
         if sender is None or not node.children:
@@ -155,27 +154,27 @@ class PhoneClients:
         return Address(account.number, jid.device) if account is not None and jid is not None else None
 
     def _message(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
-        tally = self.tally(number)
+        counts = self.decryption_counts(number)
         try:
-            opened: Content | None = self._open(number, sender, node)
-            tally.decrypted += 1
+            content: Content | None = self._open(number, sender, node)
+            counts.decrypted += 1
         except Redelivered:
-            opened = None
-            tally.redelivered += 1
+            content = None
+            counts.redelivered += 1
         except WireError as error:
-            tally.undecryptable += 1
-            tally.reused_keys += isinstance(error, KeyReused)
-            self._note_tally(number)
-            return self._failed(number, sender, node, now)
-        self._note_tally(number)
-        return self._took(number, sender, node, opened, now)
+            counts.undecryptable += 1
+            counts.reused_keys += isinstance(error, KeyReused)
+            self._save_counts(number)
+            return self._request_retry(number, sender, node, now)
+        self._save_counts(number)
+        return self._handle_decrypted(number, sender, node, content, now)
 
-    def _note_tally(self, number: str) -> None:
-        self._directory.note(_TALLY, number, msgspec.msgpack.encode(self.tally(number)))
+    def _save_counts(self, number: str) -> None:
+        self._directory.put_record(_COUNTS_RECORD, number, msgspec.msgpack.encode(self.decryption_counts(number)))
 
     def _open(self, number: str, sender: Address, node: Node) -> Content:
         """The content of the message. Raises CannotOpen, and KeyReused with priority."""
-        opened: Content | None = None
+        content: Content | None = None
         failure: WireError | None = None
         for enc in node.all("enc"):
             try:
@@ -186,10 +185,10 @@ class PhoneClients:
                 failure = failure or error
                 continue
             if message.sender_key is None or message.kind != "unknown":
-                opened = message
-        if opened is None:
+                content = message
+        if content is None:
             raise failure or CannotOpen("a message without anything encrypted")
-        return opened
+        return content
 
     def _open_one(self, number: str, sender: Address, enc: Node, chat: str) -> Content:
         kind = enc.attrs.get("type", "")
@@ -199,51 +198,51 @@ class PhoneClients:
         keys = self._phones.keys(number)
         plaintext = self._sessions.decrypt(keys, sender, kind, enc.data)
         if kind == "pkmsg":
-            self._phones.keep(keys)
+            self._phones.save_keys(keys)
         message = unseal(plaintext)
         if message.sender_key is not None and group is not None:
             self._groups.accept(number, group, sender, message.sender_key.message or b"")
         return message
 
     def _sender_key_group(self, chat: str) -> str | None:
-        """Under which name sender keys of this chat are kept; None: the chat has none."""
+        """The name under which sender keys of this chat are stored; None: the chat has none."""
         jid = parse_jid(chat)
         group = self._directory.group(jid)
         return STATUS.user if jid == STATUS else None if group is None else group.id
 
-    def _took(
-        self, number: str, sender: Address, node: Node, opened: Content | None, now: float
+    def _handle_decrypted(
+        self, number: str, sender: Address, node: Node, content: Content | None, now: float
     ) -> list[DelayedStanza]:
         if node.attrs.get("category") == "peer":
-            return [DelayedStanza(_receipt(node, type="peer_msg")), *self._given(sender, node, opened)]
+            return [DelayedStanza(_receipt(node, type="peer_msg")), *self._answer_peer_request(sender, node, content)]
         if "recipient" in node.attrs:
             return [DelayedStanza(_receipt(node, type="sender", recipient=node.attrs["recipient"]))]
         if sender.number == number:
             return [DelayedStanza(_receipt(node, type="sender"))]
-        phone_message = self._letter(number, sender, node, now)
+        phone_message = self._inbox_entry(number, sender, node, now)
         phone_message.count += 1
-        if opened is not None and phone_message.count == 1:
-            self._fill(number, phone_message, opened)
-        self._note_letter(number, phone_message)
+        if content is not None and phone_message.count == 1:
+            self._fill(number, phone_message, content)
+        self._save_message(number, phone_message)
         stanzas = [DelayedStanza(_receipt(node))]
         if self._directory.accounts[number].auto_read and not phone_message.read:
             stanzas.append(DelayedStanza(_read_receipt(phone_message), READ_AFTER_S))
         return stanzas
 
-    def _given(self, sender: Address, node: Node, opened: Content | None) -> list[DelayedStanza]:
-        """What a linked device asked this phone for."""
-        note, device = opened.inner.protocol if opened is not None else None, self._directory.device(sender)
-        if note is None or note.peer_request is None or device is None:
+    def _answer_peer_request(self, sender: Address, node: Node, content: Content | None) -> list[DelayedStanza]:
+        """Answer a linked device's request to this phone."""
+        protocol, device = content.inner.protocol if content is not None else None, self._directory.device(sender)
+        if protocol is None or protocol.peer_request is None or device is None:
             return []
-        return self.phone_sender.answer(device, note.peer_request, node.attrs["id"]).stanzas
+        return self.phone_sender.answer(device, protocol.peer_request, node.attrs["id"]).stanzas
 
-    def _fill(self, number: str, phone_message: PhoneMessage, opened: Content) -> None:
-        fill(phone_message, opened)
-        if opened.inner.vote is not None and opened.inner.vote.vote is not None:
-            phone_message.chosen = self._chosen(number, phone_message, opened.inner.vote.vote)
+    def _fill(self, number: str, phone_message: PhoneMessage, content: Content) -> None:
+        fill(phone_message, content)
+        if content.inner.vote is not None and content.inner.vote.vote is not None:
+            phone_message.chosen = self._chosen(number, phone_message, content.inner.vote.vote)
         older = self.phone_message(number, phone_message.target) if phone_message.target is not None else None
         if older is not None and apply(phone_message, older):
-            self._note_letter(number, older)
+            self._save_message(number, older)
 
     def _chosen(self, number: str, phone_message: PhoneMessage, vote: EncryptedVote) -> tuple[str, ...] | None:
         """The chosen options of a poll that the phone received or sent. Votes are encrypted under numbers or hidden
@@ -270,7 +269,7 @@ class PhoneClients:
         address = Address(number, PHONE)
         return str(self._directory.jid(address, "lid")), str(self._directory.jid(address, "pn"))
 
-    def _letter(self, number: str, sender: Address, node: Node, now: float) -> PhoneMessage:
+    def _inbox_entry(self, number: str, sender: Address, node: Node, now: float) -> PhoneMessage:
         phone_messages = self._inbox.setdefault(number, {})
         id_ = node.attrs["id"]
         if id_ not in phone_messages:
@@ -286,14 +285,16 @@ class PhoneClients:
             )
         return phone_messages[id_]
 
-    def _note_letter(self, number: str, phone_message: PhoneMessage) -> None:
-        self._directory.note(_LETTER, f"{number}>{phone_message.id}", msgspec.msgpack.encode(phone_message))
+    def _save_message(self, number: str, phone_message: PhoneMessage) -> None:
+        self._directory.put_record(
+            _MESSAGE_RECORD, f"{number}>{phone_message.id}", msgspec.msgpack.encode(phone_message)
+        )
 
-    def _failed(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
+    def _request_retry(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
         """Ask for the message again, up to five times."""
-        phone_message = self._letter(number, sender, node, now)
+        phone_message = self._inbox_entry(number, sender, node, now)
         phone_message.undecryptable += 1
-        self._note_letter(number, phone_message)
+        self._save_message(number, phone_message)
         if phone_message.undecryptable > RETRIES:
             return []
         return [DelayedStanza(self._retry_receipt(number, node, phone_message.undecryptable))]

@@ -1,7 +1,7 @@
-"""What a phone still has of its chats, and how it is divided for a linked device.
+"""The history of a phone's chats, and how it is divided into parts for a linked device.
 
-A device gets the newest messages of each chat at once, then the rest of the last weeks in parts, and everything older
-only if it asked for that when it was linked. Later it may ask for more messages of one chat.
+A device gets the newest messages of each chat first, then those of the last 90 days in parts, and older ones only if it
+requested the full history when it was linked. Later it may request more messages of one chat.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from wasim.wire.jids import LID, PN
 from wasim.wire.protobuf import decode, encode
 
 BOOTSTRAP_MESSAGES = 20
-"""The newest messages of each chat that a device gets at once."""
+"""How many of the newest messages of each chat a device gets first."""
 RECENT_S = 90 * 86_400
-MESSAGES_A_PART = 5_000
+MESSAGES_PER_PART = 5_000
 _RECORD = "history"
 
 
@@ -41,12 +41,12 @@ class PhoneHistories:
             self._chats.setdefault(number, {})[chat] = decode(Conversation, value)
 
     def add(self, number: str, conversation: Conversation) -> None:
-        """A phone has a chat with these messages, oldest first, instead of what it had of it."""
+        """Replace the history of a chat by these messages, oldest first."""
         self._chats.setdefault(number, {})[conversation.id or ""] = conversation
-        self._directory.note(_RECORD, f"{number}>{conversation.id}", encode(conversation))
+        self._directory.put_record(_RECORD, f"{number}>{conversation.id}", encode(conversation))
 
     def parts(self, number: str, *, full: bool, now: float) -> Iterator[Part]:
-        """What a newly linked device gets, in order."""
+        """The parts for a newly linked device, in order."""
         chats = list(self._chats.get(number, {}).values())
         newest = tuple(replace(chat, messages=chat.messages[-BOOTSTRAP_MESSAGES:][::-1]) for chat in chats)
         yield Part(
@@ -55,11 +55,12 @@ class PhoneHistories:
         )
         since = int(now) - RECENT_S
         older = [(chat, chat.messages[:-BOOTSTRAP_MESSAGES]) for chat in chats]
-        recent = [(chat, tuple(each for each in kept if _at(each) >= since)) for chat, kept in older]
+        recent = [(chat, tuple(each for each in messages if _at(each) >= since)) for chat, messages in older]
         yield from _divided(content.RECENT, recent)
         if full:
             yield from _divided(
-                content.FULL, [(chat, tuple(each for each in kept if _at(each) < since)) for chat, kept in older]
+                content.FULL,
+                [(chat, tuple(each for each in messages if _at(each) < since)) for chat, messages in older],
             )
 
     def before(self, number: str, request: OnDemandRequest) -> HistorySync:
@@ -67,9 +68,9 @@ class PhoneHistories:
         chat = self._chats.get(number, {}).get(request.chat or "", Conversation(id=request.chat))
         limit_s = (request.oldest_at_ms or 0) // 1000
         older = [each for each in chat.messages if _at(each) < limit_s]
-        asked = tuple(older[-(request.count or 50) :][::-1])
+        requested = tuple(older[-(request.count or 50) :][::-1])
         return HistorySync(
-            sync_type=content.ON_DEMAND, conversations=(replace(chat, messages=asked),), chunk_order=1, progress=100
+            sync_type=content.ON_DEMAND, conversations=(replace(chat, messages=requested),), chunk_order=1, progress=100
         )
 
     def _mappings(self, chats: list[Conversation]) -> Iterator[LidMapping]:
@@ -84,23 +85,23 @@ def _at(message: HistoryMessage) -> int:
 
 
 def _divided(sync_type: int, chats: list[tuple[Conversation, tuple[HistoryMessage, ...]]]) -> Iterator[Part]:
-    """Parts of at most `MESSAGES_A_PART` messages, newest first within a chat."""
+    """Parts of at most `MESSAGES_PER_PART` messages, newest first within a chat."""
     total = sum(len(messages) for _, messages in chats)
-    held: list[Conversation] = []
+    conversations: list[Conversation] = []
     count = sent = order = 0
     for chat, messages in chats:
         left = messages[::-1]
         while left:
-            taken, left = left[: MESSAGES_A_PART - count], left[MESSAGES_A_PART - count :]
-            held.append(replace(chat, messages=taken))
-            count += len(taken)
-            sent += len(taken)
-            if count == MESSAGES_A_PART or sent == total:
+            selected, left = left[: MESSAGES_PER_PART - count], left[MESSAGES_PER_PART - count :]
+            conversations.append(replace(chat, messages=selected))
+            count += len(selected)
+            sent += len(selected)
+            if count == MESSAGES_PER_PART or sent == total:
                 order += 1
                 progress = sent * 100 // total
-                history = HistorySync(conversations=tuple(held), chunk_order=order, progress=progress)
+                history = HistorySync(conversations=tuple(conversations), chunk_order=order, progress=progress)
                 yield Part(sync_type=sync_type, history=history)
-                held, count = [], 0
+                conversations, count = [], 0
 
 
 def text_message(chat: str, id_: str, text: str, *, at: int, from_me: bool, name: str | None = None) -> HistoryMessage:

@@ -6,12 +6,12 @@ import msgspec
 
 from wasim.wire.content import Content
 
-TEXT_KEPT = 65_536
+MAX_TEXT_CHARS = 65_536
 """Longer texts are truncated to this many characters."""
 
 
 class MediaAttachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A medium of a message, and the keys to decrypt it."""
+    """The media of a message, and the key to decrypt it."""
 
     kind: str
     mimetype: str
@@ -42,7 +42,7 @@ class PhonePoll(msgspec.Struct, frozen=True, kw_only=True):
     selectable: int
     """How many options a person may choose; 0: any number."""
     secret: bytes
-    """What votes are encrypted with."""
+    """The secret from which the keys of votes are derived."""
 
 
 class PhoneMessage(msgspec.Struct, kw_only=True):
@@ -61,9 +61,9 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
     text: str | None = None
     kind: str = "unknown"
     count: int = 0
-    """How often it arrived and was decrypted."""
+    """How many times it arrived and was decrypted."""
     undecryptable: int = 0
-    """How often it arrived and could not be decrypted."""
+    """How many times it arrived and could not be decrypted."""
     read: bool = False
     target: str | None = None
     """The message that it edits, deletes or reacts to."""
@@ -83,18 +83,18 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
     """Its author deleted it."""
 
 
-def fill(phone_message: PhoneMessage, opened: Content) -> None:
-    """Fill the entry with the decrypted content."""
-    inner = opened.inner
-    phone_message.kind = opened.kind
-    phone_message.text = None if opened.text is None else opened.text[:TEXT_KEPT]
-    if opened.context is not None:
-        phone_message.quoted, phone_message.mentions = opened.context.stanza_id, opened.context.mentioned
-        phone_message.disappears_after_s = opened.context.expiration
+def fill(phone_message: PhoneMessage, content: Content) -> None:
+    """Set the fields of the message from its decrypted content."""
+    inner = content.inner
+    phone_message.kind = content.kind
+    phone_message.text = None if content.text is None else content.text[:MAX_TEXT_CHARS]
+    if content.context is not None:
+        phone_message.quoted, phone_message.mentions = content.context.stanza_id, content.context.mentioned
+        phone_message.disappears_after_s = content.context.expiration
     if inner.reaction is not None:
         phone_message.emoji = inner.reaction.emoji or ""
     phone_message.target = _target(inner)
-    phone_message.media = enclosure(opened)
+    phone_message.media = media_of(content)
     if inner.location is not None:
         place = inner.location
         phone_message.location = PhoneLocation(
@@ -102,24 +102,24 @@ def fill(phone_message: PhoneMessage, opened: Content) -> None:
         )
     if inner.contact is not None:
         phone_message.contact = ContactCard(name=inner.contact.name or "", vcard=inner.contact.vcard or "")
-    phone_message.poll = poll_of(opened)
+    phone_message.poll = poll_of(content)
 
 
-def poll_of(opened: Content) -> PhonePoll | None:
+def poll_of(content: Content) -> PhonePoll | None:
     """The poll of a message; None when there is none, or nobody could vote in it."""
-    poll, secret = opened.poll, opened.secret
+    poll, secret = content.poll, content.secret
     if poll is None or not secret:
         return None
     return PhonePoll(options=poll.names, selectable=poll.selectable or 0, secret=secret)
 
 
 def _target(inner: Content) -> str | None:
-    about = inner.reaction or inner.protocol or inner.vote
-    return about.key.id if about is not None and about.key is not None else None
+    reference = inner.reaction or inner.protocol or inner.vote
+    return reference.key.id if reference is not None and reference.key is not None else None
 
 
-def enclosure(content: Content) -> MediaAttachment | None:
-    """The medium of a message; None when there is none, or its description is incomplete."""
+def media_of(content: Content) -> MediaAttachment | None:
+    """The media of a message; None when there is none, or its description is incomplete."""
     media = content.media
     if media is None or not media.key or not media.direct_path or not media.sha256:
         return None

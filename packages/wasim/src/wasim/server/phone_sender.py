@@ -1,4 +1,4 @@
-"""What simulated phones send: messages to people and groups, encrypted for each device, and resends on request."""
+"""Messages that simulated phones send to people and groups, encrypted for each device, and resends on request."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DelayedStanza:
 
 @dataclass(slots=True)
 class PhoneOutput:
-    """What a phone sends, and the linked devices of which it used up prekeys."""
+    """Stanzas that a phone sends, and the linked devices whose prekeys it used up."""
 
     stanzas: list[DelayedStanza] = field(default_factory=list)
     low_on_prekeys: list[Address] = field(default_factory=list)
@@ -71,7 +71,7 @@ class PhoneSender:
         self._sent: dict[str, dict[str, SentMessage]] = {}
         self.histories = PhoneHistories(directory)
         self.blobs: list[Blob] = []
-        """Files to be written to the media host before the next bytes are sent; whoever writes them clears it."""
+        """Files for the media host, to be written before the next bytes are sent; the writer clears the list."""
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
         """Restore a stored record; records of other kinds are ignored."""
@@ -85,25 +85,25 @@ class PhoneSender:
         message = self._sent.get(number, {}).get(id_)
         return None if message is None or message.verbatim else decode(Content, message.plaintext)
 
-    def _remember(self, number: str, id_: str, to: str, plaintext: Plaintext) -> None:
+    def _save_sent(self, number: str, id_: str, to: str, plaintext: Plaintext) -> None:
         kept = self._sent.setdefault(number, {})
         verbatim = isinstance(plaintext, bytes)
         kept[id_] = SentMessage(
             to=to, plaintext=plaintext if isinstance(plaintext, bytes) else encode(plaintext), verbatim=verbatim
         )
-        self._directory.note(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
+        self._directory.put_record(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
         while len(kept) > SENT_KEPT:
             oldest = next(iter(kept))
             del kept[oldest]
-            self._directory.note(_SENT, f"{number}>{oldest}", None)
+            self._directory.put_record(_SENT, f"{number}>{oldest}", None)
 
     # Messages
 
-    def write(self, number: str, to: Account | Group, plaintext: Plaintext, id_: str) -> PhoneOutput:
+    def send(self, number: str, to: Account | Group, plaintext: Plaintext, id_: str) -> PhoneOutput:
         """A message to all devices of an account and all own devices, or to a group."""
         if isinstance(to, Group):
             return self._to_group(number, to, plaintext, id_)
-        self._remember(number, id_, to.number, plaintext)
+        self._save_sent(number, id_, to.number, plaintext)
         outgoing = PhoneOutput()
         recipients = [
             Node(
@@ -131,17 +131,17 @@ class PhoneSender:
 
     def _to_group(self, number: str, group: Group, plaintext: Plaintext, id_: str) -> PhoneOutput:
         """One ciphertext for all members, and the sender key for those who don't have it."""
-        self._remember(number, id_, str(group.jid), plaintext)
+        self._save_sent(number, id_, str(group.jid), plaintext)
         outgoing = PhoneOutput()
         devices = [one for one in self._directory.members(group) if one.address != Address(number, PHONE)]
-        lacking = self._groups.without_key(number, group.id, devices)
+        without_key = self._groups.without_key(number, group.id, devices)
         distribution = Content(sender_key=self._sender_key(number, group))
         distributions = []
-        for device in lacking:
+        for device in without_key:
             jid = str(self._directory.jid(device.address, group.addressing))
             distributions.append(Node("to", {"jid": jid}, [self._enc(number, device, distribution, outgoing)]))
             self._groups.mark_distributed(number, group.id, device.address)
-        data = self._groups.encrypt(number, group.id, self._sealed(plaintext))
+        data = self._groups.encrypt(number, group.id, self._padded(plaintext))
         children = [Node("participants", {}, distributions)] if distributions else []
         children.append(Node("enc", {"v": "2", "type": "skmsg"} | _enc_attrs(plaintext), data))
         attrs = {"to": str(group.jid), "id": id_} | _stanza_attrs(plaintext)
@@ -155,14 +155,14 @@ class PhoneSender:
 
     def _enc(self, number: str, device: Device, what: Plaintext, outgoing: PhoneOutput, **attrs: str) -> Node:
         if not self._sessions.knows(number, device.address):
-            self._begin(number, device, outgoing)
-        kind, data = self._sessions.encrypt(number, device.address, self._sealed(what))
+            self._start_session(number, device, outgoing)
+        kind, data = self._sessions.encrypt(number, device.address, self._padded(what))
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
 
-    def _sealed(self, plaintext: Plaintext) -> bytes:
+    def _padded(self, plaintext: Plaintext) -> bytes:
         return plaintext if isinstance(plaintext, bytes) else seal(plaintext, pad=self._entropy(1)[0] % 16 + 1)
 
-    def _begin(self, number: str, device: Device, outgoing: PhoneOutput) -> None:
+    def _start_session(self, number: str, device: Device, outgoing: PhoneOutput) -> None:
         consumed = server_keys.consume_prekey(self._directory, device)
         if consumed.is_running_low and device.device != PHONE:
             outgoing.low_on_prekeys.append(device.address)
@@ -175,8 +175,8 @@ class PhoneSender:
 
     # Resends
 
-    def again(self, number: str, to: Address, receipt: Node) -> PhoneOutput:
-        """Somebody could not decrypt a message of ours: encrypt it again, in a new session."""
+    def resend(self, number: str, to: Address, receipt: Node) -> PhoneOutput:
+        """Answer a retry receipt: encrypt the message again, in a new session."""
         id_ = receipt.attrs.get("id", "")
         sent = self._sent.get(number, {}).get(id_)
         device = self._directory.device(to)
@@ -185,14 +185,14 @@ class PhoneSender:
         if sent is None or device is None or count > RETRIES:
             return PhoneOutput()
         outgoing = PhoneOutput()
-        self._begin(number, device, outgoing)
+        self._start_session(number, device, outgoing)
         before = sent.plaintext if sent.verbatim else decode(Content, sent.plaintext)
-        plaintext, attrs = self._once_more(number, device, sent, before)
+        plaintext, attrs = self._resend_content(number, device, sent, before)
         enc = self._enc(number, device, plaintext, outgoing, count=str(count))
         outgoing.stanzas.append(DelayedStanza(Node("message", {"id": id_} | attrs, [enc])))
         return outgoing
 
-    def _once_more(
+    def _resend_content(
         self, number: str, device: Device, sent: SentMessage, plaintext: Plaintext
     ) -> tuple[Plaintext, dict[str, str]]:
         """The content for that device, and the attributes of its stanza."""
@@ -202,8 +202,8 @@ class PhoneSender:
             self._groups.mark_distributed(number, group.id, device.address)
             participant = str(self._directory.jid(device.address, group.addressing))
             distribution = self._sender_key(number, group)
-            again = plaintext if isinstance(plaintext, bytes) else _with_sender_key(plaintext, distribution)
-            return again, attrs | {"to": sent.to, "participant": participant}
+            resent = plaintext if isinstance(plaintext, bytes) else _with_sender_key(plaintext, distribution)
+            return resent, attrs | {"to": sent.to, "participant": participant}
         attrs |= {"to": str(self._directory.jid(device.address, "pn")), "device_fanout": "false"}
         if device.number == number and sent.to != number and isinstance(plaintext, Content):
             destination = str(Jid(sent.to, PN))
@@ -214,7 +214,7 @@ class PhoneSender:
     # Settings and history
 
     def initial_sync(self, device: Device, *, now: float) -> PhoneOutput:
-        """What a phone sends to a newly linked device: the key of its settings, and its history."""
+        """The first messages to a newly linked device: the key of its settings, and its history."""
         parts = self.histories.parts(device.number, full=device.wants_full_history, now=now)
         notes = [self._sync_keys(device, now), *(self._history(part.sync_type, part.history) for part in parts)]
         return self._to_own(device, notes)
@@ -280,7 +280,7 @@ def _with_sender_key(plaintext: Content, distribution: GroupSenderKey) -> Conten
 
 
 def _stanza_attrs(plaintext: Plaintext) -> dict[str, str]:
-    """What the server may know about a message: its type, and whether it changes an older one."""
+    """The attributes of a message stanza: its type, and whether it changes an older message."""
     if isinstance(plaintext, bytes):
         return {"type": "text"}
     if plaintext.kind == "reaction":

@@ -1,6 +1,6 @@
-"""A phone's side of app state: it writes settings, and reads what its linked devices write.
+"""A phone's side of app state: it writes settings, and reads those that its linked devices write.
 
-A phone verifies every MAC as a real one does. What it can't verify is counted and changes nothing.
+A phone verifies every MAC as a real one does. Patches that it can't verify are counted and change nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Label(msgspec.Struct, kw_only=True):
     color: int = 0
 
 
-class View(msgspec.Struct, kw_only=True, rename="camel"):
+class SettingsView(msgspec.Struct, kw_only=True, rename="camel"):
     """An account's settings as its phone shows them."""
 
     push_name: str = ""
@@ -74,7 +74,7 @@ class View(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class _State(msgspec.Struct, kw_only=True):
-    view: View
+    view: SettingsView
     hashes: dict[str, bytes] = {}
     macs: dict[str, dict[bytes, bytes]] = {}
     """By collection and index MAC: the value MAC of the current record."""
@@ -120,11 +120,11 @@ class PhoneSettings:
         if kind == _RECORD:
             self._states[key] = msgspec.msgpack.decode(value, type=_State)
 
-    def view(self, number: str) -> View:
+    def view(self, number: str) -> SettingsView:
         return self._state(number).view
 
-    def begin(self, number: str, *, now: float) -> None:
-        """Write the settings that every account has, unless they are there."""
+    def write_initial(self, number: str, *, now: float) -> None:
+        """Write the settings that every account has, unless they exist."""
         state, account = self._state(number), self._directory.accounts[number]
         if state.view.push_name != account.name and account.name:
             self.change(number, [Change(push_name=account.name)], now=now)
@@ -141,7 +141,7 @@ class PhoneSettings:
         state, keys = self._state(number), self._keys(number)
         mutations = tuple(keys.seal(operation, data, iv=self._entropy(16)) for operation, data in actions)
         version = self._app_state.collection(number, name).version + 1
-        digest = self._mix(state, name, mutations)
+        digest = self._update_hash(state, name, mutations)
         snapshot_mac = keys.mac_of_version(digest, version, name)
         patch = Patch(
             mutations=mutations,
@@ -150,8 +150,8 @@ class PhoneSettings:
             key=KeyName(id=keys.id),
         )
         for operation, data in actions:
-            self._show(number, state.view, operation, data)
-        self._note(number)
+            self._apply_to_view(number, state.view, operation, data)
+        self._save(number)
         return self._app_state.apply(number, name, patch)
 
     def read(self, number: str, name: str, version: int) -> None:
@@ -160,18 +160,18 @@ class PhoneSettings:
         patch = decode(Patch, self._app_state.collection(number, name).patches[version])
         try:
             opened = [(mutation.operation or SET, keys.open(mutation)) for mutation in patch.mutations]
-            digest = self._mix(state, name, patch.mutations)
+            digest = self._update_hash(state, name, patch.mutations)
             if keys.mac_of_version(digest, version, name) != patch.snapshot_mac:
                 raise BadMac("the MAC of the version is wrong")
             if keys.mac_of_patch(patch.snapshot_mac or b"", patch.mutations, version, name) != patch.patch_mac:
                 raise BadMac("the MAC of the patch is wrong")
             for operation, data in opened:
-                self._show(number, state.view, operation, data)
+                self._apply_to_view(number, state.view, operation, data)
         except (WireError, ValueError):
             state.view.invalid += 1
-        self._note(number)
+        self._save(number)
 
-    def _mix(self, state: _State, name: str, mutations: Sequence[Mutation]) -> bytes:
+    def _update_hash(self, state: _State, name: str, mutations: Sequence[Mutation]) -> bytes:
         macs = state.macs.setdefault(name, {})
         removed, added = [], []
         for mutation in mutations:
@@ -191,12 +191,12 @@ class PhoneSettings:
         return SyncKeys.derive(keys.sync_key_id, keys.sync_key)
 
     def _state(self, number: str) -> _State:
-        return self._states.setdefault(number, _State(view=View()))
+        return self._states.setdefault(number, _State(view=SettingsView()))
 
-    def _note(self, number: str) -> None:
-        self._directory.note(_RECORD, number, msgspec.msgpack.encode(self._states[number]))
+    def _save(self, number: str) -> None:
+        self._directory.put_record(_RECORD, number, msgspec.msgpack.encode(self._states[number]))
 
-    def _show(self, number: str, view: View, operation: int, data: ActionData) -> None:
+    def _apply_to_view(self, number: str, view: SettingsView, operation: int, data: ActionData) -> None:
         index, value = index_of(data), data.value or ActionValue()
         subject = index[1] if len(index) > 1 else ""
         match index[0]:
@@ -218,15 +218,15 @@ class PhoneSettings:
             case "deleteMessageForMe" if len(index) > 2:
                 _toggle(view.deleted_messages, f"{subject} {index[2]}", on=True)
             case _:
-                _show_chat(_chat(view, subject), index[0], value)
+                _apply_to_chat(_chat(view, subject), index[0], value)
 
-    def _rename(self, number: str, view: View, name: str) -> None:
+    def _rename(self, number: str, view: SettingsView, name: str) -> None:
         account = self._directory.accounts[number]
         view.push_name = account.name = name
         self._directory.touch(account)
 
 
-def _chat(view: View, jid: str) -> ChatSettings:
+def _chat(view: SettingsView, jid: str) -> ChatSettings:
     return view.chats.setdefault(jid, ChatSettings())
 
 
@@ -237,7 +237,7 @@ def _toggle(listed: list[str], name: str, *, on: bool) -> None:
         listed.remove(name)
 
 
-def _show_chat(chat: ChatSettings, action: str, value: ActionValue) -> None:
+def _apply_to_chat(chat: ChatSettings, action: str, value: ActionValue) -> None:
     match action:
         case "archive" if value.archive is not None:
             chat.archived = bool(value.archive.on)
@@ -257,7 +257,7 @@ def _show_chat(chat: ChatSettings, action: str, value: ActionValue) -> None:
 def _action(change: Change, *, at_ms: int) -> tuple[str, int, ActionData]:
     """The collection, the operation and the record of a change."""
 
-    def made(index: list[str], version: int, value: ActionValue, *, operation: int = SET) -> tuple[int, ActionData]:
+    def record(index: list[str], version: int, value: ActionValue, *, operation: int = SET) -> tuple[int, ActionData]:
         encoded = json.dumps(index, separators=(",", ":")).encode()
         return operation, ActionData(index=encoded, value=value, padding=b"", version=version)
 
@@ -265,27 +265,27 @@ def _action(change: Change, *, at_ms: int) -> tuple[str, int, ActionData]:
     match change:
         case Change(push_name=str(name)):
             value = ActionValue(timestamp_ms=at, push_name=PushName(name=name))
-            return "critical_block", *made(["setting_pushName"], 1, value)
+            return "critical_block", *record(["setting_pushName"], 1, value)
         case Change(contact=str(jid)):
             action = ContactAction(full_name=change.name, save_on_phone=1)
             value = ActionValue(timestamp_ms=at, contact=action)
-            return "critical_unblock_low", *made(["contact", jid], 2, value, operation=SET if change.name else REMOVE)
+            return "critical_unblock_low", *record(["contact", jid], 2, value, operation=SET if change.name else REMOVE)
         case Change(archive=str(jid)):
-            return "regular_low", *made(["archive", jid], 3, ActionValue(timestamp_ms=at, archive=flag))
+            return "regular_low", *record(["archive", jid], 3, ActionValue(timestamp_ms=at, archive=flag))
         case Change(pin=str(jid)):
-            return "regular_low", *made(["pin_v1", jid], 5, ActionValue(timestamp_ms=at, pin=flag))
+            return "regular_low", *record(["pin_v1", jid], 5, ActionValue(timestamp_ms=at, pin=flag))
         case Change(unread=str(jid)):
             read = Flag(on=int(not change.on))
-            return "regular_low", *made(["markChatAsRead", jid], 3, ActionValue(timestamp_ms=at, read=read))
+            return "regular_low", *record(["markChatAsRead", jid], 3, ActionValue(timestamp_ms=at, read=read))
         case Change(mute=str(jid)):
             until = _FOREVER if change.until_ms is None else change.until_ms
             mute = MuteAction(muted=int(change.on), until_ms=until if change.on else None)
-            return "regular_high", *made(["mute", jid], 2, ActionValue(timestamp_ms=at, mute=mute))
+            return "regular_high", *record(["mute", jid], 2, ActionValue(timestamp_ms=at, mute=mute))
         case Change(label=str(label)):
             edit = LabelEdit(name=change.name or "", color=change.color, deleted=int(not change.name))
-            return "regular", *made(["label_edit", label], 3, ActionValue(timestamp_ms=at, label=edit))
+            return "regular", *record(["label_edit", label], 3, ActionValue(timestamp_ms=at, label=edit))
         case Change(labelled=str(label), chat=str(jid)):
-            return "regular", *made(["label_jid", label, jid], 3, ActionValue(timestamp_ms=at, labelled=flag))
+            return "regular", *record(["label_jid", label, jid], 3, ActionValue(timestamp_ms=at, labelled=flag))
         case Change(star=str(id_), chat=str(jid)):
-            return "regular_low", *made(["star", jid, id_, "0", "0"], 2, ActionValue(timestamp_ms=at, star=flag))
+            return "regular_low", *record(["star", jid, id_, "0", "0"], 2, ActionValue(timestamp_ms=at, star=flag))
     raise BadChange("a change has one of pushName, contact, archive, pin, unread, mute, label, labelled and star")

@@ -1,6 +1,6 @@
 """Simulated phones as accounts: their private keys, and the public parts that are registered at the server.
 
-Device 0 of every account is a phone that lives inside the server. `phone_client` and `phone_sender` are its behaviour.
+Device 0 of every account is a phone, which is part of the server. `phone_client` and `phone_sender` are its behaviour.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Phones:
             keys = msgspec.msgpack.decode(value, type=PhoneKeys)
             self._keys[keys.number] = keys
 
-    def keep(self, keys: PhoneKeys) -> None:
-        """Record that these keys changed."""
-        self._directory.note(_RECORD, keys.number, msgspec.msgpack.encode(keys))
+    def save_keys(self, keys: PhoneKeys) -> None:
+        """Store the keys after a change."""
+        self._directory.put_record(_RECORD, keys.number, msgspec.msgpack.encode(keys))
 
     def create(self, number: str, *, name: str, now: float) -> Account:
         """A new account with its phone."""
@@ -124,5 +124,5 @@ class Phones:
         prekey_id = keys.next_prekey
         keys.prekeys[prekey_id] = fresh.private
         keys.next_prekey += 1
-        self.keep(keys)
+        self.save_keys(keys)
         return prekey_id, fresh.public

@@ -1,4 +1,4 @@
-"""Profile pictures on their way to the media host."""
+"""Profile pictures that are to be written to the media host."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class PictureFiles:
         self.files: dict[str, bytes] = {}
         """Pictures to write, by their names there."""
 
-    def keep(self, jpeg: bytes) -> str:
-        """The name under which the media host has the picture."""
+    def add(self, jpeg: bytes) -> str:
+        """Add a picture; returns its name on the media host."""
         name = name_of(hashlib.sha256(jpeg).digest())
         self.files[name] = jpeg
         return name

@@ -11,15 +11,15 @@ from types import MappingProxyType
 from wasim.server.state import Account
 from wasim.wire.nodes import Node
 
-_SEEN = frozenset({"all", "contacts", "contact_blacklist", "none"})
+_AUDIENCES = frozenset({"all", "contacts", "contact_blacklist", "none"})
 GROUP_ADD, PICTURE, ABOUT = "groupadd", "profile", "status"
 VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "last": _SEEN,
+        "last": _AUDIENCES,
         "online": frozenset({"all", "match_last_seen"}),
-        PICTURE: _SEEN,
-        ABOUT: _SEEN,
-        GROUP_ADD: _SEEN,
+        PICTURE: _AUDIENCES,
+        ABOUT: _AUDIENCES,
+        GROUP_ADD: _AUDIENCES,
         "readreceipts": frozenset({"all", "none"}),
         "calladd": frozenset({"all", "known"}),
         "messages": frozenset({"all", "contacts"}),
@@ -34,8 +34,8 @@ def settings(account: Account) -> dict[str, str]:
 
 
 def allows(account: Account, category: str, *, by: str) -> bool:
-    """Does the account let another one do this? Its contacts are those it has exchanged messages with; nobody is
-    excepted from them."""
+    """Whether the account allows this to another one. Its contacts are those it has exchanged messages with, without
+    exceptions."""
     value = settings(account)[category]
     return value == "all" or (value != "none" and by in account.contacts)
 
@@ -47,8 +47,8 @@ def listing(account: Account) -> Node:
 
 def change(account: Account, body: Node) -> bool:
     """Set the categories in `body`; False, and nothing is changed, if one of them or its value does not exist."""
-    wanted = {node.attrs.get("name", ""): node.attrs.get("value", "") for node in body.all("category")}
-    if not wanted or any(value not in VALUES.get(name, ()) for name, value in wanted.items()):
+    requested = {node.attrs.get("name", ""): node.attrs.get("value", "") for node in body.all("category")}
+    if not requested or any(value not in VALUES.get(name, ()) for name, value in requested.items()):
         return False
-    account.privacy |= wanted
+    account.privacy |= requested
     return True

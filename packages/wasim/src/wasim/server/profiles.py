@@ -15,7 +15,7 @@ from wasim.wire.jpegs import picture_of
 from wasim.wire.nodes import Node
 
 _JPEG = b"\xff\xd8\xff"
-_MOST_BYTES = 5 * 1024 * 1024
+_MAX_PICTURE_BYTES = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +59,18 @@ def _of_account(account: Account | None, request: PictureRequest) -> Answer:
         return NOT_AUTHORIZED
     if account.picture_id:
         return _on_media_host(account, request)
-    return _shown(request, id=str(crc32(account.picture.encode())), url=account.picture)
+    return _picture_node(request, id=str(crc32(account.picture.encode())), url=account.picture)
 
 
 def _on_media_host(owner: Account | Group, request: PictureRequest) -> Answer:
     if not owner.picture_file:
-        owner.picture_file = request.files.keep(picture_of(owner.picture_id))
+        owner.picture_file = request.files.add(picture_of(owner.picture_id))
         request.directory.touch(owner)
     path = path_of(owner.picture_file)
-    return _shown(request, id=owner.picture_id, url=f"https://{request.host}{path}", direct_path=path)
+    return _picture_node(request, id=owner.picture_id, url=f"https://{request.host}{path}", direct_path=path)
 
 
-def _shown(request: PictureRequest, **attrs: str) -> Answer:
+def _picture_node(request: PictureRequest, **attrs: str) -> Answer:
     return [Node("picture", {"type": request.body.attrs.get("type", "image"), **attrs})]
 
 
@@ -78,7 +78,7 @@ def _set_of_group(group: Group, request: PictureRequest) -> Answer:
     number = request.number
     if number not in group.members or (group.locked and not group.members[number]):
         return FORBIDDEN
-    if not _is_usable(request.body):
+    if not _is_acceptable(request.body):
         return NOT_ACCEPTABLE
     answer = _set(group, request)
     change = Node("set", {"jid": str(group.jid), "id": group.picture_id}) if answer else Node("delete")
@@ -87,7 +87,7 @@ def _set_of_group(group: Group, request: PictureRequest) -> Answer:
 
 
 def _set_own(account: Account, request: PictureRequest) -> Answer:
-    if not _is_usable(request.body):
+    if not _is_acceptable(request.body):
         return NOT_ACCEPTABLE
     account.picture = ""
     return _set(account, request)
@@ -97,14 +97,16 @@ def _set(owner: Account | Group, request: PictureRequest) -> list[Node]:
     owner.picture_id = owner.picture_file = ""
     if request.body.tag:
         owner.picture_id = request.groups.new_id()
-        owner.picture_file = request.files.keep(request.body.data)
+        owner.picture_file = request.files.add(request.body.data)
     request.directory.touch(owner)
     return [Node("picture", {"id": owner.picture_id})] if owner.picture_id else []
 
 
-def _is_usable(body: Node) -> bool:
-    """No picture removes it; a picture is a JPEG (source: whatsmeow, `SetGroupPhoto`)."""
-    return not body.tag or (body.tag == "picture" and body.data.startswith(_JPEG) and len(body.data) <= _MOST_BYTES)
+def _is_acceptable(body: Node) -> bool:
+    """An empty body removes the picture; a picture must be a JPEG (source: whatsmeow, `SetGroupPhoto`)."""
+    return not body.tag or (
+        body.tag == "picture" and body.data.startswith(_JPEG) and len(body.data) <= _MAX_PICTURE_BYTES
+    )
 
 
 BUSINESS = ("description", "category", "address", "email", "website")
@@ -114,15 +116,15 @@ BUSINESS = ("description", "category", "address", "email", "website")
 def business(body: Node, directory: Directory) -> Node:
     """The profiles of the requested accounts. One that is no business has none (source: Baileys,
     `getBusinessProfile`)."""
-    wanted = (
+    requested = (
         (node.attrs.get("jid", ""), directory.find(parse_jid(node.attrs.get("jid", ""))))
         for node in body.all("profile")
     )
-    profiles = [_business(jid, account) for jid, account in wanted if account is not None and account.business]
+    profiles = [_business(jid, account) for jid, account in requested if account is not None and account.business]
     return Node("business_profile", {"v": "244"}, profiles)
 
 
 def _business(jid: str, account: Account) -> Node:
     fields = [Node(name, {}, account.business[name].encode()) for name in BUSINESS if name in account.business]
-    told = [Node("categories", {}, [node]) if node.tag == "category" else node for node in fields]
-    return Node("profile", {"jid": jid}, told)
+    children = [Node("categories", {}, [node]) if node.tag == "category" else node for node in fields]
+    return Node("profile", {"jid": jid}, children)

@@ -63,7 +63,7 @@ class QueryAnswer:
     unlinked: Address | None = None
     """A device to remove from its account."""
     refill: list[str] = field(default_factory=list)
-    """Accounts whose phone has used up prekeys."""
+    """Accounts whose phone must upload new prekeys."""
     low_on_prekeys: list[Address] = field(default_factory=list)
     """Linked devices whose one-time prekeys are running out."""
     synced: dict[str, int] = field(default_factory=dict)
@@ -89,17 +89,17 @@ def answer(query: Query) -> QueryAnswer:
     return handler(query)
 
 
-def reply(query: Node, given: QueryAnswer) -> Node:
+def reply(query: Node, result: QueryAnswer) -> Node:
     """The `iq` that carries an answer."""
-    asked = parse_jid(query.attrs.get("to", ""))
-    attrs = {"from": str(asked) if asked and asked.user else SERVER, "id": query.attrs.get("id", "")}
-    if given.error is not None:
-        code, text = given.error
+    to = parse_jid(query.attrs.get("to", ""))
+    attrs = {"from": str(to) if to and to.user else SERVER, "id": query.attrs.get("id", "")}
+    if result.error is not None:
+        code, text = result.error
         return Node("iq", attrs | {"type": "error"}, [Node("error", {"code": str(code), "text": text})])
-    return Node("iq", attrs | {"type": "result"}, given.content)
+    return Node("iq", attrs | {"type": "result"}, result.content)
 
 
-def _done(query: Query) -> QueryAnswer:
+def _empty(query: Query) -> QueryAnswer:
     return QueryAnswer()
 
 
@@ -197,7 +197,7 @@ def _picture(query: Query) -> QueryAnswer:
         host="pps.wasim.invalid" if query.media is None else query.media.host,
         now=query.now,
     )
-    return _answered(profiles.picture(request))
+    return _to_query_answer(profiles.picture(request))
 
 
 def _about(query: Query) -> QueryAnswer:
@@ -222,10 +222,10 @@ def _groups(query: Query) -> QueryAnswer:
         groups=query.groups,
         now=query.now,
     )
-    return _answered(group_requests.answer(request))
+    return _to_query_answer(group_requests.answer(request))
 
 
-def _answered(found: group_requests.Answer) -> QueryAnswer:
+def _to_query_answer(found: group_requests.Answer) -> QueryAnswer:
     if isinstance(found, tuple):
         return QueryAnswer(error=found, unknown=found == NOT_IMPLEMENTED)
     return QueryAnswer(content=found or None)
@@ -255,8 +255,8 @@ def _remove_companion(query: Query) -> QueryAnswer:
 
 
 _HANDLERS: dict[tuple[str, str], Handler] = {
-    ("w:p", "*"): _done,
-    ("urn:xmpp:ping", "*"): _done,
+    ("w:p", "*"): _empty,
+    ("urn:xmpp:ping", "*"): _empty,
     ("passive", "active"): _activate,
     ("passive", "passive"): _activate,
     ("encrypt", "count"): _count,
@@ -272,10 +272,10 @@ _HANDLERS: dict[tuple[str, str], Handler] = {
     ("blocklist", "*"): _blocklist,
     ("w:m", "media_conn"): _media_conn,
     ("w:sync:app:state", "sync"): _app_state,
-    ("urn:xmpp:whatsapp:dirty", "clean"): _done,
-    ("urn:xmpp:whatsapp:push", "*"): _done,
-    ("w:stats", "*"): _done,
-    ("disappearing_mode", "*"): _done,
+    ("urn:xmpp:whatsapp:dirty", "clean"): _empty,
+    ("urn:xmpp:whatsapp:push", "*"): _empty,
+    ("w:stats", "*"): _empty,
+    ("disappearing_mode", "*"): _empty,
     ("status", "*"): _about,
     ("w:profile:picture", "*"): _picture,
     ("w:biz", "*"): _business_profile,

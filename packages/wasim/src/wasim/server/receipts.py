@@ -1,4 +1,4 @@
-"""Routes receipts: what devices received and read, or ask for again.
+"""Routes receipts: for delivered and read messages, and requests to send a message again.
 
 A receipt is returned in the form, phone number or hidden id, in which the message's sender addressed the recipient.
 """
@@ -15,15 +15,15 @@ from wasim.server.state import PHONE, Account, Address, Addressing, Device, Grou
 from wasim.wire.jids import LID, STATUS, Jid, parse_jid
 from wasim.wire.nodes import Node
 
-_TAKEN = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
-"""Receipts which mean that the device has the message. A retry receipt is followed by an ack that means the same."""
-_FOR_ONE = ("retry", "sender", "enc_rekey_retry")
-"""Receipts that go to a single device: it is asked for something, or the message was its own."""
-_FOR_PHONE = "server-error"
-"""A linked device asks its phone for a file that the media host no longer has."""
-_FOR_NOBODY = ("peer_msg", "hist_sync", "read-self", "played-self")
-_READ = ("read", "read-self", "played", "played-self")
-"""Receipts of which the account's other linked devices learn that the messages were read."""
+_CONFIRMS_RECEIPT = (None, "inactive", "delivery", "sender", "peer_msg", "hist_sync")
+"""Types of receipts that acknowledge a message. A retry receipt is followed by an ack that does."""
+_TO_ONE_DEVICE = ("retry", "sender", "enc_rekey_retry")
+"""Types of receipts that go to a single device: a request to it, or a receipt for its own message."""
+_TO_PHONE = "server-error"
+"""A linked device requests media from its phone that the media host no longer has."""
+_NOT_RELAYED = ("peer_msg", "hist_sync", "read-self", "played-self")
+_READ_TYPES = ("read", "read-self", "played", "played-self")
+"""Types of receipts that tell the account's other linked devices that messages were read."""
 
 
 class Receipts:
@@ -34,32 +34,34 @@ class Receipts:
         self._links = links
 
     def receipt(self, sender: Device, stanza: Node, link: int | None, now: float) -> None:
-        """A device received or read messages, or asks for one again. It is done with them; their sender is notified."""
+        """Accept a receipt: acknowledge the messages in the device's queue, and relay the receipt to their sender."""
         kind = stanza.attrs.get("type")
         ids = [stanza.attrs.get("id", ""), *(item.attrs.get("id", "") for item in _items(stanza))]
-        if kind in _TAKEN:
+        if kind in _CONFIRMS_RECEIPT:
             for id_ in ids:
-                self._directory.settle(sender.address, "message", id_)
+                self._directory.acknowledge(sender.address, "message", id_)
         if link is not None:
             self._links.send_if_open(link, _receipt_ack(stanza))
         to = parse_jid(stanza.attrs.get("to", ""))
         group = self._directory.group(to)
-        whose = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))
-        account = self._directory.find(whose)
-        if whose is None or account is None or self._fault_hooks.drops_receipt(account.number, now=now):
+        author = parse_jid(stanza.attrs.get("participant" if group is not None or to == STATUS else "to", ""))
+        account = self._directory.find(author)
+        if author is None or account is None or self._fault_hooks.drops_receipt(account.number, now=now):
             return
         if account.number != sender.number:
             self._count(account.number, ids, kind)
         node = self._relayed_receipt(sender, account, group, stanza, ids[0], now)
         delay_s = self._fault_hooks.receipt_delay(account.number, now=now)
-        for target in self._receipt_targets(sender, Address(account.number, whose.device), kind):
+        for target in self._receipt_targets(sender, Address(account.number, author.device), kind):
             self._delivery.deliver(target, "receipt", node, now, 0.0 if target.device == PHONE else delay_s)
-        if kind in _READ and sender.device != PHONE:
+        if kind in _READ_TYPES and sender.device != PHONE:
             self.synchronize_reading(sender, stanza, now)
 
     def synchronize_reading(self, reader: Device, receipt: Node, now: float) -> None:
-        """The account's other linked devices learn what was read on this one. What a phone reads by itself, for tests
-        that wait for receipts, concerns them not: its owner has not seen it."""
+        """Notify the account's other linked devices of what was read on this one.
+
+        Not called when a phone reads automatically: its owner has not seen the message.
+        """
         chat = parse_jid(receipt.attrs.get("to", ""))
         if chat is None:
             return
@@ -116,11 +118,11 @@ class Receipts:
         return "lid" if jid is not None and jid.server == LID else "pn"
 
     def _receipt_targets(self, sender: Device, to: Address, kind: str | None) -> Iterator[Address]:
-        if kind in _FOR_ONE and self._directory.device(to) is not None:
+        if kind in _TO_ONE_DEVICE and self._directory.device(to) is not None:
             yield to
-        if kind == _FOR_PHONE and to.number == sender.number:
+        if kind == _TO_PHONE and to.number == sender.number:
             yield Address(to.number, PHONE)
-        if kind in _FOR_ONE or kind in _FOR_NOBODY or kind == _FOR_PHONE:
+        if kind in _TO_ONE_DEVICE or kind in _NOT_RELAYED or kind == _TO_PHONE:
             return
         for device in self._directory.devices_of(to.number):
             if device.device != PHONE and device.address != sender.address:

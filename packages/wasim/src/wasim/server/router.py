@@ -82,7 +82,7 @@ class Router:
         if error is not None or not verdict.relayed:
             return
         if group is not None:
-            for device, copy in groups.copies(self._directory, sender, group, stanza, now):
+            for device, copy in groups.device_copies(self._directory, sender, group, stanza, now):
                 self._deliver_message(device.address, copy, now)
         elif channel is not None:
             self._channels.post(channel, sender, stanza, now)
@@ -261,7 +261,7 @@ class Router:
         """A device acknowledged a stanza, with or without an error."""
         kind = STANZA_KINDS.get(stanza.attrs.get("class", ""))
         if kind is not None:
-            self._directory.settle(sender.address, kind, stanza.attrs.get("id", ""))
+            self._directory.acknowledge(sender.address, kind, stanza.attrs.get("id", ""))
 
     # Typing
 

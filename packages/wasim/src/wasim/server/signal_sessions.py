@@ -1,7 +1,7 @@
 """The Signal sessions of simulated phones, for all phones of one server.
 
-Every message key that a sender used is recorded for good, so that a phone can tell a redelivery (the same bytes again)
-from a sender that encrypted two messages with one key – a defect that no client may ever have.
+All message keys that a sender used are recorded permanently, to distinguish a redelivery (the same bytes) from two
+messages encrypted with one key, a defect that no client may have.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class KeyUses:
         if kind == _USES:
             self._uses[key] = value
 
-    def note(self, own: str, peer: Address, use: KeyUse, data: bytes) -> None:
+    def record(self, own: str, peer: Address, use: KeyUse, data: bytes) -> None:
         name = _use_name(own, peer, use)
         self._uses[name] = _digest(data)
-        self._directory.note(_USES, name, self._uses[name])
+        self._directory.put_record(_USES, name, self._uses[name])
 
-    def judge(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
-        """The meaning of a second message with a used key."""
+    def classify(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
+        """The error for a second message with a used key."""
         before = self._uses.get(_use_name(own, peer, use))
         if before is None:
-            return CannotOpen("its key is gone, and it was never decrypted")
+            return CannotOpen("its key was deleted, and it was never decrypted")
         return Redelivered("decrypted before") if before == _digest(data) else KeyReused("two messages with one key")
 
 
@@ -64,7 +64,7 @@ class SignalSessions:
         self._sessions: dict[tuple[str, str], list[Session]] = {}
         self._uses = uses
 
-    def _fresh(self) -> KeyPair:
+    def _new_key(self) -> KeyPair:
         return new_key(self._entropy)
 
     def restore(self, kind: str, key: str, value: bytes) -> None:
@@ -73,9 +73,9 @@ class SignalSessions:
             own, _, peer = key.partition(">")
             self._sessions[own, peer] = msgspec.msgpack.decode(value, type=list[Session])
 
-    def _keep(self, own: str, peer: Address) -> None:
+    def _save(self, own: str, peer: Address) -> None:
         value = msgspec.msgpack.encode(self._sessions[own, peer.key])
-        self._directory.note(_SESSIONS, f"{own}>{peer.key}", value)
+        self._directory.put_record(_SESSIONS, f"{own}>{peer.key}", value)
 
     # Sending
 
@@ -86,9 +86,9 @@ class SignalSessions:
     def begin(self, keys: PhoneKeys, peer: Address, bundle: Bundle) -> None:
         """Start a new session with a device, which is used for sending from now on."""
         own = KeyPair.from_private(keys.identity)
-        session = ratchet.begin(own, bundle, base=self._fresh(), ratchet=self._fresh())
+        session = ratchet.begin(own, bundle, base=self._new_key(), ratchet=self._new_key())
         self._add(keys.number, peer, session)
-        self._keep(keys.number, peer)
+        self._save(keys.number, peer)
 
     def _add(self, own: str, peer: Address, session: Session) -> None:
         sessions = self._sessions.setdefault((own, peer.key), [])
@@ -101,7 +101,7 @@ class SignalSessions:
         assert phone is not None
         session = self._sessions[own, peer.key][0]
         made = ratchet.encrypt(session, plaintext, registration_id=phone.registration_id)
-        self._keep(own, peer)
+        self._save(own, peer)
         return made
 
     # Receiving
@@ -112,22 +112,22 @@ class SignalSessions:
         Raises Redelivered, KeyReused, or CannotOpen for any other reason; then no session has changed.
         """
         if kind not in ("msg", "pkmsg"):
-            raise CannotOpen(f"enc type {kind!r} is not for phones")
-        return self._first(keys, peer, data) if kind == "pkmsg" else self._whisper(keys, peer, data)
+            raise CannotOpen(f"enc type {kind!r} is not supported")
+        return self._decrypt_first(keys, peer, data) if kind == "pkmsg" else self._decrypt_later(keys, peer, data)
 
-    def _first(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
+    def _decrypt_first(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
         message = ratchet.parse_first(data)
-        inside = message.message or b""
+        whisper = message.message or b""
         sessions = self._sessions.get((keys.number, peer.key), [])
         known = next((one for one in sessions if message.base_key and message.base_key[1:] == one.base_key), None)
         if known is not None:
-            return self._open(keys.number, peer, known, inside)
+            return self._open(keys.number, peer, known, whisper)
         session = self._accept(keys, message)
-        plaintext, use = ratchet.decrypt(session, inside, fresh=self._fresh)
+        plaintext, use = ratchet.decrypt(session, whisper, fresh=self._new_key)
         self._add(keys.number, peer, session)
-        self._spend(keys, message.prekey_id)
-        self._uses.note(keys.number, peer, use, inside)
-        self._keep(keys.number, peer)
+        self._delete_prekey(keys, message.prekey_id)
+        self._uses.record(keys.number, peer, use, whisper)
+        self._save(keys.number, peer)
         return plaintext
 
     def _accept(self, keys: PhoneKeys, message: PreKeyMessage) -> Session:
@@ -140,11 +140,11 @@ class SignalSessions:
         own, signed = KeyPair.from_private(keys.identity), KeyPair.from_private(keys.signed_prekey)
         return ratchet.accept(own, message, signed_prekey=signed, prekey=prekey)
 
-    def _spend(self, keys: PhoneKeys, prekey_id: int | None) -> None:
+    def _delete_prekey(self, keys: PhoneKeys, prekey_id: int | None) -> None:
         if prekey_id:
             del keys.prekeys[prekey_id]
 
-    def _whisper(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
+    def _decrypt_later(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
         failure: CannotOpen | None = None
         for session in self._sessions.get((keys.number, peer.key), []):
             try:
@@ -157,11 +157,11 @@ class SignalSessions:
 
     def _open(self, own: str, peer: Address, session: Session, data: bytes) -> bytes:
         try:
-            plaintext, use = ratchet.decrypt(session, data, fresh=self._fresh)
+            plaintext, use = ratchet.decrypt(session, data, fresh=self._new_key)
         except KeyConsumed as error:
-            raise self._uses.judge(own, peer, error.use, data) from error
-        self._uses.note(own, peer, use, data)
-        self._keep(own, peer)
+            raise self._uses.classify(own, peer, error.use, data) from error
+        self._uses.record(own, peer, use, data)
+        self._save(own, peer)
         return plaintext
 
 

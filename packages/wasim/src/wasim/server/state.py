@@ -52,7 +52,7 @@ class Account(msgspec.Struct, kw_only=True):
     username: str = ""
     """The name by which others find it, in lower case; empty: it has none."""
     hides_number: bool = False
-    """Others see its hidden id and username instead of its number."""
+    """Others see its hidden id and username, not its number."""
     auto_read: bool = True
     picture: str = ""
     """The address of a picture that is elsewhere; empty: it has none."""
@@ -62,7 +62,7 @@ class Account(msgspec.Struct, kw_only=True):
     """The name of that file; empty: not made yet."""
     about: str = ""
     about_changes: int = 0
-    """How often its devices have set that text, also to what it was."""
+    """How many times its devices have set that text, even to the same value."""
     business: dict[str, str] = msgspec.field(default_factory=dict)
     """Its business profile by field, as `profiles.BUSINESS` names them; empty: it is no business account."""
     privacy: dict[str, str] = msgspec.field(default_factory=dict)
@@ -79,7 +79,7 @@ class Account(msgspec.Struct, kw_only=True):
 
 
 class Device(msgspec.Struct, kw_only=True, dict=True):
-    """One device of an account, as the server knows it: never a private key."""
+    """One device of an account, as the server stores it: without private keys."""
 
     number: str
     device: int
@@ -88,7 +88,7 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     signed_prekey: SignedPreKey
     key_index: int = 0
     noise_key: bytes = b""
-    """The static key that it must show at login; a phone has none, because it lives inside the server."""
+    """The static key that it must log in with; a phone has none, because it is part of the server."""
     proof: bytes = b""
     """ADVSignedDeviceIdentity: its keys, signed by the phone and by itself."""
     push_name: str = ""
@@ -97,7 +97,7 @@ class Device(msgspec.Struct, kw_only=True, dict=True):
     linked_at: float = 0.0
     logins: int = 0
     wants_full_history: bool = False
-    """It asked for everything when it was linked."""
+    """It requested the full history when it was linked."""
     initial_sync_sent: bool = msgspec.field(default=False, name="welcomed")
     """Its phone has sent it the initial sync. Stored as `welcomed`."""
 
@@ -167,7 +167,7 @@ StanzaKind = Literal["message", "receipt", "notification", "call"]
 STANZA_KINDS: dict[str, StanzaKind] = {name: name for name in get_args(StanzaKind)}
 
 
-class Pending(msgspec.Struct, kw_only=True):
+class QueuedStanza(msgspec.Struct, kw_only=True):
     """A stanza that a device has not acknowledged yet."""
 
     kind: StanzaKind

@@ -237,7 +237,7 @@ def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, script
     faulty.phone("962303")
     linked, alice = faulty.online("962302")
     scripted.delivery = DeliveryVerdict(damaged=True)
-    faulty.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=faulty.now)
+    faulty.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=faulty.now)
     faulty.exchange()
     damaged = alice.one("message")
     with pytest.raises(CannotOpen):

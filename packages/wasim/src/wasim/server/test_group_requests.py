@@ -27,7 +27,7 @@ def people(tag: str, *numbers: str, **attrs: str) -> Node:
     return Node(tag, attrs, [Node("participant", {"jid": f"{number}{PN}"}) for number in numbers])
 
 
-def rows(answer: Node) -> list[tuple[str, str | None]]:
+def results(answer: Node) -> list[tuple[str, str | None]]:
     """By phone number, the error of each participant."""
     listed = list(answer.children[0].all("participant"))
     numbers = [node.attrs.get("phone_number", node.attrs["jid"]).partition("@")[0] for node in listed]
@@ -66,7 +66,7 @@ def test_the_creation_of_a_group_has_a_result_for_each_member(world: World, alic
     world.server.directory.accounts[CAROL].privacy["groupadd"] = "none"
     answer = ask(world, alice, "@g.us", "set", people("create", BOB, CAROL, "962399", subject="Team", key="3EB0KEY"))
     assert (answer.children[0].attrs["subject"], answer.children[0].attrs["creator_pn"]) == ("Team", f"{ALICE}{PN}")
-    assert rows(answer) == [(ALICE, None), (BOB, None), (CAROL, "403"), ("962399", "404")]
+    assert results(answer) == [(ALICE, None), (BOB, None), (CAROL, "403"), ("962399", "404")]
     invitation = answer.children[0].children[-2].child("add_request")
     assert invitation is not None
     assert invitation.attrs["code"]
@@ -85,21 +85,21 @@ def test_members_are_added_and_removed_one_by_one(world: World, alice: Client, g
     """Each has an answer: added, there already, unknown, protected, or left a moment ago."""
     world.server.directory.accounts[DAN].privacy["groupadd"] = "contacts"
     added = ask(world, alice, str(group.jid), "set", people("add", CAROL, BOB, "962399", DAN))
-    assert rows(added) == [(CAROL, None), (BOB, "409"), ("962399", "404"), (DAN, "403")]
+    assert results(added) == [(CAROL, None), (BOB, "409"), ("962399", "404"), (DAN, "403")]
     removed = ask(world, alice, str(group.jid), "set", people("remove", CAROL, DAN))
-    assert rows(removed) == [(CAROL, None), (DAN, "404")]
+    assert results(removed) == [(CAROL, None), (DAN, "404")]
     assert list(group.members) == [ALICE, BOB]
     group.left_at[CAROL] = world.now
-    assert rows(ask(world, alice, str(group.jid), "set", people("add", CAROL))) == [(CAROL, "408")]
+    assert results(ask(world, alice, str(group.jid), "set", people("add", CAROL))) == [(CAROL, "408")]
     assert [notice.children[0].tag for notice in alice.all("notification")] == ["add", "remove"]
 
 
 def test_roles_change_once(world: World, alice: Client, group: Group) -> None:
     """A repeated promotion is answered as done and not announced again; the creator keeps the role."""
     for _ in range(2):
-        assert rows(ask(world, alice, str(group.jid), "set", people("promote", BOB))) == [(BOB, None)]
+        assert results(ask(world, alice, str(group.jid), "set", people("promote", BOB))) == [(BOB, None)]
     assert group.members[BOB]
-    assert rows(ask(world, alice, str(group.jid), "set", people("demote", BOB, ALICE))) == [
+    assert results(ask(world, alice, str(group.jid), "set", people("demote", BOB, ALICE))) == [
         (BOB, None),
         (ALICE, "405"),
     ]

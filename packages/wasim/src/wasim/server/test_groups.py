@@ -102,7 +102,7 @@ def test_removed_members_are_notified_too(world: World, alice: Party, group: Gro
     """Changed name, new members, removed members; members that are there or gone already are ignored."""
     groups, (_, client) = world.server.groups, alice
     client.clear()
-    groups.rename(group, "Crew", now=world.now)
+    groups.set_subject(group, "Crew", now=world.now)
     assert groups.add(group, [BOB, DAN], now=world.now) == [DAN]
     assert groups.remove(group, [ALICE, "962399"], now=world.now) == [ALICE]
     assert groups.add(group, [DAN], now=world.now) == []
@@ -184,7 +184,7 @@ def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
     write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
     write(world, alice, group, before, "another", "G2", to=())
-    tally = world.server.phone_clients.tally(BOB)
+    tally = world.server.phone_clients.decryption_counts(BOB)
     assert (tally.decrypted, tally.reused_keys, tally.undecryptable) == (1, 1, 1)
 
 
@@ -220,7 +220,7 @@ def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, Se
 
 
 def say(world: World, number: str, group: Group, text: str) -> str:
-    id_ = world.server.phone_actions.write(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
+    id_ = world.server.phone_actions.send(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
     world.exchange()
     return id_
 
@@ -279,7 +279,7 @@ def test_typing_in_a_group_is_shown_to_its_members(world: World, alice: Party, g
     assert seen is not None
     assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
     assert world.server.phone_clients.typing(ALICE) is None
-    world.server.phone_actions.type_to(CAROL, str(group.jid), "composing", now=world.now)
+    world.server.phone_actions.send_typing(CAROL, str(group.jid), "composing", now=world.now)
     world.exchange()
     state = client.one("chatstate")
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")

@@ -34,7 +34,7 @@ def picture(world: World) -> str:
     world.phone(ALICE)
     world.phone(BOB)
     media = Image(mimetype="image/jpeg", key=KEY, direct_path="/v/image/x?a=b", sha256=b"s" * 32, length=5)
-    id_ = world.server.phone_actions.write(BOB, ALICE, MessageRequest(), None, media=media, now=world.now)
+    id_ = world.server.phone_actions.send(BOB, ALICE, MessageRequest(), None, media=media, now=world.now)
     world.exchange()
     return id_
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wasim.server.message_builder import About, BadMessageRequest, MessageRequest, NewPoll, Vote
+from wasim.server.message_builder import BadMessageRequest, MessageAction, MessageRequest, NewPoll, Vote
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_inbox import ContactCard, PhoneLocation, PhoneMessage
 from wasim.server.phone_sender import SENT_KEPT
@@ -47,7 +47,7 @@ def say(
     media: Media | None = None,
 ) -> str:
     to = BOB if sender == ALICE else ALICE
-    sent = world.server.phone_actions.write(sender, to, message_request, id_, media=media, now=world.now)
+    sent = world.server.phone_actions.send(sender, to, message_request, id_, media=media, now=world.now)
     world.exchange()
     return sent
 
@@ -160,7 +160,7 @@ def test_reactions_are_added_and_removed(phones: World) -> None:
     asked = say(phones, MessageRequest(text="when?"))
     for emoji in ("❤", ""):
         got = phone_message(
-            phones, say(phones, MessageRequest(reaction=About(id=asked, emoji=emoji)), sender=BOB), ALICE
+            phones, say(phones, MessageRequest(reaction=MessageAction(id=asked, emoji=emoji)), sender=BOB), ALICE
         )
         assert (got.kind, got.target, got.emoji) == ("reaction", asked, emoji)
 
@@ -168,17 +168,20 @@ def test_reactions_are_added_and_removed(phones: World) -> None:
 def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
     """The older message keeps its first text, and shows the change."""
     first = say(phones, MessageRequest(text="helo"))
-    edit = phone_message(phones, say(phones, MessageRequest(edit=About(id=first, text="hello"))))
+    edit = phone_message(phones, say(phones, MessageRequest(edit=MessageAction(id=first, text="hello"))))
     assert (edit.kind, edit.target, edit.text) == ("edit", first, "hello")
     assert (phone_message(phones, first).text, phone_message(phones, first).edited) == ("helo", "hello")
-    assert phone_message(phones, say(phones, MessageRequest(delete=About(id=first)))).kind == "delete"
+    assert phone_message(phones, say(phones, MessageRequest(delete=MessageAction(id=first)))).kind == "delete"
     assert phone_message(phones, first).deleted
 
 
 def test_only_own_messages_can_be_changed(phones: World) -> None:
     """The phone refuses the request."""
     first = say(phones, MessageRequest(text="hello"))
-    for message_request in (MessageRequest(edit=About(id=first, text="x")), MessageRequest(delete=About(id=first))):
+    for message_request in (
+        MessageRequest(edit=MessageAction(id=first, text="x")),
+        MessageRequest(delete=MessageAction(id=first)),
+    ):
         with pytest.raises(BadMessageRequest, match="not the phone's own"):
             say(phones, message_request, sender=BOB)
 
@@ -201,12 +204,12 @@ def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None
 def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
     """Own messages and those of others are named by the group's identifiers."""
     group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
-    asked = phones.server.phone_actions.write(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
+    asked = phones.server.phone_actions.send(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
     phones.exchange()
     alice = f"{phones.server.directory.accounts[ALICE].lid}@lid"
     for number, from_me in ((ALICE, 1), (BOB, 0)):
-        message_request = MessageRequest(reaction=About(id=asked, emoji="❤"))
-        sent = phones.server.phone_actions.write(number, str(group.jid), message_request, None, now=phones.now)
+        message_request = MessageRequest(reaction=MessageAction(id=asked, emoji="❤"))
+        sent = phones.server.phone_actions.send(number, str(group.jid), message_request, None, now=phones.now)
         said = phones.server.phone_clients.phone_sender.sent(number, sent)
         assert said is not None
         assert said.reaction is not None
@@ -219,7 +222,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
     ("message_request", "sentence"),
     [
         (MessageRequest(), "has nothing"),
-        (MessageRequest(text="a", delete=About(id="x")), "has text and delete"),
+        (MessageRequest(text="a", delete=MessageAction(id="x")), "has text and delete"),
         (MessageRequest(text="a", reply_to="X1"), "neither received nor sent"),
         (MessageRequest(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
     ],
@@ -233,7 +236,7 @@ def test_an_invalid_request_is_refused(phones: World, message_request: MessageRe
 
 def test_unknown_groups_are_refused(phones: World) -> None:
     with pytest.raises(UnknownNumber, match="no group 1@g"):
-        phones.server.phone_actions.write(ALICE, "1@g.us", MessageRequest(text="x"), None, now=phones.now)
+        phones.server.phone_actions.send(ALICE, "1@g.us", MessageRequest(text="x"), None, now=phones.now)
 
 
 def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
@@ -244,7 +247,7 @@ def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
 def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
     """Only the newest messages can be resent, also after a restart."""
     for n in range(SENT_KEPT + 2):
-        phones.server.phone_clients.phone_sender.write(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
+        phones.server.phone_clients.phone_sender.send(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
     phones.restart()
     assert phones.server.phone_clients.phone_sender.sent(ALICE, "S1") is None
     assert phones.server.phone_clients.phone_sender.sent(ALICE, "S2") is not None

@@ -56,7 +56,7 @@ def test_a_text_is_read_in_the_inbox(world: World, pair: tuple[ClientDevice, Cli
         ("M1", "962302", "there", "text", 1, 0),
         ("M2", "962302", "Bob", "text", 1, 0),
     ]
-    assert world.server.phone_clients.tally("962303").decrypted == 3
+    assert world.server.phone_clients.decryption_counts("962303").decrypted == 3
 
 
 def test_a_phone_delivers_at_once_and_reads_later(world: World, pair: tuple[ClientDevice, Client]) -> None:
@@ -94,7 +94,7 @@ def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[ClientD
     """They are acknowledged again; no key was used twice."""
     enc = send(world, pair, "hello")
     world.send(pair[1], stanza(enc))
-    tally = world.server.phone_clients.tally("962303")
+    tally = world.server.phone_clients.decryption_counts("962303")
     assert (tally.decrypted, tally.redelivered, tally.reused_keys, tally.undecryptable) == (1, 1, 0, 0)
     assert types(pair[1]) == [None, None]
 
@@ -107,7 +107,7 @@ def test_a_key_used_twice_is_detected(world: World, pair: tuple[ClientDevice, Cl
     send(world, pair, "second", "M1")
     linked.sessions[BOB] = before
     send(world, pair, "third", "M2")
-    tally = world.server.phone_clients.tally("962303")
+    tally = world.server.phone_clients.decryption_counts("962303")
     assert (tally.decrypted, tally.undecryptable, tally.reused_keys) == (2, 1, 1)
     retry = client.all("receipt")[-1]
     assert (retry.attrs["type"], retry.attrs["id"], retry.attrs["from"]) == ("retry", "M2", BOB)
@@ -146,7 +146,7 @@ def test_other_undecryptable_stanzas(world: World, pair: tuple[ClientDevice, Cli
     """Group messages, invalid bytes, and messages without anything encrypted."""
     world.send(pair[1], stanza(enc))
     assert types(pair[1]) == ["retry"] or enc.tag == "plaintext"
-    assert world.server.phone_clients.tally("962303").undecryptable == 1
+    assert world.server.phone_clients.decryption_counts("962303").undecryptable == 1
 
 
 def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[ClientDevice, Client]) -> None:
@@ -158,7 +158,7 @@ def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[ClientDevic
     receipt = client.one("receipt")
     assert (receipt.attrs["type"], receipt.attrs["from"]) == ("sender", linked.lid.replace(":1", ""))
     assert world.server.phone_clients.inbox("962302") == []
-    assert world.server.phone_clients.tally("962302").decrypted == 1
+    assert world.server.phone_clients.decryption_counts("962302").decrypted == 1
 
 
 def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[ClientDevice, Client]) -> None:
@@ -181,7 +181,7 @@ def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[ClientDe
     world.send(client, stanza(enc))
     send(world, (linked, client), "after", "M2")
     assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962303")] == ["before", "after"]
-    tally = world.server.phone_clients.tally("962303")
+    tally = world.server.phone_clients.decryption_counts("962303")
     assert (tally.decrypted, tally.redelivered) == (2, 1)
 
 
@@ -192,7 +192,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[ClientDevice
     """Each device of the recipient gets its own copy, and answers use the same session."""
     linked, client = pair
     other, other_client = world.online("962302")
-    sent = world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello Alice"), None, now=world.now)
+    sent = world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello Alice"), None, now=world.now)
     world.exchange()
     for device, receiver in ((linked, client), (other, other_client)):
         arrived = receiver.one("message")
@@ -209,7 +209,7 @@ def test_a_phone_writes_to_linked_devices(world: World, pair: tuple[ClientDevice
 def test_own_devices_get_a_copy_of_the_phones_messages(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The copy is marked as sent by the account, with its destination."""
     linked, client = pair
-    world.server.phone_actions.write("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
+    world.server.phone_actions.send("962302", "962303", MessageRequest(text="from my phone"), "ID1", now=world.now)
     world.exchange()
     copied = linked.decrypt(client.one("message"), fresh=world.key)
     assert copied.device_sent is not None
@@ -224,7 +224,7 @@ def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[ClientDev
     for n in range(12):
         if n % 3 == 2:
             client.clear()
-            world.server.phone_actions.write(
+            world.server.phone_actions.send(
                 "962303", "962302", MessageRequest(text=f"answer {n}"), f"A{n}", now=world.now
             )
             world.exchange()
@@ -234,13 +234,13 @@ def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[ClientDev
         else:
             send(world, pair, f"text {n}", f"M{n}")
     assert len(world.server.phone_clients.inbox("962303")) == 8
-    assert world.server.phone_clients.tally("962303").undecryptable == 0
+    assert world.server.phone_clients.decryption_counts("962303").undecryptable == 0
 
 
 def test_a_retry_receipt_is_answered(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """The phone encrypts the text again for the device that asked, under the same id; it ignores ids of others."""
     linked, client = pair
-    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.exchange()
     lid = client.one("message").attrs["from"]
     client.clear()
@@ -258,7 +258,7 @@ def test_a_retry_receipt_is_answered(world: World, pair: tuple[ClientDevice, Cli
 def test_an_own_device_may_send_a_retry_receipt_too(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A copy is encrypted again as a copy."""
     linked, client = pair
-    world.server.phone_actions.write("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.server.phone_actions.send("962302", "962303", MessageRequest(text="hello"), "ID1", now=world.now)
     world.exchange()
     copied = client.one("message")
     client.clear()
@@ -275,14 +275,14 @@ def test_an_own_device_may_send_a_retry_receipt_too(world: World, pair: tuple[Cl
 def test_messages_need_existing_accounts(world: World, pair: tuple[ClientDevice, Client], number: str, to: str) -> None:
     """An unknown number is refused with a sentence."""
     with pytest.raises(UnknownNumber, match="no phone 99999"):
-        world.server.phone_actions.write(number, to, MessageRequest(text="x"), None, now=world.now)
+        world.server.phone_actions.send(number, to, MessageRequest(text="x"), None, now=world.now)
 
 
 def test_phones_use_up_prekeys_too(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A phone that starts a session uses up a prekey like any client."""
     linked, client = pair
     world.server.directory.add_prekeys(linked.address, {1: world.key().public})
-    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.exchange()
     assert client.one("notification").children[0].attrs["value"] == "0"
 
@@ -314,7 +314,7 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Cli
     """This also holds for later messages (`msg`), where a key used twice is detected as well."""
     linked, client = pair
     send(world, pair, "hello", "M0")
-    world.server.phone_actions.write("962303", "962302", MessageRequest(text="answer"), "A0", now=world.now)
+    world.server.phone_actions.send("962303", "962302", MessageRequest(text="answer"), "A0", now=world.now)
     world.exchange()
     lid = client.one("message").attrs["from"]
     linked.sessions[lid] = linked.sessions[BOB]
@@ -325,7 +325,7 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Cli
     world.send(client, stanza(enc, "M1"))
     linked.sessions[BOB] = before
     send(world, pair, "again", "M2")
-    tally = world.server.phone_clients.tally("962303")
+    tally = world.server.phone_clients.decryption_counts("962303")
     assert (tally.decrypted, tally.redelivered, tally.reused_keys) == (2, 1, 1)
 
 
@@ -359,7 +359,7 @@ def bundle_of_phone(world: World, prekey_id: int | None) -> Node:
 def test_a_note_to_oneself(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A phone that writes to its own number reaches each of its linked devices once."""
     linked, client = pair
-    world.server.phone_actions.write("962302", "962302", MessageRequest(text="buy milk"), "N1", now=world.now)
+    world.server.phone_actions.send("962302", "962302", MessageRequest(text="buy milk"), "N1", now=world.now)
     world.exchange()
     assert linked.decrypt(client.one("message"), fresh=world.key).text == "buy milk"
 
@@ -367,7 +367,7 @@ def test_a_note_to_oneself(world: World, pair: tuple[ClientDevice, Client]) -> N
 def test_a_retry_is_answered_after_a_restart(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Sent messages are stored for recipients who could not decrypt them."""
     linked, client = pair
-    world.server.phone_actions.write("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
+    world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.exchange()
     lid = client.one("message").attrs["from"]
     world.restart()

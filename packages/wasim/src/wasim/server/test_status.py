@@ -32,7 +32,7 @@ def alice(world: World) -> Party:
 
 def post(world: World, number: str, text: str, audience: list[str] | None = None) -> str:
     request = MessageRequest(text=text)
-    id_ = world.server.phone_actions.write(number, str(STATUS), request, None, audience=audience, now=world.now)
+    id_ = world.server.phone_actions.send(number, str(STATUS), request, None, audience=audience, now=world.now)
     world.exchange()
     return id_
 
@@ -49,7 +49,7 @@ def test_a_phones_status_reaches_its_audience_and_nobody_else(world: World, alic
 def test_without_an_audience_a_status_goes_to_everybody_whom_the_account_has_written_with(
     world: World, alice: Party
 ) -> None:
-    world.server.phone_actions.write(BOB, ALICE, MessageRequest(text="hello"), None, now=world.now)
+    world.server.phone_actions.send(BOB, ALICE, MessageRequest(text="hello"), None, now=world.now)
     post(world, BOB, "new roses")
     assert alice[1].all("message")[-1].attrs["from"] == "status@broadcast"
     with pytest.raises(UnknownNumber, match="there is no phone 999"):

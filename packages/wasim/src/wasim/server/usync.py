@@ -1,4 +1,4 @@
-"""usync: queries about other people – whether they are on WhatsApp, their devices, their hidden id."""
+"""usync: queries about other accounts: whether they exist, their devices, their hidden id."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from wasim.wire.nodes import Node
 def answer(directory: Directory, request: Node, *, by: str) -> Node:
     """The result of a `usync` query of the account `by`: one `user` for each requested one, with one child for each
     requested protocol."""
-    asked = [protocol.tag for query in request.all("query") for protocol in query.children]
-    users = [_user(directory, user, asked, by) for listing in request.all("list") for user in listing.all("user")]
+    protocols = [protocol.tag for query in request.all("query") for protocol in query.children]
+    users = [_user(directory, user, protocols, by) for listing in request.all("list") for user in listing.all("user")]
     attrs = {key: request.attrs[key] for key in ("sid", "mode", "context") if key in request.attrs}
-    result = Node("result", {}, [Node(protocol) for protocol in asked])
+    result = Node("result", {}, [Node(protocol) for protocol in protocols])
     return Node("usync", attrs | {"index": "0", "last": "true"}, [result, Node("list", {}, users)])
 
 
-def _user(directory: Directory, user: Node, asked: list[str], by: str) -> Node:
+def _user(directory: Directory, user: Node, protocols: list[str], by: str) -> Node:
     contact = user.child("contact")
     if contact is not None and "username" in contact.attrs:
-        return _user_by_name(directory, user, contact.attrs["username"], asked, by)
+        return _user_by_name(directory, user, contact.attrs["username"], protocols, by)
     number = user.data_of("contact").decode(errors="replace")
     jid = parse_jid(user.attrs.get("jid", "")) or parse_jid(number) or Jid(number, PN)
     jid = jid._replace(user=jid.user.lstrip("+"))
-    account = directory.registered(jid)
+    account = directory.find_any_spelling(jid)
     if account is not None and jid.server == PN:
         jid = jid._replace(user=account.number)  # the answer names the account by its own spelling
-    told = [_tell(directory, protocol, jid, account, user, by) for protocol in asked]
-    return Node("user", {"jid": str(jid.bare)}, [node for node in told if node is not None])
+    results = [_protocol_result(directory, protocol, jid, account, user, by) for protocol in protocols]
+    return Node("user", {"jid": str(jid.bare)}, [node for node in results if node is not None])
 
 
-def _user_by_name(directory: Directory, user: Node, username: str, asked: list[str], by: str) -> Node:
-    """Whose username it is. The answer is by hidden id, and has a number only where the account shows it."""
+def _user_by_name(directory: Directory, user: Node, username: str, protocols: list[str], by: str) -> Node:
+    """The account with this username. The answer has its hidden id, and its number unless the account hides it."""
     account = directory.by_username(username)
     if account is None:
         return Node("user", {}, [Node("contact", {"type": "out", "username": username})])
     jid = Jid(account.lid, LID)
     attrs = {"jid": str(jid)} | ({} if account.hides_number else {"pn_jid": f"{account.number}@{PN}"})
-    others = [_tell(directory, each, jid, account, user, by) for each in asked if each != "contact"]
+    others = [_protocol_result(directory, each, jid, account, user, by) for each in protocols if each != "contact"]
     contact = Node("contact", {"type": "in", "username": account.username})
     return Node("user", attrs, [contact, *(node for node in others if node is not None)])
 
 
-def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None, user: Node, by: str) -> Node | None:
+def _protocol_result(
+    directory: Directory, protocol: str, jid: Jid, account: Account | None, user: Node, by: str
+) -> Node | None:
     match protocol:
         case "contact":
             content = user.data_of("contact") or None
@@ -69,7 +71,7 @@ def _tell(directory: Directory, protocol: str, jid: Jid, account: Account | None
 
 
 def _about(account: Account, by: str) -> Node:
-    """A text that is hidden has a code instead of a content (source: Baileys, `USyncStatusProtocol`)."""
+    """A hidden text is answered with a code and no content (source: Baileys, `USyncStatusProtocol`)."""
     if by != account.number and not privacy.allows(account, privacy.ABOUT, by=by):
         return Node("status", {"code": "401", "type": "fail"})
     return Node("status", {"t": str(int(account.created_at))}, account.about.encode())

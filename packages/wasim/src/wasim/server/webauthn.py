@@ -1,4 +1,4 @@
-"""WebAuthn checks of a relying party: did that passkey sign that challenge, on WhatsApp's own site?
+"""WebAuthn checks of a relying party: whether a passkey signed a challenge on WhatsApp's own site.
 
 Pure: bytes in, an error or nothing out. Sources: W3C Web Authentication Level 3, sections 7.1 and 7.2.
 """
@@ -26,7 +26,7 @@ _USER_PRESENT, _USER_VERIFIED, _ATTESTED = 0x01, 0x04, 0x40
 _HEAD_BYTES = 37
 """rpIdHash, flags and counter: the start of authenticator data."""
 _AAGUID_BYTES = 16
-_MOST_ID_BYTES = 1023
+_MAX_ID_BYTES = 1023
 
 
 class BadCredential(Exception):
@@ -44,8 +44,8 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
 
 def passkey(id_: bytes, public_key: bytes) -> Passkey:
     """A passkey of this public key. Raises BadCredential unless that is an ES256 key."""
-    if not 1 <= len(id_) <= _MOST_ID_BYTES:
-        raise BadCredential(f"a credential id has 1 to {_MOST_ID_BYTES} bytes, this has {len(id_)}")
+    if not 1 <= len(id_) <= _MAX_ID_BYTES:
+        raise BadCredential(f"a credential id has 1 to {_MAX_ID_BYTES} bytes, this has {len(id_)}")
     _es256(public_key)
     return Passkey(id=id_, public_key=public_key)
 
@@ -100,9 +100,9 @@ def registered(credential: object, *, challenge: bytes) -> Passkey:
     _check_flags(data)
     if not data[32] & _ATTESTED or len(data) < _HEAD_BYTES + _AAGUID_BYTES + 2:
         raise BadCredential("authenticatorData has no new credential")
-    begin = _HEAD_BYTES + _AAGUID_BYTES + 2
-    size = int.from_bytes(data[begin - 2 : begin], "big")
-    id_ = data[begin : begin + size]
+    start = _HEAD_BYTES + _AAGUID_BYTES + 2
+    size = int.from_bytes(data[start - 2 : start], "big")
+    id_ = data[start : start + size]
     if len(id_) != size or id_ != _raw_id(credential):
         raise BadCredential("authenticatorData has another credential than rawId")
     if answer.get("publicKeyAlgorithm") != ES256:
@@ -159,14 +159,14 @@ def _response_of(credential: object) -> dict[str, Any]:
 def _check_client_data(answer: dict[str, Any], kind: str, challenge: bytes) -> bytes:
     raw = from_base64url(answer.get("clientDataJSON"), field="clientDataJSON")
     try:
-        said = json.loads(raw)
+        client_data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BadCredential("clientDataJSON is not JSON") from error
-    if not isinstance(said, dict) or said.get("type") != kind:
+    if not isinstance(client_data, dict) or client_data.get("type") != kind:
         raise BadCredential(f"clientDataJSON is not of type {kind}")
-    if said.get("origin") != ORIGIN or said.get("crossOrigin", False) is not False:
-        raise BadCredential(f"it was made on {said.get('origin')!r}, not on {ORIGIN}")
-    if not hmac.compare_digest(from_base64url(said.get("challenge"), field="challenge"), challenge):
+    if client_data.get("origin") != ORIGIN or client_data.get("crossOrigin", False) is not False:
+        raise BadCredential(f"it was made on {client_data.get('origin')!r}, not on {ORIGIN}")
+    if not hmac.compare_digest(from_base64url(client_data.get("challenge"), field="challenge"), challenge):
         raise BadCredential("it answers another challenge")
     return raw
 
