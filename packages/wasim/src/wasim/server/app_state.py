@@ -12,7 +12,7 @@ import msgspec
 
 from wasim.server.directory import Directory
 from wasim.server.entropy import Entropy
-from wasim.wire.blobs import APP_STATE, Blob, seal_blob
+from wasim.wire.blobs import APP_STATE, Blob, encrypt_blob
 from wasim.wire.errors import WireError
 from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
@@ -20,7 +20,7 @@ from wasim.wire.syncd import (
     COLLECTIONS,
     REMOVE,
     BlobReference,
-    KeyName,
+    KeyId,
     Patch,
     Snapshot,
     SyncedRecord,
@@ -140,9 +140,9 @@ class AppState:
                 version=Version(version=collection.version),
                 records=tuple(decode(SyncedRecord, record) for record in collection.records.values()),
                 mac=collection.snapshot_mac,
-                key=KeyName(id=collection.key_id),
+                key=KeyId(id=collection.key_id),
             )
-            blob = seal_blob(encode(snapshot), content=APP_STATE, key=self._entropy(32))
+            blob = encrypt_blob(encode(snapshot), content=APP_STATE, key=self._entropy(32))
             self._snapshots[number, name] = (collection.version, blob)
             self.blobs.append(blob)
         return BlobReference(

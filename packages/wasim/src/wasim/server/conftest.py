@@ -17,7 +17,7 @@ from wasim.server.pairing import parse_qr
 from wasim.server.state import Account, Address
 from wasim.wire import ratchet
 from wasim.wire.conftest import ClientLink, DeviceKeys, login
-from wasim.wire.content import Content, seal, unseal
+from wasim.wire.content import Content, decode_padded, encode_padded
 from wasim.wire.curve import KeyPair, typed, verify
 from wasim.wire.messages import ClientPayload, SignedDeviceIdentity, SignedDeviceIdentityHmac
 from wasim.wire.nodes import Node
@@ -44,7 +44,7 @@ class ClientDevice:
 
     def start_session(self, jid: str, bundle: Node, *, fresh: Callable[[], KeyPair]) -> None:
         """Start a session with that device, using the keys in this node."""
-        self.sessions[jid] = ratchet.begin(self.keys.identity, read_bundle(bundle), base=fresh(), ratchet=fresh())
+        self.sessions[jid] = ratchet.start(self.keys.identity, read_bundle(bundle), base=fresh(), ratchet=fresh())
 
     def decrypt(self, message: Node, *, fresh: Callable[[], KeyPair]) -> Content:
         """The content of a message for this device."""
@@ -60,7 +60,7 @@ class ClientDevice:
                 )
             data = first.message or b""
         plaintext, _ = ratchet.decrypt(self.sessions[sender], data, fresh=fresh)
-        return unseal(plaintext)
+        return decode_padded(plaintext)
 
 
 def read_bundle(user: Node) -> ratchet.Bundle:
@@ -225,10 +225,10 @@ class World:
         """A device's answer to `pair-success`, after the checks that a real client makes."""
         success = offered.child("pair-success")
         assert success is not None
-        sealed = decode(SignedDeviceIdentityHmac, success.data_of("device-identity"))
-        assert sealed.details is not None
-        assert sealed.hmac == hmac.digest(linked.keys.adv_secret, sealed.details, hashlib.sha256)
-        identity = decode(SignedDeviceIdentity, sealed.details)
+        authenticated = decode(SignedDeviceIdentityHmac, success.data_of("device-identity"))
+        assert authenticated.details is not None
+        assert authenticated.hmac == hmac.digest(linked.keys.adv_secret, authenticated.details, hashlib.sha256)
+        identity = decode(SignedDeviceIdentity, authenticated.details)
         assert identity.details is not None
         assert identity.account_signature_key is not None
         signed = b"\x06\x00" + identity.details + linked.keys.identity.public
@@ -277,7 +277,7 @@ class World:
         if jid not in linked.sessions:
             (listed,) = self.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": jid})])).children
             linked.start_session(jid, listed.children[0], fresh=self.key)
-        kind, data = ratchet.encrypt(linked.sessions[jid], seal(content, pad=3), registration_id=4711)
+        kind, data = ratchet.encrypt(linked.sessions[jid], encode_padded(content, pad=3), registration_id=4711)
         return Node("enc", {"v": "2", "type": kind}, data)
 
 

@@ -126,7 +126,7 @@ class Server:
         sender, state, pictures = self.phone_clients.phone_sender, self.app_state, self.pictures
         blobs, sender.blobs, state.blobs = [*sender.blobs, *state.blobs], [], []
         taken, pictures.files = pictures.files, {}
-        return taken | {blob.name: blob.sealed for blob in blobs}
+        return taken | {blob.name: blob.encrypted for blob in blobs}
 
     def report(self, event: events.Event) -> None:
         self._events.append(event)

@@ -11,7 +11,7 @@ from wasim.server.signal_sessions import KeyUses
 from wasim.server.state import Address, Device
 from wasim.wire import senderkeys
 from wasim.wire.curve import NONCE_BYTES
-from wasim.wire.ratchet import CannotOpen, KeyConsumed
+from wasim.wire.ratchet import CannotDecrypt, KeyConsumed
 from wasim.wire.senderkeys import SenderKey
 
 _OWN, _PEER = "groupkey", "peerkey"
@@ -44,7 +44,7 @@ class GroupKeys:
 
     def distribution(self, number: str, group: str) -> bytes:
         """The distribution message for this phone's messages in that group from now on."""
-        return senderkeys.distribute(self._of(number, group).key)
+        return senderkeys.distribution(self._of(number, group).key)
 
     def without_key(self, number: str, group: str, devices: list[Device]) -> list[Device]:
         """Those of these devices that have not received the key.
@@ -70,7 +70,7 @@ class GroupKeys:
         name = _name(number, group)
         if name not in self._own:
             id_ = int.from_bytes(self._entropy(4), "big") >> 1
-            key = senderkeys.make(id_=id_, chain_key=self._entropy(32), signing=new_key(self._entropy))
+            key = senderkeys.new_key(id_=id_, chain_key=self._entropy(32), signing=new_key(self._entropy))
             self._own[name] = OwnKey(key=key)
         return self._own[name]
 
@@ -81,8 +81,8 @@ class GroupKeys:
     # Keys of other members
 
     def accept(self, number: str, group: str, peer: Address, data: bytes) -> None:
-        """A member sent its key. Raises CannotOpen when it is not valid."""
-        key, name = senderkeys.receive(data), _name(number, group, peer)
+        """A member sent its key. Raises CannotDecrypt when it is not valid."""
+        key, name = senderkeys.accept(data), _name(number, group, peer)
         known = self._peer_keys.setdefault(name, [])
         if not any(one.id == key.id and one.signing_public == key.signing_public for one in known):
             known.insert(0, key)
@@ -90,11 +90,11 @@ class GroupKeys:
             self._directory.put_record(_PEER, name, msgspec.msgpack.encode(known))
 
     def decrypt(self, number: str, group: str, peer: Address, data: bytes) -> bytes:
-        """The plaintext of a `skmsg`. Raises Redelivered, KeyReused, or CannotOpen; then nothing changed."""
+        """The plaintext of a `skmsg`. Raises Redelivered, KeyReused, or CannotDecrypt; then nothing changed."""
         name, id_ = _name(number, group, peer), senderkeys.id_of(data)
         key = next((one for one in self._peer_keys.get(name, []) if one.id == id_), None)
         if key is None:
-            raise CannotOpen("its sender key was never received")
+            raise CannotDecrypt("its sender key was never received")
         try:
             plaintext, use = senderkeys.decrypt(key, data)
         except KeyConsumed as error:

@@ -13,7 +13,7 @@ from wasim.wire.errors import WireError
 from wasim.wire.framing import FrameReader, frame
 from wasim.wire.messages import ClientPayload, PairingData
 from wasim.wire.nodes import Node
-from wasim.wire.noise import Finished, Responder, Transport
+from wasim.wire.noise import CompletedHandshake, Responder, Transport
 from wasim.wire.protobuf import decode
 
 
@@ -99,7 +99,7 @@ class Link:
                     raise WireError("a node before the handshake")
                 return nodes.decode(self.transport.decrypt(payload))
 
-    def _finish_handshake(self, done: Finished) -> HandshakeDone:
+    def _finish_handshake(self, done: CompletedHandshake) -> HandshakeDone:
         self.transport = done.transport
         self.phase = Phase.PAIRING
         return HandshakeDone(peer=done.peer, payload=decode(ClientPayload, done.payload))

@@ -14,7 +14,7 @@ from wasim.server.phone_sender import Plaintext
 from wasim.server.state import PHONE, Account, Address, Group
 from wasim.wire import content
 from wasim.wire.attachments import Contact, ContextInfo, Location, Media, MessageKey, Reaction
-from wasim.wire.content import Content, ExtendedText, ProtocolNote, carrying
+from wasim.wire.content import Content, ExtendedText, ProtocolMessage, media_content
 from wasim.wire.errors import WireError
 from wasim.wire.jids import PN, Jid
 from wasim.wire.polls import IV_BYTES, SECRET_BYTES, MessageContext, Poll, PollOption, PollUpdate, VoteKey
@@ -90,7 +90,7 @@ class MessageBuilder:
             raise BadMessageRequest(f"a message has one of {', '.join(names)} or one kind of media, this has {found}")
         context = self._context(number, to, request)
         if media is not None:
-            return carrying(replace(media, context=context))
+            return media_content(replace(media, context=context))
         if request.reaction is not None or request.edit is not None or request.delete is not None:
             return self._action(number, to, request, now)
         if request.poll is not None:
@@ -144,9 +144,9 @@ class MessageBuilder:
                 f"{action.id} is not the phone's own message: only own messages can be edited and deleted"
             )
         if request.edit is None:
-            return Content(protocol=ProtocolNote(key=key, type=content.REVOKE))
+            return Content(protocol=ProtocolMessage(key=key, type=content.REVOKE))
         edited = Content(conversation=action.text)
-        note = ProtocolNote(key=key, type=content.MESSAGE_EDIT, edited=edited, timestamp_ms=at)
+        note = ProtocolMessage(key=key, type=content.MESSAGE_EDIT, edited=edited, timestamp_ms=at)
         return Content(protocol=note)
 
     def _poll(self, poll: NewPoll, context: ContextInfo | None) -> Content:
@@ -167,7 +167,7 @@ class MessageBuilder:
         mode = to.addressing if isinstance(to, Group) else self._directory.accounts[number].addressing
         names = (str(self._directory.jid(Address(one, PHONE), mode)) for one in (creator, number))
         key = VoteKey(secret=poll.secret, poll=vote.id, creator=next(names), voter=next(names))
-        encrypted = key.seal(vote.options, iv=self._entropy(IV_BYTES))
+        encrypted = key.encrypt(vote.options, iv=self._entropy(IV_BYTES))
         return Content(
             vote=PollUpdate(key=self._key(number, to, vote.id), vote=encrypted, timestamp_ms=int(now * 1000))
         )

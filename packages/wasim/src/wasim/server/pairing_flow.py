@@ -225,7 +225,7 @@ class PairingFlow:
             case passkeys.PROLOGUE:
                 self._prologue(link, ceremony, body, now)
             case passkeys.NONCE:
-                passkeys.open_commitment(ceremony, body.data)
+                passkeys.verify_commitment(ceremony, body.data)
             case passkeys.REQUEST:
                 identity = waiting.data.identity or b""
                 passkeys.accept_request(ceremony, body.data, noise_key=waiting.noise_key, identity=identity)

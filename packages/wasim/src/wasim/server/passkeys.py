@@ -66,7 +66,7 @@ class Ceremony:
     ref: str = ""
     device_type: int = 0
     public_key: bytes = b""
-    """The device's ephemeral key, after the commitment was opened."""
+    """The device's ephemeral key, after the commitment was verified."""
     identity: bytes = b""
     commitment: bytes = b""
     is_proven: bool = False
@@ -163,7 +163,7 @@ def continuation(ceremony: Ceremony, notice_id: str, *, entropy: Entropy, now: f
     return Node("notification", attrs, [Node("primary_ephemeral_identity", {}, encode(identity))])
 
 
-def open_commitment(ceremony: Ceremony, nonce: bytes) -> None:
+def verify_commitment(ceremony: Ceremony, nonce: bytes) -> None:
     """Check the nonce against the device's commitment. Raises PasskeyError."""
     if ceremony.primary is None:
         raise PasskeyError("the nonce came before it was requested")

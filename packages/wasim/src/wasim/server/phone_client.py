@@ -21,12 +21,12 @@ from wasim.server.phone_sender import RETRIES, DelayedStanza, PhoneOutput, Phone
 from wasim.server.phones import Phones
 from wasim.server.signal_sessions import KeyReused, Redelivered, SignalSessions
 from wasim.server.state import PHONE, Address, Device
-from wasim.wire.content import Content, unseal
+from wasim.wire.content import Content, decode_padded
 from wasim.wire.errors import WireError
 from wasim.wire.jids import STATUS, parse_jid
 from wasim.wire.nodes import Node
 from wasim.wire.polls import EncryptedVote, VoteKey
-from wasim.wire.ratchet import CannotOpen
+from wasim.wire.ratchet import CannotDecrypt
 
 READ_AFTER_S = 0.2
 KEYS_FROM_RETRY = 2
@@ -156,7 +156,7 @@ class PhoneClients:
     def _message(self, number: str, sender: Address, node: Node, now: float) -> list[DelayedStanza]:
         counts = self.decryption_counts(number)
         try:
-            content: Content | None = self._open(number, sender, node)
+            content: Content | None = self._decrypt(number, sender, node)
             counts.decrypted += 1
         except Redelivered:
             content = None
@@ -172,13 +172,13 @@ class PhoneClients:
     def _save_counts(self, number: str) -> None:
         self._directory.put_record(_COUNTS_RECORD, number, msgspec.msgpack.encode(self.decryption_counts(number)))
 
-    def _open(self, number: str, sender: Address, node: Node) -> Content:
-        """The content of the message. Raises CannotOpen, and KeyReused with priority."""
+    def _decrypt(self, number: str, sender: Address, node: Node) -> Content:
+        """The content of the message. Raises CannotDecrypt, and KeyReused with priority."""
         content: Content | None = None
         failure: WireError | None = None
         for enc in node.all("enc"):
             try:
-                message = self._open_one(number, sender, enc, node.attrs["from"])
+                message = self._decrypt_one(number, sender, enc, node.attrs["from"])
             except KeyReused:
                 raise
             except WireError as error:
@@ -187,19 +187,19 @@ class PhoneClients:
             if message.sender_key is None or message.kind != "unknown":
                 content = message
         if content is None:
-            raise failure or CannotOpen("a message without anything encrypted")
+            raise failure or CannotDecrypt("a message without anything encrypted")
         return content
 
-    def _open_one(self, number: str, sender: Address, enc: Node, chat: str) -> Content:
+    def _decrypt_one(self, number: str, sender: Address, enc: Node, chat: str) -> Content:
         kind = enc.attrs.get("type", "")
         group = self._sender_key_group(chat)
         if kind == "skmsg" and group is not None:
-            return unseal(self._groups.decrypt(number, group, sender, enc.data))
+            return decode_padded(self._groups.decrypt(number, group, sender, enc.data))
         keys = self._phones.keys(number)
         plaintext = self._sessions.decrypt(keys, sender, kind, enc.data)
         if kind == "pkmsg":
             self._phones.save_keys(keys)
-        message = unseal(plaintext)
+        message = decode_padded(plaintext)
         if message.sender_key is not None and group is not None:
             self._groups.accept(number, group, sender, message.sender_key.message or b"")
         return message
@@ -254,7 +254,7 @@ class PhoneClients:
             for voter in self._names(phone_message.sender):
                 key = VoteKey(secret=poll.secret, poll=phone_message.target or "", creator=author, voter=voter)
                 with contextlib.suppress(WireError):
-                    return key.open(vote, poll.options)
+                    return key.decrypt(vote, poll.options)
         return None
 
     def poll(self, number: str, id_: str) -> tuple[PhonePoll | None, str]:

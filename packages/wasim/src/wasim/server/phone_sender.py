@@ -18,8 +18,8 @@ from wasim.server.signal_sessions import SignalSessions
 from wasim.server.state import PHONE, Account, Address, Device, Group, StatusAudience
 from wasim.wire import content
 from wasim.wire.attachments import GroupSenderKey
-from wasim.wire.blobs import HISTORY, Blob, seal_blob
-from wasim.wire.content import Content, ProtocolNote, seal
+from wasim.wire.blobs import HISTORY, Blob, encrypt_blob
+from wasim.wire.content import Content, ProtocolMessage, encode_padded
 from wasim.wire.jids import PN, Jid, parse_jid
 from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
@@ -160,7 +160,7 @@ class PhoneSender:
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
 
     def _padded(self, plaintext: Plaintext) -> bytes:
-        return plaintext if isinstance(plaintext, bytes) else seal(plaintext, pad=self._entropy(1)[0] % 16 + 1)
+        return plaintext if isinstance(plaintext, bytes) else encode_padded(plaintext, pad=self._entropy(1)[0] % 16 + 1)
 
     def _start_session(self, number: str, device: Device, outgoing: PhoneOutput) -> None:
         consumed = server_keys.consume_prekey(self._directory, device)
@@ -171,7 +171,7 @@ class PhoneSender:
         prekey_id, prekey = consumed.prekey or (None, None)
         signed = device.signed_prekey
         bundle = Bundle(device.identity, signed.id, signed.public, prekey_id, prekey)
-        self._sessions.begin(self._phones.keys(number), device.address, bundle)
+        self._sessions.start(self._phones.keys(number), device.address, bundle)
 
     # Resends
 
@@ -226,7 +226,7 @@ class PhoneSender:
         history = self.histories.before(device.number, request.on_demand)
         return self._to_own(device, [self._history(content.ON_DEMAND, history, request=request_id)])
 
-    def _to_own(self, device: Device, notes: list[content.ProtocolNote]) -> PhoneOutput:
+    def _to_own(self, device: Device, notes: list[content.ProtocolMessage]) -> PhoneOutput:
         outgoing = PhoneOutput()
         for note in notes:
             enc = self._enc(device.number, device, Content(protocol=note), outgoing)
@@ -234,7 +234,7 @@ class PhoneSender:
             outgoing.stanzas.append(DelayedStanza(Node("message", attrs | {"type": "text", "category": "peer"}, [enc])))
         return outgoing
 
-    def _history(self, sync_type: int, history: content.HistorySync, *, request: str | None = None) -> ProtocolNote:
+    def _history(self, sync_type: int, history: content.HistorySync, *, request: str | None = None) -> ProtocolMessage:
         """The notification of a part of the history: in the message itself when it is short, else a file."""
         order, progress = history.chunk_order or 1, 100 if history.progress is None else history.progress
         whole = replace(history, sync_type=sync_type, chunk_order=order, progress=progress)
@@ -245,7 +245,7 @@ class PhoneSender:
         if sync_type == content.INITIAL_BOOTSTRAP and len(compressed) <= _INLINE_BYTES:
             notice = replace(notice, inline=compressed)
         else:
-            blob = seal_blob(compressed, content=HISTORY, key=self._entropy(32))
+            blob = encrypt_blob(compressed, content=HISTORY, key=self._entropy(32))
             self.blobs.append(blob)
             notice = replace(
                 notice,
@@ -255,9 +255,9 @@ class PhoneSender:
                 encrypted_sha256=blob.encrypted_sha256,
                 direct_path=blob.direct_path,
             )
-        return ProtocolNote(type=content.HISTORY_SYNC_NOTIFICATION, history=notice)
+        return ProtocolMessage(type=content.HISTORY_SYNC_NOTIFICATION, history=notice)
 
-    def _sync_keys(self, device: Device, now: float) -> content.ProtocolNote:
+    def _sync_keys(self, device: Device, now: float) -> content.ProtocolMessage:
         keys = self._phones.keys(device.number)
         fingerprint = content.SyncKeyFingerprint(
             raw_id=self._directory.accounts[device.number].raw_id,
@@ -268,7 +268,9 @@ class PhoneSender:
             key_id=content.SyncKeyId(key_id=keys.sync_key_id),
             key_data=content.SyncKeyData(key=keys.sync_key, fingerprint=fingerprint, timestamp=int(now)),
         )
-        return content.ProtocolNote(type=content.APP_STATE_SYNC_KEY_SHARE, sync_keys=content.SyncKeyShare(keys=(key,)))
+        return content.ProtocolMessage(
+            type=content.APP_STATE_SYNC_KEY_SHARE, sync_keys=content.SyncKeyShare(keys=(key,))
+        )
 
     def new_id(self) -> str:
         """A message id as phones generate them."""

@@ -25,7 +25,7 @@ from wasim.wire.syncd import (
     BadMac,
     ContactAction,
     Flag,
-    KeyName,
+    KeyId,
     LabelEdit,
     Mutation,
     MuteAction,
@@ -34,7 +34,7 @@ from wasim.wire.syncd import (
     SyncedRecord,
     SyncKeys,
     index_of,
-    mixed,
+    update_lthash,
 )
 
 _RECORD = "settings"
@@ -139,7 +139,7 @@ class PhoneSettings:
 
     def _write(self, number: str, name: str, actions: list[tuple[int, ActionData]]) -> int:
         state, keys = self._state(number), self._keys(number)
-        mutations = tuple(keys.seal(operation, data, iv=self._entropy(16)) for operation, data in actions)
+        mutations = tuple(keys.encrypt(operation, data, iv=self._entropy(16)) for operation, data in actions)
         version = self._app_state.collection(number, name).version + 1
         digest = self._update_hash(state, name, mutations)
         snapshot_mac = keys.mac_of_version(digest, version, name)
@@ -147,7 +147,7 @@ class PhoneSettings:
             mutations=mutations,
             snapshot_mac=snapshot_mac,
             patch_mac=keys.mac_of_patch(snapshot_mac, mutations, version, name),
-            key=KeyName(id=keys.id),
+            key=KeyId(id=keys.id),
         )
         for operation, data in actions:
             self._apply_to_view(number, state.view, operation, data)
@@ -159,13 +159,13 @@ class PhoneSettings:
         state, keys = self._state(number), self._keys(number)
         patch = decode(Patch, self._app_state.collection(number, name).patches[version])
         try:
-            opened = [(mutation.operation or SET, keys.open(mutation)) for mutation in patch.mutations]
+            decrypted = [(mutation.operation or SET, keys.decrypt(mutation)) for mutation in patch.mutations]
             digest = self._update_hash(state, name, patch.mutations)
             if keys.mac_of_version(digest, version, name) != patch.snapshot_mac:
                 raise BadMac("the MAC of the version is wrong")
             if keys.mac_of_patch(patch.snapshot_mac or b"", patch.mutations, version, name) != patch.patch_mac:
                 raise BadMac("the MAC of the patch is wrong")
-            for operation, data in opened:
+            for operation, data in decrypted:
                 self._apply_to_view(number, state.view, operation, data)
         except (WireError, ValueError):
             state.view.invalid += 1
@@ -182,7 +182,7 @@ class PhoneSettings:
             if mutation.operation != REMOVE:
                 macs[record.index_mac] = record.value_mac
                 added.append(record.value_mac)
-        digest = mixed(state.hashes.get(name, EMPTY_HASH), removed=removed, added=added)
+        digest = update_lthash(state.hashes.get(name, EMPTY_HASH), removed=removed, added=added)
         state.hashes[name] = digest
         return digest
 

@@ -17,18 +17,18 @@ from wasim.server.state import PHONE, Address
 from wasim.wire import ratchet
 from wasim.wire.curve import KeyPair
 from wasim.wire.messages import PreKeyMessage
-from wasim.wire.ratchet import Bundle, CannotOpen, KeyConsumed, KeyUse, Session
+from wasim.wire.ratchet import Bundle, CannotDecrypt, KeyConsumed, KeyUse, Session
 
 _SESSIONS_KEPT = 40
 _SESSIONS, _USES = "session", "keyuse"
 _DIGEST_BYTES = 8
 
 
-class Redelivered(CannotOpen):
+class Redelivered(CannotDecrypt):
     """Exactly this ciphertext was decrypted before."""
 
 
-class KeyReused(CannotOpen):
+class KeyReused(CannotDecrypt):
     """A different ciphertext was encrypted with the same key before: the sender's state went backwards."""
 
 
@@ -49,11 +49,11 @@ class KeyUses:
         self._uses[name] = _digest(data)
         self._directory.put_record(_USES, name, self._uses[name])
 
-    def classify(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotOpen:
+    def classify(self, own: str, peer: Address, use: KeyUse, data: bytes) -> CannotDecrypt:
         """The error for a second message with a used key."""
         before = self._uses.get(_use_name(own, peer, use))
         if before is None:
-            return CannotOpen("its key was deleted, and it was never decrypted")
+            return CannotDecrypt("its key was deleted, and it was never decrypted")
         return Redelivered("decrypted before") if before == _digest(data) else KeyReused("two messages with one key")
 
 
@@ -83,10 +83,10 @@ class SignalSessions:
         """Whether there is a session for sending."""
         return bool(self._sessions.get((own, peer.key)))
 
-    def begin(self, keys: PhoneKeys, peer: Address, bundle: Bundle) -> None:
+    def start(self, keys: PhoneKeys, peer: Address, bundle: Bundle) -> None:
         """Start a new session with a device, which is used for sending from now on."""
         own = KeyPair.from_private(keys.identity)
-        session = ratchet.begin(own, bundle, base=self._new_key(), ratchet=self._new_key())
+        session = ratchet.start(own, bundle, base=self._new_key(), ratchet=self._new_key())
         self._add(keys.number, peer, session)
         self._save(keys.number, peer)
 
@@ -109,10 +109,10 @@ class SignalSessions:
     def decrypt(self, keys: PhoneKeys, peer: Address, kind: str, data: bytes) -> bytes:
         """The plaintext of an `enc` node.
 
-        Raises Redelivered, KeyReused, or CannotOpen for any other reason; then no session has changed.
+        Raises Redelivered, KeyReused, or CannotDecrypt for any other reason; then no session has changed.
         """
         if kind not in ("msg", "pkmsg"):
-            raise CannotOpen(f"enc type {kind!r} is not supported")
+            raise CannotDecrypt(f"enc type {kind!r} is not supported")
         return self._decrypt_first(keys, peer, data) if kind == "pkmsg" else self._decrypt_later(keys, peer, data)
 
     def _decrypt_first(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
@@ -135,7 +135,7 @@ class SignalSessions:
         if message.prekey_id:
             private = keys.prekeys.get(message.prekey_id)
             if private is None:
-                raise CannotOpen(f"prekey {message.prekey_id} was used already, or never existed")
+                raise CannotDecrypt(f"prekey {message.prekey_id} was used already, or never existed")
             prekey = KeyPair.from_private(private)
         own, signed = KeyPair.from_private(keys.identity), KeyPair.from_private(keys.signed_prekey)
         return ratchet.accept(own, message, signed_prekey=signed, prekey=prekey)
@@ -145,15 +145,15 @@ class SignalSessions:
             del keys.prekeys[prekey_id]
 
     def _decrypt_later(self, keys: PhoneKeys, peer: Address, data: bytes) -> bytes:
-        failure: CannotOpen | None = None
+        failure: CannotDecrypt | None = None
         for session in self._sessions.get((keys.number, peer.key), []):
             try:
                 return self._open(keys.number, peer, session, data)
             except (Redelivered, KeyReused):
                 raise
-            except CannotOpen as error:
+            except CannotDecrypt as error:
                 failure = failure or error
-        raise failure or CannotOpen("there is no session with that device")
+        raise failure or CannotDecrypt("there is no session with that device")
 
     def _open(self, own: str, peer: Address, session: Session, data: bytes) -> bytes:
         try:

@@ -19,13 +19,13 @@ from wasim.wire.syncd import (
     ActionValue,
     BlobReference,
     Flag,
-    KeyName,
+    KeyId,
     Mutation,
     Patch,
     SyncedRecord,
     SyncKeys,
     index_of,
-    mixed,
+    update_lthash,
 )
 
 OWNER = "962302001"
@@ -53,14 +53,14 @@ def archiving(
     """A device's patch that archives a chat, as version `version`."""
     index = json.dumps(["archive", chat]).encode()
     data = ActionData(index=index, value=ActionValue(timestamp_ms=1, archive=Flag(on=1)), padding=b"", version=3)
-    mutation = keys.seal(SET, data, iv=bytes(16))
+    mutation = keys.encrypt(SET, data, iv=bytes(16))
     macs = [*before, (mutation.record or SyncedRecord()).value_mac]
-    snapshot_mac = keys.mac_of_version(mixed(EMPTY_HASH, removed=(), added=macs), version, name)
+    snapshot_mac = keys.mac_of_version(update_lthash(EMPTY_HASH, removed=(), added=macs), version, name)
     return Patch(
         mutations=(mutation,),
         snapshot_mac=snapshot_mac,
         patch_mac=keys.mac_of_patch(snapshot_mac, [mutation], version, name),
-        key=KeyName(id=keys.id),
+        key=KeyId(id=keys.id),
     )
 
 
@@ -76,7 +76,7 @@ def test_a_device_learns_the_name_that_the_phone_has(world: World) -> None:
     patches = sync(world, client, "critical_block", 0).child("patches")
     assert patches is not None
     (mutation,) = decode(Patch, patches.children[0].data).mutations
-    data = keys_of(world).open(mutation)
+    data = keys_of(world).decrypt(mutation)
     assert index_of(data) == ["setting_pushName"]
     assert data.value is not None
     assert data.value.push_name is not None

@@ -53,7 +53,7 @@ def finish(world: World, linked: ClientDevice, client: Client, *, identity: byte
     salt, iv = b"\x55" * 32, b"\x66" * 12
     key = hkdf(shared, salt=salt, info=b"link_code_pairing_key_bundle_encryption_key", length=32)
     own = identity or linked.keys.identity.public
-    sealed = AESGCM(key).encrypt(iv, own + primary_identity + RANDOM, b"")
+    ciphertext = AESGCM(key).encrypt(iv, own + primary_identity + RANDOM, b"")
     secret = hkdf(
         shared + linked.keys.identity.agree(primary_identity) + RANDOM, salt=bytes(32), info=b"adv_secret", length=32
     )
@@ -65,7 +65,7 @@ def finish(world: World, linked: ClientDevice, client: Client, *, identity: byte
         adv_secret=secret,
     )
     children = [
-        Node("link_code_pairing_wrapped_key_bundle", {}, salt + iv + sealed),
+        Node("link_code_pairing_wrapped_key_bundle", {}, salt + iv + ciphertext),
         Node("companion_identity_public", {}, own),
         Node("link_code_pairing_ref", {}, told.data_of("link_code_pairing_ref")),
     ]

@@ -22,7 +22,7 @@ from wasim.server.quota import NewChatQuota
 from wasim.server.state import Address
 from wasim.wire.content import Content
 from wasim.wire.nodes import Node
-from wasim.wire.ratchet import CannotOpen
+from wasim.wire.ratchet import CannotDecrypt
 
 if TYPE_CHECKING:
     from wasim.server.conftest import World
@@ -240,7 +240,7 @@ def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, script
     faulty.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=faulty.now)
     faulty.exchange()
     damaged = alice.one("message")
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotDecrypt):
         linked.decrypt(damaged, fresh=faulty.key)
     scripted.delivery = DeliveryVerdict()
     alice.clear()

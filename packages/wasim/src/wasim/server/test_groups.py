@@ -11,7 +11,7 @@ from wasim.server.message_builder import BadMessageRequest, MessageRequest
 from wasim.server.state import Addressing, Group
 from wasim.wire import senderkeys
 from wasim.wire.attachments import GroupSenderKey
-from wasim.wire.content import Content, seal, unseal
+from wasim.wire.content import Content, decode_padded, encode_padded
 from wasim.wire.nodes import Node
 from wasim.wire.senderkeys import SenderKey
 
@@ -49,7 +49,7 @@ def query(world: World, client: Client, to: str) -> Node:
 
 
 def own_key(world: World) -> SenderKey:
-    return senderkeys.make(id_=5, chain_key=world.entropy(32), signing=world.key())
+    return senderkeys.new_key(id_=5, chain_key=world.entropy(32), signing=world.key())
 
 
 def write(
@@ -57,9 +57,9 @@ def write(
 ) -> None:
     """A message to the group, with the key for those phones."""
     linked, client = party
-    distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=senderkeys.distribute(key)))
+    distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=senderkeys.distribution(key)))
     distributions = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, distribution)]) for jid in to]
-    data = senderkeys.encrypt(key, seal(Content(conversation=text), pad=4), nonce=world.entropy(64))
+    data = senderkeys.encrypt(key, encode_padded(Content(conversation=text), pad=4), nonce=world.entropy(64))
     children = [Node("participants", {}, distributions), Node("enc", {"v": "2", "type": "skmsg"}, data)]
     world.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
 
@@ -167,7 +167,7 @@ def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Par
     asked = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
     assert asked.attrs["from"] == str(group.jid)
     bob = asked.attrs["participant"]
-    distribution = GroupSenderKey(group=str(group.jid), message=senderkeys.distribute(key))
+    distribution = GroupSenderKey(group=str(group.jid), message=senderkeys.distribution(key))
     enc = world.encrypt(linked, client, bob, Content(sender_key=distribution, conversation="secret"))
     again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
     attrs = {"to": str(group.jid), "id": "G1", "type": "text", "participant": bob}
@@ -180,7 +180,7 @@ def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Par
 def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
     """Another message with the same key is the defect that no client may have."""
     key = own_key(world)
-    before = senderkeys.make(id_=5, chain_key=key.chain_key, signing=world.key())
+    before = senderkeys.new_key(id_=5, chain_key=key.chain_key, signing=world.key())
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
     write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
     write(world, alice, group, before, "another", "G2", to=())
@@ -208,13 +208,13 @@ def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, Se
     text = None
     for enc in message.all("enc"):
         if enc.attrs["type"] == "skmsg":
-            text = unseal(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
+            text = decode_padded(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
             continue
         content = linked.decrypt(
             Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=world.key
         )
         if content.sender_key is not None:
-            keys[message.attrs["participant"]] = senderkeys.receive(content.sender_key.message or b"")
+            keys[message.attrs["participant"]] = senderkeys.accept(content.sender_key.message or b"")
         text = content.text or text
     return text
 

@@ -21,8 +21,8 @@ KEY, IV = b"k" * 32, b"i" * 12
 
 
 def receipt(id_: str, *, key: bytes = KEY) -> Node:
-    sealed = AESGCM(retry_key(key)).encrypt(IV, encode(ServerErrorReceipt(stanza_id=id_)), id_.encode())
-    encrypted = Node("encrypt", {}, [Node("enc_p", {}, sealed), Node("enc_iv", {}, IV)])
+    ciphertext = AESGCM(retry_key(key)).encrypt(IV, encode(ServerErrorReceipt(stanza_id=id_)), id_.encode())
+    encrypted = Node("encrypt", {}, [Node("enc_p", {}, ciphertext), Node("enc_iv", {}, IV)])
     rmr = Node("rmr", {"jid": f"{BOB}@s.whatsapp.net", "from_me": "false"})
     attrs = {"id": id_, "to": f"{ALICE}@s.whatsapp.net", "type": "server-error"}
     return Node("receipt", attrs, [encrypted, rmr])
@@ -47,9 +47,11 @@ def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -
     assert (notice.attrs["type"], notice.attrs["id"]) == ("mediaretry", picture)
     encrypted, rmr = notice.children
     assert rmr.attrs["jid"] == f"{BOB}@s.whatsapp.net"
-    opened = AESGCM(retry_key(KEY)).decrypt(encrypted.data_of("enc_iv"), encrypted.data_of("enc_p"), picture.encode())
-    said = decode(MediaRetryNotification, opened)
-    assert (said.direct_path, said.result) == ("/v/image/x?a=b&again=1", 1)
+    plaintext = AESGCM(retry_key(KEY)).decrypt(
+        encrypted.data_of("enc_iv"), encrypted.data_of("enc_p"), picture.encode()
+    )
+    result = decode(MediaRetryNotification, plaintext)
+    assert (result.direct_path, result.result) == ("/v/image/x?a=b&again=1", 1)
 
 
 def test_a_file_that_the_phone_does_not_have_is_an_error(world: World, picture: str) -> None:

@@ -12,7 +12,7 @@ from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_inbox import ContactCard, PhoneLocation, PhoneMessage
 from wasim.server.phone_sender import SENT_KEPT
 from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
-from wasim.wire.content import Content, ProtocolNote, carrying
+from wasim.wire.content import Content, ProtocolMessage, media_content
 from wasim.wire.nodes import Node
 from wasim.wire.polls import PollUpdate, VoteKey
 from wasim.wire.protobuf import encode
@@ -99,9 +99,9 @@ def test_an_undecryptable_vote_has_no_options(phones: World) -> None:
     """A vote that was encrypted with another secret, or in an unknown poll, is shown without options."""
     poll = say(phones, MessageRequest(poll=LUNCH))
     key = MessageKey(remote_jid=f"{ALICE}@s.whatsapp.net", from_me=0, id=poll)
-    sealed = VoteKey(secret=bytes(32), poll=poll, creator="1@lid", voter="2@lid").seal(("Pizza",), iv=bytes(12))
+    encrypted = VoteKey(secret=bytes(32), poll=poll, creator="1@lid", voter="2@lid").encrypt(("Pizza",), iv=bytes(12))
     for target in (poll, "nothing"):
-        update = PollUpdate(key=replace(key, id=target), vote=sealed)
+        update = PollUpdate(key=replace(key, id=target), vote=encrypted)
         vote = say(phones, MessageRequest(payload=encode(Content(vote=update))), sender=BOB)
         seen = phone_message(phones, vote, ALICE)
         assert (seen.kind, seen.chosen) == ("vote", None)
@@ -136,7 +136,7 @@ def test_media(phones: World, media: Media, kind: str) -> None:
 
 def test_only_kinds_of_media_are_accepted() -> None:
     with pytest.raises(ValueError, match="not a kind of media"):
-        carrying(Media())
+        media_content(Media())
 
 
 def test_a_message_contains_the_timer_of_its_chat(phones: World) -> None:
@@ -192,7 +192,7 @@ def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None
     mallory = phones.phone("962304")
     linked, client = phones.online(mallory.number)
     key = MessageKey(remote_jid=f"{BOB}@s.whatsapp.net", from_me=1, id=first)
-    for n, note in enumerate((ProtocolNote(key=key, type=0), ProtocolNote(key=key, type=14, edited=Content()))):
+    for n, note in enumerate((ProtocolMessage(key=key, type=0), ProtocolMessage(key=key, type=14, edited=Content()))):
         enc = phones.encrypt(linked, client, f"{BOB}@s.whatsapp.net", Content(protocol=note))
         holder = Node("participants", {}, [Node("to", {"jid": f"{BOB}@s.whatsapp.net"}, [enc])])
         attrs = {"to": f"{BOB}@s.whatsapp.net", "id": f"E{n}", "type": "text"}
@@ -270,10 +270,10 @@ def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
 def test_a_message_can_be_given_as_a_complete_payload(phones: World) -> None:
     """Fields that a phone does not use arrive unchanged, also in a resend."""
     poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and its fields
-    sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", rest=poll))))
+    sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", unknown_fields=poll))))
     assert phone_message(phones, sent).text == "beside"
     kept = phones.server.phone_clients.phone_sender.sent(ALICE, sent)
-    assert kept == Content(conversation="beside", rest=poll)
+    assert kept == Content(conversation="beside", unknown_fields=poll)
     with pytest.raises(BadMessageRequest, match="payload is not a message of WAProto: protobuf cut off"):
         say(phones, MessageRequest(payload=poll[:-1]))
 

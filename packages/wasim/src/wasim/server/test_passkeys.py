@@ -139,9 +139,9 @@ class Companion:
             adv_secret=spoilt.get("secret", self.new_secret),
         )
         iv = bytes(12)
-        sealed = AESGCM(spoilt.get("key", self.key())).encrypt(iv, encode(asked), None)
+        ciphertext = AESGCM(spoilt.get("key", self.key())).encrypt(iv, encode(asked), None)
         return self.ask(
-            "encrypted_pairing_request", "set", encode(EncryptedPairingRequest(encrypted_payload=sealed, iv=iv))
+            "encrypted_pairing_request", "set", encode(EncryptedPairingRequest(encrypted_payload=ciphertext, iv=iv))
         )
 
     def finish(self) -> None:

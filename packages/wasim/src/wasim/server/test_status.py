@@ -11,7 +11,7 @@ from wasim.server.phone_actions import UnknownNumber
 from wasim.server.test_groups import own_key, texts
 from wasim.wire import senderkeys
 from wasim.wire.attachments import GroupSenderKey
-from wasim.wire.content import Content, seal
+from wasim.wire.content import Content, encode_padded
 from wasim.wire.jids import STATUS
 from wasim.wire.nodes import Node
 
@@ -59,10 +59,10 @@ def test_without_an_audience_a_status_goes_to_everybody_whom_the_account_has_wri
 def test_phones_read_a_clients_status_and_their_receipts_name_them(world: World, alice: Party) -> None:
     linked, client = alice
     key = own_key(world)
-    distribution = Content(sender_key=GroupSenderKey(group=str(STATUS), message=senderkeys.distribute(key)))
+    distribution = Content(sender_key=GroupSenderKey(group=str(STATUS), message=senderkeys.distribution(key)))
     jid = f"{BOB}@s.whatsapp.net"
     holders = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, distribution)])]
-    data = senderkeys.encrypt(key, seal(Content(conversation="open today"), pad=4), nonce=world.entropy(64))
+    data = senderkeys.encrypt(key, encode_padded(Content(conversation="open today"), pad=4), nonce=world.entropy(64))
     children = [Node("participants", {}, holders), Node("enc", {"v": "2", "type": "skmsg"}, data)]
     world.send(client, Node("message", {"to": str(STATUS), "id": "3EB0A", "type": "text"}, children))
     assert texts(world, BOB) == [(ALICE, "open today")]

@@ -1,6 +1,6 @@
 """Files that devices of one account exchange through the media host: histories and snapshots of settings.
 
-They are encrypted like media, under a key that only the devices know.
+They are encrypted like media, with a key that only the devices have.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def name_of(digest: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """An encrypted file, and the fields that lead to it."""
+    """An encrypted file, and the fields with which a device finds and decrypts it."""
 
-    sealed: bytes
+    encrypted: bytes
     key: bytes
     sha256: bytes
     encrypted_sha256: bytes
@@ -53,18 +53,18 @@ class Blob:
         return f"{FOLDER}/{self.name}{PATH_QUERY}"
 
 
-def seal_blob(plain: bytes, *, content: str, key: bytes) -> Blob:
+def encrypt_blob(plain: bytes, *, content: str, key: bytes) -> Blob:
     """Encrypt a file; `content` is `HISTORY` or `APP_STATE`, `key` 32 random bytes."""
     iv, cipher_key, mac_key = _keys(content, key)
     padder = PKCS7(128).padder()
     encryptor = Cipher(AES256(cipher_key), CBC(iv)).encryptor()
     ciphertext = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    sealed = ciphertext + hmac.digest(mac_key, iv + ciphertext, "sha256")[:_MAC_BYTES]
+    encrypted = ciphertext + hmac.digest(mac_key, iv + ciphertext, "sha256")[:_MAC_BYTES]
     return Blob(
-        sealed=sealed,
+        encrypted=encrypted,
         key=key,
         sha256=hashlib.sha256(plain).digest(),
-        encrypted_sha256=hashlib.sha256(sealed).digest(),
+        encrypted_sha256=hashlib.sha256(encrypted).digest(),
         length=len(plain),
     )
 

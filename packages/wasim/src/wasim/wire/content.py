@@ -23,7 +23,7 @@ from wasim.wire.attachments import (
 )
 from wasim.wire.errors import WireError
 from wasim.wire.polls import MessageContext, Poll, PollUpdate
-from wasim.wire.protobuf import decode, encode, optional, repeated, rest
+from wasim.wire.protobuf import decode, encode, optional, repeated, unknown_fields
 
 REVOKE = 0
 HISTORY_SYNC_NOTIFICATION = 5
@@ -48,7 +48,7 @@ class DeviceSent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wrapped:
+class FutureProofMessage:
     """FutureProofMessage: the wrapper of disappearing messages and similar ones."""
 
     message: Content | None = optional(1, lambda: Content)
@@ -94,7 +94,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PushNameOf:
+class HistoryPushName:
     id: str | None = optional(1, "string")
     name: str | None = optional(2, "string")
 
@@ -128,7 +128,7 @@ class HistorySync:
     conversations: tuple[Conversation, ...] = repeated(2, lambda: Conversation)
     chunk_order: int | None = optional(5, "uint")
     progress: int | None = optional(6, "uint")
-    push_names: tuple[PushNameOf, ...] = repeated(7, lambda: PushNameOf)
+    push_names: tuple[HistoryPushName, ...] = repeated(7, lambda: HistoryPushName)
     mappings: tuple[LidMapping, ...] = repeated(15, lambda: LidMapping)
 
 
@@ -163,7 +163,7 @@ class SyncKeyShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProtocolNote:
+class ProtocolMessage:
     """ProtocolMessage: messages between devices of one account, and changes of older messages."""
 
     key: MessageKey | None = optional(1, lambda: MessageKey)
@@ -194,20 +194,20 @@ class Content:
     document: Document | None = optional(7, lambda: Document)
     audio: Audio | None = optional(8, lambda: Audio)
     video: Video | None = optional(9, lambda: Video)
-    protocol: ProtocolNote | None = optional(12, lambda: ProtocolNote)
+    protocol: ProtocolMessage | None = optional(12, lambda: ProtocolMessage)
     sticker: Sticker | None = optional(26, lambda: Sticker)
     device_sent: DeviceSent | None = optional(31, lambda: DeviceSent)
     message_context: MessageContext | None = optional(35, lambda: MessageContext)
-    ephemeral: Wrapped | None = optional(40, lambda: Wrapped)
+    ephemeral: FutureProofMessage | None = optional(40, lambda: FutureProofMessage)
     reaction: Reaction | None = optional(46, lambda: Reaction)
     poll_v1: Poll | None = optional(49, lambda: Poll)
     vote: PollUpdate | None = optional(50, lambda: PollUpdate)
-    document_with_caption: Wrapped | None = optional(53, lambda: Wrapped)
-    edited: Wrapped | None = optional(58, lambda: Wrapped)
+    document_with_caption: FutureProofMessage | None = optional(53, lambda: FutureProofMessage)
+    edited: FutureProofMessage | None = optional(58, lambda: FutureProofMessage)
     poll_v2: Poll | None = optional(60, lambda: Poll)
     poll_v3: Poll | None = optional(64, lambda: Poll)
-    rest: bytes = rest()
-    """All other fields: a phone passes them on and shows nothing of them."""
+    unknown_fields: bytes = unknown_fields()
+    """All other fields: a phone keeps them in a resend, and does not show them."""
 
     @property
     def inner(self) -> Content:
@@ -216,9 +216,9 @@ class Content:
         return wrapped.message.inner if wrapped is not None and wrapped.message is not None else self
 
     @property
-    def part(self) -> tuple[str, object]:
-        """The kind of the message, as a phone shows it, and the field that has its content. `unknown` and None for a
-        kind that has no field here."""
+    def kind_and_content(self) -> tuple[str, object]:
+        """The kind of the message, as a phone shows it, and the value of its field; `unknown` and None for a kind that
+        has no field here."""
         inner = self.inner
         found = ((kind, getattr(inner, name)) for name, kind in _kinds().items())
         return next((each for each in found if each[1] is not None), ("unknown", None))
@@ -226,22 +226,22 @@ class Content:
     @property
     def kind(self) -> str:
         """`text`, `image`, `reaction`, `edit`, `delete`, `protocol` …; `unknown` for a kind that has no field here."""
-        kind, content = self.part
-        if isinstance(content, ProtocolNote):
+        kind, content = self.kind_and_content
+        if isinstance(content, ProtocolMessage):
             return {REVOKE: "delete", MESSAGE_EDIT: "edit"}.get(content.type or 0, kind)
         return kind
 
     @property
     def text(self) -> str | None:
-        """What a person reads: the text, the caption, the question of a poll, or the text of an edit."""
-        match self.part[1]:
+        """The text that a phone shows: the text, the caption, the question of a poll, or the text of an edit."""
+        match self.kind_and_content[1]:
             case str(text):
                 return text
             case ExtendedText(text=text):
                 return text
             case Poll(name=name):
                 return name
-            case ProtocolNote(edited=edited):
+            case ProtocolMessage(edited=edited):
                 return edited.text if edited is not None else None
             case content:
                 return getattr(content, "caption", None)
@@ -249,7 +249,7 @@ class Content:
     @property
     def context(self) -> ContextInfo | None:
         """The quoted message, and the mentioned people."""
-        return getattr(self.part[1], "context", None)
+        return getattr(self.kind_and_content[1], "context", None)
 
     @property
     def media(self) -> Media | None:
@@ -263,13 +263,13 @@ class Content:
 
     @property
     def secret(self) -> bytes | None:
-        """What answers to this message, such as votes, are encrypted with."""
+        """The secret from which the keys for votes in this poll, and similar answers, are derived."""
         context = self.inner.message_context or self.message_context
         return context.secret if context is not None else None
 
 
 _NO_KINDS = frozenset({"sender_key", "device_sent", "message_context", "ephemeral", "document_with_caption", "edited"})
-"""Fields of `Content` that are wrappers of a message, or come with one. Each other field is a kind of message."""
+"""Fields of `Content` that wrap or accompany a message. Each other field is a kind of message."""
 _SHARED_KINDS = {
     "conversation": "text",
     "extended_text": "text",
@@ -287,8 +287,8 @@ def _kinds() -> dict[str, str]:
     return {name: _SHARED_KINDS.get(name, name) for name in names if name not in _NO_KINDS}
 
 
-def carrying(media: Media) -> Content:
-    """The message with this medium."""
+def media_content(media: Media) -> Content:
+    """The message with this media."""
     match media:
         case Image():
             return Content(image=media)
@@ -303,12 +303,12 @@ def carrying(media: Media) -> Content:
     raise ValueError(f"{type(media).__name__} is not a kind of media")
 
 
-def seal(content: Content, *, pad: int) -> bytes:
+def encode_padded(content: Content, *, pad: int) -> bytes:
     """The plaintext of a message: its bytes and `pad` (1 to 16) bytes of padding."""
     return encode(content) + bytes([pad]) * pad
 
 
-def unseal(plaintext: bytes) -> Content:
+def decode_padded(plaintext: bytes) -> Content:
     """The message in a plaintext. Raises WireError when its padding is wrong."""
     pad = plaintext[-1] if plaintext else 0
     if not 1 <= pad <= min(_MAX_PAD, len(plaintext)):

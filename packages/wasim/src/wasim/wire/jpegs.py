@@ -27,11 +27,11 @@ Colour = tuple[int, int, int]
 def picture_of(seed: str) -> bytes:
     """A picture that is always the same for this seed: a symmetric pattern in a colour of its own."""
     digest = hashlib.sha256(seed.encode()).digest()
-    ground, figure = (225, 128, 128), (90 + digest[0] % 60, 60 + digest[1] % 136, 60 + digest[2] % 136)
+    background, foreground = (225, 128, 128), (90 + digest[0] % 60, 60 + digest[1] % 136, 60 + digest[2] % 136)
     half = SQUARES // 2
     bits = [digest[3 + row] >> column & 1 for row in range(SQUARES) for column in range(half)]
     rows = [bits[row * half : (row + 1) * half] for row in range(SQUARES)]
-    return _jpeg([figure if bit else ground for row in rows for bit in (*row, *reversed(row))])
+    return _jpeg([foreground if bit else background for row in rows for bit in (*row, *reversed(row))])
 
 
 def _jpeg(colours: list[Colour]) -> bytes:

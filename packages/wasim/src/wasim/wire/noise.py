@@ -72,31 +72,31 @@ class _Symmetric:
 
 
 class Transport:
-    """The encrypted stream after the handshake; frames must arrive in the order in which they were made."""
+    """The encrypted stream after the handshake; frames must arrive in the order in which they were encrypted."""
 
     def __init__(self, *, write_key: bytes, read_key: bytes) -> None:
         self._write = AESGCM(write_key)
         self._read = AESGCM(read_key)
-        self._written = 0
-        self._been_read = 0
+        self._frames_written = 0
+        self._frames_read = 0
 
     def encrypt(self, plaintext: bytes) -> bytes:
-        nonce = self._written.to_bytes(12, "big")
-        self._written += 1
+        nonce = self._frames_written.to_bytes(12, "big")
+        self._frames_written += 1
         return self._write.encrypt(nonce, plaintext, b"")
 
     def decrypt(self, ciphertext: bytes) -> bytes:
-        """Raises WireError for a frame that the peer did not make, or that is out of order."""
-        nonce = self._been_read.to_bytes(12, "big")
-        self._been_read += 1
+        """Raises WireError for a frame that was not encrypted by the peer, or is out of order."""
+        nonce = self._frames_read.to_bytes(12, "big")
+        self._frames_read += 1
         try:
             return self._read.decrypt(nonce, ciphertext, b"")
         except InvalidTag as error:
-            raise WireError(f"frame {self._been_read} does not decrypt") from error
+            raise WireError(f"frame {self._frames_read} does not decrypt") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class CompletedHandshake:
     """A completed handshake: the peer, its payload, and the stream."""
 
     peer: bytes
@@ -110,7 +110,7 @@ class HelloAnswer:
     """The answer to a ClientHello."""
 
     frame: bytes
-    finished: Finished | None = None
+    finished: CompletedHandshake | None = None
     """The completed handshake of a client that resumed; None: its ClientFinish is awaited."""
 
 
@@ -158,7 +158,7 @@ class Responder:
         try:
             peer = state.decrypt(static)
             state.mix_key(self._static.agree(peer))
-            said = state.decrypt(payload)
+            client_payload = state.decrypt(payload)
         except WireError:
             return None
         self.pattern = "IK"
@@ -167,10 +167,12 @@ class Responder:
         state.mix_key(self._ephemeral.agree(peer))
         answer = ServerHello(ephemeral=self._ephemeral.public, payload=state.encrypt(self._certificate))
         read_key, write_key = state.split()
-        finished = Finished(peer=peer, payload=said, transport=Transport(write_key=write_key, read_key=read_key))
+        finished = CompletedHandshake(
+            peer=peer, payload=client_payload, transport=Transport(write_key=write_key, read_key=read_key)
+        )
         return HelloAnswer(frame=encode(HandshakeMessage(server_hello=answer)), finished=finished)
 
-    def finish(self, payload: bytes) -> Finished:
+    def finish(self, payload: bytes) -> CompletedHandshake:
         """Check the ClientFinish; returns the completed handshake."""
         finish = decode(HandshakeMessage, payload).client_finish
         if finish is None or finish.static is None or finish.payload is None:
@@ -178,9 +180,11 @@ class Responder:
         state = self._state
         peer = state.decrypt(finish.static)
         state.mix_key(self._ephemeral.agree(peer))
-        said = state.decrypt(finish.payload)
+        client_payload = state.decrypt(finish.payload)
         read_key, write_key = state.split()
-        return Finished(peer=peer, payload=said, transport=Transport(write_key=write_key, read_key=read_key))
+        return CompletedHandshake(
+            peer=peer, payload=client_payload, transport=Transport(write_key=write_key, read_key=read_key)
+        )
 
 
 class Initiator:
@@ -212,7 +216,7 @@ class Initiator:
         hello = ClientHello(ephemeral=self._ephemeral.public, static=static, payload=payload)
         return encode(HandshakeMessage(client_hello=hello))
 
-    def finish(self, answer: bytes) -> tuple[bytes | None, Finished]:
+    def finish(self, answer: bytes) -> tuple[bytes | None, CompletedHandshake]:
         """The ClientFinish, unless the handshake was resumed, and the finished handshake, whose payload is the
         certificate chain."""
         hello = decode(HandshakeMessage, answer).server_hello
@@ -224,7 +228,7 @@ class Initiator:
             raise WireError("the server's frame is not a ServerHello")
         return None, self._finish_resumed(self._server, hello.ephemeral, hello.payload)
 
-    def _finish_resumed(self, server: bytes, ephemeral: bytes, payload: bytes) -> Finished:
+    def _finish_resumed(self, server: bytes, ephemeral: bytes, payload: bytes) -> CompletedHandshake:
         state = self._state
         state.mix_hash(ephemeral)
         state.mix_key(self._ephemeral.agree(ephemeral))
@@ -232,9 +236,9 @@ class Initiator:
         certificate = state.decrypt(payload)
         write_key, read_key = state.split()
         transport = Transport(write_key=write_key, read_key=read_key)
-        return Finished(peer=server, payload=certificate, transport=transport)
+        return CompletedHandshake(peer=server, payload=certificate, transport=transport)
 
-    def _finish_in_full(self, ephemeral: bytes, static: bytes, payload: bytes) -> tuple[bytes, Finished]:
+    def _finish_in_full(self, ephemeral: bytes, static: bytes, payload: bytes) -> tuple[bytes, CompletedHandshake]:
         if self._server is not None:
             self._state = _Symmetric("XXfallback")
             self._state.mix_hash(self._ephemeral.public)
@@ -249,5 +253,5 @@ class Initiator:
         finish = ClientFinish(static=own, payload=state.encrypt(self._payload))
         write_key, read_key = state.split()
         transport = Transport(write_key=write_key, read_key=read_key)
-        done = Finished(peer=peer, payload=certificate, transport=transport)
+        done = CompletedHandshake(peer=peer, payload=certificate, transport=transport)
         return encode(HandshakeMessage(client_finish=finish)), done

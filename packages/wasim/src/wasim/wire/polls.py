@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wasim.wire.attachments import ContextInfo, MessageKey
 from wasim.wire.errors import WireError
-from wasim.wire.protobuf import decode, encode, optional, repeated, rest
+from wasim.wire.protobuf import decode, encode, optional, repeated, unknown_fields
 
 IV_BYTES = 12
 SECRET_BYTES = 32
@@ -36,7 +36,7 @@ class Poll:
     selectable: int | None = optional(4, "uint")
     """How many options a person may choose; 0: any number."""
     context: ContextInfo | None = optional(5, lambda: ContextInfo)
-    rest: bytes = rest()
+    unknown_fields: bytes = unknown_fields()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,15 +70,15 @@ class MessageContext:
     """MessageContextInfo."""
 
     secret: bytes | None = optional(3, "bytes")
-    rest: bytes = rest()
+    unknown_fields: bytes = unknown_fields()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteKey:
-    """What a vote's encryption depends on."""
+    """The inputs of the key of a vote."""
 
     secret: bytes
-    """The poll's."""
+    """The secret of the poll."""
     poll: str
     """The poll's message id."""
     creator: str
@@ -90,12 +90,12 @@ class VoteKey:
         names = self.poll.encode() + self.creator.encode() + self.voter.encode()
         return AESGCM(hmac.digest(extracted, names + _USE + b"\x01", hashlib.sha256))
 
-    def seal(self, options: Iterable[str], *, iv: bytes) -> EncryptedVote:
+    def encrypt(self, options: Iterable[str], *, iv: bytes) -> EncryptedVote:
         """A vote for these options."""
         vote = encode(PollVote(chosen=tuple(_hash(option) for option in options)))
         return EncryptedVote(payload=self._cipher().encrypt(iv, vote, self._voter), iv=iv)
 
-    def open(self, vote: EncryptedVote, options: Iterable[str]) -> tuple[str, ...]:
+    def decrypt(self, vote: EncryptedVote, options: Iterable[str]) -> tuple[str, ...]:
         """The options that were chosen. Raises WireError when the vote was encrypted with another key."""
         try:
             plain = self._cipher().decrypt(vote.iv or b"", vote.payload or b"", self._voter)

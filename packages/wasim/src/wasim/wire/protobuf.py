@@ -1,8 +1,8 @@
 """A small declarative protobuf codec: a message is a frozen dataclass whose fields carry their number and kind.
 
-Proto2 semantics with every field optional; unknown fields are skipped, or kept if a class has a `rest`. Only the kinds
-that WhatsApp's messages need here: varints (unsigned), doubles, bytes, strings, embedded messages, and repeated ones of
-these. Fields declared without a number are left to their class.
+Proto2 semantics with every field optional; unknown fields are skipped, or kept if a class has `unknown_fields`.
+Supports only the kinds that WhatsApp's messages need here: varints (unsigned), doubles, bytes, strings, embedded
+messages, and repeated ones of these. Fields without a number are not encoded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Spec:
     repeated: bool
 
 
-def optional(number: int, kind: Kind) -> Any:  # the declared type of the field is what the reader sees
+def optional(number: int, kind: Kind) -> Any:  # Any: the annotation of the field states its type
     """A field that may be absent (None). A message kind is given as `lambda: Class`, so that it may refer to itself."""
     return field(default=None, metadata={"number": number, "kind": kind, "repeated": False})
 
@@ -41,14 +41,14 @@ def repeated(number: int, kind: Kind) -> Any:
     return field(default=(), metadata={"number": number, "kind": kind, "repeated": True})
 
 
-def rest() -> Any:
+def unknown_fields() -> Any:
     """The encoded fields of other numbers, unchanged: written after the declared ones. At most one in a class."""
-    return field(default=b"", metadata={"rest": True})
+    return field(default=b"", metadata={"unknown_fields": True})
 
 
 @cache
-def _rest_of(cls: Hashable) -> str | None:
-    return next((f.name for f in fields(cast(type[Any], cls)) if "rest" in f.metadata), None)
+def _unknown_fields_of(cls: Hashable) -> str | None:
+    return next((f.name for f in fields(cast(type[Any], cls)) if "unknown_fields" in f.metadata), None)
 
 
 @cache
@@ -71,7 +71,7 @@ def encode(message: Any) -> bytes:
         else:
             for item in value:
                 _write(out, spec.number, item)
-    kept = _rest_of(cast(Hashable, type(message)))
+    kept = _unknown_fields_of(cast(Hashable, type(message)))
     if kept is not None:
         out += getattr(message, kept)
     return bytes(out)
@@ -107,7 +107,7 @@ def decode(cls: type[M], data: bytes, depth: int = 0) -> M:
     """
     if depth > _MAX_DEPTH:
         raise WireError(f"protobuf nested more than {_MAX_DEPTH} deep")
-    specs, kept = _specs_by_number(cast(Hashable, cls)), _rest_of(cast(Hashable, cls))
+    specs, kept = _specs_by_number(cast(Hashable, cls)), _unknown_fields_of(cast(Hashable, cls))
     values: dict[str, Any] = {}
     at, end = 0, len(data)
     while at < end:

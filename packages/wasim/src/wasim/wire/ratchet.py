@@ -1,7 +1,7 @@
 """Signal sessions, version 3: X3DH and the Double Ratchet, in libsignal's format.
 
-Pure: a session is a value that changes only when a message was really encrypted or decrypted; private keys are passed
-in as arguments. Counters begin at 0.
+Pure: a session changes only when a message was encrypted or decrypted successfully; private keys are passed in as
+arguments. Counters begin at 0.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from wasim.wire.messages import PreKeyMessage, WhisperMessage
 from wasim.wire.protobuf import decode as decode_message
 from wasim.wire.protobuf import encode as encode_message
 
-MAX_AHEAD = 2000
-"""How many messages of a chain may be missing before one that arrives."""
+MAX_SKIPPED = 2000
+"""How many messages of a chain may be skipped before one that arrives."""
 CHAINS_KEPT = 5
 _VERSION = b"\x33"
 _MAC_BYTES = 8
 _SALT = bytes(32)
 
 
-class CannotOpen(WireError):
+class CannotDecrypt(WireError):
     """A ciphertext that this session can't decrypt."""
 
 
-class KeyConsumed(CannotOpen):
-    """The ciphertext names a used message key: a redelivery, or a sender that used a key twice."""
+class KeyConsumed(CannotDecrypt):
+    """The ciphertext refers to a used message key: a redelivery, or a sender that used a key twice."""
 
     def __init__(self, use: KeyUse) -> None:
         super().__init__(f"message key {use.counter} was used already")
@@ -45,7 +45,7 @@ class KeyConsumed(CannotOpen):
 
 
 class KeyUse(NamedTuple):
-    """One message key: no sender may ever encrypt two messages with it."""
+    """Identifies a message key, with which no sender may encrypt two messages."""
 
     ratchet_key: bytes
     counter: int
@@ -61,8 +61,8 @@ class Chain(msgspec.Struct, kw_only=True):
     """Keys of messages that have not arrived yet."""
 
 
-class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """Sent with every message until the peer answers."""
+class PendingPreKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys that are sent with every message until the peer answers."""
 
     base_key: bytes
     signed_prekey_id: int
@@ -82,11 +82,11 @@ class Session(msgspec.Struct, kw_only=True):
     sent: int = 0
     previous: int = 0
     receiving: list[Chain] = []
-    pending: Pending | None = None
+    pending: PendingPreKey | None = None
 
 
 class Bundle(NamedTuple):
-    """A device's keys from the server, with which others start a session."""
+    """A device's prekey bundle from the server, with which others start a session."""
 
     identity: bytes
     signed_prekey_id: int
@@ -98,7 +98,7 @@ class Bundle(NamedTuple):
 # Starting
 
 
-def begin(own: KeyPair, bundle: Bundle, *, base: KeyPair, ratchet: KeyPair) -> Session:
+def start(own: KeyPair, bundle: Bundle, *, base: KeyPair, ratchet: KeyPair) -> Session:
     """Start a session with the device of this bundle, with two fresh keys."""
     secrets = [
         own.agree(bundle.signed_prekey),
@@ -114,14 +114,16 @@ def begin(own: KeyPair, bundle: Bundle, *, base: KeyPair, ratchet: KeyPair) -> S
         root_key=root,
         ratchet_private=ratchet.private,
         sending_key=sending,
-        pending=Pending(base_key=base.public, signed_prekey_id=bundle.signed_prekey_id, prekey_id=bundle.prekey_id),
+        pending=PendingPreKey(
+            base_key=base.public, signed_prekey_id=bundle.signed_prekey_id, prekey_id=bundle.prekey_id
+        ),
     )
 
 
 def accept(own: KeyPair, message: PreKeyMessage, *, signed_prekey: KeyPair, prekey: KeyPair | None) -> Session:
-    """The session that a first message starts. Raises CannotOpen when it lacks a key."""
+    """The session that a first message starts. Raises CannotDecrypt when it lacks a key."""
     if message.base_key is None or message.identity_key is None:
-        raise CannotOpen("the first message lacks keys")
+        raise CannotDecrypt("the first message lacks keys")
     base, identity = untyped(message.base_key), untyped(message.identity_key)
     secrets = [
         signed_prekey.agree(identity),
@@ -154,7 +156,7 @@ def _derive_chain(root_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
 def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tuple[str, bytes]:
     """The message and its type, `pkmsg` until the peer has answered and `msg` from then on."""
     if not session.sending_key:
-        raise CannotOpen("the session can't send before it has received a message")
+        raise CannotDecrypt("the session can't send before it has received a message")
     seed = _message_seed(session.sending_key)
     session.sending_key = _next_chain_key(session.sending_key)
     counter, session.sent = session.sent, session.sent + 1
@@ -163,7 +165,7 @@ def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tupl
         ratchet_key=typed(KeyPair.from_private(session.ratchet_private).public),
         counter=counter,
         previous_counter=session.previous,
-        ciphertext=aes(cipher_key, iv, plaintext),
+        ciphertext=aes_encrypt(cipher_key, iv, plaintext),
     )
     body = _VERSION + encode_message(whisper)
     message = body + _mac(mac_key, session.own_identity, session.remote_identity, body)
@@ -184,9 +186,9 @@ def encrypt(session: Session, plaintext: bytes, *, registration_id: int) -> tupl
 
 
 def parse_first(data: bytes) -> PreKeyMessage:
-    """Parse a `pkmsg`. Raises CannotOpen for anything else."""
+    """Parse a `pkmsg`. Raises CannotDecrypt for anything else."""
     if data[:1] != _VERSION:
-        raise CannotOpen("the first message has another version")
+        raise CannotDecrypt("the first message has another version")
     return decode_message(PreKeyMessage, data[1:])
 
 
@@ -199,7 +201,7 @@ def damaged(kind: str, data: bytes) -> bytes:
 
 
 class _Step(NamedTuple):
-    """A ratchet step that has not been taken yet."""
+    """A ratchet step that has not been applied to the session yet."""
 
     root_key: bytes
     ratchet: KeyPair
@@ -209,29 +211,29 @@ class _Step(NamedTuple):
 def decrypt(session: Session, data: bytes, *, fresh: Callable[[], KeyPair]) -> tuple[bytes, KeyUse]:
     """The plaintext of a whisper message, and the key it used. `fresh` returns our next key when the ratchet steps.
 
-    Raises KeyConsumed when its key was used before, CannotOpen when it is not of this session; then nothing has
+    Raises KeyConsumed when its key was used before, CannotDecrypt when it is not of this session; then nothing has
     changed.
     """
     body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
     if body[:1] != _VERSION:
-        raise CannotOpen("the message has another version")
+        raise CannotDecrypt("the message has another version")
     whisper = decode_message(WhisperMessage, body[1:])
     if whisper.ratchet_key is None or whisper.ciphertext is None:
-        raise CannotOpen("the message lacks keys")
+        raise CannotDecrypt("the message lacks keys")
     remote, counter = untyped(whisper.ratchet_key), whisper.counter or 0
     known = next((chain for chain in session.receiving if chain.ratchet_key == remote), None)
-    chain, step = (known, None) if known is not None else _turn(session, remote, fresh())
+    chain, step = (known, None) if known is not None else _ratchet_step(session, remote, fresh())
     seed, advanced = _take_key(chain, counter)
     cipher_key, mac_key, iv = _message_keys(seed)
     if not hmac.compare_digest(mac, _mac(mac_key, session.remote_identity, session.own_identity, body)):
-        raise CannotOpen("the MAC is wrong: not of this session, or changed in transit")
-    plaintext = unaes(cipher_key, iv, whisper.ciphertext)
+        raise CannotDecrypt("the MAC is wrong: not of this session, or changed in transit")
+    plaintext = aes_decrypt(cipher_key, iv, whisper.ciphertext)
     _commit(session, known, advanced, step, whisper.previous_counter or 0)
     return plaintext, KeyUse(remote, counter)
 
 
-def _turn(session: Session, remote: bytes, fresh: KeyPair) -> tuple[Chain, _Step]:
-    """The chain of a ratchet key not seen before, and the step that belongs to it."""
+def _ratchet_step(session: Session, remote: bytes, fresh: KeyPair) -> tuple[Chain, _Step]:
+    """The receiving chain of a new ratchet key, and the ratchet step to it."""
     root, receiving = _derive_chain(session.root_key, KeyPair.from_private(session.ratchet_private).agree(remote))
     root, sending = _derive_chain(root, fresh.agree(remote))
     return Chain(ratchet_key=remote, key=receiving), _Step(root, fresh, sending)
@@ -253,8 +255,8 @@ def _skip_to(chain: Chain, counter: int) -> Chain:
     """The chain just before message `counter`, with the keys of the messages before it stored."""
     if counter == chain.next:
         return chain
-    if counter - chain.next > MAX_AHEAD:
-        raise CannotOpen(f"message {counter} is more than {MAX_AHEAD} ahead")
+    if counter - chain.next > MAX_SKIPPED:
+        raise CannotDecrypt(f"message {counter} is more than {MAX_SKIPPED} ahead")
     key, skipped = chain.key, dict(chain.skipped)
     for number in range(chain.next, counter):
         skipped[number] = _message_seed(key)
@@ -276,8 +278,8 @@ def _commit(session: Session, known: Chain | None, advanced: Chain, step: _Step 
 
 
 def _closed(chain: Chain, last: int) -> Chain:
-    """A chain that the peer no longer uses: keys up to its last message are stored, and no more can be made."""
-    if chain.next <= last <= chain.next + MAX_AHEAD:
+    """A chain that the peer no longer uses: keys up to its last message are stored, and no further ones are derived."""
+    if chain.next <= last <= chain.next + MAX_SKIPPED:
         chain = _skip_to(chain, last + 1)
     return msgspec.structs.replace(chain, key=b"")
 
@@ -302,16 +304,16 @@ def _mac(key: bytes, sender: bytes, receiver: bytes, body: bytes) -> bytes:
     return hmac.digest(key, typed(sender) + typed(receiver) + body, hashlib.sha256)[:_MAC_BYTES]
 
 
-def aes(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
+def aes_encrypt(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
     padder = PKCS7(128).padder()
     encryptor = Cipher(AES256(key), CBC(iv)).encryptor()
     return encryptor.update(padder.update(plaintext) + padder.finalize()) + encryptor.finalize()
 
 
-def unaes(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
+def aes_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     decryptor, unpadder = Cipher(AES256(key), CBC(iv)).decryptor(), PKCS7(128).unpadder()
     try:
         padded = decryptor.update(ciphertext) + decryptor.finalize()
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError as error:
-        raise CannotOpen(f"the ciphertext is damaged: {error}") from error
+        raise CannotDecrypt(f"the ciphertext is damaged: {error}") from error

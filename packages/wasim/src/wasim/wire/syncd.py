@@ -1,8 +1,8 @@
-"""App state: the settings that an account's devices share through the server, encrypted under a key of their own.
+"""App state: the settings that an account's devices share through the server, encrypted with a key of their own.
 
 A collection is a set of records, each a setting by its index. A patch changes some of them and raises the version by
-one. Each record has a MAC; each version has one over a homomorphic hash of all records (LTHash), so that a server can
-neither change nor leave out anything unnoticed. Field numbers as in WAProto.
+one. Each record has a MAC; each version has one over a homomorphic hash of all records (LTHash), so that devices
+detect every change and omission by the server. Field numbers as in WAProto.
 """
 
 # ruff: noqa: RUF009 – a field specification is immutable
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from wasim.wire.curve import hkdf
 from wasim.wire.errors import WireError
-from wasim.wire.protobuf import decode, encode, optional, repeated, rest
+from wasim.wire.protobuf import decode, encode, optional, repeated, unknown_fields
 
 COLLECTIONS = ("critical_block", "critical_unblock_low", "regular_high", "regular_low", "regular")
 SET, REMOVE = 0, 1
@@ -42,7 +42,7 @@ class SyncedBlob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyName:
+class KeyId:
     id: bytes | None = optional(1, "bytes")
 
 
@@ -52,19 +52,19 @@ class SyncedRecord:
     """The MAC of the index."""
     value: SyncedBlob | None = optional(2, lambda: SyncedBlob)
     """IV, ciphertext and MAC."""
-    key: KeyName | None = optional(3, lambda: KeyName)
+    key: KeyId | None = optional(3, lambda: KeyId)
 
     @property
     def index_mac(self) -> bytes:
         return (self.index and self.index.blob) or b""
 
     @property
-    def sealed(self) -> bytes:
+    def encrypted_value(self) -> bytes:
         return (self.value and self.value.blob) or b""
 
     @property
     def value_mac(self) -> bytes:
-        return self.sealed[-MAC_BYTES:]
+        return self.encrypted_value[-MAC_BYTES:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Patch:
     mutations: tuple[Mutation, ...] = repeated(2, lambda: Mutation)
     snapshot_mac: bytes | None = optional(4, "bytes")
     patch_mac: bytes | None = optional(5, "bytes")
-    key: KeyName | None = optional(6, lambda: KeyName)
+    key: KeyId | None = optional(6, lambda: KeyId)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Snapshot:
     version: Version | None = optional(1, lambda: Version)
     records: tuple[SyncedRecord, ...] = repeated(2, lambda: SyncedRecord)
     mac: bytes | None = optional(3, "bytes")
-    key: KeyName | None = optional(4, lambda: KeyName)
+    key: KeyId | None = optional(4, lambda: KeyId)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Flag:
     """Actions whose only interesting field is a boolean: star, pin, archive, mark as read, label."""
 
     on: int | None = optional(1, "uint")
-    rest: bytes = rest()
+    unknown_fields: bytes = unknown_fields()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +143,10 @@ class LabelEdit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """An action on the messages of a chat, which it names."""
+class MessageRangeAction:
+    """An action on a range of messages in a chat."""
 
-    rest: bytes = rest()
+    unknown_fields: bytes = unknown_fields()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +160,12 @@ class ActionValue:
     label: LabelEdit | None = optional(14, lambda: LabelEdit)
     labelled: Flag | None = optional(15, lambda: Flag)
     archive: Flag | None = optional(17, lambda: Flag)
-    delete_message: Range | None = optional(18, lambda: Range)
+    delete_message: MessageRangeAction | None = optional(18, lambda: MessageRangeAction)
     read: Flag | None = optional(20, lambda: Flag)
-    clear: Range | None = optional(21, lambda: Range)
-    delete_chat: Range | None = optional(22, lambda: Range)
+    clear: MessageRangeAction | None = optional(21, lambda: MessageRangeAction)
+    delete_chat: MessageRangeAction | None = optional(22, lambda: MessageRangeAction)
     unarchive: Flag | None = optional(23, lambda: Flag)
-    rest: bytes = rest()
+    unknown_fields: bytes = unknown_fields()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class ActionData:
 
 
 class BadMac(WireError):
-    """A record or a patch was not made with the account's key, or something is missing."""
+    """A record or a patch was not made with the account's key, or is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +194,10 @@ class SyncKeys:
 
     @classmethod
     def derive(cls, key_id: bytes, key: bytes) -> SyncKeys:
-        made = hkdf(key, salt=bytes(32), info=b"WhatsApp Mutation Keys", length=160)
-        return cls(key_id, made[:32], made[32:64], made[64:96], made[96:128], made[128:160])
+        derived = hkdf(key, salt=bytes(32), info=b"WhatsApp Mutation Keys", length=160)
+        return cls(key_id, derived[:32], derived[32:64], derived[64:96], derived[96:128], derived[128:160])
 
-    def seal(self, operation: int, data: ActionData, *, iv: bytes) -> Mutation:
+    def encrypt(self, operation: int, data: ActionData, *, iv: bytes) -> Mutation:
         """The mutation that sets or removes this record."""
         padder = PKCS7(128).padder()
         encryptor = Cipher(AES256(self.encryption), CBC(iv)).encryptor()
@@ -205,14 +205,14 @@ class SyncKeys:
         record = SyncedRecord(
             index=SyncedBlob(blob=hmac.digest(self.index, data.index or b"", "sha256")),
             value=SyncedBlob(blob=ciphertext + self._value_mac(operation, ciphertext)),
-            key=KeyName(id=self.id),
+            key=KeyId(id=self.id),
         )
         return Mutation(operation=operation, record=record)
 
-    def open(self, mutation: Mutation) -> ActionData:
+    def decrypt(self, mutation: Mutation) -> ActionData:
         """The record in a mutation. Raises BadMac."""
         record, operation = mutation.record or SyncedRecord(), mutation.operation or SET
-        ciphertext = record.sealed[:-MAC_BYTES]
+        ciphertext = record.encrypted_value[:-MAC_BYTES]
         if not hmac.compare_digest(self._value_mac(operation, ciphertext), record.value_mac):
             raise BadMac("the MAC of a record's value is wrong")
         decryptor = Cipher(AES256(self.encryption), CBC(ciphertext[:_IV_BYTES])).decryptor()
@@ -240,7 +240,7 @@ class SyncKeys:
 EMPTY_HASH = bytes(_HASH_BYTES)
 
 
-def mixed(digest: bytes, *, removed: Iterable[bytes], added: Iterable[bytes]) -> bytes:
+def update_lthash(digest: bytes, *, removed: Iterable[bytes], added: Iterable[bytes]) -> bytes:
     """The LTHash after these values (their MACs) were removed and added."""
     words = list(struct.unpack("<64H", digest))
     for sign, values in ((-1, removed), (1, added)):

@@ -31,8 +31,8 @@ def read(hexadecimal: str) -> Content:
 
 
 @pytest.mark.parametrize("kind", MEDIA)
-def test_media(kind: str) -> None:
-    """Whatever the field numbers of its kind, the same fields are read, and written as they were read."""
+def test_all_kinds_of_media_have_the_same_fields(kind: str) -> None:
+    """The field numbers differ, the fields that are read and written are the same."""
     content = read(MEDIA[kind])
     media = content.media
     assert (content.kind, media is not None) == (kind, True)
@@ -46,7 +46,7 @@ def test_media(kind: str) -> None:
     assert read(encode(content).hex()) == content
 
 
-def test_places_and_people() -> None:
+def test_locations_and_contacts() -> None:
     location = read("2a18093333333333f33f40113333333333f341c01a016e220161").location
     assert location is not None
     assert (location.latitude, location.longitude, location.name, location.address) == (31.95, -35.9, "n", "a")
@@ -55,8 +55,8 @@ def test_places_and_people() -> None:
     assert (contact.name, contact.vcard) == ("D", "V")
 
 
-def test_what_is_said_about_other_messages() -> None:
-    """Reactions, deletions and edits name their message; an edit has its text, wrapped or not."""
+def test_reactions_deletions_and_edits() -> None:
+    """Each has the id of its message; an edit has its text, wrapped or not."""
     reaction = read("f202140a0b0a017210011a01492201701203e29da42005").reaction
     assert reaction is not None
     assert reaction.key is not None
@@ -71,8 +71,8 @@ def test_what_is_said_about_other_messages() -> None:
         assert content.inner.protocol.key.id == "I"
 
 
-def test_wrappings_are_looked_through() -> None:
-    """A document with a caption, a quoting text; a sender key is nothing that people read."""
+def test_wrapped_messages_are_unwrapped() -> None:
+    """A document with a caption, a text with a quote; a sender key alone has no kind."""
     assert read("aa03070a053a03420166").kind == "document"
     answer = read("32170a0174" + _CONTEXT)
     assert (answer.kind, answer.text) == ("text", "t")
@@ -82,5 +82,5 @@ def test_wrappings_are_looked_through() -> None:
     assert (distribution.kind, distribution.sender_key is not None) == ("unknown", True)
 
 
-def test_what_is_not_read_here_is_unknown() -> None:
+def test_a_message_without_known_fields_is_unknown() -> None:
     assert (Content().kind, Content().text) == ("unknown", None)

@@ -31,8 +31,8 @@ SIGNED = [
 
 
 @pytest.mark.parametrize(("public", "signature"), SIGNED)
-def test_verifies_what_libsignal_signs(public: str, signature: str) -> None:
-    """Both values of the sign bit are read; another message, key or byte does not pass."""
+def test_signatures_of_libsignal_are_valid(public: str, signature: str) -> None:
+    """Both values of the sign bit are accepted; with another message, key or byte the signature is invalid."""
     key, signed = bytes.fromhex(public), bytes.fromhex(signature)
     assert verify(key, b"a message", signed)
     assert not verify(key, b"a massage", signed)
@@ -42,7 +42,7 @@ def test_verifies_what_libsignal_signs(public: str, signature: str) -> None:
 
 @settings(max_examples=30)
 @given(keys, st.binary(max_size=100), st.binary(min_size=64, max_size=64))
-def test_signatures_are_of_the_spec_form(key: KeyPair, message: bytes, nonce: bytes) -> None:
+def test_signatures_have_the_form_of_the_specification(key: KeyPair, message: bytes, nonce: bytes) -> None:
     """Signatures made here verify, with the sign bit clear, so that strict verifiers accept them."""
     signature = key.sign(message, nonce=nonce)
     assert verify(key.public, message, signature)
@@ -53,8 +53,8 @@ def test_signatures_are_of_the_spec_form(key: KeyPair, message: bytes, nonce: by
     ("public", "signature"),
     [(b"\x01" * 32, b""), (b"", b"\x01" * 64), (b"\xff" * 32, b"\x01" * 64)],
 )
-def test_no_signature_is_no_crash(public: bytes, signature: bytes) -> None:
-    """Bytes of any length and value are an invalid signature, never an exception."""
+def test_any_bytes_are_an_invalid_signature(public: bytes, signature: bytes) -> None:
+    """Bytes of any length and value return False and raise nothing."""
     assert not verify(public, b"a message", signature)
 
 
@@ -64,8 +64,8 @@ def test_both_sides_agree(one: KeyPair, other: KeyPair) -> None:
     assert one.agree(other.public) == other.agree(one.public)
 
 
-def test_a_null_key_is_the_peers_error() -> None:
-    """The all-zero public key has no agreement."""
+def test_the_all_zero_key_is_refused() -> None:
+    """Agreement with it raises WireError."""
     with pytest.raises(WireError, match="Curve25519"):
         KeyPair.from_private(b"\x01" * 32).agree(bytes(32))
 
@@ -76,8 +76,8 @@ def test_hkdf_is_rfc_5869() -> None:
     assert made.hex() == ("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
 
 
-def test_the_type_byte_goes_on_and_off() -> None:
-    """Signal's type byte is added, and removed if present; any other length is refused."""
+def test_the_type_byte_is_added_and_removed() -> None:
+    """It is removed only if present; a key of any other length is refused."""
     key = bytes(range(32))
     assert untyped(typed(key)) == key
     assert untyped(key) == key

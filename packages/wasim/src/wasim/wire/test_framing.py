@@ -18,8 +18,10 @@ ROUTED = b"ED\x00\x01\x00\x00\x04\x08\x05\x08\x0c" + HEADER
     st.sampled_from([HEADER, ROUTED]),
     st.lists(st.integers(1, 30), max_size=20),
 )
-def test_pieces_do_not_matter(payloads: list[bytes], intro: bytes, sizes: list[int]) -> None:
-    """Bytes in pieces of any size give the same payloads, with and without routing information in front."""
+def test_frames_are_split_correctly_in_chunks_of_any_size(
+    payloads: list[bytes], intro: bytes, sizes: list[int]
+) -> None:
+    """The payloads are the same, with and without routing information in front."""
     stream = intro + b"".join(frame(payload) for payload in payloads)
     reader, got, at = FrameReader(expects_intro=True), [], 0
     for size in [*sizes, len(stream)]:
@@ -28,7 +30,7 @@ def test_pieces_do_not_matter(payloads: list[bytes], intro: bytes, sizes: list[i
     assert got == payloads
 
 
-def test_a_stranger_is_refused() -> None:
+def test_other_protocols_are_refused() -> None:
     """A connection that does not begin with the header is refused."""
     with pytest.raises(WireError, match="header"):
         FrameReader(expects_intro=True).feed(b"GET / HTTP/1.1\r\n")

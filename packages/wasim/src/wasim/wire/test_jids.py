@@ -22,12 +22,12 @@ from wasim.wire.jids import Jid, parse_jid
         ("", None),
     ],
 )
-def test_parses(text: str, jid: Jid | None) -> None:
+def test_addresses_are_parsed(text: str, jid: Jid | None) -> None:
     """User, device and server are parsed; an invalid address is None."""
     assert parse_jid(text) == jid
 
 
-def test_writes() -> None:
+def test_addresses_are_written() -> None:
     """Device 0 is not written; the bare address has none."""
     assert str(Jid("962302", "lid", 0)) == "962302@lid"
     assert str(Jid("962302", "lid", 3)) == "962302:3@lid"

@@ -73,21 +73,21 @@ trees = st.recursive(
 
 
 @given(trees)
-def test_every_tree_survives(node: Node) -> None:
+def test_nodes_survive_a_round_trip(node: Node) -> None:
     """Any tree of words, addresses, bytes and children reads back as it was written."""
     assert decode(encode(node)) == node
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_an_error_of_the_peer(data: bytes) -> None:
-    """Bytes that are not a node raise WireError and nothing else."""
+def test_invalid_bytes_raise_wire_error(data: bytes) -> None:
+    """Bytes that are not a node raise no other exception."""
     with contextlib.suppress(WireError):
         decode(data)
 
 
 @given(trees, st.data())
-def test_a_node_cut_off_is_an_error(node: Node, data: st.DataObject) -> None:
-    """No truncated node is accepted."""
+def test_a_truncated_node_is_refused(node: Node, data: st.DataObject) -> None:
+    """A node that is cut off at any byte raises WireError."""
     written = encode(node)
     with pytest.raises(WireError):
         decode(written[: data.draw(st.integers(0, len(written) - 1))])
@@ -99,8 +99,8 @@ def test_reads_compressed_nodes() -> None:
     assert decode(b"\x02" + zlib.compress(encode(node)[1:])) == node
 
 
-def test_refuses_a_compressed_bomb() -> None:
-    """A small frame can't fill the memory."""
+def test_refuses_a_decompression_bomb() -> None:
+    """The size of the decompressed node is limited."""
     bomb = zlib.compress(bytes(MAX_INFLATED_BYTES + 1))
     with pytest.raises(WireError, match="larger than"):
         decode(b"\x02" + bomb)
@@ -159,8 +159,8 @@ def test_finds_children() -> None:
         ("00f8011900", "follow the node"),
     ],
 )
-def test_says_what_is_wrong(written: str, why: str) -> None:
-    """Damage raises WireError with the reason."""
+def test_errors_state_the_reason(written: str, why: str) -> None:
+    """Each kind of damage has its own sentence."""
     with pytest.raises(WireError, match=why):
         decode(bytes.fromhex(written))
 

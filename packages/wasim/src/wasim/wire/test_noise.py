@@ -1,4 +1,4 @@
-"""The handshake: the same bytes as a real client's, and no way around its authentication."""
+"""The handshake: compatible with a real client's bytes, and authenticated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wasim.wire.curve import KeyPair, verify
 from wasim.wire.errors import WireError
 from wasim.wire.framing import FrameReader
 from wasim.wire.messages import CertChain, CertificateDetails, HandshakeMessage
-from wasim.wire.noise import Finished, Initiator, Responder
+from wasim.wire.noise import CompletedHandshake, Initiator, Responder
 from wasim.wire.protobuf import decode, encode
 
 EPHEMERAL, STATIC, SERVER_STATIC, SERVER_EPHEMERAL, ROOT, INTERMEDIATE = (
@@ -49,7 +49,7 @@ def initiator(payload: bytes = b"payload", *, server: bytes | None = None) -> In
     return Initiator(static=STATIC, ephemeral=EPHEMERAL, payload=payload, server=server)
 
 
-def finished(client: Initiator, server: Responder) -> tuple[Finished, Finished]:
+def finished(client: Initiator, server: Responder) -> tuple[CompletedHandshake, CompletedHandshake]:
     """The results of client and server after a handshake."""
     answer = server.answer_hello(client.hello())
     finish, client_done = client.finish(answer.frame)
@@ -57,11 +57,11 @@ def finished(client: Initiator, server: Responder) -> tuple[Finished, Finished]:
     return client_done, answer.finished or server.finish(finish or b"")
 
 
-def shake(payload: bytes = b"payload") -> tuple[Finished, Finished]:
+def shake(payload: bytes = b"payload") -> tuple[CompletedHandshake, CompletedHandshake]:
     return finished(initiator(payload), responder())
 
 
-def test_understands_baileys_byte_for_byte() -> None:
+def test_a_handshake_of_baileys_is_read() -> None:
     """A handshake and two frames that Baileys made with known keys yield payload, authenticated key and contents."""
     reader, server = FrameReader(expects_intro=True), responder()
     (hello,) = reader.feed(bytes.fromhex(BAILEYS_HELLO))
@@ -73,7 +73,7 @@ def test_understands_baileys_byte_for_byte() -> None:
     assert [done.transport.decrypt(payload) for payload in frames] == [b"first", b"second"]
 
 
-def test_each_side_learns_the_others_key() -> None:
+def test_each_side_gets_the_key_of_the_other() -> None:
     """The server gets the client's authenticated key and payload, the client the server's key and certificates."""
     client, server = shake(b"who I am")
     assert (server.peer, server.payload) == (STATIC.public, b"who I am")
@@ -82,7 +82,7 @@ def test_each_side_learns_the_others_key() -> None:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200)), max_size=20))
-def test_frames_flow_both_ways(said: list[tuple[bool, bytes]]) -> None:
+def test_frames_are_decrypted_in_both_directions(said: list[tuple[bool, bytes]]) -> None:
     """Whatever either side sends, in any order, arrives unchanged."""
     client, server = shake()
     for by_client, words in said:
@@ -117,8 +117,8 @@ def test_a_changed_finish_is_refused() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", encode(HandshakeMessage()), b"\xff"])
-def test_other_frames_are_no_handshake(frame: bytes) -> None:
-    """A first or second frame of any other shape is refused on both sides."""
+def test_other_frames_are_refused(frame: bytes) -> None:
+    """Both sides refuse a first or second frame that is not the expected handshake message."""
     with pytest.raises(WireError):
         responder().answer_hello(frame)
     with pytest.raises(WireError):
@@ -137,7 +137,7 @@ def test_other_frames_are_no_handshake(frame: bytes) -> None:
 )
 def test_a_client_that_remembers_a_key_resumes(remembered: bytes, allows_resuming: bool, pattern: str) -> None:
     """With the server's own key two messages suffice (IK). If the key is another server's, or resuming is not allowed,
-    the handshake continues with three messages. Either way each side learns the other's key, and frames flow."""
+    the handshake continues with three messages. In both cases each side gets the other's key."""
     server = Responder(
         static=SERVER_STATIC, ephemeral=SERVER_EPHEMERAL, certificate=CHAIN, allows_resuming=allows_resuming
     )
@@ -149,8 +149,8 @@ def test_a_client_that_remembers_a_key_resumes(remembered: bytes, allows_resumin
         assert listener.transport.decrypt(speaker.transport.encrypt(b"words")) == b"words"
 
 
-def test_nobody_resumes_in_another_clients_name() -> None:
-    """A message whose payload was changed is not accepted: the server asks for the full handshake."""
+def test_a_changed_first_message_does_not_resume() -> None:
+    """With a changed payload, the server answers with the full handshake."""
     hello = decode(HandshakeMessage, initiator(server=SERVER_STATIC.public).hello()).client_hello
     assert hello is not None
     assert hello.payload is not None

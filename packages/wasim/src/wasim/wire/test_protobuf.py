@@ -55,14 +55,14 @@ samples = st.recursive(
 
 
 @given(samples)
-def test_every_message_survives(sample: Sample) -> None:
+def test_messages_survive_a_round_trip(sample: Sample) -> None:
     """Whatever is written reads back the same."""
     assert decode(Sample, encode(sample)) == sample
 
 
 @given(st.binary(max_size=60))
-def test_garbage_is_an_error_of_the_peer(data: bytes) -> None:
-    """Bytes that are not a message raise WireError and nothing else."""
+def test_invalid_bytes_raise_wire_error(data: bytes) -> None:
+    """Bytes that are not a message raise no other exception."""
     with contextlib.suppress(WireError):
         decode(Sample, data)
 
@@ -89,13 +89,13 @@ def test_reads_unpacked_numbers_too() -> None:
         ("1001", "wrong wire type"),
     ],
 )
-def test_says_what_is_wrong(data: str, why: str) -> None:
-    """Damage raises WireError with the reason."""
+def test_errors_state_the_reason(data: str, why: str) -> None:
+    """Each kind of damage has its own sentence."""
     with pytest.raises(WireError, match=why):
         decode(Sample, bytes.fromhex(data))
 
 
-def test_deep_nesting_is_damage() -> None:
+def test_the_depth_of_nesting_is_limited() -> None:
     """Messages nested a hundred deep are read, five thousand deep are refused."""
     assert decode(Sample, _nested(100)) is not None
     with pytest.raises(WireError, match="nested more than 100 deep"):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wasim.wire import ratchet
-from wasim.wire.content import Content, ExtendedText, Wrapped, seal, unseal
+from wasim.wire.content import Content, ExtendedText, FutureProofMessage, decode_padded, encode_padded
 from wasim.wire.curve import KeyPair
 from wasim.wire.errors import WireError
-from wasim.wire.ratchet import Bundle, CannotOpen, KeyConsumed, Session
+from wasim.wire.ratchet import Bundle, CannotDecrypt, KeyConsumed, Session
 
 
 class Party:
@@ -33,9 +33,9 @@ class Party:
         prekey = (7, self.one_time.public) if one_time else (None, None)
         return Bundle(self.identity.public, 1, self.signed.public, *prekey)
 
-    def begin(self, other: Party, *, one_time: bool = True) -> None:
+    def start_session(self, other: Party, *, one_time: bool = True) -> None:
         bundle = other.bundle(one_time=one_time)
-        self.session = ratchet.begin(self.identity, bundle, base=self.key(), ratchet=self.key())
+        self.session = ratchet.start(self.identity, bundle, base=self.key(), ratchet=self.key())
 
     def write(self, text: bytes) -> tuple[str, bytes]:
         assert self.session is not None
@@ -55,12 +55,12 @@ class Party:
 
 def two(*, one_time: bool = True) -> tuple[Party, Party]:
     alice, bob = Party("alice"), Party("bob")
-    alice.begin(bob, one_time=one_time)
+    alice.start_session(bob, one_time=one_time)
     return alice, bob
 
 
 @pytest.mark.parametrize("one_time", [True, False])
-def test_a_session_begins_with_or_without_one_time_prekey(one_time: bool) -> None:
+def test_a_session_starts_with_or_without_one_time_prekey(one_time: bool) -> None:
     """Messages are `pkmsg` until the other side answers, then `msg`."""
     alice, bob = two(one_time=one_time)
     first, second = alice.write(b"one"), alice.write(b"two")
@@ -72,25 +72,25 @@ def test_a_session_begins_with_or_without_one_time_prekey(one_time: bool) -> Non
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["alice writes", "bob writes", "deliver"]), st.integers(0, 99)), max_size=40))
-def test_any_order_of_writing_and_arriving(events: list[tuple[str, int]]) -> None:
-    """Messages of both sides, delivered late and in any order, all decrypt to what was written."""
+def test_messages_decrypt_in_any_order(events: list[tuple[str, int]]) -> None:
+    """Messages of both sides, delivered late and in any order, decrypt to the text that was written."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
-    under_way: list[tuple[Party, tuple[str, bytes], bytes]] = []
+    in_transit: list[tuple[Party, tuple[str, bytes], bytes]] = []
     for n, (event, choice) in enumerate(events):
-        if event == "deliver" and under_way:
-            reader, message, text = under_way.pop(choice % len(under_way))
+        if event == "deliver" and in_transit:
+            reader, message, text = in_transit.pop(choice % len(in_transit))
             assert reader.read(message) == text
         elif event != "deliver":
             writer, reader = (alice, bob) if event == "alice writes" else (bob, alice)
             text = str(n).encode()
-            under_way.append((reader, writer.write(text), text))
-    for reader, message, text in under_way:
+            in_transit.append((reader, writer.write(text), text))
+    for reader, message, text in in_transit:
         assert reader.read(message) == text
 
 
-def test_a_key_opens_once() -> None:
-    """The second time it is known as used, in the current chain and in an earlier one."""
+def test_a_message_key_decrypts_once() -> None:
+    """The second time KeyConsumed is raised, in the current chain and in an earlier one."""
     alice, bob = two()
     first = alice.write(b"one")
     bob.read(first)
@@ -103,7 +103,7 @@ def test_a_key_opens_once() -> None:
         bob.read(first)
 
 
-def test_a_late_message_of_a_left_chain_opens() -> None:
+def test_a_late_message_of_an_earlier_chain_decrypts() -> None:
     """Its key was stored when the ratchet stepped; a message beyond the chain's end has none."""
     alice, bob = two()
     bob.read(alice.write(b"one"))
@@ -120,8 +120,8 @@ def test_a_late_message_of_a_left_chain_opens() -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
 @settings(max_examples=40)
-def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int) -> None:
-    """Any changed byte is refused, and the session is unchanged: the original message still decrypts."""
+def test_a_changed_message_is_refused_and_changes_nothing(at: int, flip: int) -> None:
+    """With any byte changed it does not decrypt; the session is the same as before, and the original still decrypts."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     alice.read(bob.write(b"turn"))
@@ -136,15 +136,15 @@ def test_a_changed_message_opens_nothing_and_changes_nothing(at: int, flip: int)
     assert bob.read((kind, data)) == b"text"
 
 
-def test_too_far_ahead_is_refused() -> None:
-    """A peer must not be able to make the other side compute forever."""
+def test_a_message_too_far_ahead_is_refused() -> None:
+    """A peer must not be able to make the other side derive an unlimited number of keys."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     alice.read(bob.write(b"turn"))
     bob.read(alice.write(b"first of its chain"))
-    for _ in range(ratchet.MAX_AHEAD + 2):
+    for _ in range(ratchet.MAX_SKIPPED + 2):
         message = alice.write(b"x")
-    with pytest.raises(CannotOpen, match="ahead"):
+    with pytest.raises(CannotDecrypt, match="ahead"):
         bob.read(message)
 
 
@@ -153,13 +153,13 @@ def test_a_session_must_receive_before_it_sends() -> None:
     alice, bob = two()
     first = ratchet.parse_first(alice.write(b"hello")[1])
     bob.session = ratchet.accept(bob.identity, first, signed_prekey=bob.signed, prekey=bob.one_time)
-    with pytest.raises(CannotOpen, match="before it has received"):
+    with pytest.raises(CannotDecrypt, match="before it has received"):
         bob.write(b"too early")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x33", b"\x22abcdefghij", b"\x33" + b"\x10\x01" + bytes(8)])
-def test_other_bytes_are_no_message(data: bytes) -> None:
-    """Empty, of another version, or without keys."""
+def test_invalid_messages_are_refused(data: bytes) -> None:
+    """They are empty, of another version, or without keys."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     assert bob.session is not None
@@ -168,17 +168,17 @@ def test_other_bytes_are_no_message(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x22\x08\x01"])
-def test_other_bytes_are_no_first_message(data: bytes) -> None:
+def test_invalid_first_messages_are_refused(data: bytes) -> None:
     """A message of another version is refused, and one without its keys can't be accepted."""
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotDecrypt):
         ratchet.parse_first(data)
     bob = Party("bob")
-    with pytest.raises(CannotOpen, match="lacks keys"):
+    with pytest.raises(CannotDecrypt, match="lacks keys"):
         ratchet.accept(bob.identity, ratchet.parse_first(b"\x33"), signed_prekey=bob.signed, prekey=None)
 
 
-def test_sessions_survive_being_stored() -> None:
-    """A session that was stored and loaded continues where it was."""
+def test_a_session_can_be_stored_and_loaded() -> None:
+    """The loaded session decrypts and encrypts the next messages."""
     alice, bob = two()
     bob.read(alice.write(b"hello"))
     bob.session = msgspec.msgpack.decode(msgspec.msgpack.encode(bob.session), type=Session)
@@ -189,17 +189,17 @@ def test_sessions_survive_being_stored() -> None:
 
 
 @given(st.text(max_size=40), st.integers(1, 16))
-def test_texts_are_sealed_and_unsealed(text: str, pad: int) -> None:
-    """Any padding works, and plain, extended and wrapped texts are read."""
+def test_plaintexts_are_padded(text: str, pad: int) -> None:
+    """Any padding is removed, and plain, extended and wrapped texts are read."""
     plain = Content(conversation=text)
-    assert unseal(seal(plain, pad=pad)) == plain
+    assert decode_padded(encode_padded(plain, pad=pad)) == plain
     assert Content(extended_text=ExtendedText(text=text)).text == text
-    assert Content(ephemeral=Wrapped(message=plain)).text == text
-    assert Content(ephemeral=Wrapped(message=plain)).kind == "text"
+    assert Content(ephemeral=FutureProofMessage(message=plain)).text == text
+    assert Content(ephemeral=FutureProofMessage(message=plain)).kind == "text"
 
 
 @pytest.mark.parametrize("plaintext", [b"", b"\x00", b"\x05", b"abc\x11"])
 def test_bad_padding_is_refused(plaintext: bytes) -> None:
     """No padding, too much, or more than there are bytes."""
     with pytest.raises(WireError, match="padding"):
-        unseal(plaintext)
+        decode_padded(plaintext)

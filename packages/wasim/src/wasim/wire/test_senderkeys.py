@@ -6,15 +6,15 @@ import pytest
 
 from wasim.wire import senderkeys
 from wasim.wire.curve import KeyPair
-from wasim.wire.ratchet import MAX_AHEAD, CannotOpen, KeyConsumed
+from wasim.wire.ratchet import MAX_SKIPPED, CannotDecrypt, KeyConsumed
 from wasim.wire.senderkeys import SenderKey
 
 # Written by Baileys 7.0.0-rc14's GroupCipher: the key, and three messages (numbers 0, 2 and 4).
-GIVEN = bytes.fromhex(
+DISTRIBUTION = bytes.fromhex(
     "33089db2b2930310001a207c8627c7978075ecb6c53eecc4a41fdd42d01be854dd62e952ba7929f0346056222105a325053bdd091b73cff5"
     "6b5ba2baf9ae9e828ba89df9818a41e6ccf922bb9711"
 )
-MADE = [
+MESSAGES = [
     (
         b"one",
         (
@@ -40,31 +40,31 @@ MADE = [
 
 
 def own() -> SenderKey:
-    return senderkeys.make(id_=7, chain_key=b"c" * 32, signing=KeyPair.from_private(b"s" * 32))
+    return senderkeys.new_key(id_=7, chain_key=b"c" * 32, signing=KeyPair.from_private(b"s" * 32))
 
 
-def say(key: SenderKey, text: bytes) -> bytes:
+def encrypted(key: SenderKey, text: bytes) -> bytes:
     return senderkeys.encrypt(key, text, nonce=b"n" * 64)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_what_baileys_wrote_is_opened(order: tuple[int, ...]) -> None:
-    """They decrypt in the order in which they were written, and in another."""
-    key = senderkeys.receive(GIVEN)
+def test_messages_of_baileys_decrypt(order: tuple[int, ...]) -> None:
+    """They decrypt in the order in which they were written, and in another one."""
+    key = senderkeys.accept(DISTRIBUTION)
     for at in order:
-        text, written = MADE[at]
+        text, written = MESSAGES[at]
         data = bytes.fromhex(written)
         assert senderkeys.id_of(data) == key.id
         assert senderkeys.decrypt(key, data)[0] == text
 
 
-def test_a_member_opens_everything_from_when_it_got_the_key() -> None:
+def test_a_member_decrypts_messages_after_the_distribution() -> None:
     """A later member can decrypt only later messages."""
     key = own()
-    first = senderkeys.receive(senderkeys.distribute(key))
-    before = say(key, b"before")
-    later = senderkeys.receive(senderkeys.distribute(key))
-    after = say(key, b"after")
+    first = senderkeys.accept(senderkeys.distribution(key))
+    before = encrypted(key, b"before")
+    later = senderkeys.accept(senderkeys.distribution(key))
+    after = encrypted(key, b"after")
     assert senderkeys.decrypt(first, after)[0] == b"after"
     assert senderkeys.decrypt(first, before)[0] == b"before"
     assert senderkeys.decrypt(later, after)[0] == b"after"
@@ -72,11 +72,11 @@ def test_a_member_opens_everything_from_when_it_got_the_key() -> None:
         senderkeys.decrypt(later, before)
 
 
-def test_a_message_key_opens_once() -> None:
-    """A second decryption names the used key, so that a key used twice is distinguished from a redelivery."""
+def test_a_message_key_decrypts_once() -> None:
+    """A second decryption raises KeyConsumed with that key, to distinguish reuse from a redelivery."""
     key = own()
-    member = senderkeys.receive(senderkeys.distribute(key))
-    data = say(key, b"once")
+    member = senderkeys.accept(senderkeys.distribution(key))
+    data = encrypted(key, b"once")
     _, use = senderkeys.decrypt(member, data)
     with pytest.raises(KeyConsumed) as consumed:
         senderkeys.decrypt(member, data)
@@ -84,27 +84,27 @@ def test_a_message_key_opens_once() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 3, 20, -1])
-def test_what_changed_on_the_way_is_not_opened(at: int) -> None:
-    """It changes nothing: the original message still decrypts."""
+def test_a_changed_message_is_refused(at: int) -> None:
+    """The original message still decrypts."""
     key = own()
-    member = senderkeys.receive(senderkeys.distribute(key))
-    data = say(key, b"true")
+    member = senderkeys.accept(senderkeys.distribution(key))
+    data = encrypted(key, b"true")
     damaged = bytearray(data)
     damaged[at] ^= 1
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotDecrypt):
         senderkeys.decrypt(member, bytes(damaged))
     assert senderkeys.decrypt(member, data)[0] == b"true"
 
 
-def test_too_far_ahead_is_refused() -> None:
-    """No peer can make a phone compute forever."""
+def test_a_message_too_far_ahead_is_refused() -> None:
+    """A peer must not be able to make a phone derive an unlimited number of keys."""
     key = own()
-    member = senderkeys.receive(senderkeys.distribute(key))
-    key.next += MAX_AHEAD + 1
-    with pytest.raises(CannotOpen, match="ahead"):
-        senderkeys.decrypt(member, say(key, b"far"))
+    member = senderkeys.accept(senderkeys.distribution(key))
+    key.next += MAX_SKIPPED + 1
+    with pytest.raises(CannotDecrypt, match="ahead"):
+        senderkeys.decrypt(member, encrypted(key, b"far"))
 
 
-def test_a_key_without_its_parts_is_none() -> None:
-    with pytest.raises(CannotOpen):
-        senderkeys.receive(b"\x33\x08\x01")
+def test_an_incomplete_distribution_is_refused() -> None:
+    with pytest.raises(CannotDecrypt):
+        senderkeys.accept(b"\x33\x08\x01")
