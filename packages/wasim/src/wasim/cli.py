@@ -61,7 +61,9 @@ def serve(
     ca_file: Annotated[
         Path | None, typer.Option(help="Also write the certificate that media clients must trust here.")
     ] = None,
-    state_dir: Annotated[Path, typer.Option(help="Where accounts, devices and queues are kept.")] = Path("wasim-state"),
+    state_dir: Annotated[Path, typer.Option(help="Folder with the stored accounts, devices and queues.")] = Path(
+        "wasim-state"
+    ),
     minimum_revision: Annotated[int, typer.Option(help="Clients of an older revision are refused with 405.")] = 0,
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input does.")] = False,
     verbose: Annotated[bool, typer.Option(help="Log every login and fault.")] = False,

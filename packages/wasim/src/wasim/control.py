@@ -55,7 +55,7 @@ POST   /phones/{number}/settings     {"changes": [{"pushName" | "contact" | "arc
                                      "label" | "labelled" | "star", "on"?, "name"?, "chat"?, "color"?, "untilMs"?}]}
 POST   /phones/{number}/history      {"chats": [{"chat", "count", "name"?, "everyS"?, "expiration"?}]} the phone has
                                      texts of chats, for devices that are linked later or ask for them
-POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} shows the owner typing
+POST   /phones/{number}/typing       {"to", "state"?: "composing"|"recording"|"paused"} the owner is typing
 POST   /phones/{number}/presence     {"available"} the owner opens WhatsApp or leaves it
 GET    /channels                     channels with the roles of their followers, and posts
 POST   /channels                     {"name", "owner", "description"?, "admins"?} creates one

@@ -137,7 +137,7 @@ def parse_fault(body: object) -> FaultRequest:
     for name in body.keys() - _COMMON - KINDS[kind]:
         raise BadFault(f"{kind} has no field {name!r}; its fields are {', '.join(sorted(_COMMON | KINDS[kind]))}")
     if kind in MOMENTARY and "seconds" in body:
-        raise BadFault(f"{kind} happens at once and has no 'seconds'")
+        raise BadFault(f"{kind} happens once and has no 'seconds'")
     if kind in _NOT_BY_NUMBER and "number" in body:
         raise BadFault(f"{kind} applies to the whole server and has no 'number'")
     if "seconds" in body and "until" in body:

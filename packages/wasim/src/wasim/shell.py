@@ -75,7 +75,7 @@ class Simulator:
     # Listening
 
     async def listen(self) -> None:
-        """Open the port; port 0 means any free one, which is then kept."""
+        """Open the port; port 0 means any free one, which stays the same after restarts."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._new_socket, self._host, self.port, backlog=1024, ssl=self._tls)
         self.port = self._listener.sockets[0].getsockname()[1]

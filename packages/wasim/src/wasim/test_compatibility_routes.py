@@ -69,7 +69,7 @@ async def session(simulator: Simulator, tmp_path: Path) -> AsyncIterator[aiohttp
 
 @asynccontextmanager
 async def connected(session: aiohttp.ClientSession, world: World, device: ClientDevice) -> AsyncIterator[Connection]:
-    """A device that wants to be linked."""
+    """The connection of a device that requests to be linked."""
     payload = device.keys.registration(nonce=world.entropy(64))
     async with session.ws_connect("/ws/chat") as socket:
         connection = Connection(socket, ClientLink(noise=device.keys.noise, ephemeral=world.key(), payload=payload))

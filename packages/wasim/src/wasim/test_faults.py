@@ -40,7 +40,7 @@ def test_every_field_has_a_default(kind: str) -> None:
         ({"kind": "earthquake"}, "'earthquake' is not known"),
         ([], "is not known"),
         ({"kind": "cut", "ms": 5}, "cut has no field 'ms'"),
-        ({"kind": "cut", "seconds": 5}, "happens at once"),
+        ({"kind": "cut", "seconds": 5}, "happens once"),
         ({"kind": "restart", "number": "962302"}, "whole server"),
         ({"kind": "cut", "how": "softly"}, "cut: .*softly|cut: "),
         ({"kind": "freeze", "seconds": "long"}, "freeze: "),

@@ -30,7 +30,7 @@ from wasim.wire.syncd import (
 PATCHES_KEPT = 100
 """Patches of a collection; a device that is further behind gets a snapshot."""
 PATCHES_AT_ONCE = 20
-"""Patches in one answer; the device asks again for more."""
+"""Patches in one answer; the device requests more in another query."""
 _RECORD = "app-state"
 _CONFLICT, _BAD_PATCH = ("409", "conflict"), ("400", "bad-request")
 

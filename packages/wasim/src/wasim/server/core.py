@@ -118,15 +118,15 @@ class Server:
         return self.links.take_output()
 
     def take_events(self) -> list[events.Event]:
-        taken, self._events = self._events, []
-        return taken
+        events_, self._events = self._events, []
+        return events_
 
     def take_files(self) -> dict[str, bytes]:
         """Files for the media host by name, written before the next bytes are sent."""
         sender, state, pictures = self.phone_clients.phone_sender, self.app_state, self.pictures
         blobs, sender.blobs, state.blobs = [*sender.blobs, *state.blobs], [], []
-        taken, pictures.files = pictures.files, {}
-        return taken | {blob.name: blob.encrypted for blob in blobs}
+        files, pictures.files = pictures.files, {}
+        return files | {blob.name: blob.encrypted for blob in blobs}
 
     def report(self, event: events.Event) -> None:
         self._events.append(event)

@@ -82,12 +82,12 @@ def _unknown_in(request: AccountRequest, group: Group) -> Answer:
 
 
 def _participating(request: AccountRequest) -> Answer:
-    """All groups of the account, with members and descriptions only if the query asks for them."""
+    """All groups of the account, with members and descriptions only if the query requests them."""
     requested = {child.tag for child in request.body.children}
     left_out = {"participant", "description"} - {tag.removesuffix("s") for tag in requested}
     listed = [describe(request.directory, group) for group in groups_of(request.directory, request.number)]
-    shown = [Node("group", each.attrs, [n for n in each.children if n.tag not in left_out]) for each in listed]
-    return [Node("groups", {}, shown)]
+    groups = [Node("group", each.attrs, [n for n in each.children if n.tag not in left_out]) for each in listed]
+    return [Node("groups", {}, groups)]
 
 
 def _create(request: AccountRequest) -> Answer:
@@ -337,8 +337,10 @@ def _answer_requests(request: AccountRequest, group: Group) -> Answer:
             if action.tag == "approve":
                 request.groups.add(group, [account.number], now=request.now, by=request.number)
             else:
-                gone = Node("revoked_membership_requests", {}, [participant(request.directory, group, account.number)])
-                request.groups.notify(group, gone, request.now, by=request.number)
+                revoked = Node(
+                    "revoked_membership_requests", {}, [participant(request.directory, group, account.number)]
+                )
+                request.groups.notify(group, revoked, request.now, by=request.number)
             results.append(_participant_result(request, group, account))
         done.append(Node(action.tag, {}, results))
     return [Node("membership_requests_action", {}, done)]

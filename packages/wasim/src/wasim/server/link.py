@@ -72,7 +72,7 @@ class Link:
     """The number of the last waiting stanza that was sent on this link."""
     available: bool = False
     subscriptions: set[str] = field(default_factory=set)
-    """Accounts whose presence the client asked for."""
+    """Accounts whose presence the client subscribed to."""
     frames_in: int = 0
     frames_out: int = 0
     outgoing: list[bytes] = field(default_factory=list)

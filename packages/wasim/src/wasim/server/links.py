@@ -12,7 +12,7 @@ from wasim.wire import nodes
 from wasim.wire.nodes import Node
 
 CLOSE_AFTER_S = 1.0
-"""A client that was asked to disconnect has this long to close the connection itself."""
+"""How long a client that was asked to disconnect may take to close the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Outgoing:
 
 
 class Links:
-    """Iterating gives all connections, also those that are not logged in."""
+    """Iterates over all connections, including those that are not logged in."""
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers

@@ -84,9 +84,9 @@ class MessageBuilder:
     ) -> Plaintext:
         """The requested message, from a field or from media. Raises BadMessageRequest unless there is exactly one."""
         names = ("text", "location", "contact", "poll", "vote", "reaction", "edit", "delete", "payload", "plaintext")
-        given = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
-        if len(given) != 1:
-            found = " and ".join(given) or "nothing"
+        present = [name for name in names if getattr(request, name) is not None] + (["media"] if media else [])
+        if len(present) != 1:
+            found = " and ".join(present) or "nothing"
             raise BadMessageRequest(f"a message has one of {', '.join(names)} or one kind of media, this has {found}")
         context = self._context(number, to, request)
         if media is not None:
@@ -173,7 +173,7 @@ class MessageBuilder:
         )
 
     def _key(self, number: str, to: Account | Group, id_: str) -> MessageKey:
-        """The key of that message from the phone's view; an unknown message is taken for its own."""
+        """The key of that message from the phone's view; an unknown message counts as its own."""
         chat = str(to.jid if isinstance(to, Group) else Jid(to.number, PN))
         phone_message = self._phone_clients.phone_message(number, id_)
         author = None

@@ -84,8 +84,8 @@ def pair_device(iq_id: str, refs: list[str]) -> Node:
 
 
 def check_keys(data: PairingData) -> None:
-    """Raises WireError unless the device's prekey is signed by the identity it shows, and its description is
-    readable."""
+    """Raises WireError unless the device's prekey is signed by its identity key, and its description is
+    valid."""
     required = (data.identity, data.signed_prekey, data.signed_prekey_id, data.registration_id)
     if any(value is None for value in required) or data.signed_prekey_signature is None:
         raise WireError("registration without all of its keys")

@@ -63,7 +63,7 @@ class PairingFlow:
     # Actions of phones
 
     def scan(self, account: Account, qr: ScannedQr, *, now: float) -> int:
-        """The account's phone scans a QR code. Returns the link that shows it; `DevicePaired` follows on that link.
+        """The account's phone scans a QR code. Returns the link of the device; `DevicePaired` follows on that link.
 
         Raises PairingError when no connected device shows that code.
         """

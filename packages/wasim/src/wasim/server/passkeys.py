@@ -93,7 +93,7 @@ def begin(number: str, passkeys: list[Passkey], adv_secret: bytes, *, entropy: E
 
 
 def notice(ceremony: Ceremony, notice_id: str, *, now: float) -> Node:
-    """The notification that asks the device for an assertion."""
+    """The notification that requests an assertion from the device."""
     attrs = {"from": SERVER, "type": "passkey_prologue_request", "id": notice_id, "t": str(int(now))}
     return Node("notification", attrs, [options(ceremony)])
 

@@ -28,8 +28,8 @@ from wasim.wire.ratchet import Bundle
 Plaintext = Content | bytes
 """A message, or a padded plaintext that is encrypted unchanged and need not be a valid message."""
 RETRIES = 5
-SENT_KEPT = 2000
-"""How many sent messages of each phone are kept for resends."""
+MAX_SENT = 2000
+"""How many sent messages of each phone are stored for resends."""
 _SENT = "said"
 _INLINE_BYTES = 64 * 1024
 _OWN_EDIT, _OWN_DELETION = "1", "7"
@@ -39,7 +39,7 @@ class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     to: str
     """Phone number, or the address of a group."""
     plaintext: bytes = msgspec.field(name="words")
-    """The encoded `Message`; with `verbatim`, the plaintext as it was given. States store it as `words`."""
+    """The encoded `Message`; with `verbatim`, the unchanged plaintext. Stored as `words`."""
     verbatim: bool = False
 
 
@@ -86,15 +86,15 @@ class PhoneSender:
         return None if message is None or message.verbatim else decode(Content, message.plaintext)
 
     def _save_sent(self, number: str, id_: str, to: str, plaintext: Plaintext) -> None:
-        kept = self._sent.setdefault(number, {})
+        messages = self._sent.setdefault(number, {})
         verbatim = isinstance(plaintext, bytes)
-        kept[id_] = SentMessage(
+        messages[id_] = SentMessage(
             to=to, plaintext=plaintext if isinstance(plaintext, bytes) else encode(plaintext), verbatim=verbatim
         )
-        self._directory.put_record(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(kept[id_]))
-        while len(kept) > SENT_KEPT:
-            oldest = next(iter(kept))
-            del kept[oldest]
+        self._directory.put_record(_SENT, f"{number}>{id_}", msgspec.msgpack.encode(messages[id_]))
+        while len(messages) > MAX_SENT:
+            oldest = next(iter(messages))
+            del messages[oldest]
             self._directory.put_record(_SENT, f"{number}>{oldest}", None)
 
     # Messages
@@ -154,7 +154,7 @@ class PhoneSender:
         return GroupSenderKey(group=str(group.jid), message=self._groups.distribution(number, group.id))
 
     def _enc(self, number: str, device: Device, what: Plaintext, outgoing: PhoneOutput, **attrs: str) -> Node:
-        if not self._sessions.knows(number, device.address):
+        if not self._sessions.has_session(number, device.address):
             self._start_session(number, device, outgoing)
         kind, data = self._sessions.encrypt(number, device.address, self._padded(what))
         return Node("enc", {"v": "2", "type": kind} | _enc_attrs(what) | attrs, data)
@@ -220,7 +220,7 @@ class PhoneSender:
         return self._to_own(device, notes)
 
     def answer(self, device: Device, request: content.PeerRequest, request_id: str) -> PhoneOutput:
-        """A linked device asks for older messages of a chat."""
+        """Answer a linked device's request for older messages of a chat."""
         if request.on_demand is None:
             return PhoneOutput()
         history = self.histories.before(device.number, request.on_demand)

@@ -155,7 +155,7 @@ class PhoneSettings:
         return self._app_state.apply(number, name, patch)
 
     def read(self, number: str, name: str, version: int) -> None:
-        """A linked device made this version: verify and show it."""
+        """Verify and apply this version, which a linked device made."""
         state, keys = self._state(number), self._keys(number)
         patch = decode(Patch, self._app_state.collection(number, name).patches[version])
         try:

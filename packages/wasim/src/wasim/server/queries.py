@@ -59,7 +59,7 @@ class QueryAnswer:
     error: tuple[int, str] | None = None
     """Code and text of the error, if the query failed."""
     activated: bool | None = None
-    """The device asked to become active (True) or passive (False)."""
+    """The device requested to become active (True) or passive (False)."""
     unlinked: Address | None = None
     """A device to remove from its account."""
     refill: list[str] = field(default_factory=list)
@@ -201,7 +201,7 @@ def _picture(query: Query) -> QueryAnswer:
 
 
 def _about(query: Query) -> QueryAnswer:
-    """A device sets the text that its account shows about itself."""
+    """A device sets the about text of its account."""
     if query.node.attrs.get("type") == "set":
         account = query.directory.accounts[query.device.number]
         account.about = query.body.data.decode(errors="replace")

@@ -23,7 +23,7 @@ _TO_PHONE = "server-error"
 """A linked device requests media from its phone that the media host no longer has."""
 _NOT_RELAYED = ("peer_msg", "hist_sync", "read-self", "played-self")
 _READ_TYPES = ("read", "read-self", "played", "played-self")
-"""Types of receipts that tell the account's other linked devices that messages were read."""
+"""Types of receipts by which the account's other linked devices are notified that messages were read."""
 
 
 class Receipts:

@@ -79,7 +79,7 @@ class SignalSessions:
 
     # Sending
 
-    def knows(self, own: str, peer: Address) -> bool:
+    def has_session(self, own: str, peer: Address) -> bool:
         """Whether there is a session for sending."""
         return bool(self._sessions.get((own, peer.key)))
 

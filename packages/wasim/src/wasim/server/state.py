@@ -133,11 +133,11 @@ class Group(msgspec.Struct, kw_only=True):
     invite_code: str = ""
     revoked_codes: set[str] = msgspec.field(default_factory=set)
     requests: dict[str, float] = msgspec.field(default_factory=dict)
-    """Accounts that asked to join, and when."""
+    """Accounts that requested to join, and when."""
     invited: dict[str, str] = msgspec.field(default_factory=dict)
     """Personal invitations: the code by account, for those whose privacy forbids adding them."""
     left_at: dict[str, float] = msgspec.field(default_factory=dict)
-    """When former members left by themselves."""
+    """When former members left the group."""
     picture_id: str = ""
     """Empty: it has no picture."""
     picture_file: str = ""
@@ -149,8 +149,7 @@ class Group(msgspec.Struct, kw_only=True):
 
 
 class StatusAudience(Group):
-    """The people who get an account's status posts. It has a sender key like a group, and nobody else sees who is in
-    it."""
+    """The people who get an account's status posts. It has a sender key like a group; others can't see its members."""
 
     @property
     def jid(self) -> Jid:
@@ -188,7 +187,7 @@ class MessageRecord(msgspec.Struct, kw_only=True):
     last_at: float
     count: int = 0
     resends: int = 0
-    """Re-encryptions that a recipient's retry receipt asked for; not counted as arrivals."""
+    """Re-encryptions after a recipient's retry receipt; not counted as arrivals."""
     acked: bool = False
     error: str | None = None
     delivered: int = 0

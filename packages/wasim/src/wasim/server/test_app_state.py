@@ -40,7 +40,7 @@ def keys_of(world: World) -> SyncKeys:
 def sync(
     world: World, client: Client, name: str, version: int, patch: Patch | None = None, *, whole: bool = False
 ) -> Node:
-    """A device asks for what it misses in a collection, or sends a patch."""
+    """A device requests the patches of a collection that it misses, or sends one."""
     attrs = {"name": name, "version": str(version), "return_snapshot": "true" if whole else "false"}
     children = [] if patch is None else [Node("patch", {}, encode(patch))]
     answer = world.ask(client, "w:sync:app:state", "set", Node("sync", {}, [Node("collection", attrs, children)]))
@@ -69,8 +69,8 @@ def error_of(collection: Node) -> str | None:
     return None if error is None else error.attrs["code"]
 
 
-def test_a_device_learns_the_name_that_the_phone_has(world: World) -> None:
-    """The settings of a new account contain its push name, in a patch that the account's key opens."""
+def test_a_device_gets_the_push_name_of_the_account(world: World) -> None:
+    """The settings of a new account contain its push name, in a patch that the account's key decrypts."""
     world.phone(OWNER)
     _, client = world.online(OWNER)
     patches = sync(world, client, "critical_block", 0).child("patches")
@@ -130,8 +130,8 @@ def test_an_unknown_collection_is_refused(world: World) -> None:
     assert error_of(sync(world, client, "other", 0)) == "400"
 
 
-def test_a_device_that_has_nothing_gets_a_snapshot_when_it_asks_for_one(world: World) -> None:
-    """The answer refers to an encrypted file on the media host; what follows comes as patches."""
+def test_a_device_without_a_version_gets_a_snapshot_on_request(world: World) -> None:
+    """The answer refers to an encrypted file on the media host; later changes are sent as patches."""
     world.phone(OWNER)
     _, client = world.online(OWNER)
     world.server.change_settings(OWNER, [Change(pin=FRIEND), Change(archive=FRIEND)], now=world.now)
@@ -157,7 +157,7 @@ def test_more_patches_than_fit_come_in_parts(world: World) -> None:
 
 
 def test_settings_survive_a_restart(world: World) -> None:
-    """Versions, records and what the phone shows are stored."""
+    """Versions, records and the phone's view are stored."""
     world.phone(OWNER)
     world.server.change_settings(
         OWNER,

@@ -80,7 +80,7 @@ def test_each_side_can_end_a_call_only_in_its_own_way(world: World, alice: Party
         world.server.calls.end("NONE", BOB, "ended", now=world.now)
 
 
-def bob_comes(world: World, *, available: bool) -> None:
+def bob_goes_online(world: World, *, available: bool) -> None:
     world.server.presences.set(BOB, available=available, now=world.now)
     world.exchange()
 
@@ -88,17 +88,17 @@ def bob_comes(world: World, *, available: bool) -> None:
 def test_presence_is_sent_to_available_subscribers(world: World, alice: Party) -> None:
     """A client that is not available is notified when it becomes available."""
     client = alice[1]
-    bob_comes(world, available=True)
+    bob_goes_online(world, available=True)
     world.send(client, Node("presence", {"type": "subscribe", "id": "p1", "to": f"{BOB}@s.whatsapp.net"}))
     assert client.all("presence") == []
     world.send(client, Node("presence", {"type": "available", "name": "Alice"}))
     assert "type" not in client.all("presence")[-1].attrs
-    bob_comes(world, available=False)
+    bob_goes_online(world, available=False)
     away = client.all("presence")[-1].attrs
     assert (away["type"], away["last"]) == ("unavailable", str(int(world.now)))
 
 
 def test_presence_is_not_sent_without_a_subscription(world: World, alice: Party) -> None:
     world.send(alice[1], Node("presence", {"type": "available", "name": "Alice"}))
-    bob_comes(world, available=True)
+    bob_goes_online(world, available=True)
     assert alice[1].all("presence") == []

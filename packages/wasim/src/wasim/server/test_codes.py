@@ -45,9 +45,9 @@ def ask_for_code(world: World, client: Client, *, number: str = "962302", wrappe
 
 def finish(world: World, linked: ClientDevice, client: Client, *, identity: bytes | None = None) -> Node:
     """`companion_finish`: the device's answer to the phone's keys. The device stores the secret."""
-    told = client.one("notification").children[0]
-    wrapped = told.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
-    primary_identity = told.data_of("primary_identity_pub")
+    notice = client.one("notification").children[0]
+    wrapped = notice.data_of("link_code_pairing_wrapped_primary_ephemeral_pub")
+    primary_identity = notice.data_of("primary_identity_pub")
     primary = crypt(CODE, wrapped[:32], wrapped[32:48], wrapped[48:])
     shared = EPHEMERAL.agree(primary)
     salt, iv = b"\x55" * 32, b"\x66" * 12
@@ -67,7 +67,7 @@ def finish(world: World, linked: ClientDevice, client: Client, *, identity: byte
     children = [
         Node("link_code_pairing_wrapped_key_bundle", {}, salt + iv + ciphertext),
         Node("companion_identity_public", {}, own),
-        Node("link_code_pairing_ref", {}, told.data_of("link_code_pairing_ref")),
+        Node("link_code_pairing_ref", {}, notice.data_of("link_code_pairing_ref")),
     ]
     attrs = {"jid": "962302@s.whatsapp.net", "stage": "companion_finish"}
     return world.ask(client, "md", "set", Node("link_code_companion_reg", attrs, children))

@@ -134,7 +134,7 @@ def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted
 
 
 def test_an_ack_can_be_delayed(faulty: World, scripted: Scripted) -> None:
-    """It is sent after its delay on its own link, and not at all when that link is gone."""
+    """It is sent after its delay on its own link, and not at all when that link has ended."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
     scripted.verdict = MessageVerdict(ack_delay_s=0.5)
@@ -330,14 +330,14 @@ def test_devices_are_notified_of_a_reach_out_lock(faulty: World, scripted: Scrip
     faulty.server.announcements.reach_out_lock("962302", scripted.locked_until, now=faulty.now)
     faulty.server.announcements.reach_out_lock(None, None, now=faulty.now)
     faulty.exchange()
-    told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
-    locks = [data["xwa2_notify_account_reachout_timelock"] for data in told]
+    notices = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
+    locks = [data["xwa2_notify_account_reachout_timelock"] for data in notices]
     assert [lock["is_active"] for lock in locks] == [True, False]
     assert locks[0]["time_enforcement_ends"] == str(int(faulty.now) + 60)
     assert len(bob.all("notification")) == 1
     answer = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
-    asked = json.loads(answer.children[0].data)["data"]["xwa2_fetch_account_reachout_timelock"]
-    assert asked == locks[0]
+    answered = json.loads(answer.children[0].data)["data"]["xwa2_fetch_account_reachout_timelock"]
+    assert answered == locks[0]
 
 
 def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted) -> None:
@@ -364,15 +364,15 @@ def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripte
     scripted.quota = None
     faulty.server.announcements.new_chat_quota(None, now=faulty.now)
     faulty.exchange()
-    told = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
-    used_up, free = (data["xwa2_notify_new_chat_messages_capping_info_update"] for data in told)
+    notices = [json.loads(notice.children[0].data)["data"] for notice in alice.all("notification")]
+    used_up, free = (data["xwa2_notify_new_chat_messages_capping_info_update"] for data in notices)
     assert (used_up["capping_status"], used_up["total_quota"], used_up["used_quota"]) == ("CAPPED", 2, 2)
     assert used_up["cycle_end_timestamp"] == str(int(faulty.now) + 60)
     assert (free["capping_status"], free["total_quota"]) == ("NONE", -1)
     scripted.quota = NewChatQuota(total=2, used=1, cycle_start=faulty.now, cycle_end=faulty.now + 60)
     answer = faulty.ask(alice, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}"))
-    asked = json.loads(answer.children[0].data)["data"]["xwa2_message_capping_info"]
-    assert (asked["capping_status"], asked["used_quota"]) == ("NONE", 1)
+    answered = json.loads(answer.children[0].data)["data"]["xwa2_message_capping_info"]
+    assert (answered["capping_status"], answered["used_quota"]) == ("NONE", 1)
 
 
 @pytest.mark.parametrize("how", [None, "rst"])

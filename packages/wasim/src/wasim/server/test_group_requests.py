@@ -1,4 +1,4 @@
-"""What devices change in groups: who may, what each member's answer is, and who is notified."""
+"""Changes of groups by devices: permissions, the result for each participant, and notifications."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_group_needs_a_name(world: World, alice: Client, subject: str) -> None
 
 
 def test_members_are_added_and_removed_one_by_one(world: World, alice: Client, group: Group) -> None:
-    """Each has an answer: added, there already, unknown, protected, or left a moment ago."""
+    """Each has a result: added, a member already, unknown, protected, or left recently."""
     world.server.directory.accounts[DAN].privacy["groupadd"] = "contacts"
     added = ask(world, alice, str(group.jid), "set", people("add", CAROL, BOB, "962399", DAN))
     assert results(added) == [(CAROL, None), (BOB, "409"), ("962399", "404"), (DAN, "403")]
@@ -120,9 +120,9 @@ def test_settings_are_shown_afterwards(world: World, alice: Client, group: Group
     for change in changes:
         assert ask(world, alice, str(group.jid), "set", change).attrs["type"] == "result"
     assert [notice.children[0].tag for notice in alice.all("notification")] == [change.tag for change in changes]
-    shown = ask(world, alice, str(group.jid), "get", Node("query")).children[0]
-    assert shown.attrs["subject"] == "Crew"
-    assert {node.tag for node in shown.children} >= {change.tag for change in changes[1:]}
+    answer = ask(world, alice, str(group.jid), "get", Node("query")).children[0]
+    assert answer.attrs["subject"] == "Crew"
+    assert {node.tag for node in answer.children} >= {change.tag for change in changes[1:]}
     assert error(ask(world, alice, str(group.jid), "set", Node("description", {"id": "D2"}))) == "409"
     back = [Node("description", {"delete": "true", "prev": "D1"}), Node("not_ephemeral"), Node("unlocked")]
     for change in back:
@@ -153,8 +153,8 @@ def test_an_invite_link_works_until_it_is_revoked(world: World, alice: Client) -
     """Its code shows the group and joins it; joining again, a revoked and an invented code have their own errors."""
     group = theirs(world, BOB)
     group.invite_code = "CODE"
-    shown = ask(world, alice, "@g.us", "get", Node("invite", {"code": "CODE"}))
-    assert shown.children[0].attrs["id"] == group.id
+    answer = ask(world, alice, "@g.us", "get", Node("invite", {"code": "CODE"}))
+    assert answer.children[0].attrs["id"] == group.id
     joined = ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))
     assert joined.children[0].attrs == {"jid": str(group.jid)}
     assert error(ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))) == "409"
@@ -178,13 +178,13 @@ def test_admins_approve_requests_to_join(world: World, alice: Client, group: Gro
     assert (list(group.members), group.requests) == ([ALICE, BOB, CAROL], {})
     theirs_ = theirs(world, BOB)
     theirs_.invite_code, theirs_.join_approval = "CODE", True
-    asked = ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))
-    assert asked.children[0].tag == "membership_approval_request"
+    answer = ask(world, alice, "@g.us", "set", Node("invite", {"code": "CODE"}))
+    assert answer.children[0].tag == "membership_approval_request"
     assert list(theirs_.requests) == [ALICE]
 
 
 def test_a_personal_invitation_works_once(world: World, alice: Client) -> None:
-    """Only for whom it was made."""
+    """It works only for the invited account."""
     group = theirs(world, BOB)
     group.invited[ALICE] = "PERSONAL"
     accept = Node("accept", {"code": "PERSONAL", "admin": f"{BOB}{PN}"})
@@ -217,10 +217,10 @@ def test_pictures_are_jpegs(world: World, alice: Client, group: Group) -> None:
         own = {} if target else {"target": f"{ALICE}{PN}"}
         attrs |= own
         files = world.server.take_files()
-        shown = send("get", Node("picture", {"type": "preview"})).children[0].attrs
-        assert (shown["id"], shown["type"], list(files.values())) == (made, "preview", [JPEG])
-        assert shown["url"] == f"https://media.test:1{shown['direct_path']}"
-        assert shown["direct_path"].partition("?")[0] == f"/v/picture/{next(iter(files))}"
+        picture = send("get", Node("picture", {"type": "preview"})).children[0].attrs
+        assert (picture["id"], picture["type"], list(files.values())) == (made, "preview", [JPEG])
+        assert picture["url"] == f"https://media.test:1{picture['direct_path']}"
+        assert picture["direct_path"].partition("?")[0] == f"/v/picture/{next(iter(files))}"
         for name in own:
             del attrs[name]
         assert error(send("set")) is None

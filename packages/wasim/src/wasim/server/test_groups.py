@@ -88,8 +88,8 @@ def test_members_are_notified_of_a_new_group(world: World, alice: Party, group: 
 
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
-def test_members_are_named_as_the_group_does(world: World, alice: Party, addressing: Addressing) -> None:
-    """The other identifier is beside it."""
+def test_members_are_identified_as_the_group_requires(world: World, alice: Party, addressing: Addressing) -> None:
+    """The other identifier is an additional attribute."""
     made = make(world, ALICE, BOB, addressing=addressing)
     answer = query(world, alice[1], str(made.jid))
     (bob,) = list(answer.children[0].all("participant"))[1:]
@@ -99,7 +99,7 @@ def test_members_are_named_as_the_group_does(world: World, alice: Party, address
 
 
 def test_removed_members_are_notified_too(world: World, alice: Party, group: Group) -> None:
-    """Changed name, new members, removed members; members that are there or gone already are ignored."""
+    """Changed name, new members, removed members; members that were added or removed already are ignored."""
     groups, (_, client) = world.server.groups, alice
     client.clear()
     groups.set_subject(group, "Crew", now=world.now)
@@ -126,7 +126,7 @@ def test_a_new_member_is_notified_of_the_whole_group(world: World, alice: Party,
 
 
 @pytest.mark.parametrize("members", [[], [ALICE, "999"]])
-def test_a_group_needs_people_who_exist(world: World, alice: Party, members: list[str]) -> None:
+def test_a_group_needs_existing_accounts(world: World, alice: Party, members: list[str]) -> None:
     with pytest.raises(GroupError):
         make(world, *members)
 
@@ -164,9 +164,9 @@ def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Par
     linked, client = alice
     key = own_key(world)
     write(world, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
-    asked = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
-    assert asked.attrs["from"] == str(group.jid)
-    bob = asked.attrs["participant"]
+    retry = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
+    assert retry.attrs["from"] == str(group.jid)
+    bob = retry.attrs["participant"]
     distribution = GroupSenderKey(group=str(group.jid), message=senderkeys.distribution(key))
     enc = world.encrypt(linked, client, bob, Content(sender_key=distribution, conversation="secret"))
     again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
@@ -178,14 +178,14 @@ def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Par
 
 
 def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
-    """Another message with the same key is the defect that no client may have."""
+    """Another message with the same key is counted as a reused key."""
     key = own_key(world)
     before = senderkeys.new_key(id_=5, chain_key=key.chain_key, signing=world.key())
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
     write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
     write(world, alice, group, before, "another", "G2", to=())
-    tally = world.server.phone_clients.decryption_counts(BOB)
-    assert (tally.decrypted, tally.reused_keys, tally.undecryptable) == (1, 1, 1)
+    counts = world.server.phone_clients.decryption_counts(BOB)
+    assert (counts.decrypted, counts.reused_keys, counts.undecryptable) == (1, 1, 1)
 
 
 def test_a_non_member_cannot_write(world: World, alice: Party) -> None:
@@ -199,7 +199,7 @@ def test_a_non_member_cannot_write(world: World, alice: Party) -> None:
 def test_the_phone_of_a_non_member_cannot_write(world: World, alice: Party, group: Group) -> None:
     """The request is refused before anything is sent."""
     with pytest.raises(BadMessageRequest, match=f"{DAN} is not a member"):
-        say(world, DAN, group, "hello")
+        send_text(world, DAN, group, "hello")
 
 
 def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
@@ -219,7 +219,7 @@ def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, Se
     return text
 
 
-def say(world: World, number: str, group: Group, text: str) -> str:
+def send_text(world: World, number: str, group: Group, text: str) -> str:
     id_ = world.server.phone_actions.send(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
     world.exchange()
     return id_
@@ -231,7 +231,7 @@ def test_a_phone_sends_its_sender_key_once(world: World, alice: Party, group: Gr
     keys: dict[str, SenderKey] = {}
     for n, text in enumerate(("one", "two")):
         client.clear()
-        say(world, BOB, group, text)
+        send_text(world, BOB, group, text)
         message = client.one("message")
         assert [enc.attrs["type"] for enc in message.all("enc")] == (["pkmsg", "skmsg"] if n == 0 else ["skmsg"])
         assert decrypted_text(world, alice, message, keys) == text
@@ -241,13 +241,13 @@ def test_a_phone_sends_its_sender_key_once(world: World, alice: Party, group: Gr
 
 def test_a_former_member_cannot_read_later_messages(world: World, alice: Party, group: Group) -> None:
     """The phone makes a new key and sends it to those who stayed, also after a restart."""
-    say(world, BOB, group, "with Carol")
+    send_text(world, BOB, group, "with Carol")
     world.server.groups.remove(group, [CAROL], now=world.now)
     world.restart()
     group = world.server.directory.groups[group.id]
     client = world.log_in(alice[0])
     client.clear()
-    say(world, BOB, group, "without Carol")
+    send_text(world, BOB, group, "without Carol")
     message = client.one("message")
     assert [enc.attrs["type"] for enc in message.all("enc")] == ["pkmsg", "skmsg"]
     assert texts(world, CAROL) == [(BOB, "with Carol")]
@@ -257,7 +257,7 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
     """Key and message are sent together to the device that asked; the next message needs no key."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
-    id_ = say(world, BOB, group, "once more")
+    id_ = send_text(world, BOB, group, "once more")
     participant = client.one("message").attrs["participant"]
     client.clear()
     attrs = {"id": id_, "to": str(group.jid), "participant": participant, "type": "retry"}
@@ -266,7 +266,7 @@ def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: G
     assert (again.attrs["id"], again.attrs["from"]) == (id_, str(group.jid))
     assert decrypted_text(world, alice, again, keys) == "once more"
     client.clear()
-    say(world, BOB, group, "next")
+    send_text(world, BOB, group, "next")
     assert decrypted_text(world, alice, client.one("message"), keys) == "next"
 
 
@@ -292,5 +292,5 @@ def test_a_damaged_sender_key_is_not_accepted(world: World, alice: Party, group:
     enc = world.encrypt(linked, client, phone_jid(BOB), distribution)
     children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
     world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
-    asked = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]
-    assert len(asked) == 3, "from Bob, and from Carol and the own phone, who got no key at all"
+    retries = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]
+    assert len(retries) == 3, "from Bob, and from Carol and the own phone, which got no key"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wasim.server.conftest import World
 
 
-def test_the_greeting(world: World) -> None:
+def test_the_first_stanzas_after_a_login(world: World) -> None:
     """After `success` come routing information, the account's dirty bit (the first time only), and the preview."""
     linked = world.link("962302")
     first, second = (world.log_in(linked, active=False) for _ in range(2))
@@ -27,7 +27,7 @@ def test_the_greeting(world: World) -> None:
 
 
 def test_a_device_that_is_not_passive_is_active_at_once(world: World) -> None:
-    """A login without `passive` makes the device active at once, so that it gets what waits for it."""
+    """It gets the stanzas in its queue without sending `active`."""
     linked = world.link("962302")
     payload = login(linked.number, linked.device)
     object.__setattr__(payload, "passive", 0)
@@ -49,7 +49,7 @@ def test_a_device_that_remembers_the_servers_key_logs_in_at_once(world: World) -
 
 
 @pytest.mark.parametrize(("number", "device"), [("962399", 1), ("962302", 7), ("962302", 0)])
-def test_strangers_get_401(world: World, number: str, device: int) -> None:
+def test_unknown_devices_get_401(world: World, number: str, device: int) -> None:
     """An unknown account, an unknown device and the phone's own number get `failure` 401, and the link ends."""
     linked = world.link("962302")
     client = world.connect(linked.keys.noise, login(number, device))
@@ -115,8 +115,8 @@ def test_only_linked_devices_can_be_unlinked(world: World, address: Address) -> 
 def test_a_device_can_log_itself_out(world: World) -> None:
     """`remove-companion-device` with its own address unlinks it; another account's address is not found."""
     linked, client = world.online("962302")
-    stranger, _ = world.online("962303")
-    wrong = Node("remove-companion-device", {"jid": stranger.jid, "reason": "user_initiated"})
+    other, _ = world.online("962303")
+    wrong = Node("remove-companion-device", {"jid": other.jid, "reason": "user_initiated"})
     assert world.ask(client, "md", "set", wrong).attrs["type"] == "error"
     phone = Node("remove-companion-device", {"jid": "962302@s.whatsapp.net", "reason": "user_initiated"})
     assert world.ask(client, "md", "set", phone).attrs["type"] == "error"
@@ -125,7 +125,7 @@ def test_a_device_can_log_itself_out(world: World) -> None:
     assert world.server.directory.device(linked.address) is None
 
 
-def test_broken_bytes_end_the_connection(world: World) -> None:
+def test_invalid_bytes_end_the_connection(world: World) -> None:
     """Bytes that do not decrypt are the client's fault: the link is closed, and the event has the reason."""
     _, client = world.online("962302")
     world.server.receive(client.id, b"\x00\x00\x10" + bytes(16), now=world.now)
@@ -136,8 +136,8 @@ def test_broken_bytes_end_the_connection(world: World) -> None:
     assert "does not decrypt" in broken.detail
 
 
-def test_bytes_after_the_end_are_not_read(world: World) -> None:
-    """Bytes on a closing or unknown link are dropped."""
+def test_bytes_on_closing_links_are_dropped(world: World) -> None:
+    """Also bytes on unknown links."""
     linked, client = world.online("962302")
     world.log_in(linked)
     client.clear()
@@ -147,7 +147,7 @@ def test_bytes_after_the_end_are_not_read(world: World) -> None:
     world.exchange()
 
 
-def test_names_are_remembered(world: World) -> None:
+def test_push_names_are_stored(world: World) -> None:
     """The name in a presence becomes the push name that others see."""
     linked, client = world.online("962302")
     world.send(client, Node("presence", {"type": "available", "name": "Shop"}))
@@ -161,7 +161,7 @@ def test_names_are_remembered(world: World) -> None:
     assert not link.available
 
 
-def test_the_server_keeps_its_identity(world: World) -> None:
+def test_the_servers_identity_survives_a_restart(world: World) -> None:
     """After a restart a client sees the same static key and certificate."""
     linked = world.link("962302")
     before = world.log_in(linked).link.certificate
@@ -169,7 +169,7 @@ def test_the_server_keeps_its_identity(world: World) -> None:
     assert world.log_in(linked).link.certificate == before
 
 
-def test_becoming_active_again_repeats_nothing(world: World) -> None:
+def test_stanzas_are_sent_once_on_a_link(world: World) -> None:
     """Stanzas delivered on a link are not sent on it again; those that arrived while it was passive are sent."""
     linked, client = world.online("962302")
     world.link("962302")
@@ -181,7 +181,7 @@ def test_becoming_active_again_repeats_nothing(world: World) -> None:
     assert len(world.server.directory.queue(linked.address)) == 2
 
 
-def test_a_name_given_at_login_is_remembered(world: World) -> None:
+def test_the_push_name_of_a_login_is_stored(world: World) -> None:
     """Clients with a push name send it at login."""
     linked = world.link("962302")
     payload = login(linked.number, linked.device)
@@ -192,8 +192,8 @@ def test_a_name_given_at_login_is_remembered(world: World) -> None:
     assert device.push_name == "Shop"
 
 
-def test_nodes_after_a_logout_are_not_read(world: World) -> None:
-    """Nodes that a device sends after logging itself out are not read."""
+def test_nodes_after_a_logout_are_ignored(world: World) -> None:
+    """Nodes that a device sends after it logged itself out have no effect."""
     linked, client = world.online("962302")
     out = Node("iq", {"id": "1", "xmlns": "md", "type": "set"}, [Node("remove-companion-device", {"jid": linked.jid})])
     ping = Node("iq", {"id": "2", "xmlns": "w:p", "type": "get"}, [Node("ping")])
@@ -202,17 +202,17 @@ def test_nodes_after_a_logout_are_not_read(world: World) -> None:
     assert [node.attrs["id"] for node in client.all("iq")] == ["1"]
 
 
-def test_stray_nodes_do_nothing(world: World) -> None:
-    """Unexpected results and unknown tags, from linked and from unlinked devices, are ignored."""
+def test_unexpected_nodes_are_ignored(world: World) -> None:
+    """Results without a query and unknown tags, from linked and from unlinked devices."""
     _, client = world.online("962302")
-    stranger = world.register(world.new_device())
-    stranger.clear()
+    unlinked = world.register(world.new_device())
+    unlinked.clear()
     for node in (Node("iq", {"id": "9", "type": "result"}), Node("ib", {}, [Node("unified_session", {"id": "1"})])):
         world.send(client, node)
-        world.send(stranger, node)
+        world.send(unlinked, node)
     world.send(client, Node("ack", {"class": "call", "id": "1"}))
     world.send(client, Node("presence", {"type": "subscribe", "to": "962303@s.whatsapp.net"}))
-    assert client.received == stranger.received == []
+    assert client.received == unlinked.received == []
 
 
 def test_the_control_interface_finds_links(world: World) -> None:

@@ -40,7 +40,7 @@ def picture(world: World) -> str:
 
 
 def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -> None:
-    """Encrypted with a key derived from the file's, for the device that asked."""
+    """Encrypted with a key derived from the file's, for the device that requested it."""
     _, client = world.online(ALICE)
     world.send(client, receipt(picture))
     (notice,) = client.all("notification")
@@ -55,7 +55,7 @@ def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -
 
 
 def test_a_file_that_the_phone_does_not_have_is_an_error(world: World, picture: str) -> None:
-    """Code 2; with a wrong key it is 3. Nobody else's phone is asked."""
+    """Code 2; with a wrong key it is 3. No other account's phone gets the request."""
     _, client = world.online(ALICE)
     world.send(client, receipt("3A0000"))
     world.send(client, receipt(picture, key=b"x" * 32))

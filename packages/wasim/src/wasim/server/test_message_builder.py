@@ -10,7 +10,7 @@ import pytest
 from wasim.server.message_builder import BadMessageRequest, MessageAction, MessageRequest, NewPoll, Vote
 from wasim.server.phone_actions import UnknownNumber
 from wasim.server.phone_inbox import ContactCard, PhoneLocation, PhoneMessage
-from wasim.server.phone_sender import SENT_KEPT
+from wasim.server.phone_sender import MAX_SENT
 from wasim.wire.attachments import Audio, Document, Image, Media, MessageKey, Sticker, Video
 from wasim.wire.content import Content, ProtocolMessage, media_content
 from wasim.wire.nodes import Node
@@ -38,7 +38,7 @@ def phones(world: World) -> World:
     return world
 
 
-def say(
+def send(
     world: World,
     message_request: MessageRequest,
     id_: str | None = None,
@@ -64,13 +64,13 @@ LUNCH = NewPoll(name="Lunch?", options=("Falafel", "Mansaf", "Pizza"), selectabl
 def test_a_poll_and_a_vote(phones: World) -> None:
     """The question and the options arrive; the author's phone reads which options were chosen, and that a vote was
     withdrawn."""
-    poll = say(phones, MessageRequest(poll=LUNCH))
-    shown = phone_message(phones, poll)
-    assert (shown.kind, shown.text) == ("poll", "Lunch?")
-    assert shown.poll is not None
-    assert (shown.poll.options, shown.poll.selectable) == (LUNCH.options, 2)
+    poll = send(phones, MessageRequest(poll=LUNCH))
+    received = phone_message(phones, poll)
+    assert (received.kind, received.text) == ("poll", "Lunch?")
+    assert received.poll is not None
+    assert (received.poll.options, received.poll.selectable) == (LUNCH.options, 2)
     for options in (("Pizza", "Falafel"), ()):
-        vote = say(phones, MessageRequest(vote=Vote(id=poll, options=options)), sender=BOB)
+        vote = send(phones, MessageRequest(vote=Vote(id=poll, options=options)), sender=BOB)
         seen = phone_message(phones, vote, ALICE)
         assert (seen.kind, seen.target) == ("vote", poll)
         assert set(seen.chosen or ()) == set(options)
@@ -80,37 +80,37 @@ def test_votes_in_an_own_poll(phones: World) -> None:
     """A poll's author may vote too, and accounts that are identified by number read the vote as well."""
     for addressing in ("lid", "pn"):
         phones.server.directory.accounts[ALICE].addressing = addressing
-        poll = say(phones, MessageRequest(poll=LUNCH))
-        vote = say(phones, MessageRequest(vote=Vote(id=poll, options=("Mansaf",))))
+        poll = send(phones, MessageRequest(poll=LUNCH))
+        vote = send(phones, MessageRequest(vote=Vote(id=poll, options=("Mansaf",))))
         assert phone_message(phones, vote).chosen == ("Mansaf",)
 
 
 def test_invalid_votes_are_refused(phones: World) -> None:
     """An unknown poll, an option that the poll does not have, and too many options are refused with a sentence."""
-    poll = say(phones, MessageRequest(poll=LUNCH))
-    text = say(phones, MessageRequest(text="Lunch?"))
+    poll = send(phones, MessageRequest(poll=LUNCH))
+    text = send(phones, MessageRequest(text="Lunch?"))
     bad = [Vote(id="nothing"), Vote(id=text), Vote(id=poll, options=("Fish",)), Vote(id=poll, options=LUNCH.options)]
     for vote in bad:
         with pytest.raises(BadMessageRequest, match=r"^vote for .+: "):
-            say(phones, MessageRequest(vote=vote), sender=BOB)
+            send(phones, MessageRequest(vote=vote), sender=BOB)
 
 
 def test_an_undecryptable_vote_has_no_options(phones: World) -> None:
     """A vote that was encrypted with another secret, or in an unknown poll, is shown without options."""
-    poll = say(phones, MessageRequest(poll=LUNCH))
+    poll = send(phones, MessageRequest(poll=LUNCH))
     key = MessageKey(remote_jid=f"{ALICE}@s.whatsapp.net", from_me=0, id=poll)
     encrypted = VoteKey(secret=bytes(32), poll=poll, creator="1@lid", voter="2@lid").encrypt(("Pizza",), iv=bytes(12))
     for target in (poll, "nothing"):
         update = PollUpdate(key=replace(key, id=target), vote=encrypted)
-        vote = say(phones, MessageRequest(payload=encode(Content(vote=update))), sender=BOB)
+        vote = send(phones, MessageRequest(payload=encode(Content(vote=update))), sender=BOB)
         seen = phone_message(phones, vote, ALICE)
         assert (seen.kind, seen.chosen) == ("vote", None)
 
 
-def test_places_and_people(phones: World) -> None:
+def test_locations_and_contacts(phones: World) -> None:
     place, card = PhoneLocation(latitude=31, longitude=35.9, name="Amman"), ContactCard(name="Dan", vcard="V")
-    assert phone_message(phones, say(phones, MessageRequest(location=place))).location == place
-    got = phone_message(phones, say(phones, MessageRequest(contact=card)))
+    assert phone_message(phones, send(phones, MessageRequest(location=place))).location == place
+    got = phone_message(phones, send(phones, MessageRequest(contact=card)))
     assert (got.kind, got.contact) == ("contact", card)
 
 
@@ -126,7 +126,7 @@ def test_places_and_people(phones: World) -> None:
 )
 def test_media(phones: World, media: Media, kind: str) -> None:
     """Its keys arrive with it, and its caption is its text."""
-    got = phone_message(phones, say(phones, MessageRequest(), media=media))
+    got = phone_message(phones, send(phones, MessageRequest(), media=media))
     assert got.media is not None
     assert (got.kind, got.media.kind, got.text) == (kind, kind, media.caption)
     assert (got.media.key, got.media.direct_path, got.media.sha256) == (b"k" * 32, "/v/x/y", b"s" * 32)
@@ -140,55 +140,57 @@ def test_only_kinds_of_media_are_accepted() -> None:
 
 
 def test_a_message_contains_the_timer_of_its_chat(phones: World) -> None:
-    """Whoever reads it learns after how long messages disappear."""
-    got = phone_message(phones, say(phones, MessageRequest(text="soon gone", disappears_after_s=86_400)))
+    """The message states after how long messages disappear."""
+    got = phone_message(phones, send(phones, MessageRequest(text="soon gone", disappears_after_s=86_400)))
     assert (got.text, got.disappears_after_s) == ("soon gone", 86_400)
 
 
-def test_an_answer_quotes_and_mentions(phones: World) -> None:
+def test_a_reply_quotes_and_mentions(phones: World) -> None:
     """A reply can quote the phone's own message or the other's, and mentions people."""
-    asked = say(phones, MessageRequest(text="when?"))
-    answer = say(phones, MessageRequest(text="now", reply_to=asked, mentions=(ALICE,)), sender=BOB)
+    question = send(phones, MessageRequest(text="when?"))
+    answer = send(phones, MessageRequest(text="now", reply_to=question, mentions=(ALICE,)), sender=BOB)
     got = phone_message(phones, answer, ALICE)
-    assert (got.text, got.quoted, got.mentions) == ("now", asked, (f"{ALICE}@s.whatsapp.net",))
-    assert phone_message(phones, say(phones, MessageRequest(text="I mean today", reply_to=asked))).quoted == asked
-    assert phone_message(phones, say(phones, MessageRequest(text="you", mentions=(BOB,)))).quoted is None
+    assert (got.text, got.quoted, got.mentions) == ("now", question, (f"{ALICE}@s.whatsapp.net",))
+    assert (
+        phone_message(phones, send(phones, MessageRequest(text="I mean today", reply_to=question))).quoted == question
+    )
+    assert phone_message(phones, send(phones, MessageRequest(text="you", mentions=(BOB,)))).quoted is None
 
 
 def test_reactions_are_added_and_removed(phones: World) -> None:
     """A reaction names the message from the sender's view; an empty one removes it."""
-    asked = say(phones, MessageRequest(text="when?"))
+    question = send(phones, MessageRequest(text="when?"))
     for emoji in ("❤", ""):
         got = phone_message(
-            phones, say(phones, MessageRequest(reaction=MessageAction(id=asked, emoji=emoji)), sender=BOB), ALICE
+            phones, send(phones, MessageRequest(reaction=MessageAction(id=question, emoji=emoji)), sender=BOB), ALICE
         )
-        assert (got.kind, got.target, got.emoji) == ("reaction", asked, emoji)
+        assert (got.kind, got.target, got.emoji) == ("reaction", question, emoji)
 
 
 def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
-    """The older message keeps its first text, and shows the change."""
-    first = say(phones, MessageRequest(text="helo"))
-    edit = phone_message(phones, say(phones, MessageRequest(edit=MessageAction(id=first, text="hello"))))
+    """The older message has its first text and the change."""
+    first = send(phones, MessageRequest(text="helo"))
+    edit = phone_message(phones, send(phones, MessageRequest(edit=MessageAction(id=first, text="hello"))))
     assert (edit.kind, edit.target, edit.text) == ("edit", first, "hello")
     assert (phone_message(phones, first).text, phone_message(phones, first).edited) == ("helo", "hello")
-    assert phone_message(phones, say(phones, MessageRequest(delete=MessageAction(id=first)))).kind == "delete"
+    assert phone_message(phones, send(phones, MessageRequest(delete=MessageAction(id=first)))).kind == "delete"
     assert phone_message(phones, first).deleted
 
 
 def test_only_own_messages_can_be_changed(phones: World) -> None:
     """The phone refuses the request."""
-    first = say(phones, MessageRequest(text="hello"))
+    first = send(phones, MessageRequest(text="hello"))
     for message_request in (
         MessageRequest(edit=MessageAction(id=first, text="x")),
         MessageRequest(delete=MessageAction(id=first)),
     ):
         with pytest.raises(BadMessageRequest, match="not the phone's own"):
-            say(phones, message_request, sender=BOB)
+            send(phones, message_request, sender=BOB)
 
 
 def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None:
     """An edit or a deletion of somebody else's message changes nothing in the inbox."""
-    first = say(phones, MessageRequest(text="hello"))
+    first = send(phones, MessageRequest(text="hello"))
     mallory = phones.phone("962304")
     linked, client = phones.online(mallory.number)
     key = MessageKey(remote_jid=f"{BOB}@s.whatsapp.net", from_me=1, id=first)
@@ -201,19 +203,21 @@ def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None
     assert (phone_message(phones, first).deleted, phone_message(phones, first).edited) == (False, None)
 
 
-def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
-    """Own messages and those of others are named by the group's identifiers."""
+def test_a_reference_in_a_group_includes_the_author(phones: World) -> None:
+    """The author of an own message or of another one is identified as the group requires."""
     group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
-    asked = phones.server.phone_actions.send(ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now)
+    question = phones.server.phone_actions.send(
+        ALICE, str(group.jid), MessageRequest(text="when?"), None, now=phones.now
+    )
     phones.exchange()
     alice = f"{phones.server.directory.accounts[ALICE].lid}@lid"
     for number, from_me in ((ALICE, 1), (BOB, 0)):
-        message_request = MessageRequest(reaction=MessageAction(id=asked, emoji="❤"))
+        message_request = MessageRequest(reaction=MessageAction(id=question, emoji="❤"))
         sent = phones.server.phone_actions.send(number, str(group.jid), message_request, None, now=phones.now)
-        said = phones.server.phone_clients.phone_sender.sent(number, sent)
-        assert said is not None
-        assert said.reaction is not None
-        key = said.reaction.key
+        content = phones.server.phone_clients.phone_sender.sent(number, sent)
+        assert content is not None
+        assert content.reaction is not None
+        key = content.reaction.key
         assert key is not None
         assert (key.remote_jid, key.participant, key.from_me) == (str(group.jid), alice, from_me)
 
@@ -230,7 +234,7 @@ def test_a_message_in_a_group_is_named_with_its_author(phones: World) -> None:
 def test_an_invalid_request_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
     """The error says what is wrong; nothing is sent."""
     with pytest.raises(BadMessageRequest, match=sentence):
-        say(phones, message_request)
+        send(phones, message_request)
     assert phones.server.phone_clients.inbox(BOB) == []
 
 
@@ -239,14 +243,14 @@ def test_unknown_groups_are_refused(phones: World) -> None:
         phones.server.phone_actions.send(ALICE, "1@g.us", MessageRequest(text="x"), None, now=phones.now)
 
 
-def test_long_texts_are_cut_in_the_inbox(phones: World) -> None:
-    """The memory of a phone is bounded."""
-    assert len(phone_message(phones, say(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
+def test_long_texts_are_truncated_in_the_inbox(phones: World) -> None:
+    """A phone stores a limited number of characters."""
+    assert len(phone_message(phones, send(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
 
 
 def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
     """Only the newest messages can be resent, also after a restart."""
-    for n in range(SENT_KEPT + 2):
+    for n in range(MAX_SENT + 2):
         phones.server.phone_clients.phone_sender.send(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
     phones.restart()
     assert phones.server.phone_clients.phone_sender.sent(ALICE, "S1") is None
@@ -256,7 +260,7 @@ def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
 def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
     """If the process ended between delivery and reading, the sender gets the read receipt after the restart."""
     phones.online(ALICE)
-    sent = say(phones, MessageRequest(text="hello"))
+    sent = send(phones, MessageRequest(text="hello"))
     phones.restart()
     record = phones.server.directory.messages[ALICE, sent]
     assert (record.delivered, record.read) == (1, 0)
@@ -270,17 +274,17 @@ def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
 def test_a_message_can_be_given_as_a_complete_payload(phones: World) -> None:
     """Fields that a phone does not use arrive unchanged, also in a resend."""
     poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and its fields
-    sent = say(phones, MessageRequest(payload=encode(Content(conversation="beside", unknown_fields=poll))))
+    sent = send(phones, MessageRequest(payload=encode(Content(conversation="beside", unknown_fields=poll))))
     assert phone_message(phones, sent).text == "beside"
     kept = phones.server.phone_clients.phone_sender.sent(ALICE, sent)
     assert kept == Content(conversation="beside", unknown_fields=poll)
     with pytest.raises(BadMessageRequest, match="payload is not a message of WAProto: protobuf cut off"):
-        say(phones, MessageRequest(payload=poll[:-1]))
+        send(phones, MessageRequest(payload=poll[:-1]))
 
 
-def test_a_plaintext_is_encrypted_as_it_is(phones: World) -> None:
-    """An invalid plaintext can't be decrypted by the phone, which asks for it again and gets the same bytes."""
-    got = phone_message(phones, say(phones, MessageRequest(plaintext=b"\x0a\x02hi\x01")))
+def test_a_plaintext_is_encrypted_unchanged(phones: World) -> None:
+    """An invalid plaintext can't be decrypted by the phone, which requests it again and gets the same bytes."""
+    got = phone_message(phones, send(phones, MessageRequest(plaintext=b"\x0a\x02hi\x01")))
     assert (got.kind, got.text) == ("text", "hi")
-    broken = phone_message(phones, say(phones, MessageRequest(plaintext=b"\xff\xff\x01")))
+    broken = phone_message(phones, send(phones, MessageRequest(plaintext=b"\xff\xff\x01")))
     assert (broken.count, broken.undecryptable) == (0, 6)

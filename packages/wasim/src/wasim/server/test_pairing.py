@@ -64,7 +64,7 @@ def test_other_devices_and_contacts_are_notified(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("props", "shown"),
+    ("props", "name"),
     [
         (DeviceProps(os="Ubuntu", platform_type=1), "Google Chrome (Ubuntu)"),
         (DeviceProps(os="Shop", platform_type=99), "Shop"),
@@ -72,9 +72,9 @@ def test_other_devices_and_contacts_are_notified(world: World) -> None:
         (DeviceProps(), ""),
     ],
 )
-def test_a_phone_shows_how_the_device_described_itself(props: DeviceProps, shown: str) -> None:
-    """The name contains the device's own name and the browser that it claims to be."""
-    assert display_name(PairingData(device_props=encode(props))) == shown
+def test_a_device_is_named_by_its_own_description(props: DeviceProps, name: str) -> None:
+    """The name contains the browser and the system that the device states."""
+    assert display_name(PairingData(device_props=encode(props))) == name
 
 
 def test_an_unknown_code_is_refused(world: World) -> None:
@@ -97,28 +97,28 @@ def test_an_unknown_code_is_refused(world: World) -> None:
 
 def test_a_code_with_other_keys_is_refused(world: World) -> None:
     """The keys in the code must be those that the connection used."""
-    linked, stranger = world.new_device(), world.new_device()
+    linked, other = world.new_device(), world.new_device()
     ref = world.register(linked).one("iq").children[0].children[0].data.decode()
     with pytest.raises(PairingError, match="not those"):
-        world.scan(stranger, "962302", ref)
+        world.scan(other, "962302", ref)
 
 
 def test_a_wrong_signature_links_nothing(world: World) -> None:
     """A device that signs with another key is not linked, and its connection ends."""
-    linked, stranger = world.new_device(), world.new_device()
+    linked, other = world.new_device(), world.new_device()
     client = world.register(linked)
     world.scan(linked, "962302", client.one("iq").children[0].children[0].data.decode())
     forged = world.sign(linked, client.all("iq")[-1])
     identity = forged.children[0].children[0]
     assert isinstance(identity.content, bytes)
-    identity.content = identity.content[:-64] + stranger.keys.identity.sign(b"x", nonce=bytes(64))
+    identity.content = identity.content[:-64] + other.keys.identity.sign(b"x", nonce=bytes(64))
     world.send(client, forged)
     assert client.closed
     assert [type(event) for event in world.events] == [PairingFailed]
     assert list(world.server.directory.devices["962302"]) == [0]
 
 
-def test_a_refusal_links_nothing(world: World) -> None:
+def test_a_refusal_by_the_device_links_nothing(world: World) -> None:
     """A device may answer a pairing with an error."""
     linked = world.new_device()
     client = world.register(linked)
@@ -131,12 +131,12 @@ def test_a_refusal_links_nothing(world: World) -> None:
     assert "hmac-mismatch" in event.detail
 
 
-def test_a_forged_prekey_is_no_registration(world: World) -> None:
+def test_a_registration_with_a_forged_prekey_is_refused(world: World) -> None:
     """The signed prekey must be signed by the identity that comes with it."""
-    linked, stranger = world.new_device(), world.new_device()
+    linked, other = world.new_device(), world.new_device()
     payload = linked.keys.registration(nonce=bytes(64))
     assert payload.pairing is not None
-    forged = stranger.keys.registration(nonce=bytes(64)).pairing
+    forged = other.keys.registration(nonce=bytes(64)).pairing
     assert forged is not None
     object.__setattr__(payload.pairing, "signed_prekey_signature", forged.signed_prekey_signature)
     client = world.connect(linked.keys.noise, payload)
@@ -167,12 +167,12 @@ def test_an_unlinked_device_may_only_ping(world: World) -> None:
         (f"2@ref,{KEY},{KEY},AAAA", "32 bytes"),
     ],
 )
-def test_other_texts_are_refused(text: str, why: str) -> None:
+def test_texts_that_are_no_qr_code_are_refused(text: str, why: str) -> None:
     """The refusal says what is wrong."""
     with pytest.raises(BadQr, match=why):
         parse_qr(text)
 
 
-def test_old_codes_without_url_are_read(world: World) -> None:
+def test_codes_without_url_are_read(world: World) -> None:
     """`ref,noise,identity,secret` alone is a valid code too."""
     assert parse_qr(f"2@ref,{KEY},{KEY},{KEY}").ref == "2@ref"

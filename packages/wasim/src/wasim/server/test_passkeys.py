@@ -58,8 +58,8 @@ class Owner:
         return self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, challenge: str) -> dict[str, Any]:
-        said = {"type": self.type, "challenge": challenge, "origin": self.origin, "crossOrigin": False}
-        client_data = json.dumps(said).encode()
+        fields = {"type": self.type, "challenge": challenge, "origin": self.origin, "crossOrigin": False}
+        client_data = json.dumps(fields).encode()
         data = hashlib.sha256(self.rp_id.encode()).digest() + bytes((self.flags,)) + self.counter.to_bytes(4, "big")
         signature = self.key.sign(data + hashlib.sha256(client_data).digest(), ECDSA(SHA256()))
         response = {
@@ -78,7 +78,7 @@ class Owner:
 
 @dataclass(slots=True, kw_only=True)
 class Companion:
-    """A device in the ceremony; a test may make every step wrong."""
+    """A device in the ceremony; tests may make every step invalid."""
 
     world: World
     linked: ClientDevice
@@ -99,23 +99,23 @@ class Companion:
         return found
 
     def prologue(
-        self, assertion: dict[str, Any], *, proof: bool = True, spoilt: dict[str, bytes] | None = None
+        self, assertion: dict[str, Any], *, proof: bool = True, invalid: dict[str, bytes] | None = None
     ) -> Node:
-        spoilt = spoilt or {}
+        invalid = invalid or {}
         self.ref = self.ask("ref", "get").data_of("ref").decode()
         identity = encode(CompanionEphemeralIdentity(public_key=self.ephemeral.public, device_type=1, ref=self.ref))
-        commitment = hashlib.sha256(spoilt.get("identity", identity) + self.nonce).digest()
+        commitment = hashlib.sha256(invalid.get("identity", identity) + self.nonce).digest()
         self.payload = encode(
             ProloguePayload(companion_ephemeral_identity=identity, commitment=CompanionCommitment(hash=commitment))
         )
         key = hkdf(self.linked.keys.adv_secret, salt=b"", info=b"shortcake-passkey-handoff-v1", length=32)
         children = [
-            Node("credential_id", {}, spoilt.get("credential_id", from_base64url(assertion["rawId"], field="rawId"))),
+            Node("credential_id", {}, invalid.get("credential_id", from_base64url(assertion["rawId"], field="rawId"))),
             Node("webauthn_assertion", {}, json.dumps(assertion).encode()),
             Node("prologue_payload", {}, self.payload),
         ]
         if proof:
-            mac = spoilt.get("mac", hmac.digest(key, self.payload, hashlib.sha256))
+            mac = invalid.get("mac", hmac.digest(key, self.payload, hashlib.sha256))
             children.append(Node("pairing_handoff_proof", {}, mac))
         answer = self.ask("passkey_prologue", "set", children)
         self.world.advance(0)
@@ -131,15 +131,15 @@ class Companion:
         salt = f"Companion Pairing 1 with ref {self.ref}".encode()
         return hkdf(shared, salt=salt, info=b"Pairing Information Encryption Key", length=32)
 
-    def request(self, **spoilt: bytes) -> Node:
+    def request(self, **invalid: bytes) -> Node:
         keys = self.linked.keys
-        asked = PairingRequest(
-            companion_public_key=spoilt.get("noise", keys.noise.public),
-            companion_identity_key=spoilt.get("identity", keys.identity.public),
-            adv_secret=spoilt.get("secret", self.new_secret),
+        request = PairingRequest(
+            companion_public_key=invalid.get("noise", keys.noise.public),
+            companion_identity_key=invalid.get("identity", keys.identity.public),
+            adv_secret=invalid.get("secret", self.new_secret),
         )
         iv = bytes(12)
-        ciphertext = AESGCM(spoilt.get("key", self.key())).encrypt(iv, encode(asked), None)
+        ciphertext = AESGCM(invalid.get("key", self.key())).encrypt(iv, encode(request), None)
         return self.ask(
             "encrypted_pairing_request", "set", encode(EncryptedPairingRequest(encrypted_payload=ciphertext, iv=iv))
         )
@@ -176,9 +176,9 @@ def refusals(world: World) -> list[str]:
     return [event.detail for event in world.events if isinstance(event, PairingFailed)]
 
 
-def test_a_phone_with_a_passkey_asks_for_it(world: World) -> None:
-    """The scan alone links nothing: the device is asked for an assertion by one of the account's passkeys, and may
-    request the options again."""
+def test_a_scan_requests_a_passkey_of_the_account(world: World) -> None:
+    """The scan alone links nothing: the device must get an assertion by one of the account's passkeys, and may request
+    the options again."""
     companion = scanned(world)
     assert world.events == [PasskeyRequested(number=NUMBER, link=companion.client.id)]
     options = companion.options
@@ -229,7 +229,7 @@ def test_codes_that_differ_end_the_ceremony(world: World) -> None:
     assert companion.request().attrs["type"] == "error"
 
 
-def test_a_code_in_base32_is_as_whatsapp_shows_it() -> None:
+def test_codes_are_shown_in_whatsapps_base32() -> None:
     """Five bytes become eight letters of an alphabet without 0, I, O and U, in two groups."""
 
     assert base32_code(bytes(5)) == "1111-1111"
@@ -237,15 +237,15 @@ def test_a_code_in_base32_is_as_whatsapp_shows_it() -> None:
     assert base32_code(bytes([0x00, 0x44, 0x32, 0x14, 0xC7])) == "1234-5678"
 
 
-Spoil = Callable[[Owner], None]
+Change = Callable[[Owner], None]
 
 
-def _set(name: str, value: object) -> Spoil:
+def _set(name: str, value: object) -> Change:
     return lambda owner: setattr(owner, name, value)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("change", "why"),
     [
         (_set("origin", "https://web.whatsapp.com.evil.example"), "not on https://web.whatsapp.com"),
         (_set("rp_id", "evil.example"), "not for the relying party"),
@@ -256,11 +256,11 @@ def _set(name: str, value: object) -> Spoil:
         (_set("type", "webauthn.create"), "not of type webauthn.get"),
     ],
 )
-def test_an_assertion_that_proves_nothing_is_refused(world: World, spoil: Spoil, why: str) -> None:
+def test_an_invalid_assertion_is_refused(world: World, change: Change, why: str) -> None:
     """Origin, relying party, flags, credential, signature and type are checked, and an error prevents the linking."""
     companion = scanned(world, Owner())
     owner = Owner()
-    spoil(owner)
+    change(owner)
     assert companion.prologue(owner.sign(companion.options["challenge"])).attrs["type"] == "error"
     (refusal,) = refusals(world)
     assert why in refusal
@@ -280,11 +280,11 @@ def test_another_challenge_or_an_old_one_is_refused(world: World) -> None:
 def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
     """The nonce must match the commitment, and the proof must be that of the scanned code and recent."""
     companion = scanned(world)
-    companion.prologue(Owner().sign(companion.options["challenge"]), spoilt={"identity": b"another"})
+    companion.prologue(Owner().sign(companion.options["challenge"]), invalid={"identity": b"another"})
     companion.ask("companion_nonce", "set", companion.nonce)
-    for spoilt in ({"mac": bytes(32)}, {"credential_id": b"another"}):
+    for invalid in ({"mac": bytes(32)}, {"credential_id": b"another"}):
         companion = scanned(world)
-        companion.prologue(Owner().sign(companion.options["challenge"]), spoilt=spoilt)
+        companion.prologue(Owner().sign(companion.options["challenge"]), invalid=invalid)
     companion = scanned(world)
     world.now += 301
     companion.prologue(Owner().sign(companion.options["challenge"]))
@@ -297,7 +297,7 @@ def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "why"),
+    ("invalid", "why"),
     [
         ({"noise": bytes(32)}, "other keys"),
         ({"identity": bytes(32)}, "other keys"),
@@ -305,17 +305,17 @@ def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
         ({"key": bytes(32)}, "can't be decrypted"),
     ],
 )
-def test_a_wrong_pairing_request_is_refused(world: World, spoilt: dict[str, bytes], why: str) -> None:
+def test_a_wrong_pairing_request_is_refused(world: World, invalid: dict[str, bytes], why: str) -> None:
     """The request must be encrypted under the agreed key and contain the keys of the connected device."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
-    companion.request(**spoilt)
+    companion.request(**invalid)
     (refusal,) = refusals(world)
     assert why in refusal
 
 
-def test_the_old_secret_is_no_new_one(world: World) -> None:
+def test_the_new_secret_must_differ_from_the_old_one(world: World) -> None:
     """Anybody who saw the QR code knows the old secret, so the phone must not sign with it."""
     companion = scanned(world)
     companion.prologue(Owner().sign(companion.options["challenge"]))
@@ -324,7 +324,7 @@ def test_the_old_secret_is_no_new_one(world: World) -> None:
     assert refusals(world) == ["the pairing request has no new ADV secret of 32 bytes"]
 
 
-def test_a_step_out_of_its_order_is_refused(world: World) -> None:
+def test_steps_out_of_order_are_refused(world: World) -> None:
     """A nonce or request before the assertion, and a second assertion, end the ceremony."""
     companion = scanned(world)
     companion.ask("companion_nonce", "set", companion.nonce)
@@ -348,7 +348,7 @@ class FixedVerdict(NoFaults):
         return self.verdict
 
 
-def test_faults_refuse_delay_or_drop(world_with: Callable[[Any], World]) -> None:
+def test_faults_refuse_delay_or_drop_an_assertion(world_with: Callable[[Any], World]) -> None:
     """An assertion is answered with an error, or accepted and continued later, or accepted without anything
     following."""
     refused = scanned(world_with(FixedVerdict(PasskeyVerdict(refused=True))))

@@ -94,21 +94,21 @@ def test_the_same_bytes_twice_are_a_redelivery(world: World, pair: tuple[ClientD
     """They are acknowledged again; no key was used twice."""
     enc = send(world, pair, "hello")
     world.send(pair[1], stanza(enc))
-    tally = world.server.phone_clients.decryption_counts("962303")
-    assert (tally.decrypted, tally.redelivered, tally.reused_keys, tally.undecryptable) == (1, 1, 0, 0)
+    counts = world.server.phone_clients.decryption_counts("962303")
+    assert (counts.decrypted, counts.redelivered, counts.reused_keys, counts.undecryptable) == (1, 1, 0, 0)
     assert types(pair[1]) == [None, None]
 
 
 def test_a_key_used_twice_is_detected(world: World, pair: tuple[ClientDevice, Client]) -> None:
-    """A sender whose state went backwards encrypts two messages with one key: the phone counts it and asks again."""
+    """A sender with an old state encrypts two messages with one key: the phone counts it and sends a retry receipt."""
     linked, client = pair
     send(world, pair, "first", "M0")
     before = copy.deepcopy(linked.sessions[BOB])
     send(world, pair, "second", "M1")
     linked.sessions[BOB] = before
     send(world, pair, "third", "M2")
-    tally = world.server.phone_clients.decryption_counts("962303")
-    assert (tally.decrypted, tally.undecryptable, tally.reused_keys) == (2, 1, 1)
+    counts = world.server.phone_clients.decryption_counts("962303")
+    assert (counts.decrypted, counts.undecryptable, counts.reused_keys) == (2, 1, 1)
     retry = client.all("receipt")[-1]
     assert (retry.attrs["type"], retry.attrs["id"], retry.attrs["from"]) == ("retry", "M2", BOB)
     (phone_message,) = (one for one in world.server.phone_clients.inbox("962303") if one.id == "M2")
@@ -149,7 +149,7 @@ def test_other_undecryptable_stanzas(world: World, pair: tuple[ClientDevice, Cli
     assert world.server.phone_clients.decryption_counts("962303").undecryptable == 1
 
 
-def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[ClientDevice, Client]) -> None:
+def test_the_own_phone_decrypts_copies(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A copy for the own phone is acknowledged to the sending device and is in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
@@ -161,7 +161,7 @@ def test_the_own_phone_decrypts_its_copies(world: World, pair: tuple[ClientDevic
     assert world.server.phone_clients.decryption_counts("962302").decrypted == 1
 
 
-def test_a_peer_message_is_confirmed_silently(world: World, pair: tuple[ClientDevice, Client]) -> None:
+def test_a_peer_message_is_only_acknowledged(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """Messages between devices of one account have no record and are in no inbox."""
     linked, client = pair
     own = f"962302{PN}"
@@ -181,8 +181,8 @@ def test_inbox_and_sessions_survive_a_restart(world: World, pair: tuple[ClientDe
     world.send(client, stanza(enc))
     send(world, (linked, client), "after", "M2")
     assert [phone_message.text for phone_message in world.server.phone_clients.inbox("962303")] == ["before", "after"]
-    tally = world.server.phone_clients.decryption_counts("962303")
-    assert (tally.decrypted, tally.redelivered) == (2, 1)
+    counts = world.server.phone_clients.decryption_counts("962303")
+    assert (counts.decrypted, counts.redelivered) == (2, 1)
 
 
 # Sending
@@ -238,7 +238,7 @@ def test_a_conversation_advances_the_ratchet(world: World, pair: tuple[ClientDev
 
 
 def test_a_retry_receipt_is_answered(world: World, pair: tuple[ClientDevice, Client]) -> None:
-    """The phone encrypts the text again for the device that asked, under the same id; it ignores ids of others."""
+    """The phone encrypts the text again for that device, under the same id; it ignores ids of others."""
     linked, client = pair
     world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), "ID1", now=world.now)
     world.exchange()
@@ -301,8 +301,8 @@ def test_a_new_device_gets_settings_and_history_once(world: World) -> None:
     assert len(keys.sync_keys.keys) == 1
     assert history is not None
     assert history.history is not None
-    told = decode(HistorySync, zlib.decompress(history.history.inline or b""))
-    assert (told.sync_type, told.progress) == (0, 100)
+    sync = decode(HistorySync, zlib.decompress(history.history.inline or b""))
+    assert (sync.sync_type, sync.progress) == (0, 100)
     order = [node.tag if node.tag != "ib" else node.children[0].tag for node in client.received]
     assert order.index("offline") < order.index("message")
     for node in client.all("message"):
@@ -325,11 +325,11 @@ def test_a_later_message_twice_is_a_redelivery_too(world: World, pair: tuple[Cli
     world.send(client, stanza(enc, "M1"))
     linked.sessions[BOB] = before
     send(world, pair, "again", "M2")
-    tally = world.server.phone_clients.decryption_counts("962303")
-    assert (tally.decrypted, tally.redelivered, tally.reused_keys) == (2, 1, 1)
+    counts = world.server.phone_clients.decryption_counts("962303")
+    assert (counts.decrypted, counts.redelivered, counts.reused_keys) == (2, 1, 1)
 
 
-def test_a_prekey_begins_one_session(world: World, pair: tuple[ClientDevice, Client]) -> None:
+def test_a_prekey_starts_one_session(world: World, pair: tuple[ClientDevice, Client]) -> None:
     """A second session with a used one-time prekey is refused; one without a one-time prekey is accepted."""
     linked, _ = pair
     send(world, pair, "hello", "M0")

@@ -31,7 +31,7 @@ SIMPLE = [
 
 
 @pytest.mark.parametrize(("xmlns", "type_", "body"), SIMPLE)
-def test_is_answered_with_an_empty_result(world: World, xmlns: str, type_: str, body: Node) -> None:
+def test_queries_answered_with_an_empty_result(world: World, xmlns: str, type_: str, body: Node) -> None:
     """An answer without content is an empty result from the address that was asked."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, type_, body)
@@ -59,7 +59,7 @@ def test_a_query_without_type_is_answered(world: World) -> None:
         ("privacy", Node("tokens", {}, [Node("token", {"jid": "962303@s.whatsapp.net"})]), "tokens"),
     ],
 )
-def test_is_answered_with_content(world: World, xmlns: str, body: Node, tag: str) -> None:
+def test_queries_answered_with_content(world: World, xmlns: str, body: Node, tag: str) -> None:
     """The answer's first child is the one that the client reads."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, "get", *([body] if body.tag else []))
@@ -75,8 +75,8 @@ def test_is_answered_with_content(world: World, xmlns: str, body: Node, tag: str
         ("something:new", Node("thing"), "501"),
     ],
 )
-def test_is_answered_with_an_error(world: World, xmlns: str, body: Node, code: str) -> None:
-    """Missing and unknown things are errors; no query is left without an answer."""
+def test_queries_answered_with_an_error(world: World, xmlns: str, body: Node, code: str) -> None:
+    """Requests for unknown things, and unknown queries, are answered too."""
     _, client = world.online("962302")
     answer = world.ask(client, xmlns, "get", body)
     assert answer.attrs["type"] == "error"
@@ -87,10 +87,10 @@ def test_a_picture_is_available_to_all_but_blocked_accounts(world: World) -> Non
     """It is available by number or hidden id; blocked accounts get 401, and 404 means that there is none."""
     _, client = world.online("962302")
     friend = world.phone("962303")
-    asked = Node("picture", {"type": "preview", "query": "url"})
+    request = Node("picture", {"type": "preview", "query": "url"})
 
     def ask(target: str) -> Node:
-        return world.ask(client, "w:profile:picture", "get", asked, target=target).children[0]
+        return world.ask(client, "w:profile:picture", "get", request, target=target).children[0]
 
     for target in ("962303@s.whatsapp.net", f"{friend.lid}@lid"):
         assert ask(target).attrs["code"] == "404"
@@ -104,16 +104,16 @@ def test_a_picture_is_available_to_all_but_blocked_accounts(world: World) -> Non
 
 
 def test_a_picture_without_a_file_is_made(world: World) -> None:
-    """It is a JPEG of the account's own, the same each time and after a restart. Without a media host its address leads
-    nowhere."""
+    """It is a JPEG of the account's own, the same each time and after a restart. Without a media host its address does
+    not resolve."""
     linked, client = world.online("962302")
     friend = world.phone("962303")
     friend.picture_id = "1"
     world.server.directory.touch(friend)
 
     def ask(client: Client) -> dict[str, str]:
-        asked = Node("picture", {"type": "preview", "query": "url"})
-        return world.ask(client, "w:profile:picture", "get", asked, target="962303@s.whatsapp.net").children[0].attrs
+        request = Node("picture", {"type": "preview", "query": "url"})
+        return world.ask(client, "w:profile:picture", "get", request, target="962303@s.whatsapp.net").children[0].attrs
 
     first = ask(client)
     ((name, made),) = world.server.take_files().items()
@@ -137,11 +137,11 @@ def test_privacy_settings_are_stored_and_applied(world: World) -> None:
     (listed,) = world.ask(friends, "privacy", "get", Node("privacy")).children
     found = {node.attrs["name"]: node.attrs["value"] for node in listed.children}
     assert (found["profile"], found["last"], found["online"], len(found)) == ("contacts", "none", "all", 8)
-    asked = Node("picture", {"type": "preview", "query": "url"})
-    (hidden,) = world.ask(client, "w:profile:picture", "get", asked, target=friend.lid).children
+    request = Node("picture", {"type": "preview", "query": "url"})
+    (hidden,) = world.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
     world.phone("962303").contacts.add("962302")
-    (shown,) = world.ask(client, "w:profile:picture", "get", asked, target=friend.lid).children
-    assert (hidden.attrs["code"], shown.tag) == ("401", "picture")
+    (visible,) = world.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
+    assert (hidden.attrs["code"], visible.tag) == ("401", "picture")
 
 
 @pytest.mark.parametrize("setting", [("last", "known"), ("online", "none"), ("colour", "all"), ("readreceipts", "")])
@@ -161,7 +161,7 @@ def test_an_unknown_query_is_reported(world: World) -> None:
 
 
 def test_the_default_media_host_does_not_resolve(world: World) -> None:
-    """No answer of this server leads a client to the real media servers."""
+    """No answer of this server refers a client to the real media servers."""
     _, client = world.online("962302")
     (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
@@ -173,10 +173,10 @@ def test_media_is_sent_to_the_configured_host(world: World) -> None:
     world.server.media_host = "127.0.0.1:4711"
     (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["127.0.0.1:4711"]
-    shown = media.attrs["auth"]
+    auth = media.attrs["auth"]
     world.restart()
-    assert world.server.media_account(shown) == "962302"
-    lid = shown.partition(".")[0]
+    assert world.server.media_account(auth) == "962302"
+    lid = auth.partition(".")[0]
     assert [world.server.media_account(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
 
 
@@ -246,13 +246,13 @@ def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
     assert count(world, client) == 0
     world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 3)))
     assert count(world, client) == 2
-    given = []
+    fetched = []
     for _ in range(3):
-        asked = Node("key", {}, [Node("user", {"jid": linked.lid, "reason": "identity"})])
-        (listed,) = world.ask(client, "encrypt", "get", asked).children
+        request = Node("key", {}, [Node("user", {"jid": linked.lid, "reason": "identity"})])
+        (listed,) = world.ask(client, "encrypt", "get", request).children
         key = listed.children[0].child("key")
-        given.append(None if key is None else key.data_of("value"))
-    assert given == [b"\x01" * 32, b"\x02" * 32, None]
+        fetched.append(None if key is None else key.data_of("value"))
+    assert fetched == [b"\x01" * 32, b"\x02" * 32, None]
     assert count(world, client) == 0
 
 
@@ -260,8 +260,8 @@ def test_a_bundle_is_signed_and_complete(world: World) -> None:
     """Bundles of a phone and of a linked device have everything that X3DH needs; the device's also has its proof."""
     linked, client = world.online("962302")
     phone = f"{world.phone('962303').lid}@lid"
-    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, linked.jid)])
-    (listed,) = world.ask(client, "encrypt", "get", asked).children
+    request = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, linked.jid)])
+    (listed,) = world.ask(client, "encrypt", "get", request).children
     for bundle in listed.children:
         signed = bundle.child("skey")
         assert signed is not None
@@ -272,8 +272,8 @@ def test_a_bundle_is_signed_and_complete(world: World) -> None:
     assert [bundle.child("device-identity") is not None for bundle in listed.children] == [False, True]
 
 
-def test_a_phone_never_runs_out(world: World) -> None:
-    """Phones upload new one-time prekeys by themselves, each only once."""
+def test_phones_upload_new_prekeys(world: World) -> None:
+    """A phone's prekeys never run out, and each is used only once."""
     _, client = world.online("962302")
     phone = f"{world.phone('962303').lid}@lid"
     seen = set()
@@ -288,8 +288,8 @@ def test_a_phone_never_runs_out(world: World) -> None:
 def test_an_unknown_device_has_no_bundle(world: World) -> None:
     """The others in the same query get theirs."""
     linked, client = world.online("962302")
-    asked = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", linked.jid)])
-    (listed,) = world.ask(client, "encrypt", "get", asked).children
+    request = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", linked.jid)])
+    (listed,) = world.ask(client, "encrypt", "get", request).children
     errors = [user.child("error") for user in listed.children]
     assert [error.attrs["code"] if error else None for error in errors] == ["404", "404", None]
 
@@ -301,8 +301,8 @@ def test_a_device_with_few_prekeys_is_notified(world: World) -> None:
     for _ in range(6):
         world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": linked.jid})]))
     assert {notice.attrs["from"] for notice in client.all("notification")} == {"@s.whatsapp.net"}
-    told = [notice.children[0].attrs["value"] for notice in client.all("notification")]
-    assert told == ["4", "0"]
+    counts = [notice.children[0].attrs["value"] for notice in client.all("notification")]
+    assert counts == ["4", "0"]
 
 
 @pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
@@ -344,8 +344,8 @@ def test_a_signed_prekey_can_be_rotated(world: World) -> None:
 def usync(world: World, client: object, protocols: list[str], users: list[Node]) -> list[Node]:
     query = Node("query", {}, [Node(protocol) for protocol in protocols])
     attrs = {"sid": "1", "mode": "query", "context": "message", "last": "true", "index": "0"}
-    asked = Node("usync", attrs, [query, Node("list", {}, users)])
-    (answer,) = world.ask(client, "usync", "get", asked).children  # type: ignore[arg-type]
+    request = Node("usync", attrs, [query, Node("list", {}, users)])
+    (answer,) = world.ask(client, "usync", "get", request).children  # type: ignore[arg-type]
     listed = answer.child("list")
     assert listed is not None
     return listed.children
@@ -358,16 +358,16 @@ def test_devices_and_hidden_id_are_returned(world: World) -> None:
     world.link("962303")
     lid = world.server.directory.accounts["962303"].lid
     (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": "962303@s.whatsapp.net"})])
-    devices, told = user.child("devices"), user.child("lid")
+    devices, lid_node = user.child("devices"), user.child("lid")
     assert devices is not None
-    assert told is not None
+    assert lid_node is not None
     listing = devices.children[0].children
     assert [node.attrs for node in listing] == [
         {"id": "0"},
         {"id": "1", "key-index": "1"},
         {"id": "2", "key-index": "2"},
     ]
-    assert told.attrs["val"] == f"{lid}@lid"
+    assert lid_node.attrs["val"] == f"{lid}@lid"
 
 
 def key_indexes(node: Node | None) -> KeyIndexList:
@@ -412,7 +412,7 @@ def test_devices_by_hidden_id(world: World) -> None:
     assert len(devices.children[0].children) == 1
 
 
-def test_who_is_on_whatsapp(world: World) -> None:
+def test_accounts_are_found_by_number(world: World) -> None:
     """A number with an account is `in`, however it is written; another one is `out` and has no devices."""
     _, client = world.online("962302")
     world.phone("962303")
@@ -429,7 +429,7 @@ def test_who_is_on_whatsapp(world: World) -> None:
     assert devices.children[0].children == []
 
 
-def test_other_protocols(world: World) -> None:
+def test_status_disappearing_mode_and_unknown_protocols(world: World) -> None:
     """Status and disappearing mode are answered; an unknown protocol gets an error inside the answer."""
     _, client = world.online("962302")
     world.phone("962303")
@@ -440,15 +440,15 @@ def test_other_protocols(world: World) -> None:
 
 
 def test_a_profile_text_is_returned_to_those_who_may_see_it(world: World) -> None:
-    """Hidden, the answer has a code and no text."""
+    """For others the answer has a code and no text."""
     _, client = world.online("962302")
     other = world.phone("962303")
     other.about = "Open from 7 to 20"
-    wanted = [Node("user", {"jid": "962303@s.whatsapp.net"})]
-    (user,) = usync(world, client, ["status"], wanted)
+    requested = [Node("user", {"jid": "962303@s.whatsapp.net"})]
+    (user,) = usync(world, client, ["status"], requested)
     assert user.children[0].data == b"Open from 7 to 20"
     other.privacy["status"] = "contacts"
-    (user,) = usync(world, client, ["status"], wanted)
+    (user,) = usync(world, client, ["status"], requested)
     assert (user.children[0].attrs["code"], user.children[0].data) == ("401", b"")
 
 
@@ -457,8 +457,8 @@ def test_a_business_has_a_profile(world: World) -> None:
     _, client = world.online("962302")
     world.phone("962303").business = {"description": "Fresh bread", "category": "Bakery"}
     world.phone("962304")
-    wanted = [Node("profile", {"jid": f"{number}@s.whatsapp.net"}) for number in ("962303", "962304", "962399")]
-    answer = world.ask(client, "w:biz", "get", Node("business_profile", {"v": "244"}, wanted))
+    requested = [Node("profile", {"jid": f"{number}@s.whatsapp.net"}) for number in ("962303", "962304", "962399")]
+    answer = world.ask(client, "w:biz", "get", Node("business_profile", {"v": "244"}, requested))
     (profile,) = answer.children[0].children
     assert profile.attrs["jid"] == "962303@s.whatsapp.net"
     assert profile.data_of("description") == b"Fresh bread"

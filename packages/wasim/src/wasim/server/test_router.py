@@ -56,7 +56,7 @@ def test_the_sender_is_named_by_hidden_id_and_number(world: World) -> None:
     }
 
 
-def test_or_by_number_and_hidden_id(world: World) -> None:
+def test_an_account_can_be_addressed_by_number_first(world: World) -> None:
     """An account that is addressed by phone number gets the number first and the hidden id beside it."""
     alice, alice_client, bob, bob_client = two(world)
     world.server.directory.accounts["962303"].addressing = "pn"
@@ -65,7 +65,7 @@ def test_or_by_number_and_hidden_id(world: World) -> None:
     assert (attrs["from"], attrs["sender_lid"]) == (alice.jid, alice.lid.replace(":1", ""))
 
 
-def test_the_proof_is_sent_with_first_messages_only(world: World) -> None:
+def test_the_device_identity_is_sent_with_first_messages_only(world: World) -> None:
     """Only a `pkmsg` has `device-identity`; attributes meant for the server are not passed on."""
     _, alice, bob, bob_client = two(world)
     stanza = message(f"962303{PN}", {bob.jid: enc("x", "pkmsg")})
@@ -74,7 +74,7 @@ def test_the_proof_is_sent_with_first_messages_only(world: World) -> None:
     assert [node.tag for node in bob_client.one("message").children] == ["enc", "meta", "device-identity"]
 
 
-def test_own_devices_learn_the_chat(world: World) -> None:
+def test_own_devices_get_the_chat_of_a_copy(world: World) -> None:
     """A copy for the account's own devices names the recipient, in both forms."""
     alice, alice_client, bob, _ = two(world)
     other, other_client = world.online("962302")
@@ -167,21 +167,21 @@ def test_a_delivery_receipt_reaches_the_sender(world: World) -> None:
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
     world.send(bob_client, receipt(alice.lid, type="inactive"))
-    told = alice_client.one("receipt")
-    assert (told.attrs["from"], told.attrs["id"], told.attrs.get("type")) == (bob.jid, "M1", None)
+    relayed = alice_client.one("receipt")
+    assert (relayed.attrs["from"], relayed.attrs["id"], relayed.attrs.get("type")) == (bob.jid, "M1", None)
     assert bob_client.one("ack").attrs == {"class": "receipt", "id": "M1", "from": alice.lid, "type": "inactive"}
     assert world.server.directory.messages["962302", "M1"].delivered == 1
 
 
-def test_reads_are_counted_for_every_id(world: World) -> None:
+def test_read_receipts_are_counted_for_every_id(world: World) -> None:
     """A read receipt with a list counts for each message in it, and is passed on with the list."""
     alice, alice_client, bob, bob_client = two(world)
     for id_ in ("M1", "M2", "M3"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}, id_=id_))
     items = Node("list", {}, [Node("item", {"id": "M2"}), Node("item", {"id": "M3"})])
     world.send(bob_client, receipt(alice.lid, "M1", items, type="read", t="5"))
-    told = alice_client.one("receipt")
-    assert (told.attrs["type"], told.children) == ("read", [items])
+    relayed = alice_client.one("receipt")
+    assert (relayed.attrs["type"], relayed.children) == ("read", [items])
     assert [world.server.directory.messages["962302", id_].read for id_ in ("M1", "M2", "M3")] == [1, 1, 1]
 
 
@@ -215,12 +215,16 @@ def test_own_receipts_stay_in_the_account(world: World) -> None:
     world.send(alice_client, message(f"962303{PN}", {other.jid: enc("copy")}))
     alice_client.clear()
     world.send(other_client, receipt(alice.jid, type="sender", recipient=f"962303{PN}"))
-    told = alice_client.one("receipt")
-    assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (other.jid, "sender", f"962303{PN}")
+    relayed = alice_client.one("receipt")
+    assert (relayed.attrs["from"], relayed.attrs["type"], relayed.attrs["recipient"]) == (
+        other.jid,
+        "sender",
+        f"962303{PN}",
+    )
     alice_client.clear()
     world.send(other_client, receipt(f"962303{PN}", type="read-self"))
-    told = alice_client.one("receipt")
-    assert (told.attrs["from"], told.attrs["type"], told.attrs["recipient"]) == (
+    relayed = alice_client.one("receipt")
+    assert (relayed.attrs["from"], relayed.attrs["type"], relayed.attrs["recipient"]) == (
         other.jid, "read-self", f"962303{PN}",
     )  # fmt: skip
     world.send(other_client, receipt(f"962302{PN}", type="hist_sync"))
@@ -229,7 +233,7 @@ def test_own_receipts_stay_in_the_account(world: World) -> None:
 
 
 def test_receipts_without_an_address_are_acked(world: World) -> None:
-    """A receipt without an address still settles the message and is acked."""
+    """A receipt without an address still acknowledges the message and is acked."""
     _, alice, _, _ = two(world)
     world.send(alice, Node("receipt", {"id": "M9", "type": "sender"}))
     assert alice.one("ack").attrs["class"] == "receipt"
@@ -260,7 +264,7 @@ def test_queued_stanzas_are_delivered_at_the_next_login(world: World) -> None:
     assert alice.number == "962302"
 
 
-def test_a_message_while_passive_waits(world: World) -> None:
+def test_a_message_is_queued_while_the_device_is_passive(world: World) -> None:
     """Between login and `active` nothing is delivered, and nothing is lost or duplicated."""
     _, alice, bob, bob_client = two(world)
     world.disconnect(bob_client)
@@ -273,20 +277,20 @@ def test_a_message_while_passive_waits(world: World) -> None:
 
 @pytest.mark.parametrize("how", ["receipt", "nack"])
 def test_only_unacknowledged_messages_are_delivered_again(world: World, how: str) -> None:
-    """A receipt or an error settles a message; the others are delivered again at the next login."""
+    """A receipt or an error acknowledges a message; the others are delivered again at the next login."""
     alice, alice_client, bob, bob_client = two(world)
     for id_ in ("M1", "M2"):
         world.send(alice_client, message(f"962303{PN}", {bob.jid: enc(id_)}, id_=id_))
-    taken = receipt(alice.lid, "M1")
+    answer = receipt(alice.lid, "M1")
     if how == "nack":
-        taken = Node("ack", {"class": "message", "id": "M1", "to": alice.lid, "error": "487"})
-    world.send(bob_client, taken)
+        answer = Node("ack", {"class": "message", "id": "M1", "to": alice.lid, "error": "487"})
+    world.send(bob_client, answer)
     world.disconnect(bob_client)
     client = world.log_in(bob)
     assert [node.attrs["id"] for node in client.all("message")] == ["M2"]
 
 
-def test_receipts_wait_too(world: World) -> None:
+def test_receipts_are_queued(world: World) -> None:
     """A receipt for an absent device is delivered at its next login, until it is acked."""
     alice, alice_client, bob, bob_client = two(world)
     world.send(alice_client, message(f"962303{PN}", {bob.jid: enc("x")}))
@@ -299,8 +303,8 @@ def test_receipts_wait_too(world: World) -> None:
     assert world.log_in(alice).all("receipt") == []
 
 
-def test_two_copies_wait_as_two(world: World) -> None:
-    """A message sent twice under the same id is queued twice; each receipt settles one."""
+def test_each_copy_of_a_message_is_queued(world: World) -> None:
+    """A message sent twice under the same id is queued twice; each receipt acknowledges one."""
     alice, alice_client, bob, bob_client = two(world)
     world.disconnect(bob_client)
     for text in ("one", "two"):
@@ -312,7 +316,7 @@ def test_two_copies_wait_as_two(world: World) -> None:
     assert left.children[0].data == b"two"
 
 
-def test_everything_survives_a_restart(world: World) -> None:
+def test_all_records_survive_a_restart(world: World) -> None:
     """Accounts, devices, prekeys, queues and message records are unchanged; new entries are queued after the old
     ones."""
     alice, alice_client, bob, bob_client = two(world)
@@ -329,7 +333,7 @@ def test_everything_survives_a_restart(world: World) -> None:
     assert list(world.server.directory.prekeys(bob.address)) == [5, 7]
 
 
-# The rest
+# Typing and devices
 
 
 def test_typing_reaches_available_devices(world: World) -> None:

@@ -46,9 +46,7 @@ def test_a_phones_status_reaches_its_audience_and_nobody_else(world: World, alic
     assert texts(world, CAROL) == []
 
 
-def test_without_an_audience_a_status_goes_to_everybody_whom_the_account_has_written_with(
-    world: World, alice: Party
-) -> None:
+def test_without_an_audience_a_status_goes_to_all_contacts(world: World, alice: Party) -> None:
     world.server.phone_actions.send(BOB, ALICE, MessageRequest(text="hello"), None, now=world.now)
     post(world, BOB, "new roses")
     assert alice[1].all("message")[-1].attrs["from"] == "status@broadcast"

@@ -26,7 +26,7 @@ def find(world: World, user: Node, *protocols: str) -> Node:
 
 
 def test_stanzas_of_an_account_that_hides_its_number_have_none(world: World) -> None:
-    """Also for an account that is addressed by phone number; copies for its own devices name nobody by number."""
+    """Also for an account that is addressed by phone number; copies for its own devices have no numbers either."""
     alice, alice_client, bob, bob_client = two(world)
     hide(world, "962302")
     for mode in ("lid", "pn"):
@@ -42,8 +42,8 @@ def test_stanzas_of_an_account_that_hides_its_number_have_none(world: World) -> 
     assert not any("962302" in value for value in attrs.values())
 
 
-def test_a_username_leads_to_the_hidden_id(world: World) -> None:
-    """In any case of letters; without the number where the account hides it. Nobody's name is `out`, without a JID."""
+def test_an_account_is_found_by_its_username(world: World) -> None:
+    """In upper or lower case; without the number if the account hides it. An unknown name is `out`, without a JID."""
     world.online("962302")
     lid = f"{world.server.directory.accounts['962302'].lid}@lid"
     hide(world, "962302")
@@ -52,8 +52,8 @@ def test_a_username_leads_to_the_hidden_id(world: World) -> None:
     world.server.directory.accounts["962302"].hides_number = False
     found = find(world, Node("user", {}, [Node("contact", {"username": "rami.h"})]), "contact")
     assert found.attrs == {"jid": lid, "pn_jid": f"962302{PN}"}
-    nobody = find(world, Node("user", {}, [Node("contact", {"username": "nobody"})]), "contact")
-    assert (nobody.attrs, nobody.children[0].attrs["type"]) == ({}, "out")
+    unknown = find(world, Node("user", {}, [Node("contact", {"username": "nobody"})]), "contact")
+    assert (unknown.attrs, unknown.children[0].attrs["type"]) == ({}, "out")
     named = find(world, Node("user", {"jid": lid}), "devices", "username")
     assert named.children[1].data == b"rami.h"
 

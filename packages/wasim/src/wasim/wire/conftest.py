@@ -24,7 +24,7 @@ class DeviceKeys:
     adv_secret: bytes
 
     def registration(self, *, nonce: bytes) -> ClientPayload:
-        """The payload of a device that wants to be linked."""
+        """The payload of a device that requests to be linked."""
         return ClientPayload(
             passive=0,
             pull=0,

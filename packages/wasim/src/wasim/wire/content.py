@@ -67,7 +67,7 @@ class HistorySyncNotification:
     inline: bytes | None = optional(11, "bytes")
     """The history itself (`HistorySync`), compressed by zlib."""
     request: str | None = optional(12, "string")
-    """The id of the message that asked for it."""
+    """The id of the message that requested it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class OnDemandRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRequest:
-    """PeerDataOperationRequestMessage: a linked device asks the phone for something."""
+    """PeerDataOperationRequestMessage: a linked device requests something from its phone."""
 
     type: int | None = optional(1, "uint")
     on_demand: OnDemandRequest | None = optional(4, lambda: OnDemandRequest)

@@ -59,7 +59,7 @@ class CertChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingData:
-    """ClientPayload.DevicePairingRegistrationData: the keys of a device that wants to be linked."""
+    """ClientPayload.DevicePairingRegistrationData: the keys of a device that requests to be linked."""
 
     registration_id: bytes | None = optional(1, "bytes")
     key_type: bytes | None = optional(2, "bytes")
@@ -73,7 +73,7 @@ class PairingData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProps:
-    """The self-description of a device that wants to be linked."""
+    """The self-description of a device that requests to be linked."""
 
     os: str | None = optional(1, "string")
     platform_type: int | None = optional(3, "uint")

@@ -71,9 +71,9 @@ def encode(message: Any) -> bytes:
         else:
             for item in value:
                 _write(out, spec.number, item)
-    kept = _unknown_fields_of(cast(Hashable, type(message)))
-    if kept is not None:
-        out += getattr(message, kept)
+    unknown = _unknown_fields_of(cast(Hashable, type(message)))
+    if unknown is not None:
+        out += getattr(message, unknown)
     return bytes(out)
 
 
@@ -107,7 +107,7 @@ def decode(cls: type[M], data: bytes, depth: int = 0) -> M:
     """
     if depth > _MAX_DEPTH:
         raise WireError(f"protobuf nested more than {_MAX_DEPTH} deep")
-    specs, kept = _specs_by_number(cast(Hashable, cls)), _unknown_fields_of(cast(Hashable, cls))
+    specs, unknown = _specs_by_number(cast(Hashable, cls)), _unknown_fields_of(cast(Hashable, cls))
     values: dict[str, Any] = {}
     at, end = 0, len(data)
     while at < end:
@@ -115,8 +115,8 @@ def decode(cls: type[M], data: bytes, depth: int = 0) -> M:
         number, wire_value, at = _read_field(data, at)
         spec = specs.get(number)
         if spec is None or wire_value is None:
-            if kept is not None:
-                values[kept] = values.get(kept, b"") + data[begin:at]
+            if unknown is not None:
+                values[unknown] = values.get(unknown, b"") + data[begin:at]
             continue
         if spec.repeated:
             values[spec.name] = values.get(spec.name, ()) + _many(spec, wire_value, depth)

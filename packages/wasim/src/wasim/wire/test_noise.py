@@ -82,12 +82,12 @@ def test_each_side_gets_the_key_of_the_other() -> None:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200)), max_size=20))
-def test_frames_are_decrypted_in_both_directions(said: list[tuple[bool, bytes]]) -> None:
+def test_frames_are_decrypted_in_both_directions(messages: list[tuple[bool, bytes]]) -> None:
     """Whatever either side sends, in any order, arrives unchanged."""
     client, server = shake()
-    for by_client, words in said:
+    for by_client, plaintext in messages:
         speaker, listener = (client, server) if by_client else (server, client)
-        assert listener.transport.decrypt(speaker.transport.encrypt(words)) == words
+        assert listener.transport.decrypt(speaker.transport.encrypt(plaintext)) == plaintext
 
 
 def test_a_changed_frame_is_refused() -> None:
