@@ -19,7 +19,10 @@ Answers = dict[int | str, dict[str, Any]]
 
 
 def problem(sentence: str) -> dict[str, Any]:
-    return {"model": Problem, "description": sentence}
+    """A response with a problem. It names the schema: from `model`, FastAPI would build a validator for each error of
+    each route, which was half of the time that building the routes takes."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {"description": sentence, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 KEYED: Answers = {
@@ -46,14 +49,14 @@ def body(name: str) -> dict[str, Any]:
 
 
 def install(api: FastAPI) -> None:
-    """Add the schemas of messages, and set the media type of problems: FastAPI knows neither."""
+    """Add the schemas of problems and messages, which FastAPI does not know."""
     make = api.openapi
 
     def described() -> dict[str, Any]:
         made = api.openapi_schema is not None
         document = make()
         if not made:
-            _name_problems(document)
+            document["components"]["schemas"][Problem.__name__] = _schema_of_problems()
             _add_examples(document)
             _name_schemas(document)
             messages = bodies.schemas()
@@ -104,16 +107,8 @@ def _refer(part: Any, names: Mapping[str, str]) -> None:
             _refer(each, names)
 
 
-def _name_problems(document: dict[str, Any]) -> None:
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            for status, answer in operation["responses"].items():
-                content = answer.get("content", {})
-                if int(status) >= 400 and _is_problem(content):
-                    (schema,) = content.values()
-                    answer["content"] = {MEDIA_TYPE: schema}
-
-
-def _is_problem(content: dict[str, Any]) -> bool:
-    """A session that is not healthy is not a problem with the request, and has its own response shape."""
-    return [each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()] == [Problem.__name__]
+def _schema_of_problems() -> dict[str, Any]:
+    schema = Problem.model_json_schema(mode="serialization")
+    for each in schema["properties"].values():
+        each.pop("default", None)  # FastAPI leaves it out of responses
+    return schema
