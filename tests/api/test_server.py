@@ -18,10 +18,11 @@ from types import FrameType
 import pytest
 from fastapi import FastAPI
 
+from holdfast.api.api_keys import add_api_keys
 from holdfast.api.body_limit import LARGEST_BODY
 from holdfast.api.server import KEEP_ALIVE_S, HttpServer
 from holdfast.base.clock import SystemClock
-from tests.api.api_client import KEY, ApiClient
+from tests.api.api_client import KEY, ApiClient, registry_of
 from tests.world import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
@@ -120,6 +121,7 @@ async def test_a_response_identifies_holdfast(client: ApiClient) -> None:
 def test_the_first_request_finds_the_routes_built(client: ApiClient) -> None:
     """It needs no more calls of functions than the next one: building the routes would take thousands of times as
     many, and nothing else would run meanwhile."""
+    add_api_keys(client.api, registry_of(client.world))  # each application builds these anew, the others share theirs
     server = HttpServer(client.api)
     assert isinstance(server.config.app, FastAPI)
     routes = server.config.app.router.routes

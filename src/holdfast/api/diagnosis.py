@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from holdfast.api import description
 from holdfast.api.diagnosis_models import DiagnosticsModel, EvidenceModel, HealthModel, ms, rounded
 from holdfast.api.forwarding import others_of
 from holdfast.api.metrics import exposition, merged
-from holdfast.api.routing import DiagnoserDependency, KeyDependency, Moment, keyed_router
+from holdfast.api.routing import DiagnoserDependency, KeyDependency, Moment, keyed_router, keyless_router
 from holdfast.base.clock import iso
 from holdfast.health.verdict import Status
 from holdfast.http.forwarded import FORWARDED
@@ -33,7 +33,7 @@ Since = Annotated[
 ]
 
 
-open_router = APIRouter(tags=["health"])
+open_router = keyless_router("health")
 router = keyed_router("health")
 
 

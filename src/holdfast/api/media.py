@@ -10,14 +10,14 @@ import re
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.message_models import ReceivedModel
-from holdfast.api.routing import CompanyPath, LoadedGateway, from_state, keyed_router
+from holdfast.api.routing import CompanyPath, LoadedGateway, from_state, keyed_router, keyless_router
 from holdfast.api.schemas import ApiModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
@@ -125,9 +125,7 @@ MediaId = Annotated[str, Path(description="`id` of the message in the inbox")]
 
 
 router = keyed_router("media")
-open_router = APIRouter(
-    tags=["media"], responses={404: problem("the address has expired, or is not valid"), **_NOT_NOW}
-)
+open_router = keyless_router("media", responses={404: problem("the address has expired, or is not valid"), **_NOT_NOW})
 """For the only media route without an API key: its URL is signed instead."""
 
 

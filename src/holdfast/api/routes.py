@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 
 from holdfast.api import (
     about,
@@ -40,6 +40,7 @@ from holdfast.api.fast_send import FastSendRoute
 from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import KnownKeys
 from holdfast.api.media import MediaService
+from holdfast.api.routing import keyless_router
 from holdfast.api.stopped_requests import StoppedRequests
 from holdfast.api.webhooks import WebhookService
 from holdfast.delivery.calls import Calls
@@ -59,7 +60,7 @@ from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
-service = APIRouter(tags=["service"])
+service = keyless_router("service")
 
 
 @service.get("/healthz")
@@ -184,8 +185,8 @@ def make_api(
     problems.install(api)
     forwarding.install(api, forwarder)
     api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)
-    for router in ROUTERS:
-        api.include_router(router)
+    # The routers are not included: FastAPI would build each route a second time, for each application.
+    api.router.routes.extend(route for router in ROUTERS for route in router.routes)
     api.router.routes.insert(0, FastSendRoute(messages.MESSAGES, messages.accept, authenticate=authenticate))
     description.install(api)
     return api

@@ -166,5 +166,15 @@ Moment = Annotated[datetime, BeforeValidator(_written_as_iso), AfterValidator(in
 def keyed_router(tag: str, *, prefix: str = "", route_class: type[KeyedRoute] = KeyedRoute) -> APIRouter:
     """A router whose routes need an API key."""
     return APIRouter(
-        tags=[tag], prefix=prefix, route_class=route_class, dependencies=_KEY_DESCRIBED, responses=description.KEYED
+        tags=[tag],
+        prefix=prefix,
+        route_class=route_class,
+        dependencies=_KEY_DESCRIBED,
+        responses=description.KEYED,
+        generate_unique_id_function=description.operation_id,
     )
+
+
+def keyless_router(tag: str, *, responses: description.Answers | None = None) -> APIRouter:
+    """A router whose routes need no API key."""
+    return APIRouter(tags=[tag], responses=responses, generate_unique_id_function=description.operation_id)
