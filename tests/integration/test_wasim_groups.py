@@ -1,4 +1,4 @@
-"""Groups, messages of every kind and second attempts, between unmodified Baileys and simulated phones."""
+"""Groups, messages of every kind and resends, between unmodified Baileys and simulated phones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCRIPT = Path(__file__).with_name("wasim_groups.mjs")
 PHONE = "962503"
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-Told = dict[str, dict[str, Any]]
+Reports = dict[str, dict[str, Any]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def talk(
+async def exchange(
     node_bin: Path, baileys_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[Told, Wasim]]:
+) -> AsyncIterator[tuple[Reports, Wasim]]:
     """The script's reports by event, and the wasim that it connected to."""
     async with running_wasim(tmp_path_factory.mktemp("wasim")) as wasim:
         process = await asyncio.create_subprocess_exec(
@@ -33,37 +33,37 @@ async def talk(
             env=os.environ | {"NODE_EXTRA_CA_CERTS": wasim.ca},
         )  # fmt: skip
         out, _ = await process.communicate()
-        told = [json.loads(line) for line in out.splitlines()]
-        assert process.returncode == 0, told
-        yield {one["event"]: one for one in told}, wasim
+        reports = [json.loads(line) for line in out.splitlines()]
+        assert process.returncode == 0, reports
+        yield {one["event"]: one for one in reports}, wasim
 
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
-async def test_group_messages_reach_every_member(talk: tuple[Told, Wasim], addressing: str) -> None:
+async def test_group_messages_reach_every_member(exchange: tuple[Reports, Wasim], addressing: str) -> None:
     """Two Baileys clients and a phone receive each other's messages, whether the group addresses its members by number
     or by LID.
     """
-    told, wasim = talk
-    group = told[addressing]
+    reports, wasim = exchange
+    group = reports[addressing]
     assert (group["subject"], group["addressing"], group["size"]) == (f"Team {addressing}", addressing, 3)
     assert [text for text, _ in group["texts"]] == ["one", "two"]
-    assert group["heard"] == [["from the phone", True], ["from the phone", True]]
+    assert group["received"] == [["from the phone", True], ["from the phone", True]]
     messages = [one for one in await wasim.get(f"/phones/{PHONE}/inbox") if one["group"] == group["id"]]
     assert [(one["from"], one["text"], one["count"]) for one in messages] == [
         ("962501", "one", 1),
         ("962501", "two", 1),
         ("962502", "answer", 1),
     ]
-    assert messages[2]["quoted"] == group["said"]
+    assert messages[2]["quoted"] == group["sent"]
     (record,) = await wasim.get("/messages", id=group["answer"])
     assert (record["to"], record["receipts"]["delivered"] >= 2) == (group["id"], True)
 
 
-async def test_baileys_receives_what_a_phone_sends(talk: tuple[Told, Wasim]) -> None:
+async def test_baileys_receives_what_a_phone_sends(exchange: tuple[Reports, Wasim]) -> None:
     """Identical media, a reply with its quoted message, a reaction to Baileys' own message, locations,
     contacts, edits.
     """
-    kinds = talk[0]["kinds"]
+    kinds = exchange[0]["kinds"]
     assert kinds["image"] == {"caption": "look", "mimetype": "image/png", "same": True}
     assert kinds["reply"] == [True, {"conversation": "mine"}]
     assert kinds["reaction"] == ["❤", True, True]
@@ -72,10 +72,10 @@ async def test_baileys_receives_what_a_phone_sends(talk: tuple[Told, Wasim]) -> 
     assert kinds["delete"] == [0, True]
 
 
-async def test_a_phone_shows_what_baileys_sends(talk: tuple[Told, Wasim]) -> None:
+async def test_a_phone_shows_what_baileys_sends(exchange: tuple[Reports, Wasim]) -> None:
     """Edits and deletions change the earlier message; media is downloaded and decrypted; typing is shown."""
-    told, wasim = talk
-    written = told["written"]
+    reports, wasim = exchange
+    written = reports["written"]
     inbox = await wasim.get(f"/phones/{PHONE}/inbox")
     messages = {one["id"]: one for one in inbox}
     edited, deleted = messages[written["edited"]], messages[written["deleted"]]
@@ -93,17 +93,17 @@ async def test_a_phone_shows_what_baileys_sends(talk: tuple[Told, Wasim]) -> Non
     assert (phone["signal"]["reusedKeys"], phone["signal"]["undecryptable"]) == (0, 0)
 
 
-async def test_damaged_messages_are_sent_again_after_a_retry_receipt(talk: tuple[Told, Wasim]) -> None:
+async def test_damaged_messages_are_sent_again_after_a_retry_receipt(exchange: tuple[Reports, Wasim]) -> None:
     """One to a person, one to a group: Baileys sends retry receipts, and the phone encrypts again."""
-    assert talk[0]["mended"]["texts"] == ["damaged once", "damaged in the group"]
+    assert exchange[0]["resent"]["texts"] == ["damaged once", "damaged in the group"]
 
 
-async def test_a_locked_account_reaches_only_known_chats(talk: tuple[Told, Wasim]) -> None:
-    """Baileys is notified of the lock and can query it; it gets 463 for a stranger, and no error for a known chat."""
-    locked = talk[0]["locked"]
+async def test_a_locked_account_reaches_only_known_chats(exchange: tuple[Reports, Wasim]) -> None:
+    """Baileys is notified of the lock and can query it; it gets 463 for a new chat, and no error for a known chat."""
+    locked = exchange[0]["locked"]
     assert (locked["cold"], locked["warm"], locked["active"]) == ("463", None, True)
 
 
-async def test_wasim_answers_every_query_of_baileys(talk: tuple[Told, Wasim]) -> None:
-    stats = await talk[1].get("/stats")
+async def test_wasim_answers_every_query_of_baileys(exchange: tuple[Reports, Wasim]) -> None:
+    stats = await exchange[1].get("/stats")
     assert (stats["unknownQueries"], stats["protocolErrors"]) == (0, 0)

@@ -56,7 +56,7 @@ async def quiet(client: WasimClient) -> bool:
 
 
 async def test_cut_resets_the_connection(wasim: Wasim, alice: WasimClient) -> None:
-    """`rst`: a TCP reset, without a word of WebSocket."""
+    """`rst`: a TCP reset, without a WebSocket close."""
     fault = await wasim.fault("cut")
     assert fault["links"] == 1
     error = await ended(alice)
@@ -108,7 +108,7 @@ async def test_latency_delays_both_directions(wasim: Wasim, alice: WasimClient, 
     await ended(alice)
 
 
-async def test_freeze_is_silence_on_an_open_connection(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+async def test_a_freeze_makes_an_open_connection_half_open(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
     """Nothing is answered, TCP stays open, nothing sent meanwhile is read; when the fault ends, both directions
     continue.
     """
@@ -145,7 +145,7 @@ async def test_a_new_connection_is_not_frozen(wasim: Wasim, alice: WasimClient) 
     await alice.ping()
 
 
-async def test_freeze_can_hold_new_connections_too(wasim: Wasim, alice: WasimClient) -> None:
+async def test_a_freeze_can_include_new_connections(wasim: Wasim, alice: WasimClient) -> None:
     """With `newLinks`, a connection made during the freeze gets no response to its WebSocket request."""
     await wasim.fault("freeze", newLinks=True, seconds=1)
     with pytest.raises(TimeoutError):
@@ -174,18 +174,18 @@ async def test_a_restart_loses_nothing(wasim: Wasim, alice: WasimClient, bob: Wa
 
 
 async def test_withheld_acks_can_be_released(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """The message is relayed at once; its ack comes when the fault ends."""
+    """The message is relayed immediately; its ack is sent when the fault ends."""
     fault = await wasim.fault("withhold-acks", number="962302", release=True)
     await alice.text("962303", "M1")
     await bob.receive("message", id="M1")
     await alice.ping()
-    assert not any(node.tag == "ack" for node in alice.heard)
+    assert not any(node.tag == "ack" for node in alice.received)
     await wasim.delete(f"/faults/{fault['id']}")
     await alice.receive("ack", id="M1")
 
 
 async def test_withheld_acks_are_dropped_otherwise(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
-    """Without `release` they are never sent; `seconds` ends the fault by itself."""
+    """Without `release` they are never sent; `seconds` ends the fault automatically."""
     await wasim.fault("withhold-acks", seconds=0.2)
     await alice.text("962303", "M1")
     await asyncio.sleep(0.3)
@@ -202,7 +202,7 @@ async def test_blackhole_drops_messages_and_answers_pings(wasim: Wasim, alice: W
     await wasim.fault("blackhole")
     await alice.text("962303", "M1")
     await alice.ping()
-    assert not any(node.tag == "ack" for node in alice.heard)
+    assert not any(node.tag == "ack" for node in alice.received)
     assert await quiet(bob)
     assert await wasim.get("/messages") == []
 
@@ -215,14 +215,14 @@ async def test_refused_connections(
     await wasim.fault("refuse", seconds=0.3, **({} if status is None else {"status": status}))
     other = WasimClient(wasim, "962304")
     with pytest.raises((error, EOFError, ConnectionResetError)):
-        await other.dial(other.keys.registration(nonce=bytes(64)))
+        await other.connect(other.keys.registration(nonce=bytes(64)))
     await alice.ping()
     await asyncio.sleep(0.4)
     await other.pair()
 
 
 async def test_flap_drops_each_link_after_its_login(wasim: Wasim, alice: WasimClient) -> None:
-    """Again and again, until the fault ends."""
+    """Every link is dropped until the fault ends."""
     await wasim.fault("flap", afterMs=100)
     for _ in range(2):
         await alice.log_in()
@@ -243,7 +243,7 @@ async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> N
     await wasim.fault("failure", reason=402, attrs={"expire": "60", "code": "101"}, count=1)
     with pytest.raises(ConnectionClosed):
         await alice.log_in()
-    (failure,) = (node for node in alice.heard if node.tag == "failure")
+    (failure,) = (node for node in alice.received if node.tag == "failure")
     assert failure.attrs == {"reason": "402", "expire": "60", "code": "101"}
     await alice.log_in()
     await wasim.fault("stream-end")
@@ -252,7 +252,7 @@ async def test_stream_errors_and_failures(wasim: Wasim, alice: WasimClient) -> N
 
 
 async def test_an_unlinked_device_is_notified_and_disconnected(wasim: Wasim, alice: WasimClient) -> None:
-    """`unlink` removes the device from the phone's list, tells it, and ends its link."""
+    """`unlink` removes the device from the phone's list, notifies it, and ends its link."""
     await wasim.post("/phones/962302/unlink", {"device": alice.device})
     await alice.receive("stream:error", code="401")
     await ended(alice)
@@ -260,11 +260,13 @@ async def test_an_unlinked_device_is_notified_and_disconnected(wasim: Wasim, ali
     assert phone["devices"] == []
 
 
-async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient, bob: WasimClient) -> None:
+async def test_the_control_interface_lists_phones_links_and_messages(
+    wasim: Wasim, alice: WasimClient, bob: WasimClient
+) -> None:
     """Phones with their devices, links with their frames, messages with their receipts, and consistent counters."""
     await alice.text("962303", "M1")
     arrived = await bob.receive("message", id="M1")
-    await bob.say(Node("receipt", {"id": "M1", "to": arrived.attrs["from"]}))
+    await bob.send(Node("receipt", {"id": "M1", "to": arrived.attrs["from"]}))
     await alice.receive("receipt", id="M1")
     phones = {phone["number"]: phone for phone in await wasim.get("/phones")}
     assert phones["962302"]["devices"][0]["jid"] == "962302:1@s.whatsapp.net"
@@ -282,21 +284,21 @@ async def test_what_the_control_interface_shows(wasim: Wasim, alice: WasimClient
     assert len(stats["numbers"]["962302"]["times"]) == 1
 
 
-async def test_other_paths_are_not_whatsapp(wasim: Wasim) -> None:
-    """A WebSocket on another path is refused with 404; the control interface explains itself at its root."""
+async def test_other_paths_are_refused(wasim: Wasim) -> None:
+    """A WebSocket on another path is refused with 404; the control interface lists its routes at its root."""
     async with wasim.http.get(wasim.url.replace("ws://", "http://").replace("/ws/chat", "/other")) as answer:
         assert answer.status in (404, 426)
     async with wasim.http.get(wasim.control + "/") as answer:
         assert "/phones" in await answer.text()
 
 
-async def test_garbage_ends_only_its_own_connection(wasim: Wasim, alice: WasimClient) -> None:
-    """A connection that does not speak WebSocket, or not WhatsApp's protocol, is ended; the others continue."""
+async def test_invalid_bytes_end_only_their_own_connection(wasim: Wasim, alice: WasimClient) -> None:
+    """A connection that does not use WebSocket, or not WhatsApp's protocol, is ended; the others continue."""
     host, port = wasim.url.removeprefix("ws://").removesuffix("/ws/chat").split(":")
     with socket.create_connection((host, int(port))) as raw:
         raw.sendall(b"hello\r\n\r\n")
     other = WasimClient(wasim, "962304")
-    await other.dial(other.keys.registration(nonce=bytes(64)))
+    await other.connect(other.keys.registration(nonce=bytes(64)))
     await other.socket.send(b"\x00\x00\x01x")
     await ended(other)
     await alice.ping()

@@ -1,30 +1,30 @@
-// A group of two bare Baileys and a simulated phone, messages of every kind from the phone, and a message that is asked
-// for again. Prints what happened as JSON lines.
+// A group of two bare Baileys and a simulated phone, messages of every kind from the phone, and a message that is
+// requested again. Prints what happened as JSON lines.
 //
 //   NODE_EXTRA_CA_CERTS=CA node wasim_groups.mjs BAILEYS_DIR WASIM_URL CONTROL_URL
 import { createHash } from 'node:crypto'
-import { Session, baileys, post, say } from './wasim_session.mjs'
+import { Session, baileys, post, report } from './wasim_session.mjs'
 
 const phone = '962503'
 const sha = data => createHash('sha256').update(data).digest('hex')
 
-// Keeps whole messages, with the keys of those in groups.
+// Stores complete messages.
 class Member extends Session {
   connect() {
     const outcome = super.connect()
-    this.whole = []
+    this.messages = []
     this.locks = []
     this.sock.ev.on('messages.upsert', ({ messages }) => {
-      for (const message of messages) this.note('whole', message)
+      for (const message of messages) this.record('messages', message)
     })
-    this.sock.ev.on('groups.upsert', groups => groups.forEach(group => this.note('updates', { group: group.id, size: group.participants.length })))
-    this.sock.ev.on('connection.update', ({ reachoutTimeLock }) => reachoutTimeLock && this.note('locks', reachoutTimeLock))
+    this.sock.ev.on('groups.upsert', groups => groups.forEach(group => this.record('updates', { group: group.id, size: group.participants.length })))
+    this.sock.ev.on('connection.update', ({ reachoutTimeLock }) => reachoutTimeLock && this.record('locks', reachoutTimeLock))
     return outcome
   }
 
   async message(id) {
-    await this.until(`message ${id}`, s => s.whole.some(m => m.key.id === id && m.message))
-    return this.whole.find(m => m.key.id === id && m.message)
+    await this.until(`message ${id}`, s => s.messages.some(m => m.key.id === id && m.message))
+    return this.messages.find(m => m.key.id === id && m.message)
   }
 }
 
@@ -48,14 +48,14 @@ try {
       texts.push([got.message.extendedTextMessage?.text ?? got.message.conversation, got.key.participantAlt?.split('@')[0].split(':')[0]])
       await a.until('the ack', s => s.acks.some(ack => ack.id === sent.key.id && !ack.error))
     }
-    const said = await post(`/phones/${phone}/send`, { to: group.id, text: 'from the phone' })
-    const [first, second] = [await a.message(said.id), await b.message(said.id)]
+    const sent = await post(`/phones/${phone}/send`, { to: group.id, text: 'from the phone' })
+    const [first, second] = [await a.message(sent.id), await b.message(sent.id)]
     const answer = await b.sock.sendMessage(group.id, { text: 'answer' }, { quoted: second })
     await a.message(answer.key.id)
-    say({
+    report({
       event: addressing, id: group.id, subject: metadata.subject, addressing: metadata.addressingMode, size: metadata.participants.length,
-      groups: Object.keys(all).length, texts, answer: answer.key.id, said: said.id,
-      heard: [first, second].map(m => [m.message.conversation, m.key.participant.includes(addressing === 'lid' ? '@lid' : '@s.whatsapp.net')])
+      groups: Object.keys(all).length, texts, answer: answer.key.id, sent: sent.id,
+      received: [first, second].map(m => [m.message.conversation, m.key.participant.includes(addressing === 'lid' ? '@lid' : '@s.whatsapp.net')])
     })
   }
 
@@ -69,7 +69,7 @@ try {
   const own = await a.sock.sendMessage(`${phone}@s.whatsapp.net`, { text: 'mine' })
   await a.until('the ack', s => s.acks.some(ack => ack.id === own.key.id))
   const kinds = {}
-  for (const [name, wish] of Object.entries({
+  for (const [name, content] of Object.entries({
     reply: { text: 'a reply', replyTo: own.key.id },
     reaction: { reaction: { id: own.key.id, emoji: '❤' } },
     location: { location: { latitude: 31.95, longitude: 35.93, name: 'Amman' } },
@@ -77,11 +77,11 @@ try {
     edit: { edit: { id: plain.id, text: 'edited' } },
     delete: { delete: { id: plain.id } }
   })) {
-    const { id } = await post(`/phones/${phone}/send`, { ...chat, ...wish })
+    const { id } = await post(`/phones/${phone}/send`, { ...chat, ...content })
     const { message } = await a.message(id)
     kinds[name] = message
   }
-  say({
+  report({
     event: 'kinds', image: { caption: picture.caption, mimetype: picture.mimetype, same: sha(Buffer.concat(bytes)) === image.sha256 },
     reply: [kinds.reply.extendedTextMessage.contextInfo.stanzaId === own.key.id, kinds.reply.extendedTextMessage.contextInfo.quotedMessage],
     reaction: [kinds.reaction.reactionMessage.text, kinds.reaction.reactionMessage.key.fromMe, kinds.reaction.reactionMessage.key.id === own.key.id],
@@ -101,14 +101,14 @@ try {
   const here = await a.sock.sendMessage(to, { location: { degreesLatitude: 1.5, degreesLongitude: -2.5, name: 'Here' } })
   await a.sock.sendPresenceUpdate('composing', to)
   await a.until('the last ack', s => s.acks.some(ack => ack.id === here.key.id))
-  say({ event: 'written', edited: sticky.key.id, deleted: gone, voice: voice.key.id, reacted: plain.id, sha: sha(Buffer.alloc(5000, 7)) })
+  report({ event: 'written', edited: sticky.key.id, deleted: gone, voice: voice.key.id, reacted: plain.id, sha: sha(Buffer.alloc(5000, 7)) })
 
   await post('/faults', { kind: 'corrupt', number: '962501', count: 2 })
   const damaged = await post(`/phones/${phone}/send`, { ...chat, text: 'damaged once' })
   const group = (await fetch(process.argv[4] + '/groups').then(r => r.json()))[0]
   const inGroup = await post(`/phones/${phone}/send`, { to: group.id, text: 'damaged in the group' })
-  const mended = [(await a.message(damaged.id)).message, (await a.message(inGroup.id)).message]
-  say({ event: 'mended', texts: mended.map(m => m.conversation) })
+  const resent = [(await a.message(damaged.id)).message, (await a.message(inGroup.id)).message]
+  report({ event: 'resent', texts: resent.map(m => m.conversation) })
 
   await post('/faults', { kind: 'reach-out-lock', number: '962501', seconds: 600 })
   await a.until('the lock', s => s.locks.some(lock => lock.isActive))
@@ -117,9 +117,9 @@ try {
   const warm = await a.sock.sendMessage(to, { text: 'still there' })
   await a.until('both acks', s => [cold, warm].every(m => s.acks.some(ack => ack.id === m.key.id)))
   const state = await a.sock.fetchAccountReachoutTimelock()
-  say({ event: 'locked', cold: a.acks.find(ack => ack.id === cold.key.id).error, warm: a.acks.find(ack => ack.id === warm.key.id).error ?? null, active: state.isActive })
+  report({ event: 'locked', cold: a.acks.find(ack => ack.id === cold.key.id).error, warm: a.acks.find(ack => ack.id === warm.key.id).error ?? null, active: state.isActive })
   process.exit(0)
 } catch (error) {
-  say({ event: 'failed', error: String(error?.stack ?? error) })
+  report({ event: 'failed', error: String(error?.stack ?? error) })
   process.exit(1)
 }

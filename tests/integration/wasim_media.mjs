@@ -2,7 +2,7 @@
 //
 //   NODE_EXTRA_CA_CERTS=CA node wasim_media.mjs BAILEYS_DIR WASIM_URL CONTROL_URL BYTES
 import { createHash } from 'node:crypto'
-import { Session, baileys, post, say } from './wasim_session.mjs'
+import { Session, baileys, post, report } from './wasim_session.mjs'
 
 const bytes = Number(process.argv[5])
 const sha = data => createHash('sha256').update(data).digest('hex')
@@ -29,23 +29,23 @@ try {
   const started = Date.now()
   const sent = await a.sock.sendMessage(chat, { document, mimetype: 'application/pdf', fileName: 'big.pdf', caption: 'the big one' })
   await a.until('the ack', s => s.acks.some(ack => ack.id === sent.key.id))
-  say({ event: 'up', id: sent.key.id, ms: Date.now() - started, sha: sha(document), size: bytes, rss: memory() })
+  report({ event: 'up', id: sent.key.id, ms: Date.now() - started, sha: sha(document), size: bytes, rss: memory() })
 
   const again = await download(sent.message.documentMessage, 'document')
-  say({ event: 'down', ...again })
+  report({ event: 'down', ...again })
 
   const refused = await post('/faults', { kind: 'media-refuse', status: 500, direction: 'up', count: 1 })
   const outcome = await a.sock.sendMessage(chat, { image: Buffer.alloc(1000, 1), jpegThumbnail: '' }).then(() => 'sent', error => error.message)
-  say({ event: 'refused', outcome, fault: refused.id })
+  report({ event: 'refused', outcome, fault: refused.id })
 
   await post('/faults', { kind: 'media-cut', direction: 'down', afterBytes: 65536, count: 1 })
-  // Baileys lets the error of a broken download escape its promise: it comes as an uncaught exception.
-  const escaped = new Promise(resolve => process.once('uncaughtException', () => resolve('broken off')))
-  const whole = download(sent.message.documentMessage, 'document').then(() => 'whole', () => 'broken off')
-  const cut = await Promise.race([escaped, whole])
-  say({ event: 'cut', outcome: cut })
+  // Baileys does not reject the promise of an interrupted download: the error is an uncaught exception.
+  const uncaught = new Promise(resolve => process.once('uncaughtException', () => resolve('broken off')))
+  const complete = download(sent.message.documentMessage, 'document').then(() => 'complete', () => 'broken off')
+  const cut = await Promise.race([uncaught, complete])
+  report({ event: 'cut', outcome: cut })
   process.exit(0)
 } catch (error) {
-  say({ event: 'failed', error: String(error?.stack ?? error) })
+  report({ event: 'failed', error: String(error?.stack ?? error) })
   process.exit(1)
 }

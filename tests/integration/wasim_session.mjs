@@ -1,4 +1,4 @@
-// A bare Baileys session against a simulated WhatsApp, for the scripts beside it.
+// A bare Baileys session against a simulated WhatsApp, for the scripts in this folder.
 //
 // Nothing of Baileys is patched; only its documented options are used.
 import { createRequire } from 'node:module'
@@ -14,7 +14,7 @@ const { makeWASocket, initAuthCreds } = baileys
 const pino = (await import(pathToFileURL(require.resolve('pino')))).default
 const logger = pino({ level: process.env.BAILEYS_LOG ?? 'silent' }, pino.destination(2))
 
-export const say = value => process.stdout.write(JSON.stringify(value) + '\n')
+export const report = value => process.stdout.write(JSON.stringify(value) + '\n')
 
 export const post = async (path, body) => {
   const answer = await fetch(control + path, { method: 'POST', body: JSON.stringify(body) })
@@ -74,12 +74,12 @@ export class Session {
     })
     const { ev, ws } = this.sock
     ev.on('creds.update', update => Object.assign(this.creds, update))
-    ws.on('CB:ack,class:message', node => this.note('acks', node.attrs))
+    ws.on('CB:ack,class:message', node => this.record('acks', node.attrs))
     ev.on('messages.upsert', ({ messages, type }) => {
-      for (const message of messages) this.note('received', { ...summary(message), type })
+      for (const message of messages) this.record('received', { ...summary(message), type })
     })
     ev.on('messages.update', updates => {
-      for (const { key, update } of updates) this.note('updates', { id: key.id, status: update.status })
+      for (const { key, update } of updates) this.record('updates', { id: key.id, status: update.status })
     })
     return new Promise((resolve, reject) => {
       ev.on('connection.update', update => {
@@ -90,7 +90,7 @@ export class Session {
     })
   }
 
-  note(list, value) {
+  record(list, value) {
     this[list].push(value)
     this.waiting = this.waiting.filter(check => !check())
   }
