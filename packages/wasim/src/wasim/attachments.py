@@ -113,7 +113,7 @@ def measure(path: Path, kind: str, key: bytes) -> tuple[int, str]:
 
 
 def filler(size: int) -> Iterator[bytes]:
-    """That many filler bytes, always the same."""
+    """`size` filler bytes, the same in each call."""
     block = hashlib.shake_256(b"wasim").digest(CHUNK_BYTES)
     while size > 0:
         yield block[:size]

@@ -1,6 +1,6 @@
 """wasim's own certificate authority, so that clients reach its media host by TLS as they reach the real one.
 
-It is created once for each state directory and stored there, so that clients that trust it still do after a restart.
+It is created once for each state directory and stored there, so that clients still trust it after a restart.
 The key never leaves that directory.
 """
 

@@ -149,7 +149,7 @@ async def _serving(app: web.Application, host: str, port: int, tls: ssl.SSLConte
 
 @contextlib.asynccontextmanager
 async def _compatibility_routes(simulator: Simulator) -> AsyncIterator[None]:
-    """Answer the HTTP requests that suites made for other servers send to the clients' port."""
+    """Answer the HTTP requests that test suites for other servers send to the clients' port."""
     runner = web.AppRunner(make_compatibility_app(simulator), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     simulator.make_web_handler = runner.server

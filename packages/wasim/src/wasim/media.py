@@ -1,5 +1,5 @@
-"""The media host: stores what clients upload, already encrypted by them, and serves it by its direct path; profile
-pictures too, as they are.
+"""The media host: stores files that clients have encrypted and uploaded, and serves them by their direct paths. It also
+serves profile pictures, which are not encrypted.
 
 Files are stored under the hash of their bytes and streamed, never held in memory as a whole. Nothing is decrypted here:
 the keys are in the messages. Speaks HTTPS, as clients expect of WhatsApp's hosts.

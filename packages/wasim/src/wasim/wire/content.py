@@ -49,7 +49,7 @@ class DeviceSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FutureProofMessage:
-    """FutureProofMessage: the wrapper of disappearing messages and similar ones."""
+    """The wrapper of disappearing messages and similar ones."""
 
     message: Content | None = optional(1, lambda: Content)
 
@@ -164,7 +164,7 @@ class SyncKeyShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolMessage:
-    """ProtocolMessage: messages between devices of one account, and changes of older messages."""
+    """Messages between devices of one account, and changes of older messages."""
 
     key: MessageKey | None = optional(1, lambda: MessageKey)
     """The message that is deleted or edited."""
