@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import Field
 
 from holdfast.api.schemas import ApiModel
-from holdfast.delivery.rate_limits import Pacing
 from holdfast.runtime.account_limits import Restrictions
 
 
@@ -39,14 +37,9 @@ class LimitsModel(ApiModel):
 
     @classmethod
     def of(cls, restrictions: Restrictions) -> LimitsModel:
-        pacing: Pacing = restrictions.pacing
-        return cls(
-            every=PaceModel(**asdict(pacing.every)),
-            bulk=PaceModel(**asdict(pacing.bulk)),
-            new=PaceModel(**asdict(pacing.new)),
-            new_per_day=pacing.new_per_day,
+        return cls.from_fields(
+            restrictions.pacing,
             new_in_last_day=restrictions.new_in_last_day,
-            gap_ms=pacing.gap_ms,
             reach_out_locked_until=restrictions.reach_out_until,
             new_chat_quota_until=restrictions.quota_until,
             tight_until=restrictions.tight_until,

@@ -195,7 +195,7 @@ async def export_session(company: CompanyPath, backup_service: Keeping) -> Devic
     device: Device = await backup_service.device(company)
     return DeviceModel(
         credentials=device.credentials,
-        keys=[KeyModel(type=key.type, id=key.id, value=key.value) for key in device.keys],
+        keys=[KeyModel.from_fields(key) for key in device.keys],
     )
 
 

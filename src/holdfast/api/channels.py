@@ -39,16 +39,10 @@ class ChannelModel(ApiModel):
 
     @classmethod
     def of(cls, channel: asked.Channel) -> Self:
-        return cls(
-            id=channel.id,
-            name=channel.name,
-            description=channel.description,
+        return cls.from_fields(
+            channel,
             invite_link=None if channel.invite is None else f"{_LINK}{channel.invite}",
-            followers=channel.followers,
             created_at=shown_time(channel.created_at_s),
-            verified=channel.verified,
-            role=channel.role,
-            muted=channel.muted,
         )
 
 

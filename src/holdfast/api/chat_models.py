@@ -9,7 +9,7 @@ from pydantic import Field
 
 from holdfast.api.message_models import MediaModel
 from holdfast.api.schemas import ApiModel, ErrorModel, ListPage
-from holdfast.delivery.chats import MARKED_UNREAD, Chat, Entry, GivenReaction, Names, SentEntry
+from holdfast.delivery.chats import MARKED_UNREAD, Chat, Entry, SentEntry
 from holdfast.delivery.content import text_of
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.message import MessageState
@@ -26,16 +26,6 @@ class GivenReactionModel(ApiModel):
     sender_name: str | None
     from_me: bool
     at: str
-
-    @classmethod
-    def of(cls, reaction: GivenReaction) -> Self:
-        return cls(
-            emoji=reaction.emoji,
-            sender=reaction.sender,
-            sender_name=reaction.sender_name,
-            from_me=reaction.from_me,
-            at=reaction.at,
-        )
 
 
 class ChatMessageModel(ApiModel):
@@ -88,7 +78,7 @@ class ChatMessageModel(ApiModel):
             at=entry.at,
             edited_at=entry.edited_at,
             deleted_at=entry.deleted_at,
-            reactions=[GivenReactionModel.of(each) for each in entry.reactions],
+            reactions=[GivenReactionModel.from_fields(each) for each in entry.reactions],
         )
 
 
@@ -156,16 +146,6 @@ class NamesModel(ApiModel):
     subject: Annotated[str | None, Field(description="of a group")]
     username: str | None
 
-    @classmethod
-    def of(cls, names: Names) -> Self:
-        return cls(
-            saved=names.saved,
-            push=names.push,
-            business=names.business,
-            subject=names.subject,
-            username=names.username,
-        )
-
 
 class ChatModel(ApiModel):
     chat: Annotated[str, Field(description="JID")]
@@ -194,18 +174,12 @@ class ChatModel(ApiModel):
 
     @classmethod
     def of(cls, chat: Chat, media_url: MediaUrl) -> Self:
-        return cls(
-            chat=chat.chat,
-            kind=chat.kind.value,
-            name=chat.name,
-            names=NamesModel.of(chat.names),
+        return cls.from_fields(
+            chat,
+            names=NamesModel.from_fields(chat.names),
             phone_number=chat.names.number,
-            last_at=chat.last_at,
             last_message=None if chat.last is None else ChatMessageModel.of(chat.last, media_url),
             unread=max(chat.unread, 0),
             marked_unread=chat.unread == MARKED_UNREAD,
-            pinned_at=chat.pinned_at,
             archived=chat.is_archived,
-            muted_until=chat.muted_until,
-            disappearing_s=chat.disappearing_s,
         )

@@ -198,7 +198,7 @@ async def list_labels(company: CompanyPath, gateway: LoadedGateway, labels: Labe
     """The labels of a WhatsApp Business account, as the phone last reported them."""
     await gateway.require(company)
     found = await labels.labels(company)
-    items = [LabelModel(id=each.id, name=each.name, color=each.color) for each in found]
+    items = [LabelModel.from_fields(each) for each in found]
     return ListPage(items=items, next=None)
 
 

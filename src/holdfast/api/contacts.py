@@ -83,7 +83,7 @@ class PersonAboutModel(ApiModel):
             chat=chat,
             about=found.about,
             about_set_at=shown_time(found.set_at_s),
-            business=None if business is None else BusinessModel.model_validate(business, from_attributes=True),
+            business=None if business is None else BusinessModel.from_fields(business),
         )
 
 
@@ -117,7 +117,7 @@ class PersonModel(ApiModel):
         return cls(
             chat=contact.jid,
             name=names.shown(contact.jid),
-            names=NamesModel.of(names),
+            names=NamesModel.from_fields(names),
             phone_number=contact.number,
             lid=contact.lid,
             updated_at=contact.updated_at,

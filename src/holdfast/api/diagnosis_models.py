@@ -12,7 +12,6 @@ from holdfast.api.keys import KeyGrant
 from holdfast.api.schemas import ApiModel
 from holdfast.api.session_models import FindingModel, SessionModel, findings
 from holdfast.base.clock import iso
-from holdfast.health.goals import GoalResult
 from holdfast.health.signals import Signals
 from holdfast.health.stability import Stability
 from holdfast.health.verdict import Verdict
@@ -73,19 +72,11 @@ class TurnModel(ApiModel):
     @classmethod
     def of(cls, transition: Transition) -> TurnModel:
         reason = None if transition.reason is None else stored_reason(transition.reason, transition.code)
-        return cls(
-            at=transition.at,
-            before=transition.before.value,
-            after=transition.after.value,
-            event=transition.event,
+        return cls.from_fields(
+            transition,
             event_message=event_sentence(transition.event),
-            reason=transition.reason,
-            code=transition.code,
             cause=None if reason is None else reason.sentence,
-            reaction=None if reason is None else reason.reaction.value,
-            attempts=transition.attempts,
-            next_attempt_at=transition.next_attempt_at,
-            lasted_s=transition.lasted_s,
+            reaction=None if reason is None else reason.reaction,
         )
 
 
@@ -94,10 +85,6 @@ class GoalModel(ApiModel):
     measured: Annotated[str, Field(description="as text with its unit")]
     goal: str
     holds: bool
-
-    @classmethod
-    def of(cls, row: GoalResult) -> GoalModel:
-        return cls(what=row.what, measured=row.measured, goal=row.goal, holds=row.holds)
 
 
 class StabilityModel(ApiModel):
@@ -122,7 +109,7 @@ class StabilityModel(ApiModel):
             reconnect_p50_s=rounded(measured.reconnect_p50_s),
             reconnect_p95_s=rounded(measured.reconnect_p95_s),
             holds=measured.holds,
-            table=[GoalModel.of(row) for row in measured.table()],
+            table=[GoalModel.from_fields(row) for row in measured.table()],
         )
 
 
@@ -203,15 +190,13 @@ class EngineHostModel(ApiModel):
 
     @classmethod
     def of(cls, host: HostView, *, grant: KeyGrant) -> EngineHostModel:
-        return cls(
-            number=host.number,
+        return cls.from_fields(
+            host,
             pid=host.facts.pid if grant.companies is None else None,
             rss_bytes=host.facts.rss_bytes,
             session_count=len(host.sessions),
             sessions=[company for company in host.sessions if grant.covers(company)],
             silent_s=round(host.silent_s, 1),
-            isolation=host.isolation,
-            retiring=host.retiring,
         )
 
 
@@ -309,18 +294,7 @@ class DiagnosticsModel(ApiModel):
             live_state=LiveModel(
                 availability=found.live.availability.value, since=found.live.since, message=found.live.sentence
             ),
-            alerts=AlertsModel(
-                undelivered=[
-                    WaitingAlertModel(
-                        address=alert.address,
-                        title=alert.title,
-                        made_at=alert.made_at,
-                        tries=alert.tries,
-                        error=alert.error,
-                    )
-                    for alert in found.alerts
-                ]
-            ),
+            alerts=AlertsModel(undelivered=[WaitingAlertModel.from_fields(each) for each in found.alerts]),
             settings=settings,
         )
 

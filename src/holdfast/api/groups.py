@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from fastapi import Path, Request
 from pydantic import Field
@@ -18,7 +18,6 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_recipient
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
-from holdfast.session.queries import Group, GroupMember
 
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999."""
@@ -39,27 +38,15 @@ class GroupModel(ApiModel):
     community: Annotated[str | None, Field(description="the community that it belongs to")]
     is_community: bool
 
-    @classmethod
-    def of(cls, group: Group) -> Self:
-        return cls(**_fields(group))
-
 
 class GroupMemberModel(ApiModel):
     jid: Annotated[str, Field(description="by phone number where WhatsApp reports it")]
     lid: Annotated[str | None, Field(description="the id that hides the number")]
     role: Annotated[str, Field(description="member, admin or superadmin")]
 
-    @classmethod
-    def of(cls, member: GroupMember) -> GroupMemberModel:
-        return cls(jid=member.jid, lid=member.lid, role=member.role)
-
 
 class GroupDetailsModel(GroupModel):
     members: list[GroupMemberModel]
-
-    @classmethod
-    def of(cls, group: Group) -> Self:
-        return cls(**_fields(group), members=[GroupMemberModel.of(member) for member in group.members or []])
 
 
 MOST_MEMBERS = 1023
@@ -105,24 +92,6 @@ def people_of(given: list[str], *, field: str) -> list[str]:
     return list(dict.fromkeys(jids))
 
 
-def _fields(group: Group) -> dict[str, Any]:
-    return {
-        "id": group.id,
-        "subject": group.subject,
-        "description": group.description,
-        "size": group.size,
-        "created_at": shown_time(group.created_at_s),
-        "owner": group.owner,
-        "announce_only": group.announce_only,
-        "locked": group.locked,
-        "join_approval": group.join_approval,
-        "members_add": group.members_add,
-        "disappearing_s": group.disappearing_s,
-        "community": group.community,
-        "is_community": group.is_community,
-    }
-
-
 def shown_time(seconds: int | None) -> str | None:
     return iso(datetime.fromtimestamp(seconds, UTC)) if seconds is not None and 0 <= seconds <= _LAST_SECOND else None
 
@@ -138,7 +107,9 @@ async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupM
     """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
     found = await ask(request, company, asked.groups())
     ordered = sorted(found, key=lambda group: ((group.subject or "").casefold(), group.id))
-    return ListPage(items=[GroupModel.of(group) for group in ordered], next=None)
+    return ListPage(
+        items=[GroupModel.from_fields(group, created_at=shown_time(group.created_at_s)) for group in ordered], next=None
+    )
 
 
 @router.get(
@@ -150,7 +121,8 @@ async def get_group(company: CompanyPath, id: GroupId, request: Request, people:
     jid = group_of(id)
     found = await ask(request, company, asked.group(jid))
     await people.learn_members(company, found.members or [])
-    return GroupDetailsModel.of(found)
+    members = [GroupMemberModel.from_fields(member) for member in found.members or []]
+    return GroupDetailsModel.from_fields(found, created_at=shown_time(found.created_at_s), members=members)
 
 
 @router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))

@@ -76,7 +76,8 @@ async def get_invited_group(
     company: CompanyPath, code: Annotated[str, Path(max_length=200, description="of the link")], request: Request
 ) -> GroupModel:
     """The group that an invite link leads to, before joining it."""
-    return GroupModel.of(await ask(request, company, asked.invited_group(_code(code, field="code"))))
+    group = await ask(request, company, asked.invited_group(_code(code, field="code")))
+    return GroupModel.from_fields(group, created_at=shown_time(group.created_at_s))
 
 
 @router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=dict(STARTING))
@@ -97,10 +98,7 @@ async def join_group(company: CompanyPath, body: JoinRequestBody, starter: Start
 async def list_join_requests(company: CompanyPath, id: GroupId, request: Request) -> ListPage[JoinRequestModel]:
     """The people who ask to join the group."""
     found = await ask(request, company, asked.join_requests(group_of(id)))
-    items = [
-        JoinRequestModel(jid=each.jid, lid=each.lid, requested_at=shown_time(each.requested_at_s), method=each.method)
-        for each in found
-    ]
+    items = [JoinRequestModel.from_fields(each, requested_at=shown_time(each.requested_at_s)) for each in found]
     return ListPage(items=items, next=None)
 
 

@@ -22,7 +22,7 @@ from holdfast.api.schemas import ApiModel
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.base.ids import may_be_id
-from holdfast.delivery.content import LONGEST_NAME, StoredMedia, check_filename
+from holdfast.delivery.content import LONGEST_NAME, check_filename
 from holdfast.delivery.media import bare_mimetype
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.stores import Inbox, Received
@@ -109,16 +109,6 @@ class StoredModel(ApiModel):
     size_bytes: int
     sha256: Annotated[str, Field(description="hexadecimal")]
 
-    @classmethod
-    def of(cls, media: StoredMedia) -> StoredModel:
-        return cls(
-            id=media.id,
-            mimetype=media.mimetype,
-            filename=media.filename,
-            size_bytes=media.size_bytes,
-            sha256=media.sha256,
-        )
-
 
 MediaDependency = Annotated[MediaService, from_state("media")]
 MediaId = Annotated[str, Path(description="`id` of the message in the inbox")]
@@ -145,7 +135,7 @@ async def store_media(
     await gateway.require(company)
     async with media_quota(request, company):
         stored = await service.outbound.put(company, request.stream(), mimetype=mimetype, filename=filename)
-    return StoredModel.of(stored)
+    return StoredModel.from_fields(stored)
 
 
 @router.get("/v1/sessions/{company}/inbox/{id}")

@@ -19,15 +19,6 @@ class AcceptedModel(ApiModel):
     state: str
     accepted_at: str
 
-    @classmethod
-    def of(cls, message: Message) -> AcceptedModel:
-        return cls(
-            id=message.id,
-            whatsapp_id=message.whatsapp_id,
-            state=message.state.value,
-            accepted_at=message.accepted_at,
-        )
-
 
 class HeldModel(ApiModel):
     code: Annotated[str, Field(description="stable code of a hold, or the session's state")]
@@ -52,15 +43,6 @@ class ReceiptModel(ApiModel):
     delivered_at: str | None
     read_at: str | None
     played_at: str | None
-
-    @classmethod
-    def of(cls, receipt: MemberReceipt) -> ReceiptModel:
-        return cls(
-            member=receipt.member,
-            delivered_at=receipt.delivered_at,
-            read_at=receipt.read_at,
-            played_at=receipt.played_at,
-        )
 
 
 class MessageModel(AcceptedModel):
@@ -90,23 +72,16 @@ class MessageModel(AcceptedModel):
         cls, message: Message, held: HoldNotice | None = None, receipts: Sequence[MemberReceipt] | None = None
     ) -> MessageModel:
         error = None if message.error_code is None else ErrorModel(code=message.error_code, message=message.error)
-        return cls(
-            **AcceptedModel.of(message).model_dump(),
+        return cls.from_fields(
+            message,
             company_id=message.company,
             to=message.recipient,
-            chat=message.chat,
             type=message.kind,
             priority="bulk" if message.priority >= BULK else "interactive",
-            expires_at=message.expires_at,
             held=None if held is None else HeldModel.of(held),
             retries=_retries(message),
-            attempts=message.attempts,
-            sent_at=message.sent_at,
-            delivered_at=message.delivered_at,
-            read_at=message.read_at,
-            played_at=message.played_at,
             error=error,
-            receipts=None if receipts is None else [ReceiptModel.of(each) for each in receipts],
+            receipts=None if receipts is None else [ReceiptModel.from_fields(each) for each in receipts],
         )
 
 

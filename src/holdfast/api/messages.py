@@ -59,7 +59,7 @@ async def accept(
     sending: Messages = request.app.state.sending
     body = SendRequest(body=body_of(message), options=message, idempotency_key=idempotency_key)
     async with access.message_quota(request, company, body.body, body_bytes=body_bytes):
-        return AcceptedModel.of(await sending.accept(company, body))
+        return AcceptedModel.from_fields(await sending.accept(company, body))
 
 
 @router.get("/v1/sessions/{company}/messages")
@@ -102,7 +102,7 @@ async def get_receipts(
     Members who have not confirmed anything are missing. The message itself is `read` when all members have read it.
     """
     found = await outbox.receipts(await _message(id, grant, sending))
-    return ListPage(items=[ReceiptModel.of(each) for each in found], next=None)
+    return ListPage(items=[ReceiptModel.from_fields(each) for each in found], next=None)
 
 
 @router.delete("/v1/messages/{id}")

@@ -32,15 +32,8 @@ class NodeModel(ApiModel):
     @classmethod
     def of(cls, node: ClusterNode, *, this: str, silent_after_s: float) -> NodeModel:
         is_silent = node.seen_ago_s > silent_after_s
-        return cls(
-            id=node.id,
-            name=node.name,
-            url=node.url,
-            state="silent" if is_silent else "draining" if node.is_draining else "running",
-            sessions=node.sessions,
-            started_at=node.started_at,
-            is_this=node.id == this,
-        )
+        state = "silent" if is_silent else "draining" if node.is_draining else "running"
+        return cls.from_fields(node, state=state, is_this=node.id == this)
 
 
 class NodesModel(ApiModel):

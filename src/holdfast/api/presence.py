@@ -11,7 +11,6 @@ from holdfast.api.queries import ChatJid
 from holdfast.api.routing import CompanyPath, LoadedGateway, keyed_router
 from holdfast.api.schemas import ApiModel
 from holdfast.runtime.actor import SessionActor
-from holdfast.runtime.contact_presence import SeenPresence
 
 
 class SeenModel(ApiModel):
@@ -19,10 +18,6 @@ class SeenModel(ApiModel):
     state: Annotated[str, Field(description="available, unavailable, composing, recording or paused")]
     at: Annotated[str, Field(description="when WhatsApp reported it")]
     last_seen_at: Annotated[str | None, Field(description="when the person was last online, where they show it")]
-
-    @classmethod
-    def of(cls, seen: SeenPresence) -> SeenModel:
-        return cls(sender=seen.sender, state=seen.state, at=seen.at, last_seen_at=seen.last_seen_at)
 
 
 class PresenceModel(ApiModel):
@@ -86,5 +81,5 @@ async def set_presence(company: CompanyPath, body: OwnPresenceRequest, gateway: 
 
 
 def _presence(actor: SessionActor, chat: str) -> PresenceModel:
-    seen = [SeenModel.of(each) for each in actor.work.contacts.seen(chat)]
+    seen = [SeenModel.from_fields(each) for each in actor.work.contacts.seen(chat)]
     return PresenceModel(chat=chat, subscribed=chat in actor.work.contacts.subscribed, presences=seen)

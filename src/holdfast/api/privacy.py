@@ -62,7 +62,7 @@ router = keyed_router("profile")
 async def get_privacy(company: CompanyPath, request: Request) -> PrivacyModel:
     """The account's privacy settings, as WhatsApp has them now."""
     found = await ask(request, company, asked.privacy())
-    return PrivacyModel.model_validate(found, from_attributes=True)
+    return PrivacyModel.from_fields(found)
 
 
 @router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=dict(STARTING))

@@ -61,7 +61,7 @@ router = keyed_router("profile")
 async def get_profile(company: CompanyPath, request: Request) -> ProfileModel:
     """What others see of the account."""
     found = await ask(request, company, asked.profile())
-    return ProfileModel(name=found.name, about=found.about, picture=found.picture)
+    return ProfileModel.from_fields(found)
 
 
 @router.patch("/v1/sessions/{company}/profile", status_code=202, responses=dict(STARTING))

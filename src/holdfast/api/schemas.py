@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -27,6 +27,14 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def from_fields(cls, source: object, **others: object) -> Self:
+        """A model with the values that `source` has under the names of the model's fields, and with `others`."""
+        same = {
+            name: getattr(source, name) for name in cls.model_fields if name not in others and hasattr(source, name)
+        }
+        return cls.model_validate(same | others, from_attributes=True)
 
 
 class ErrorModel(ApiModel):

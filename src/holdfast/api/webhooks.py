@@ -223,10 +223,9 @@ def _counts(endpoint: Endpoint, counts: Mapping[str, Counts], own: Collection[st
 
 def _endpoint_shape(seen: SeenEndpoint) -> EndpointModel:
     endpoint, health = seen.endpoint, seen.endpoint.health
-    return EndpointModel(
-        id=endpoint.id,
+    return EndpointModel.from_fields(
+        endpoint,
         company_id=endpoint.company or None,
-        url=endpoint.url,
         events=None if endpoint.events is None else list(endpoint.events),
         state=health.state.value,
         pending=seen.counts.pending,
@@ -234,26 +233,15 @@ def _endpoint_shape(seen: SeenEndpoint) -> EndpointModel:
         oldest_pending_at=seen.counts.oldest_at,
         failing_since=iso(health.failing_since),
         next_probe_at=iso(health.probe_at),
-        last_success_at=endpoint.last_success_at,
-        last_failure_at=endpoint.last_failure_at,
-        last_status=endpoint.last_status,
-        last_error=endpoint.last_error,
     )
 
 
 def _failed_shape(failed: Failed, endpoint: Endpoint | None, url: str | None) -> FailedModel:
-    return FailedModel(
-        id=failed.id,
+    return FailedModel.from_fields(
+        failed,
         company_id=failed.company,
         url=url,
-        type=failed.type,
-        state=failed.state.value,
         endpoint_state=None if endpoint is None else endpoint.health.state.value,
-        attempts=failed.attempts,
-        last_status=failed.last_status,
-        last_error=failed.last_error,
-        first_at=failed.first_at,
-        last_at=failed.last_at,
         next_attempt_at=next_attempt_at(failed, endpoint),
     )
 
