@@ -40,7 +40,7 @@ from holdfast.runtime.operations import OperationService
 from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.pairing import qr_code
 from holdfast.runtime.people import People
-from holdfast.runtime.quotas import UNLIMITED, QuotaLimits, Quotas
+from holdfast.runtime.quotas import QuotaLimits, Quotas
 from holdfast.runtime.rate_limiter import SendShares
 from holdfast.runtime.services import Services
 from holdfast.runtime.view import Qr
@@ -78,6 +78,9 @@ UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=
 _QUIET_TURNS = 30
 """More iterations of the event loop than any chain of wake-ups needs."""
 _LEAPS = 400
+UNLIMITED = QuotaLimits(
+    requests_per_minute=0, streams=0, outbox_messages=0, outbox_bytes=0, media_bytes=0, free_disk_bytes=0
+)
 LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024
 NUMBER = "962790000001"

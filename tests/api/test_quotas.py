@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from holdfast.delivery.media import MB
-from holdfast.runtime.quotas import UNLIMITED
 from tests.api.api_client import KEY, KEY_OF_ONE, ApiClient, make_client
 from tests.dashboard.browser import make_browser
-from tests.world import COMPANY, NUMBER, World
+from tests.world import COMPANY, NUMBER, UNLIMITED, World
 
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"

@@ -71,7 +71,6 @@ AnyHostCommand = AskHeartbeat | Stop
 AnyHostReport = Hello | Heartbeat | Logged
 
 _encoder = msgspec.json.Encoder()
-_command_decoder: msgspec.json.Decoder[AnyCommand | AnyHostCommand] = msgspec.json.Decoder(AnyCommand | AnyHostCommand)
 _report_decoder: msgspec.json.Decoder[AnyReport | AnyHostReport] = msgspec.json.Decoder(AnyReport | AnyHostReport)
 
 
@@ -90,7 +89,7 @@ def decode_report(line: bytes) -> AnyReport | AnyHostReport:
     try:
         return _report_decoder.decode(line)
     except msgspec.MsgspecError as error:
-        raise _malformed("engine host sent", line, error) from None
+        raise _malformed(line, error) from None
 
 
 class _OfLink(msgspec.Struct, frozen=True):
@@ -108,14 +107,6 @@ def link_of(line: bytes) -> LinkId | None:
         return None
 
 
-def decode_command(line: bytes) -> AnyCommand | AnyHostCommand:
-    """The command in a line to a host: for hosts written in Python, and for tests."""
-    try:
-        return _command_decoder.decode(line)
-    except msgspec.MsgspecError as error:
-        raise _malformed("engine host was sent", line, error) from None
-
-
 def check_hello(report: AnyReport | AnyHostReport) -> Hello:
     """The first report, if it is a hello in our version of the protocol."""
     if not isinstance(report, Hello):
@@ -128,11 +119,11 @@ def check_hello(report: AnyReport | AnyHostReport) -> Hello:
     return report
 
 
-def _malformed(who: str, line: bytes, error: msgspec.MsgspecError) -> WireError:
+def _malformed(line: bytes, error: msgspec.MsgspecError) -> WireError:
     # msgspec quotes unknown tags and values, and the content of a line must not be shown.
     # `from None` above has the same reason: a chained error would print them.
     cause = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error))
-    return WireError(f"The {who} a line of {len(line)} bytes that can't be understood: {cause}.")
+    return WireError(f"The engine host sent a line of {len(line)} bytes that can't be understood: {cause}.")
 
 
 class LineSplitter:

@@ -64,11 +64,6 @@ class QuotaLimits:
     free_disk_bytes: int = 1024 * MB
 
 
-UNLIMITED = QuotaLimits(
-    requests_per_minute=0, streams=0, outbox_messages=0, outbox_bytes=0, media_bytes=0, free_disk_bytes=0
-)
-
-
 @dataclass(slots=True, kw_only=True)
 class _Estimate:
     messages: int

@@ -55,11 +55,6 @@ def fault_of(credentials: Mapping[str, Any]) -> str | None:
     return next(_faults(credentials), None)
 
 
-def fault_of_value(value: Any) -> str | None:
-    """The first fault of any other stored value, such as a Signal key."""
-    return next(_value_faults(value, "", 0), None)
-
-
 def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
     for name in _IDS:
         yield from _id_faults(credentials, name, most=_MOST_REGISTRATION if name == "registrationId" else _MOST_ID)

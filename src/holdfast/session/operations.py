@@ -54,9 +54,14 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     done_codes: ClassVar[frozenset[int]] = frozenset()
     """WhatsApp's refusals of a repeated attempt which mean that an earlier one was carried out."""
 
+    target_field: ClassVar[str]
+    """The argument that names the target."""
+
     @property
     def target(self) -> str:
-        raise NotImplementedError
+        """What it changes; operations of one target run one after another."""
+        target: str = getattr(self, self.target_field)
+        return target
 
     @property
     def medium(self) -> str | None:
@@ -124,16 +129,13 @@ class ChangeMembers(Arguments, frozen=True, kw_only=True):
     """WhatsApp answers a repeated change of a member with 409 or 404, which counts as done."""
 
     kind = "change-members"
+    target_field = "group"
 
     group: str
     add: list[str] = []
     remove: list[str] = []
     promote: list[str] = []
     demote: list[str] = []
-
-    @property
-    def target(self) -> str:
-        return self.group
 
     def described(self, result: Any) -> Any:
         return {action: member_results(rows, action=action) for action, rows in result.items()}
@@ -146,6 +148,7 @@ class UpdateGroup(Arguments, frozen=True, kw_only=True):
     """The engine reads the group first and changes only what differs."""
 
     kind = "update-group"
+    target_field = "group"
 
     group: str
     subject: str | None = None
@@ -157,20 +160,13 @@ class UpdateGroup(Arguments, frozen=True, kw_only=True):
     members_add: bool | None = None
     disappearing_s: int | None = None
 
-    @property
-    def target(self) -> str:
-        return self.group
-
 
 class LeaveGroup(Arguments, frozen=True, kw_only=True):
     kind = "leave-group"
+    target_field = "group"
     done_codes = frozenset({401, 403, 404})
 
     group: str
-
-    @property
-    def target(self) -> str:
-        return self.group
 
 
 class SetPicture(Arguments, frozen=True, kw_only=True):
@@ -200,13 +196,10 @@ class SetPicture(Arguments, frozen=True, kw_only=True):
 
 class RevokeInvite(Arguments, frozen=True, kw_only=True):
     kind = "revoke-invite"
+    target_field = "group"
     observes = True
 
     group: str
-
-    @property
-    def target(self) -> str:
-        return self.group
 
     def judge(self, before: Any, after: Any) -> Verdict:
         return NotDone() if after["code"] == before["code"] else Done(after)
@@ -232,14 +225,11 @@ class AnswerRequests(Arguments, frozen=True, kw_only=True):
     """WhatsApp answers a repeated approval or rejection with 404, which counts as done."""
 
     kind = "answer-join-requests"
+    target_field = "group"
 
     group: str
     approve: list[str] = []
     reject: list[str] = []
-
-    @property
-    def target(self) -> str:
-        return self.group
 
     def described(self, result: Any) -> Any:
         return {action: member_results(rows, action=action) for action, rows in result.items()}
@@ -282,40 +272,31 @@ class FollowChannel(Arguments, frozen=True, kw_only=True):
     """Repeating it has no effect."""
 
     kind = "follow-channel"
+    target_field = "channel"
 
     channel: str
     followed: bool
     """False: leave it."""
 
-    @property
-    def target(self) -> str:
-        return self.channel
-
 
 class Block(Arguments, frozen=True, kw_only=True):
     kind = "block"
+    target_field = "jid"
 
     jid: str
     blocked: bool
-
-    @property
-    def target(self) -> str:
-        return self.jid
 
 
 class ReadChat(Arguments, frozen=True, kw_only=True):
     """Read receipts for messages of a chat, oldest first. WhatsApp ignores repeated ones."""
 
     kind = "read-chat"
+    target_field = "chat"
     is_light = True
 
     chat: str
     messages: list[dict[str, str | None]]
     """`{id, sender, senderLid}` each."""
-
-    @property
-    def target(self) -> str:
-        return self.chat
 
     def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """A repeated request finds fewer unread messages."""
@@ -326,6 +307,7 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
     """Settings of a chat, which the account's devices share. Fields that are None stay unchanged."""
 
     kind = "update-chat"
+    target_field = "chat"
 
     chat: str
     archived: bool | None = None
@@ -342,10 +324,6 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
     last: dict[str, Any] | None = None
     """The newest message of the chat, `{id, fromMe, sender, atS}`: WhatsApp applies some settings up to it."""
 
-    @property
-    def target(self) -> str:
-        return self.chat
-
     def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """A repeated request may find newer messages."""
         return {name: value for name, value in given.items() if name != "last"}
@@ -355,6 +333,7 @@ class SaveContact(Arguments, frozen=True, kw_only=True):
     """An entry of the account's address book, which its devices share."""
 
     kind = "save-contact"
+    target_field = "jid"
 
     jid: str
     """By phone number."""
@@ -363,10 +342,6 @@ class SaveContact(Arguments, frozen=True, kw_only=True):
     first_name: str | None = None
     on_phone: bool = False
     """Also save it in the address book of the phone itself, not only in WhatsApp."""
-
-    @property
-    def target(self) -> str:
-        return self.jid
 
 
 class EditLabel(Arguments, frozen=True, kw_only=True):
@@ -386,28 +361,22 @@ class EditLabel(Arguments, frozen=True, kw_only=True):
 
 class LabelChat(Arguments, frozen=True, kw_only=True):
     kind = "label-chat"
+    target_field = "chat"
 
     chat: str
     label: str
     labelled: bool
 
-    @property
-    def target(self) -> str:
-        return self.chat
-
 
 class StarMessage(Arguments, frozen=True, kw_only=True):
     kind = "star-message"
+    target_field = "chat"
 
     chat: str
     message: str
     """Its WhatsApp id."""
     from_me: bool
     starred: bool
-
-    @property
-    def target(self) -> str:
-        return self.chat
 
 
 KINDS: Mapping[str, type[Arguments]] = MappingProxyType({
