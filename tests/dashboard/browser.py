@@ -11,7 +11,14 @@ from urllib.parse import urlencode
 from starlette.types import Message
 
 from holdfast.api.forwarding import Forwarder
+from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.attention import AttentionList
+from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.dashboard import add_dashboard
+from holdfast.dashboard.fleet import Fleet
+from holdfast.dashboard.logins import Logins
+from holdfast.dashboard.rendering import Templates
+from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import Quotas
 from holdfast.store.lookup import LookupRows
@@ -35,38 +42,51 @@ def make_browser(
 ) -> Browser:
     registry = registry_of(world)
     client = make_client(world, gateway, keys=registry, base_path=base_path, forwarder=forwarder)
+    diagnoser = world.diagnoser()
+    lookup = LookupRows(world.database, SearchIndexer(world.database, clock=world.clock))
+    assets = Assets()
     add_dashboard(
         client.api,
-        gateway,
-        world.diagnoser(),
-        sending=world.sending,
-        lookup=LookupRows(world.database, SearchIndexer(world.database, clock=world.clock)),
-        chats=world.chats,
-        contacts=world.contacts,
-        events=world.events,
-        files=world.outbound_media,
-        operations=world.operations,
-        webhooks=WebhookRows(world.database),
-        webhook_settings=world.webhooks,
-        limits=world.limits,
-        removal=backup_service_of(
-            gateway,
-            world.database,
-            world.spool.folder.parent / "backups",
+        AppContext(
+            gateway=gateway,
+            diagnoser=diagnoser,
+            lookup=lookup,
+            chats=world.chats,
+            reading=ChatReading(world.chats, world.operations),
+            logins=Logins(
+                registry,
+                secret=b"a secret of a test",
+                sign_outs=SignOutRows(world.database),
+                clock=world.clock,
+                randomness=Chance(),
+            ),
+            attention=AttentionList(lambda: world.open_alerts, WebhookRows(world.database), clock=world.clock),
+            fleet=Fleet(gateway, diagnoser, lookup, clock=world.clock),
+            assets=assets,
+            templates=Templates(assets, clock=world.clock, base_path=base_path),
+            sending=world.sending,
+            contacts=world.contacts,
+            events=world.events,
+            files=world.outbound_media,
+            operations=world.operations,
+            webhooks=WebhookRows(world.database),
+            webhook_settings=world.webhooks,
+            limits=world.limits,
+            removal=backup_service_of(
+                gateway,
+                world.database,
+                world.spool.folder.parent / "backups",
+                clock=world.clock,
+                load_api_keys=registry.load,
+            ),
+            media=world.media_service(),
+            key_management=registry,
+            quotas=quotas or world.quotas(),
+            shutdown=client.api.state.shutdown,
             clock=world.clock,
-            load_api_keys=registry.load,
+            randomness=Chance(),
+            base_path=base_path,
         ),
-        media=world.media_service(),
-        keys=registry,
-        key_management=registry,
-        shutdown=client.api.state.shutdown,
-        secret=b"a secret of a test",
-        sign_outs=SignOutRows(world.database),
-        open_alerts=lambda: world.open_alerts,
-        quotas=quotas or world.quotas(),
-        clock=world.clock,
-        randomness=Chance(),
-        base_path=base_path,
     )
     return Browser(client)
 

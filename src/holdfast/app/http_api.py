@@ -18,10 +18,17 @@ from holdfast.api.server import HttpServer
 from holdfast.api.webhooks import WebhookService
 from holdfast.app.startup_claims import StartupClaims
 from holdfast.backup.service import BackupService
+from holdfast.dashboard.assets import Assets
+from holdfast.dashboard.attention import AttentionList
+from holdfast.dashboard.context import AppContext
 from holdfast.dashboard.dashboard import add_dashboard
+from holdfast.dashboard.fleet import Fleet
+from holdfast.dashboard.logins import Logins
+from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.media import MB
 from holdfast.notify.alert_sender import AlertSender
 from holdfast.runtime.account_limits import AccountLimits
+from holdfast.runtime.chat_reading import ChatReading
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.health_monitor import HealthMonitor
@@ -63,12 +70,13 @@ def make_http_api(
     indexer: SearchIndexer,
 ) -> FastAPI:
     """API and dashboard."""
-    quotas = _quotas(held, parts)
-    figures = FigureRows(held.database)
+    quotas, base_path = _quotas(held, parts), base_path_of(held.settings.public_url)
+    chats, contacts = ChatRows(held.database), ContactRows(held.database, clock=parts.clock)
+    events, figures = EventRows(held.database), FigureRows(held.database)
     limits = AccountLimits(gateway, parts.accounts, default=parts.pacing, clock=parts.clock)
     diagnoser = Diagnoser(gateway, parts, figures=figures, limits=limits, undelivered=lambda: alert_sink.undelivered)
     operations = OperationService(
-        gateway, parts.operations, events=EventRows(held.database), clock=parts.clock, randomness=parts.randomness
+        gateway, parts.operations, events=events, clock=parts.clock, randomness=parts.randomness
     )
     api = make_api(
         gateway,
@@ -79,47 +87,58 @@ def make_http_api(
         operations=operations,
         outbox=parts.outbox,
         inbox=InboxRows(held.database),
-        chat_rows=ChatRows(held.database),
-        contact_rows=ContactRows(held.database, clock=parts.clock),
+        chat_rows=chats,
+        contact_rows=contacts,
         labels=AccountSettingRows(held.database),
         call_rows=parts.calls,
         limits=limits,
-        events=EventRows(held.database),
+        events=events,
         webhooks=webhooks,
         media=media,
         quotas=quotas,
         settings=_shown_settings(held.settings),
         is_writable=lambda: held.database.is_writable,
-        base_path=base_path_of(held.settings.public_url),
+        base_path=base_path,
         allowed_hosts=_allowed_hosts(held.settings),
         forwarder=forwarder,
     )
+    lookup, assets = LookupRows(held.database, indexer), Assets()
     add_dashboard(
         api,
-        gateway,
-        diagnoser,
-        sending=sending,
-        chats=ChatRows(held.database),
-        contacts=ContactRows(held.database, clock=parts.clock),
-        events=EventRows(held.database),
-        files=media.outbound,
-        lookup=LookupRows(held.database, indexer),
-        operations=operations,
-        webhooks=webhooks.rows,
-        webhook_settings=webhooks,
-        limits=limits,
-        removal=removal,
-        media=media,
-        keys=registry,
-        key_management=registry,
-        shutdown=api.state.shutdown,
-        secret=dashboard_secret,
-        sign_outs=SignOutRows(held.database),
-        open_alerts=lambda: monitor.open_alerts,
-        quotas=quotas,
-        clock=parts.clock,
-        randomness=parts.randomness,
-        base_path=base_path_of(held.settings.public_url),
+        AppContext(
+            gateway=gateway,
+            diagnoser=diagnoser,
+            lookup=lookup,
+            chats=chats,
+            reading=ChatReading(chats, operations),
+            logins=Logins(
+                registry,
+                secret=dashboard_secret,
+                sign_outs=SignOutRows(held.database),
+                clock=parts.clock,
+                randomness=parts.randomness,
+            ),
+            attention=AttentionList(lambda: monitor.open_alerts, webhooks.rows, clock=parts.clock),
+            fleet=Fleet(gateway, diagnoser, lookup, clock=parts.clock),
+            assets=assets,
+            templates=Templates(assets, clock=parts.clock, base_path=base_path),
+            sending=sending,
+            contacts=contacts,
+            events=events,
+            files=media.outbound,
+            operations=operations,
+            webhooks=webhooks.rows,
+            webhook_settings=webhooks,
+            limits=limits,
+            removal=removal,
+            media=media,
+            key_management=registry,
+            quotas=quotas,
+            shutdown=api.state.shutdown,
+            clock=parts.clock,
+            randomness=parts.randomness,
+            base_path=base_path,
+        ),
     )
     return api
 

@@ -13,7 +13,7 @@ from holdfast.dashboard.assets import Assets
 from holdfast.dashboard.attention import AttentionList
 from holdfast.dashboard.fleet import Fleet
 from holdfast.dashboard.logins import Login, Logins
-from holdfast.dashboard.ports import CompanyRemoval, Files, KeyManagement, MediaAddresses, WebhookSettings
+from holdfast.dashboard.ports import CompanyRemoval, KeyManagement, MediaAddresses, WebhookSettings
 from holdfast.dashboard.rendering import Templates
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
@@ -26,6 +26,7 @@ from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.messages import Messages
 from holdfast.runtime.operations import OperationService
+from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
@@ -45,7 +46,7 @@ class AppContext:
     chats: Chats
     contacts: Contacts
     events: Events
-    files: Files
+    files: OutboundMediaService
     reading: ChatReading
     operations: OperationService
     webhooks: Webhooks

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from holdfast.base.api_keys import ListedKey
-from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.stores import Received
-from holdfast.runtime.outbound_media import OpenedMedia
 
 
 class CompanyGrant(Protocol):
@@ -47,21 +45,6 @@ class KeyManagement(Protocol):
 class MediaAddresses(Protocol):
     def url(self, received: Received) -> str | None:
         """URL from which the file of an inbound message can be fetched without a key; None when it has no file."""
-
-
-class Files(Protocol):
-    """Files of outbound messages."""
-
-    @property
-    def limit_bytes(self) -> int: ...
-
-    async def put(
-        self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
-    ) -> StoredMedia:
-        """Store a file for a later message. Raises `BadInput`."""
-
-    async def open(self, company: str, media_id: str) -> OpenedMedia | None:
-        """A stored file of this company."""
 
 
 class WebhookSettings(Protocol):
