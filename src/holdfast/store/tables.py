@@ -6,11 +6,14 @@ SQLite and PostgreSQL differ.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Float,
     ForeignKey,
@@ -20,11 +23,20 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     false,
     text,
 )
 
 metadata = MetaData()
+
+
+def _partial_index(
+    name: str, *columns: ColumnElement[Any], where: ColumnElement[bool] | TextClause, unique: bool = False
+) -> None:
+    """An index of the rows that satisfy `where`."""
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
 
 _SEQ = BigInteger().with_variant(Integer(), "sqlite")  # SQLite increments only INTEGER PRIMARY KEY columns
 
@@ -183,75 +195,29 @@ outbox = Table(
 )
 Index("outbox_whatsapp_id", outbox.c.company_id, outbox.c.whatsapp_id, unique=True)
 Index("outbox_idempotency_key", outbox.c.company_id, outbox.c.idempotency_key, unique=True)
-Index(
+_partial_index(
     "outbox_open",
     *outbox.c["company_id", "seq", "state", "priority", "accepted_at", "held_code"],
-    sqlite_where=text("state IN ('queued','sending')"),
-    postgresql_where=text("state IN ('queued','sending')"),
+    where=text("state IN ('queued','sending')"),
 )
 Index("outbox_by_company", outbox.c.company_id, outbox.c.seq)
 Index("outbox_by_chat", outbox.c.company_id, outbox.c.chat, outbox.c.seq)
 Index("outbox_by_time", outbox.c.company_id, outbox.c.accepted_at, outbox.c.state)
-Index(
-    "outbox_settled",
-    outbox.c.company_id,
-    outbox.c.state,
-    outbox.c.seq,
-    sqlite_where=text("state NOT IN ('queued','sending')"),
-    postgresql_where=text("state NOT IN ('queued','sending')"),
+_partial_index(
+    "outbox_settled", *outbox.c["company_id", "state", "seq"], where=text("state NOT IN ('queued','sending')")
 )
 _IS_HEAD = text("next_at IS NOT NULL")
-Index(
-    "outbox_head",
-    outbox.c.company_id,
-    outbox.c.chat,
-    unique=True,
-    sqlite_where=_IS_HEAD,
-    postgresql_where=_IS_HEAD,
-)
-Index(
-    "outbox_due",
-    outbox.c.company_id,
-    outbox.c.lane,
-    outbox.c.next_at,
-    outbox.c.seq,
-    sqlite_where=_IS_HEAD,
-    postgresql_where=_IS_HEAD,
-)
+_partial_index("outbox_head", outbox.c.company_id, outbox.c.chat, unique=True, where=_IS_HEAD)
+_partial_index("outbox_due", outbox.c.company_id, outbox.c.lane, outbox.c.next_at, outbox.c.seq, where=_IS_HEAD)
 _INTERACTIVE = text("priority = 0 AND state IN ('queued','sending')")
-Index(
-    "outbox_interactive",
-    outbox.c.company_id,
-    outbox.c.chat,
-    sqlite_where=_INTERACTIVE,
-    postgresql_where=_INTERACTIVE,
-)
+_partial_index("outbox_interactive", outbox.c.company_id, outbox.c.chat, where=_INTERACTIVE)
 _CAN_EXPIRE = text("expires_at IS NOT NULL AND state IN ('queued','sending')")
-Index(
-    "outbox_expiry",
-    outbox.c.company_id,
-    outbox.c.expires_at,
-    sqlite_where=_CAN_EXPIRE,
-    postgresql_where=_CAN_EXPIRE,
-)
+_partial_index("outbox_expiry", outbox.c.company_id, outbox.c.expires_at, where=_CAN_EXPIRE)
 _SENT_MEDIUM = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
-Index(
-    "outbox_sent_media",
-    outbox.c.company_id,
-    outbox.c.sent_at,
-    sqlite_where=_SENT_MEDIUM,
-    postgresql_where=_SENT_MEDIUM,
-)
+_partial_index("outbox_sent_media", outbox.c.company_id, outbox.c.sent_at, where=_SENT_MEDIUM)
 
 _HAS_TARGET = text("target IS NOT NULL")
-Index(
-    "outbox_targets",
-    outbox.c.company_id,
-    outbox.c.chat,
-    outbox.c.target,
-    sqlite_where=_HAS_TARGET,
-    postgresql_where=_HAS_TARGET,
-)
+_partial_index("outbox_targets", outbox.c.company_id, outbox.c.chat, outbox.c.target, where=_HAS_TARGET)
 
 operations = Table(
     "operations",
@@ -275,13 +241,7 @@ operations = Table(
 Index("operations_idempotency_key", operations.c.company_id, operations.c.idempotency_key, unique=True)
 Index("operations_by_company", operations.c.company_id, operations.c.seq)
 _OPEN_OPERATION = text("state IN ('queued','running')")
-Index(
-    "operations_open",
-    operations.c.company_id,
-    operations.c.seq,
-    sqlite_where=_OPEN_OPERATION,
-    postgresql_where=_OPEN_OPERATION,
-)
+_partial_index("operations_open", operations.c.company_id, operations.c.seq, where=_OPEN_OPERATION)
 
 member_receipts = Table(
     "member_receipts",
@@ -319,16 +279,9 @@ Index("inbox_message", inbox.c.company_id, inbox.c.chat, inbox.c.whatsapp_id, in
 Index("inbox_by_chat", inbox.c.company_id, inbox.c.chat, inbox.c.seq)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
 Index("inbox_by_time", inbox.c.company_id, inbox.c.chat, inbox.c.sent_at, inbox.c.seq)
-Index(
-    "inbox_targets",
-    inbox.c.company_id,
-    inbox.c.chat,
-    inbox.c.target,
-    sqlite_where=_HAS_TARGET,
-    postgresql_where=_HAS_TARGET,
-)
+_partial_index("inbox_targets", inbox.c.company_id, inbox.c.chat, inbox.c.target, where=_HAS_TARGET)
 _HAS_MEDIUM = text("media_id IS NOT NULL")
-Index("inbox_media", inbox.c.company_id, inbox.c.stored_at, sqlite_where=_HAS_MEDIUM, postgresql_where=_HAS_MEDIUM)
+_partial_index("inbox_media", inbox.c.company_id, inbox.c.stored_at, where=_HAS_MEDIUM)
 
 groups = Table(
     "groups",
@@ -383,14 +336,7 @@ chats = Table(
 Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
 Index("chats_by_last", chats.c.company_id, chats.c.last_at, chats.c.chat)
 _IS_UNREAD = text("unread <> 0")
-Index(
-    "chats_unread",
-    chats.c.company_id,
-    chats.c.last_at,
-    chats.c.chat,
-    sqlite_where=_IS_UNREAD,
-    postgresql_where=_IS_UNREAD,
-)
+_partial_index("chats_unread", chats.c.company_id, chats.c.last_at, chats.c.chat, where=_IS_UNREAD)
 
 contacts = Table(
     "contacts",
@@ -413,13 +359,7 @@ chat_aliases = Table(
 )
 Index("chat_aliases_chat", chat_aliases.c.company_id, chat_aliases.c.chat)
 _UNMOVED = text("moved_at IS NULL")
-Index(
-    "chat_aliases_unmoved",
-    chat_aliases.c.company_id,
-    chat_aliases.c.alias,
-    sqlite_where=_UNMOVED,
-    postgresql_where=_UNMOVED,
-)
+_partial_index("chat_aliases_unmoved", chat_aliases.c.company_id, chat_aliases.c.alias, where=_UNMOVED)
 
 labels = Table(
     "labels",
@@ -497,27 +437,16 @@ webhook_deliveries = Table(
 _PENDING, _FAILED = text("state = 'pending'"), text("state = 'failed'")
 _RETRIED = text("state = 'pending' AND attempts > 0")
 _HEAD = text("next_at IS NOT NULL")
-Index(
+_partial_index(
     "webhook_deliveries_pending",
     webhook_deliveries.c.company_id,
     webhook_deliveries.c.chat,
     webhook_deliveries.c.event_seq,
-    sqlite_where=_PENDING,
-    postgresql_where=_PENDING,
+    where=_PENDING,
 )
-Index(
-    "webhook_deliveries_heads",
-    webhook_deliveries.c.company_id,
-    webhook_deliveries.c.next_at,
-    sqlite_where=_HEAD,
-    postgresql_where=_HEAD,
-)
-Index(
-    "webhook_deliveries_failed",
-    webhook_deliveries.c.company_id,
-    webhook_deliveries.c.event_seq,
-    sqlite_where=_FAILED,
-    postgresql_where=_FAILED,
+_partial_index("webhook_deliveries_heads", webhook_deliveries.c.company_id, webhook_deliveries.c.next_at, where=_HEAD)
+_partial_index(
+    "webhook_deliveries_failed", webhook_deliveries.c.company_id, webhook_deliveries.c.event_seq, where=_FAILED
 )
 for _name, _columns, _where in (
     ("webhook_deliveries_all_failed", ("event_seq",), _FAILED),
@@ -525,7 +454,7 @@ for _name, _columns, _where in (
     ("webhook_deliveries_all_retried", ("event_seq",), _RETRIED),
     ("webhook_deliveries_old", ("at",), _PENDING),
 ):
-    Index(_name, *webhook_deliveries.c[_columns], sqlite_where=_where, postgresql_where=_where)
+    _partial_index(_name, *webhook_deliveries.c[_columns], where=_where)
 
 decrypted = Table(
     "decrypted",
