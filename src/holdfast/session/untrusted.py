@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from holdfast.session.account_changes import (
@@ -22,21 +25,14 @@ from holdfast.session.account_changes import (
     AnyAccountChange,
     ChatChanged,
     ChatRead,
-    ContactSaved,
     LabelChanged,
-    Labelled,
-    PersonNamed,
-    Starred,
 )
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     Acked,
     AnsweredMessageWanted,
     AnyReport,
-    CallSignal,
-    ChangedMember,
     Commit,
-    CreatedMessage,
     Decrypted,
     Fields,
     GroupChange,
@@ -48,8 +44,9 @@ from holdfast.session.engine import (
     Receipted,
     SendRefused,
     SentContentWanted,
-    Undecryptable,
 )
+
+S = TypeVar("S", bound=Struct)
 
 TEXT_CHARS = 65_536
 """Upper bound of one text: WhatsApp's own limit for a message."""
@@ -90,40 +87,14 @@ _REPLACEMENT = "\ufffd"
 def bounded(report: AnyReport) -> AnyReport:
     """The same report, safe to store and to look up. Commits are bounded where they are stored, by `bounded_commit`."""
     match report:
-        case Acked():
-            return replace(
-                report,
-                whatsapp_id=bounded_id(report.whatsapp_id),
-                chat=bounded_id(report.chat),
-                at_s=_time(report.at_s),
-                error=_optional(report.error, bounded_id),
-            )
-        case Receipted():
-            return replace(
-                report,
-                whatsapp_ids=[bounded_id(each) for each in report.whatsapp_ids],
-                chat=bounded_id(report.chat),
-                participant=_optional(report.participant, bounded_id),
-                at_s=_time(report.at_s),
-            )
-        case PresenceSeen():
-            return replace(
-                report,
-                chat=bounded_id(report.chat),
-                sender=bounded_id(report.sender),
-                last_seen_s=_time(report.last_seen_s),
-            )
-        case SentContentWanted() | AnsweredMessageWanted():
-            return replace(report, whatsapp_id=bounded_id(report.whatsapp_id), chat=bounded_id(report.chat))
-        case SendRefused():
-            return replace(report, detail=bounded_name(report.detail))
+        case Acked() | Receipted() | PresenceSeen() | SentContentWanted() | AnsweredMessageWanted() | SendRefused():
+            return _bounded(report)
         case PasskeyFailed():
-            return replace(report, code=bounded_id(report.code), detail=bounded_name(report.detail))
+            return _bounded(report, code=bounded_id(report.code))
         case QueryAnswered():
-            result = _Content(chars=ANSWER_CHARS, items=ANSWER_ITEMS).value(report.result)
-            return replace(report, result=result, detail=bounded_name(report.detail))
+            return _bounded(report, result=_Content(chars=ANSWER_CHARS, items=ANSWER_ITEMS).value(report.result))
         case LinkClosed():
-            return replace(report, detail=bounded_name(report.detail), attributes=_attributes(report.attributes))
+            return _bounded(report, attributes=_attributes(report.attributes))
         case _:
             return report
 
@@ -133,12 +104,12 @@ def bounded_commit(commit: Commit) -> Commit:
     return replace(
         commit,
         decrypted=[_decrypted(item) for item in commit.decrypted],
-        undecryptable=[_undecryptable(item) for item in commit.undecryptable],
-        made=[_made(item) for item in commit.made],
+        undecryptable=[_bounded(item) for item in commit.undecryptable],
+        made=[_bounded(item) for item in commit.made],
         groups={bounded_id(jid): bounded_name(subject) for jid, subject in commit.groups.items()},
         changes=[bounded_change(change) for change in commit.changes],
         history=[bounded_message(message) for message in commit.history],
-        calls=[_call(call) for call in commit.calls[:LIST_ITEMS]],
+        calls=[_bounded(call) for call in commit.calls[:LIST_ITEMS]],
         group_changes=[_group_change(change) for change in commit.group_changes[:LIST_ITEMS]],
         usernames={bounded_id(lid): bounded_name(username) for lid, username in commit.usernames.items()},
     )
@@ -147,18 +118,9 @@ def bounded_commit(commit: Commit) -> Commit:
 def bounded_message(message: InboundMessage) -> InboundMessage:
     """The same message, safe to store. Its type is chosen by the engine, so it needs no check."""
     keys, secret = message.media_keys, message.message_secret
-    return replace(
+    return _bounded(
         message,
-        whatsapp_id=bounded_id(message.whatsapp_id),
-        chat=bounded_id(message.chat),
-        sender=bounded_id(message.sender),
-        sender_lid=_optional(message.sender_lid, bounded_id),
-        text=_optional(message.text, bounded_text),
-        sent_at_s=_second(message.sent_at_s),
-        push_name=_optional(message.push_name, bounded_name),
         content=_object(message.content),
-        target=_optional(message.target, bounded_id),
-        media=None if message.media is None else _media(message.media),
         media_keys=None if keys is None or len(keys) > KEYS_CHARS else clean(keys),
         message_secret=None if secret is None or len(secret) > SECRET_CHARS else clean(secret),
     )
@@ -183,47 +145,21 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
         case ChatChanged():
             return _chat_changed(change)
         case ChatRead():
-            ids = [bounded_id(each) for each in change.whatsapp_ids[:LIST_ITEMS]]
-            return replace(change, chat=bounded_id(change.chat), whatsapp_ids=ids)
-        case ContactSaved():
-            return replace(
-                change,
-                chat=bounded_id(change.chat),
-                lid=_optional(change.lid, bounded_id),
-                saved_name=_optional(change.saved_name, bounded_name),
-                username=_optional(change.username, bounded_name),
-            )
-        case PersonNamed():
-            return replace(change, chat=bounded_id(change.chat), push_name=bounded_name(change.push_name))
+            return _bounded(change, whatsapp_ids=_ids(change.whatsapp_ids[:LIST_ITEMS]))
         case LabelChanged():
-            name, color = _optional(change.name, bounded_name), change.color
-            known = color is not None and 0 <= color <= MOST_COLOR
-            return replace(change, label=bounded_id(change.label), name=name, color=color if known else None)
-        case Labelled():
-            whatsapp_id = _optional(change.whatsapp_id, bounded_id)
-            chat = bounded_id(change.chat)
-            return replace(change, label=bounded_id(change.label), chat=chat, whatsapp_id=whatsapp_id)
-        case Starred():
-            return replace(change, chat=bounded_id(change.chat), whatsapp_id=bounded_id(change.whatsapp_id))
+            known = change.color is not None and 0 <= change.color <= MOST_COLOR
+            return _bounded(change, color=change.color if known else None)
+        case _:
+            return _bounded(change)
 
 
 def _chat_changed(change: ChatChanged) -> ChatChanged:
-    return replace(
+    until, timer_s = change.muted_until_s, change.disappearing_s
+    return _bounded(
         change,
-        chat=bounded_id(change.chat),
-        muted_until_s=_until(change.muted_until_s),
-        pinned_at_s=_time(change.pinned_at_s),
-        disappearing_s=_duration(change.disappearing_s),
-        timer_set_at_s=_time(change.timer_set_at_s),
+        muted_until_s=until if until is None or until == FOREVER_S else _second(until),
+        disappearing_s=None if timer_s is None else min(max(timer_s, 0), LONGEST_TIMER_S),
     )
-
-
-def _duration(seconds: int | None) -> int | None:
-    return None if seconds is None else min(max(seconds, 0), LONGEST_TIMER_S)
-
-
-def _until(at_s: int | None) -> int | None:
-    return at_s if at_s == FOREVER_S else _time(at_s)
 
 
 def clean(text: str) -> str:
@@ -267,58 +203,26 @@ def _decrypted(item: Decrypted) -> Decrypted:
     return replace(item, plaintext=plaintext, message=bounded_message(item.message), timer=timer)
 
 
-def _undecryptable(item: Undecryptable) -> Undecryptable:
-    return replace(
-        item,
-        whatsapp_id=bounded_id(item.whatsapp_id),
-        chat=bounded_id(item.chat),
-        sender=bounded_id(item.sender),
-        sent_at_s=_second(item.sent_at_s),
-        push_name=_optional(item.push_name, bounded_name),
-    )
-
-
-def _made(item: CreatedMessage) -> CreatedMessage:
-    return replace(item, whatsapp_id=bounded_id(item.whatsapp_id))
-
-
-def _call(call: CallSignal) -> CallSignal:
-    return replace(
-        call,
-        call_id=bounded_id(call.call_id),
-        caller=bounded_id(call.caller),
-        caller_lid=_optional(call.caller_lid, bounded_id),
-        creator=bounded_id(call.creator),
-        group=_optional(call.group, bounded_id),
-        push_name=_optional(call.push_name, bounded_name),
-        at_s=_second(call.at_s),
-    )
-
-
 def _group_change(change: GroupChange) -> GroupChange:
     value = change.value
-    return replace(
+    return _bounded(
         change,
-        notice_id=bounded_id(change.notice_id),
-        group=bounded_id(change.group),
         kind=bounded_id(change.kind),
         value=bounded_text(value, DESCRIPTION_CHARS) if isinstance(value, str) else _number(value),
-        actor=_optional(change.actor, bounded_id),
-        actor_lid=_optional(change.actor_lid, bounded_id),
-        actor_name=_optional(change.actor_name, bounded_name),
-        participants=[_member(member) for member in change.participants[:LIST_ITEMS]],
-        at_s=_second(change.at_s),
+        participants=[
+            _bounded(member, role=member.role if member.role in ROLES else None)
+            for member in change.participants[:LIST_ITEMS]
+        ],
     )
-
-
-def _member(member: ChangedMember) -> ChangedMember:
-    role = member.role if member.role in ROLES else None
-    return replace(member, jid=bounded_id(member.jid), lid=_optional(member.lid, bounded_id), role=role)
 
 
 def _media(media: Mapping[str, object]) -> dict[str, object]:
     described = _object(media)
     return {name: bounded_name(value) if isinstance(value, str) else value for name, value in described.items()}
+
+
+def _ids(ids: Sequence[str]) -> list[str]:
+    return [bounded_id(each) for each in ids]
 
 
 def _attributes(attributes: Fields) -> Fields:
@@ -328,10 +232,6 @@ def _attributes(attributes: Fields) -> Fields:
 
 def _second(at_s: int) -> int:
     return min(max(at_s, 0), LAST_SECOND)
-
-
-def _time(at_s: int | None) -> int | None:
-    return None if at_s is None else _second(at_s)
 
 
 def _optional(text: str | None, bound: Callable[[str], str]) -> str | None:
@@ -379,3 +279,21 @@ def _number(value: float | None) -> float | None:
     if isinstance(value, int) and abs(value) >= 2**63:
         return None
     return value
+
+
+_BOUNDS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
+    dict.fromkeys(["whatsapp_id", "call_id", "notice_id", "target", "label", "error"], bounded_id)
+    | dict.fromkeys(["chat", "group", "jid", "lid", "sender", "sender_lid", "participant"], bounded_id)
+    | dict.fromkeys(["caller", "caller_lid", "creator", "actor", "actor_lid"], bounded_id)
+    | dict.fromkeys(["name", "push_name", "saved_name", "actor_name", "username", "detail"], bounded_name)
+    | dict.fromkeys(["at_s", "sent_at_s", "last_seen_s", "pinned_at_s", "timer_set_at_s"], _second)
+    | {"text": bounded_text, "media": _media, "whatsapp_ids": _ids}
+)
+"""How the fields of reports are bounded, by their names: a name has the same meaning in all of them."""
+
+
+def _bounded(report: S, **others: object) -> S:
+    """The report, or a part of one, with its fields bounded; `others` are the values of fields not in `_BOUNDS`."""
+    given = {name: getattr(report, name) for name in report.__struct_fields__ if name in _BOUNDS and name not in others}
+    bounds = {name: _BOUNDS[name](value) for name, value in given.items() if value is not None}
+    return replace(report, **bounds, **others)
