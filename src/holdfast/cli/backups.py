@@ -15,7 +15,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path, show_list
 from holdfast.client import Client, Json
 from holdfast.health.advice import lasting
 
@@ -113,12 +113,8 @@ def list_backups(
     settings = read_settings()
     folder, opener = backups_of(settings), opener_of(settings, identity)
     found = [_found(each) for each in backup_dir.inspect_all(folder, opener)]
-    if as_json:
-        terminal.show_json({"items": found, "next": None})
-    elif found:
-        terminal.show_table(("backup", "age", "companies", "size", "state"), (_row(each) for each in found))
-    else:
-        terminal.print_stderr(f'There is no backup in "{folder}": `holdfast backup create` creates one.')
+    none = f'There is no backup in "{folder}": `holdfast backup create` creates one.'
+    show_list(found, ("backup", "age", "companies", "size", "state"), _row, as_json=as_json, none=none)
     if any(each["problem"] for each in found):
         raise typer.Exit(NOT_GOOD)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
 import typer
 
-from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD
-from holdfast.cli.requests import AsJson, CompanyArgument, session_path, short, show_one, with_client
-from holdfast.client import Client, Json
+from holdfast.cli.requests import AsJson, CompanyArgument, listed, session_path, short, show_list, show_one, with_client
+from holdfast.client import Json
 
 Find = Annotated[str, typer.Option("--find", metavar="WORDS", help="only those with this in a name or number")]
 Most = Annotated[int, typer.Option("--most", min=1, max=10_000, help="how many")]
@@ -36,7 +34,13 @@ def chats(
         count = item["unread"] or ("marked" if item["markedUnread"] else "")
         return item["lastAt"] and short(item["lastAt"]), item["name"], count, _line(shown), state, item["chat"]
 
-    _show(items, ("last message (UTC)", "name", "unread", "text", "state", "chat"), row, as_json=as_json, what="chats")
+    show_list(
+        items,
+        ("last message (UTC)", "name", "unread", "text", "state", "chat"),
+        row,
+        as_json=as_json,
+        none="There are no chats.",
+    )
 
 
 def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_json: AsJson = False) -> None:
@@ -46,7 +50,7 @@ def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_jso
     def row(item: Json) -> tuple[object, ...]:
         return item["name"], item["phoneNumber"] and f"+{item['phoneNumber']}", item["chat"]
 
-    _show(items, ("name", "number", "chat"), row, as_json=as_json, what="contacts")
+    show_list(items, ("name", "number", "chat"), row, as_json=as_json, none="There are no contacts.")
 
 
 def check_numbers(
@@ -56,16 +60,12 @@ def check_numbers(
 ) -> None:
     """Check which phone numbers are on WhatsApp. Exit code 1 if one of them is not."""
     path = session_path(company, "/contacts/check")
-
-    async def work(client: Client) -> list[Json]:
-        return list((await client.post(path, {"numbers": numbers}))["items"])
-
-    items = with_client(work)
+    items = with_client(lambda client: client.post(path, {"numbers": numbers}))["items"]
 
     def row(item: Json) -> tuple[object, ...]:
         return item["number"], "yes" if item["exists"] else "no", item["chat"]
 
-    _show(items, ("number", "on WhatsApp", "chat"), row, as_json=as_json, what="numbers")
+    show_list(items, ("number", "on WhatsApp", "chat"), row, as_json=as_json, none="There are no numbers.")
     if not all(item["exists"] for item in items):
         raise typer.Exit(NOT_GOOD)
 
@@ -77,7 +77,7 @@ def groups(company: CompanyArgument, as_json: AsJson = False) -> None:
     def row(item: Json) -> tuple[object, ...]:
         return item["subject"], item["size"], item["id"]
 
-    _show(items, ("name", "members", "id"), row, as_json=as_json, what="groups")
+    show_list(items, ("name", "members", "id"), row, as_json=as_json, none="There are no groups.")
 
 
 group = typer.Typer(no_args_is_help=True, help="The members of a group, and new groups.")
@@ -89,17 +89,12 @@ GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="the group's
 def members(company: CompanyArgument, group_id: GroupArgument, as_json: AsJson = False) -> None:
     """List the members of a group with their roles."""
     path = session_path(company, f"/groups/{quote(group_id, safe='@')}")
-
-    async def work(client: Client) -> Json:
-        found: Json = await client.get(path)
-        return found
-
-    items = with_client(work)["members"]
+    items = with_client(lambda client: client.get(path))["members"]
 
     def row(item: Json) -> tuple[object, ...]:
         return item["jid"], item["role"]
 
-    _show(items, ("member", "role"), row, as_json=as_json, what="members")
+    show_list(items, ("member", "role"), row, as_json=as_json, none="There are no members.")
 
 
 @group.command("create")
@@ -118,12 +113,8 @@ def create(
     """
     headers = {} if key is None else {"Idempotency-Key": key}
     path = session_path(company, f"/groups?wait={_CREATION_WAIT_S}")
-
-    async def work(client: Client) -> Json:
-        made: Json = await client.post(path, {"subject": subject, "members": people}, headers)
-        return made
-
-    operation = with_client(work, timeout_s=2 * _CREATION_WAIT_S)
+    body = {"subject": subject, "members": people}
+    operation = with_client(lambda client: client.post(path, body, headers), timeout_s=2 * _CREATION_WAIT_S)
     show_one(operation, as_json=as_json)
     if operation["state"] != "succeeded":
         raise typer.Exit(NOT_GOOD)
@@ -133,37 +124,12 @@ def message(
     message_id: Annotated[str, typer.Argument(metavar="ID", help="the message's id, msg_…")], as_json: AsJson = False
 ) -> None:
     """Show one sent message with its state, times and error."""
-
-    async def work(client: Client) -> Json:
-        found: Json = await client.get(f"/v1/messages/{quote(message_id, safe='')}")
-        return found
-
-    show_one(with_client(work), as_json=as_json)
+    path = f"/v1/messages/{quote(message_id, safe='')}"
+    show_one(with_client(lambda client: client.get(path)), as_json=as_json)
 
 
 def _items(company: str, rest: str, options: dict[str, str], most: int) -> list[Json]:
-    path = session_path(company, rest) + (f"?{urlencode(options)}" if options else "")
-
-    async def work(client: Client) -> list[Json]:
-        found: list[Json] = []
-        async for item in client.items(path):
-            found.append(item)
-            if len(found) == most:
-                break
-        return found
-
-    return with_client(work)
-
-
-def _show(
-    items: list[Json], columns: tuple[str, ...], row: Callable[[Json], tuple[object, ...]], *, as_json: bool, what: str
-) -> None:
-    if as_json:
-        terminal.show_json({"items": items, "next": None})
-    elif items:
-        terminal.show_table(columns, (row(item) for item in items))
-    else:
-        terminal.print_stderr(f"There are no {what}.")
+    return listed(session_path(company, rest) + (f"?{urlencode(options)}" if options else ""), most=most)
 
 
 def _line(text: str) -> str:

@@ -14,7 +14,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import NOT_GOOD, UsageError
-from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, short, show_one, with_client
+from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, short, show_list, show_one, with_client
 from holdfast.client import Client, Json
 
 
@@ -135,12 +135,7 @@ def _show_newest(
         return list(found)
 
     items = with_client(work)
-    if as_json:
-        terminal.show_json({"items": items, "next": None})
-    elif items:
-        terminal.show_table(columns, (row(item) for item in items))
-    else:
-        terminal.print_stderr("There are no messages yet.")
+    show_list(items, columns, row, as_json=as_json, none="There are no messages yet.")
 
 
 def _number(jid: str) -> str:

@@ -9,7 +9,7 @@ import typer
 from holdfast import terminal
 from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import NOT_GOOD
-from holdfast.cli.requests import CLOCK, AsJson, moment, with_client
+from holdfast.cli.requests import CLOCK, AsJson, listed, moment, with_client
 from holdfast.client import Client, Json
 
 _LOOK_S = 0.5
@@ -17,11 +17,7 @@ _LOOK_S = 0.5
 
 def nodes(as_json: AsJson = False) -> None:
     """List the nodes that share the database, and how many sessions each runs."""
-
-    async def ask(client: Client) -> list[Json]:
-        return [node async for node in client.items("/v1/nodes")]
-
-    found = with_client(ask)
+    found = listed("/v1/nodes")
     if as_json:
         terminal.show_json(found)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -67,6 +67,32 @@ def session_path(company: str, rest: str = "") -> str:
     if not is_company_id(company):
         raise UsageError(f'company "{company}" is not usable: {COMPANY_RULE}')
     return f"/v1/sessions/{company}{rest}"
+
+
+def listed(path: str, *, most: int | None = None) -> list[Json]:
+    """The first `most` items of a list; None: all."""
+
+    async def work(client: Client) -> list[Json]:
+        found: list[Json] = []
+        async for item in client.items(path):
+            found.append(item)
+            if len(found) == most:
+                break
+        return found
+
+    return with_client(work)
+
+
+def show_list(
+    items: list[Json], columns: Sequence[str], row: Callable[[Json], Sequence[object]], *, as_json: bool, none: str
+) -> None:
+    """Print items as a table, as JSON, or the sentence `none` where there are none."""
+    if as_json:
+        terminal.show_json({"items": items, "next": None})
+    elif items:
+        terminal.show_table(columns, map(row, items))
+    else:
+        terminal.print_stderr(none)
 
 
 def show_one(item: Json, *, as_json: bool) -> None:

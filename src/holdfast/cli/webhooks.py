@@ -9,8 +9,8 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD, UsageError
-from holdfast.cli.requests import AsJson, short, with_client
-from holdfast.client import Client, Json
+from holdfast.cli.requests import AsJson, listed, short, show_list, with_client
+from holdfast.client import Json
 
 webhooks = typer.Typer(help="List webhook endpoints and failed deliveries, and deliver again.", no_args_is_help=True)
 
@@ -37,19 +37,9 @@ def list_endpoints(as_json: AsJson = False) -> None:
 @webhooks.command(name="failed")
 def list_failed(company: OfCompany = None, as_json: AsJson = False) -> None:
     """List deliveries that failed: given up, or still retried. Exit code 1 when there are any."""
-
-    async def ask(client: Client) -> list[Json]:
-        which = "" if company is None else f"?company={quote(company)}"
-        return [item async for item in client.items(f"/v1/webhooks/failed{which}")]
-
-    found = with_client(ask)
-    if as_json:
-        terminal.show_json({"items": found, "next": None})
-    elif not found:
-        terminal.print_stderr("No delivery has failed.")
-    else:
-        columns = ("id", "company", "type", "state", "attempts", "next attempt (UTC)", "last error")
-        terminal.show_table(columns, map(_failed, found))
+    found = listed("/v1/webhooks/failed" + ("" if company is None else f"?company={quote(company)}"))
+    columns = ("id", "company", "type", "state", "attempts", "next attempt (UTC)", "last error")
+    show_list(found, columns, _failed, as_json=as_json, none="No delivery has failed.")
     if found:
         raise typer.Exit(NOT_GOOD)
 
