@@ -55,7 +55,7 @@ NamedChannel = Annotated[
 router = keyed_router("channels")
 
 
-@router.get("/v1/sessions/{company}/channels", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/channels", responses=ASKING)
 async def list_channels(company: CompanyPath, request: Request) -> ListPage[ChannelModel]:
     """The channels that the account follows or writes in, by name. WhatsApp is asked at most every 30 s."""
     found = await ask(request, company, asked.channels())
@@ -70,14 +70,14 @@ async def get_channel(company: CompanyPath, id: NamedChannel, request: Request) 
     return ChannelModel.of(await ask(request, company, query))
 
 
-@router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=STARTING)
 async def follow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
     """Follow a channel: its posts come to the inbox."""
     channel = parse_channel(id, field="id")
     return await starter.start(company, kinds.FollowChannel(channel=channel, followed=True))
 
 
-@router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=STARTING)
 async def unfollow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
     """Leave a channel. Its owner can't."""
     channel = parse_channel(id, field="id")

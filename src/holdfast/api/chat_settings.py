@@ -81,7 +81,7 @@ class LabelledChatModel(ApiModel):
     chat: str
 
 
-@router.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+@router.patch("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=STARTING)
 async def change_chat(
     company: CompanyPath, chat: ChatJid, body: ChangeChatRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -110,7 +110,7 @@ def _add_change(name: str, change: Mapping[str, bool | int], does: str) -> None:
     router.post(
         f"/v1/sessions/{{company}}/chats/{{chat}}/{name}",
         status_code=202,
-        responses=dict(STARTING),
+        responses=STARTING,
         name=f"{name}_chat",
         description=does,
     )(change_one)
@@ -127,7 +127,7 @@ for _name, _change, _does in (
     _add_change(_name, _change, _does)
 
 
-@router.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/chats/{chat}/disappearing", status_code=202, responses=STARTING)
 async def set_disappearing(
     company: CompanyPath, chat: ChatJid, body: DisappearingRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -136,7 +136,7 @@ async def set_disappearing(
     return await _start(request, company, change, starter)
 
 
-@router.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/chats/{chat}", status_code=202, responses=STARTING)
 async def delete_chat(
     company: CompanyPath, chat: ChatJid, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -144,7 +144,7 @@ async def delete_chat(
     return await _start(request, company, kinds.UpdateChat(chat=chat, deleted=True), starter)
 
 
-@router.put("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=STARTING)
 async def star_message(
     company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
@@ -153,7 +153,7 @@ async def star_message(
     return await starter.start(company, arguments)
 
 
-@router.delete("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/chats/{chat}/messages/{message}/star", status_code=202, responses=STARTING)
 async def unstar_message(
     company: CompanyPath, chat: ChatJid, message: MessagePath, starter: StarterDependency, from_me: FromMe = False
 ) -> OperationModel:
@@ -171,7 +171,7 @@ class HistoryAnswerModel(ApiModel):
     messages: Annotated[int, Field(description="how many messages the phone sent; they are in the inbox")]
 
 
-@router.post("/v1/sessions/{company}/chats/{chat}/history", responses=dict(ASKING))
+@router.post("/v1/sessions/{company}/chats/{chat}/history", responses=ASKING)
 async def fetch_history(
     company: CompanyPath, chat: ChatJid, body: HistoryRequest, labels: LabelsDependency, request: Request
 ) -> HistoryAnswerModel:
@@ -202,7 +202,7 @@ async def list_labels(company: CompanyPath, gateway: LoadedGateway, labels: Labe
     return ListPage(items=items, next=None)
 
 
-@router.post("/v1/sessions/{company}/labels", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/labels", status_code=202, responses=STARTING)
 async def create_label(
     company: CompanyPath,
     body: LabelRequest,
@@ -217,7 +217,7 @@ async def create_label(
     return await starter.start(company, arguments)
 
 
-@router.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=STARTING)
 async def change_label(
     company: CompanyPath, label: LabelPath, body: LabelRequest, starter: StarterDependency
 ) -> OperationModel:
@@ -257,7 +257,7 @@ async def list_labelled_chats(
     return ListPage(items=items, next=found[limit - 1] if len(found) > limit else None)
 
 
-@router.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=STARTING)
 async def label_chat(
     company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:
@@ -265,7 +265,7 @@ async def label_chat(
     return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=True))
 
 
-@router.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/chats/{chat}/labels/{label}", status_code=202, responses=STARTING)
 async def unlabel_chat(
     company: CompanyPath, chat: ChatJid, label: LabelPath, starter: StarterDependency
 ) -> OperationModel:

@@ -110,7 +110,7 @@ async def list_chat_messages(
     )
 
 
-@router.post("/v1/sessions/{company}/chats/{chat}/read", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/chats/{chat}/read", status_code=202, responses=STARTING)
 async def mark_read(
     company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, starter: StarterDependency, reading: Reading
 ) -> OperationModel:
@@ -140,7 +140,7 @@ async def mark_unread(
     return await starter.answer(operation)
 
 
-@router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=dict(ASKING))
+@router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=ASKING)
 async def show_typing(company: CompanyPath, jid: ChatJid, body: TypingRequest, request: Request) -> TypingModel:
     """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
     await ask(request, company, asked.typing(jid, body.state))

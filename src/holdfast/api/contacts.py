@@ -127,7 +127,7 @@ class PersonModel(ApiModel):
 router = keyed_router("contacts")
 
 
-@router.post("/v1/sessions/{company}/contacts/check", responses=dict(ASKING))
+@router.post("/v1/sessions/{company}/contacts/check", responses=ASKING)
 async def check_numbers(
     company: CompanyPath, body: NumbersRequest, request: Request, people: PeopleDependency
 ) -> ListPage[CheckedNumberModel]:
@@ -193,7 +193,7 @@ async def get_picture(
     return PictureModel(chat=jid, url=(await ask(request, company, asked.picture(jid, size=size))).url)
 
 
-@router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=ASKING)
 async def get_contact_about(
     company: CompanyPath, chat: ChatPath, request: Request, people: PeopleDependency
 ) -> PersonAboutModel:
@@ -202,7 +202,7 @@ async def get_contact_about(
     return PersonAboutModel.of(jid, await ask(request, company, asked.about(jid)))
 
 
-@router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=STARTING)
 async def save_contact(
     company: CompanyPath, chat: ChatPath, body: ContactRequest, starter: StarterDependency, people: PeopleDependency
 ) -> OperationModel:
@@ -212,7 +212,7 @@ async def save_contact(
     return await starter.start(company, kinds.SaveContact(jid=jid, **body.model_dump(exclude_none=True)))
 
 
-@router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=STARTING)
 async def remove_contact(
     company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
 ) -> OperationModel:
@@ -220,7 +220,7 @@ async def remove_contact(
     return await starter.start(company, kinds.SaveContact(jid=await _numbered(people, company, chat)))
 
 
-@router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=STARTING)
 async def block(
     company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
 ) -> OperationModel:
@@ -230,7 +230,7 @@ async def block(
     )
 
 
-@router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=STARTING)
 async def unblock(
     company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
 ) -> OperationModel:

@@ -102,7 +102,7 @@ GroupId = Annotated[str, Path(description="such as 120363012345678901@g.us", max
 router = keyed_router("groups")
 
 
-@router.get("/v1/sessions/{company}/groups", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/groups", responses=ASKING)
 async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupModel]:
     """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
     found = await ask(request, company, asked.groups())
@@ -125,7 +125,7 @@ async def get_group(company: CompanyPath, id: GroupId, request: Request, people:
     return GroupDetailsModel.from_fields(found, created_at=shown_time(found.created_at_s), members=members)
 
 
-@router.post("/v1/sessions/{company}/groups", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/groups", status_code=202, responses=STARTING)
 async def create_group(company: CompanyPath, body: CreateGroupRequest, starter: StarterDependency) -> OperationModel:
     """Create a group. The `result` is `{id, subject, members}`, with WhatsApp's answer about each member: who can't
     be added gets an `inviteCode`.
@@ -136,7 +136,7 @@ async def create_group(company: CompanyPath, body: CreateGroupRequest, starter: 
     return await starter.start(company, kinds.CreateGroup(subject=body.subject, members=members))
 
 
-@router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=dict(STARTING))
+@router.patch("/v1/sessions/{company}/groups/{id}", status_code=202, responses=STARTING)
 async def change_group(
     company: CompanyPath, id: GroupId, body: ChangeGroupRequest, starter: StarterDependency
 ) -> OperationModel:
@@ -147,7 +147,7 @@ async def change_group(
     return await starter.start(company, kinds.UpdateGroup(group=group_of(id), **given))
 
 
-@router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=STARTING)
 async def change_members(
     company: CompanyPath, id: GroupId, body: ChangeMembersRequest, starter: StarterDependency
 ) -> OperationModel:
@@ -159,7 +159,7 @@ async def change_members(
     return await starter.start(company, kinds.ChangeMembers(group=group_of(id), **given))
 
 
-@router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=STARTING)
 async def leave_group(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
     """Leave a group."""
     return await starter.start(company, kinds.LeaveGroup(group=group_of(id)))

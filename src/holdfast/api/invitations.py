@@ -53,7 +53,7 @@ class AnswerRequestsBody(ApiModel):
 router = keyed_router("groups")
 
 
-@router.get("/v1/sessions/{company}/groups/{id}/invite", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/groups/{id}/invite", responses=ASKING)
 async def get_invite(company: CompanyPath, id: GroupId, request: Request) -> InviteModel:
     """The group's invite link. In most groups only admins may see it."""
     code = (await ask(request, company, asked.invite(group_of(id)))).code
@@ -62,7 +62,7 @@ async def get_invite(company: CompanyPath, id: GroupId, request: Request) -> Inv
     return InviteModel(code=code, url=f"https://chat.whatsapp.com/{code}")
 
 
-@router.delete("/v1/sessions/{company}/groups/{id}/invite", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/groups/{id}/invite", status_code=202, responses=STARTING)
 async def revoke_invite(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
     """Revoke the invite link. The `result` is `{code}`, that of the new link."""
     return await starter.start(company, kinds.RevokeInvite(group=group_of(id)))
@@ -80,7 +80,7 @@ async def get_invited_group(
     return GroupModel.from_fields(group, created_at=shown_time(group.created_at_s))
 
 
-@router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/groups/join", status_code=202, responses=STARTING)
 async def join_group(company: CompanyPath, body: JoinRequestBody, starter: StarterDependency) -> OperationModel:
     """Join a group by its link. The `result` is `{id, waitsForApproval}`: an admin may have to let the account
     in."""
@@ -94,7 +94,7 @@ async def join_group(company: CompanyPath, body: JoinRequestBody, starter: Start
     return await starter.start(company, kinds.JoinGroup(code=code, group=group, admin=admin, expires_s=body.expires_s))
 
 
-@router.get("/v1/sessions/{company}/groups/{id}/requests", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/groups/{id}/requests", responses=ASKING)
 async def list_join_requests(company: CompanyPath, id: GroupId, request: Request) -> ListPage[JoinRequestModel]:
     """The people who ask to join the group."""
     found = await ask(request, company, asked.join_requests(group_of(id)))
@@ -102,7 +102,7 @@ async def list_join_requests(company: CompanyPath, id: GroupId, request: Request
     return ListPage(items=items, next=None)
 
 
-@router.post("/v1/sessions/{company}/groups/{id}/requests", status_code=202, responses=dict(STARTING))
+@router.post("/v1/sessions/{company}/groups/{id}/requests", status_code=202, responses=STARTING)
 async def answer_join_requests(
     company: CompanyPath, id: GroupId, body: AnswerRequestsBody, starter: StarterDependency
 ) -> OperationModel:

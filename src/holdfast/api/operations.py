@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, Header, Query, Response
 from pydantic import Field
 
-from holdfast.api.description import problem
+from holdfast.api.description import Answers, problem
 from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
 from holdfast.api.routing import After, CompanyPath, KeyDependency, Limit, ShutdownDependency, from_state, keyed_router
@@ -21,7 +20,7 @@ from holdfast.session.operations import Arguments
 
 LONGEST_WAIT_S = 60
 
-STARTING: Mapping[int | str, dict[str, Any]] = {
+STARTING: Answers = {
     200: {"description": "the operation is settled already; `state` and `error` say how"},
     409: problem("the Idempotency-Key was used for another operation"),
     429: problem("the company has too many operations that are not settled"),

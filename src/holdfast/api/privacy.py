@@ -58,14 +58,14 @@ class PrivacyRequest(ApiModel):
 router = keyed_router("profile")
 
 
-@router.get("/v1/sessions/{company}/privacy", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/privacy", responses=ASKING)
 async def get_privacy(company: CompanyPath, request: Request) -> PrivacyModel:
     """The account's privacy settings, as WhatsApp has them now."""
     found = await ask(request, company, asked.privacy())
     return PrivacyModel.from_fields(found)
 
 
-@router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=dict(STARTING))
+@router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=STARTING)
 async def change_privacy(company: CompanyPath, body: PrivacyRequest, starter: StarterDependency) -> OperationModel:
     """Change the account's privacy settings. The result names what was changed."""
     wanted = body.model_dump(exclude_none=True)

@@ -57,14 +57,14 @@ class BlockedModel(ApiModel):
 router = keyed_router("profile")
 
 
-@router.get("/v1/sessions/{company}/profile", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/profile", responses=ASKING)
 async def get_profile(company: CompanyPath, request: Request) -> ProfileModel:
     """What others see of the account."""
     found = await ask(request, company, asked.profile())
     return ProfileModel.from_fields(found)
 
 
-@router.patch("/v1/sessions/{company}/profile", status_code=202, responses=dict(STARTING))
+@router.patch("/v1/sessions/{company}/profile", status_code=202, responses=STARTING)
 async def change_profile(company: CompanyPath, body: ProfileRequest, starter: StarterDependency) -> OperationModel:
     """Change the account's name, or the text about it."""
     if body.name is None and body.about is None:
@@ -72,7 +72,7 @@ async def change_profile(company: CompanyPath, body: ProfileRequest, starter: St
     return await starter.start(company, kinds.SetProfile(name=body.name, about=body.about))
 
 
-@router.put("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/profile/picture", status_code=202, responses=STARTING)
 async def set_profile_picture(
     company: CompanyPath, body: PictureRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -80,13 +80,13 @@ async def set_profile_picture(
     return await starter.start(company, kinds.SetPicture(media_id=await _stored(request, company, body.image)))
 
 
-@router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=STARTING)
 async def remove_profile_picture(company: CompanyPath, starter: StarterDependency) -> OperationModel:
     """Remove the account's picture."""
     return await starter.start(company, kinds.SetPicture())
 
 
-@router.put("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+@router.put("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=STARTING)
 async def set_group_picture(
     company: CompanyPath, id: GroupId, body: PictureRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
@@ -97,13 +97,13 @@ async def set_group_picture(
     )
 
 
-@router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=dict(STARTING))
+@router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=STARTING)
 async def remove_group_picture(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
     """Remove the picture of a group."""
     return await starter.start(company, kinds.SetPicture(jid=group_of(id)))
 
 
-@router.get("/v1/sessions/{company}/blocklist", responses=dict(ASKING))
+@router.get("/v1/sessions/{company}/blocklist", responses=ASKING)
 async def list_blocked(company: CompanyPath, request: Request) -> ListPage[BlockedModel]:
     """The people that the account blocks."""
     found = await ask(request, company, asked.blocklist())
