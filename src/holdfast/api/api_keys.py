@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import Depends, FastAPI, Path
 from pydantic import Field
@@ -35,23 +35,13 @@ class ApiKeyModel(ApiModel):
     ]
 
     @classmethod
-    def of(cls, key: ListedKey) -> ApiKeyModel:
-        return cls.model_validate(_values(key))
+    def of(cls, listed: ListedKey, **others: str) -> Self:
+        companies = None if listed.companies is None else sorted(listed.companies)
+        return cls.from_fields(listed, companies=companies, last_used_at=listed.used_at, **others)
 
 
 class CreatedApiKeyModel(ApiKeyModel):
     key: Annotated[str, Field(description="the API key itself: it is stored as a hash, and never shown again")]
-
-
-def _values(key: ListedKey) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "companies": None if key.companies is None else sorted(key.companies),
-        "source": key.source,
-        "created_at": key.created_at,
-        "last_used_at": key.used_at,
-    }
 
 
 ForAll = Annotated[
@@ -80,7 +70,7 @@ async def create_key(registry: Registry, body: ApiKeyRequest) -> CreatedApiKeyMo
     """Create an API key for some companies. It is valid at once, in a cluster on every node within seconds. Needs a key
     for all companies."""
     created, key = await registry.create(name=body.name, companies=body.companies)
-    return CreatedApiKeyModel.model_validate({**_values(created), "key": key})
+    return CreatedApiKeyModel.of(created, key=key)
 
 
 @router.delete("/{id}")

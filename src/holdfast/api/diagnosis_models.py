@@ -41,13 +41,11 @@ class HealthModel(ApiModel):
     @classmethod
     def of(cls, view: View, verdict: Verdict) -> HealthModel:
         record = view.record
-        return cls(
+        return cls.from_fields(
+            record,
             company_id=record.company,
             status=verdict.status.word,
-            state=record.state.value,
-            since=record.since,
             connected_at=record.connected_at if record.state is State.CONNECTED else None,
-            last_activity=record.last_activity,
             reconnect_attempts=view.session.attempts,
             reasons=findings(verdict),
         )
@@ -100,15 +98,14 @@ class StabilityModel(ApiModel):
 
     @classmethod
     def of(cls, measured: Stability) -> StabilityModel:
-        return cls(
+        return cls.from_fields(
+            measured,
             observed_s=round(measured.observed_s, 1),
             uptime_percent=rounded(measured.uptime_percent),
             delivery_percent=rounded(measured.delivery_percent),
-            disconnections=measured.disconnections,
             disconnections_per_hour=round(measured.disconnections_an_hour, 2),
             reconnect_p50_s=rounded(measured.reconnect_p50_s),
             reconnect_p95_s=rounded(measured.reconnect_p95_s),
-            holds=measured.holds,
             table=[GoalModel.from_fields(row) for row in measured.table()],
         )
 
@@ -301,12 +298,10 @@ class DiagnosticsModel(ApiModel):
 
 def keep_alive(signals: Signals) -> KeepAliveModel:
     known = signals.keepalives
-    return KeepAliveModel(
-        sent=known.sent,
-        answered=known.answered,
+    return KeepAliveModel.from_fields(
+        known,
         success_rate=None if known.success_rate is None else round(known.success_rate, 4),
         window=len(known.outcomes),
-        missed_in_a_row=known.missed_in_a_row,
         rtt_p50_ms=ms(known.p50_s),
         rtt_p95_ms=ms(known.p95_s),
     )

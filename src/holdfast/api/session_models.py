@@ -266,27 +266,22 @@ class SessionModel(ApiModel):
         """`endpoint`: the session's own; `secret`: its secret, if that is new."""
         record, session = view.record, view.session
         round_trip_s = session.link.round_trip_s if session.link else None
-        return cls(
+        return cls.from_fields(
+            record,
             company_id=record.company,
             label=label,
-            state=record.state.value,
-            since=record.since,
-            phone_number=record.phone_number,
             connected_at=record.connected_at if record.state is State.CONNECTED else None,
-            last_activity=record.last_activity,
             reconnect_attempts=session.attempts,
             next_attempt_at=iso(view.next_attempt_at),
             last_ping_rtt_ms=None if round_trip_s is None else round(round_trip_s * 1000, 1),
             reason=None if session.shown_reason is None else ReasonModel.of(session.shown_reason),
             health=None if verdict is None else VerdictModel.of(verdict),
             node=view.node,
-            device_name=record.device_name,
             proxy_url=None if record.proxy_url is None else redacted(record.proxy_url),
             history=HistoryModel.of(view, is_live=verdict is not None),
             ignore=list(ignored_kinds(record.ignored)),
             auto_read=record.auto_read is not None,
             auto_reject_calls=record.auto_reject_calls is not None,
-            rejected_call_text=record.rejected_call_text,
             webhook_url=None if endpoint is None else endpoint.url,
             webhook_events=None if endpoint is None or endpoint.events is None else list(endpoint.events),
             webhook_secret=secret,
