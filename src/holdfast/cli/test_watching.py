@@ -11,7 +11,8 @@ import pytest
 from holdfast.api.diagnosis_models import StabilityModel
 from holdfast.cli.watching import Sample, Watch
 from holdfast.client import Client, Json, NoServer, Refused
-from holdfast.health.stability import Connectivity, MessageCounts, PresencePeriod, stability
+from holdfast.delivery.stores import DeliveryTally
+from holdfast.health.stability import Connectivity, PresencePeriod, stability
 from tests.doubles.fake_clock import FakeClock
 
 DISCONNECTED, UP = Connectivity.DISCONNECTED, Connectivity.CONNECTED
@@ -48,7 +49,7 @@ class Server:
         past = [turn for turn in self._turns if turn.at <= now]
         since = float(query.get("since", now - 1))
         self.window_s = now - since
-        judged = stability(past, MessageCounts(), now=now, window_s=self.window_s)
+        judged = stability(past, DeliveryTally(), now=now, window_s=self.window_s)
         return {
             "at": str(now),
             "session": {"state": str(past[-1].presence), "reason": None},

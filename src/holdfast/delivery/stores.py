@@ -277,11 +277,11 @@ class Backlog:
 class DeliveryTally:
     """Messages accepted within a time; cancelled and expired ones are left out."""
 
-    accepted: int
-    taken: int
-    """WhatsApp acked them."""
-    arrived: int
-    """They reached a phone."""
+    accepted: int = 0
+    taken: int = 0
+    """WhatsApp acked them, or they are known to have arrived."""
+    arrived: int = 0
+    """They reached a phone. A phone that is switched off gets them later."""
 
 
 class Figures(Protocol):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from types import MappingProxyType
 
+from holdfast.delivery.stores import DeliveryTally
 from holdfast.health.goals import (
     LEAST_PERCENT,
     MOST_DISCONNECTIONS_AN_HOUR,
@@ -54,17 +55,6 @@ class PresencePeriod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageCounts:
-    """Messages accepted within a window and old enough to have been sent; cancelled and expired ones are left out."""
-
-    accepted: int = 0
-    taken: int = 0
-    """Messages that WhatsApp's server has: acked, or known to have arrived."""
-    arrived: int = 0
-    """Messages that reached a phone. A phone that is switched off gets them later."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stability:
     """One session over one window that ends now."""
 
@@ -76,7 +66,7 @@ class Stability:
     """Times from the loss of a link to the next open link, for reconnections within the window; sorted."""
     disconnected_s: float | None
     """How long the current absence has lasted; None while there is none."""
-    messages: MessageCounts
+    messages: DeliveryTally
 
     @property
     def uptime_percent(self) -> float | None:
@@ -138,7 +128,7 @@ class Stability:
         return GoalResult("disconnections an hour", f"{rate:.1f}", "< 1", rate < MOST_DISCONNECTIONS_AN_HOUR)
 
 
-def stability(history: Sequence[PresencePeriod], messages: MessageCounts, *, now: float, window_s: float) -> Stability:
+def stability(history: Sequence[PresencePeriod], messages: DeliveryTally, *, now: float, window_s: float) -> Stability:
     """Measure the `window_s` seconds before `now`.
 
     `history` is in order of occurrence. Time before its first entry is unknown, so it should begin before the window.

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.delivery.stores import DeliveryTally
 from holdfast.health.stability import (
     WINDOWS_S,
     Connectivity,
-    MessageCounts,
     PresencePeriod,
     Stability,
     connectivity_of,
@@ -23,10 +23,10 @@ DAY_S = WINDOWS_S["24h"]
 
 
 def measured(
-    *periods: tuple[float, Connectivity], window_s: float = DAY_S, messages: MessageCounts | None = None
+    *periods: tuple[float, Connectivity], window_s: float = DAY_S, messages: DeliveryTally | None = None
 ) -> Stability:
     history = [PresencePeriod(at, presence) for at, presence in periods]
-    return stability(history, messages or MessageCounts(), now=NOW, window_s=window_s)
+    return stability(history, messages or DeliveryTally(), now=NOW, window_s=window_s)
 
 
 def rows(found: Stability) -> list[tuple[str, bool]]:
@@ -36,7 +36,7 @@ def rows(found: Stability) -> list[tuple[str, bool]]:
 def test_a_good_day_holds() -> None:
     """One loss in two and a half hours, reconnected in four seconds, everything delivered: all four goals hold."""
     found = measured(
-        (1000, UP), (4000, DISCONNECTED), (4004, UP), messages=MessageCounts(accepted=200, taken=199, arrived=180)
+        (1000, UP), (4000, DISCONNECTED), (4004, UP), messages=DeliveryTally(accepted=200, taken=199, arrived=180)
     )
     assert [(row.what, row.goal) for row in found.table()] == [
         ("connection uptime", "> 95 %"),
@@ -58,7 +58,7 @@ def test_a_bad_hour_does_not() -> None:
     periods = [
         (6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, DISCONNECTED))
     ]
-    found = measured(*periods, window_s=3600, messages=MessageCounts(accepted=50))
+    found = measured(*periods, window_s=3600, messages=DeliveryTally(accepted=50))
     assert rows(found) == [
         ("8.3 %", False),
         ("0.0 % accepted by WhatsApp, 0.0 % on phones", False),
@@ -75,7 +75,7 @@ def test_a_bad_hour_does_not() -> None:
 def test_goals_are_exceeded_not_met(percent: int, holds: bool) -> None:
     """Exactly 95 % is not more than 95 %."""
     found = measured(
-        (9900, UP), (9900 + percent, DISCONNECTED), window_s=100, messages=MessageCounts(accepted=100, taken=percent)
+        (9900, UP), (9900 + percent, DISCONNECTED), window_s=100, messages=DeliveryTally(accepted=100, taken=percent)
     )
     assert [row.holds for row in found.table()[:2]] == [holds, holds]
 
@@ -188,7 +188,7 @@ TURNS = st.lists(
 @given(history=TURNS, now=st.integers(300, 350), window_s=st.integers(1, 350))
 def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod], now: int, window_s: int) -> None:
     """The results are those of an observer who looks every second."""
-    found = stability(history, MessageCounts(), now=now, window_s=window_s)
+    found = stability(history, DeliveryTally(), now=now, window_s=window_s)
     looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
     assert found.connected_s == looked.count(UP)
     assert found.observed_s == looked.count(UP) + looked.count(DISCONNECTED)

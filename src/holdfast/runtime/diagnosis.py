@@ -11,7 +11,7 @@ from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.stores import Backlog, Figures
 from holdfast.health.signals import Limits, Signals
-from holdfast.health.stability import WINDOWS_S, Connectivity, MessageCounts, Stability, connectivity_of, stability
+from holdfast.health.stability import WINDOWS_S, Connectivity, Stability, connectivity_of, stability
 from holdfast.health.stability import PresencePeriod as Change
 from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
@@ -134,7 +134,7 @@ class Diagnoser:
 
     def verdict(self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str]) -> Verdict:
         """The verdict on a session of this process, given the backlogs in the outbox and the connected companies."""
-        return judge(self._signals(view, backlogs, connected), self._thresholds)
+        return judge(signals_of(view, self._services, backlogs=backlogs, connected=connected), self._thresholds)
 
     async def verdicts(self, views: Iterable[View]) -> Mapping[str, Verdict]:
         """The verdicts on those of these sessions that this process runs, by company."""
@@ -166,7 +166,8 @@ class Diagnoser:
         """Everything about one session, with its stability from `since` to now where given. The session's history
         goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` that lies in the future."""
         view = (await self._gateway.actor(company)).view
-        signals = self._signals(view, await self._figures.backlogs(company), self._gateway.connected)
+        backlogs, connected = await self._figures.backlogs(company), self._gateway.connected
+        signals = signals_of(view, self._services, backlogs=backlogs, connected=connected)
         now = self._services.clock.now()
         windows = WINDOWS_S if since is None else {**WINDOWS_S, REQUESTED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
@@ -200,8 +201,7 @@ class Diagnoser:
     ) -> Stability:
         under_way_s = min(_UNDER_WAY_S, seconds * _UNDER_WAY_PART)
         tally = await self._figures.tally(company, since=_ago(now, seconds), until=_ago(now, under_way_s))
-        counts = MessageCounts(accepted=tally.accepted, taken=tally.taken, arrived=tally.arrived)
-        return stability(_changes(transitions), counts, now=now.timestamp(), window_s=seconds)
+        return stability(_changes(transitions), tally, now=now.timestamp(), window_s=seconds)
 
     @property
     def hosts(self) -> Sequence[HostView]:
@@ -215,16 +215,6 @@ class Diagnoser:
         if moment is None:
             return None
         return self._services.clock.now() + timedelta(seconds=moment - self._services.clock.monotonic())
-
-    def _signals(self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str]) -> Signals:
-        return signals_of(
-            view,
-            clock=self._services.clock,
-            policy=self._services.policy,
-            backlogs=backlogs,
-            host_silent_s=self._services.supervisor.silent_s(view.record.company),
-            connected=connected,
-        )
 
 
 def _changes(transitions: Sequence[Transition]) -> list[Change]:

@@ -15,32 +15,31 @@ from holdfast.health.signals import (
     Signals,
     observe,
 )
+from holdfast.runtime.services import Services
 from holdfast.runtime.view import View
-from holdfast.session.state import Policy, State
+from holdfast.session.state import State
 
 
 def signals_of(
     view: View,
+    services: Services,
     *,
-    clock: Clock,
-    policy: Policy,
     backlogs: Mapping[str, Backlog],
-    host_silent_s: float | None,
     connected: Collection[str],
     check_late_s: float = 0,
 ) -> Signals:
     """Everything known about a session now, as evidence."""
-    company, now = view.record.company, clock.monotonic()
-    backlog = backlogs.get(company, Backlog())
+    clock, company = services.clock, view.record.company
+    now, host_silent_s = clock.monotonic(), services.supervisor.silent_s(company)
     return observe(
         view.session,
         company=company,
         now=now,
-        policy=policy,
+        policy=services.policy,
         in_state_s=view.in_state_s,
         frame_at=view.frame_at,
         keepalives=view.keepalives,
-        messages=messages_of(backlog, clock),
+        messages=messages_of(backlogs.get(company, Backlog()), clock),
         hour=HourSigns.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
         machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,

@@ -23,7 +23,6 @@ from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.runtime.evidence import age_s, signals_of
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.services import Services
-from holdfast.runtime.view import View
 from holdfast.session import events
 from holdfast.session.stores import Availability
 
@@ -106,7 +105,10 @@ class HealthMonitor:
         self._services.clock_watch.check()
         backlogs = await self._ask_database()
         views, connected = self._gateway.views(), self._gateway.connected
-        seen = [self._signals(view, backlogs, connected, late_s) for view in views]
+        seen = [
+            signals_of(view, self._services, backlogs=backlogs, connected=connected, check_late_s=late_s)
+            for view in views
+        ]
         self._act(seen)
         conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
         around = conditions_around(self._surroundings(), self._limits)
@@ -145,19 +147,6 @@ class HealthMonitor:
             return
         await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
         self._forgot_at = now
-
-    def _signals(
-        self, view: View, backlogs: Mapping[str, Backlog], connected: Collection[str], late_s: float
-    ) -> Signals:
-        return signals_of(
-            view,
-            clock=self._services.clock,
-            policy=self._services.policy,
-            backlogs=backlogs,
-            host_silent_s=self._services.supervisor.silent_s(view.record.company),
-            connected=connected,
-            check_late_s=late_s,
-        )
 
     def _act(self, seen: Sequence[Signals]) -> None:
         for signals in seen:
