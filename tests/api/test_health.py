@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from holdfast.api.diagnosis_models import TurnModel
-from holdfast.notify.alert_sender import Undelivered
+from holdfast.health.stores import Undelivered
 from holdfast.runtime.diagnosis import Diagnoser
 from holdfast.session import events
 from holdfast.store.events import record

@@ -32,6 +32,18 @@ class PendingAlert:
     """ISO 8601, UTC, `Z`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """An alert that has not reached an address, for diagnostics."""
+
+    address: str
+    """The address without its secret."""
+    title: str
+    made_at: str
+    tries: int
+    error: str | None
+
+
 class AlertRows(Protocol):
     """The alert book and the undelivered alerts. Each change is durable when its method returns.
 

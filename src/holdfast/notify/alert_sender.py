@@ -16,7 +16,7 @@ from datetime import datetime
 from holdfast.base.clock import Clock, to_monotonic
 from holdfast.health.advice import lasting
 from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump, load
-from holdfast.health.stores import AlertRows, PendingAlert
+from holdfast.health.stores import AlertRows, PendingAlert, Undelivered
 from holdfast.notify.addresses import AlertAddress
 from holdfast.notify.alert_queue import AlertQueue
 from holdfast.notify.alert_text import NO_LABELS, Labels, headline, pending_alert
@@ -39,17 +39,6 @@ class RetrySchedule:
     def delay_s(self, tries: int) -> float:
         """The backoff after this many failed attempts in seconds: 1.5, 2.25, … up to the cap."""
         return min(self.factor ** min(tries, 100), self.cap_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undelivered:
-    """An alert that has not reached an address, for diagnostics."""
-
-    address: str
-    title: str
-    made_at: str
-    tries: int
-    error: str | None
 
 
 class AlertSender:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
@@ -13,6 +12,7 @@ from holdfast.delivery.stores import Backlog, Figures
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.stability import WINDOWS_S, Connectivity, Stability, connectivity_of, stability
 from holdfast.health.stability import PresencePeriod as Change
+from holdfast.health.stores import Undelivered
 from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
 from holdfast.runtime.client_versions import RefusedVersions
@@ -36,23 +36,6 @@ _UNDER_WAY_PART = 0.1
 REQUESTED = "requested"
 """The name of the window that begins at the caller's `since`."""
 _SHORTEST_S = 1.0
-
-
-class WaitingAlert(Protocol):
-    """An alert that has not been delivered to an address yet."""
-
-    @property
-    def address(self) -> str:
-        """The address without its secret."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def made_at(self) -> str: ...
-    @property
-    def tries(self) -> int: ...
-    @property
-    def error(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +62,7 @@ class Diagnosis:
     """All engine hosts of this process."""
     hosts_lost_lately: int
     live: LiveStatus
-    alerts: Sequence[WaitingAlert]
+    alerts: Sequence[Undelivered]
     restrictions: Restrictions
 
 
@@ -91,7 +74,7 @@ class Diagnoser:
         *,
         figures: Figures,
         limits: AccountLimits,
-        undelivered: Callable[[], Sequence[WaitingAlert]] = tuple,
+        undelivered: Callable[[], Sequence[Undelivered]] = tuple,
     ) -> None:
         """`undelivered` returns the alerts that have not been delivered to an address yet."""
         self._undelivered = undelivered
