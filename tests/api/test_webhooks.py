@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint, EndpointHealth, EndpointState
+from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint, EndpointHealth, EndpointState, new_endpoint
 from holdfast.store.events import record
-from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.world import COMPANY, World

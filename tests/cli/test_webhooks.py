@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from holdfast.delivery.webhooks import OF_ALL, Attempt
+from holdfast.delivery.webhooks import OF_ALL, Attempt, new_endpoint
 from holdfast.store.events import record
-from holdfast.store.webhook_endpoints import new_endpoint
 from tests.cli.command import Command
 from tests.world import COMPANY, World
 

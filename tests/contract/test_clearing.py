@@ -12,10 +12,10 @@ from sqlalchemy import URL, Connection, event, func, insert, select
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import NotFound
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
+from holdfast.delivery.webhooks import new_endpoint
 from holdfast.store.accounts import AccountRows
 from holdfast.store.database import Database
 from holdfast.store.tables import media, media_chunks, metadata
-from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests import filling
 

@@ -19,6 +19,7 @@ from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.events import ACCEPTED, RECEIVED, SESSION, Event
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.stores import Draft, MessageChange
+from holdfast.delivery.webhooks import new_endpoint
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
 from holdfast.session.state import State
 from holdfast.session.stores import Record, Transition
@@ -30,7 +31,6 @@ from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_deliveries
 from holdfast.store.timeline import TimelineRows
-from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock

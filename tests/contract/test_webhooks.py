@@ -26,13 +26,13 @@ from holdfast.delivery.webhooks import (
     EndpointState,
     Head,
     RetryAfter,
+    new_endpoint,
 )
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
 from holdfast.store.postgres import parse
 from holdfast.store.sessions import SessionRows
 from holdfast.store.tables import webhook_endpoints
-from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.contract.rows import record as session_record
 from tests.postgres_process import PostgresProcess

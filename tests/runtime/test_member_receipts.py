@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.delivery.stores import MemberReceipt, Message
+from holdfast.delivery.webhooks import new_endpoint
 from holdfast.session.engine import Acked, Receipted, Written
-from holdfast.store.webhook_endpoints import new_endpoint
 from tests.world import COMPANY, World
 
 GROUP = "120363001@g.us"

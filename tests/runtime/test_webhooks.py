@@ -17,7 +17,16 @@ import pytest
 
 from holdfast.base.clock import iso
 from holdfast.delivery.events import Event
-from holdfast.delivery.webhooks import OF_ALL, RETRY_DELAYS_S, Attempt, DeliveryState, Endpoint, EndpointState, Lanes
+from holdfast.delivery.webhooks import (
+    OF_ALL,
+    RETRY_DELAYS_S,
+    Attempt,
+    DeliveryState,
+    Endpoint,
+    EndpointState,
+    Lanes,
+    new_endpoint,
+)
 from holdfast.health.alerts import AlertKind
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.runtime.webhook_sender import WebhookSender
@@ -26,7 +35,6 @@ from holdfast.session.stores import Record
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from holdfast.store.sessions import SessionRows
-from holdfast.store.webhook_endpoints import new_endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.runtime.test_monitor import RecordedAlerts
 from tests.world import COMPANY, Chance, World

@@ -6,7 +6,7 @@ companies only; the endpoint of all companies is visible only to a key for all c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
@@ -31,8 +31,9 @@ from holdfast.delivery.webhooks import (
     EndpointHealth,
     Failed,
     Webhooks,
-    endpoint_id,
+    counts_of,
     endpoint_of,
+    new_endpoint,
     next_attempt_at,
 )
 from holdfast.notify.signing import checked_secret
@@ -113,9 +114,11 @@ class WebhookService:
     async def seen(self, grant: KeyGrant) -> list[SeenEndpoint]:
         """The endpoints that a key may see."""
         endpoints, counts = await self.rows.endpoints(), await self.rows.counts()
-        own = {endpoint.company for endpoint in endpoints}
-        visible = (each for each in endpoints if _sees(grant, each))
-        return [SeenEndpoint(endpoint=each, counts=_counts(each, counts, own)) for each in visible]
+        return [
+            SeenEndpoint(endpoint=each, counts=counts_of(each, endpoints, counts))
+            for each in endpoints
+            if grant.covers(each.company)
+        ]
 
     async def find(self, grant: KeyGrant, endpoint: str) -> SeenEndpoint:
         """Raises `NotFound`, also for an endpoint that the key may not see."""
@@ -131,7 +134,9 @@ class WebhookService:
         endpoints = await self.rows.endpoints()
         found = await self.rows.failed(companies, after=after, most=most)
         routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
-        urls = {company: each.url for company, each in routes.items() if each is not None and _sees(grant, each)}
+        urls = {
+            company: each.url for company, each in routes.items() if each is not None and grant.covers(each.company)
+        }
         return [(each, routes[each.company], urls.get(each.company)) for each in found]
 
     async def check(self, company: str, body: SessionRequest) -> None:
@@ -193,9 +198,7 @@ def _changed(
     if before is None:
         if body.webhook_url is None:
             _check_has_webhook(before)
-        before = Endpoint(
-            id=endpoint_id(company), company=company, url=None, secret=made_secret, events=None, health=EndpointHealth()
-        )
+        before = new_endpoint(company, url=None, secret=made_secret)
     after = before
     if body.webhook_url is not None and body.webhook_url != before.url:
         after = replace(after, url=body.webhook_url, health=EndpointHealth())
@@ -204,21 +207,6 @@ def _changed(
     if "webhook_events" in given:
         after = replace(after, events=None if body.webhook_events is None else tuple(body.webhook_events))
     return after
-
-
-def _sees(grant: KeyGrant, endpoint: Endpoint) -> bool:
-    return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
-
-
-def _counts(endpoint: Endpoint, counts: Mapping[str, Counts], own: Collection[str]) -> Counts:
-    if endpoint.company != OF_ALL:
-        return counts.get(endpoint.company, Counts())
-    others = [each for company, each in counts.items() if company not in own]
-    return Counts(
-        pending=sum(each.pending for each in others),
-        failed=sum(each.failed for each in others),
-        oldest_at=min((each.oldest_at for each in others if each.oldest_at is not None), default=None),
-    )
 
 
 def _endpoint_shape(seen: SeenEndpoint) -> EndpointModel:

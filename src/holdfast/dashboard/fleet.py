@@ -23,6 +23,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.view import View
 from holdfast.session.reasons import Action, stored_reason
 from holdfast.session.state import State
+from holdfast.session.stores import Record
 
 LOOK_EVERY_S = 2.0
 _BACKLOGS_EVERY_S = 4.0
@@ -117,54 +118,48 @@ def counted(rows: Iterable[FleetRow]) -> dict[Tone, int]:
 
 
 def make_row(
-    view: View, verdict: Verdict, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
+    view: View, verdict: Verdict | None, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
 ) -> FleetRow:
-    """A session that runs in this process, with its verdict."""
-    finding = verdict.reasons[0] if verdict.reasons else None
-    rate = view.keepalives.success_rate
+    """The row of a session. verdict: None for a session of another node, which alone has its verdict; the row is made
+    of the stored record."""
+    record = view.record
+    status, sentence, advice = _stored_problem(record) if verdict is None else _problem(verdict)
+    rate = None if verdict is None else view.keepalives.success_rate
     return FleetRow(
-        company=view.record.company,
+        company=record.company,
         label=label,
-        phone_number=view.record.phone_number,
-        state=view.record.state,
-        tone=tone_of(view.record.state, verdict.status),
-        since=view.record.since,
-        sentence=None if finding is None else finding.message,
-        advice=None if finding is None else advice_on(finding.action, finding.code),
+        phone_number=record.phone_number,
+        state=record.state,
+        tone=tone_of(record.state, status),
+        since=record.since,
+        sentence=sentence,
+        advice=advice,
         keepalive_percent=None if rate is None else rate * 100,
         delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
         accepted=0 if tally is None else tally.accepted,
         arrived=0 if tally is None else tally.arrived,
         waiting=backlog.waiting,
         oldest_at=backlog.oldest_at,
-        node=None,
+        node=(view.node or "nobody yet") if verdict is None else None,
     )
 
 
-def make_row_elsewhere(
-    view: View, backlog: Backlog, tally: DeliveryTally | None, *, label: str | None = None
-) -> FleetRow:
-    """A session that runs on another node, which alone has its verdict: the row is made of the stored record."""
-    record = view.record
-    is_well = record.state is State.CONNECTED
-    reason = None if record.reason is None or is_well else stored_reason(record.reason, record.code)
-    return FleetRow(
-        company=record.company,
-        label=label,
-        phone_number=record.phone_number,
-        state=record.state,
-        tone=tone_of(record.state, Status.HEALTHY if is_well else Status.UNHEALTHY),
-        since=record.since,
-        sentence=None if reason is None else because(reason),
-        advice=None if reason is None else advice_on(reason.action, reason.name),
-        keepalive_percent=None,
-        delivery_percent=None if tally is None else percent_of(tally.taken, tally.accepted),
-        accepted=0 if tally is None else tally.accepted,
-        arrived=0 if tally is None else tally.arrived,
-        waiting=backlog.waiting,
-        oldest_at=backlog.oldest_at,
-        node=view.node or "another node",
-    )
+def _problem(verdict: Verdict) -> tuple[Status, str | None, str | None]:
+    """Status, sentence and advice of a session of this process."""
+    if not verdict.reasons:
+        return verdict.status, None, None
+    worst = verdict.reasons[0]
+    return verdict.status, worst.message, advice_on(worst.action, worst.code)
+
+
+def _stored_problem(record: Record) -> tuple[Status, str | None, str | None]:
+    """Status, sentence and advice of a session that runs elsewhere."""
+    if record.state is State.CONNECTED:
+        return Status.HEALTHY, None, None
+    if record.reason is None:
+        return Status.UNHEALTHY, None, None
+    reason = stored_reason(record.reason, record.code)
+    return Status.UNHEALTHY, because(reason), advice_on(reason.action, reason.name)
 
 
 class Fleet:
@@ -219,6 +214,6 @@ class Fleet:
         company = view.record.company
         backlog, tally = self._backlogs.get(company, Backlog()), self._tallies.get(company)
         label = self._labels.get(company)
-        if company not in self._gateway.running:
-            return make_row_elsewhere(view, backlog, tally, label=label)
-        return make_row(view, self._diagnoser.verdict(view, self._backlogs, connected), backlog, tally, label=label)
+        is_here = company in self._gateway.running
+        verdict = self._diagnoser.verdict(view, self._backlogs, connected) if is_here else None
+        return make_row(view, verdict, backlog, tally, label=label)

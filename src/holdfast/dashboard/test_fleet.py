@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.base.clock import iso
-from holdfast.dashboard.fleet import LABELS, FleetRow, Tone, advice_on, counted, make_row_elsewhere, ranked, tone_of
+from holdfast.dashboard.fleet import LABELS, FleetRow, Tone, advice_on, counted, make_row, ranked, tone_of
 from holdfast.dashboard.rendering import hold_sentence, percent, prose, sentence
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.stores import Backlog, DeliveryTally
@@ -80,7 +80,7 @@ def test_sessions_of_other_processes_show_their_record(state: State, reason: str
         record=record, session=Session(state=state), qr=None, next_attempt_at=None, keepalives=KeepAlives(), ends=(),
         frame_at=None, acked_at=None, in_state_s=1, silent_s=0, node="other:3000",
     )  # fmt: skip
-    made = make_row_elsewhere(view, Backlog(waiting=2, oldest_at=NOW), DeliveryTally(accepted=4, taken=3, arrived=2))
+    made = make_row(view, None, Backlog(waiting=2, oldest_at=NOW), DeliveryTally(accepted=4, taken=3, arrived=2))
     assert (made.tone, made.sentence, made.node, made.waiting) == (tone, told, "other:3000", 2)
     assert (made.keepalive_percent, made.delivery_percent) == (None, 75.0)
 

@@ -12,14 +12,13 @@ from holdfast.base.errors import Conflict, NotFound
 from holdfast.dashboard.context import context_of, login_of
 from holdfast.dashboard.fleet import Tone
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
-from holdfast.dashboard.ports import CompanyGrant
 from holdfast.delivery.webhooks import (
-    OF_ALL,
     Counts,
     DeliveryState,
     Endpoint,
     EndpointState,
     Failed,
+    counts_of,
     endpoint_of,
     next_attempt_at,
 )
@@ -99,7 +98,7 @@ async def replay(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """Switch an endpoint on again and send its waiting deliveries at once."""
     webhooks, wanted = context_of(request).webhooks, request.state.form.get("id", "")
-    visible = {each.id for each in await webhooks.endpoints() if _sees(login_of(request).grant, each)}
+    visible = {each.id for each in await webhooks.endpoints() if login_of(request).grant.covers(each.company)}
     # Another request may remove it between the two queries.
     if wanted not in visible or await webhooks.resume(wanted) is None:
         raise NotFound(f'endpoint "{wanted[:80]}" is unknown: reload the page')
@@ -112,28 +111,22 @@ def _done(request: Request, message: str) -> Response:
     return part(request, "notice.html", tone="success", message=message)
 
 
-def _sees(grant: CompanyGrant, endpoint: Endpoint) -> bool:
-    return grant.companies is None if endpoint.company == OF_ALL else grant.covers(endpoint.company)
-
-
 async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
     endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
     failed = await webhooks.failed(grant.companies, after=0, most=_SHOWN)
-    own = {each.company for each in endpoints if each.company != OF_ALL}
-    others = [company for company in counts if company not in own]
     return {
         "endpoints": [
-            _endpoint_row(each, [counts.get(each.company, Counts())] if each.company else [counts[c] for c in others])
+            _endpoint_row(each, counts_of(each, endpoints, counts))
             for each in endpoints
-            if each.url is not None and _sees(grant, each)
+            if each.url is not None and grant.covers(each.company)
         ],
         "failed": [_failed_row(each, endpoint_of(each.company, endpoints)) for each in failed],
         "is_cut": len(failed) == _SHOWN,
     }
 
 
-def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
+def _endpoint_row(endpoint: Endpoint, counts: Counts) -> EndpointRow:
     tone, label = _ENDPOINTS[endpoint.health.state]
     if endpoint.health.state is EndpointState.ACTIVE and endpoint.health.failures:
         tone, label = Tone.WARNING, "Failing"
@@ -144,8 +137,8 @@ def _endpoint_row(endpoint: Endpoint, counts: list[Counts]) -> EndpointRow:
         tone=tone,
         label=label,
         can_resume=endpoint.health.state is not EndpointState.ACTIVE,
-        pending=sum(each.pending for each in counts),
-        oldest_at=min((each.oldest_at for each in counts if each.oldest_at is not None), default=None),
+        pending=counts.pending,
+        oldest_at=counts.oldest_at,
         problem=_last_error(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None,
         last_success_at=endpoint.last_success_at,
     )

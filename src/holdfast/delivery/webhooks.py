@@ -8,7 +8,7 @@ not delay other endpoints. This module must never use disk, network or clock: th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -33,7 +33,8 @@ _FIRST_PROBE_S, _LAST_PROBE_S = _MINUTE, _HOUR
 GIVE_UP_AFTER_DAYS = 4
 """A delivery that has waited this many days for an endpoint that is suspended or off fails for good."""
 OF_ALL = ""
-"""Stands in place of a company id for the default endpoint: that of all companies without their own."""
+"""Stands in place of a company id for the default endpoint: that of all companies without their own. It is no company
+id, so only a key for all companies covers it."""
 
 
 class DeliveryState(StrEnum):
@@ -166,6 +167,12 @@ class Endpoint:
     last_failure_at: str | None = None
     last_error: str | None = None
     last_status: int | None = None
+
+
+def new_endpoint(company: str, *, url: str | None, secret: str | None) -> Endpoint:
+    return Endpoint(
+        id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=EndpointHealth()
+    )
 
 
 def endpoint_of(company: str, endpoints: Collection[Endpoint]) -> Endpoint | None:
@@ -316,6 +323,19 @@ class Counts:
     failed: int = 0
     oldest_at: str | None = None
     """The time of the oldest pending delivery."""
+
+
+def counts_of(endpoint: Endpoint, endpoints: Collection[Endpoint], counts: Mapping[str, Counts]) -> Counts:
+    """The deliveries of an endpoint, given all endpoints and the counts by company."""
+    if endpoint.company != OF_ALL:
+        return counts.get(endpoint.company, Counts())
+    own = {each.company for each in endpoints}
+    others = [each for company, each in counts.items() if company not in own]
+    return Counts(
+        pending=sum(each.pending for each in others),
+        failed=sum(each.failed for each in others),
+        oldest_at=min((each.oldest_at for each in others if each.oldest_at is not None), default=None),
+    )
 
 
 Companies = Collection[str] | None

@@ -24,7 +24,6 @@ from holdfast.delivery.webhooks import (
     Endpoint,
     EndpointHealth,
     EndpointState,
-    endpoint_id,
 )
 from holdfast.store.tables import events
 from holdfast.store.tables import webhook_endpoints as endpoints
@@ -32,12 +31,6 @@ from holdfast.store.tables import webhook_endpoints as endpoints
 _STORED_AS = {EndpointState.SUSPENDED: "aside"}
 """States whose stored name differs. The stored name stays, because nodes of the version before read it, too."""
 _AS_THEY_ARE = ("id", "url", "secret", "last_success_at", "last_failure_at", "last_error", "last_status")
-
-
-def new_endpoint(company: str, *, url: str | None, secret: str | None) -> Endpoint:
-    return Endpoint(
-        id=endpoint_id(company), company=company, url=url, secret=secret, events=None, health=EndpointHealth()
-    )
 
 
 def was_changed(used: Endpoint, current: Endpoint | None) -> bool:

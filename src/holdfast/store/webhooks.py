@@ -38,6 +38,7 @@ from holdfast.delivery.webhooks import (
     Settled,
     endpoint_of,
     judge,
+    new_endpoint,
 )
 from holdfast.store import webhook_endpoints as endpoint_rows
 from holdfast.store import webhook_queue as queue
@@ -66,7 +67,7 @@ class WebhookRows:
         def change(before: Endpoint | None) -> Endpoint | None:
             if before is None and url is None:
                 return None
-            made = before or endpoint_rows.new_endpoint(OF_ALL, url=url, secret=secret)
+            made = before or new_endpoint(OF_ALL, url=url, secret=secret)
             health = made.health if made.url == url else EndpointHealth()
             return replace(made, url=url, secret=secret, health=health)
 
