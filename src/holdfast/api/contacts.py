@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, chat_of, queries_of
+from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, queries_of
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
-from holdfast.runtime.people import People
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.contacts import HIDDEN, PERSON, Contacts, KnownContact
@@ -124,6 +123,27 @@ class PersonModel(ApiModel):
         )
 
 
+def _person(only: str) -> Any:
+    """A dependency: the JID of the person in the path. Raises `BadInput`, in which `only` says who may be named."""
+
+    async def read(chat: ChatPath, jid: ChatJid) -> str:
+        if not jid.endswith((PERSON, HIDDEN)):
+            raise BadInput(f'chat "{chat[:60]}" is not a person: only {only}', field="chat")
+        return jid
+
+    return Depends(read)
+
+
+async def _numbered(chat: ChatPath, jid: Annotated[str, _person("people can be saved")]) -> str:
+    if jid.endswith(HIDDEN):
+        raise BadInput(f'chat "{chat[:60]}" has no known number: the address book needs one', field="chat")
+    return jid
+
+
+Person = Annotated[str, _person("people have this text")]
+Blockable = Annotated[str, _person("people can be blocked")]
+Numbered = Annotated[str, Depends(_numbered)]
+
 router = keyed_router("contacts")
 
 
@@ -194,61 +214,33 @@ async def get_picture(
 
 
 @router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=ASKING)
-async def get_contact_about(
-    company: CompanyPath, chat: ChatPath, request: Request, people: PeopleDependency
-) -> PersonAboutModel:
+async def get_contact_about(company: CompanyPath, jid: Person, request: Request) -> PersonAboutModel:
     """The text that a person shows about themselves, and the profile of a business."""
-    jid = await _person(people, company, chat, only="people have this text")
     return PersonAboutModel.of(jid, await ask(request, company, asked.about(jid)))
 
 
 @router.put("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=STARTING)
 async def save_contact(
-    company: CompanyPath, chat: ChatPath, body: ContactRequest, starter: StarterDependency, people: PeopleDependency
+    company: CompanyPath, jid: Numbered, body: ContactRequest, starter: StarterDependency
 ) -> OperationModel:
     """Save a person in the account's address book, or rename the entry. The name is shown on all of the account's
     devices."""
-    jid = await _numbered(people, company, chat)
     return await starter.start(company, kinds.SaveContact(jid=jid, **body.model_dump(exclude_none=True)))
 
 
 @router.delete("/v1/sessions/{company}/contacts/{chat}", status_code=202, responses=STARTING)
-async def remove_contact(
-    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
-) -> OperationModel:
+async def remove_contact(company: CompanyPath, jid: Numbered, starter: StarterDependency) -> OperationModel:
     """Remove a person from the account's address book. Messages and the chat stay."""
-    return await starter.start(company, kinds.SaveContact(jid=await _numbered(people, company, chat)))
+    return await starter.start(company, kinds.SaveContact(jid=jid))
 
 
 @router.post("/v1/sessions/{company}/contacts/{chat}/block", status_code=202, responses=STARTING)
-async def block(
-    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
-) -> OperationModel:
+async def block(company: CompanyPath, jid: Blockable, starter: StarterDependency) -> OperationModel:
     """Block a person: this account gets no more messages and calls from there."""
-    return await starter.start(
-        company, kinds.Block(jid=await _person(people, company, chat, only="people can be blocked"), blocked=True)
-    )
+    return await starter.start(company, kinds.Block(jid=jid, blocked=True))
 
 
 @router.post("/v1/sessions/{company}/contacts/{chat}/unblock", status_code=202, responses=STARTING)
-async def unblock(
-    company: CompanyPath, chat: ChatPath, starter: StarterDependency, people: PeopleDependency
-) -> OperationModel:
+async def unblock(company: CompanyPath, jid: Blockable, starter: StarterDependency) -> OperationModel:
     """Unblock a person."""
-    return await starter.start(
-        company, kinds.Block(jid=await _person(people, company, chat, only="people can be blocked"), blocked=False)
-    )
-
-
-async def _person(people: People, company: str, chat: str, *, only: str) -> str:
-    jid = await chat_of(people, company, chat)
-    if not jid.endswith((PERSON, HIDDEN)):
-        raise BadInput(f'chat "{chat[:60]}" is not a person: only {only}', field="chat")
-    return jid
-
-
-async def _numbered(people: People, company: str, chat: str) -> str:
-    jid = await _person(people, company, chat, only="people can be saved")
-    if jid.endswith(HIDDEN):
-        raise BadInput(f'chat "{chat[:60]}" has no known number: the address book needs one', field="chat")
-    return jid
+    return await starter.start(company, kinds.Block(jid=jid, blocked=False))
