@@ -6,8 +6,11 @@ import asyncio
 import base64
 import re
 
+from sqlalchemy import insert
+
 from holdfast.runtime.session_queries import PACE
 from holdfast.session.engine import InboundMessage, QueryAnswered, RunOperation, RunQuery
+from holdfast.store.tables import chats
 from tests.dashboard.browser import ORIGIN, Browser
 from tests.world import COMPANY, World
 
@@ -105,6 +108,32 @@ async def test_the_list_is_searched_and_has_pages(browser: Browser, world: World
     found = await read(browser, f"{CHATS}?words=962790000017", **{"HX-Request": "true"})
     assert found.count('class="chat-row"') == 1
     assert "No chat matches" in await read(browser, f"{CHATS}?words=nobody")
+
+
+async def test_a_search_in_very_many_chats_continues_by_itself(browser: Browser, world: World) -> None:
+    """One request compares some thousand names; until a chat is found, the page requests the next ones."""
+    await world.pair()
+    await browser.sign_in()
+    rows = [
+        {
+            "company_id": COMPANY,
+            "chat": f"9627{n:08}@s.whatsapp.net",
+            "last_at": f"2026-01-01T00:00:0{n // 1000}.{n % 1000:03}Z",
+        }
+        for n in range(5001)
+    ]
+    await world.now(world.database.write(lambda connection: connection.execute(insert(chats), rows).close()))
+    page = await read(browser, f"{CHATS}?words=962700000000")
+    assert "No chat matches among those that were searched so far." in page
+    assert 'hx-trigger="load, click"' in page
+    more = re.search(r'hx-get="([^"]+after=[^"]+)"', page)
+    assert more is not None
+    rest = await read(browser, more[1].replace("&amp;", "&"), **{"HX-Request": "true"})
+    assert (rest.count('class="chat-row"'), "Search older chats" in rest) == (1, False)
+    rest = await read(
+        browser, more[1].replace("&amp;", "&").replace("962700000000", "nobody"), **{"HX-Request": "true"}
+    )
+    assert "No more chat matches." in rest
 
 
 async def test_older_messages_are_loaded_on_request(browser: Browser, world: World) -> None:

@@ -13,9 +13,9 @@ from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ask
 from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput, NotFound
-from holdfast.delivery.chats import Chat, ChatCursor, Chats, TimelineCursor
+from holdfast.delivery.chats import ChatCursor, Chats, TimelineCursor
 from holdfast.runtime.chat_reading import ChatReading
 from holdfast.session import queries as asked
 
@@ -55,16 +55,14 @@ async def list_chats(
     after: After = None,
     limit: Limit = 50,
     unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
-    q: Annotated[Text, Query(description="a part of the name or of the number", max_length=100)] = "",
+    q: Annotated[Text, Query(description=f"a part of the name or of the number{SHORT_PAGES}", max_length=100)] = "",
 ) -> ListPage[ChatModel]:
     """The chats of a company, those with the newest messages first."""
     await gateway.require(company)
     start = None if after is None else ChatCursor.parse(after)
-    found = await chats.overview(company, after=start, most=limit + 1, unread=unread, words=q.strip())
-    shown = found[:limit]
-    items = [ChatModel.of(chat, media.url) for chat in shown]
-    more = len(found) > limit and shown[-1].last_at is not None
-    return ListPage(items=items, next=str(_end(shown[-1])) if more else None)
+    found = await chats.overview(company, after=start, most=limit, unread=unread, words=q.strip())
+    items = [ChatModel.of(chat, media.url) for chat in found.chats]
+    return ListPage(items=items, next=None if found.next is None else str(found.next))
 
 
 @router.get("/v1/sessions/{company}/chats/{chat}", responses={404: problem("there is no such chat")})
@@ -145,7 +143,3 @@ async def show_typing(company: CompanyPath, jid: ChatJid, body: TypingRequest, r
     """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
     await ask(request, company, asked.typing(jid, body.state))
     return TypingModel(chat=jid, state=body.state)
-
-
-def _end(last: Chat) -> ChatCursor:
-    return ChatCursor(last_at=last.last_at or "", chat=last.chat)

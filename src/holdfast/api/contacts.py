@@ -13,7 +13,7 @@ from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, queries_of
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
 from holdfast.session import operations as kinds
@@ -176,13 +176,12 @@ async def list_contacts(
     contacts: Annotated[Contacts, from_state("contacts")],
     after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
     limit: Limit = 100,
-    q: Annotated[Text, Query(description="a part of a name or of the number", max_length=100)] = "",
+    q: Annotated[Text, Query(description=f"a part of a name or of the number{SHORT_PAGES}", max_length=100)] = "",
 ) -> ListPage[PersonModel]:
     """The people about whom WhatsApp reported anything, ordered by JID."""
     await gateway.require(company)
-    found = await contacts.contacts(company, after=after or "", most=limit + 1, words=q.strip())
-    items = [PersonModel.of(contact) for contact in found[:limit]]
-    return ListPage(items=items, next=items[-1].chat if len(found) > limit else None)
+    found = await contacts.contacts(company, after=after or "", most=limit, words=q.strip())
+    return ListPage(items=[PersonModel.of(contact) for contact in found.people], next=found.next)
 
 
 @router.get(

@@ -49,6 +49,10 @@ class ListPage(ApiModel, Generic[T]):
     next: str | None
 
 
+SHORT_PAGES = "; one page searches some thousand, so it may be short, or empty, although `next` is not null"
+"""Completes the description of a search."""
+
+
 def cursor(after: str | None) -> int:
     """Where a page of a list starts. Raises `BadInput`."""
     if after is None:

@@ -200,21 +200,16 @@ async def _list(request: Request, company: str, *, open_chat: str | None) -> dic
     query = request.query_params
     words, unread, after = query.get("words", "").strip()[:80], query.get("unread") == "yes", query.get("after")
     found = await context_of(request).chats.overview(
-        company, after=ChatCursor.parse(after) if after else None, most=_CHATS_SHOWN + 1, unread=unread, words=words
+        company, after=ChatCursor.parse(after) if after else None, most=_CHATS_SHOWN, unread=unread, words=words
     )
-    shown = found[:_CHATS_SHOWN]
     return {
-        "chats": [chat_view(chat) for chat in shown],
+        "chats": [chat_view(chat) for chat in found.chats],
         "open_chat": open_chat,
         "words": words,
         "unread": unread,
         "is_first": not after,
-        "older": str(_end(shown[-1])) if len(found) > _CHATS_SHOWN else None,
+        "older": None if found.next is None else str(found.next),
     }
-
-
-def _end(chat: Chat) -> ChatCursor:
-    return ChatCursor(last_at=chat.last_at or "", chat=chat.chat)
 
 
 def _messages(context: AppContext, company: str, found: TimelinePage) -> dict[str, Any]:

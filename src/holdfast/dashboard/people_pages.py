@@ -139,17 +139,17 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
 async def show_contacts(request: Request, company: CompanyPath) -> Response:
     query = request.query_params
     words, after = query.get("words", "").strip()[:80], query.get("after", "")[:200]
-    found = await context_of(request).contacts.contacts(company, after=after, most=_CONTACTS_SHOWN + 1, words=words)
-    shown, own = found[:_CONTACTS_SHOWN], await _own_jid(request, company)
+    found = await context_of(request).contacts.contacts(company, after=after, most=_CONTACTS_SHOWN, words=words)
+    own = await _own_jid(request, company)
     return page(
         request,
         "contacts.html",
         company=company,
         label=await label_of(request, company),
-        people=[person_view(each.jid, _THIS if each.jid == own else name_of(each)) for each in shown],
+        people=[person_view(each.jid, _THIS if each.jid == own else name_of(each)) for each in found.people],
         words=words,
         after=after,
-        following=shown[-1].jid if len(found) > _CONTACTS_SHOWN else None,
+        following=found.next,
     )
 
 

@@ -159,6 +159,15 @@ class ChatCursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatsPage:
+    """A part of the overview."""
+
+    chats: Sequence[Chat]
+    next: ChatCursor | None
+    """Where the next page starts; None: there are no more chats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineCursor:
     """A place between two messages of a timeline, by what is above it: everything at or after these is newer."""
 
@@ -336,11 +345,12 @@ class Chats(Protocol):
 
     async def overview(
         self, company: str, *, after: ChatCursor | None, most: int, unread: bool = False, words: str = ""
-    ) -> list[Chat]:
+    ) -> ChatsPage:
         """Chats with a message, that with the newest message first.
 
         unread: only those with unread messages, or marked as unread.
-        words: a part of the name or of the number.
+        words: a part of the name or of the number. One page is a search of some thousand chats, so it may have fewer
+        than `most`, or none, although there is a next one.
         """
 
     async def chat(self, company: str, chat: str) -> Chat | None: ...

@@ -44,6 +44,15 @@ class KnownContact:
     """None for somebody of whom nothing is stored."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactsPage:
+    """A part of the list of contacts."""
+
+    people: Sequence[KnownContact]
+    next: str | None
+    """The JID after which the next page starts; None: there are no more."""
+
+
 class Contacts(Protocol):
     async def canonical(self, company: str, jid: str) -> str:
         """The canonical id of the chat that any name of a person belongs to; other chats are unchanged."""
@@ -51,8 +60,12 @@ class Contacts(Protocol):
     async def find(self, company: str, jid: str) -> KnownContact | None:
         """The person by any JID."""
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[KnownContact]:
-        """People ordered by JID, after `after`. words: a part of a name or of the number."""
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> ContactsPage:
+        """People ordered by JID, after `after`.
+
+        words: a part of a name or of the number. One page is a search of some thousand contacts, so it may have fewer
+        than `most`, or none, although there is a next one.
+        """
 
     async def by_username(self, company: str, username: str) -> KnownContact | None: ...
 

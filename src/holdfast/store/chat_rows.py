@@ -16,6 +16,7 @@ from holdfast.delivery.chats import (
     Change,
     Chat,
     ChatCursor,
+    ChatsPage,
     Entry,
     Names,
     SentEntry,
@@ -43,6 +44,8 @@ _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
+_MOST_SEARCHED = 5000
+"""Chats whose names one page of a search compares, however many there are."""
 _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
 
@@ -54,11 +57,13 @@ class ChatRows:
 
     async def overview(
         self, company: str, *, after: ChatCursor | None, most: int, unread: bool = False, words: str = ""
-    ) -> list[Chat]:
-        def work(connection: Connection) -> list[Chat]:
+    ) -> ChatsPage:
+        def work(connection: Connection) -> ChatsPage:
             if words:
                 return _searched(connection, company, words, after=after, most=most, unread=unread)
-            return _chats(connection, company, _page(connection, company, after=after, most=most, unread=unread))
+            rows = _page(connection, company, after=after, most=most + 1, unread=unread)
+            next_ = _place(rows[most - 1]) if len(rows) > most else None
+            return ChatsPage(chats=_chats(connection, company, rows[:most]), next=next_)
 
         return await self._database.read(work)
 
@@ -127,6 +132,10 @@ def _page(
     return connection.execute(_older(select(chats), company, after, unread=unread).limit(most)).mappings().all()
 
 
+def _place(row: RowMapping) -> ChatCursor:
+    return ChatCursor(chat=row["chat"], last_at=row["last_at"])
+
+
 _NAMED = (
     select(
         _C.chat,
@@ -154,19 +163,27 @@ def _older(statement: Select[Any], company: str, after: ChatCursor | None, *, un
 
 def _searched(
     connection: Connection, company: str, words: str, *, after: ChatCursor | None, most: int, unread: bool
-) -> list[Chat]:
+) -> ChatsPage:
     """Compare in Python, because databases fold the case of few scripts only. Of each chat only the names are read."""
     wanted = words.casefold().lstrip("+@")
-    found: list[str] = []
-    while len(found) < most:
+    found: list[ChatCursor] = []
+    for _ in range(0, _MOST_SEARCHED, _SEARCHED_AT_ONCE):
         rows = connection.execute(_older(_NAMED, company, after, unread=unread).limit(_SEARCHED_AT_ONCE)).all()
-        found += [chat for chat, _, *names in rows if wanted in "\n".join(filter(None, (chat, *names))).casefold()]
-        if len(rows) < _SEARCHED_AT_ONCE:
+        found += [
+            ChatCursor(chat=chat, last_at=last_at)
+            for chat, last_at, *names in rows
+            if wanted in "\n".join(filter(None, (chat, *names))).casefold()
+        ]
+        is_end = len(rows) < _SEARCHED_AT_ONCE
+        after = None if is_end else ChatCursor(chat=rows[-1][0], last_at=rows[-1][1])
+        if is_end or len(found) > most:
             break
-        after = ChatCursor(chat=rows[-1][0], last_at=rows[-1][1])
-    chosen = select(chats).where(_C.company_id == company, among(connection, _C.chat, found[:most]))
-    by_chat = {row["chat"]: row for row in connection.execute(chosen).mappings()}
-    return _chats(connection, company, [by_chat[chat] for chat in found[:most]])
+    shown = found[:most]
+    names = [each.chat for each in shown]
+    chosen = select(chats).where(_C.company_id == company, among(connection, _C.chat, names))
+    by_chat = {row["chat"]: row for row in connection.execute(chosen).mappings()} if names else {}
+    rows_shown = [by_chat[name] for name in names]
+    return ChatsPage(chats=_chats(connection, company, rows_shown), next=shown[-1] if len(found) > most else after)
 
 
 def _chats(connection: Connection, company: str, rows: Sequence[RowMapping]) -> list[Chat]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, Select, select
 
 from holdfast.base.clock import Clock, iso
-from holdfast.session.contacts import Identity, KnownContact
+from holdfast.session.contacts import ContactsPage, Identity, KnownContact
 from holdfast.session.untrusted import bounded_identity
 from holdfast.store.aliases import canonical
 from holdfast.store.chat_merge import move_rest
+from holdfast.store.connection import among
 from holdfast.store.contact_backfill import fill_part
 from holdfast.store.database import Database
 from holdfast.store.identities import learn, learn_spelling
@@ -19,6 +20,8 @@ from holdfast.store.tables import contacts
 
 _C = contacts.c
 _SEARCHED_AT_ONCE = 1000
+_MOST_SEARCHED = 5000
+"""Contacts whose names one page of a search compares, however many there are."""
 
 
 class ContactRows:
@@ -39,15 +42,17 @@ class ContactRows:
 
         return await self._database.read(work)
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> list[KnownContact]:
+    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> ContactsPage:
         wanted = words.casefold().lstrip("+@")
         mine = select(contacts).where(_C.company_id == company).order_by(_C.jid)
 
-        def work(connection: Connection) -> list[KnownContact]:
-            chosen = mine.where(_C.jid > after).limit(most)
+        def work(connection: Connection) -> ContactsPage:
             if wanted:
-                chosen = mine.where(_C.jid.in_(_named(connection, company, wanted, after=after, most=most)))
-            return [person for row in connection.execute(chosen).mappings() if (person := _contact(row)) is not None]
+                jids, next_ = _named(connection, company, wanted, after=after, most=most)
+                chosen = mine.where(among(connection, _C.jid, jids))
+                return ContactsPage(people=_people(connection, chosen) if jids else [], next=next_)
+            found = _people(connection, mine.where(_C.jid > after).limit(most + 1))
+            return ContactsPage(people=found[:most], next=found[most - 1].jid if len(found) > most else None)
 
         return await self._database.read(work)
 
@@ -82,18 +87,27 @@ class ContactRows:
         )
 
 
-def _named(connection: Connection, company: str, wanted: str, *, after: str, most: int) -> list[str]:
-    """Compare in Python, because databases fold the case of few scripts only; nothing but names is read."""
+def _named(connection: Connection, company: str, wanted: str, *, after: str, most: int) -> tuple[list[str], str | None]:
+    """Compare in Python, because databases fold the case of few scripts only; nothing but names is read.
+
+    Returns the JIDs, and where the search continues.
+    """
     columns = contacts.c["jid", "saved_name", "push_name", "business_name", "username"]
     mine = select(*columns).where(_C.company_id == company).order_by(_C.jid).limit(_SEARCHED_AT_ONCE)
     found: list[str] = []
-    while len(found) < most:
+    for _ in range(0, _MOST_SEARCHED, _SEARCHED_AT_ONCE):
         rows = connection.execute(mine.where(_C.jid > after)).all()
         found += [jid for jid, *names in rows if wanted in "\n".join(filter(None, (jid, *names))).casefold()]
+        if len(found) > most:
+            return found[:most], found[most - 1]
         if len(rows) < _SEARCHED_AT_ONCE:
-            break
+            return found, None
         after = rows[-1][0]
-    return found[:most]
+    return found, after
+
+
+def _people(connection: Connection, chosen: Select[Any]) -> list[KnownContact]:
+    return [person for row in connection.execute(chosen).mappings() if (person := _contact(row)) is not None]
 
 
 def _contact(row: RowMapping | None) -> KnownContact | None:
