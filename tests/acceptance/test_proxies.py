@@ -4,6 +4,7 @@ recover when a proxy returns.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from dataclasses import replace
@@ -117,6 +118,7 @@ async def test_all_traffic_of_a_session_takes_its_own_proxy(bridge: Path, tmp_pa
             assert (up > len(PNG), down > INBOUND_BYTES) == (True, True)
             await show_picture(gateway, browser, company)
             assert media_bytes(used)[1] > down
+            await until_media_tunnels_ended(used)
             assert all(media_bytes(each) == before[each.port] for each in proxies.values() if each is not used)
         shown = await gateway.session("c2")
         devices = {phone["number"]: phone["devices"] for phone in await wasim.get("/phones")}
@@ -144,6 +146,14 @@ def settings_of_tls(proxy: TestProxy, wasim: Wasim) -> dict[str, str]:
 
 def tunnels(proxy: TestProxy, host: str) -> list[str]:
     return [tunnel.host for tunnel in proxy.tunnels if tunnel.host == host]
+
+
+async def until_media_tunnels_ended(proxy: TestProxy) -> None:
+    """The end of a TLS connection, 24 bytes, may arrive after everything that it carried."""
+    async with asyncio.timeout(30):
+        for tunnel in proxy.tunnels:
+            if tunnel.host == MEDIA_NAME:
+                await tunnel.ended.wait()
 
 
 def media_bytes(proxy: TestProxy) -> tuple[int, int]:

@@ -26,6 +26,8 @@ class Tunnel:
     up: int = 0
     down: int = 0
     """Bytes to and from the target."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when both directions are closed: no more bytes follow."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,6 +152,7 @@ class TestProxy:
         finally:
             self._open.discard(target[1])
             target[1].close()
+            tunnel.ended.set()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, tunnel: Tunnel, way: str) -> None:
         while chunk := await source.read(_CHUNK):
