@@ -3,8 +3,9 @@
 One thread executes all writes, in groups with one commit each. Without limits, a burst fills every group and keeps the
 thread busy all the time, so that another company's write waits for the current group and then for its own, long one.
 Therefore a company that makes many writes, and many more than some other company that writes, gets small groups, with a
-pause after each that lasts as long as the group took. Companies with the fewest waiting writes come first in a group.
-The writes of one company keep their order.
+pause after each that lasts twice as long as the group took. This also limits its use of the processor: its requests
+are answered more slowly. Companies with the fewest waiting writes come first in a group. The writes of one company
+keep their order.
 
 Decides only: no clock, no threads. Times are monotonic seconds.
 """
@@ -20,8 +21,10 @@ from typing import Generic, TypeVar
 W = TypeVar("W")
 
 MOST_IN_A_GROUP = 512
-MOST_OF_A_BURST = 8
+MOST_OF_A_BURST = 4
 """Writes of a bursting company in one group."""
+_REST_TO_WORK = 2
+"""How many times as long as its last group a bursting company rests."""
 LONGEST_REST_S = 0.1
 _MEMORY_S = 1.0
 """Time constant with which past writes are forgotten."""
@@ -98,7 +101,7 @@ class WriteQueue(Generic[W]):
         return CommitGroup(writes=writes, bursting=bursting, next_at=None if writes else next_at)
 
     def committed(self, group: CommitGroup[W], *, took_s: float, now: float) -> None:
-        """The companies that burst rest for as long as their group took."""
+        """The companies that burst rest in proportion to the time that their group took."""
         for company in group.bursting:
             if flow := self._flows.get(company):
-                flow.rests_until = now + min(took_s, LONGEST_REST_S)
+                flow.rests_until = now + min(_REST_TO_WORK * took_s, LONGEST_REST_S)
