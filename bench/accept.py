@@ -85,7 +85,7 @@ class Bench:
         rate, took_ms = await self._accept(callers_count)
         accept_cpu_ms = (cpu_s(self._gateway.pid) - cpu_before_s) * 1000 / self._messages
         waiting = self._memory()
-        _say(f"accepted {self._messages} at {rate:.0f} a second; {waiting}")
+        _progress(f"accepted {self._messages} at {rate:.0f} a second; {waiting}")
         await self._wasim.delete(f"/faults/{refusal['id']}")
         drained_per_s = await self._drain()
         in_order = [await self._is_in_order(contact) for contact in self._contacts]
@@ -145,7 +145,7 @@ class Bench:
         while (arrived := (await self._wasim.get("/stats"))["messages"]) < wanted:
             if time.perf_counter() - began > _DRAINED_S:
                 raise RuntimeError(f"{wanted - arrived} messages did not arrive within {_DRAINED_S:.0f} s")
-            _say(f"arrived {arrived} of {wanted}")
+            _progress(f"arrived {arrived} of {wanted}")
             await asyncio.sleep(_LOOK_S)
         return self._messages / (time.perf_counter() - began)
 
@@ -168,7 +168,7 @@ async def measure(*, messages: int, chats: int, callers_count: int) -> Figures:
         return await bench.measure(callers_count=callers_count)
 
 
-def _say(line: str) -> None:
+def _progress(line: str) -> None:
     print(f"  {line}", file=sys.stderr)
 
 

@@ -200,17 +200,19 @@ async def measure(*, texts: int, repeats: int) -> list[Runs]:
         bare = await held.enter_async_context(bare_baileys(folder / "bare", wasim))
         bench = Bench(wasim, gateway, bare, database=folder / "data" / "holdfast.db")
         found = [Runs(load=load) for load in loads()]
-        _say(f"linking {SESSIONS} phones to each")
+        _progress(f"linking {SESSIONS} phones to each")
         await bench.prepare(loads())
         for repeat in range(repeats):
             for runs in found:
                 await bench.measure(runs, texts=texts)
                 ours, theirs = runs.ours[-1].figures, runs.theirs[-1].figures
-                _say(f"{repeat + 1}/{repeats} {runs.load.what}: {ours['acked']:.0f} and {theirs['acked']:.0f} a second")
+                _progress(
+                    f"{repeat + 1}/{repeats} {runs.load.what}: {ours['acked']:.0f} and {theirs['acked']:.0f} a second"
+                )
         return found
 
 
-def _say(line: str) -> None:
+def _progress(line: str) -> None:
     print(f"  {line}", file=sys.stderr)
 
 

@@ -50,7 +50,7 @@ async def measure(run: Run, folder: Path) -> None:
             await wasim.fault("cut")
         await _minutes(run.minutes, gateway, wasim, before)
         _print_uptime(gateway, began_at, datetime.now(UTC).timestamp())
-        _tell_delays(gateway)
+        _print_delays(gateway)
         during = await _logins(wasim)
         print(f"connects in {run.minutes:g} min: {during - before} of {len(COMPANIES)} sessions")
         if not run.is_quiet:
@@ -106,7 +106,7 @@ def _unix(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def _tell_delays(gateway: Served) -> None:
+def _print_delays(gateway: Served) -> None:
     """Print the planned delays of each session, and the seconds between its connects."""
     plans: dict[str, list[str]] = {company: [] for company in COMPANIES}
     starts: dict[str, list[float]] = {company: [] for company in COMPANIES}

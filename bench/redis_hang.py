@@ -35,11 +35,11 @@ async def measure(seconds: float, folder: Path) -> None:
             frozen = traffic.now()
             redis.freeze()
             await asyncio.sleep(seconds)
-        _tell(traffic, "well", since=begun, until=frozen)
-        _tell(traffic, "hanging", since=frozen, until=traffic.now())
+        _print_rates(traffic, "well", since=begun, until=frozen)
+        _print_rates(traffic, "hanging", since=frozen, until=traffic.now())
 
 
-def _tell(traffic: Traffic, redis: str, *, since: float, until: float) -> None:
+def _print_rates(traffic: Traffic, redis: str, *, since: float, until: float) -> None:
     for what in (LOOK, POST):
         p50, p99 = (traffic.took_ms(what, since=since, until=until, percent=percent) for percent in (50, 99))
         print(f"Redis {redis}: {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")

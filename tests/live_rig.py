@@ -28,19 +28,19 @@ OTHER = replace(RECORD, company="962303")
 
 class Rig:
     def __init__(self, url: str | None, *, node: str = "here") -> None:
-        self._told: asyncio.Queue[LiveStatus] = asyncio.Queue()
-        self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._told.put_nowait)
+        self._statuses: asyncio.Queue[LiveStatus] = asyncio.Queue()
+        self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._statuses.put_nowait)
 
-    async def told(self, availability: Availability) -> LiveStatus:
+    async def next_status(self, availability: Availability) -> LiveStatus:
         """Wait for the next report about Redis. It must be this one, and arrive within five seconds."""
         async with asyncio.timeout(5):
-            status = await self._told.get()
+            status = await self._statuses.get()
         assert status.availability is availability, status.sentence
         return status
 
     @property
-    def has_told_all(self) -> bool:
-        return self._told.empty()
+    def has_no_more(self) -> bool:
+        return self._statuses.empty()
 
     async def state(self, company: str = "962302") -> object:
         return (await self.live.get(company) or {}).get("state")

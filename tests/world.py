@@ -21,7 +21,7 @@ from holdfast.api.media import MediaService
 from holdfast.api.webhooks import WebhookService
 from holdfast.base.clock import ClockWatch
 from holdfast.base.ids import SystemRandomSource
-from holdfast.base.proxy_urls import proxy_place
+from holdfast.base.proxy_urls import proxy_address
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.rate_limits import Allowance, Pace, Pacing
 from holdfast.delivery.stores import Accepted, Deferral, Draft, Message, MessageChange, Taken
@@ -350,7 +350,7 @@ class World:
             randomness=Chance(),
             policy=self.policy,
             whatsapp_url=None,
-            proxy_addresses=lambda proxy: self.web.addresses(f"http://{proxy_place(proxy)}"),
+            proxy_addresses=lambda proxy: self.web.addresses(f"http://{proxy_address(proxy)}"),
         )
         self.gateway = Gateway(parts)
         self.people = People(self.gateway, self.contacts)

@@ -121,17 +121,17 @@ class Client:
                 f"no Holdfast answers at {self._url}: start it with `holdfast serve`, or set HOLDFAST_URL"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise self._stranger("") from error
+            raise self._not_holdfast("") from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> Any:
         if self._only_holdfast and "Holdfast-API" not in response.headers:
-            raise self._stranger(f" (HTTP {response.status})")
+            raise self._not_holdfast(f" (HTTP {response.status})")
         answer = await response.json(content_type=None)
         if response.status >= 400:
             raise Refused(response.status, str(answer.get("detail") or answer.get("error") or answer))
         return answer
 
-    def _stranger(self, how: str) -> NoServer:
+    def _not_holdfast(self, how: str) -> NoServer:
         return NoServer(f"what answers at {self._url}{how} is not Holdfast: set HOLDFAST_URL to its address")
 
 

@@ -115,7 +115,9 @@ async def test_the_receiver_gets_the_inbox_in_order_despite_failures(
             texts = [item["text"] for item in inbox if item["chat"].startswith(number)]
             assert texts == [f"line {n:02}" for n in range(24)]
         await holdfast.until_message(sent["id"], "delivered", "read", within_s=20)
-        await eventually(_told(receiver, sent["id"], "delivered"), within_s=20, what="webhooks of a sent message")
+        await eventually(
+            _webhook_arrived(receiver, sent["id"], "delivered"), within_s=20, what="webhooks of a sent message"
+        )
         states = receiver.states(sent["id"])
         assert states == [state for state in ("sent", "delivered", "read") if state in states]
     [endpoint] = (await holdfast.client.get("/v1/webhooks"))["items"]
@@ -154,7 +156,7 @@ def _refused(receiver: Receiver) -> Any:
     return look
 
 
-def _told(receiver: Receiver, message_id: str, state: str) -> Any:
+def _webhook_arrived(receiver: Receiver, message_id: str, state: str) -> Any:
     async def look() -> bool:
         return state in receiver.states(message_id)
 

@@ -16,7 +16,7 @@ from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
 from tests.backup_service import FILES, backup_service_of, bot_folder, credentials
 from tests.world import COMPANY, World
 
-WISH = {"credentials": json.dumps(credentials()), "keys": [{"type": "lid-mapping", "id": "1", "value": '"2"'}]}
+REQUEST = {"credentials": json.dumps(credentials()), "keys": [{"type": "lid-mapping", "id": "1", "value": '"2"'}]}
 FOR_ALL = [
     ("POST", "/v1/backups"),
     ("GET", "/v1/backups"),
@@ -109,11 +109,11 @@ async def test_a_backup_that_fails_keeps_the_company(client: ApiClient, world: W
 
 async def test_an_imported_company_connects_at_once(client: ApiClient, world: World) -> None:
     """With the credentials that came, and without a QR code; a second import finds a phone linked, and cuts nothing."""
-    session = (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).json
+    session = (await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)).json
     assert (session["companyId"], session["state"]) == (COMPANY, "reconnecting")
     await world.until_state("connected")
-    assert world.commands(OpenLink)[-1].credentials == WISH["credentials"]
-    assert "has a linked device already" in (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).problem(
+    assert world.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
+    assert "has a linked device already" in (await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)).problem(
         409, "conflict"
     )
     assert world.state() == "connected"
@@ -124,8 +124,8 @@ async def test_a_device_serves_one_company(client: ApiClient) -> None:
     """Imported a second time under another name, the two sessions would disconnect each other forever; nothing is
     changed.
     """
-    assert (await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)).status < 300
-    again = await client("POST", f"/v1/sessions/{OTHER}/import", WISH)
+    assert (await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)).status < 300
+    again = await client("POST", f"/v1/sessions/{OTHER}/import", REQUEST)
     assert f'company "{COMPANY}" has this device already' in again.problem(409, "conflict")
     (await client("GET", f"/v1/sessions/{OTHER}")).problem(404, "not-found", field="company")
 
@@ -134,7 +134,7 @@ async def test_an_import_replaces_a_pairing_that_nobody_finished(client: ApiClie
     """A session that shows a QR code has no phone yet."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     await world.until(lambda: bool(world.commands(OpenLink)))
-    await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)
+    await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)
     await world.until_state("connected")
 
 
@@ -153,7 +153,7 @@ async def test_a_company_with_unusable_stored_credentials_can_be_repaired(
     client: ApiClient, world: World, stored: str, way_out: str
 ) -> None:
     """It is paused with its reason; stopping, clearing and importing over it work, and so do imports of others."""
-    await client("POST", f"/v1/sessions/{COMPANY}/import", WISH)
+    await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)
     await world.until_state("connected")
     damaged = update(stored_credentials).values(creds=stored)
     await world.now(world.database.write(lambda connection: connection.execute(damaged)))
@@ -163,13 +163,13 @@ async def test_a_company_with_unusable_stored_credentials_can_be_repaired(
     session = (await client("GET", f"/v1/sessions/{COMPANY}")).json
     assert session["reason"]["code"] == "bad-credentials"
     world.engine.refuses = None
-    done = await client("POST", f"/v1/sessions/{COMPANY}/{way_out}", WISH if way_out == "import" else None)
+    done = await client("POST", f"/v1/sessions/{COMPANY}/{way_out}", REQUEST if way_out == "import" else None)
     assert done.status < 300, done.body
     if way_out == "import":
         await world.until_state("connected")
-        assert world.commands(OpenLink)[-1].credentials == WISH["credentials"]
+        assert world.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
     else:
-        assert (await client("POST", f"/v1/sessions/{OTHER}/import", WISH)).status < 300
+        assert (await client("POST", f"/v1/sessions/{OTHER}/import", REQUEST)).status < 300
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ async def test_nothing_is_imported_of_what_is_damaged(
     client: ApiClient, change: dict[str, object], field: str, said: str
 ) -> None:
     """The field is named, and no session is there afterwards."""
-    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", WISH | change)
+    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST | change)
     assert said in refused.problem(422, "bad-input", field=field)
     (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
 
@@ -225,7 +225,7 @@ async def test_a_refused_import_shows_no_key(client: ApiClient) -> None:
     """A member that is not of the right type may hold keys: its value is not repeated."""
     for body, field in (
         ({"credentials": ["cGF0"], "keys": []}, "credentials"),
-        ({**WISH, "keys": {"a": "cGF0"}}, "keys"),
+        ({**REQUEST, "keys": {"a": "cGF0"}}, "keys"),
     ):
         refused = await client("POST", f"/v1/sessions/{COMPANY}/import", body)
         assert refused.problem(422, "bad-input", field=field).startswith(f"{field} can't be used: ")
@@ -235,7 +235,7 @@ async def test_a_refused_import_shows_no_key(client: ApiClient) -> None:
 async def test_a_key_that_comes_twice_is_refused(client: ApiClient) -> None:
     """Two values of one key contradict each other; the sentence names the key and shows no value."""
     keys = [{"type": "lid-mapping", "id": "1", "value": value} for value in ('"2"', '"3"')]
-    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", {**WISH, "keys": keys})
+    refused = await client("POST", f"/v1/sessions/{COMPANY}/import", {**REQUEST, "keys": keys})
     sentence = refused.problem(422, "bad-input", field="keys")
     assert sentence == 'keys have "lid-mapping-1" more than once: give each key once'
 
@@ -247,5 +247,5 @@ async def test_odd_sessions_of_a_device_in_use_are_closed_or_kept(
     """One that does not say whether it is open, and one with half a character, are no defect of the import."""
     record = json.dumps({"_sessions": {"QQ==": {"indexInfo": index_info}}}).replace("\\\\ud800", "\\ud800")
     keys = [{"type": "session", "id": "962777.0", "value": record}]
-    imported = await client("POST", f"/v1/sessions/{COMPANY}/import", {**WISH, "keys": keys, "inUse": True})
+    imported = await client("POST", f"/v1/sessions/{COMPANY}/import", {**REQUEST, "keys": keys, "inUse": True})
     assert imported.status == 200, imported.json

@@ -21,7 +21,7 @@ from tests.api.test_server import Running, serving
 from tests.world import COMPANY, NUMBER, World
 
 AT = "2026-01-01T00:00:00.000Z"
-Told = tuple[int, str, dict[str, Any]]
+StreamEvent = tuple[int, str, dict[str, Any]]
 
 
 async def add(world: World, number: int, *, company: str = COMPANY) -> int:
@@ -31,7 +31,7 @@ async def add(world: World, number: int, *, company: str = COMPANY) -> int:
     return await world.events.newest()
 
 
-def told(text: str) -> list[Told]:
+def parse_events(text: str) -> list[StreamEvent]:
     """The events in a part of the stream."""
     found = []
     for block in text.split("\n\n"):
@@ -47,8 +47,8 @@ class Reader:
     def __init__(self, world: World, *, company: str | None = None, heartbeat_s: float = 60) -> None:
         self.shutdown = ShutdownScope()
         self.text = ""
-        self._came = asyncio.Event()
-        self._left = asyncio.Event()
+        self._received = asyncio.Event()
+        self._disconnected = asyncio.Event()
         self._world = world
         self._companies = None if company is None else [company]
         self._heartbeat_s = heartbeat_s
@@ -66,24 +66,24 @@ class Reader:
             self.shutdown.end()
 
     async def _receive(self) -> Message:
-        await self._left.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         self.text += message.get("body", b"").decode()
-        self._came.set()
+        self._received.set()
 
-    def leave(self) -> None:
-        self._left.set()
+    def disconnect(self) -> None:
+        self._disconnected.set()
 
     async def until(self, enough: Callable[[], bool]) -> None:
         while not enough():
-            self._came.clear()
-            await self._came.wait()
+            self._received.clear()
+            await self._received.wait()
 
     @property
     def numbers(self) -> list[int]:
-        return [payload["data"]["n"] for _, _, payload in told(self.text)]
+        return [payload["data"]["n"] for _, _, payload in parse_events(self.text)]
 
 
 async def test_a_reader_gets_new_events(world: World) -> None:
@@ -93,7 +93,7 @@ async def test_a_reader_gets_new_events(world: World) -> None:
     async with reader.reading(None):
         seq = await add(world, 2)
         await reader.until(lambda: len(reader.numbers) == 1)
-        assert told(reader.text) == [
+        assert parse_events(reader.text) == [
             (seq, "session.state", {"type": "session.state", "timestamp": AT, "data": {"n": 2}})
         ]
         await add(world, 3)
@@ -142,7 +142,7 @@ async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
     reader = Reader(world, heartbeat_s=0.01)
     async with reader.reading(None):
         await reader.until(lambda: reader.text.count(": heartbeat\n\n") >= 3)
-    assert told(reader.text) == []
+    assert parse_events(reader.text) == []
 
 
 async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
@@ -160,7 +160,7 @@ async def test_a_stream_ends_when_its_reader_disconnects(world: World) -> None:
     """Nothing is left behind that later events would wake."""
     reader = Reader(world)
     async with reader.reading(None) as task:
-        reader.leave()
+        reader.disconnect()
         await task
 
 
@@ -177,7 +177,11 @@ async def test_a_key_gets_only_events_of_its_companies(world: World, client: Api
             await _ask(running, "/v1/events", key=KEY, more=resumes),
         ]
         texts = [await _until(reader, count) for reader, count in zip(readers, (2, 1, 3), strict=True)]
-        assert [[payload["data"]["n"] for _, _, payload in told(text)] for text in texts] == [[1, 3], [2], [1, 2, 3]]
+        assert [[payload["data"]["n"] for _, _, payload in parse_events(text)] for text in texts] == [
+            [1, 3],
+            [2],
+            [1, 2, 3],
+        ]
         assert all("content-type: text/event-stream" in text for text in texts)
         assert await running.stop() < 3
         async with asyncio.timeout(5):
@@ -193,7 +197,7 @@ async def _ask(running: Running, path: str, *, key: str, more: str = "") -> asyn
 async def _until(reader: asyncio.StreamReader, count: int) -> str:
     text = ""
     async with asyncio.timeout(5):
-        while len(told(text)) < count:
+        while len(parse_events(text)) < count:
             text += (await reader.read(65536)).decode().replace("\r\n", "\n")
     return text
 
@@ -221,9 +225,9 @@ async def test_an_event_contains_a_message_as_the_api_shows_it(world: World, cli
     world.engine.receive(world.link(), text="hi")
     await world.quiet()
     [event] = [each for each in await world.now(_all(world)) if each.type == "message.accepted"]
-    told, shown = json.loads(event.body), (await client("GET", f"/v1/messages/{sent['id']}")).json
-    assert told.keys() == shown.keys() - {"held", "retries", "receipts"}
-    assert {name for name in told if told[name] != shown[name]} <= {"state", "attempts", "sentAt"}
+    body, shown = json.loads(event.body), (await client("GET", f"/v1/messages/{sent['id']}")).json
+    assert body.keys() == shown.keys() - {"held", "retries", "receipts"}
+    assert {name for name in body if body[name] != shown[name]} <= {"state", "attempts", "sentAt"}
     [event] = [each for each in await world.now(_all(world)) if each.type == "message.received"]
     [received] = (await client("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
     assert json.loads(event.body) == received

@@ -30,6 +30,11 @@ RETIRED = {
     "the oldest of 1 waiting": "1 message has been waiting",
     "a logout was asked for": "it was logged out from here",
     "It stays for good": "It can't be changed later.",
+    "leads through signing": "follow the steps",
+    "waits for its turn": "waits in the queue",
+    "to be repeated": "will be retried",
+    "what is shown was stored before": "This page shows its last stored state",
+    "nobody yet": "another node",
     "Held: reach-out-lock": "a sentence that says what WhatsApp restricts, and until when",
 }
 """Each with its replacement."""

@@ -36,7 +36,7 @@ async def rig(redis: RedisProcess) -> AsyncIterator[Rig]:
     async with running(redis.url) as made:
         made.live.put(RECORD)
         made.live.put(OTHER)
-        await made.told(Availability.UP)
+        await made.next_status(Availability.UP)
         yield made
 
 
@@ -65,12 +65,12 @@ async def stored(redis: RedisProcess, company: str = "962302") -> object:
 async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
     """`kill -9` is noticed without a change of a session; old records and changes in the meantime are written back."""
     await redis.kill()
-    assert "can't be reached (Connection refused)" in (await rig.told(Availability.DOWN)).sentence
+    assert "can't be reached (Connection refused)" in (await rig.next_status(Availability.DOWN)).sentence
     rig.live.put(LOST)
     assert await rig.state() == "reconnecting"
     assert await rig.state("962303") == "connected"
     await redis.start()
-    await rig.told(Availability.UP)
+    await rig.next_status(Availability.UP)
     assert (await stored(redis), await stored(redis, "962303")) == ("reconnecting", "connected")
     assert said(logged) == ONCE_EACH
 
@@ -79,12 +79,12 @@ async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.L
     """For a Redis that accepts connections and never answers, records from before are replaced when it works again."""
     redis.freeze()
     rig.live.put(LOST)
-    assert "it does not answer" in (await rig.told(Availability.DOWN)).sentence
+    assert "it does not answer" in (await rig.next_status(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     rig.live.put(RECORD)
     assert await rig.state() == "connected"
     redis.thaw()
-    await rig.told(Availability.UP)
+    await rig.next_status(Availability.UP)
     assert await stored(redis) == "connected"
     assert said(logged) == ONCE_EACH
 
@@ -97,10 +97,10 @@ async def test_turned_into_a_replica_of_a_dead_primary(
     before = await redis.clients()
     await redis.do("REPLICAOF", *NOWHERE)
     rig.live.put(LOST)
-    assert "read-only replica" in (await rig.told(Availability.DOWN)).sentence
+    assert "read-only replica" in (await rig.next_status(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     await redis.do("REPLICAOF", "NO", "ONE")
-    await rig.told(Availability.UP)
+    await rig.next_status(Availability.UP)
     assert not before & await redis.clients()
     assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
@@ -110,10 +110,10 @@ async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixt
     """maxmemory with noeviction: no write succeeds until there is space."""
     await redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
     rig.live.put(LOST)
-    assert "it is full" in (await rig.told(Availability.DOWN)).sentence
+    assert "it is full" in (await rig.next_status(Availability.DOWN)).sentence
     assert await rig.state() == "reconnecting"
     await redis.do("CONFIG", "SET", "maxmemory", 0)
-    await rig.told(Availability.UP)
+    await rig.next_status(Availability.UP)
     assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
 
@@ -123,16 +123,16 @@ async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCapt
     folder = tmp_path / "gone"
     folder.mkdir()
     async with running_redis(folder) as redis, running(redis.url) as rig:
-        await rig.told(Availability.UP)
+        await rig.next_status(Availability.UP)
         logged.clear()
         await redis.do("CONFIG", "SET", "save", "3600 1")
         shutil.rmtree(folder)
         await redis.do("BGSAVE")
         await redis.logs("Background saving error")
         rig.live.put(LOST)
-        assert "can't save to its disk" in (await rig.told(Availability.DOWN)).sentence
+        assert "can't save to its disk" in (await rig.next_status(Availability.DOWN)).sentence
         await redis.do("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
-        await rig.told(Availability.UP)
+        await rig.next_status(Availability.UP)
         assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
 
@@ -144,7 +144,7 @@ async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureF
         await redis.do("FLUSHALL")
         async with asyncio.timeout(5):
             assert {await anext(sets), await anext(sets)} == {KEY, key("962303")}
-    assert rig.has_told_all
+    assert rig.has_no_more
     assert said(logged) == ["WARNING up,"]
 
 
@@ -154,10 +154,10 @@ async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture
     async with running(redis.url) as rig:
         rig.live.put(RECORD)
         assert await rig.state() == "connected"
-        await rig.told(Availability.DOWN)
+        await rig.next_status(Availability.DOWN)
         await redis.start()
         try:
-            await rig.told(Availability.UP)
+            await rig.next_status(Availability.UP)
             assert await stored(redis) == "connected"
         finally:
             await redis.end()
@@ -173,13 +173,13 @@ async def test_another_password(tmp_path: Path, login: str, told: str, logged: p
         redis.password = "another"
         async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as rig:
             rig.live.put(RECORD)
-            status = await rig.told(Availability.DOWN)
+            status = await rig.next_status(Availability.DOWN)
             assert told in status.sentence
             assert "HOLDFAST_REDIS_URL" in status.sentence
             assert await rig.state() == "connected"
             await redis.do("CONFIG", "SET", "requirepass", SECRET if login else "")
             redis.password = SECRET if login else None
-            await rig.told(Availability.UP)
+            await rig.next_status(Availability.UP)
             assert await stored(redis) == "connected"
     assert said(logged) == ONCE_EACH
     assert SECRET not in logged.text
@@ -210,9 +210,9 @@ async def test_a_server_that_is_not_redis(greeting: bytes, told: str, logged: py
     """A server that never answers, or speaks another protocol, counts as unavailable."""
     async with listener(greeting) as url, running(url) as rig:
         rig.live.put(RECORD)
-        assert told in (await rig.told(Availability.DOWN)).sentence
+        assert told in (await rig.next_status(Availability.DOWN)).sentence
         rig.live.put(LOST)
         assert await rig.state() == "reconnecting"
-        assert rig.has_told_all
+        assert rig.has_no_more
     assert said(logged) == ["WARNING gone"]
     assert SECRET not in logged.text

@@ -53,7 +53,7 @@ class Command:
 
     def _run(self, arguments: Sequence[str], settings: Mapping[str, str]) -> Ran:
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), self._place(settings):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), self._key_of_file(settings):
             try:
                 cli.main(arguments)
             except SystemExit as end:
@@ -62,7 +62,7 @@ class Command:
         return Ran(code=code, out=out.getvalue(), err=err.getvalue())
 
     @contextlib.contextmanager
-    def _place(self, settings: Mapping[str, str]) -> Iterator[None]:
+    def _key_of_file(self, settings: Mapping[str, str]) -> Iterator[None]:
         """The environment and the folder that `settings.load` finds; both are read at the start of each command."""
         before = dict(os.environ)
         others = {name: value for name, value in before.items() if not name.startswith("HOLDFAST_")}

@@ -290,12 +290,12 @@ async def test_a_cancelled_backup_ends_soon(tmp_path: Path) -> None:
 
     await installation.database.write(fill)
     told: list[str] = []
-    begun, may_go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+    begun, may_finish, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
 
     def progress(sentence: str) -> None:
         told.append(sentence)
         loop.call_soon_threadsafe(begun.set)
-        may_go_on.wait(10)
+        may_finish.wait(10)
 
     making = asyncio.create_task(
         installation.maker.make(kind="manual", now=installation.clock.now(), progress=progress)
@@ -303,7 +303,7 @@ async def test_a_cancelled_backup_ends_soon(tmp_path: Path) -> None:
     await begun.wait()
     making.cancel()
     await asyncio.wait([making])
-    may_go_on.set()
+    may_finish.set()
     await asyncio.to_thread(installation.database.close)  # waits for what reads
     assert told == ["notes: 1000 rows"]
     assert list(installation.folder.iterdir()) == []

@@ -435,14 +435,14 @@ async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_oth
 async def test_sessions_of_a_stopped_node_wait_for_the_next_one_with_its_name(one: Node, start: Start) -> None:
     """Other nodes neither claim them nor consider the stopped node their owner; without the wait they claim at once."""
     await one.owned()
-    await one.leases.release(keep_s=60)
+    await one.leases.release(reserve_s=60)
     other = start("other")
     assert await other.owned() == set()
     assert await other.leases.owner(COMPANY) is None
     again = start("one")
     assert await again.owned() == {COMPANY, OTHER}
-    await again.leases.release(keep_s=2)
-    await start("one").leases.keep(for_s=60)
+    await again.leases.release(reserve_s=2)
+    await start("one").leases.reserve(for_s=60)
     await asyncio.sleep(2.2)
     assert await other.owned() == set(), "the next one said that it starts"
     assert await again.owned() == {COMPANY, OTHER}
@@ -457,7 +457,7 @@ async def test_a_process_announces_its_start_before_its_code_is_loaded(
     itself.
     """
     await one.owned()
-    await one.leases.release(keep_s=2)
+    await one.leases.release(reserve_s=2)
     await asyncio.to_thread(announce_restart(url, node="other").join)
     await asyncio.to_thread(announce_restart("postgresql://nobody@127.0.0.1:1/none", node="one").join)
     left = "SELECT min(extract(epoch FROM expires_at - clock_timestamp()))::float8 FROM leases"

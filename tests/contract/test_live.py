@@ -37,7 +37,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
             url = (await stack.enter_async_context(running_redis(tmp_path))).url
         made = await stack.enter_async_context(running(url))
         if url is not None:
-            await made.told(Availability.UP)
+            await made.next_status(Availability.UP)
         yield made
 
 
@@ -120,7 +120,7 @@ async def test_redis_cli_prints_the_record_with_an_hour_to_live(redis: RedisProc
 async def test_a_record_outlives_its_process_and_a_removed_session_does_not(redis: RedisProcess) -> None:
     """The last stored record is in Redis when the process ends, and so is a removal."""
     async with running(redis.url) as rig:
-        await rig.told(Availability.UP)
+        await rig.next_status(Availability.UP)
         rig.live.put(OTHER)
         rig.live.put(RECORD)
         assert await rig.state() == "connected"
@@ -134,8 +134,8 @@ async def test_a_record_outlives_its_process_and_a_removed_session_does_not(redi
 async def test_processes_see_each_other_s_sessions(redis: RedisProcess) -> None:
     """Each reads what the other stored; when a session moves, both see the new owner's record."""
     async with running(redis.url, node="here") as here, running(redis.url, node="there") as there:
-        await here.told(Availability.UP)
-        await there.told(Availability.UP)
+        await here.next_status(Availability.UP)
+        await there.next_status(Availability.UP)
         async with redis.sets() as sets:
             here.live.put(RECORD)
             await anext(sets)
@@ -152,7 +152,7 @@ async def test_processes_see_each_other_s_sessions(redis: RedisProcess) -> None:
 async def test_another_value_at_the_key_is_overwritten(redis: RedisProcess) -> None:
     """A list in place of the record: reads are answered from memory, and the record overwrites it."""
     async with running(redis.url) as rig:
-        await rig.told(Availability.UP)
+        await rig.next_status(Availability.UP)
         async with redis.sets() as sets:
             rig.live.put(RECORD)
             await anext(sets)
@@ -162,7 +162,7 @@ async def test_another_value_at_the_key_is_overwritten(redis: RedisProcess) -> N
             async with asyncio.timeout(5):
                 assert await anext(sets) == KEY
         assert await rig.state() == "connected"
-        assert rig.has_told_all
+        assert rig.has_no_more
 
 
 @slow
@@ -171,7 +171,7 @@ async def test_an_invalid_value_at_another_sessions_key_is_ignored(redis: RedisP
     await redis.do("LPUSH", "whatsapp:session:1", "something else")
     await redis.do("SET", "whatsapp:session:2", '{"state": "paused", "node": "there"}')
     async with running(redis.url) as rig:
-        await rig.told(Availability.UP)
+        await rig.next_status(Availability.UP)
         assert await rig.live.get("1") is None
         assert await rig.state("2") == "paused"
     assert await redis.do("TYPE", "whatsapp:session:1") == "list"
@@ -184,7 +184,7 @@ async def test_a_unix_socket_with_a_password_works(tmp_path: Path) -> None:
     async with running_redis(tmp_path, *options) as redis:
         redis.password = "p@ss/w?rd#1"
         async with running(f"unix://:p%40ss%2Fw%3Frd%231@{tmp_path}/redis.sock?db=3") as rig:
-            await rig.told(Availability.UP)
+            await rig.next_status(Availability.UP)
             rig.live.put(RECORD)
         async with redis.operator() as client:
             await client.select(3)
@@ -200,11 +200,11 @@ async def test_tls_works_and_an_untrusted_certificate_is_named(tmp_path: Path) -
         tls_port = free_port()
         await redis.do("CONFIG", "SET", "tls-port", tls_port)
         async with running(f"rediss://localhost:{tls_port}/0?ssl_ca_certs={certificate}") as rig:
-            await rig.told(Availability.UP)
+            await rig.next_status(Availability.UP)
             rig.live.put(RECORD)
         assert await redis.do("EXISTS", KEY) == 1
         async with running(f"rediss://localhost:{tls_port}/0") as rig:
-            assert "certificate is not accepted" in (await rig.told(Availability.DOWN)).sentence
+            assert "certificate is not accepted" in (await rig.next_status(Availability.DOWN)).sentence
 
 
 def _certificate(folder: Path) -> tuple[str, str]:

@@ -156,7 +156,7 @@ def counted(place: Path | URL, table: str) -> int:
 
 @pytest.mark.slow
 def test_older_nodes_write_while_an_index_is_built(postgres: PostgresProcess) -> None:
-    """Also while another process waits for its turn to migrate, and where an earlier attempt was interrupted."""
+    """Also while another process waits to migrate, and where an earlier attempt was interrupted."""
     url = postgres.new_database()
     engine = create_engine(parse(url))
     with engine.connect() as connection:

@@ -99,7 +99,7 @@ class Browser:
 
     async def get(self, path: str, **headers: str) -> Answer:
         answer = await self.client("GET", path, key=None, headers={**self.cookies(), **headers})
-        self._keep(answer)
+        self._store_cookies(answer)
         return answer
 
     async def post(self, path: str, *, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
@@ -107,7 +107,7 @@ class Browser:
         given = {**ORIGIN, **self.cookies(), "Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         body = urlencode({"token": self.token, **fields}).encode()
         answer = await self.client("POST", path, key=None, headers=given, raw=[body])
-        self._keep(answer)
+        self._store_cookies(answer)
         return answer
 
     async def sign_in(self, key: str = KEY) -> Answer:
@@ -145,7 +145,7 @@ class Browser:
     def cookies(self) -> dict[str, str]:
         return {} if self.cookie is None else {"Cookie": f"holdfast_session={self.cookie}"}
 
-    def _keep(self, answer: Answer) -> None:
+    def _store_cookies(self, answer: Answer) -> None:
         """Keep what a browser would keep: the cookie, and the token in the forms of the page."""
         if found := re.match(r"holdfast_session=([^;]*)", answer.headers.get("set-cookie", "")):
             self.cookie = found[1].strip('"') or None

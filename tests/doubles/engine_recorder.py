@@ -123,18 +123,18 @@ class Recorder:
                 self._commit(report)
             case KeysWanted(link=link, request=request, type=kind, ids=ids):
                 known = self.store(link).keys.get(kind, {})
-                self._tell(SignalKeys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
+                self._answer(SignalKeys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
             case PlaintextWanted(link=link, request=request, ciphertext_sha256=digest):
                 plaintext = self.store(link).plaintexts.get(digest)
-                self._tell(Plaintext(link=link, request=request, plaintext=plaintext))
+                self._answer(Plaintext(link=link, request=request, plaintext=plaintext))
             case SentContentWanted(link=link, request=request, whatsapp_id=id_):
                 store = self.store(link)
-                self._tell(
+                self._answer(
                     SentContent(link=link, request=request, content=store.sent.get(id_), made=store.made.get(id_))
                 )
             case AnsweredMessageWanted(link=link, request=request, chat=chat, whatsapp_id=id_):
                 found = self.store(link).answered(chat, id_)
-                self._tell(AnsweredMessageFound(link=link, request=request, message=found))
+                self._answer(AnsweredMessageFound(link=link, request=request, message=found))
             case _:
                 pass
 
@@ -182,8 +182,8 @@ class Recorder:
             self.held.append(commit)
             return
         self.store(commit.link).keep(commit)
-        self._tell(Committed(link=commit.link, seq=commit.seq))
+        self._answer(Committed(link=commit.link, seq=commit.seq))
 
-    def _tell(self, answer: Committed | SignalKeys | Plaintext | SentContent | AnsweredMessageFound) -> None:
+    def _answer(self, answer: Committed | SignalKeys | Plaintext | SentContent | AnsweredMessageFound) -> None:
         if self.engine is not None:
             self.engine.command(answer)

@@ -153,9 +153,9 @@ class FakeEngine:
             self.links[command.link] = FakeLink(order=command, credentials=command.credentials)
             self._later(lambda: self._connect(command))
         elif command.link in self.links:
-            self._obey(command, self.links[command.link])
+            self._execute(command, self.links[command.link])
 
-    def _obey(self, command: AnyCommand, link: FakeLink) -> None:
+    def _execute(self, command: AnyCommand, link: FakeLink) -> None:
         match command:
             case CutLink():
                 self._later(lambda: self._close(command.link, code=428, detail="cut"))
@@ -170,9 +170,9 @@ class FakeEngine:
             case RunOperation():
                 self._unless_frozen(command.link, lambda: self._answer_operation(command))
             case Ping(n=n):
-                self._frame(command.link, lambda: self._say(command.link, Ponged(link=command.link, n=n)))
+                self._frame(command.link, lambda: self._report(command.link, Ponged(link=command.link, n=n)))
             case AskPairingCode():
-                self._unless_frozen(command.link, lambda: self._say(command.link, self._pairing_code(command)))
+                self._unless_frozen(command.link, lambda: self._report(command.link, self._pairing_code(command)))
             case AnswerPasskey():
                 self._later(lambda: self._take_assertion(command.link))
             case ConfirmPasskey():
@@ -190,14 +190,14 @@ class FakeEngine:
         return PairingCodeShown(link=command.link, request=command.request, code=answer)
 
     def _answer_query(self, command: RunQuery) -> None:
-        given = self.answers.get(command.name)
-        if given is None:
+        answers_with = self.answers.get(command.name)
+        if answers_with is None:
             return  # WhatsApp is silent
-        self.answer_query(command, given(command.arguments))
+        self.answer_query(command, answers_with(command.arguments))
 
     def _answer_operation(self, command: RunOperation) -> None:
-        given = self.operations.get(command.name)
-        if given is not None and (answer := given(command)) is not None:
+        answers_with = self.operations.get(command.name)
+        if answers_with is not None and (answer := answers_with(command)) is not None:
             self.answer_operation(command, answer)
 
     # -- actions of WhatsApp and of people
@@ -206,12 +206,12 @@ class FakeEngine:
         """WhatsApp answers a step of an operation: with this, or with the error in an `OperationAnswered`."""
         empty = OperationAnswered(link=0, operation="", step="run", result=answer)
         answered = answer if isinstance(answer, OperationAnswered) else empty
-        self._say(command.link, replace(answered, link=command.link, operation=command.operation, step=command.step))
+        self._report(command.link, replace(answered, link=command.link, operation=command.operation, step=command.step))
 
     def answer_query(self, command: RunQuery, answer: object) -> None:
         """WhatsApp answers a query: with this, or with the error in a `QueryAnswered`."""
         answered = answer if isinstance(answer, QueryAnswered) else QueryAnswered(link=0, request=0, result=answer)
-        self._say(command.link, replace(answered, link=command.link, request=command.request))
+        self._report(command.link, replace(answered, link=command.link, request=command.request))
 
     def scan(self, link_id: LinkId, *, jid: str = "962700000001:1@s.whatsapp.net", lid: str = "1001:1@lid") -> None:
         """A phone scans the QR code of an unpaired link: new credentials, `Paired`, and the close with 515."""
@@ -219,7 +219,7 @@ class FakeEngine:
 
         def paired() -> None:
             self._commit(link_id, credentials=f'{{"me":"{jid}","lid":"{lid}"}}', paired=True)
-            self._say(link_id, Paired(link=link_id, jid=jid, lid=lid, platform="fake"))
+            self._report(link_id, Paired(link=link_id, jid=jid, lid=lid, platform="fake"))
             self._frame(link_id, lambda: self.drop(link_id, code=515, detail="Stream Errored (restart required)"))
 
         if link.pairing:
@@ -227,16 +227,16 @@ class FakeEngine:
 
     def request_passkey(self, link_id: LinkId, options: dict[str, object]) -> None:
         """A phone scanned the code, and its account requires a passkey."""
-        self._later(lambda: self._say(link_id, PasskeyRequested(link=link_id, options=options)))
+        self._later(lambda: self._report(link_id, PasskeyRequested(link=link_id, options=options)))
 
     def _take_assertion(self, link_id: LinkId) -> None:
         match self.passkey_answer:
             case "refused":
-                self._say(link_id, PasskeyFailed(link=link_id, code="passkey-refused"))
+                self._report(link_id, PasskeyFailed(link=link_id, code="passkey-refused"))
             case "unknown":
-                self._say(link_id, PasskeyFailed(link=link_id, code="passkey-unreadable"))
+                self._report(link_id, PasskeyFailed(link=link_id, code="passkey-unreadable"))
             case "finish" | "compare" as step:
-                self._say(link_id, PasskeyContinued(link=link_id, code="G7R3-N352", confirm=step == "compare"))
+                self._report(link_id, PasskeyContinued(link=link_id, code="G7R3-N352", confirm=step == "compare"))
                 if step == "finish":
                     self.scan(link_id)
 
@@ -250,34 +250,34 @@ class FakeEngine:
         sender: str = "962799999999@s.whatsapp.net",
     ) -> None:
         """A person writes: a message, or a text for short. The receipt is sent when the message's commit is durable."""
-        came = message or InboundMessage(whatsapp_id=whatsapp_id, chat=sender, sender=sender, type="text", text=text)
-        plaintext = (came.text or "").encode()
+        inbound = message or InboundMessage(whatsapp_id=whatsapp_id, chat=sender, sender=sender, type="text", text=text)
+        plaintext = (inbound.text or "").encode()
         decrypted = Decrypted(
-            ciphertext_sha256=hashlib.sha256(came.whatsapp_id.encode() + plaintext).hexdigest(),
+            ciphertext_sha256=hashlib.sha256(inbound.whatsapp_id.encode() + plaintext).hexdigest(),
             plaintext=base64.b64encode(plaintext).decode(),
-            message=came,
+            message=inbound,
         )
 
         def arrive() -> None:
-            self._say(link_id, FrameSeen(link=link_id))
-            self._commit(link_id, keys={"session": {f"{came.sender}.0": "{}"}}, decrypted=[decrypted])
-            self._frame(link_id, lambda: self.receipts_sent.append(came.whatsapp_id))
+            self._report(link_id, FrameSeen(link=link_id))
+            self._commit(link_id, keys={"session": {f"{inbound.sender}.0": "{}"}}, decrypted=[decrypted])
+            self._frame(link_id, lambda: self.receipts_sent.append(inbound.whatsapp_id))
 
         self._unless_frozen(link_id, arrive)
 
     def call(self, link_id: LinkId, *signals: CallSignal) -> None:
         """Somebody calls, or a call ends. WhatsApp's signal is acknowledged when its commit is durable."""
-        self._tell_of(link_id, [signal.call_id for signal in signals], calls=list(signals))
+        self._commit_and_acknowledge(link_id, [signal.call_id for signal in signals], calls=list(signals))
 
     def change_group(self, link_id: LinkId, *changes: GroupChange) -> None:
         """A group changes; its notification is acknowledged when that is durable."""
-        self._tell_of(link_id, [change.notice_id for change in changes], group_changes=list(changes))
+        self._commit_and_acknowledge(link_id, [change.notice_id for change in changes], group_changes=list(changes))
 
     def send_history(self, link_id: LinkId, *messages: InboundMessage, progress: HistoryProgress) -> None:
         """The phone sends a part of its history."""
         self._commit(link_id, history=list(messages), history_progress=progress)
 
-    def _tell_of(
+    def _commit_and_acknowledge(
         self,
         link_id: LinkId,
         ids: list[str],
@@ -297,7 +297,7 @@ class FakeEngine:
         """
 
         def arrive() -> None:
-            self._say(link_id, FrameSeen(link=link_id))
+            self._report(link_id, FrameSeen(link=link_id))
             self._commit(link_id, undecryptable=[message])
             self._frame(link_id, lambda: self.repeated_requests.append(message.whatsapp_id))
 
@@ -306,17 +306,17 @@ class FakeEngine:
     def lock_reach_out(self, link_id: LinkId, *, active: bool = True, until_s: int | None = None) -> None:
         """WhatsApp reports the reach-out lock, or its end."""
         report = NewChatsLocked(link=link_id, lock="reach-out-lock", active=active, until_s=until_s)
-        self._unless_frozen(link_id, lambda: self._say(link_id, report))
+        self._unless_frozen(link_id, lambda: self._report(link_id, report))
 
     def receipt(self, link_id: LinkId, *, whatsapp_ids: list[str], chat: str, kind: str = "delivered") -> None:
         """The recipient's device reports that it received, read or played messages."""
         report = Receipted(link=link_id, whatsapp_ids=whatsapp_ids, chat=chat, kind=kind)
-        self._unless_frozen(link_id, lambda: self._say(link_id, report))
+        self._unless_frozen(link_id, lambda: self._report(link_id, report))
 
     def ask_again(self, link_id: LinkId, *, whatsapp_id: str, chat: str, request: int = 1) -> None:
         """The recipient's device could not decrypt a message and sends a retry receipt."""
         report = SentContentWanted(link=link_id, request=request, chat=chat, whatsapp_id=whatsapp_id)
-        self._unless_frozen(link_id, lambda: self._say(link_id, report))
+        self._unless_frozen(link_id, lambda: self._report(link_id, report))
 
     def drop(self, link_id: LinkId, *, code: int, detail: str = "", attributes: Fields | None = None) -> None:
         """WhatsApp or the network ends the link."""
@@ -350,19 +350,19 @@ class FakeEngine:
         link = self.links.get(order.link)
         if link is None or not self.opens:
             return
-        self._say(order.link, FrameSeen(link=order.link))
+        self._report(order.link, FrameSeen(link=order.link))
         if order.credentials is None or '"me"' not in order.credentials:
             link.pairing = True
             if order.credentials is None:
                 self._commit(order.link, credentials='{"new":true}')
             qr = QrShown(link=order.link, qr=f"2@fake,{order.link}", valid_ms=60_000)
-            self._frame(order.link, lambda: self._say(order.link, qr))
+            self._frame(order.link, lambda: self._report(order.link, qr))
             return
         if self.refuses is not None:
             self._close(order.link, code=self.refuses, detail="Connection Failure")
             return
         link.opened = True
-        self._say(order.link, LinkOpened(link=order.link, jid="962700000001:1@s.whatsapp.net", lid="1001:1@lid"))
+        self._report(order.link, LinkOpened(link=order.link, jid="962700000001:1@s.whatsapp.net", lid="1001:1@lid"))
 
     def _log_out(self, link_id: LinkId) -> None:
         self._later(lambda: self._close(link_id, code=401, detail="Intentional Logout"))
@@ -379,7 +379,7 @@ class FakeEngine:
         if refusal := self._refusal(command, link):
             code, detail = refusal
             report = SendRefused(link=command.link, whatsapp_id=command.whatsapp_id, code=code, detail=detail)
-            self._say(command.link, report)
+            self._report(command.link, report)
             return
         if command.made is None and _kind(command.content) in MADE_ONCE:
             self._make(command)
@@ -387,8 +387,8 @@ class FakeEngine:
             self.typed.append((command.to, command.typing_ms))
         self._commit(command.link, keys={"session": {f"{command.to}.0": "{}"}})
 
-        def leave() -> None:
-            self._say(command.link, Written(link=command.link, whatsapp_id=command.whatsapp_id))
+        def on_sent() -> None:
+            self._report(command.link, Written(link=command.link, whatsapp_id=command.whatsapp_id))
             if link.frozen:
                 return
             self.arrived.append(command)
@@ -396,9 +396,9 @@ class FakeEngine:
                 ack = Acked(
                     link=command.link, whatsapp_id=command.whatsapp_id, chat=command.to, at_s=0, error=self.ack_error
                 )
-                self._say(command.link, ack)
+                self._report(command.link, ack)
 
-        self._frame(command.link, leave, even_frozen=True)
+        self._frame(command.link, on_sent, even_frozen=True)
 
     def _refusal(self, command: Send, link: FakeLink) -> tuple[str, str] | None:
         if not link.opened:
@@ -425,7 +425,7 @@ class FakeEngine:
 
     def _download(self, command: Download) -> None:
         if (detail := self.download_failure) is not None:
-            self._say(
+            self._report(
                 command.link,
                 Downloaded(link=command.link, request=command.request, error="engine-error", detail=detail),
             )
@@ -433,10 +433,10 @@ class FakeEngine:
         held = self.media.get(command.media_keys)
         error = "gone" if held is None else "too-large" if len(held) > command.most_bytes else None
         if held is None or error:
-            self._say(command.link, Downloaded(link=command.link, request=command.request, error=error))
+            self._report(command.link, Downloaded(link=command.link, request=command.request, error=error))
             return
         Path(command.file).write_bytes(held)
-        self._say(command.link, Downloaded(link=command.link, request=command.request, size_bytes=len(held)))
+        self._report(command.link, Downloaded(link=command.link, request=command.request, size_bytes=len(held)))
 
     def _commit(
         self,
@@ -455,7 +455,7 @@ class FakeEngine:
     ) -> None:
         if link := self.links.get(link_id):
             link.begun += 1
-            self._say(
+            self._report(
                 link_id,
                 Commit(
                     link=link_id,
@@ -473,7 +473,7 @@ class FakeEngine:
                 ),
             )
 
-    def _frame(self, link_id: LinkId, leave: Callable[[], None], *, even_frozen: bool = False) -> None:
+    def _frame(self, link_id: LinkId, on_sent: Callable[[], None], *, even_frozen: bool = False) -> None:
         """Send a frame when all commits started so far are durable, in order."""
 
         link = self.links.get(link_id)
@@ -482,7 +482,7 @@ class FakeEngine:
 
         def unless_frozen() -> None:
             if even_frozen or not link.frozen:
-                leave()
+                on_sent()
 
         link.waiting.append((link.begun, unless_frozen))
         self._later(lambda: self._flush(link))
@@ -491,29 +491,29 @@ class FakeEngine:
         while link.waiting and link.waiting[0][0] <= link.durable and link.order.link in self.links:
             link.waiting.popleft()[1]()
 
-    def _unless_frozen(self, link_id: LinkId, happen: Callable[[], None]) -> None:
+    def _unless_frozen(self, link_id: LinkId, action: Callable[[], None]) -> None:
         def now() -> None:
             link = self.links.get(link_id)
             if link is not None and not link.frozen:
-                happen()
+                action()
 
         self._later(now)
 
     def _close(self, link_id: LinkId, *, code: int, detail: str, attributes: Fields | None = None) -> None:
         if link_id in self.links:
             report = LinkClosed(link=link_id, code=code, detail=detail, attributes=attributes or {})
-            self._say(link_id, report)
+            self._report(link_id, report)
             del self.links[link_id]
 
-    def _say(self, link_id: LinkId, report: AnyReport) -> None:
+    def _report(self, link_id: LinkId, report: AnyReport) -> None:
         if link_id in self.links:
             self._listener.report(report)
 
-    def _later(self, happen: Callable[[], None]) -> None:
-        self._queue.append(happen)
-        asyncio.get_running_loop().call_soon(self._turn)
+    def _later(self, action: Callable[[], None]) -> None:
+        self._queue.append(action)
+        asyncio.get_running_loop().call_soon(self._run_next)
 
-    def _turn(self) -> None:
+    def _run_next(self) -> None:
         if self._queue:
             self._queue.popleft()()
 

@@ -107,7 +107,7 @@ class History:
         """A period in which links stay open."""
         self._release()
         self.world.engine.acks, self.world.engine.ack_error = True, None
-        await self._wish(events.StartAsked())
+        await self._requested_state(events.StartAsked())
         await self.world.wait(self.randomness.choice([0.5, 3]))
 
     async def _accept(self) -> None:
@@ -186,9 +186,9 @@ class History:
 
     async def _ask(self) -> None:
         send_requests: list[events.Event] = [events.StopAsked(), events.StartAsked(), events.ReconnectAsked()]
-        await self._wish(self.randomness.choice(send_requests))
+        await self._requested_state(self.randomness.choice(send_requests))
 
-    async def _wish(self, event: events.Event) -> None:
+    async def _requested_state(self, event: events.Event) -> None:
         self._release()
         with contextlib.suppress(HoldfastError):
             await self.world.now(self.world.gateway.ask(COMPANY, event))
@@ -201,7 +201,7 @@ class History:
         await world.quiet()
         world.engine.acks, world.engine.ack_error = True, None
         await world.until(lambda: world.engine.alive)
-        await self._wish(events.StartAsked())
+        await self._requested_state(events.StartAsked())
         await world.wait(60)  # what is frozen is found out
         await world.until_state("connected", within_s=120)
         await self._lift_lock()

@@ -61,11 +61,11 @@ async def test_a_new_node_gets_its_share_one_session_at_a_time(scene: SharingSce
     """
     scene.tenant.stay = frozenset({"01"})
     scene.publish(("this", 12), ("other", 0))
-    await scene.go_on(9)
-    assert not scene.leases.given
-    await scene.go_on(20)
-    assert scene.leases.given == [(company, "other") for company in ("00", "02", "03", "04", "05", "06")]
-    assert [company for _, company in scene.tenant.ended] == [company for company, _ in scene.leases.given]
+    await scene.advance(9)
+    assert not scene.leases.transferred
+    await scene.advance(20)
+    assert scene.leases.transferred == [(company, "other") for company in ("00", "02", "03", "04", "05", "06")]
+    assert [company for _, company in scene.tenant.ended] == [company for company, _ in scene.leases.transferred]
     assert scene.tenant.sessions == scene.leases.companies
     assert scene.connect_shares[-1] == 2
     times = [at for at, _ in scene.tenant.ended]
@@ -79,10 +79,10 @@ async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate
     scene.tenant.connecting = 3
     waits = ClusterNode(id="this", name="this", holder="this", sessions=12, connecting=3)
     scene.leases.nodes_now = [waits, ClusterNode(id="other", name="other", holder="other", sessions=12)]
-    await scene.go_on(3)
+    await scene.advance(3)
     assert scene.leases.connecting == 3
     assert scene.connect_shares[-1] == 2
-    await scene.go_on(4)
+    await scene.advance(4)
     assert scene.connect_shares[-1] == 1
 
 
@@ -91,13 +91,13 @@ async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: 
     are done.
     """
     scene.publish(("this", 12), ("other", 0))
-    await scene.go_on(9)
+    await scene.advance(9)
     scene.leases.writes_end.clear()
-    await scene.go_on(60)
+    await scene.advance(60)
     assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
     scene.leases.writes_end.set()
-    await scene.go_on(10)
-    assert len(scene.leases.given) == 6
+    await scene.advance(10)
+    assert len(scene.leases.transferred) == 6
 
 
 async def test_a_session_that_cannot_be_started_is_handed_over(scene: SharingScene) -> None:
@@ -107,27 +107,27 @@ async def test_a_session_that_cannot_be_started_is_handed_over(scene: SharingSce
     scene.publish(("this", 12))
     scene.tenant.may_start.clear()
     scene.leases.companies |= {"20", "21"}
-    await scene.go_on(30)
-    assert (scene.leases.given, scene.leases.connecting) == ([], 2)
+    await scene.advance(30)
+    assert (scene.leases.transferred, scene.leases.connecting) == ([], 2)
     scene.publish(("this", 14), ("other", 14))
-    await scene.go_on(1)
-    assert scene.leases.given == [("20", "other")]
-    await scene.go_on(1)
-    assert scene.leases.given == [("20", "other"), ("21", "other")]
+    await scene.advance(1)
+    assert scene.leases.transferred == [("20", "other")]
+    await scene.advance(1)
+    assert scene.leases.transferred == [("20", "other"), ("21", "other")]
     scene.tenant.may_start.set()
-    await scene.go_on(5)
+    await scene.advance(5)
     assert scene.tenant.sessions == scene.leases.companies
 
 
 async def test_a_session_that_could_not_be_handed_over_runs_here_again(scene: SharingScene) -> None:
     """The other node has ended meanwhile."""
     scene.publish(("this", 12), ("other", 0))
-    await scene.go_on(9)
-    scene.leases.refuses_gifts = True
-    await scene.go_on(6)
+    await scene.advance(9)
+    scene.leases.refuses_transfers = True
+    await scene.advance(6)
     assert scene.tenant.ended
     scene.publish(("this", 12))
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert len(scene.tenant.sessions) == 12
 
 
@@ -136,39 +136,39 @@ async def test_a_draining_node_hands_over_all_sessions_and_reports_it(scene: Sha
     a node that was not drained wait for its next process."""
     scene.tenant.stay = frozenset({"01"})
     scene.publish(("this", 12), ("other", 0))
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert scene.ownership.has_peers
     await scene.ownership.drain(drains=True)
-    await scene.go_on(8)
+    await scene.advance(8)
     assert not scene.tenant.sessions
-    assert len(scene.leases.given) == 12
+    assert len(scene.leases.transferred) == 12
     await scene.ownership.release()
-    assert scene.leases.kept_s == 0
+    assert scene.leases.reserved_s == 0
 
 
 @pytest.mark.parametrize(
-    ("grace_s", "loading_s", "kept_s"), [(5, 1, 5), (5, 14, 21), (30, 14, 30), (5, 100, 60), (0, 14, 0)]
+    ("grace_s", "loading_s", "reserved_s"), [(5, 1, 5), (5, 14, 21), (30, 14, 30), (5, 100, 60), (0, 14, 0)]
 )
 async def test_the_leases_of_a_stopped_node_are_reserved_for_its_next_process(
-    grace_s: float, loading_s: float, kept_s: float
+    grace_s: float, loading_s: float, reserved_s: float
 ) -> None:
     """For the time in the setting, or as long as a start takes on this machine; not at all with 0."""
     made = Scene(restart_grace_s=grace_s, loading_s=loading_s)
     await made.ownership.release()
-    assert made.leases.kept_s == kept_s
+    assert made.leases.reserved_s == reserved_s
 
 
 async def test_the_leases_stay_reserved_while_the_next_process_starts() -> None:
     """However long that takes, up to a minute; no longer once it has claimed them."""
     made = Scene()
     async with made.ownership.starting():
-        await made.go_on(58)
+        await made.advance(58)
         assert len(made.leases.keeps_until) == 20
         assert made.leases.keeps_until[-1] >= made.clock.monotonic() + 9
-        await made.go_on(20)
+        await made.advance(20)
         assert len(made.leases.keeps_until) == 21
     quick = Scene()
     async with quick.ownership.starting():
         await quick.ownership.claim("00")
-        await quick.go_on(20)
+        await quick.advance(20)
     assert len(quick.leases.keeps_until) <= 2

@@ -1,4 +1,4 @@
-"""Which sessions a process runs: leases in memory, and time that moves when told."""
+"""Which sessions a process runs: leases in memory, and time that moves when notified."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class FakeLeases:
         self.answers = asyncio.Event()
         self.answers.set()
         self.error: Exception | None = None
-        self.looks = 0
+        self.renewals = 0
         self.connecting = 0
-        """As of the last look."""
+        """As of the last renewal."""
         self.abandoned = 0
         self.dropped: list[str] = []
         self.nodes_now: list[ClusterNode] = []
-        self.given: list[tuple[str, str]] = []
-        self.refuses_gifts = False
+        self.transferred: list[tuple[str, str]] = []
+        self.refuses_transfers = False
         self.writes_end = asyncio.Event()
         self.writes_end.set()
-        self.kept_s: float | None = None
+        self.reserved_s: float | None = None
 
     async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
-        self.looks += 1
+        self.renewals += 1
         self.connecting = connecting
         await self.answers.wait()
         if self.error is not None:
@@ -82,11 +82,11 @@ class FakeLeases:
         await self.writes_end.wait()
 
     async def transfer(self, company: str, to: ClusterNode) -> bool:
-        if self.refuses_gifts:
+        if self.refuses_transfers:
             return False
         self.companies.discard(company)
         self.elsewhere = {**self.elsewhere, company: to.id}
-        self.given.append((company, to.id))
+        self.transferred.append((company, to.id))
         return True
 
     async def drain(self, *, drains: bool) -> None:
@@ -102,11 +102,11 @@ class FakeLeases:
     def abandon(self) -> None:
         self.abandoned += 1
 
-    async def keep(self, *, for_s: float) -> None:
+    async def reserve(self, *, for_s: float) -> None:
         self.keeps_until.append(self._clock.monotonic() + for_s)
 
-    async def release(self, *, keep_s: float = 0) -> None:
-        self.kept_s = keep_s
+    async def release(self, *, reserve_s: float = 0) -> None:
+        self.reserved_s = reserve_s
         if self.error is not None:
             raise self.error
 
@@ -116,7 +116,7 @@ class FakeTenant:
         self._clock = clock
         self.sessions: set[str] = set()
         self.ended: list[tuple[float, str]] = []
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.fails_to_start: set[str] = set()
@@ -137,7 +137,7 @@ class FakeTenant:
         self.sessions.difference_update(companies)
 
     def work_waits(self, company: str) -> None:
-        self.told.append(company)
+        self.notified.append(company)
 
 
 class Scene:
@@ -147,7 +147,7 @@ class Scene:
         self.tenant = FakeTenant(self.clock)
         self.ownership = Ownership(self.leases, clock=self.clock, restart_grace_s=restart_grace_s, loading_s=loading_s)
 
-    async def go_on(self, seconds: float) -> None:
+    async def advance(self, seconds: float) -> None:
         """Advance the clock from one deadline to the next."""
         until = self.clock.monotonic() + seconds
         await self.settle()
@@ -157,7 +157,7 @@ class Scene:
         self.clock.advance_to(until)
         await self.settle()
 
-    async def stand_still(self, seconds: float) -> None:
+    async def block(self, seconds: float) -> None:
         """Advance the clock while nothing of this process runs."""
         self.clock.advance_to(self.clock.monotonic() + seconds)
         await self.settle()
@@ -183,23 +183,23 @@ async def test_owned_sessions_run_and_lost_ones_end(scene: Scene) -> None:
     """At the next renewal."""
     assert scene.tenant.sessions == {"a", "b"}
     scene.leases.companies = {"b", "c"}
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert scene.tenant.sessions == {"b", "c"}
     assert [company for _, company in scene.tenant.ended] == ["a"]
 
 
-@pytest.mark.parametrize("trouble", ["fails", "hangs"])
-async def test_links_are_cut_before_leases_that_could_not_be_renewed_expire(scene: Scene, trouble: str) -> None:
+@pytest.mark.parametrize("failure", ["fails", "hangs"])
+async def test_links_are_cut_before_leases_that_could_not_be_renewed_expire(scene: Scene, failure: str) -> None:
     """Not earlier than necessary: a short outage of the database disconnects nobody."""
     began_at = scene.clock.monotonic()
-    if trouble == "fails":
+    if failure == "fails":
         scene.leases.error = OSError("server closed the connection")
     else:
         scene.leases.answers.clear()
-    await scene.go_on(LASTS_S - 0.1)
+    await scene.advance(LASTS_S - 0.1)
     assert scene.tenant.sessions == {"a", "b"}
     assert scene.ownership.is_held()
-    await scene.go_on(0.1)
+    await scene.advance(0.1)
     assert [(at - began_at, company) for at, company in sorted(scene.tenant.ended)] == [(LASTS_S, "a"), (LASTS_S, "b")]
     assert not scene.ownership.is_held()
     assert scene.leases.abandoned == 1
@@ -211,12 +211,12 @@ async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
     """
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}
-    await scene.go_on(60)
+    await scene.advance(60)
     assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
     scene.leases.companies.remove("7")
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     scene.tenant.may_start.set()
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert scene.tenant.sessions == scene.leases.companies
 
 
@@ -224,11 +224,11 @@ async def test_no_session_starts_under_a_lease_that_was_given_up(scene: Scene) -
     """Its start was requested before the database became unavailable."""
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", "c"}
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     scene.leases.error = OSError("server closed the connection")
-    await scene.go_on(LASTS_S)
+    await scene.advance(LASTS_S)
     scene.tenant.may_start.set()
-    await scene.go_on(1)
+    await scene.advance(1)
     assert scene.tenant.sessions == set()
 
 
@@ -236,40 +236,40 @@ async def test_a_session_that_could_not_be_started_is_started_at_the_next_renewa
     """The others are started at once."""
     scene.tenant.fails_to_start = {"c"}
     scene.leases.companies = {"a", "b", "c", "d"}
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert scene.tenant.sessions == {"a", "b", "d"}
     scene.tenant.fails_to_start.clear()
-    await scene.go_on(RENEW_EVERY_S)
+    await scene.advance(RENEW_EVERY_S)
     assert scene.tenant.sessions == {"a", "b", "c", "d"}
 
 
 async def test_a_short_outage_of_the_database_has_no_effect(scene: Scene) -> None:
     """The renewal is retried several times a second."""
     scene.leases.error = OSError("server closed the connection")
-    await scene.go_on(LASTS_S - 1)
+    await scene.advance(LASTS_S - 1)
     scene.leases.error = None
-    await scene.go_on(60)
+    await scene.advance(60)
     assert scene.tenant.ended == []
 
 
 async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) -> None:
     """Only those that no other process owns meanwhile."""
     scene.leases.error = OSError("server closed the connection")
-    await scene.go_on(30)
+    await scene.advance(30)
     assert scene.tenant.sessions == set()
     scene.leases.error, scene.leases.companies = None, {"b"}
-    await scene.go_on(1)
+    await scene.advance(1)
     assert scene.tenant.sessions == {"b"}
 
 
 async def test_a_resumed_process_ends_its_sessions_before_it_renews_its_leases(scene: Scene) -> None:
     """From the moment it resumes it may send nothing, and it renews its leases only after it has closed its links."""
-    looks = scene.leases.looks
+    renewals = scene.leases.renewals
     scene.leases.answers.clear()
-    await scene.stand_still(60)
+    await scene.block(60)
     assert not scene.ownership.is_held()
     assert {company for _, company in scene.tenant.ended} == {"a", "b"}
-    assert (scene.leases.abandoned, scene.leases.looks) == (1, looks + 1)
+    assert (scene.leases.abandoned, scene.leases.renewals) == (1, renewals + 1)
 
 
 async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(scene: Scene) -> None:
@@ -277,10 +277,10 @@ async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(scene: Sc
     without an owner until they expire.
     """
     scene.leases.answers.clear()
-    await scene.go_on(LASTS_S + 15)
+    await scene.advance(LASTS_S + 15)
     assert (scene.tenant.sessions, scene.leases.abandoned) == (set(), 1)
     scene.leases.answers.set()
-    await scene.go_on(0)
+    await scene.advance(0)
     assert (scene.tenant.sessions, scene.leases.abandoned) == ({"a", "b"}, 1)
     assert scene.ownership.left_s() == LASTS_S
 
@@ -288,7 +288,7 @@ async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(scene: Sc
 async def test_the_lifetime_of_links_counts_from_the_start_of_a_renewal(scene: Scene) -> None:
     """The database executed a slow renewal at an unknown moment after it was sent."""
     scene.leases.answers.clear()
-    await scene.go_on(RENEW_EVERY_S + 3)
+    await scene.advance(RENEW_EVERY_S + 3)
     scene.leases.answers.set()
     scene.leases.answers.clear()  # this renewal is answered, and no further one
     await scene.settle()
@@ -298,17 +298,17 @@ async def test_the_lifetime_of_links_counts_from_the_start_of_a_renewal(scene: S
 async def test_leases_of_another_process_are_claimed_when_they_expire(scene: Scene) -> None:
     """At that moment, not at the next regular renewal."""
     scene.leases.free_in_s = 0.7
-    await scene.go_on(RENEW_EVERY_S)
-    looks = scene.leases.looks
-    await scene.go_on(0.7)
-    assert scene.leases.looks == looks + 1
+    await scene.advance(RENEW_EVERY_S)
+    renewals = scene.leases.renewals
+    await scene.advance(0.7)
+    assert scene.leases.renewals == renewals + 1
 
 
 async def test_sessions_with_messages_from_other_processes_are_reported(scene: Scene) -> None:
     """At each renewal while they wait."""
     scene.leases.waiting = {"b"}
-    await scene.go_on(RENEW_EVERY_S)
-    assert scene.tenant.told == ["b"]
+    await scene.advance(RENEW_EVERY_S)
+    assert scene.tenant.notified == ["b"]
 
 
 async def test_releasing_leases_without_a_database_is_no_error(scene: Scene) -> None:
@@ -336,7 +336,7 @@ async def test_a_process_that_owns_nothing_any_more_only_cuts_links() -> None:
     async def start(_: object) -> AsyncIterator[FakeEngine]:
         yield engine
 
-    supervisor = EngineSupervisor(start, clock=FakeClock(), backoff=Backoff(), may_speak=lambda: owned)
+    supervisor = EngineSupervisor(start, clock=FakeClock(), backoff=Backoff(), holds_leases=lambda: owned)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(supervisor.run(ready=up.set))
         await up.wait()
@@ -388,12 +388,12 @@ async def test_the_owner_is_woken_for_work_that_another_process_stored(world: Wo
     woken: list[str] = []
     async with world.running() as gateway:
         await world.pair()
-        beside = Gateway(replace(world.parts, wake_owner=woken.append))
+        meanwhile = Gateway(replace(world.parts, wake_owner=woken.append))
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(beside.run(ready=lambda: None))
+            running = tasks.create_task(meanwhile.run(ready=lambda: None))
             await world.now(world.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
-            beside.operations_wait(COMPANY)
-            await world.now(beside.accept(draft(7)))
+            meanwhile.operations_wait(COMPANY)
+            await world.now(meanwhile.accept(draft(7)))
             running.cancel()
         assert woken == [COMPANY, COMPANY]
         assert world.sends() == []

@@ -59,4 +59,4 @@ async def test_answers_that_are_out_of_date_do_not_pile_up() -> None:
     for n in range(2_000):
         clock.advance_to(clock.monotonic() + 5)
         await whatsapp.queries.ask(about(f"{n}@s.whatsapp.net"))
-    assert len(whatsapp.queries._kept) <= 1_000
+    assert len(whatsapp.queries._cache) <= 1_000

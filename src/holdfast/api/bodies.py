@@ -111,7 +111,7 @@ def _media_type(content_type: str | None) -> str:
 
 # Errors. The decoder's own sentences name the place of the fault and the type; ours also the value and the cure.
 
-_SAID = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
+_DECODER_ERROR = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)[^`]*`(?P<rest>.*)")
@@ -140,10 +140,10 @@ def _explained(error: Exception, body: bytes) -> HoldfastError:
     return _malformed(str(error), body)
 
 
-def _malformed(said: str, body: bytes) -> HoldfastError:
+def _malformed(message: str, body: bytes) -> HoldfastError:
     """The error for a body that no decoder accepts, or with a number or a lone surrogate that only some accept."""
     if len(body) > _EXPLAINED:
-        return BadInput(f"the body is not JSON: {said}", field="body")
+        return BadInput(f"the body is not JSON: {message}", field="body")
     try:
         value = json.loads(body)
     except json.JSONDecodeError as error:
@@ -158,7 +158,7 @@ def _unusable(value: Any, place: str = "") -> Iterator[tuple[str, object, str]]:
     """Values that Python's JSON decoder accepts and others reject: NaN, and lone surrogates."""
     match value:
         case float() if not math.isfinite(value):
-            yield place or "body", value, _cure(place)
+            yield place or "body", value, _advice(place)
         case str() if any("\ud800" <= character <= "\udfff" for character in value):
             yield place or "body", value, "give a text of whole Unicode characters"
         case dict():
@@ -170,12 +170,12 @@ def _unusable(value: Any, place: str = "") -> Iterator[tuple[str, object, str]]:
                 yield from _unusable(each, f"{place}.{n}".lstrip("."))
 
 
-def _cure(place: str) -> str:
+def _advice(place: str) -> str:
     return "give a finite number" if place.startswith("location.") else "give a text"
 
 
-def _invalid(said: str, body: bytes) -> BadInput:
-    matched = _SAID.fullmatch(said)
+def _invalid(message: str, body: bytes) -> BadInput:
+    matched = _DECODER_ERROR.fullmatch(message)
     assert matched is not None, "the place is optional"
     what, path = matched["what"], re.sub(r"\[(\d+|\.\.\.)\]", r".\1", matched["place"] or "").lstrip(".")
     if unknown := _UNKNOWN.fullmatch(what):
@@ -184,7 +184,7 @@ def _invalid(said: str, body: bytes) -> BadInput:
         field = f"{path}.{missing[1]}".lstrip(".")
         return BadInput(f"{field} is missing", field=field)
     field = _shortened(path or "body")
-    return BadInput(f"{field} {_value(path, body)}: {_wanted(path, what)}", field=field)
+    return BadInput(f"{field} {_value(path, body)}: {_expectation(path, what)}", field=field)
 
 
 def _unknown(path: str, name: str) -> BadInput:
@@ -227,7 +227,7 @@ _GIVE = {
 }
 
 
-def _wanted(path: str, what: str) -> str:
+def _expectation(path: str, what: str) -> str:
     if what.startswith("Invalid enum value"):
         return "give interactive or bulk"
     if what.startswith("Number out of range"):

@@ -44,7 +44,7 @@ class HealthModel(ApiModel):
         return cls.from_fields(
             record,
             company_id=record.company,
-            status=verdict.status.word,
+            status=verdict.status.label,
             connected_at=record.connected_at if record.state is State.CONNECTED else None,
             reconnect_attempts=view.session.attempts,
             reasons=findings(verdict),
@@ -262,7 +262,7 @@ class DiagnosticsModel(ApiModel):
         return cls(
             at=iso(found.at),
             session=SessionModel.of(found.view, verdict=found.verdict, label=found.label),
-            status=found.verdict.status.word,
+            status=found.verdict.status.label,
             reasons=findings(found.verdict),
             evidence=evidence,
             keep_alive=keep_alive(found.signals),

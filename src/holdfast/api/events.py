@@ -85,7 +85,7 @@ def _gap(after: int) -> bytes:
     return format_sse_event(event=GAP, data_str=json.dumps(payload))
 
 
-def _place(text: str | None, *, field: str) -> int | None:
+def _position(text: str | None, *, field: str) -> int | None:
     if text is None or text == "":
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -120,8 +120,8 @@ async def stream_events(
     grant, state = request.state.grant, request.app.state
     for each in company or ():
         grant.check(each)
-    place = _place(last_event_id, field="Last-Event-ID")
-    place = _place(after, field="after") if place is None else place
+    place = _position(last_event_id, field="Last-Event-ID")
+    place = _position(after, field="after") if place is None else place
     if place is None and since is not None:
         place = await state.events.first_since(iso(since)) - 1
     if shape == "json":

@@ -53,15 +53,15 @@ class _FastSend:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientDisconnect):  # there is nobody to respond to
-            await self._take(Request(scope, receive), receive, send)
+            await self._handle(Request(scope, receive), receive, send)
 
-    async def _take(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         company: str = request.path_params["company"]
         self._authenticate(request).check(company)
         async with large_body(request):
-            await self._take_body(request, company, await request.body(), receive, send)
+            await self._handle_body(request, company, await request.body(), receive, send)
 
-    async def _take_body(self, request: Request, company: str, body: bytes, receive: Receive, send: Send) -> None:
+    async def _handle_body(self, request: Request, company: str, body: bytes, receive: Receive, send: Send) -> None:
         key = request.headers.get("Idempotency-Key")
         is_bad_key = key is not None and not 0 < len(key) <= LONGEST_KEY
         if is_bad_key or request.scope["query_string"]:

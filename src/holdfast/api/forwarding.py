@@ -102,7 +102,7 @@ class Forwarder:
     async def answer(self, request: Request, error: RunsElsewhere) -> Response:
         """Have the owner of the session answer the request."""
         if FORWARDED in request.scope:
-            return _away(error.node, error, headers={NOT_HERE: "1"})
+            return _unavailable(error.node, error, headers={NOT_HERE: "1"})
         with contextlib.suppress(ClientDisconnect):
             body = await request.body()
             wait_s = RECORD_WAIT_S if error.has_record else WAIT_S
@@ -127,9 +127,9 @@ class Forwarder:
                             "A forwarded request got no response from node %s", f"{node} ({unanswered})"
                         )
                         if request.method not in _READS:
-                            return _given_up(request, body, node, error, maybe_done=True)
+                            return _unreachable_response(request, body, node, error, maybe_done=True)
             if self._clock.monotonic() >= until:
-                return _given_up(request, body, node, error)
+                return _unreachable_response(request, body, node, error)
             await self._clock.sleep(_LOOK_S)
 
     async def _owner(self, company: str) -> ClusterNode | None:
@@ -147,10 +147,10 @@ class Forwarder:
             return {}
         nodes = await self.others()
         async with asyncio.TaskGroup() as tasks:
-            asked = {node.name: tasks.create_task(self._asked(request, node, within_s)) for node in nodes}
+            asked = {node.name: tasks.create_task(self._fetch_body(request, node, within_s)) for node in nodes}
         return {name: task.result() for name, task in asked.items()}
 
-    async def _asked(self, request: Request, node: ClusterNode, within_s: float) -> bytes | None:
+    async def _fetch_body(self, request: Request, node: ClusterNode, within_s: float) -> bytes | None:
         with contextlib.suppress(_NotThere, _Unanswered, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(within_s):
                 async with await self._response(request, b"", node) as found:
@@ -189,7 +189,7 @@ class Forwarder:
     async def _response(self, request: Request, body: bytes, owner: ClusterNode) -> aiohttp.ClientResponse:
         path = _target(request.scope)
         grant = getattr(request.state, "grant", None)
-        mark = self._mark(
+        mark = self._sign_hop(
             owner,
             f"{request.method} {path}",
             key_id=getattr(request.state, "key_id", None),
@@ -240,7 +240,7 @@ class Forwarder:
             return True  # nobody can know
         return any(each.id == node.id and each.seen_ago_s < ALIVE_S for each in nodes)
 
-    def _mark(self, node: ClusterNode, request: str, **rights: Any) -> str:
+    def _sign_hop(self, node: ClusterNode, request: str, **rights: Any) -> str:
         return self._signatures.mark(Hop(target=node.id, request=request, at=self._ownership.shared_time(), **rights))
 
 
@@ -249,7 +249,7 @@ def install(api: FastAPI, forwarder: Forwarder | None) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, RunsElsewhere)
-        return _away(error.node, error) if forwarder is None else await forwarder.answer(request, error)
+        return _unavailable(error.node, error) if forwarder is None else await forwarder.answer(request, error)
 
     api.state.forwarder = forwarder
     api.add_exception_handler(RunsElsewhere, answer)
@@ -315,14 +315,16 @@ def _is_sent_on(name: str) -> bool:
     return name not in HOP_BY_HOP and name not in _KEYS and name not in {"content-length", HEADER.lower()}
 
 
-def _given_up(request: Request, body: bytes, node: str, error: RunsElsewhere, *, maybe_done: bool = False) -> Response:
+def _unreachable_response(
+    request: Request, body: bytes, node: str, error: RunsElsewhere, *, maybe_done: bool = False
+) -> Response:
     """What this node can answer itself: a page from the stored record, or a 503."""
     if error.has_record:
         return RepeatedRequest(request, body, from_record=True)
-    return _away(node, error, maybe_done=maybe_done)
+    return _unavailable(node, error, maybe_done=maybe_done)
 
 
-def _away(
+def _unavailable(
     node: str, error: RunsElsewhere, *, maybe_done: bool = False, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """503: the owner can't be reached, or there is none."""

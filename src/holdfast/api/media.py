@@ -151,7 +151,7 @@ async def get_received(company: CompanyPath, id: MediaId, _: LoadedGateway, serv
 async def get_media(company: CompanyPath, id: MediaId, _: LoadedGateway, service: MediaDependency) -> Response:
     """Download the media file of an inbound message. The first time it is fetched from WhatsApp, which takes a
     moment."""
-    return _given(await service.inbound.open(id, may_touch=lambda owner: owner == company))
+    return _file_response(await service.inbound.open(id, may_touch=lambda owner: owner == company))
 
 
 @router.delete("/v1/sessions/{company}/media-links", status_code=204)
@@ -179,7 +179,7 @@ async def get_linked_media(
     await until_loaded(request, request.app.state.gateway)
     if await service.is_revoked(id, expires=expires):
         raise invalid
-    return _given(await service.inbound.open(id))
+    return _file_response(await service.inbound.open(id))
 
 
 def _check_is_file(request: Request) -> None:
@@ -197,7 +197,7 @@ def _check_is_file(request: Request) -> None:
         )
 
 
-def _given(opened: OpenedMedia) -> Response:
+def _file_response(opened: OpenedMedia) -> Response:
     mimetype = bare_mimetype(opened.mimetype)
     kind = "inline" if _SHOWN_IN_PLACE.fullmatch(mimetype.partition(";")[0]) else "attachment"
     name = "" if opened.filename is None else f"; filename*=UTF-8''{quote(opened.filename, safe='')}"

@@ -70,7 +70,7 @@ async def get_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
 
 @router.post("/v1/drain", status_code=202)
 async def start_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
-    """Move all sessions of the node that answers to the other nodes, one after another; it takes no new ones. When
+    """Move all sessions of the node that answers to the other nodes, one after another; it accepts no new ones. When
     none is left, `/readyz` answers 503, and the process can be stopped without disconnecting anybody."""
     await gateway.drain(drains=True)
     return DrainModel(node=gateway.node, draining=True, sessions=len(gateway.running))
@@ -78,6 +78,6 @@ async def start_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
 
 @router.delete("/v1/drain")
 async def stop_drain(_: ForAll, gateway: LoadedGateway) -> DrainModel:
-    """Let the node that answers take sessions again. It gets its share back within a minute."""
+    """Let the node that answers accept sessions again. It gets its share back within a minute."""
     await gateway.drain(drains=False)
     return DrainModel(node=gateway.node, draining=False, sessions=len(gateway.running))

@@ -13,14 +13,14 @@ from holdfast.base.errors import BadInput
 T = TypeVar("T")
 
 
-def _whole(text: str) -> str:
+def _valid_unicode(text: str) -> str:
     """Reject lone surrogates (`\\ud83d`), which JSON can express but nothing behind this can store."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise PydanticCustomError("string_unicode", "a character is not whole")
     return text
 
 
-Text = Annotated[str, AfterValidator(_whole)]
+Text = Annotated[str, AfterValidator(_valid_unicode)]
 
 
 class ApiModel(BaseModel):

@@ -178,7 +178,7 @@ class VerdictModel(ApiModel):
 
     @classmethod
     def of(cls, verdict: Verdict) -> VerdictModel:
-        return cls(status=verdict.status.word, reasons=findings(verdict))
+        return cls(status=verdict.status.label, reasons=findings(verdict))
 
 
 class HistoryModel(ApiModel):

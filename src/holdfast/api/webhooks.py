@@ -21,7 +21,7 @@ from holdfast.api.session_models import SessionRequest
 from holdfast.base.clock import in_utc, iso
 from holdfast.base.errors import BadInput, Conflict, NotFound
 from holdfast.base.ids import COMPANY_RULE, RandomSource, is_company_id
-from holdfast.base.proxy_urls import proxy_place
+from holdfast.base.proxy_urls import proxy_address
 from holdfast.delivery.events import TYPES
 from holdfast.delivery.webhooks import (
     OF_ALL,
@@ -147,7 +147,7 @@ class WebhookService:
         if body.webhook_url is not None:
             await self._web.check_reachable(body.webhook_url, field="webhookUrl")
         if proxy := body.connection().get("proxy_url"):
-            await self._web.check_reachable(f"http://{proxy_place(proxy)}", field="proxyUrl")
+            await self._web.check_reachable(f"http://{proxy_address(proxy)}", field="proxyUrl")
 
     async def set(self, company: str, body: SessionRequest) -> str | None:
         """Apply a request's webhook settings. Returns the secret of the company's own endpoint if that is new."""

@@ -30,7 +30,7 @@ from holdfast.backup.schedule import Schedule
 from holdfast.backup.service import BackupService
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.ids import RandomSource, SystemRandomSource
-from holdfast.base.proxy_urls import proxy_place
+from holdfast.base.proxy_urls import proxy_address
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_links import MediaLinks
 from holdfast.delivery.retention import Kept
@@ -112,7 +112,7 @@ async def serve(
                 client_versions=versions,
                 device_name=settings.device_name,
                 proxy_url=settings.proxy_url,
-                proxy_addresses=lambda url: web.addresses(f"http://{proxy_place(url)}"),
+                proxy_addresses=lambda url: web.addresses(f"http://{proxy_address(url)}"),
             )
             wakeups = Wakeups(held.database, clock=clock) if held.database.is_shared else None
             if wakeups is not None:

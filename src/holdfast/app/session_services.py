@@ -62,14 +62,14 @@ def make_services(
     ownership = None
     if leases is not None:
         ownership = Ownership(leases, clock=clock, restart_grace_s=settings.restart_grace_s, loading_s=loading_s)
-    may_speak = (lambda: True) if ownership is None else ownership.is_held
+    holds_leases = (lambda: True) if ownership is None else ownership.is_held
     start_host = _host_starter(program, ownership, clock)
     return Services(
         supervisor=EngineSupervisor(
             start_host,
             clock=clock,
             backoff=backoff,
-            may_speak=may_speak,
+            holds_leases=holds_leases,
             policy=PlacementPolicy(hosts=settings.engine_hosts or _cpu_cores()),
             memory_bytes=settings.engine_host_memory_mb * MB or None,
         ),

@@ -130,7 +130,7 @@ def _texts(folder: Path) -> tuple[dict[str, bytes | None], float]:
     try:
         for _ in range(_TRIES):
             before = _times(folder)
-            texts = {name: _content(folder / name) if _is_wanted(name) else None for name in before}
+            texts = {name: _content(folder / name) if _is_key_file(name) else None for name in before}
             if _times(folder) == before:
                 break
     except FileNotFoundError as error:
@@ -152,7 +152,7 @@ def read_keys(folder: Path) -> dict[str, bytes]:
     Raises `BadFolder`.
     """
     texts, _ = _texts(folder)
-    places = ((_place(name), content) for name, content in sorted(texts.items()))
+    places = ((_key_of_file(name), content) for name, content in sorted(texts.items()))
     return {"-".join(place): content for place, content in places if place is not None and content is not None}
 
 
@@ -164,7 +164,7 @@ def changed_at(folder: Path) -> float:
 def _times(folder: Path) -> dict[str, tuple[float, int]]:
     files = (path for path in folder.iterdir() if not _NO_NAME.search(path.name) and path.is_file())
     times = {path.name: (path.stat().st_mtime, path.stat().st_size) for path in files}
-    wanted = [size for name, (_, size) in times.items() if _is_wanted(name)]
+    wanted = [size for name, (_, size) in times.items() if _is_key_file(name)]
     if len(wanted) > _MOST_FILES or sum(wanted) > MOST_KEYS_BYTES:
         raise BadFolder(
             f'"{folder}" has {len(wanted)} files of keys with {sum(wanted)} bytes: '
@@ -174,8 +174,8 @@ def _times(folder: Path) -> dict[str, tuple[float, int]]:
     return times
 
 
-def _is_wanted(name: str) -> bool:
-    return name == CREDENTIALS or _place(name) is not None
+def _is_key_file(name: str) -> bool:
+    return name == CREDENTIALS or _key_of_file(name) is not None
 
 
 def _content(path: Path) -> bytes:
@@ -187,7 +187,7 @@ def _content(path: Path) -> bytes:
 def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str], list[str]]:
     keys, damaged, ignored = dict[tuple[str, str], RatchetKey](), list[str](), list[str]()
     for name, content in sorted(texts.items()):
-        place = _place(name)
+        place = _key_of_file(name)
         if place is None or content is None:
             ignored.append(name)
             continue
@@ -199,7 +199,7 @@ def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str
     return list(keys.values()), damaged, ignored
 
 
-def _place(name: str) -> tuple[str, str] | None:
+def _key_of_file(name: str) -> tuple[str, str] | None:
     """Return the type and id of the key in this file; None when it holds no key."""
     place = split_name(name.removesuffix(".json")) if name.endswith(".json") else None
     return None if place is None else unescaped(*place)
@@ -247,5 +247,5 @@ def _files(device: Device) -> Iterator[tuple[str, str]]:
     yield CREDENTIALS, device.credentials
 
 
-def age_in_words(folder: Folder) -> str:
+def format_age(folder: Folder) -> str:
     return lasting(max(folder.changed_s, 0))

@@ -35,7 +35,7 @@ def import_device(connection: Connection, company: str, device: Device, *, now: 
     closed_at_ms: set when the keys may have been used since; each chat then negotiates new ones before it sends.
     """
     refuse_linked(connection, company)
-    refuse_taken(connection, company, device.credentials)
+    refuse_duplicate_device(connection, company, device.credentials)
     for table in (credentials, signal_keys):
         connection.execute(delete(table).where(table.c.company_id == company))
     row = {"company_id": company, "creds": device.credentials, "paired": True, "updated_at": now}
@@ -58,7 +58,7 @@ def refuse_linked(connection: Connection, company: str) -> None:
         )
 
 
-def refuse_taken(connection: Connection, company: str, its_credentials: str) -> None:
+def refuse_duplicate_device(connection: Connection, company: str, its_credentials: str) -> None:
     """Raises `Conflict` when another company has the device: two sessions with one device replace each other (440)
     without end.
     """

@@ -68,7 +68,7 @@ class BackupMaker:
         self._folder = folder
         self._about = about
         self._how = how
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def make(
         self, *, kind: str, now: datetime, company: str | None = None, progress: Progress = lambda _: None
@@ -76,7 +76,7 @@ class BackupMaker:
         """Back up everything, or one company. Raises `CantBackUp`; the folder is then unchanged."""
         kind_of_file = kind if company is None else f"{kind}-{company}"
         try:
-            async with self._turn:
+            async with self._lock:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 remove_unfinished(self._folder)
                 while (self._folder / (name := self._name(kind_of_file, now))).exists():

@@ -22,7 +22,7 @@ from holdfast.backup import backup_dir, rows
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.clearing import remove
-from holdfast.backup.company import close_sending, refuse_in_use, refuse_taken
+from holdfast.backup.company import close_sending, refuse_duplicate_device, refuse_in_use
 from holdfast.backup.creating import WORTH_TELLING, BackupMaker, BackupResult, Progress, companies_of
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.manifest import Manifest
@@ -221,7 +221,7 @@ def _replace_company(
     rows.count_on(connection)
     _refuse_mixed(connection, company)
     if (its_credentials := connection.scalar(_ITS_CREDENTIALS, {"company": company})) is not None:
-        refuse_taken(connection, company, its_credentials)
+        refuse_duplicate_device(connection, company, its_credentials)
 
 
 def _refuse_mixed(connection: Connection, company: str) -> None:

@@ -63,7 +63,7 @@ class Schedule:
         try:
             made = await self._backup_service.make(kind=backup_dir.SCHEDULED)
         except BaseException:
-            await self._backup_service.database.write(lambda connection: self._give_back(connection, now))
+            await self._backup_service.database.write(lambda connection: self._release(connection, now))
             raise
         gone = backup_dir.prune(self._backup_service.folder, keep=self._keep)
         count, size = len(made.manifest.companies), made.size_bytes / 1e6
@@ -80,6 +80,6 @@ class Schedule:
             note(connection, _NOTE, iso(now))
         return max(left_s, 0)
 
-    def _give_back(self, connection: Connection, now: datetime) -> None:
+    def _release(self, connection: Connection, now: datetime) -> None:
         """Make a backup that failed due again."""
         note(connection, _NOTE, iso(now - self._every))

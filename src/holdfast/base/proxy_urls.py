@@ -43,7 +43,7 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{user}:{_HIDDEN}@{place}"
 
 
-def proxy_place(url: str) -> str:
+def proxy_address(url: str) -> str:
     """Host and port."""
     return urlsplit(url).netloc.rpartition("@")[2]
 

@@ -137,13 +137,13 @@ def _how(endpoint: dict[str, Any]) -> str:
 def _nobody(what: str, settings: Settings, error: NoServer) -> CheckResult:
     if settings.url is not None:
         return problem(what, error.sentence, f"start it, or correct {variable('url')}")
-    if settings.port and _is_taken(settings):
+    if settings.port and _is_port_in_use(settings):
         cure = f"stop the other program, or set {variable('port')} to another port"
         return problem(what, f"another program than Holdfast listens on port {settings.port}", cure)
     return warning(what, "none", "`holdfast serve` starts it")
 
 
-def _is_taken(settings: Settings) -> bool:
+def _is_port_in_use(settings: Settings) -> bool:
     try:
         with socket.create_connection(("localhost" if not settings.host else settings.host, settings.port), timeout=1):
             return True

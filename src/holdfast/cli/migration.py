@@ -58,7 +58,7 @@ def import_device(
         raise UsageError(f'"{kind[:40]}" is not a known program: give one of {PROGRAMS}')
     with open_source(kind, source, keys=keys) as opened:
         read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
-    _say_what_was_left_out(read)
+    _print_skipped(read)
     for sign in read.in_use:
         terminal.print_stderr(f"In use: {sign}. Chats get new keys before Holdfast sends.")
     _import(path, company, read, as_json=as_json)
@@ -76,26 +76,26 @@ def import_baileys(
 
     Either all of the folder is imported, or nothing. The folder is not changed.
     """
-    from holdfast.backup.baileys import age_in_words, read_folder
+    from holdfast.backup.baileys import format_age, read_folder
     from holdfast.importing.device import ImportedDevice
 
     path = session_path(company, "/import")
     found = read_folder(folder, now=CLOCK.now(), skip_damaged=skip_damaged)
     warning = (
-        f'"{folder}" was written {age_in_words(found)} ago: a bot seems to use it. Stop it now: two programs on one '
+        f'"{folder}" was written {format_age(found)} ago: a bot seems to use it. Stop it now: two programs on one '
         "device disconnect each other (440). Chats get new keys before Holdfast sends, in case the bot still runs."
     )
     in_use = (warning,) if found.is_in_use else ()
     read = ImportedDevice(
         device=found.device, session=str(folder), skipped=found.skipped, ignored=found.ignored, in_use=in_use
     )
-    _say_what_was_left_out(read)
+    _print_skipped(read)
     for sign in read.in_use:
         terminal.print_stderr(sign)
     _import(path, company, read, as_json=as_json)
 
 
-def _say_what_was_left_out(read: ImportedDevice) -> None:
+def _print_skipped(read: ImportedDevice) -> None:
     for each in read.skipped:
         terminal.print_stderr(f"Left out: {each}")
     if read.ignored:
@@ -114,7 +114,7 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
         session: Json = await client.post(path, body)
         return str(session["state"])
 
-    state = running_or_stopped(ask, lambda here: _take_in(here, company, read))
+    state = running_or_stopped(ask, lambda here: _import_device(here, company, read))
     count = len(read.device.keys)
     if as_json:
         terminal.show_json({"companyId": company, "keys": count, "skipped": list(read.skipped), "state": state})
@@ -122,7 +122,7 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
     terminal.print_stdout(f"Company {company} is imported with {count} keys; it is {state}.")
 
 
-def _take_in(here: Stopped, company: str, read: ImportedDevice) -> str:
+def _import_device(here: Stopped, company: str, read: ImportedDevice) -> str:
     from holdfast.backup import company as companies
 
     now = CLOCK.now()

@@ -57,7 +57,7 @@ def move(
         Database(file if settings.database_url is None else parse(settings.database_url))
     ) as source:
         if is_to_sqlite:
-            _make_room(source, settings, file)
+            _prepare_target(source, settings, file)
         with contextlib.closing(Database(file if is_to_sqlite else parse(to))) as target:
             mover = Mover(source, target, source_name=source_name, target_name=target_name)
             found = asyncio.run(mover.move(terminal.print_stderr))
@@ -76,7 +76,7 @@ async def _size(source: Database) -> int:
     )
 
 
-def _make_room(source: Database, settings: Settings, file: Path) -> None:
+def _prepare_target(source: Database, settings: Settings, file: Path) -> None:
     """Check the free space, and rename a file that was moved away from earlier. Raises `Conflict`."""
     needed, free = int(asyncio.run(_size(source)) * _ROOM), shutil.disk_usage(settings.data_dir).free
     if needed > free:

@@ -26,7 +26,7 @@ def nodes(as_json: AsJson = False) -> None:
 
 
 def drain(
-    undo: Annotated[bool, typer.Option("--undo", help="let it take sessions again")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="let it accept sessions again")] = False,
     timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="how long to wait, such as 2m")] = "5m",
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +55,7 @@ def drain(
     if as_json:
         terminal.show_json(found)
     elif undo:
-        terminal.print_stdout(f"Node {found['node']} takes sessions again.")
+        terminal.print_stdout(f"Node {found['node']} accepts sessions again.")
     else:
         terminal.print_stdout(f"Node {found['node']} has {found['sessions'] or 'no'} sessions left.")
     if found["sessions"] and not undo:

@@ -100,7 +100,7 @@ def show_one(item: Json, *, as_json: bool) -> None:
     if as_json:
         terminal.show_json(item)
     else:
-        terminal.show_table(("", ""), ((name, _in_words(value)) for name, value in item.items()))
+        terminal.show_table(("", ""), ((name, _readable(value)) for name, value in item.items()))
 
 
 def moment(at: str) -> str:
@@ -116,7 +116,7 @@ def short(at: str) -> str:
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
-def _in_words(value: object) -> object:
+def _readable(value: object) -> object:
     """Times to the second; a reason, an error or a verdict as a sentence; yes and no; a list or another object as its
     values; everything else unchanged."""
     if isinstance(value, str) and _TIME.fullmatch(value):
@@ -124,14 +124,14 @@ def _in_words(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(str(_in_words(each)) for each in value) or None
+        return ", ".join(str(_readable(each)) for each in value) or None
     if not isinstance(value, dict):
         return value
     if "reasons" in value:
         return "; ".join([value["status"], *map(_sentence, value["reasons"])])
     if "code" in value:
         return _sentence(value)
-    return ", ".join(f"{name} {_in_words(each)}" for name, each in value.items() if each is not None)
+    return ", ".join(f"{name} {_readable(each)}" for name, each in value.items() if each is not None)
 
 
 def _sentence(reason: Json) -> str:

@@ -36,14 +36,14 @@ def watch(
     """
     session_path(company)  # refuses an invalid company id
 
-    def tell() -> None:
+    def print_start() -> None:
         terminal.print_stderr(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with the result so far.")
 
-    async def look(client: Client) -> Sample:
+    async def watch_session(client: Client) -> Sample:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
-            return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show, began=tell).run()
+            return await Watch(client, company, for_s=for_s, clock=CLOCK, show=show, began=print_start).run()
 
-    seen = with_client(look)
+    seen = with_client(watch_session)
     if as_json:
         terminal.show_json(seen.as_json(company))
     else:
@@ -89,11 +89,12 @@ def _verdict(company: str, seen: Sample) -> Group:
     verdict = Text(f"{company} is good: all goals hold over {clock(seen.watched_s)}", "bold green")
     if not seen.holds:
         verdict = Text(f"{company} is not good over {clock(seen.watched_s)}: {', '.join(seen.failing)}", "bold red")
-    turns = [Text(_turn(turn)) for turn in seen.turns]
+    turns = [Text(_format_transition(transition)) for transition in seen.turns]
     return Group(*turns, *([Text()] if turns else []), terminal.goals(rows), Text(), verdict)
 
 
-def _turn(turn: dict[str, object]) -> str:
-    cause = "" if turn["cause"] is None else f": {turn['cause']}"
-    code = "" if turn["code"] is None else f" ({turn['code']})"
-    return f"{turn['at']}  {turn['before']} → {turn['after']}{cause}{code}, after {turn['lastedS']} s"
+def _format_transition(transition: dict[str, object]) -> str:
+    cause = "" if transition["cause"] is None else f": {transition['cause']}"
+    code = "" if transition["code"] is None else f" ({transition['code']})"
+    change = f"{transition['before']} → {transition['after']}"
+    return f"{transition['at']}  {change}{cause}{code}, after {transition['lastedS']} s"

@@ -97,7 +97,7 @@ class Watch:
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-        return await self._last_look(began_at)
+        return await self._last_sample(began_at)
 
     async def _sample_until(self, began_at: float) -> None:
         pause_s = min(max(self._for_s / _LOOKS, _LEAST_PAUSE_S), _MOST_PAUSE_S)
@@ -113,7 +113,7 @@ class Watch:
             if last is not None:
                 self._show(last)
 
-    async def _last_look(self, began_at: float) -> Sample:
+    async def _last_sample(self, began_at: float) -> Sample:
         """Take the last sample; wait for a gateway that is restarting."""
         until = self._clock.monotonic() + _BACK_S
         while True:

@@ -128,7 +128,7 @@ class Fragments:
         """All fragments by name. Raises `NotFound`."""
         return {**await self.quick(), **await self.slow()}
 
-    async def whole(self) -> dict[str, str]:
+    async def all_parts(self) -> dict[str, str]:
         """All fragments for a full page load, with the QR code inside its place."""
         made = await self.all()
         return made | {"link": made["link"].replace(_QR_PLACE, made.get("qr", ""))}

@@ -59,7 +59,7 @@ async def show_company(request: Request, company: CompanyPath) -> Response:
         request,
         "company.html",
         company=company,
-        parts_made=await Fragments(context, company).whole(),
+        parts_made=await Fragments(context, company).all_parts(),
         sent_messages=await _messages(request, company),
         was_connected=(await context.gateway.cluster_view(company)).record.connected_at is not None,
         actions=SESSION_ACTIONS.values(),

@@ -170,7 +170,7 @@ class Fleet:
         self._lookup = lookup
         self._diagnoser = diagnoser
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._rows: list[FleetRow] = []
         self._looked_at = self._backlogs_at = self._tallies_at = float("-inf")
         self._backlogs: Mapping[str, Backlog] = {}
@@ -178,7 +178,7 @@ class Fleet:
         self._tallies: Mapping[str, DeliveryTally] = {}
 
     async def rows(self) -> list[FleetRow]:
-        async with self._turn:
+        async with self._lock:
             if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
                 await self._count()
                 views, connected = await self._gateway.cluster_views(), self._gateway.connected
@@ -189,7 +189,7 @@ class Fleet:
     async def row(self, company: str) -> FleetRow:
         """The current row of one company. Raises `NotFound`."""
         view = await self._gateway.cluster_view(company)
-        async with self._turn:
+        async with self._lock:
             await self._count()
             return self._row(view, self._gateway.connected)
 

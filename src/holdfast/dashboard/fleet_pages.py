@@ -81,7 +81,7 @@ async def stream_fleet(request: Request) -> Response:
         calm = 0
         while True:
             await context.clock.sleep(LOOK_EVERY_S)
-            changed = watcher.take(_visible(await context.fleet.rows(), grant), await context.attention.of(grant))
+            changed = watcher.update(_visible(await context.fleet.rows(), grant), await context.attention.of(grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:
                 yield event("fleet", changed)
@@ -112,7 +112,7 @@ class Watcher:
         rows = list(self.shown.values())
         return self._render(rows, every_row=ranked(rows), attention=self.attention)
 
-    def take(self, rows: Sequence[FleetRow], attention: Attention = NOTHING) -> str:
+    def update(self, rows: Sequence[FleetRow], attention: Attention = NOTHING) -> str:
         """Fragments that update the page; empty when nothing changed."""
         is_same_attention, self.attention = attention == self.attention, attention
         before, self.shown = self.shown, {row.company: row for row in rows}

@@ -76,16 +76,16 @@ def _each(value: object) -> Iterator[Fields]:
     return (_fields(item) for item in value) if isinstance(value, list) else iter(())
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
-def _words(*values: object, between: str = " ") -> str:
-    return between.join(word for word in map(_word, values) if word)
+def _join(*values: object, between: str = " ") -> str:
+    return between.join(word for word in map(_text, values) if word)
 
 
 def _titled(title: str, *values: object) -> str:
-    words = _words(*values, between=", ")
+    words = _join(*values, between=", ")
     return f"{title}: {words}" if words else ""
 
 
@@ -95,43 +95,43 @@ def _poll(value: object) -> Iterator[str]:
     if isinstance(options, list):
         yield _titled("options", *options)
     for vote in _each(votes):
-        yield _words(vote.get("option"), vote.get("count"), between=": ")
+        yield _join(vote.get("option"), vote.get("count"), between=": ")
     if isinstance(poll.get("unknownVotes"), int):
         yield f"{poll['unknownVotes']} chosen options are not in the stored poll"
 
 
 def _choices(value: object) -> Iterator[str]:
     options = _each(_fields(value).get("options"))
-    yield _titled("choices", *(_word(option.get("title")) or _word(option.get("id")) for option in options))
+    yield _titled("choices", *(_text(option.get("title")) or _text(option.get("id")) for option in options))
 
 
 def _selected(value: object) -> Iterator[str]:
     yield _titled("id of the choice", _fields(value).get("id"))
 
 
-def _place(value: object) -> Iterator[str]:
+def _location(value: object) -> Iterator[str]:
     place = _fields(value)
-    yield _word(place.get("address"))
+    yield _text(place.get("address"))
     if place.get("name") and "latitude" in place and "longitude" in place:
-        yield _words(place["latitude"], place["longitude"], between=", ")
+        yield _join(place["latitude"], place["longitude"], between=", ")
     if place.get("live") is True:
         yield "live location"
 
 
 def _contact(value: object) -> Iterator[str]:
-    yield _words(*_NUMBER.findall(_word(_fields(value).get("vcard")))[:10], between=", ")
+    yield _join(*_NUMBER.findall(_text(_fields(value).get("vcard")))[:10], between=", ")
 
 
 def _contacts(value: object) -> Iterator[str]:
     for contact in _each(value):
-        yield _words(contact.get("name"), *_contact(contact))
+        yield _join(contact.get("name"), *_contact(contact))
 
 
 def _event(value: object) -> Iterator[str]:
     event = _fields(value)
     yield _titled("starts", event.get("startsAt"))
     yield _titled("place", _fields(event.get("location")).get("name"))
-    yield _word(event.get("description"))
+    yield _text(event.get("description"))
     if event.get("cancelled") is True:
         yield "cancelled"
 
@@ -140,14 +140,14 @@ def _priced(value: object) -> Iterator[str]:
     priced = _fields(value)
     if isinstance(items := priced.get("items"), int):
         yield f"{items} {'item' if items == 1 else 'items'}"
-    yield _words(priced.get("amount"), priced.get("currency"))
-    yield _word(priced.get("url"))
+    yield _join(priced.get("amount"), priced.get("currency"))
+    yield _text(priced.get("url"))
     yield from (name for name in ("requested", "declined", "cancelled") if priced.get(name) is True)
 
 
 def _invite(value: object) -> Iterator[str]:
     invite = _fields(value)
-    yield _titled("invitation to", _word(invite.get("name")) or invite.get("group") or invite.get("channel"))
+    yield _titled("invitation to", _text(invite.get("name")) or invite.get("group") or invite.get("channel"))
     yield _titled("code", invite.get("code"))
 
 
@@ -173,10 +173,10 @@ def _album(value: object) -> Iterator[str]:
 
 def _ad(value: object) -> Iterator[str]:
     ad = _fields(value)
-    yield _titled("from an ad", _word(ad.get("title")) or ad.get("url"))
+    yield _titled("from an ad", _text(ad.get("title")) or ad.get("url"))
 
 
-def _mark(words: str) -> Callable[[object], Iterator[str]]:
+def _flag(words: str) -> Callable[[object], Iterator[str]]:
     return lambda value: iter([words] if value is True else [])
 
 
@@ -185,7 +185,7 @@ _DETAILS: Mapping[str, Callable[[object], Iterator[str]]] = MappingProxyType(
         "poll": _poll,
         "choices": _choices,
         "selected": _selected,
-        "location": _place,
+        "location": _location,
         "contact": _contact,
         "contacts": _contacts,
         "event": _event,
@@ -199,9 +199,9 @@ _DETAILS: Mapping[str, Callable[[object], Iterator[str]]] = MappingProxyType(
         "stickerPack": lambda value: iter([_titled("stickers", _fields(value).get("name"))]),
         "ad": _ad,
         "replyTo": lambda value: iter([_titled("reply to", _fields(value).get("whatsappId"))]),
-        "forwarded": _mark("forwarded"),
-        "viewOnce": _mark("view once"),
-        "videoNote": _mark("video note"),
+        "forwarded": _flag("forwarded"),
+        "viewOnce": _flag("view once"),
+        "videoNote": _flag("video note"),
     }
 )
 """By the field of the content, in the order in which they are shown."""

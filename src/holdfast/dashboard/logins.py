@@ -93,7 +93,7 @@ class Logins:
                 "this API key is unknown: see HOLDFAST_API_KEY, or the file api-key in the data folder"
             ) from error
         now = self._now()
-        return self._cookie(self._randomness.secret(), self._mark(digest), signed_in_at=now, used_at=now)
+        return self._cookie(self._randomness.secret(), self._key_mark(digest), signed_in_at=now, used_at=now)
 
     async def read(self, cookie: str | None) -> Login | None:
         """The session that a cookie belongs to; None when the cookie is invalid or expired."""
@@ -141,9 +141,9 @@ class Logins:
         if grant is None:
             return None
         login = Login(id=login_id, mark=mark, grant=grant, signed_in_at=int(signed_in_at), used_at=int(used_at))
-        return None if self._is_over(login) else login
+        return None if self._has_expired(login) else login
 
-    def _is_over(self, login: Login) -> bool:
+    def _has_expired(self, login: Login) -> bool:
         now = self._now()
         return login.used_at < now - IDLE_S or login.signed_in_at <= now - LONGEST_S
 
@@ -152,9 +152,9 @@ class Logins:
         return ".".join((*fields, self._sign("login", *fields)))
 
     def _grants(self) -> dict[str, CompanyGrant]:
-        return {self._mark(digest): grant for digest, grant in self._keys.grants}
+        return {self._key_mark(digest): grant for digest, grant in self._keys.grants}
 
-    def _mark(self, digest: bytes) -> str:
+    def _key_mark(self, digest: bytes) -> str:
         return self._sign("key", digest.hex())
 
     def _sign(self, *words: str) -> str:

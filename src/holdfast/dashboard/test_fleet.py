@@ -13,7 +13,7 @@ from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
 from holdfast.health.signals import HoldSigns
-from holdfast.health.verdict import Status, hold_words
+from holdfast.health.verdict import Status, restriction_sentence
 from holdfast.runtime.view import View
 from holdfast.session.reasons import Action
 from holdfast.session.state import Session, State
@@ -33,7 +33,7 @@ def row(company: str, tone: Tone) -> FleetRow:
 def test_filters_use_the_words_of_verdicts() -> None:
     """So that the page, the API and alerts name the health of a session alike."""
     shown = {LABELS[tone_of(State.CONNECTED, status)].lower() for status in Status}
-    assert shown == {status.word for status in Status}
+    assert shown == {status.label for status in Status}
 
 
 def test_sessions_with_problems_come_first_and_stopped_ones_last() -> None:
@@ -117,7 +117,7 @@ def test_times_in_sentences_are_shown_in_the_readers_time_zone() -> None:
         'until <time datetime="2026-11-28T23:51:00.000Z" title="23:51 UTC on 28 Nov 2026" data-minute>'
         "23:51 UTC on 28 Nov 2026</time>."
     )
-    assert sentence(hold_words(hold)).endswith(marked)
+    assert sentence(restriction_sentence(hold)).endswith(marked)
     assert sentence(hold_sentence(REACH_OUT_LOCK, iso(until))).endswith(marked)
     assert sentence("at 29:99 UTC on 31 Feb 2026") == "At 29:99 UTC on 31 Feb 2026."
 

@@ -114,17 +114,17 @@ class QueueWatch:
 
     def suspect_is_overdue(self, now: float) -> bool:
         """Has a suspect waited so long that everything else must pause until it has been sent alone?"""
-        return self._suspect_turn_at is not None and now >= self._suspect_turn_at
+        return self._suspect_due_at is not None and now >= self._suspect_due_at
 
     @property
-    def _suspect_turn_at(self) -> float | None:
+    def _suspect_due_at(self) -> float | None:
         """When everything else pauses for a suspect."""
         return None if self._suspect_since is None else max(self._suspect_since + SUSPECT_WAITS_S, self._suspects_from)
 
     def wakes_at(self, *, drains: bool) -> float | None:
         """When the sender must query again if nothing happens before. `drains`: only messages in flight may be
         settled."""
-        return earliest(self._due_at, None if drains else self._suspect_turn_at)
+        return earliest(self._due_at, None if drains else self._suspect_due_at)
 
 
 def earliest(*moments: float | None) -> float | None:

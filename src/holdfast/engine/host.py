@@ -265,7 +265,7 @@ class EngineHost:
         if unread > self._limits.unread_bytes:
             self.condemn(f"stuck: it left {unread // 1024 // 1024} MiB of commands unread")
 
-    def take_line(self, line: bytes) -> None:
+    def handle_line(self, line: bytes) -> None:
         """One line of the host's standard output."""
         if self._state.over:
             return
@@ -277,7 +277,7 @@ class EngineHost:
                 self._state.greeted_or_gone.set()
                 return
         except WireError as error:
-            self._take_unreadable(line, error)
+            self._handle_invalid_line(line, error)
             return
         match report:
             case Heartbeat():
@@ -289,7 +289,7 @@ class EngineHost:
             case _:
                 self._listener.report(report)
 
-    def _take_unreadable(self, line: bytes, error: WireError) -> None:
+    def _handle_invalid_line(self, line: bytes, error: WireError) -> None:
         """An invalid line ends the link that it names, because a message of one contact may have caused it, and other
         links of the host must not be affected. Further ones of that link are ignored. An invalid line without a link,
         and lines of very many links, mean that the host can't be trusted.
@@ -315,7 +315,7 @@ class EngineHost:
         log.warning("Engine host %s is being killed: %s", self.pid, detail)
         self._signal(signal.SIGKILL)
 
-    def note_gone(self, detail: str) -> None:
+    def process_ended(self, detail: str) -> None:
         """The process has ended, and everything it wrote was read."""
         state = self._state
         state.detail = state.condemned or detail
@@ -344,15 +344,15 @@ class EngineHost:
         pipes.write(encode(Stop()))
         pipes.flush()
         pipes.stdin.close()
-        if await self._gone_within(limits.stop_deadline_s):
+        if await self._ended_within(limits.stop_deadline_s):
             return
         self._signal(signal.SIGTERM)
-        if await self._gone_within(limits.term_deadline_s):
+        if await self._ended_within(limits.term_deadline_s):
             return
         self._signal(signal.SIGKILL)
-        await self._gone_within(limits.kill_deadline_s)
+        await self._ended_within(limits.kill_deadline_s)
 
-    async def _gone_within(self, seconds: float) -> bool:
+    async def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._state.gone.wait()

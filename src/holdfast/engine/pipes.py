@@ -27,13 +27,13 @@ _UNKNOWN_EXIT = 255
 class PipeReader(Protocol):
     """Receives what a process writes, and its end."""
 
-    def take_line(self, line: bytes) -> None:
+    def handle_line(self, line: bytes) -> None:
         """One line of standard output."""
 
     def condemn(self, detail: str) -> None:
         """Standard output can't be split into lines."""
 
-    def note_gone(self, detail: str) -> None:
+    def process_ended(self, detail: str) -> None:
         """The process has ended, and all its output was passed on. `detail` says how, as the end of a sentence."""
 
 
@@ -78,7 +78,7 @@ class Pipes(asyncio.SubprocessProtocol):
             self._reader.condemn(error.sentence.rstrip("."))
             return
         for line in lines:
-            self._reader.take_line(line)
+            self._reader.handle_line(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Called when the process has ended and all its pipes were read to their end.
@@ -87,7 +87,7 @@ class Pipes(asyncio.SubprocessProtocol):
         if code == _UNKNOWN_EXIT and process is not None:
             # `Popen.kill` reaped the process before asyncio's child watcher did: only `Popen` knows the code.
             code = process.returncode
-        self._reader.note_gone(_describe_exit(code))
+        self._reader.process_ended(_describe_exit(code))
 
 
 class _Stderr:

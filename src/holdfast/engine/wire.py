@@ -137,15 +137,15 @@ class LineSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes, without their newlines; raises `WireError` past the limit."""
         head, *rest = chunk.split(b"\n")
-        self._hold(head)
+        self._buffer_part(head)
         if not rest:
             return []
         lines = [b"".join(self._parts), *rest[:-1]]
         self._parts, self._held = [], 0
-        self._hold(rest[-1])
+        self._buffer_part(rest[-1])
         return lines
 
-    def _hold(self, part: bytes) -> None:
+    def _buffer_part(self, part: bytes) -> None:
         self._held += len(part)
         if self._held > self._limit:
             raise WireError(f"The engine host sent a line longer than {self._limit} bytes.")

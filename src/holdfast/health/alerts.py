@@ -72,7 +72,7 @@ class AlertPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class OpenProblem:
     """An open problem: an alert was sent and it is not cleared."""
 
     condition: Condition
@@ -103,7 +103,7 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Over:
+class ClearedProblem:
     """A cleared problem, remembered for `AlertPolicy.memory_s`."""
 
     key: AlertKey
@@ -115,9 +115,9 @@ class Over:
 class Book:
     """The state from which alerts are decided."""
 
-    standing: tuple[Standing, ...] = ()
+    open_problems: tuple[OpenProblem, ...] = ()
     digests: tuple[Digest, ...] = ()
-    over: tuple[Over, ...] = ()
+    over: tuple[ClearedProblem, ...] = ()
 
 
 def update(
@@ -159,23 +159,23 @@ class _Page:
 
     def __init__(self, book: Book, present: dict[AlertKey, Condition], now: datetime, policy: AlertPolicy) -> None:
         self._now, self._policy, self._present = now, policy, present
-        self._standing = {each.condition.key: self._updated(each) for each in book.standing}
+        self._open_problems = {each.condition.key: self._updated(each) for each in book.open_problems}
         self._digests = {each.condition.cause: each for each in book.digests}
         remembered = now - timedelta(seconds=policy.memory_s)
         self._over = {each.key: each for each in book.over if each.at > remembered}
 
     def book(self) -> Book:
         return Book(
-            standing=tuple(self._standing.values()),
+            open_problems=tuple(self._open_problems.values()),
             digests=tuple(self._digests.values()),
             over=tuple(self._over.values()),
         )
 
-    def _updated(self, standing: Standing) -> Standing:
-        condition = self._present.get(standing.condition.key)
+    def _updated(self, open_problems: OpenProblem) -> OpenProblem:
+        condition = self._present.get(open_problems.condition.key)
         if condition is None:
-            return replace(standing, gone_at=standing.gone_at or self._now)
-        return replace(standing, condition=condition, gone_at=None)
+            return replace(open_problems, gone_at=open_problems.gone_at or self._now)
+        return replace(open_problems, condition=condition, gone_at=None)
 
     def _passed(self, since: datetime, seconds: float) -> bool:
         return self._now - since >= timedelta(seconds=seconds)
@@ -184,13 +184,15 @@ class _Page:
 
     def clear(self) -> Iterator[Alert]:
         """Clear problems that have been absent long enough. Members of a digest get no all-clear of their own."""
-        for key, standing in list(self._standing.items()):
-            if standing.gone_at is None or not self._passed(standing.gone_at, self._hold_s(standing.times)):
+        for key, open_problems in list(self._open_problems.items()):
+            if open_problems.gone_at is None or not self._passed(
+                open_problems.gone_at, self._hold_s(open_problems.times)
+            ):
                 continue
-            del self._standing[key]
-            self._over[key] = Over(key=key, at=self._now, times=standing.times + 1)
-            if not standing.digest:
-                yield self._alert(AlertKind.CLEARED, standing)
+            del self._open_problems[key]
+            self._over[key] = ClearedProblem(key=key, at=self._now, times=open_problems.times + 1)
+            if not open_problems.digest:
+                yield self._alert(AlertKind.CLEARED, open_problems)
 
     def _hold_s(self, times: int) -> float:
         return min(self._policy.clear_after_s * 2.0 ** min(times, 30), self._policy.clear_cap_s)
@@ -199,32 +201,32 @@ class _Page:
 
     def raise_new(self) -> Iterator[Alert]:
         """Alert about conditions that no alert covers yet, one by one or as a digest."""
-        fresh: dict[str, list[Standing]] = {}
+        fresh: dict[str, list[OpenProblem]] = {}
         for key, condition in self._present.items():
-            if key in self._standing or condition.quiet:
+            if key in self._open_problems or condition.quiet:
                 continue
-            self._standing[key] = standing = self._begin(condition)
+            self._open_problems[key] = open_problems = self._begin(condition)
             if condition.company is None:
-                yield self._alert(AlertKind.RAISED, standing)
+                yield self._alert(AlertKind.RAISED, open_problems)
             else:
-                fresh.setdefault(condition.cause, []).append(standing)
+                fresh.setdefault(condition.cause, []).append(open_problems)
         for cause, group in fresh.items():
             yield from self._raise_group(cause, group)
 
-    def _begin(self, condition: Condition) -> Standing:
+    def _begin(self, condition: Condition) -> OpenProblem:
         before = self._over.pop(condition.key, None)
         since = self._now - timedelta(seconds=condition.lasting_s)
         times = 0 if before is None else before.times
-        return Standing(condition=condition, since=since, raised_at=self._now, alerted_at=self._now, times=times)
+        return OpenProblem(condition=condition, since=since, raised_at=self._now, alerted_at=self._now, times=times)
 
-    def _raise_group(self, cause: str, group: list[Standing]) -> Iterator[Alert]:
+    def _raise_group(self, cause: str, group: list[OpenProblem]) -> Iterator[Alert]:
         if cause in self._digests:
             self._join(cause, group)
             return
         there = [each for each in self._of(cause) if each.gone_at is None]
         lately = [each for each in there if not self._passed(each.raised_at, self._policy.digest_within_s)]
         if len(lately) <= self._policy.digest_over:
-            yield from (self._alert(AlertKind.RAISED, standing) for standing in group)
+            yield from (self._alert(AlertKind.RAISED, open_problems) for open_problems in group)
             return
         self._digests[cause] = Digest(
             condition=group[0].condition,
@@ -236,16 +238,16 @@ class _Page:
         self._join(cause, lately)
         yield self._digest_alert(AlertKind.RAISED, cause)
 
-    def _join(self, cause: str, group: list[Standing]) -> None:
-        for standing in group:
-            self._standing[standing.condition.key] = replace(standing, digest=True)
+    def _join(self, cause: str, group: list[OpenProblem]) -> None:
+        for open_problems in group:
+            self._open_problems[open_problems.condition.key] = replace(open_problems, digest=True)
         digest = self._digests[cause]
         joined = dict.fromkeys((*digest.companies, *_companies(group)))
         self._digests[cause] = replace(digest, companies=tuple(joined))
 
-    def _of(self, cause: str) -> list[Standing]:
+    def _of(self, cause: str) -> list[OpenProblem]:
         """The open problems of companies with this cause."""
-        every = self._standing.values()
+        every = self._open_problems.values()
         return [each for each in every if each.condition.cause == cause and each.condition.company is not None]
 
     # Digests.
@@ -264,38 +266,42 @@ class _Page:
                 self._digests[cause] = replace(digest, alerted_at=self._now, alerted_count=len(there))
                 yield self._digest_alert(AlertKind.GREW, cause)
 
-    def _members(self, cause: str) -> list[Standing]:
+    def _members(self, cause: str) -> list[OpenProblem]:
         return [each for each in self._of(cause) if each.digest]
 
-    def _part(self, cause: str, members: list[Standing]) -> None:
+    def _part(self, cause: str, members: list[OpenProblem]) -> None:
         """Remove a digest. Its last companies, which the all-clear names, have alerts of their own from then on."""
         del self._digests[cause]
-        for standing in members:
-            self._standing[standing.condition.key] = replace(standing, digest=False, alerted_at=self._now, reminders=0)
+        for open_problems in members:
+            self._open_problems[open_problems.condition.key] = replace(
+                open_problems, digest=False, alerted_at=self._now, reminders=0
+            )
 
     # Open problems.
 
     def remind(self) -> Iterator[Alert]:
         """Remind people of problems that have been open for long."""
-        for key, standing in self._standing.items():
-            if not standing.digest and standing.gone_at is None and self._is_reminder_due(standing):
-                self._standing[key] = replace(standing, alerted_at=self._now, reminders=standing.reminders + 1)
-                yield self._alert(AlertKind.REMINDED, standing)
+        for key, open_problems in self._open_problems.items():
+            if not open_problems.digest and open_problems.gone_at is None and self._is_reminder_due(open_problems):
+                self._open_problems[key] = replace(
+                    open_problems, alerted_at=self._now, reminders=open_problems.reminders + 1
+                )
+                yield self._alert(AlertKind.REMINDED, open_problems)
         for cause, digest in self._digests.items():
             is_there = any(each.gone_at is None for each in self._members(cause))
             if is_there and self._is_reminder_due(digest):
                 self._digests[cause] = replace(digest, alerted_at=self._now, reminders=digest.reminders + 1)
                 yield self._digest_alert(AlertKind.REMINDED, cause)
 
-    def _is_reminder_due(self, alerted: Standing | Digest) -> bool:
+    def _is_reminder_due(self, alerted: OpenProblem | Digest) -> bool:
         return self._passed(alerted.alerted_at, self._policy.remind_after_s * 2.0 ** min(alerted.reminders, 10))
 
     # Alert values.
 
-    def _alert(self, kind: AlertKind, standing: Standing) -> Alert:
-        condition = standing.condition
+    def _alert(self, kind: AlertKind, open_problems: OpenProblem) -> Alert:
+        condition = open_problems.condition
         companies = () if condition.company is None else (condition.company,)
-        return Alert(kind=kind, condition=condition, companies=companies, since=standing.since, at=self._now)
+        return Alert(kind=kind, condition=condition, companies=companies, since=open_problems.since, at=self._now)
 
     def _digest_alert(self, kind: AlertKind, cause: str) -> Alert:
         """An all-clear lists all companies that the digest ever covered; other alerts list those affected now."""
@@ -312,5 +318,5 @@ class _Page:
         )
 
 
-def _companies(group: Iterable[Standing]) -> tuple[str, ...]:
+def _companies(group: Iterable[OpenProblem]) -> tuple[str, ...]:
     return tuple(each.condition.company or "" for each in group)

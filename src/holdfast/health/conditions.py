@@ -14,12 +14,12 @@ from holdfast.health.advice import Advice, Care, because, lasting
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import (
     OUTBOX_LATE,
-    hold_words,
     is_late,
-    late_words,
+    late_sentence,
     losses_advice,
-    losses_words,
+    losses_sentence,
     nearest_advice,
+    restriction_sentence,
 )
 from holdfast.session.reasons import Action
 from holdfast.session.state import State
@@ -172,7 +172,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             cause=hold.code,
             severity=Severity.WARNING,
             title="no messages to new contacts",
-            sentence=f"{hold_words(hold)}. Messages to new contacts wait; known chats are not affected.",
+            sentence=f"{restriction_sentence(hold)}. Messages to new contacts wait; known chats are not affected.",
             action=Care.WRITE_LESS,
         )
     if is_late(signals.messages, limits.queue_alert_s):
@@ -181,7 +181,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             cause=OUTBOX_LATE,
             severity=Severity.WARNING,
             title="messages are not sent",
-            sentence=f"The link is open, but {late_words(signals.messages)}.",
+            sentence=f"The link is open, but {late_sentence(signals.messages)}.",
             action=Care.CHECK_OUTBOX,
             lasting_s=(signals.messages.late_s or 0) - limits.queue_late_s,
             quiet=hold is not None,
@@ -202,7 +202,7 @@ def _unsteady(signals: Signals, limits: Limits) -> Iterator[Condition]:
             signals,
             cause="flapping",
             title="loses its link repeatedly",
-            sentence=f"{hour.lost} {losses_words(hour)}.",
+            sentence=f"{hour.lost} {losses_sentence(hour)}.",
             action=losses_advice(hour),
         )
     if signals.budget_left <= 0:

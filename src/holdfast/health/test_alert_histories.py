@@ -101,7 +101,7 @@ def test_when_all_is_well_for_long_all_is_cleared(history: list[tuple[int, froze
         book, alerts = update(book, [condition(key) for key in loud], now=now, policy=POLICY)
         for alert in alerts:
             reader.read(alert)
-    assert (reader.single, reader.digests, book.standing, book.digests) == (set(), {}, (), ())
+    assert (reader.single, reader.digests, book.open_problems, book.digests) == (set(), {}, (), ())
     assert update(book, [], now=now + timedelta(days=1), policy=POLICY)[0] == Book()
 
 

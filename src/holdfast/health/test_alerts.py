@@ -58,7 +58,7 @@ def test_a_problem_raises_one_alert_and_one_all_clear() -> None:
     assert diary.after(30) == []
     assert diary.after(119) == []
     assert diary.after(1) == [(CLEARED, ME)]
-    assert (diary.book.standing, diary.after(HOUR_S)) == ((), [])
+    assert (diary.book.open_problems, diary.after(HOUR_S)) == ((), [])
 
 
 def test_an_alert_knows_since_when() -> None:
@@ -258,7 +258,7 @@ def test_a_book_of_an_earlier_version_has_the_current_causes() -> None:
     assert diary.after(30, trouble(None, "redis-unavailable")) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"standing": [{}]}', '{"standing": 7}'])
+@pytest.mark.parametrize("text", ["", "{", '{"open_problems": [{}]}', '{"open_problems": 7}'])
 def test_an_unreadable_book_is_an_error(text: str) -> None:
     """The caller starts with an empty book, and logs the reason."""
     with pytest.raises(UnreadableBook, match="the stored alert book can't be read"):

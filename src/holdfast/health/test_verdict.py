@@ -29,7 +29,7 @@ def only(signals: Signals) -> Finding:
 def test_a_quiet_company_is_healthy() -> None:
     """Two hours without a message are no problem: the pings were answered."""
     verdict = judge(QUIET, LIMITS)
-    assert (verdict.status, verdict.status.word, verdict.reasons) == (Status.HEALTHY, "healthy", ())
+    assert (verdict.status, verdict.status.label, verdict.reasons) == (Status.HEALTHY, "healthy", ())
 
 
 def test_bytes_do_not_replace_a_pong() -> None:

@@ -33,7 +33,7 @@ class Status(IntEnum):
     UNHEALTHY = 2
 
     @property
-    def word(self) -> str:
+    def label(self) -> str:
         return self.name.lower()
 
 
@@ -214,9 +214,9 @@ def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterat
     elif late_s is not None and late_s > limits.ack_deadline_s:
         yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {lasting(late_s)}")
     elif is_late(messages, limits.queue_late_s) and signals.hold is None:
-        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_words(messages)}", Care.CHECK_OUTBOX)
+        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_sentence(messages)}", Care.CHECK_OUTBOX)
     if signals.hold is not None:
-        yield _degraded(signals.hold.code, hold_words(signals.hold), Care.WRITE_LESS)
+        yield _degraded(signals.hold.code, restriction_sentence(signals.hold), Care.WRITE_LESS)
 
 
 def is_late(messages: MessageSigns, limit_s: float) -> bool:
@@ -224,18 +224,18 @@ def is_late(messages: MessageSigns, limit_s: float) -> bool:
     return messages.late_s is not None and messages.late_s > limit_s
 
 
-def late_words(messages: MessageSigns) -> str:
+def late_sentence(messages: MessageSigns) -> str:
     """`a message has been waiting for 14 min`."""
     which = "a message" if messages.waiting == 1 else f"the oldest of {messages.waiting} messages"
     return f"{which} has been waiting for {lasting(messages.late_s or 0)}"
 
 
-def hold_words(hold: HoldSigns) -> str:
+def restriction_sentence(hold: HoldSigns) -> str:
     """Which messages WhatsApp does not accept for now, and until when."""
     return f"{HOLDS[hold.code]}, until {to_minute(hold.until)}"
 
 
-def losses_words(hour: HourSigns) -> str:
+def losses_sentence(hour: HourSigns) -> str:
     """`open links were lost within the last hour, most of them because …`."""
     reason = _main_reason(hour)
     why = "" if reason is None else f", most of them because {reason.sentence}"
@@ -261,7 +261,7 @@ def _steady(signals: Signals, limits: Limits) -> Iterator[Finding]:
         poor = f"{round(rate * outcomes)} of the last {outcomes} keep-alives were answered"
         yield _degraded("keepalives-poor", poor, Action.CHECK_NETWORK)
     if hour.lost >= limits.unstable_losses:
-        yield _degraded("unsteady", f"{hour.lost} {losses_words(hour)}", losses_advice(hour))
+        yield _degraded("unsteady", f"{hour.lost} {losses_sentence(hour)}", losses_advice(hour))
     if hour.zombies >= limits.zombies:
         dead = f"{hour.zombies} links within the last hour looked open but were dead; each was replaced"
         yield _degraded("zombie", dead, Action.CHECK_NETWORK)

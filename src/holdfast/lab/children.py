@@ -53,11 +53,11 @@ async def _first_line(process: asyncio.subprocess.Process, module: str, log: Pat
         async with asyncio.timeout(_START_S):
             line = await process.stdout.readline()
     if not line:
-        raise ChildFailed(f"{module} did not start: {_last_words(log)}")
+        raise ChildFailed(f"{module} did not start: {_last_lines(log)}")
     return line.decode().strip()
 
 
-def _last_words(log: Path) -> str:
+def _last_lines(log: Path) -> str:
     return " | ".join(log.read_text(errors="replace").strip().splitlines()[-5:]) or "it printed nothing"
 
 

@@ -78,12 +78,12 @@ async def _stage(
     key = "hf_lab_key_of_a_temporary_folder"
     wasim_arguments = ["serve", "--port", "0", "--control-port", "0", "--state-dir", str(folder / "wasim")]
     async with contextlib.AsyncExitStack() as stack:
-        screen.say("Starting a simulated WhatsApp")
+        screen.print_line("Starting a simulated WhatsApp")
         line = await stack.enter_async_context(
             child("wasim", [*wasim_arguments, "--until-stdin-closes"], env=environment, log=folder / "wasim.log")
         )
         places = json.loads(line)
-        screen.say("Starting Holdfast")
+        screen.print_line("Starting Holdfast")
         gateway_environment = {
             **{name: value for name, value in environment.items() if not name.startswith("HOLDFAST_")},
             **{name: environment[name] for name in _KEPT_SETTINGS if name in environment},
@@ -112,7 +112,7 @@ _KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE
 async def _pair_all(stage: Stage, screen: Screen) -> None:
     await stage.wasim.post("/phones", {"number": CONTACT})
     for company, number in COMPANIES.items():
-        screen.say(f"Linking company {company}: its phone scans the QR code")
+        screen.print_line(f"Linking company {company}: its phone scans the QR code")
         await stage.holdfast.put(f"/v1/sessions/{company}")
         code = (await stage.holdfast.get(f"/v1/sessions/{company}/qr"))["qr"]
         await stage.wasim.post(f"/phones/{number}/scan", {"qr": code})

@@ -52,7 +52,7 @@ def _freeze(at_s: float, whom: tuple[str, ...]) -> Step:
     return Step(at_s=at_s, kind="freeze", whom=whom)
 
 
-def _beside(at_s: float, kind: str, whom: tuple[str, ...], lasts_s: float, **details: object) -> Step:
+def _fault(at_s: float, kind: str, whom: tuple[str, ...], lasts_s: float, **details: object) -> Step:
     return Step(at_s=at_s, kind=kind, whom=whom, lasts_s=lasts_s, severs=False, details=details)
 
 
@@ -96,9 +96,9 @@ _SCENARIOS = (
         name="acks",
         sentence="WhatsApp answers late, twice, or not until later; no link may be lost",
         steps=(
-            _beside(5, "delay-acks", FIRST, 8, ms=1000),
-            _beside(16, "double-acks", SECOND, 8),
-            _beside(28, "withhold-acks", FIRST, 6, release=True),
+            _fault(5, "delay-acks", FIRST, 8, ms=1000),
+            _fault(16, "double-acks", SECOND, 8),
+            _fault(28, "withhold-acks", FIRST, 6, release=True),
         ),
     ),
     Scenario(

@@ -44,7 +44,7 @@ class Screen:
         self._quiet = quiet
         self._live: Live | None = None
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         self._console.print(text, highlight=False)
 
     @contextlib.contextmanager
@@ -99,9 +99,9 @@ def _messages(tally: RunTally) -> Text:
 
 def _faults(watched: Watched) -> Text:
     on = watched.fault or "none"
-    over = _words([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
+    over = _durations([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
     return Text(f"fault now  {on}\nback in    {over}\ntime       {watched.elapsed_s:.0f} s of {watched.seconds} s")
 
 
-def _words(times: Sequence[float]) -> str:
+def _durations(times: Sequence[float]) -> str:
     return "  ".join(f"{seconds:.1f} s" for seconds in times) or "–"

@@ -100,9 +100,9 @@ class RedisLive:
         try:
             while True:
                 await self._catch_up()
-                await self._rest()
+                await self._wait_for_work()
         finally:
-            await self._leave()
+            await self._write_remaining()
 
     def _remembered(self, company: str) -> dict[str, object] | None:
         record = self._entries.record(company)
@@ -133,7 +133,7 @@ class RedisLive:
         else:
             self._trust()
 
-    async def _rest(self) -> None:
+    async def _wait_for_work(self) -> None:
         """Wait until there is something to do; while Redis is unavailable, there is nothing."""
         if not self._is_well:
             await self._clock.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S)) - 1])
@@ -142,7 +142,7 @@ class RedisLive:
             await self._wake.wait()
         self._wake.clear()
 
-    async def _leave(self) -> None:
+    async def _write_remaining(self) -> None:
         """Write the records that are still due, if Redis works."""
         try:
             if self._is_well:
@@ -158,14 +158,14 @@ class RedisLive:
             for some in _batches(questions, _WRITES_AT_ONCE):
                 answers = await self._server.ask([("GET", key(question.company)) for question in some])
                 for question, answer in zip(some, answers, strict=True):
-                    _settle(question, answer)
+                    _resolve(question, answer)
         finally:
             for question in questions:
-                _settle(question, None)
+                _resolve(question, None)
 
     def _answer_from_memory(self) -> None:
         for question in self._questions:
-            _settle(question, None)
+            _resolve(question, None)
         self._questions = []
 
     async def _write(self) -> None:
@@ -246,7 +246,7 @@ class RedisLive:
         self._changed(self._status)
 
 
-def _settle(question: _Question, answer: RedisReply) -> None:
+def _resolve(question: _Question, answer: RedisReply) -> None:
     if not question.answer.done():
         question.answer.set_result(answer)
 

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Misconfigured
-from holdfast.live.redis_errors import words
+from holdfast.live.redis_errors import describe_error
 
 SETTING = "HOLDFAST_REDIS_URL"
 
@@ -66,7 +66,7 @@ class RedisServer:
             return await self._ask(commands)
         except Exception as error:
             await self._hang_up()
-            raise RedisUnavailable(words(error)) from error
+            raise RedisUnavailable(describe_error(error)) from error
 
     async def close(self) -> None:
         await self._hang_up()
@@ -137,11 +137,11 @@ def _refuse_ambiguous(url: str) -> None:
         raise _misconfigured("it must begin with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.query or (parts.scheme != "unix" and "@" in parts.path):
         raise _misconfigured('in user and password write "@", "/", "?" and "#" as %40, %2F, %3F and %23')
-    if not _names_a_place(parts):
+    if not _is_complete_path(parts):
         raise _misconfigured('behind the host only the number of a database may follow, as in "/0"')
 
 
-def _names_a_place(parts: SplitResult) -> bool:
+def _is_complete_path(parts: SplitResult) -> bool:
     if parts.scheme == "unix":
         return len(parts.path) > 1
     number = parts.path.removeprefix("/")

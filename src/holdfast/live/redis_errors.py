@@ -10,7 +10,7 @@ from redis import exceptions
 _URL = "HOLDFAST_REDIS_URL"
 
 
-def words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """`it refuses connections`: goes on from `Redis at 127.0.0.1:6379:`."""
     text = str(error)
     match error:

@@ -9,7 +9,7 @@ from redis import exceptions
 
 from holdfast.base.errors import Misconfigured
 from holdfast.live.redis_connection import RedisServer
-from holdfast.live.redis_errors import words
+from holdfast.live.redis_errors import describe_error
 from tests.doubles.fake_clock import FakeClock
 
 SECRET = "hunter2"
@@ -98,5 +98,5 @@ def tls_error(reason: str) -> ssl.SSLError:
 )
 def test_each_problem_has_a_sentence_for_operators(error: Exception, told: str) -> None:
     """The sentence says what is wrong, and contains nothing that was to be written."""
-    assert told in words(error)
-    assert "962790000001" not in words(error)
+    assert told in describe_error(error)
+    assert "962790000001" not in describe_error(error)

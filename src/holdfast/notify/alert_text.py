@@ -82,7 +82,7 @@ def _labelled(company: str, labels: Labels) -> str:
 
 def body(alert: Alert, *, public_url: str | None = None, labels: Labels = NO_LABELS) -> str:
     """The company, the problem, the cure, the time, and a link to the dashboard page that shows it; one line each."""
-    about = _over(alert, labels) if alert.kind is AlertKind.CLEARED else _stands(alert)
+    about = _cleared_lines(alert, labels) if alert.kind is AlertKind.CLEARED else _open_lines(alert)
     link = [] if public_url is None else [f"{public_url.rstrip('/')}{_page(alert)}"]
     return "\n".join([*_who(alert, labels), *about, *link])
 
@@ -108,18 +108,18 @@ def _listed(companies: tuple[str, ...], labels: Labels) -> str:
     return first + (f" and {more} more" if more > 0 else "")
 
 
-def _stands(alert: Alert) -> list[str]:
+def _open_lines(alert: Alert) -> list[str]:
     condition = alert.condition
     return [
         f"Of one of them: {condition.sentence}" if alert.digest else condition.sentence,
         f"What to do: {what_to_do(condition.action, condition.cause)}.",
-        f"Since {_moment(alert.since)}{_for_how_long(alert)}.",
+        f"Since {_format_time(alert.since)}{_for_how_long(alert)}.",
     ]
 
 
-def _over(alert: Alert, labels: Labels) -> list[str]:
+def _cleared_lines(alert: Alert, labels: Labels) -> list[str]:
     lines = [
-        f"This is over. It lasted {_lasted(alert)}, since {_moment(alert.since)}.",
+        f"This is over. It lasted {_lasted(alert)}, since {_format_time(alert.since)}.",
         f"The last that was known: {alert.condition.sentence}",
     ]
     if alert.remaining:
@@ -137,5 +137,5 @@ def _lasted(alert: Alert) -> str:
     return lasting((alert.at - alert.since).total_seconds())
 
 
-def _moment(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M UTC")

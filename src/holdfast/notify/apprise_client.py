@@ -79,10 +79,10 @@ def _run(call: Callable[[], str | None], answer: asyncio.Future[str | None], pla
         why = f"Apprise failed: {type(error).__name__}"
     places.release()
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the answer any more
-        answer.get_loop().call_soon_threadsafe(_settle, answer, why)
+        answer.get_loop().call_soon_threadsafe(_resolve, answer, why)
 
 
-def _settle(answer: asyncio.Future[str | None], why: str | None) -> None:
+def _resolve(answer: asyncio.Future[str | None], why: str | None) -> None:
     if not answer.done():
         answer.set_result(why)
 

@@ -17,10 +17,10 @@ class SlowRows(FakeAlertRows):
 
     def __init__(self) -> None:
         super().__init__()
-        self.go_on = asyncio.Event()
+        self.resume = asyncio.Event()
 
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
-        await self.go_on.wait()
+        await self.resume.wait()
         if book == "refused":
             raise AlertsNotStored("the disk is full")
         await super().keep(book, added)
@@ -46,7 +46,7 @@ async def test_alerts_added_during_a_write_are_not_lost() -> None:
         tasks.create_task(queue.keep("one", [FIRST]))
         tasks.create_task(queue.keep("refused", [SECOND]))
         await asyncio.sleep(0)
-        rows.go_on.set()
+        rows.resume.set()
     assert await rows.pending() == [FIRST]
     await queue.keep("two", [])
     assert await rows.pending() == [FIRST, SECOND]

@@ -55,7 +55,7 @@ class SessionActor:
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
         self._has_ended = False
-        self._took_at = services.clock.monotonic()
+        self._processing_since = services.clock.monotonic()
         company = record.company
         self.passkeys = PasskeyRelay(
             company, clock=services.clock, policy=services.policy, command=self._command, post=self._post_for_link
@@ -100,7 +100,7 @@ class SessionActor:
             frame_at=record.frame_at,
             acked_at=self.work.sender.outcomes.acked_at,
             in_state_s=now - record.state_at,
-            silent_s=now - self._took_at,
+            silent_s=now - self._processing_since,
             node=self._services.node,
             round_trips=record.round_trips,
             not_stored=tuple(record.not_stored),
@@ -123,7 +123,7 @@ class SessionActor:
         if self._session.link is not None:
             self._services.supervisor.command(engine.CutLink(link=self._session.link.number))
         self.work.end()
-        self.passkeys.link_gone(None)
+        self.passkeys.link_ended(None)
         while not self._mailbox.empty():
             self._refuse(self._mailbox.get_nowait())
         self._services.connect_limiter.leave(self.company)
@@ -131,7 +131,7 @@ class SessionActor:
         self._qr = None
         self._session = restored_session(self._record.current, paired=self._session.paired, services=self._services)
         self._record.actor_ended(self._session)
-        self._ring()
+        self._notify_waiters()
 
     def post(self, event: Event) -> None:
         self._mailbox.put_nowait(_Mail(event))
@@ -213,7 +213,7 @@ class SessionActor:
                 self._qr = None
                 self.passkeys.handle(report)
                 self.post(report)
-                self._ring()
+                self._notify_waiters()
             case engine.Paired() | engine.LinkOpened():
                 self._record.linked_as(report.jid)
                 self._opener.handle(report)
@@ -273,13 +273,13 @@ class SessionActor:
             if isinstance(mail.event, events.Tick):
                 mail = _Mail(events.Tick(held_until=self.work.storage.held_until), mail.answer)
             try:
-                await self._take(mail)
+                await self._process(mail)
             finally:
                 self._refuse(mail)
 
-    async def _take(self, mail: _Mail) -> None:
+    async def _process(self, mail: _Mail) -> None:
         before = self._session
-        self._took_at = self._services.clock.monotonic()
+        self._processing_since = self._services.clock.monotonic()
         try:
             effects = self._step(mail.event)
         except NotPossible as error:
@@ -343,28 +343,28 @@ class SessionActor:
         link_changed = before.link is not None and before.link.number != self._link
         if link_changed:
             self.work.link_ended()
-            self.passkeys.link_gone(None if self._session.reason is None else self._session.reason.name)
+            self.passkeys.link_ended(None if self._session.reason is None else self._session.reason.name)
         if link_changed or not _shows_code(self._session):
             self._qr = None
         if self._session.state is not before.state:
             self._note_ban()
-        await self._record.step(before, self._session, event, at=self._took_at)
-        self._ring()
+        await self._record.step(before, self._session, event, at=self._processing_since)
+        self._notify_waiters()
 
     def _note_ban(self) -> None:
         """After a temporary ban fewer messages are sent for a day."""
         session = self._session
         is_banned = session.reason is not None and session.reason.reaction is SessionReaction.PAUSE_UNTIL
         if is_banned and session.state is State.PAUSED and session.next_attempt_at is not None:
-            self.work.sender.handle_ban(session.next_attempt_at - self._took_at + _REDUCED_RATE_S)
+            self.work.sender.handle_ban(session.next_attempt_at - self._processing_since + _REDUCED_RATE_S)
 
     def _show_qr(self, shown: engine.QrShown) -> None:
         expires_at = self._services.clock.now() + timedelta(milliseconds=shown.valid_ms)
         self._qr = Qr(text=shown.qr, expires_at=expires_at)
         self._services.qr_shown(self.company, shown.qr)
-        self._ring()
+        self._notify_waiters()
 
-    def _ring(self) -> None:
+    def _notify_waiters(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 

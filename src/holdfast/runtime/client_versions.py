@@ -164,11 +164,11 @@ class ClientVersions:
         self._reads += 1
         claim = await self._store.claim_read(within_s=within_s)
         # After the claim: what another process has read by then is stored by then.
-        self._take_over(await self._store.load())
+        self._merge(await self._store.load())
         if claim is Claim.OWN:
             found = await self._read_script()
             await self._store.end_read(found)
-            self._take_over(KnownVersions(found=found))
+            self._merge(KnownVersions(found=found))
             self._log_refusal()
             if found is None:
                 return self._pause_s(_AFTER_FAILURE_S)
@@ -198,7 +198,7 @@ class ClientVersions:
             return None
         return ClientVersion(revision=revision, origin="whatsapp", read_at=iso(self._clock.now()))
 
-    def _take_over(self, others: KnownVersions) -> None:
+    def _merge(self, others: KnownVersions) -> None:
         worked = max(filter(None, (others.worked, self._known.worked)), key=revision_of, default=None)
         found, own = others.found or self._known.found, self._known.found
         if found is not None and own is not None and (found.revision, found.read_at) == (own.revision, own.read_at):

@@ -55,7 +55,7 @@ class ConnectLimiter:
 
     @property
     def waiting(self) -> int:
-        """How many sessions wait for their turn."""
+        """How many sessions wait to connect."""
         return len(self._limiter.waiting)
 
     def share(self, nodes: int) -> None:

@@ -140,7 +140,7 @@ class Slot:
                 try:
                     await host.over.wait()
                 finally:
-                    self.leave(host)
+                    self.detach(host)
         except HoldfastError as error:
             if not may_fail:
                 raise
@@ -149,7 +149,7 @@ class Slot:
         finally:
             host.replaceable.set()
 
-    def leave(self, host: RunningHost) -> None:
+    def detach(self, host: RunningHost) -> None:
         """No more links are placed on this host."""
         if self.host is host:
             self.host = None
@@ -159,7 +159,7 @@ class Slot:
     def retire(self, host: RunningHost) -> None:
         """Start the next host beside this one, which keeps running for its existing links."""
         host.retiring = True
-        self.leave(host)
+        self.detach(host)
         host.replaceable.set()
 
     def close(self) -> None:

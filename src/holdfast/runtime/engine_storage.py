@@ -89,7 +89,7 @@ class EngineStorage:
         self._began_at: float | None = None
         """When the requests that are being answered were taken (monotonic seconds)."""
         self._held_until: float | None = None
-        self._given_up: LinkId | None = None
+        self._stopped_link: LinkId | None = None
         self._refused: set[str] = set()
         """Identities of the messages in commits that the store refused once."""
         self._logged_out: LinkId | None = None
@@ -131,7 +131,7 @@ class EngineStorage:
                 self._wanted.task_done()
 
     async def _answer_all(self, link: LinkId, wanted: Sequence[EngineQuery]) -> None:
-        if link == self._given_up:
+        if link == self._stopped_link:
             return
         try:
             await self._store_commits([each for each in wanted if isinstance(each, Commit)])
@@ -139,15 +139,15 @@ class EngineStorage:
                 self._supervisor.command(await self._answer(each))
         except LeaseLost as error:
             log.warning("Session %s: the link is given up: %s", self._company, error)
-            self._give_up(link)
+            self._stop_link(link)
         except Exception:
             log.exception(
                 "Session %s: a request of its engine could not be answered; the link is given up", self._company
             )
-            self._give_up(link)
+            self._stop_link(link)
 
-    def _give_up(self, link: LinkId) -> None:
-        self._given_up = link
+    def _stop_link(self, link: LinkId) -> None:
+        self._stopped_link = link
         self._failed(link)
 
     async def _store_commits(self, commits: Sequence[Commit]) -> None:

@@ -67,13 +67,13 @@ class EngineSupervisor:
         *,
         clock: Clock,
         backoff: Backoff,
-        may_speak: Callable[[], bool] = lambda: True,
+        holds_leases: Callable[[], bool] = lambda: True,
         policy: PlacementPolicy | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        """`may_speak`: does this process own its sessions this moment? While it does not, links can only be cut.
+        """`holds_leases`: does this process own its sessions this moment? While it does not, links can only be cut.
         `memory_bytes`: a host with more resident memory than this is replaced, its sessions one by one."""
-        self._may_speak = may_speak
+        self._holds_leases = holds_leases
         self._start_host = start_host
         self._clock = clock
         self._backoff = backoff
@@ -184,7 +184,7 @@ class EngineSupervisor:
     def command(self, command: AnyCommand) -> None:
         """Pass a command on, unless its link is over."""
         link = self._links.get(command.link)
-        if link is None or not (self._may_speak() or isinstance(command, CutLink)):
+        if link is None or not (self._holds_leases() or isinstance(command, CutLink)):
             return
         if isinstance(command, OpenLink):
             link.company = command.company
@@ -204,7 +204,7 @@ class EngineSupervisor:
         if slot.host is None:
             slot.waiting[order.link] = order
         else:
-            self._give(slot.host, order)
+            self._queue_open(slot.host, order)
 
     def _slot(self, number: HostNumber) -> Slot:
         """The slot of this number, with a host started for it."""
@@ -220,14 +220,14 @@ class EngineSupervisor:
     def _started(self, host: RunningHost) -> None:
         waiting, host.slot.waiting = host.slot.waiting, {}
         for order in waiting.values():
-            if self._may_speak():
-                self._give(host, order)
+            if self._holds_leases():
+                self._queue_open(host, order)
         self.starts += 1
         self._ready()
         if host.slot.one_by_one:
             self._run_task(self._watch_isolation(host), f"isolation host {host.slot.number}")
 
-    def _give(self, host: RunningHost, order: OpenLink) -> None:
+    def _queue_open(self, host: RunningHost, order: OpenLink) -> None:
         """Pass the command to open a link to the host, now or when earlier links are open."""
         link = self._links[order.link]
         link.host = host
@@ -295,7 +295,7 @@ class EngineSupervisor:
         all of its sessions."""
         number, links = host.slot.number, list(host.links.items())
         log.error("Engine host %d lost: %s; it had %d links", number, detail, len(links))
-        host.slot.leave(host)
+        host.slot.detach(host)
         self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
         end = host_end(detail)

@@ -186,18 +186,21 @@ class Gateway:
         return self._services.ownership is not None and self._services.ownership.is_draining
 
     async def drain(self, *, drains: bool) -> None:
-        """Give all sessions to other nodes and take none, or stop doing so. Raises `Conflict` without another node."""
+        """Transfer all sessions to other nodes and accept none, or stop doing so.
+
+        Raises `Conflict` without another node.
+        """
         ownership = self._services.ownership
         if ownership is None:
             raise Conflict(
-                "this process does not share its database: there is no other node that could take its sessions"
+                "this process does not share its database: there is no other node that could run its sessions"
             )
         if drains and not ownership.has_peers:
-            raise Conflict("there is no other node that could take the sessions: start one first")
+            raise Conflict("there is no other node that could run the sessions: start one first")
         await ownership.drain(drains=drains)
 
     async def announce_stop(self) -> None:
-        """Let no other node give a session to this one, which is about to stop."""
+        """Keep other nodes from transferring a session to this one, which is about to stop."""
         if self._services.ownership is not None:
             await self._services.ownership.announce_stop()
 
@@ -332,7 +335,7 @@ class Gateway:
 
     @property
     def connecting(self) -> int:
-        """How many sessions wait for their turn to connect."""
+        """How many sessions wait to connect."""
         return self._services.connect_limiter.waiting
 
     def work_waits(self, company: str) -> None:

@@ -83,7 +83,7 @@ class HealthMonitor:
     @property
     def open_alerts(self) -> Sequence[Condition]:
         """The alerts that were sent and are not over, as of the last check."""
-        standing = () if self._book is None else self._book.standing
+        standing = () if self._book is None else self._book.open_problems
         return [each.condition for each in standing if each.gone_at is None]
 
     async def run(self) -> None:

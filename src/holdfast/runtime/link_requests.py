@@ -61,22 +61,22 @@ class LinkRequests:
         """Pass an engine's answer to the caller that waits for it."""
         match report:
             case PairingCodeShown():
-                _settle(self._pairing_codes.get(report.request), report)
+                _resolve(self._pairing_codes.get(report.request), report)
             case Downloaded():
-                _settle(self._downloads.get(report.request), report)
+                _resolve(self._downloads.get(report.request), report)
 
     def link_ended(self) -> None:
         """Answer every caller: a link that ended sends no more answers."""
         for number, code in self._pairing_codes.items():
-            _settle(code, PairingCodeShown(link=0, request=number, error=_LINK_ENDED))
+            _resolve(code, PairingCodeShown(link=0, request=number, error=_LINK_ENDED))
         for number, download in self._downloads.items():
-            _settle(download, Downloaded(link=0, request=number, error="link-down"))
+            _resolve(download, Downloaded(link=0, request=number, error="link-down"))
 
     def _next_number(self) -> int:
         self._last_request += 1
         return self._last_request
 
 
-def _settle(waiting: asyncio.Future[A] | None, answer: A) -> None:
+def _resolve(waiting: asyncio.Future[A] | None, answer: A) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(answer)

@@ -19,7 +19,7 @@ from holdfast.session.sharing import Balance, ConnectShare, SharingPolicy
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.1
+_INTERVAL_S = 0.1
 
 
 class MovingTenant(Tenant, Protocol):
@@ -47,7 +47,7 @@ class LoadSharing:
     async def run(self, tenant: MovingTenant) -> None:
         """Move sessions until cancelled."""
         while True:
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(_INTERVAL_S)
             cluster = self._ownership.cluster
             if cluster is not None and self._ownership.is_held():
                 now = self._clock.monotonic()
@@ -57,7 +57,7 @@ class LoadSharing:
 
     async def _move_one(self, tenant: MovingTenant, cluster: sharing.Cluster) -> None:
         before = self._balance
-        self._balance, to = sharing.next_gift(before, cluster, now=self._clock.monotonic(), policy=self._policy)
+        self._balance, to = sharing.next_transfer(before, cluster, now=self._clock.monotonic(), policy=self._policy)
         if self._balance.is_moving and not before.is_moving:
             log.info("Sessions move to other nodes: this one has %d of %d", cluster.own, cluster.total)
         if to is None:
@@ -66,11 +66,11 @@ class LoadSharing:
         if company is None:
             return
         try:
-            is_given = await self._ownership.hand_over(tenant, company, to)
+            is_transferred = await self._ownership.hand_over(tenant, company, to)
         except Exception as error:  # noqa: BLE001 – the next renewal shows who owns it
             log.warning("Session %s could not be handed over to node %s: %s", company, to.name, error)
             return
-        if is_given:
+        if is_transferred:
             log.info("Session %s moved to node %s", company, to.name)
 
     def _next(self, tenant: MovingTenant) -> str | None:

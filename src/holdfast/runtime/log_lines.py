@@ -31,7 +31,7 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
 
 def is_routine(before: Session, after: Session) -> bool:
-    """Whether it is a session of a large installation that only waits for its turn to connect, which is not logged at
+    """Whether it is a session of a large installation that only waits to connect, which is not logged at
     INFO.
     """
     return after.state is before.state and after.shown_reason is CONNECT_QUEUED

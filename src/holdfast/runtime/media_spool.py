@@ -45,7 +45,7 @@ class Spool:
         self.folder = folder.absolute()
         self._clock = clock
         self._requested_at: dict[str, float] = {}
-        self._making: dict[str, asyncio.Lock] = {}
+        self._writing: dict[str, asyncio.Lock] = {}
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, mode=0o700)
 
@@ -62,14 +62,14 @@ class Spool:
     async def path(self, media_id: str) -> Path:
         """The path of a complete file, which stays for 15 minutes unless space is short. Raises `MediaGone`."""
         file = self.folder / media_id
-        async with self._making.setdefault(media_id, asyncio.Lock()):
+        async with self._writing.setdefault(media_id, asyncio.Lock()):
             if not file.exists():
-                await self._make(media_id, file)
+                await self._write_file(media_id, file)
             self._requested_at.pop(media_id, None)
             self._requested_at[media_id] = self._clock.monotonic()
         return file
 
-    async def _make(self, media_id: str, file: Path) -> None:
+    async def _write_file(self, media_id: str, file: Path) -> None:
         fresh = file.with_suffix(".new")
         try:
             if not await self._store.copy(media_id, fresh):
@@ -77,13 +77,13 @@ class Spool:
             fresh.rename(file)
         finally:
             fresh.unlink(missing_ok=True)
-        self._make_room()
+        self._evict_oldest()
 
-    def _make_room(self) -> None:
+    def _evict_oldest(self) -> None:
         """Remove the least recently used files; a file that is still needed is written again."""
         sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
         total = sum(sizes.values())
-        for media_id in [media_id for media_id in self._requested_at if not self._is_being_made(media_id)]:
+        for media_id in [media_id for media_id in self._requested_at if not self._is_being_written(media_id)]:
             if total <= self._most_bytes:
                 return
             total -= sizes.get(media_id, 0)
@@ -97,26 +97,30 @@ class Spool:
 
     def _remove_old(self, before: float) -> None:
         old = [
-            media_id for media_id, at in self._requested_at.items() if at < before and not self._is_being_made(media_id)
+            media_id
+            for media_id, at in self._requested_at.items()
+            if at < before and not self._is_being_written(media_id)
         ]
         for media_id in old:
             try:
                 self._remove(media_id)
             except OSError as error:
                 log.warning("%s can't be removed; it is tried again later: %s", self.folder / media_id, error)
-        self._making = {
-            media_id: lock for media_id, lock in self._making.items() if media_id in self._requested_at or lock.locked()
+        self._writing = {
+            media_id: lock
+            for media_id, lock in self._writing.items()
+            if media_id in self._requested_at or lock.locked()
         }
 
-    def _is_being_made(self, media_id: str) -> bool:
+    def _is_being_written(self, media_id: str) -> bool:
         """Whether the file is being written. Then it must stay: a caller is about to use it."""
-        making = self._making.get(media_id)
+        making = self._writing.get(media_id)
         return making is not None and making.locked()
 
     def _remove(self, media_id: str) -> None:
         (self.folder / media_id).unlink(missing_ok=True)
         del self._requested_at[media_id]
-        self._making.pop(media_id, None)
+        self._writing.pop(media_id, None)
 
 
 class MediaSweeper:

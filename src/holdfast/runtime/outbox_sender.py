@@ -93,7 +93,7 @@ class OutboxSender:
 
     async def accept(self, draft: Draft) -> Accepted:
         """Store a message; one that may leave at once is `sending` when this returns, and the engine has it."""
-        at_once = self._may_leave_at_once(draft)
+        at_once = self._may_send_at_once(draft)
         if at_once:
             self._in_flight.reserve(draft.whatsapp_id)
         try:
@@ -103,7 +103,7 @@ class OutboxSender:
             self.recheck()  # it may have been stored nevertheless
             raise
         if accepted.has_begun:
-            self._begun(accepted.outgoing(draft))
+            self._start_sending(accepted.outgoing(draft))
         else:
             self._in_flight.release(draft.whatsapp_id)
             self._has_messages = True
@@ -113,15 +113,15 @@ class OutboxSender:
         self._expiry.expect(draft.expires_at)
         return accepted
 
-    def _may_leave_at_once(self, draft: Draft) -> bool:
+    def _may_send_at_once(self, draft: Draft) -> bool:
         """True if it overtakes no message that is due. The store checks that the chat is idle and known."""
         self._queue.advance(self._clock.monotonic())
         if self._link is None or self._queue.may_be_due or self._breaker.is_open or self._is_draining():
             return False
-        allowance = self._limiter.allowance(room=self._room)
+        allowance = self._limiter.allowance(room=self._free_slots)
         return min(allowance.total, allowance.bulk if draft.priority >= BULK else allowance.total) > 0
 
-    def _begun(self, message: Outgoing) -> None:
+    def _start_sending(self, message: Outgoing) -> None:
         self._limiter.spend(message)
         if self._link is None:  # it ended while the message was being stored
             self._in_flight.release(message.whatsapp_id)
@@ -211,7 +211,7 @@ class OutboxSender:
         query = self._next_query(has_updates=bool(batch.updates))
         link, allowance = self._link, None if query is QueueQuery.NONE else self._allowance()
         if link is not None and allowance is not None:
-            await self._take(link, query, allowance, batch)
+            await self._take_batch(link, query, allowance, batch)
         elif batch.updates:
             if query is not QueueQuery.NONE:
                 self._queue.changed()  # the updates may make messages due, which nothing may take now
@@ -228,12 +228,12 @@ class OutboxSender:
     def _allowance(self) -> Allowance | None:
         """How many messages may be taken now; None when nothing may be sent."""
         now = self._clock.monotonic()
-        room = self._breaker.room(now, room=self._room, is_idle=self._in_flight.is_empty)
+        room = self._breaker.room(now, room=self._free_slots, is_idle=self._in_flight.is_empty)
         allowance = self._limiter.allowance(room=room)
         self._queue.expect(earliest(allowance.more_at, self._breaker.probes_at(now)))
         return replace(allowance, suspects=self._queue.allows_suspects(now)) if allowance.total else None
 
-    async def _take(self, link: LinkId, query: QueueQuery, allowance: Allowance, batch: UpdateBatch) -> None:
+    async def _take_batch(self, link: LinkId, query: QueueQuery, allowance: Allowance, batch: UpdateBatch) -> None:
         self._queue.query_begins()
         but, updates = tuple(self._in_flight.whatsapp_ids), batch.updates
         if query is QueueQuery.IF_MADE_DUE:
@@ -272,7 +272,7 @@ class OutboxSender:
         return has_suspect or self._queue.suspect_is_overdue(self._clock.monotonic())
 
     @property
-    def _room(self) -> int:
+    def _free_slots(self) -> int:
         """How many more messages the engine may get now."""
         return max(self._in_flight.room - MOST + self._shares.share(self._company), 0)
 

@@ -167,10 +167,10 @@ class Outcomes:
     def link_ended(self, *, by_stream_error: bool) -> None:
         """WhatsApp ended the link, perhaps because of a message whose frame just left."""
         if by_stream_error:
-            self._accuse(self._in_flight.messages, CRASH_POINTS, code="link-ended")
+            self._raise_suspicion(self._in_flight.messages, CRASH_POINTS, code="link-ended")
         else:
             just_left = self._in_flight.answerable_after(self._clock.monotonic() - _CLOSE_SUSPICION_S)
-            self._accuse(just_left, CLOSE_POINTS, code="link-ended")
+            self._raise_suspicion(just_left, CLOSE_POINTS, code="link-ended")
 
     def host_lost(self, end: HostEnd) -> None:
         """The engine host ended, perhaps because of a message.
@@ -184,7 +184,7 @@ class Outcomes:
                 accused = self._in_flight.unwritten
             case HostEnd.HEARTBEAT_LOST:
                 accused = []
-        self._accuse(accused, CRASH_POINTS, code="engine-ended")
+        self._raise_suspicion(accused, CRASH_POINTS, code="engine-ended")
 
     def link_down(self) -> None:
         """There is no link: the store decides what becomes of the messages that were in flight."""
@@ -192,7 +192,7 @@ class Outcomes:
         self._members.clear()
         self._reported_wait = None
 
-    def _accuse(self, messages: Sequence[Outgoing], points: int, *, code: str) -> None:
+    def _raise_suspicion(self, messages: Sequence[Outgoing], points: int, *, code: str) -> None:
         """A message that ends every link would starve all others of its company. So one that is in flight whenever
         links end becomes suspect, is then sent alone, and at last fails."""
         what = "engine hosts" if code == "engine-ended" else "links"

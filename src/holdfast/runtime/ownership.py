@@ -41,8 +41,8 @@ _SOON_S = 0.1
 _MOST_CLAIMED = 200
 """Sessions claimed at once."""
 _ANNOUNCED_WITHIN_S = 0.5
-_KEPT_S = 10.0
-_KEEP_EVERY_S = 3.0
+_RESERVED_S = 10.0
+_RESERVE_EVERY_S = 3.0
 _STARTING_AT_MOST_S = 60.0
 """Sessions wait no longer than this for a process that is starting."""
 _LONGEST_GRACE_S = 60.0
@@ -50,7 +50,7 @@ _GRACE_OF_LOADING = 1.5
 """A restart takes as long as loading the code took before, and half as much for its end and its first queries."""
 _START_WITHIN_S = 20
 _EXPECTING_S = 0.5
-"""Between two renewals while another node gives sessions away: each of them is disconnected until the next renewal."""
+"""Between two renewals while another node transfers sessions: each of them is disconnected until the next renewal."""
 
 
 class RunsElsewhere(HoldfastError):
@@ -81,7 +81,7 @@ class Tenant(Protocol):
 
     @property
     def connecting(self) -> int:
-        """How many sessions wait for their turn to connect."""
+        """How many sessions wait to connect."""
 
     def work_waits(self, company: str) -> None:
         """The company has queued messages, perhaps accepted by another process."""
@@ -105,15 +105,15 @@ class Ownership:
             max(restart_grace_s, loading_s * _GRACE_OF_LOADING), _LONGEST_GRACE_S
         )
         self._policy = policy or SharingPolicy()
-        self._giving: set[str] = set()
+        self._handing_over: set[str] = set()
         """Sessions that are being handed over to another node."""
         self.is_draining = False
-        """This node gives its sessions away and takes none."""
+        """This node transfers its sessions to other nodes and accepts none."""
         self.cluster: Cluster | None = None
         """All nodes, as of the last renewal."""
         self._until: float | None = None
         """When the leases may run out (monotonic seconds); None while none is held."""
-        self._looking = asyncio.Lock()
+        self._claiming = asyncio.Lock()
         self._failing = False
         self._shared_time = (0.0, 0.0)
         """The database's time at the last renewal, and the monotonic time when it began."""
@@ -135,7 +135,7 @@ class Ownership:
         return None if left_s is None else left_s + _HOST_GRACE_S
 
     def is_held(self) -> bool:
-        """May this process act for its sessions now?"""
+        """Does this process own its sessions at this moment?"""
         return bool(self.left_s())
 
     async def run(self, tenant: Tenant, *, loaded: Callable[[], None]) -> None:
@@ -143,13 +143,13 @@ class Ownership:
         the first renewal have been started."""
         async with asyncio.TaskGroup() as tasks:
             starts = SessionStarts(tasks, tenant.begin, clock=self._clock, loaded=loaded)
-            await self._keep_leases(tenant, starts)
+            await self._renew_forever(tenant, starts)
 
-    async def _keep_leases(self, tenant: Tenant, starts: SessionStarts) -> None:
+    async def _renew_forever(self, tenant: Tenant, starts: SessionStarts) -> None:
         while True:
             began_at = self._clock.monotonic()
             if self._until is not None and not self.is_held():
-                await self._give_up(tenant, starts)
+                await self._abandon_leases(tenant, starts)
             held = await self._renew_once(began_at, tenant.connecting + len(starts.companies))
             if held is not None and not self.is_held():
                 # A database that hung answers a renewal from long ago. Nothing runs yet: renew what it claimed, because
@@ -158,13 +158,13 @@ class Ownership:
                 continue
             if held is not None:
                 async with self._clock.until(self._until):
-                    await self._follow(tenant, held, starts)
-                await self._pass_on(starts)
-            await self._rest(began_at + self._pause_s(held))
+                    await self._apply(tenant, held, starts)
+                await self._transfer_overdue(starts)
+            await self._sleep_until(began_at + self._pause_s(held))
 
     async def claim(self, company: str) -> bool:
         """Claim this session; False when another process owns it."""
-        async with self._looking:
+        async with self._claiming:
             began_at = self._clock.monotonic()
             claimed = await self._leases.claim(company)
             if claimed and self._until is None:
@@ -198,23 +198,23 @@ class Ownership:
 
         Renewals go on while earlier writes are awaited. A busy writer delays the move, and cuts no link.
         """
-        self._giving.add(company)
+        self._handing_over.add(company)
         try:
             await self._leases.writes_done(company)
             if company not in tenant.running:
                 return False
             await tenant.end([company])
             await self._leases.writes_done(company)
-            async with self._looking:
+            async with self._claiming:
                 return await self._leases.transfer(company, to)
         finally:
-            self._giving.discard(company)
+            self._handing_over.discard(company)
 
     async def drain(self, *, drains: bool) -> None:
-        """Give all sessions to other nodes and take none, or stop doing so."""
+        """Transfer all sessions to other nodes and accept none, or stop doing so."""
         await self._leases.drain(drains=drains)
         self.is_draining = drains
-        if self.cluster is not None:  # it says so before the next renewal
+        if self.cluster is not None:  # the API shows it before the next renewal
             nodes = (
                 replace(node, is_draining=drains) if node.id == self.node_id else node for node in self.cluster.nodes
             )
@@ -222,32 +222,32 @@ class Ownership:
 
     @property
     def has_peers(self) -> bool:
-        """Is there another node that takes sessions?"""
+        """Is there another node that accepts sessions?"""
         sharing = () if self.cluster is None else members(self.cluster.nodes, self._policy)
         return any(node.id != self.node_id for node in sharing)
 
     @contextlib.asynccontextmanager
     async def starting(self) -> AsyncIterator[None]:
-        """Until this process has claimed its first sessions, no other node takes those that its predecessor left."""
-        await self._keep()
+        """Until this process has claimed its first sessions, no other node claims those of its predecessor."""
+        await self._reserve_leases()
         async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._keep_until_claimed())
+            reserving = tasks.create_task(self._reserve_until_claimed())
             yield
-            keeping.cancel()
+            reserving.cancel()
 
-    async def _keep_until_claimed(self) -> None:
+    async def _reserve_until_claimed(self) -> None:
         until = self._clock.monotonic() + _STARTING_AT_MOST_S
         while self._until is None and self._clock.monotonic() < until:
-            await self._clock.sleep(_KEEP_EVERY_S)
-            await self._keep()
+            await self._clock.sleep(_RESERVE_EVERY_S)
+            await self._reserve_leases()
 
-    async def _keep(self) -> None:
-        with contextlib.suppress(Exception):  # if it fails, the others take them
+    async def _reserve_leases(self) -> None:
+        with contextlib.suppress(Exception):  # if it fails, other nodes claim them
             async with self._clock.until(self._clock.monotonic() + _ANNOUNCED_WITHIN_S):
-                await self._leases.keep(for_s=_KEPT_S)
+                await self._leases.reserve(for_s=_RESERVED_S)
 
     async def announce_stop(self) -> None:
-        """This process is about to stop: no other node should give it a session."""
+        """This process is about to stop: no other node should transfer a session to it."""
         with contextlib.suppress(Exception):  # it stops whatever the database says
             async with self._clock.until(self._clock.monotonic() + _ANNOUNCED_WITHIN_S):
                 await self._leases.drain(drains=True)
@@ -256,7 +256,7 @@ class Ownership:
         """Release all leases. Call only when every link of this process is closed."""
         self._until = None
         try:
-            await self._leases.release(keep_s=0 if self.is_draining else self._restart_grace_s)
+            await self._leases.release(reserve_s=0 if self.is_draining else self._restart_grace_s)
         except Exception as error:  # noqa: BLE001 – leases run out by themselves
             log.warning("Ownership of sessions could not be released; it ends in %.0f s: %s", TTL_S, error)
 
@@ -267,10 +267,10 @@ class Ownership:
         """None when the database did not answer in time."""
         held: HeldLease | None = None
         try:
-            async with self._clock.until(self._until), self._looking:
+            async with self._clock.until(self._until), self._claiming:
                 held = await self._leases.renew(most=_MOST_CLAIMED, share=self._most_to_claim, connecting=connecting)
         except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
-            self._tell_failing(error)
+            self._log_failure(error)
         if held is not None:
             self._until = began_at + self._leases.ttl_s - MARGIN_S
             self._shared_time = held.database_time, began_at
@@ -280,9 +280,9 @@ class Ownership:
             self._failing = False
         return held
 
-    async def _follow(self, tenant: Tenant, held: HeldLease, starts: SessionStarts) -> None:
+    async def _apply(self, tenant: Tenant, held: HeldLease, starts: SessionStarts) -> None:
         lost = [company for company in tenant.running if company not in held.companies]
-        fresh = sorted(held.companies.difference(tenant.running, self._giving, starts.companies))
+        fresh = sorted(held.companies.difference(tenant.running, self._handing_over, starts.companies))
         await starts.cancel(set(starts.companies) - held.companies)
         if lost:
             log.warning(
@@ -295,23 +295,26 @@ class Ownership:
         for company in held.waiting:
             tenant.work_waits(company)
 
-    async def _pass_on(self, starts: SessionStarts) -> None:
-        """Give a session that this process is not able to start to another one: its reads may hang, for example."""
+    async def _transfer_overdue(self, starts: SessionStarts) -> None:
+        """Transfer a session that this process fails to start to another one: its reads may hang, for example."""
         for company in starts.overdue(_START_WITHIN_S)[:1]:
             to = None if self.cluster is None else emptiest_peer(self.cluster, policy=self._policy)
             if to is None:
                 return
             log.warning(
-                "Session %s could not be started within %d s; node %s gets it", company, _START_WITHIN_S, to.name
+                "Session %s could not be started within %d s; it is transferred to node %s",
+                company,
+                _START_WITHIN_S,
+                to.name,
             )
             await starts.cancel([company])
             try:
-                async with self._clock.until(self._until), self._looking:
+                async with self._clock.until(self._until), self._claiming:
                     await self._leases.transfer(company, to)
             except Exception as error:  # noqa: BLE001 – it is started here, or passed on, later
-                log.warning("Session %s could not be given to node %s: %s", company, to.name, error)
+                log.warning("Session %s could not be transferred to node %s: %s", company, to.name, error)
 
-    async def _give_up(self, tenant: Tenant, starts: SessionStarts) -> None:
+    async def _abandon_leases(self, tenant: Tenant, starts: SessionStarts) -> None:
         self._until = None
         self._leases.abandon()
         await starts.cancel(set(starts.companies))
@@ -322,7 +325,7 @@ class Ownership:
         )
         await tenant.end(companies)
 
-    async def _rest(self, until: float) -> None:
+    async def _sleep_until(self, until: float) -> None:
         if self._until is not None:
             until = min(until, self._until)
         await self._clock.sleep(until - self._clock.monotonic())
@@ -336,7 +339,7 @@ class Ownership:
             longest_s = _EXPECTING_S
         return longest_s if held.free_in_s is None else min(max(held.free_in_s, _SOON_S), longest_s)
 
-    def _tell_failing(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         if not self._failing:
             left_s = self.left_s() or 0
             log.warning("Ownership of sessions can't be renewed; their links are cut in %.1f s: %s", left_s, error)

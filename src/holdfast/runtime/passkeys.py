@@ -95,7 +95,7 @@ class PasskeyRelay:
         self.now = Passkey(options=options, expires_at=self._clock.now() + timedelta(seconds=event_lasts_s))
         self._finish(engine.PasskeyFailed(link=0, code="asked-again"))
 
-    def link_gone(self, reason: str | None) -> None:
+    def link_ended(self, reason: str | None) -> None:
         """The link of the ceremony ended, for the reason of this name, or the device is linked."""
         self.now = None
         self._finish(engine.PasskeyFailed(link=0, code=reason or ""))

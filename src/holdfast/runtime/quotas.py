@@ -120,9 +120,9 @@ class Quotas:
         found = self._outbox.get(company)
         if found is None:
             found = await self._measure(company)
-        if (over := self._over(found, size_bytes)) and self.clock.monotonic() >= found.measured_at + REMEASURE_S:
+        if (over := self._exceeded(found, size_bytes)) and self.clock.monotonic() >= found.measured_at + REMEASURE_S:
             found = await self._measure(company)
-            over = self._over(found, size_bytes)
+            over = self._exceeded(found, size_bytes)
         if over:
             raise QuotaExceeded(
                 f'company "{company}" has {over}: wait until messages are sent, or cancel some',
@@ -195,7 +195,7 @@ class Quotas:
         self._outbox[company] = made = _Estimate(messages=used.messages, bytes=used.bytes, measured_at=now)
         return made
 
-    def _over(self, found: _Estimate, size_bytes: int) -> str | None:
+    def _exceeded(self, found: _Estimate, size_bytes: int) -> str | None:
         """The exhausted part of the quota, for people."""
         messages, most_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
         if messages and found.messages >= messages:

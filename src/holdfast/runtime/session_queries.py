@@ -27,9 +27,9 @@ R = TypeVar("R")
 DEADLINE_S = 20.0
 PACE = Pace(per_minute=60, burst=30)
 """Queries of one session."""
-_EXISTS_KEPT_S, _ABSENT_KEPT_S = 3600.0, 300.0
-_MOST_KEPT = 10_000
-_MOST_ANSWERS_KEPT = 1_000
+_EXISTS_CACHE_S, _ABSENT_CACHE_S = 3600.0, 300.0
+_MOST_CACHED = 10_000
+_MOST_ANSWERS_CACHED = 1_000
 """More than can be valid at a time, given their pace and how long they are kept."""
 _NOT_FOUND = frozenset({"not-found", "no-such-group"})
 
@@ -94,7 +94,7 @@ class _Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CacheEntry:
     until: float
     value: Any
 
@@ -110,8 +110,8 @@ class SessionQueries:
         self._link = link
         self._bucket = Bucket(PACE)
         self._pending: dict[str, _Pending] = {}
-        self._kept: dict[str, _Kept] = {}
-        self._numbers: dict[str, _Kept] = {}
+        self._cache: dict[str, _CacheEntry] = {}
+        self._numbers: dict[str, _CacheEntry] = {}
         self._last_number = 0
 
     async def ask(self, query: Query[R]) -> R:
@@ -119,7 +119,7 @@ class SessionQueries:
         and `QueryFailed`."""
         now, key = self._clock.monotonic(), query.key
         link = self._link()
-        kept = self._kept.get(key)
+        kept = self._cache.get(key)
         if kept is not None and now < kept.until:
             value: R = kept.value
             return value
@@ -142,7 +142,7 @@ class SessionQueries:
             if absent:
                 raise QueryFailed(f"WhatsApp gave no answer for {len(absent)} of {len(missing)} numbers: try again")
             known |= found
-            self._keep_numbers(found)
+            self._cache_numbers(found)
         return [known[number] for number in numbers]
 
     def answer(self, report: QueryAnswered) -> None:
@@ -158,7 +158,7 @@ class SessionQueries:
         for pending in self._pending.values():
             pending.answer.set_result(QueryAnswered(link=0, request=pending.number, error="link-down"))
         self._pending.clear()
-        self._kept.clear()
+        self._cache.clear()
 
     def _send(self, link: LinkId, query: Query[R], now: float) -> _Pending:
         self._spend(query.cost, query.reserve, now)
@@ -186,11 +186,11 @@ class SessionQueries:
             value = msgspec.convert(report.result, query.answer)
         except msgspec.ValidationError as error:
             raise QueryFailed(f"WhatsApp's answer can't be read ({error})") from error
-        if query.kept_s:
+        if query.cache_s:
             now = self._clock.monotonic()
-            if len(self._kept) >= _MOST_ANSWERS_KEPT:  # a link may stay open for weeks; few of these are valid still
-                self._kept = {key: kept for key, kept in self._kept.items() if now < kept.until}
-            self._kept[query.key] = _Kept(now + query.kept_s, value)
+            if len(self._cache) >= _MOST_ANSWERS_CACHED:  # a link may stay open for weeks; few of these are valid still
+                self._cache = {key: kept for key, kept in self._cache.items() if now < kept.until}
+            self._cache[query.key] = _CacheEntry(now + query.cache_s, value)
         return value
 
     def _failure(self, report: QueryAnswered) -> HoldfastError:
@@ -218,11 +218,11 @@ class SessionQueries:
                 return NotFound(f"WhatsApp knows nothing with this id, or it was revoked (code {report.code})")
         return QueryFailed(f"WhatsApp's answer can't be used ({report.error}: {report.detail})")
 
-    def _keep_numbers(self, found: dict[str, CheckedNumber]) -> None:
+    def _cache_numbers(self, found: dict[str, CheckedNumber]) -> None:
         now = self._clock.monotonic()
         for number, row in found.items():
-            kept_s = _ABSENT_KEPT_S if row.chat is None else _EXISTS_KEPT_S
+            cache_s = _ABSENT_CACHE_S if row.chat is None else _EXISTS_CACHE_S
             self._numbers.pop(number, None)
-            self._numbers[number] = _Kept(now + kept_s, row)
-        for number in list(self._numbers)[: max(len(self._numbers) - _MOST_KEPT, 0)]:
+            self._numbers[number] = _CacheEntry(now + cache_s, row)
+        for number in list(self._numbers)[: max(len(self._numbers) - _MOST_CACHED, 0)]:
             del self._numbers[number]

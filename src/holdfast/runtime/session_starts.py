@@ -27,17 +27,17 @@ class SessionStarts:
         clock: Clock,
         loaded: Callable[[], None],
     ) -> None:
-        """`start` starts the session of a company. `loaded` is called when the first ones that were asked for have
-        been started, whatever is added meanwhile: others may move sessions here all the time."""
+        """`start` starts the session of a company. `loaded` is called when the sessions that were requested first
+        have been started, whatever is added meanwhile: other nodes may transfer sessions here at any time."""
         self._tasks = tasks
         self._start = start
         self._clock = clock
         self._loaded = loaded
         self._first: set[str] | None = None
-        """Those that were asked for first and are not started yet."""
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        """Those that were requested first and are not started yet."""
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._asked_at: dict[str, float] = {}
+        self._requested_at: dict[str, float] = {}
 
     @property
     def companies(self) -> Collection[str]:
@@ -47,15 +47,15 @@ class SessionStarts:
     def overdue(self, after_s: float) -> list[str]:
         """Companies whose sessions should have been started this long ago, those that wait for longest first."""
         before = self._clock.monotonic() - after_s
-        return [company for company in self._running if self._asked_at[company] <= before]
+        return [company for company in self._running if self._requested_at[company] <= before]
 
     def begin(self, companies: Collection[str]) -> None:
         """Start these sessions. One that can't be started is not tried again."""
         if self._first is None:
             self._first = set(companies)
-            self._tell_loaded()
+            self._call_if_loaded()
         for company in companies:
-            self._asked_at[company] = self._clock.monotonic()
+            self._requested_at[company] = self._clock.monotonic()
             self._running[company] = self._tasks.create_task(self._run(company), name=f"start of session {company}")
 
     async def cancel(self, companies: Collection[str]) -> None:
@@ -68,16 +68,16 @@ class SessionStarts:
 
     async def _run(self, company: str) -> None:
         try:
-            async with self._turns:
+            async with self._slots:
                 await self._start(company)
         except Exception as error:  # noqa: BLE001 – whatever it is, the other sessions must run
             log.warning("Session %s could not be started: %s", company, error)
         finally:
-            del self._running[company], self._asked_at[company]
+            del self._running[company], self._requested_at[company]
             if self._first:
                 self._first.discard(company)
-                self._tell_loaded()
+                self._call_if_loaded()
 
-    def _tell_loaded(self) -> None:
+    def _call_if_loaded(self) -> None:
         if not self._first:
             self._loaded()

@@ -79,11 +79,11 @@ class WebhookSender:
             with self._events.listening(for_deliveries=True) as self._new_events:
                 while True:
                     self._new_events.clear()
-                    next_at = await self._turn(tasks)
+                    next_at = await self._start_due(tasks)
                     async with self._clock.until(self._wakes_at(next_at)):
                         await self._new_events.wait()
 
-    async def _turn(self, tasks: asyncio.TaskGroup) -> datetime | None:
+    async def _start_due(self, tasks: asyncio.TaskGroup) -> datetime | None:
         """Start the deliveries that may be sent; returns when to query again."""
         self._start(tasks)
         if not self._lanes.has_room:

@@ -71,7 +71,7 @@ class Limiter:
 
     opening: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Companies whose link is opening, and when it was started."""
-    promised: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    reserved: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Companies that were let through, and when each may start its link."""
     waiting: tuple[str, ...] = ()
     """Companies that wait: those with messages to send first, else in the order in which they asked."""
@@ -114,15 +114,15 @@ def ask(
         limiter = replace(limiter, rate=rate)
     if limiter.breaker is not None:
         return _ask_breaker(limiter, limiter.breaker, company, now, policy, urgent=urgent)
-    place = limiter.promised.get(company)
+    place = limiter.reserved.get(company)
     if place is not None:
         limiter = replace(limiter, rate=connect_rate.late(limiter.rate, now - place, now=now, policy=policy.rate))
     else:
-        if not _room(limiter, policy):
+        if not _has_free_slot(limiter, policy):
             return _enqueue(limiter, company, urgent=urgent), DeferConnect(until=now + policy.patience_s)
-        limiter, place = _next_place(_without(limiter, company), now, policy)
+        limiter, place = _next_slot(_without(limiter, company), now, policy)
     if place > now:
-        return _promise(limiter, company, place), DeferConnect(until=place)
+        return _reserve(limiter, company, place), DeferConnect(until=place)
     return _begin(limiter, company, now), Go()
 
 
@@ -212,10 +212,10 @@ def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter
             return limiter, ()
         return limiter, ((limiter.waiting[0], max(now, limiter.breaker.probe_at)),)
     wakes = []
-    while limiter.waiting and _room(limiter, policy):
+    while limiter.waiting and _has_free_slot(limiter, policy):
         company = limiter.waiting[0]
-        limiter, at = _next_place(_without(limiter, company), now, policy)
-        limiter = _promise(limiter, company, at)
+        limiter, at = _next_slot(_without(limiter, company), now, policy)
+        limiter = _reserve(limiter, company, at)
         wakes.append((company, at))
     return limiter, tuple(wakes)
 
@@ -223,13 +223,13 @@ def _admit(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter
 # Slots.
 
 
-def _room(limiter: Limiter, policy: LimiterPolicy) -> bool:
+def _has_free_slot(limiter: Limiter, policy: LimiterPolicy) -> bool:
     fastest_s = 0 if limiter.rate.fastest_s == math.inf else limiter.rate.fastest_s
     at_once = max(policy.opening_at_once, limiter.rate.per_s * fastest_s * policy.opening_slack)
-    return len(limiter.opening) + len(limiter.promised) < at_once
+    return len(limiter.opening) + len(limiter.reserved) < at_once
 
 
-def _next_place(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, float]:
+def _next_slot(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Limiter, float]:
     due_at = max(now, limiter.next_at)
     return replace(limiter, next_at=due_at + 1 / limiter.rate.per_s), max(now, due_at - policy.burst_s)
 
@@ -237,8 +237,8 @@ def _next_place(limiter: Limiter, now: float, policy: LimiterPolicy) -> tuple[Li
 def _without(limiter: Limiter, company: str) -> Limiter:
     if company in limiter.opening:
         limiter = replace(limiter, opening=_less(limiter.opening, company))
-    if company in limiter.promised:
-        limiter = replace(limiter, promised=_less(limiter.promised, company))
+    if company in limiter.reserved:
+        limiter = replace(limiter, reserved=_less(limiter.reserved, company))
     if company in limiter.waiting:
         place = limiter.waiting.index(company)
         waiting = limiter.waiting[:place] + limiter.waiting[place + 1 :]
@@ -256,14 +256,14 @@ def _begin(limiter: Limiter, company: str, now: float) -> Limiter:
     return replace(alone, opening=MappingProxyType({**alone.opening, company: now}), rate=rate)
 
 
-def _promise(limiter: Limiter, company: str, at: float) -> Limiter:
-    return replace(limiter, promised=MappingProxyType({**limiter.promised, company: at}))
+def _reserve(limiter: Limiter, company: str, at: float) -> Limiter:
+    return replace(limiter, reserved=MappingProxyType({**limiter.reserved, company: at}))
 
 
 def _undated(limiter: Limiter, now: float) -> Limiter:
-    """Sessions that were promised a time at a much lower rate wait for a new one."""
-    waiting = (*sorted(limiter.promised, key=limiter.promised.__getitem__), *limiter.waiting)
-    return replace(limiter, promised=MappingProxyType({}), waiting=waiting, next_at=now)
+    """Sessions whose start was scheduled at a much lower rate are scheduled again."""
+    waiting = (*sorted(limiter.reserved, key=limiter.reserved.__getitem__), *limiter.waiting)
+    return replace(limiter, reserved=MappingProxyType({}), waiting=waiting, next_at=now)
 
 
 def _enqueue(limiter: Limiter, company: str, *, urgent: bool) -> Limiter:

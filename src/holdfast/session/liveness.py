@@ -95,7 +95,7 @@ def sends_waited(session: Session, event: SendsWaited, _: Moment) -> Step:
 def watch(session: Session, event: Event, moment: Moment) -> Step:
     """Ping, reset the attempts, or cut a link without pongs or acks."""
     if isinstance(event, Tick) and event.held_until is not None:
-        session = _excused(session, until=event.held_until)
+        session = _shift_sent_times(session, until=event.held_until)
     link, now, policy = session.link, moment.now, moment.policy
     assert link is not None
     if _is_due(no_acks_at(link, policy), now):
@@ -108,7 +108,7 @@ def watch(session: Session, event: Event, moment: Moment) -> Step:
     return ping(session, moment) if asks_for_life else (session, ())
 
 
-def _excused(session: Session, *, until: float) -> Session:
+def _shift_sent_times(session: Session, *, until: float) -> Session:
     """What was sent while the store held frames back has been on its way only since then."""
     link = session.link
     assert link is not None

@@ -294,7 +294,7 @@ def _deferred(session: Session, event: ConnectDeferred, moment: Moment) -> Step:
     return defer(session, event.until, event.because, moment)
 
 
-def _keep(session: Session, _: Event, __: Moment) -> Step:
+def _ignore(session: Session, _: Event, __: Moment) -> Step:
     """No-op: the session is already in the requested state, or has nothing to do with the event."""
     return session, ()
 
@@ -305,19 +305,19 @@ Rule = Callable[[Session, Any, Moment], Step]
 _ALWAYS: dict[type[Any], Rule] = {
     StopAsked: _stop,
     LogoutAsked: _log_out,
-    ClientUpdated: _keep,
-    NetworkRestored: _keep,
+    ClientUpdated: _ignore,
+    NetworkRestored: _ignore,
 }
 _AT_REST: dict[type[Any], Rule] = {
     **_ALWAYS,
-    HostLost: _keep,
-    EngineQuarantined: _keep,
-    ConnectGranted: _keep,
-    ConnectDeferred: _keep,
+    HostLost: _ignore,
+    EngineQuarantined: _ignore,
+    ConnectGranted: _ignore,
+    ConnectDeferred: _ignore,
 }
 _WITH_LINKS: dict[type[Any], Rule] = {
     **_ALWAYS,
-    StartAsked: _keep,
+    StartAsked: _ignore,
     ReconnectAsked: _fresh_link,
     LinkOpened: _opened,
     LinkClosed: _closed,
@@ -333,7 +333,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
     State.UNPAIRED: {**_AT_REST, StartAsked: _start, PairAsked: _pair},
     State.PAIRING: {
         **_WITH_LINKS,
-        PairAsked: _keep,
+        PairAsked: _ignore,
         QrShown: _qr_shown,
         Paired: _paired,
         PasskeyRequested: passkeys.requested,
@@ -346,7 +346,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
     State.CONNECTING: {**_WITH_LINKS, QrShown: _qr_unexpected},
     State.CONNECTED: {
         **_ALWAYS,
-        StartAsked: _keep,
+        StartAsked: _ignore,
         ReconnectAsked: _fresh_link,
         Ponged: ponged,
         SendsWaited: sends_waited,
@@ -355,8 +355,8 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         HostLost: _host_lost,
         EngineQuarantined: _quarantined,
         CommitFailed: _commit_failed,
-        ConnectGranted: _keep,
-        ConnectDeferred: _keep,
+        ConnectGranted: _ignore,
+        ConnectDeferred: _ignore,
         Tick: watch,
     },
     State.RECONNECTING: {
@@ -372,7 +372,7 @@ ROWS: dict[State, dict[type[Any], Rule]] = {
         ReconnectAsked: _fresh_link_unless_banned,
         QrShown: _qr_unexpected,
     },
-    State.LOGGED_OUT: {**_AT_REST, StartAsked: _keep, LogoutAsked: _keep, PairAsked: _pair},
+    State.LOGGED_OUT: {**_AT_REST, StartAsked: _ignore, LogoutAsked: _ignore, PairAsked: _pair},
     State.STOPPED: {**_AT_REST, StartAsked: _start, PairAsked: _pair},
 }
 

@@ -210,11 +210,11 @@ def succeeded(operation: Operation, arguments: Arguments, result: Any, *, now: d
     shown = None if result is None else arguments.described(result)
     if (failure := None if shown is None else arguments.outcome(shown)) is not None:
         return replace(failed(operation, failure, now=now), result=shown)
-    return _settled(operation, OperationState.SUCCEEDED, now=now, result=shown)
+    return _settle(operation, OperationState.SUCCEEDED, now=now, result=shown)
 
 
 def failed(operation: Operation, failure: Failure, *, now: datetime) -> Operation:
-    return _settled(
+    return _settle(
         operation,
         OperationState.FAILED,
         now=now,
@@ -232,7 +232,7 @@ def after_observation(operation: Operation, arguments: Arguments, answer: Answer
         case Done(result):
             return succeeded(operation, arguments, result, now=now)
         case CantTell(sentence):
-            return _settled(operation, OperationState.UNKNOWN, now=now, error_code="unknown-outcome", error=sentence)
+            return _settle(operation, OperationState.UNKNOWN, now=now, error_code="unknown-outcome", error=sentence)
         case NotDone():
             tried_at = now if operation.tried_at is None else datetime.fromisoformat(operation.tried_at)
             tried_at = min(tried_at, now)  # later than now: the wall clock was set back
@@ -256,7 +256,7 @@ def put_off(operation: Operation, answer: Answer, *, now: datetime) -> Operation
     reason = _PASSING.get(answer.error or "", "it could not be carried out")
     sentence = f"{reason} ({answer.detail})" if answer.detail and answer.error != "link-down" else reason
     if now - datetime.fromisoformat(operation.accepted_at) >= timedelta(days=RETRY_FOR_DAYS):
-        return _given_up(operation, f"{sentence}; retried for {RETRY_FOR_DAYS} days", answer, now=now)
+        return _give_up(operation, f"{sentence}; retried for {RETRY_FOR_DAYS} days", answer, now=now)
     code = answer.error if answer.whatsapp_code is None else str(answer.whatsapp_code)
     if answer.error == "link-down":
         return replace(operation, next_at=None)  # the next link is soon enough
@@ -273,7 +273,7 @@ def put_off(operation: Operation, answer: Answer, *, now: datetime) -> Operation
 
 
 def expired(operation: Operation, *, now: datetime) -> Operation:
-    return _settled(
+    return _settle(
         operation,
         OperationState.EXPIRED,
         now=now,
@@ -304,10 +304,10 @@ def _failure(operation: Operation, answer: Answer) -> Failure | None:
     return None
 
 
-def _given_up(operation: Operation, sentence: str, answer: Answer, *, now: datetime) -> Operation:
+def _give_up(operation: Operation, sentence: str, answer: Answer, *, now: datetime) -> Operation:
     """After too many days. What may have been done is unknown, not failed."""
     is_open_question = operation.state is OperationState.RUNNING
-    return _settled(
+    return _settle(
         operation,
         OperationState.UNKNOWN if is_open_question else OperationState.FAILED,
         now=now,
@@ -317,7 +317,7 @@ def _given_up(operation: Operation, sentence: str, answer: Answer, *, now: datet
     )
 
 
-def _settled(operation: Operation, state: OperationState, *, now: datetime, **changes: Any) -> Operation:
+def _settle(operation: Operation, state: OperationState, *, now: datetime, **changes: Any) -> Operation:
     return replace(operation, state=state, settled_at=_iso(now), next_at=None, **changes)
 
 

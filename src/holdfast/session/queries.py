@@ -25,7 +25,7 @@ class Query(Generic[R]):
     answer: type[R]
     """What the engine's JSON becomes."""
     arguments: Mapping[str, object]
-    kept_s: float = 0
+    cache_s: float = 0
     """Seconds for which the answer is cached."""
     cost: int = 1
     """How many queries to WhatsApp it takes, for the session's limit."""
@@ -205,19 +205,19 @@ def check_numbers(numbers: Sequence[str]) -> Query[list[CheckedNumber]]:
 
 def find_username(username: str) -> Query[FoundUsername]:
     """Who has this username; in lower case, without `@`."""
-    return Query(name="find-username", answer=FoundUsername, arguments={"username": username}, kept_s=600)
+    return Query(name="find-username", answer=FoundUsername, arguments={"username": username}, cache_s=600)
 
 
 def find_hidden(lids: Sequence[str]) -> Query[list[FoundHidden]]:
     """Which of these hidden ids exist, and their usernames."""
     cost = -(-len(lids) // NUMBERS_AT_ONCE)
     arguments = {"lids": list(lids), "atOnce": NUMBERS_AT_ONCE}
-    return Query(name="find-hidden", answer=list[FoundHidden], arguments=arguments, kept_s=600, cost=cost)
+    return Query(name="find-hidden", answer=list[FoundHidden], arguments=arguments, cache_s=600, cost=cost)
 
 
 def groups() -> Query[list[Group]]:
     """The groups that the account is in, without their members."""
-    return Query(name="groups", answer=list[Group], arguments={}, kept_s=30)
+    return Query(name="groups", answer=list[Group], arguments={}, cache_s=30)
 
 
 def group(jid: str) -> Query[Group]:
@@ -227,7 +227,7 @@ def group(jid: str) -> Query[Group]:
 
 def picture(jid: str, *, size: str) -> Query[Picture]:
     """The address of the picture of a person or group; `size` is `preview` or `full`."""
-    return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, kept_s=60)
+    return Query(name="picture", answer=Picture, arguments={"jid": jid, "size": size}, cache_s=60)
 
 
 def picture_file(jid: str, *, reserve: int) -> Query[PictureFile]:
@@ -237,7 +237,7 @@ def picture_file(jid: str, *, reserve: int) -> Query[PictureFile]:
 
 def about(jid: str) -> Query[About]:
     """The text that a person shows, and the business profile."""
-    return Query(name="about", answer=About, arguments={"jid": jid}, kept_s=60, cost=2)
+    return Query(name="about", answer=About, arguments={"jid": jid}, cache_s=60, cost=2)
 
 
 def typing(jid: str, state: str) -> Query[TypingShown]:
@@ -288,7 +288,7 @@ def privacy() -> Query[Privacy]:
 
 def channels() -> Query[list[Channel]]:
     """The channels that the account follows."""
-    return Query(name="channels", answer=list[Channel], arguments={}, kept_s=30)
+    return Query(name="channels", answer=list[Channel], arguments={}, cache_s=30)
 
 
 def channel(*, jid: str | None = None, invite: str | None = None) -> Query[Channel]:

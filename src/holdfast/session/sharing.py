@@ -1,7 +1,7 @@
-"""How the nodes of a cluster share sessions: who claims what is free, and who gives one to whom.
+"""How the nodes of a cluster share sessions: who claims free ones, and who transfers one to whom.
 
 Every node decides for itself, by what all nodes publish about themselves; nobody coordinates them. A node claims free
-sessions up to its share, and gives one away at a time while it has clearly more than its share. It must never decide
+sessions up to its share, and transfers one at a time while it has clearly more than its share. It must never decide
 by the momentary state alone: moving begins only when the same nodes have been there for some time, and when a node
 is well above its share, so that sessions don't move back and forth.
 """
@@ -22,9 +22,9 @@ class SharingPolicy:
     alive_s: float = 5
     """A node that has not renewed its leases for this long gets no sessions. It renews every second."""
     fresh_s: float = 2.5
-    """A node that has not renewed its leases for this long is given no session at the moment: it may just have died."""
+    """A node that has not renewed its leases for this long gets no session at the moment: it may just have died."""
     most_connecting: int = 10
-    """A node of which more sessions wait to start or connect is given none: it, or WhatsApp, is slow."""
+    """A node of which more sessions wait to start or connect gets none: it, or WhatsApp, is slow."""
     return_s: float = 5
     """After all nodes were killed at once, the first to be back leaves the others their shares for this long."""
     settle_s: float = 10
@@ -34,7 +34,7 @@ class SharingPolicy:
     least_excess: int = 2
     """See `tolerance`: in a small cluster the difference must be at least this."""
     inflow_per_s: float = 5
-    """Most sessions that one node should be given within a second, by all others together."""
+    """Most sessions that one node should get within a second from all others together."""
     demand_known_s: float = 4
     """After this every node knows which others have waiting sessions: two renewals, and as much for a slow database."""
 
@@ -67,11 +67,11 @@ class Balance:
     """Since when they are these."""
     is_moving: bool = False
     next_at: float = 0
-    """When the next session may be given away."""
-    given: Mapping[str, int] = field(default_factory=dict)
-    """Sessions given to each node that it has not published yet."""
+    """When the next session may be transferred."""
+    transferred: Mapping[str, int] = field(default_factory=dict)
+    """Sessions transferred to each node that it has not published yet."""
     published: Mapping[str, int] = field(default_factory=dict)
-    """What each node published when `given` was counted."""
+    """What each node published when `transferred` was counted."""
 
 
 def members(nodes: Sequence[ClusterNode], policy: SharingPolicy) -> list[ClusterNode]:
@@ -109,7 +109,7 @@ def _returning(
 
 
 def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
-    """Is another node about to give sessions away that this one may get?"""
+    """Is another node about to transfer sessions that this one may get?"""
     sharing = members(cluster.nodes, policy)
     wanted = shares(sharing, cluster.total)
     if cluster.me not in wanted or cluster.own >= math.ceil(wanted[cluster.me]) + policy.least_excess:
@@ -123,7 +123,7 @@ def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
     )
 
 
-def next_gift(
+def next_transfer(
     balance: Balance, cluster: Cluster, *, now: float, policy: SharingPolicy
 ) -> tuple[Balance, ClusterNode | None]:
     """The node to which one of this node's sessions should move now; None: no move is due."""
@@ -139,9 +139,9 @@ def next_gift(
     if not below and not cluster.is_draining:
         return balance, None
     to = min(below or others, key=lambda node: (_count(balance, node) / max(wanted[node.id], 1), node.id))
-    given = {**balance.given, to.id: balance.given.get(to.id, 0) + 1}
+    transferred = {**balance.transferred, to.id: balance.transferred.get(to.id, 0) + 1}
     pause_s = _pause_s(cluster, sharing, wanted, below or others, policy)
-    return replace(balance, given=given, next_at=now + pause_s), to
+    return replace(balance, transferred=transferred, next_at=now + pause_s), to
 
 
 def emptiest_peer(cluster: Cluster, *, policy: SharingPolicy) -> ClusterNode | None:
@@ -173,20 +173,22 @@ def connect_share(before: ConnectShare, cluster: Cluster, *, now: float, policy:
 
 
 def _able(cluster: Cluster, sharing: Sequence[ClusterNode], policy: SharingPolicy) -> list[ClusterNode]:
-    """The other nodes that can be given sessions now. Where all of them are slow, one that drains takes any."""
+    """The other nodes that can accept sessions now. If all of them are slow, a draining node uses any of them."""
     fresh = [node for node in sharing if node.id != cluster.me and node.seen_ago_s < policy.fresh_s]
     able = [node for node in fresh if node.connecting <= policy.most_connecting]
     return able or (fresh if cluster.is_draining else [])
 
 
 def _observe(balance: Balance, sharing: Sequence[ClusterNode], now: float) -> Balance:
-    """Take in what the nodes publish: it includes by now what was given before."""
+    """Read what the nodes publish: it includes by now what was transferred before."""
     ids = frozenset(node.id for node in sharing)
     if ids != balance.members:
         balance = replace(balance, members=ids, since=now)
     published = {node.id: node.sessions for node in sharing}
-    given = {id_: count for id_, count in balance.given.items() if published.get(id_) == balance.published.get(id_)}
-    return replace(balance, published=published, given=given)
+    transferred = {
+        id_: count for id_, count in balance.transferred.items() if published.get(id_) == balance.published.get(id_)
+    }
+    return replace(balance, published=published, transferred=transferred)
 
 
 def _is_moving(balance: Balance, cluster: Cluster, wanted: Mapping[str, float], policy: SharingPolicy) -> bool:
@@ -206,7 +208,7 @@ def _exceeds(one: float, other: float, policy: SharingPolicy) -> bool:
 
 
 def _count(balance: Balance, node: ClusterNode) -> int:
-    return node.sessions + balance.given.get(node.id, 0)
+    return node.sessions + balance.transferred.get(node.id, 0)
 
 
 def _pause_s(
@@ -216,6 +218,6 @@ def _pause_s(
     receivers: Sequence[ClusterNode],
     policy: SharingPolicy,
 ) -> float:
-    """Long enough that all nodes that give sessions away together don't flood those that get them."""
-    givers = sum(node.sessions > wanted[node.id] for node in sharing if node.id != cluster.me) + 1
-    return givers / (len(receivers) * policy.inflow_per_s)
+    """Long enough that all nodes that transfer sessions together don't flood those that get them."""
+    senders = sum(node.sessions > wanted[node.id] for node in sharing if node.id != cluster.me) + 1
+    return senders / (len(receivers) * policy.inflow_per_s)

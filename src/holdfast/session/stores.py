@@ -200,7 +200,7 @@ class ClusterNode:
     """The holder of its leases now."""
     capacity: int = 0
     is_draining: bool = False
-    """It gives its sessions away and takes none."""
+    """It transfers its sessions to other nodes and accepts none."""
     sessions: int = 0
     """How many it owned when it last renewed its leases."""
     connecting: int = 0
@@ -239,7 +239,7 @@ class Leases(Protocol):
     async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows.
 
-        `connecting`: own sessions that wait for their turn to connect; it is published with the node.
+        `connecting`: own sessions that wait to connect; it is published with the node.
         """
 
     async def claim(self, company: str) -> bool:
@@ -266,7 +266,7 @@ class Leases(Protocol):
         """
 
     async def drain(self, *, drains: bool) -> None:
-        """Publish that this node gives its sessions away and takes none, or that it does so no longer."""
+        """Publish that this node transfers its sessions to others and accepts none, or that it no longer does."""
 
     def drop(self, company: str) -> None:
         """The lease was lost: nothing more is written for this session under the old epoch."""
@@ -274,11 +274,11 @@ class Leases(Protocol):
     def abandon(self) -> None:
         """All leases may have been lost: stop renewing them. They can be claimed again."""
 
-    async def keep(self, *, for_s: float) -> None:
+    async def reserve(self, *, for_s: float) -> None:
         """Keep the sessions that wait for this process for so much longer: it is about to claim them."""
 
-    async def release(self, *, keep_s: float = 0) -> None:
-        """Release all leases, so that another process need not wait until they run out. For `keep_s` only a process
+    async def release(self, *, reserve_s: float = 0) -> None:
+        """Release all leases, so that another process need not wait until they run out. For `reserve_s` only a process
         with the same name may claim them: the next one of this node."""
 
 

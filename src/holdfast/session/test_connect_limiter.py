@@ -51,16 +51,16 @@ def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     assert answers[:11] == [Go()] * 11
     places = [answer.until for answer in answers[11:] if isinstance(answer, DeferConnect)]
     assert places == pytest.approx([NOW + 0.05, NOW + 0.1])
-    known, again = asked(known, "11", now=known.promised["11"])
+    known, again = asked(known, "11", now=known.reserved["11"])
     assert again == [Go()]
-    assert set(known.promised) == {"12"}
+    assert set(known.reserved) == {"12"}
 
 
 def test_an_early_repetition_gets_the_same_answer() -> None:
     """A session that asks again before its start time gets the same answer."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(12)))
     again, (answer,) = asked(known, "11", now=NOW + 0.01)
-    assert answer == DeferConnect(until=known.promised["11"])
+    assert answer == DeferConnect(until=known.reserved["11"])
     assert again == known
 
 
@@ -282,10 +282,10 @@ def test_more_may_be_opening_where_logins_take_long() -> None:
 
 
 def test_promises_of_a_slow_time_are_replaced_when_whatsapp_is_back() -> None:
-    """Links that were promised at the floor of the rate start at once when the first login succeeds."""
+    """Links that were scheduled at the floor of the rate start at once when the first login succeeds."""
     away = replace(Limiter(), rate=Rate(per_s=4, used_at=NOW, unreachable=True), next_at=NOW)
     known, _ = asked(away, *(f"{number:02}" for number in range(12)))
-    assert max(known.promised.values()) > NOW + 2
+    assert max(known.reserved.values()) > NOW + 2
     known, wakes = opened(known, "00", now=NOW + 0.1, policy=POLICY)
     assert {company for company, _ in wakes} == {f"{number:02}" for number in range(3, 12)}
     assert max(at for _, at in wakes) <= NOW + 0.1 + 0.05
@@ -315,7 +315,7 @@ def test_how_the_end_of_a_link_changes_the_rate(
 
 
 def test_a_late_session_lowers_the_rate() -> None:
-    """A session that starts its link long after its promised time shows that this process has too much to do."""
+    """A session that starts its link long after its reserved time shows that this process has too much to do."""
     known, _ = asked(Limiter(), *(f"{number:02}" for number in range(13)))
     assert asked(known, "12", now=NOW + 0.2)[0].rate.per_s == 20
     assert asked(known, "12", now=NOW + 1)[0].rate.per_s == pytest.approx(14)

@@ -16,7 +16,7 @@ from holdfast.session.sharing import (
     expects_sessions,
     members,
     most_to_claim,
-    next_gift,
+    next_transfer,
     shares,
 )
 from holdfast.session.stores import ClusterNode
@@ -103,24 +103,24 @@ def test_a_node_that_drains_or_is_alone_has_a_share_of_the_connects() -> None:
     assert connect_share(ConnectShare(), cluster("a", waiting("a", 1)), now=0, policy=POLICY).nodes == 1
 
 
-def gift(balance: Balance, seen: Cluster, now: float) -> tuple[Balance, str | None]:
-    balance, to = next_gift(balance, seen, now=now, policy=POLICY)
+def decide(balance: Balance, seen: Cluster, now: float) -> tuple[Balance, str | None]:
+    balance, to = next_transfer(balance, seen, now=now, policy=POLICY)
     return balance, None if to is None else to.id
 
 
 def test_moving_begins_when_the_nodes_have_settled() -> None:
     """Then one session at a time goes to the node with the least."""
     seen = cluster("a", node("a", 30), node("b", 12), node("c", 3))
-    balance, to = gift(Balance(), seen, 100)
+    balance, to = decide(Balance(), seen, 100)
     assert to is None
-    balance, to = gift(balance, seen, 109)
+    balance, to = decide(balance, seen, 109)
     assert to is None
-    balance, to = gift(balance, seen, 110)
+    balance, to = decide(balance, seen, 110)
     assert to == "c"
-    assert gift(balance, seen, 110.05)[1] is None
-    assert gift(balance, seen, 110.1)[1] == "c"
+    assert decide(balance, seen, 110.05)[1] is None
+    assert decide(balance, seen, 110.1)[1] == "c"
     other = cluster("a", node("a", 30), node("b", 12), node("d", 3))
-    assert gift(balance, other, 111)[1] is None, "another node is there: it settles anew"
+    assert decide(balance, other, 111)[1] is None, "another node is there: it settles anew"
 
 
 @pytest.mark.parametrize(("own", "moves"), [(100, False), (105, False), (106, True)])
@@ -128,42 +128,42 @@ def test_a_small_excess_moves_nothing(own: int, moves: bool) -> None:
     """Sessions move from 6 % above the share on, and then until the share is reached."""
     seen = cluster("a", node("a", own), node("b", 200 - own))
     settled = Balance(members=frozenset({"a", "b"}), since=0)
-    balance, to = gift(settled, seen, 100)
+    balance, to = decide(settled, seen, 100)
     assert (to is not None) == moves == balance.is_moving
     nearly = cluster("a", node("a", 101), node("b", 99))
-    assert gift(replace(settled, is_moving=True), nearly, 100)[1] == "b"
+    assert decide(replace(settled, is_moving=True), nearly, 100)[1] == "b"
     even = cluster("a", node("a", 100), node("b", 100))
-    assert gift(replace(settled, is_moving=True), even, 100)[1] is None
+    assert decide(replace(settled, is_moving=True), even, 100)[1] is None
 
 
 def test_what_was_given_counts_before_the_other_node_publishes_it() -> None:
     """Otherwise the node that is the emptiest now would get everything."""
-    seen, given = cluster("a", node("a", 40), node("b", 9), node("c", 11)), []
+    seen, transferred = cluster("a", node("a", 40), node("b", 9), node("c", 11)), []
     balance = Balance(members=frozenset({"a", "b", "c"}), since=0)
     for half in range(6):
-        balance, to = gift(balance, seen, 100 + half / 2)
-        given.append(to)
-    assert given == ["b", "b", "b", "c", "b", "c"]
+        balance, to = decide(balance, seen, 100 + half / 2)
+        transferred.append(to)
+    assert transferred == ["b", "b", "b", "c", "b", "c"]
 
 
 def test_a_node_that_drains_gives_all_at_once_in_turn() -> None:
     """Without waiting until the nodes have settled, also to nodes that have their share."""
     seen = cluster("a", node("a", 3, drains=True), node("b", 50), node("c", 50))
-    balance, to = gift(Balance(), seen, 100)
+    balance, to = decide(Balance(), seen, 100)
     assert to == "b"
-    balance, to = gift(balance, seen, 100.2)
+    balance, to = decide(balance, seen, 100.2)
     assert to == "c"
     alone = cluster("a", node("a", 3, drains=True), node("b", 50, ago_s=20))
-    assert gift(Balance(), alone, 100)[1] is None
+    assert decide(Balance(), alone, 100)[1] is None
 
 
 def test_nothing_is_given_to_a_node_that_may_have_died() -> None:
     """It renews every second; one that has not done so for three may be gone, though it still counts as a member."""
     settled = Balance(members=frozenset({"a", "b", "c"}), since=0)
-    assert gift(settled, cluster("a", node("a", 30), node("b", 3, ago_s=2), node("c", 12)), 100)[1] == "b"
-    assert gift(settled, cluster("a", node("a", 30), node("b", 3, ago_s=3), node("c", 12)), 100)[1] == "c"
+    assert decide(settled, cluster("a", node("a", 30), node("b", 3, ago_s=2), node("c", 12)), 100)[1] == "b"
+    assert decide(settled, cluster("a", node("a", 30), node("b", 3, ago_s=3), node("c", 12)), 100)[1] == "c"
     drains = cluster("a", node("a", 3, drains=True), node("b", 3, ago_s=3))
-    assert gift(Balance(), drains, 100)[1] is None
+    assert decide(Balance(), drains, 100)[1] is None
 
 
 def test_nothing_is_given_to_a_node_that_does_not_get_its_sessions_connected() -> None:
@@ -171,9 +171,9 @@ def test_nothing_is_given_to_a_node_that_does_not_get_its_sessions_connected() -
     on by the same rule."""
     slow, other = replace(node("b", 3), connecting=11), node("c", 12)
     settled = Balance(members=frozenset({"a", "b", "c"}), since=0)
-    assert gift(settled, cluster("a", node("a", 30), slow, other), 100)[1] == "c"
-    assert gift(settled, cluster("a", node("a", 30), replace(slow, connecting=10), other), 100)[1] == "b"
-    assert gift(Balance(), cluster("a", node("a", 3, drains=True), slow), 100)[1] == "b"
+    assert decide(settled, cluster("a", node("a", 30), slow, other), 100)[1] == "c"
+    assert decide(settled, cluster("a", node("a", 30), replace(slow, connecting=10), other), 100)[1] == "b"
+    assert decide(Balance(), cluster("a", node("a", 3, drains=True), slow), 100)[1] == "b"
     assert emptiest_peer(cluster("a", node("a", 30), slow, other), policy=POLICY) == other
     assert emptiest_peer(cluster("a", node("a", 30), slow), policy=POLICY) is None
 
@@ -258,7 +258,7 @@ class Simulated:
                 self._own(member, company)
             self.free -= member.sessions
             member.looks_at = self.now + (0.5 if expects_sessions(self._cluster(member), policy=POLICY) else 2)
-        member.balance, to = next_gift(member.balance, self._cluster(member), now=self.now, policy=POLICY)
+        member.balance, to = next_transfer(member.balance, self._cluster(member), now=self.now, policy=POLICY)
         if to is not None and to.id in self.nodes:
             company = member.order.pop(0)
             member.sessions.remove(company)

@@ -16,7 +16,7 @@ from holdfast.store.connection import Prepared
 from holdfast.store.tables import chat_aliases, chats, outbox, sessions, signal_keys
 
 
-class Standing(NamedTuple):
+class KnownChat(NamedTuple):
     """Of a company and the name of a chat; what no row says is None."""
 
     chat: str
@@ -44,7 +44,7 @@ WAS_MET = chats.c.first_sent_at.is_not(None) | chats.c.first_received_at.is_not(
 """WhatsApp accepted a message to this chat, or the company received one in it: the contact is known."""
 _COMPANY: BindParameter[str] = bindparam("company")
 _NAME: BindParameter[str] = bindparam("name")
-_LOOK = Prepared(
+_SELECT = Prepared(
     lambda _: select(
         *(
             found.scalar_subquery()
@@ -70,8 +70,8 @@ _LOOK = Prepared(
 )
 
 
-def standing(connection: Connection, company: str, chat: str, *, idempotency_key: str | None = None) -> Standing:
+def known_chat(connection: Connection, company: str, chat: str, *, idempotency_key: str | None = None) -> KnownChat:
     """Call after `lock_company`: only then do the head and the names of the chat stay as they are."""
     kind, key = mapping_key(chat)
     where = {"company": company, "name": chat, "mapping_kind": kind, "mapping_key": key}
-    return Standing(chat, *_LOOK.rows(connection, {**where, "idempotency_key": idempotency_key})[0])
+    return KnownChat(chat, *_SELECT.rows(connection, {**where, "idempotency_key": idempotency_key})[0])

@@ -33,7 +33,7 @@ class AlertTable:
         self._book = _BOOK if node is None else f"{_BOOK} {node}"
 
     async def book(self) -> str | None:
-        return await _kept(self._database.read(lambda connection: noted(connection, self._book)))
+        return await _translate_errors(self._database.read(lambda connection: noted(connection, self._book)))
 
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
         def work(connection: Connection) -> None:
@@ -42,13 +42,13 @@ class AlertTable:
                 values = {**asdict(alert), "owner": self._node}
                 connection.execute(insert(connection, alerts).values(values).on_conflict_do_nothing())
 
-        await _kept(self._database.write(work))
+        await _translate_errors(self._database.write(work))
 
     async def pending(self) -> list[PendingAlert]:
         found = select(*_COLUMNS).order_by(alerts.c.seq)
         if self._node is not None:
             found = found.where(alerts.c.owner == self._node)
-        return await _kept(self._database.read(lambda connection: _alerts(connection.execute(found).mappings())))
+        return await _translate_errors(self._database.read(lambda connection: _alerts(connection.execute(found).mappings())))
 
     async def adopt(self) -> list[PendingAlert]:
         if self._node is None:
@@ -66,13 +66,13 @@ class AlertTable:
             rows = sorted(connection.execute(adopted).mappings(), key=lambda row: int(row["seq"]))
             return _alerts({name: value for name, value in row.items() if name != "seq"} for row in rows)
 
-        return await _kept(self._database.write(work))
+        return await _translate_errors(self._database.write(work))
 
     async def settle(self, alert_id: str, address: str) -> None:
         def work(connection: Connection) -> None:
             connection.execute(delete(alerts).where(alerts.c.id == alert_id, alerts.c.address == address))
 
-        await _kept(self._database.write(work))
+        await _translate_errors(self._database.write(work))
 
 
 def _owner_is_gone() -> ColumnElement[bool]:
@@ -83,7 +83,7 @@ def _alerts(rows: Iterable[Mapping[Any, Any]]) -> list[PendingAlert]:
     return [PendingAlert(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
-async def _kept(asked: Awaitable[T]) -> T:
+async def _translate_errors(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except (SQLAlchemyError, OSError) as error:

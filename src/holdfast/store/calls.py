@@ -21,22 +21,22 @@ from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record
 from holdfast.store.identities import learn
-from holdfast.store.inbox import RECEIVED, keep_received, no_media_url, received
+from holdfast.store.inbox import RECEIVED, no_media_url, received, store_received
 from holdfast.store.tables import inbox
 
 _OFFER = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
 
 
-def keep_call(connection: Connection, company: str, signal: CallSignal, *, row_id: str, at: str) -> None:
+def store_call(connection: Connection, company: str, signal: CallSignal, *, row_id: str, at: str) -> None:
     """Store a call, or how it ended. The end of a call that never rang here is ignored."""
     if signal.kind == "offer":
-        _keep_offer(connection, company, signal, row_id=row_id, at=at)
+        _store_offer(connection, company, signal, row_id=row_id, at=at)
     else:
         chat = canonical(connection, company, signal.caller)
         end_call(connection, company, signal.call_id, chat=chat, outcome=signal.kind, at=at)
 
 
-def _keep_offer(connection: Connection, company: str, signal: CallSignal, *, row_id: str, at: str) -> None:
+def _store_offer(connection: Connection, company: str, signal: CallSignal, *, row_id: str, at: str) -> None:
     call: dict[str, object] = {"state": RINGING, "video": signal.video, "creator": signal.creator}
     if signal.group is not None:
         call["group"] = signal.group
@@ -56,7 +56,7 @@ def _keep_offer(connection: Connection, company: str, signal: CallSignal, *, row
         "sent_at": iso(datetime.fromtimestamp(signal.at_s, UTC)) if signal.at_s else at,
         "stored_at": at,
     }
-    keep_received(connection, _OFFER, row, at=at, media_url=no_media_url, event=CALL_RECEIVED)
+    store_received(connection, _OFFER, row, at=at, media_url=no_media_url, event=CALL_RECEIVED)
 
 
 def end_call(connection: Connection, company: str, call_id: str, *, chat: str, outcome: str, at: str) -> bool:

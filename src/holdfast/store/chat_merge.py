@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, literal, selec
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store import outbox_queue as queue
 from holdfast.store import search_index
-from holdfast.store.admission import Standing
+from holdfast.store.admission import KnownChat
 from holdfast.store.aliases import alias_of, canonical, is_used, other_spelling
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared, insert
@@ -33,7 +33,7 @@ _OPEN_HEAD = Prepared(
 )
 
 
-def admit(connection: Connection, company: str, found: Standing, *, now: str) -> str:
+def admit(connection: Connection, company: str, found: KnownChat, *, now: str) -> str:
     """Return the canonical id of the chat that a message is accepted for.
 
     The second spelling of a number becomes another name of the first one that was used, so that both stand in one

@@ -42,7 +42,7 @@ class Compacted:
     """What an operator could do to free more; None for nothing."""
 
 
-class NoRoom(HoldfastError):
+class NoSpace(HoldfastError):
     """The disk lacks the space that a rewrite needs temporarily; nothing was changed."""
 
     code = "disk-full"
@@ -52,7 +52,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     """Return unused space to the disk.
 
     may_rewrite: nobody else uses the database.
-    Raises `NoRoom`, and `Conflict` for a file that must be rewritten when `may_rewrite` is false.
+    Raises `NoSpace`, and `Conflict` for a file that must be rewritten when `may_rewrite` is false.
     """
     await database.write(search_index.optimize)
     if database.is_shared:
@@ -67,7 +67,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
             "running Holdfast can do it"
         )
     elif may_rewrite:
-        file.refuse_without_room()
+        file.refuse_without_space()
         progress(f"{(file.bytes - file.free_bytes) // _MB} MB are rewritten; this can take minutes …")
         await database.maintain(_rewrite)
     await database.maintain(_shrink_log)
@@ -75,7 +75,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     return Compacted(before=file.bytes, after=after.bytes, advice=None)
 
 
-async def give_back(database: Database, *, most_parts: int) -> None:
+async def release_free_pages(database: Database, *, most_parts: int) -> None:
     """Return up to `most_parts` megabytes of free pages of an SQLite file; does nothing on PostgreSQL."""
     if not database.is_shared:
         for _ in range(most_parts):
@@ -120,13 +120,13 @@ class _File:
             is_incremental=pragma("auto_vacuum") == _INCREMENTAL,
         )
 
-    def refuse_without_room(self) -> None:
-        """Raises `NoRoom`. VACUUM writes the content to a temporary file, then to the log beside the database."""
+    def refuse_without_space(self) -> None:
+        """Raises `NoSpace`. VACUUM writes the content to a temporary file, then to the log beside the database."""
         needed = self.bytes - self.free_bytes
         for folder in {self.path.parent, Path(tempfile.gettempdir())}:
             free = shutil.disk_usage(folder).free
             if free < 2 * needed:
-                raise NoRoom(
+                raise NoSpace(
                     f'rewriting the database needs {2 * needed // _MB} MB temporarily, and "{folder}" has '
                     f"{free // _MB}: make room there, or set TMPDIR to another disk; nothing was changed"
                 )

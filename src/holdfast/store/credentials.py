@@ -24,14 +24,14 @@ from holdfast.session.engine import AnsweredMessage, Commit, CreatedMessage, Dec
 from holdfast.session.untrusted import bounded_commit, bounded_id, clean
 from holdfast.store.account_settings import apply_changes, set_timer
 from holdfast.store.aliases import canonical
-from holdfast.store.calls import keep_call
+from holdfast.store.calls import store_call
 from holdfast.store.chat_updates import note_received
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
-from holdfast.store.group_changes import keep_group_change, learn_group
+from holdfast.store.group_changes import learn_group, store_group_change
 from holdfast.store.identities import learn, learn_keys, learn_sender
-from holdfast.store.inbox import RECEIVED, MediaUrl, keep_received, no_media_url
+from holdfast.store.inbox import RECEIVED, MediaUrl, no_media_url, store_received
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
@@ -48,13 +48,13 @@ def _newer(insert: Callable[[Table], Any], table: Table, *, key: Sequence[str], 
     return row.on_conflict_do_update(index_elements=key, set_={name: row.excluded[name] for name in names})
 
 
-_KEEP_KEYS = Prepared(
+_UPSERT_KEYS = Prepared(
     lambda insert: _newer(insert, signal_keys, key=["company_id", "type", "id"], names=["value"]),
 )
-_KEEP_CREDENTIALS = Prepared(
+_UPSERT_CREDENTIALS = Prepared(
     lambda insert: _newer(insert, credentials, key=["company_id"], names=["creds", "paired", "updated_at"]),
 )
-_KEEP_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
+_UPSERT_PLAINTEXT = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing())
 _CREDENTIALS = Prepared(
     lambda _: select(credentials.c.creds).where(credentials.c.company_id == bindparam("company")),
 )
@@ -68,7 +68,7 @@ _KEY = Prepared(
 _PLAINTEXTS_AT_ONCE = 500
 _FEW_KEYS = 8
 """On SQLite, so many are read faster one by one by a prepared statement than by one that must be built."""
-_SAID = ("type", "text", "content", "target", "media", "media_keys", "sender_lid", "message_secret")
+_CONTENT_COLUMNS = ("type", "text", "content", "target", "media", "media_keys", "sender_lid", "message_secret")
 """Columns that are empty while an inbound message can't be decrypted."""
 
 
@@ -77,7 +77,7 @@ def _complete(insert: Callable[[Table], Any]) -> Insert:
     row: Insert = insert(inbox)
     return row.on_conflict_do_update(
         index_elements=["company_id", "chat", "sender", "whatsapp_id"],
-        set_={**{name: row.excluded[name] for name in _SAID}, "completed_at": row.excluded.stored_at},
+        set_={**{name: row.excluded[name] for name in _CONTENT_COLUMNS}, "completed_at": row.excluded.stored_at},
         where=inbox.c.type == UNDECRYPTABLE,
     )
 
@@ -90,7 +90,7 @@ _SENT_HERE = Prepared(
         outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
     )
 )
-_KEEP_MADE = update(outbox).where(
+_UPSERT_MADE = update(outbox).where(
     outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
 )
 
@@ -151,9 +151,9 @@ class EngineRows:
             for made in commit.made:
                 _save_made(connection, company, made)
             for signal in commit.calls:
-                keep_call(connection, company, signal, row_id=self._randomness.message_id(), at=now)
+                store_call(connection, company, signal, row_id=self._randomness.message_id(), at=now)
             for change in commit.group_changes:
-                keep_group_change(connection, company, change, at=now)
+                store_group_change(connection, company, change, at=now)
             for item in commit.undecryptable:
                 self._save_undecryptable(connection, company, item, now)
             for message in commit.history:
@@ -263,7 +263,7 @@ class EngineRows:
             "plaintext": base64.b64decode(item.plaintext),
             "stored_at": now,
         }
-        _KEEP_PLAINTEXT.rows(connection, row)
+        _UPSERT_PLAINTEXT.rows(connection, row)
         message = None if item.message is None else self._save_message(connection, company, item.message, now)
         if item.timer is not None:
             set_timer(connection, company, item.timer, now=now)
@@ -276,10 +276,10 @@ class EngineRows:
 
         Returns it with the canonical ids of chat and sender if it is new.
         """
-        values = _said(message)
+        values = _content_values(message)
         origin = self._origin(connection, company, message, now)
         row = {**values, **origin, "from_me": message.from_me}
-        if not keep_received(connection, _RECEIVE, row, at=now, media_url=self._media_url):
+        if not store_received(connection, _RECEIVE, row, at=now, media_url=self._media_url):
             return None
         stored = replace(message, chat=str(origin["chat"]), sender=str(origin["sender"]))
         if not message.from_me:
@@ -295,7 +295,7 @@ class EngineRows:
         if message.from_me and _SENT_HERE.scalar(connection, sent) is not None:
             return
         origin = self._origin(connection, company, message, now)
-        row = {**_said(message), **origin, "from_me": message.from_me, "origin": HISTORY}
+        row = {**_content_values(message), **origin, "from_me": message.from_me, "origin": HISTORY}
         stored = connection.execute(_RECEIVE_HISTORY.on(connection), row).mappings().first()
         if stored is None:
             return
@@ -305,7 +305,7 @@ class EngineRows:
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
         row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(connection, company, item, now)}
-        keep_received(connection, _RECEIVE_UNREAD, row, at=now, media_url=self._media_url)
+        store_received(connection, _RECEIVE_UNREAD, row, at=now, media_url=self._media_url)
 
     def _origin(
         self, connection: Connection, company: str, message: InboundMessage | Undecryptable, now: str
@@ -324,7 +324,7 @@ class EngineRows:
         }
 
 
-def _said(message: InboundMessage) -> dict[str, object]:
+def _content_values(message: InboundMessage) -> dict[str, object]:
     """The columns that are empty while a message can't be decrypted."""
     return {
         "type": message.type,
@@ -344,12 +344,12 @@ def _json(value: object) -> str | None:
 
 
 def _save_made(connection: Connection, company: str, made: CreatedMessage) -> None:
-    connection.execute(_KEEP_MADE, {"company": company, "sent": made.whatsapp_id, "made": made.made})
+    connection.execute(_UPSERT_MADE, {"company": company, "sent": made.whatsapp_id, "made": made.made})
 
 
 def _save_credentials(connection: Connection, company: str, commit: Commit, now: str) -> None:
     row = {"company_id": company, "creds": commit.credentials, "paired": commit.paired, "updated_at": now}
-    _KEEP_CREDENTIALS.rows(connection, row)
+    _UPSERT_CREDENTIALS.rows(connection, row)
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
@@ -358,7 +358,7 @@ def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
         for id_, value in values.items():
             if value is not None:
                 row = {"type": bounded_id(type_), "id": bounded_id(id_), "value": clean(value)}
-                _KEEP_KEYS.rows(connection, {"company_id": company, **row})
+                _UPSERT_KEYS.rows(connection, {"company_id": company, **row})
     for type_, values in commit.keys.items():
         gone = [bounded_id(id_) for id_, value in values.items() if value is None]
         if gone:

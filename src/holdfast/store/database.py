@@ -39,7 +39,7 @@ PATIENCE_S = 6.0
 _PAUSE_S = 0.25
 _ANNOUNCED = "holdfast.announced"
 _AT_END = "holdfast.at-end"
-_SURELY_NOT_KEPT = {"40001", "40P01"}
+_SURELY_ROLLED_BACK = {"40001", "40P01"}
 """SQLSTATE of transactions that PostgreSQL rolled back because of others: serialization failure, deadlock."""
 
 
@@ -281,7 +281,7 @@ def _run(
             _pause()
             return _run(connection, group, listeners, tries=tries, pauses=pauses - 1, savepoints=savepoints)
         # When the commit was sent, its effect is unknown: such a write never runs again.
-        if tries > 1 and not committing and (lost or _is_taken_back(error)):
+        if tries > 1 and not committing and (lost or _is_rolled_back(error)):
             if not lost:
                 _pause()  # the transaction that this one was in the way of must get its locks first
             tries = 1 if lost else tries - 1
@@ -305,7 +305,7 @@ def _outcome(connection: Connection, write: _Write, *, savepoint: bool) -> _Outc
     try:
         outcome = _result(write, write.work(connection))
     except Exception as error:
-        if connection.invalidated or _is_taken_back(error):
+        if connection.invalidated or _is_rolled_back(error):
             raise
         # At some errors, such as a full disk, SQLite ends the whole transaction; then this raises, and the group fails.
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_write")
@@ -332,14 +332,14 @@ def _report(outcomes: Sequence[_Outcome]) -> None:
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:
-    for done, is_kept, outcome in outcomes:
+    for done, is_committed, outcome in outcomes:
         if done.cancelled():
             continue
-        if is_kept:
+        if is_committed:
             done.set_result(outcome)
         else:
             done.set_exception(outcome)
 
 
-def _is_taken_back(error: Exception) -> bool:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in _SURELY_NOT_KEPT
+def _is_rolled_back(error: Exception) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in _SURELY_ROLLED_BACK

@@ -159,7 +159,7 @@ class EventRows:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._flags: dict[asyncio.Event, _Listener] = {}
-        database.listen(self._ring)
+        database.listen(self._wake_readers)
 
     @property
     def poll_interval_s(self) -> float | None:
@@ -213,7 +213,7 @@ class EventRows:
         finally:
             del self._flags[flag]
 
-    def _ring(self, announced: Collection[Hashable]) -> None:
+    def _wake_readers(self, announced: Collection[Hashable]) -> None:
         """Wake the readers of the companies with new events, and those of all. Runs in the writer's thread."""
         companies = {each.company for each in announced if isinstance(each, NewEvents)}
         for flag, listener in tuple(self._flags.items()):

@@ -43,7 +43,7 @@ def learn_group(connection: Connection, company: str, jid: str, subject: str, *,
     _LEARN.rows(connection, {"company_id": company, "jid": jid, "subject": subject, "learned_at": at})
 
 
-def keep_group_change(connection: Connection, company: str, change: GroupChange, *, at: str) -> None:
+def store_group_change(connection: Connection, company: str, change: GroupChange, *, at: str) -> None:
     """Store the event of a change once, however often WhatsApp delivers its notification."""
     if not _is_new(connection, company, change, at):
         return

@@ -122,7 +122,7 @@ def _received(row: StoredMessage, subjects: Mapping[str, str], senders: Mapping[
     return Received(company=company, group_subject=subjects.get(values["chat"]), **values)
 
 
-def keep_received(
+def store_received(
     connection: Connection,
     statement: Prepared,
     row: dict[str, Any],

@@ -52,7 +52,7 @@ def _sqlite(path: Path) -> Peeked:
         with engine.connect() as connection:
             said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
             damage = None if said == ["ok"] else "; ".join(map(str, said))
-            return _looked(connection, str(path), damage)
+            return _inspect(connection, str(path), damage)
     except SQLAlchemyError as error:
         cause = cause_of(error)
         if "malformed" in cause:
@@ -63,14 +63,14 @@ def _sqlite(path: Path) -> Peeked:
 def _postgres(text: str) -> Peeked:
     url = parse(text)
     try:
-        with _look_at(url) as connection:
-            return _looked(connection, shown(url), None)
+        with _open(url) as connection:
+            return _inspect(connection, shown(url), None)
     except SQLAlchemyError as error:
         raise unusable(url, error) from None  # its text may hold the password
 
 
 @contextmanager
-def _look_at(url: URL) -> Iterator[Connection]:
+def _open(url: URL) -> Iterator[Connection]:
     engine = open_reading(url)
     try:
         with closing(engine.connect()) as connection:
@@ -79,7 +79,7 @@ def _look_at(url: URL) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _looked(connection: Connection, name: str, damage: str | None) -> Peeked:
+def _inspect(connection: Connection, name: str, damage: str | None) -> Peeked:
     there = set(inspect(connection).get_table_names())
     revision = revision_of(connection)
     newest: list[str | None] = [

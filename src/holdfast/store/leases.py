@@ -6,7 +6,7 @@ them.
 
 Leases are renewed on a connection of their own: no other statement, however slow, delays a renewal. Three row locks
 make that safe. A write for a session holds `FOR KEY SHARE` on its lease until it is committed; a renewal is compatible
-with that; a claim takes `FOR UPDATE`, which is not, so nobody claims a session amid a write of its owner.
+with that; a claim accepts `FOR UPDATE`, which is not, so nobody claims a session amid a write of its owner.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ Check = Callable[[Connection], None]
 _NOW = func.clock_timestamp()
 _LATE_S = 3
 _FRESH_S = 3
-"""A node that has not renewed its leases for this long is given no session: it may be dead."""
+"""A node that has not renewed its leases for this long gets no session: it may be dead."""
 _SHOWN_S = 60
 """A node that has not renewed its leases for this long is not shown any more."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
-_OWN_FIRST = timedelta(seconds=1)
-_NOTHING_SEEN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
+_RECLAIM_FOR = timedelta(seconds=1)
+_NOTHING_KNOWN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
 _QUEUED = or_(
     exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'")),
     exists().where(operations.c.company_id == leases.c.company_id, text("operations.state = 'queued'")),
@@ -96,12 +96,12 @@ class LeaseRows:
         self._ttl_s = ttl_s
         self._holder = randomness.message_id()
         self._epochs: dict[str, int] = {}
-        self._seen = _NOTHING_SEEN
+        self._seen = _NOTHING_KNOWN
         self._is_draining = False
-        self._former: set[str] = set()
+        self._abandoned_holders: set[str] = set()
         """Holder ids of this process whose leases it abandoned."""
-        self._returned_at: datetime | None = None
-        """When this process first looked after it abandoned its leases."""
+        self._reclaiming_since: datetime | None = None
+        """When this process first queried after it abandoned its leases (database time)."""
 
     @property
     def ttl_s(self) -> float:
@@ -131,45 +131,45 @@ class LeaseRows:
         at, held = await self._writer.write(lambda connection: self._renew(connection, holder, connecting))
         try:
             own = len(held)
-            taken, self._seen = await self._writer.write(
-                lambda connection: self._look(connection, holder, own, most=most, share=share)
+            claimed, self._seen = await self._writer.write(
+                lambda connection: self._claim_free(connection, holder, own, most=most, share=share)
             )
-            held |= taken
+            held |= claimed
         except DBAPIError as error:
             log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
             self._seen = replace(self._seen, waiting=frozenset())
         if holder != self._holder:  # abandoned while the database answered
             return replace(self._seen, waiting=frozenset(), database_time=at.timestamp())
-        # A session that another process ran in between is claimed at the next look: its old actor must end first.
+        # A session that another process ran in between is claimed at the next renewal: its old actor must end first.
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
         return replace(self._seen, companies=frozenset(self._epochs), database_time=at.timestamp())
 
-    def _look(
+    def _claim_free(
         self, connection: Connection, holder: str, own: int, *, most: int, share: Share | None
     ) -> tuple[dict[str, int], HeldLease]:
-        asked_at, in_time = self._in_time(connection, holder)
+        queried_at, in_time = self._in_time(connection, holder)
         connection.execute(delete(nodes).where(nodes.c.seen_at < _NOW - literal(_FORGOTTEN_AFTER, Interval)))
         _make_rows(connection)
-        others_and_this = tuple(_nodes(connection, _recent_nodes()))
+        all_nodes = tuple(_nodes(connection, _recent_nodes()))
         if share is not None:
             total: int = connection.scalar(select(func.count()).select_from(leases)) or 0
-            most = min(most, share(others_and_this, own, total))
-        taken = self._take_former(connection, holder, in_time, asked_at)
-        if not self._former:
-            is_free = or_(leases.c.expires_at <= _NOW, self._is_kept_for_this())
-            taken = self._take(connection, holder, in_time, is_free, most=most)
+            most = min(most, share(all_nodes, own, total))
+        claimed = self._reclaim_abandoned(connection, holder, in_time, queried_at)
+        if not self._abandoned_holders:
+            is_free = or_(leases.c.expires_at <= _NOW, self._is_reserved_for_this())
+            claimed = self._claim_where(connection, holder, in_time, is_free, most=most)
         waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
         others = select(leases.c.company_id, leases.c.node, leases.c.holder).where(leases.c.holder != holder)
         elsewhere = {row.company_id: row.node if row.holder else "" for row in connection.execute(others)}
         soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
         is_fresh = leases.c.expires_at > _NOW - literal(timedelta(seconds=1), Interval)  # others claim older ones
         free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != "", is_fresh))
-        return taken, HeldLease(
+        return claimed, HeldLease(
             companies=frozenset(),
             waiting=frozenset(connection.scalars(waiting)),
             elsewhere=elsewhere,
             free_in_s=None if free_in_s is None else float(free_in_s),
-            nodes=others_and_this,
+            nodes=all_nodes,
         )
 
     async def claim(self, company: str) -> bool:
@@ -179,9 +179,9 @@ class LeaseRows:
             _, in_time = self._in_time(connection, holder)
             _make_row(connection, company)
             is_free = (leases.c.expires_at <= _NOW, leases.c.company_id == company)
-            taken = self._take(connection, holder, in_time, *is_free)
+            claimed = self._claim_where(connection, holder, in_time, *is_free)
             held = select(leases.c.epoch).where(leases.c.company_id == company, leases.c.holder == holder)
-            return taken.get(company) or connection.scalar(held)
+            return claimed.get(company) or connection.scalar(held)
 
         epoch = await self._writer.write(work)
         if epoch is None or holder != self._holder:
@@ -209,23 +209,23 @@ class LeaseRows:
 
         def work(connection: Connection) -> bool:
             is_fresh = nodes.c.seen_at > _NOW - literal(timedelta(seconds=_FRESH_S), Interval)
-            takes = (nodes.c.id == to.id, nodes.c.holder == to.holder, ~nodes.c.draining, is_fresh)
+            accepts = (nodes.c.id == to.id, nodes.c.holder == to.holder, ~nodes.c.draining, is_fresh)
             # Had the node died since its last renewal, this session would be free when all of its others are.
             end = nodes.c.seen_at + literal(timedelta(seconds=self._ttl_s), Interval)
-            expires_at = select(end).where(*takes).scalar_subquery()
+            expires_at = select(end).where(*accepts).scalar_subquery()
             statement = (
                 update(leases)
                 .where(leases.c.company_id == company, leases.c.holder == holder, leases.c.epoch == epoch)
-                .where(exists().where(*takes))
+                .where(exists().where(*accepts))
                 .values(node=to.name, holder=to.holder, epoch=leases.c.epoch + 1, expires_at=expires_at)
                 .returning(leases.c.company_id)
             )
             return connection.scalar(statement) is not None
 
-        is_given = await self._writer.write(work)
-        if is_given:
+        is_transferred = await self._writer.write(work)
+        if is_transferred:
             self.drop(company)
-        return is_given
+        return is_transferred
 
     async def drain(self, *, drains: bool) -> None:
         self._is_draining = drains
@@ -240,28 +240,28 @@ class LeaseRows:
         self._epochs.pop(company, None)
 
     def abandon(self) -> None:
-        self._former.add(self._holder)
-        self._returned_at = None
+        self._abandoned_holders.add(self._holder)
+        self._reclaiming_since = None
         self._draw_holder()
 
-    async def keep(self, *, for_s: float) -> None:
-        kept = (leases.c.holder == "", leases.c.node == self._node.name, leases.c.expires_at > _NOW)
+    async def reserve(self, *, for_s: float) -> None:
+        reserved = (leases.c.holder == "", leases.c.node == self._node.name, leases.c.expires_at > _NOW)
         until = _NOW + literal(timedelta(seconds=for_s), Interval)
-        statement = update(leases).where(*kept).values(expires_at=func.greatest(leases.c.expires_at, until))
+        statement = update(leases).where(*reserved).values(expires_at=func.greatest(leases.c.expires_at, until))
 
         def work(connection: Connection) -> None:
             connection.execute(statement)
 
         await self._writer.write(work)
 
-    async def release(self, *, keep_s: float = 0) -> None:
+    async def release(self, *, reserve_s: float = 0) -> None:
         await self._database.caught_up()  # earlier writes still need the leases
         holder = self._holder
         self._draw_holder()
         released = {
             "node": self._node.name,
             "holder": "",
-            "expires_at": _NOW + literal(timedelta(seconds=keep_s), Interval),
+            "expires_at": _NOW + literal(timedelta(seconds=reserve_s), Interval),
         }
 
         def work(connection: Connection) -> None:
@@ -279,18 +279,18 @@ class LeaseRows:
         leases would belong to nobody and block the sessions until they expire. The condition compares the server's
         clock with the time it returned a moment ago.
         """
-        asked_at: datetime = connection.execute(select(_NOW)).scalar_one()
+        queried_at: datetime = connection.execute(select(_NOW)).scalar_one()
         if holder != self._holder:
             raise Abandoned
-        return asked_at, literal(asked_at + timedelta(seconds=_LATE_S)) > _NOW
+        return queried_at, literal(queried_at + timedelta(seconds=_LATE_S)) > _NOW
 
-    def _is_kept_for_this(self) -> ColumnElement[bool]:
-        """Leases that the process which had this name before kept for it."""
+    def _is_reserved_for_this(self) -> ColumnElement[bool]:
+        """Leases that the previous process of this name reserved for its successor."""
         return and_(leases.c.holder == "", leases.c.node == self._node.name)
 
     def _renew(self, connection: Connection, holder: str, connecting: int) -> tuple[datetime, dict[str, int]]:
-        asked_at, in_time = self._in_time(connection, holder)
-        self._show(connection, holder, connecting)
+        queried_at, in_time = self._in_time(connection, holder)
+        self._publish_node(connection, holder, connecting)
         own = (
             select(leases.c.company_id)
             .where(in_time, leases.c.holder == holder)
@@ -302,9 +302,9 @@ class LeaseRows:
             .values(expires_at=self._end())
             .returning(leases.c.company_id, leases.c.epoch)
         )
-        return asked_at, {row.company_id: row.epoch for row in connection.execute(statement)}
+        return queried_at, {row.company_id: row.epoch for row in connection.execute(statement)}
 
-    def _show(self, connection: Connection, holder: str, connecting: int) -> None:
+    def _publish_node(self, connection: Connection, holder: str, connecting: int) -> None:
         """Publish this node, and that it is alive."""
         shown = {
             "name": self._node.name,
@@ -318,7 +318,7 @@ class LeaseRows:
         row = insert(nodes).values(id=self._node_id, started_at=_NOW, seen_at=_NOW, **shown)
         connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": _NOW, **shown}))
 
-    def _take(
+    def _claim_where(
         self, connection: Connection, holder: str, *which: ColumnElement[bool], most: int | None = None
     ) -> dict[str, int]:
         free = select(leases.c.company_id).where(*which).limit(most).with_for_update(skip_locked=True)
@@ -330,21 +330,25 @@ class LeaseRows:
         )
         return {row.company_id: row.epoch for row in connection.execute(statement)}
 
-    def _take_former(
+    def _reclaim_abandoned(
         self, connection: Connection, holder: str, in_time: ColumnElement[bool], now: datetime
     ) -> dict[str, int]:
         """Claim what this process abandoned, also before it expires: nobody else may act under those leases.
 
         After an outage of the database, every process does only this for a second. Otherwise the first one that gets
-        an answer would take the sessions of all, and give them back later one by one.
+        an answer would claim the sessions of all, and transfer them back later one by one.
         """
-        if not self._former:
+        if not self._abandoned_holders:
             return {}
-        self._returned_at = self._returned_at or now
-        if now - self._returned_at >= _OWN_FIRST:
-            self._former.clear()
+        self._reclaiming_since = self._reclaiming_since or now
+        if now - self._reclaiming_since >= _RECLAIM_FOR:
+            self._abandoned_holders.clear()
             return {}
-        return {} if self._is_draining else self._take(connection, holder, in_time, leases.c.holder.in_(self._former))
+        return (
+            {}
+            if self._is_draining
+            else self._claim_where(connection, holder, in_time, leases.c.holder.in_(self._abandoned_holders))
+        )
 
     def _draw_holder(self) -> None:
         self._epochs.clear()
@@ -355,7 +359,7 @@ class LeaseRows:
 
 
 def _node_columns(name: ColumnElement[str]) -> Select[Any]:
-    """`name`: where the name of the node is taken from."""
+    """`name`: the column with the name of the node."""
     ago = func.extract("epoch", _NOW - nodes.c.seen_at).label("ago")
     up = func.extract("epoch", _NOW - nodes.c.started_at).label("up")
     shown = nodes.c["id", "url", "holder", "capacity", "draining", "sessions", "connecting", "started_at"]

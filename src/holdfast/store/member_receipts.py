@@ -24,7 +24,7 @@ from holdfast.store.tables import member_receipts
 MOST_MEMBERS = 1_024
 """The largest group on WhatsApp."""
 _M = member_receipts.c
-_NEWS = {
+_CHANGES = {
     StatusUpdate.DELIVERED: ("delivered_at",),
     StatusUpdate.READ: ("delivered_at", "read_at"),
     StatusUpdate.PLAYED: ("delivered_at", "read_at", "played_at"),
@@ -33,13 +33,13 @@ _NEWS = {
 _TIMES = ("delivered_at", "read_at", "played_at")
 
 
-def _keep(insert: Callable[[Table], Any]) -> Insert:
+def _upsert(insert: Callable[[Table], Any]) -> Insert:
     row: Insert = insert(member_receipts)
     first = {name: func.coalesce(_M[name], row.excluded[name]) for name in _TIMES}
     return row.on_conflict_do_update(index_elements=["company_id", "message_id", "member"], set_=first)
 
 
-_KEEP = Prepared(_keep)
+_UPSERT = Prepared(_upsert)
 _MINE = (_M.company_id == bindparam("company"), _M.message_id == bindparam("message"))
 
 
@@ -56,18 +56,18 @@ def note_receipt(connection: Connection, row: Mapping[str, Any], change: Message
 
     row: the message's row in the outbox.
     """
-    if change.member is None or change.update not in _NEWS or not reaches_several(str(row["chat"])):
+    if change.member is None or change.update not in _CHANGES or not reaches_several(str(row["chat"])):
         return change
     company, message_id = str(row["company_id"]), str(row["id"])
     member = canonical(connection, company, change.member)
     mine = {"company": company, "message": message_id}
     known = _KNOWN.rows(connection, {**mine, "name": member})
-    names = _NEWS[change.update]
+    names = _CHANGES[change.update]
     if not known and _COUNT["member"].scalar(connection, mine) >= MOST_MEMBERS:
         return change
     if not known or known[0][_TIMES.index(names[-1])] is None:
         times = {name: change.at if name in names else None for name in _TIMES}
-        _KEEP.rows(connection, {"company_id": company, "message_id": message_id, "member": member, **times})
+        _UPSERT.rows(connection, {"company_id": company, "message_id": message_id, "member": member, **times})
         _report(connection, row, member, change)
     return _as_a_whole(connection, row, mine, change)
 
@@ -79,7 +79,7 @@ def _as_a_whole(
     for update in (StatusUpdate.PLAYED, StatusUpdate.READ):
         if change.update is StatusUpdate.READ and update is StatusUpdate.PLAYED:
             continue
-        if members and _COUNT[_NEWS[update][-1]].scalar(connection, mine) >= members:
+        if members and _COUNT[_CHANGES[update][-1]].scalar(connection, mine) >= members:
             return replace(change, update=update)
     return replace(change, update=StatusUpdate.DELIVERED)
 

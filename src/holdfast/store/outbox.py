@@ -38,7 +38,7 @@ from holdfast.session.stores import LeaseLost
 from holdfast.session.untrusted import bounded_id
 from holdfast.store import chat_merge
 from holdfast.store import outbox_queue as queue
-from holdfast.store.admission import standing
+from holdfast.store.admission import known_chat
 from holdfast.store.aliases import canonical, is_same_chat
 from holdfast.store.chat_updates import is_shown, note_sent, target_of
 from holdfast.store.clock_steps import moved_with_clock
@@ -75,7 +75,7 @@ class OutboxRows:
         def work(connection: Connection) -> Accepted | Refusal:
             # Before the number is drawn: the order of numbers is that of commits.
             lock_company(connection, draft.company)
-            found = standing(connection, draft.company, draft.chat, idempotency_key=draft.idempotency_key)
+            found = known_chat(connection, draft.company, draft.chat, idempotency_key=draft.idempotency_key)
             if found.company is None:
                 return Refusal(
                     NotFound(f'company "{draft.company}" is unknown: create it with PUT /v1/sessions/{draft.company}')
@@ -84,11 +84,11 @@ class OutboxRows:
                 return _replayed(connection, draft)
             chat = chat_merge.admit(connection, draft.company, found, now=now)
             if chat != found.chat:
-                found = standing(connection, draft.company, chat)
+                found = known_chat(connection, draft.company, chat)
             values["chat"], contact = chat, found.contact
             placed = queue.place(connection, draft.company, found, priority=draft.priority, now=now)
             is_next = placed["next_at"] is not None and contact is ContactStatus.KNOWN
-            begins = check is not None and is_next and _holds(check, connection)
+            begins = check is not None and is_next and _is_owner(check, connection)
             state = {"state": MessageState.SENDING.value, "attempts": 1} if begins else {}
             timer_s = found.timer_s if is_shown(draft.kind, chat) else None
             # Stored, so that a message that is sent again is the same message.
@@ -136,7 +136,7 @@ class OutboxRows:
             applied = apply_all(connection, company, updates)
             if only_if_made_due and not applied.makes_due:
                 return None
-            if not _holds(check, connection):
+            if not _is_owner(check, connection):
                 return LeaseLost(company)
             return queue.take_due(connection, company, allowance, but=but, alone=alone, now=now)
 
@@ -292,7 +292,7 @@ def _queued(draft: Draft, seq: int, chat: str, *, is_to_new_contact: bool, now: 
     )
 
 
-def _holds(check: Check, connection: Connection) -> bool:
+def _is_owner(check: Check, connection: Connection) -> bool:
     """Is the session this process's own? Another's message is only stored."""
     try:
         check(connection)

@@ -23,7 +23,7 @@ from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import BULK, Outgoing, Taken, disappearing
-from holdfast.store.admission import WAS_MET, Standing
+from holdfast.store.admission import WAS_MET, KnownChat
 from holdfast.store.connection import Prepared
 from holdfast.store.tables import chats as known_chats
 from holdfast.store.tables import outbox
@@ -117,7 +117,7 @@ _NEXT = text(
 _OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("most"))
 
 
-def place(connection: Connection, company: str, found: Standing, *, priority: int, now: str) -> dict[str, Any]:
+def place(connection: Connection, company: str, found: KnownChat, *, priority: int, now: str) -> dict[str, Any]:
     """The queue position of a message that is being accepted: `next_at` and `lane`, both None behind others."""
     if found.head_lane is None:
         kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND

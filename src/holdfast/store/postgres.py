@@ -149,7 +149,7 @@ def _engine(url: URL, *, session: Mapping[str, str] = _SESSION) -> Engine:
             )
 
     @event.listens_for(engine, "handle_error")
-    def _say_no_values(context: ExceptionContext) -> None:
+    def _strip_values(context: ExceptionContext) -> None:
         """PostgreSQL's details quote whole rows, which are keys and messages, and errors go to the log."""
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None:

@@ -28,7 +28,7 @@ class ReferenceRows:
 
         def work(connection: Connection) -> Referred | None:
             name = None if chat is None else canonical(connection, company, chat)
-            return _sent(connection, company, message_id, name) or _came(connection, company, message_id, name)
+            return _sent(connection, company, message_id, name) or _find_inbound(connection, company, message_id, name)
 
         return await self._database.read(work)
 
@@ -77,7 +77,7 @@ def _sent(connection: Connection, company: str, message_id: str, chat: str | Non
     )
 
 
-def _came(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
+def _find_inbound(connection: Connection, company: str, message_id: str, chat: str | None) -> Referred | None:
     """Find an inbound message. Senders choose WhatsApp ids, so two messages of a chat may share one: take the later."""
     columns = inbox.c["seq", "whatsapp_id", "chat", "from_me", "sender", "type", "text", "sent_at"]
     found = connection.execute(select(*columns).where(_which(inbox, company, message_id, chat))).all()

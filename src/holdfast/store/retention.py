@@ -13,12 +13,12 @@ from sqlalchemy import Column, ColumnElement, Connection, delete, func, select, 
 
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.retention import Batch, Kept
-from holdfast.store.compact import give_back, refresh_statistics
+from holdfast.store.compact import refresh_statistics, release_free_pages
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, member_receipts, operations, outbox, quarantine, transitions
 
 _AT_ONCE = 500
-_PARTS_GIVEN_BACK = 100
+_PARTS_RELEASED = 100
 """Free space to return to the disk each hour, in megabytes."""
 _NEWER = transitions.alias("newer")
 _AGE: Mapping[Kept, Column[str]] = MappingProxyType({
@@ -42,7 +42,7 @@ class RetentionRows:
         )
 
     async def tidy(self) -> None:
-        await give_back(self._database, most_parts=_PARTS_GIVEN_BACK)
+        await release_free_pages(self._database, most_parts=_PARTS_RELEASED)
         await refresh_statistics(self._database)
 
 

@@ -54,7 +54,7 @@ class SearchIndexer:
     async def catch_up(self) -> None:
         """Index every message that is committed now. Writes nothing if all are indexed: a full disk would not show."""
         for table in search_index.INDEXED:
-            complete = await self._settled(table) if self._database.is_shared else None
+            complete = await self._stable_number(table) if self._database.is_shared else None
             known = self._complete_to.get(table)
             is_behind = functools.partial(search_index.is_behind, table=table, complete_to=known)
             index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE, complete_to=known)
@@ -64,7 +64,7 @@ class SearchIndexer:
             if complete is not None:
                 self._complete_to[table] = complete
 
-    async def _settled(self, table: Table) -> int | None:
+    async def _stable_number(self, table: Table) -> int | None:
         """Return a number up to which no message can be stored any more, if there is a new one.
 
         A message may be committed after messages of other companies that have higher numbers. The numbers up to the

@@ -487,7 +487,7 @@ nodes = Table(
     Column("capacity", Integer, nullable=False, server_default=text("0")),
     Column("draining", Boolean, nullable=False, server_default=false()),
     Column("sessions", Integer, nullable=False, server_default=text("0")),
-    Column("connecting", Integer, nullable=False, server_default=text("0")),  # sessions that wait for their turn
+    Column("connecting", Integer, nullable=False, server_default=text("0")),  # sessions that wait to connect
     Column("started_at", DateTime(timezone=True), nullable=False),  # PostgreSQL only, by the server's clock
     Column("seen_at", DateTime(timezone=True), nullable=False),
 )

@@ -199,7 +199,7 @@ class WebClient:
             )
             with _translated(place(address)):
                 return WebResponse(
-                    status=response.status, headers=response.headers, body=await _beginning(response, most_bytes)
+                    status=response.status, headers=response.headers, body=await _read_prefix(response, most_bytes)
                 )
 
     async def check_reachable(self, url: str, *, field: str) -> None:
@@ -301,7 +301,7 @@ def _joined(address: URL, target: str) -> str:
     return urljoin(str(address), target)
 
 
-async def _beginning(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def _read_prefix(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     body = bytearray()
     while len(body) < most_bytes and (chunk := await response.content.read(most_bytes - len(body))):
         body += chunk

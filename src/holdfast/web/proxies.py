@@ -12,7 +12,7 @@ from aiohttp_socks import ProxyConnector, ProxyType
 from python_socks.async_.asyncio.v2 import Proxy
 
 from holdfast.base.errors import HoldfastError
-from holdfast.base.proxy_urls import proxy_place
+from holdfast.base.proxy_urls import proxy_address
 
 # Each library has classes of its own by the same names.
 _REFUSED = (aiohttp_socks.ProxyError, python_socks.ProxyError)
@@ -47,7 +47,7 @@ async def probe(proxy_url: str, host: str, port: int, *, within_s: float) -> Non
 
 def failure(proxy_url: str, error: Exception) -> ProxyError:
     """Describe what failed, without the password."""
-    place = proxy_place(proxy_url)
+    place = proxy_address(proxy_url)
     if isinstance(error, ssl.SSLError):
         secure = f"the proxy {place}" if urlsplit(proxy_url).scheme == "https" else f"WhatsApp behind the proxy {place}"
         return ProxyError(

@@ -1,4 +1,4 @@
-"""How many sessions of a node wait for their turn to connect."""
+"""How many sessions of a node wait to connect."""
 
 from __future__ import annotations
 
