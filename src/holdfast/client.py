@@ -113,7 +113,7 @@ class Client:
         import aiohttp
 
         try:
-            # A redirect is not followed: it would take the key to whoever is named there.
+            # Redirects are not followed: the key would be sent to another server.
             async with self._session.request(method, self._url + path, allow_redirects=False, **options) as response:
                 return await self._read(response)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:

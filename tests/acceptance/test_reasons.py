@@ -138,7 +138,7 @@ def _seconds(moment: str) -> float:
 
 
 async def come_back(rig: Rig, trial: Trial) -> None:
-    """Wait until the session reconnects by itself where the table says so, otherwise start or link it as a person
+    """Wait until the session reconnects automatically where the table says so, otherwise start or link it as a person
     would.
     """
     company = trial.company

@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 async def alone(running: Program) -> bool:
-    """Whether every process that it started has ended. Node ends by itself within a moment when its pipe closes."""
+    """Whether every process that it started has ended. Node exits within a moment when its pipe closes."""
     for _ in range(40):
         if not running.children():
             return True
@@ -257,7 +257,7 @@ async def test_without_a_registry_the_error_says_how_to_install_baileys(tmp_path
 
 
 def mute_node(folder: Path, trap: str) -> Path:
-    """Prints its version; as an engine host it sends nothing and does not end by itself."""
+    """Prints its version; as an engine host it sends nothing and does not exit."""
     return _script(
         folder,
         "#!/usr/bin/env python3\nimport pathlib, signal, sys, time\n"

@@ -329,7 +329,7 @@ async def test_opening_a_link_twice_changes_nothing(ours: Party, caplog: pytest.
 @pytest.mark.parametrize("available", [False, True])
 async def test_the_last_requested_presence_counts(ours: Party, wasim: Wasim, available: bool) -> None:
     """Also when it was requested before the account's name is known, without which there is no presence, and whatever
-    Baileys sends by itself when the name arrives or the credentials change.
+    Baileys sends it automatically when the name arrives or the credentials change.
     """
     ours.host.command(Presence(link=ours.link, available=available))
     await ours.recorder.until(lambda: "Flowers" in (ours.store.credentials or ""), what="the account's name")

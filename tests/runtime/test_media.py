@@ -143,7 +143,7 @@ async def test_a_failed_download_is_reported_with_the_field(rows: MediaRows, sit
         for url, sentence in (
             (site.url("/nothing"), f"image.url can't be fetched: {where} answers with HTTP 404"),
             (site.url("/page"), "image.url is text/html: an image must be JPEG or PNG, or send it as a document"),
-            (site.url("/belied"), "image.url is said to be image/jpeg, but is a type that WhatsApp does not accept"),
+            (site.url("/belied"), "image.url is declared as image/jpeg, but is a type that WhatsApp does not accept"),
             (site.url("/large"), "image.url has more than 1 MB: HOLDFAST_MEDIA_MAX_MB allows no larger image"),
             (site.url("/endless"), "image.url has more than 1 MB"),
             (site.url("/breaks"), f"image.url can't be fetched: {where} ended the connection early"),

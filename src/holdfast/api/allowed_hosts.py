@@ -1,7 +1,7 @@
 """Refuses requests whose Host header names another site, against DNS rebinding.
 
-A page of a stranger's site can have its own name resolve to this machine and then read what Holdfast answers; the
-browser still sends the stranger's name as Host. Nobody can do this with an IP address, a loopback name, or a name
+In a DNS rebinding attack, a malicious site has its own name resolve to this machine and reads Holdfast's responses; the
+browser still sends the site's name as Host. This is not possible with an IP address, a loopback name, or a name
 without a dot, so these are always allowed: health checks and the containers of one network use them.
 """
 

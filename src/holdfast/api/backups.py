@@ -140,7 +140,7 @@ async def list_backups(
 async def get_backup(
     request: Request, _: ForAll, backup_service: Keeping, name: Annotated[str, Path(description="name of the file")]
 ) -> Response:
-    """Download a backup file, from whichever node has it."""
+    """Download a backup file. Another node that has it is asked for it."""
     try:
         path, status = backup_service.file(name)
     except NotFound:

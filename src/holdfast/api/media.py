@@ -1,6 +1,6 @@
 """Media by HTTP: uploads before the messages that use them, and downloads for inbound messages.
 
-A stranger's file must never run in a browser under this address. It is served with its stated type, never a guessed
+A received file must never run in a browser under this address. It is served with its stated type, never a guessed
 one, in a sandbox, and as a download unless it is an image, audio or video.
 """
 

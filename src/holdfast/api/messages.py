@@ -152,6 +152,6 @@ class _Numbered(Protocol):
 
 
 def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
-    """One page of a list, from rows of which one more than needed was read, and where the next page starts."""
+    """One page of a list, and where the next one starts. `found` has `limit` + 1 rows if there is a next page."""
     shown = found[:limit]
     return shown, str(shown[-1].seq) if len(found) > limit else None

@@ -1,4 +1,4 @@
-"""Which Host headers are served: those that a stranger's page can't have."""
+"""Which Host headers are served: those that an attacker's page can't have."""
 
 from __future__ import annotations
 

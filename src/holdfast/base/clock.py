@@ -70,7 +70,7 @@ class _Until:
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started, its interpreter included; 0 where the system does not tell."""
+    """Seconds since this process was started, its interpreter included; 0 if the system does not provide it."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up_s = float(Path("/proc/uptime").read_text().split()[0])

@@ -62,13 +62,15 @@ async def clock_is_right(now: datetime, newest_at: str | None) -> CheckResult:
 
 def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> CheckResult:
     """`ntp`: whether the system's time is synchronised; None where that is unknown."""
-    what, told = "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    what, description = "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC"
     cure = "turn on time synchronisation, for example with `timedatectl set-ntp true`"
     if newest is not None and (ahead_s := (newest - now).total_seconds()) > _AHEAD_S:
-        return problem(what, f"{told}, but the newest row in the database is {lasting(ahead_s)} ahead of that", cure)
+        return problem(
+            what, f"{description}, but the newest row in the database is {lasting(ahead_s)} ahead of that", cure
+        )
     if ntp is False:
-        return warning(what, f"{told}, not synchronised", cure)
-    return ok(what, told if ntp is None else f"{told}, synchronised")
+        return warning(what, f"{description}, not synchronised", cure)
+    return ok(what, description if ntp is None else f"{description}, synchronised")
 
 
 async def _ntp() -> bool | None:
@@ -82,9 +84,9 @@ async def _ntp() -> bool | None:
     )
     try:
         async with asyncio.timeout(_NTP_S):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
         return None
-    return {b"yes": True, b"no": False}.get(said.strip())
+    return {b"yes": True, b"no": False}.get(output.strip())

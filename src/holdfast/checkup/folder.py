@@ -91,14 +91,16 @@ def judge_backups(count: int, age: timedelta | None, every_h: float) -> CheckRes
     if age is None:
         return warning(what, "there is none", "`holdfast backup create` creates one; copy it to another machine")
     hours = age.total_seconds() / 3600
-    told = f"{count}, the newest {_old(hours)} old"
+    description = f"{count}, the newest {_old(hours)} old"
     if every_h == 0:
-        return warning(what, f"{told}; none are scheduled", f"set {variable('backup_every_h')}, such as 24")
+        return warning(what, f"{description}; none are scheduled", f"set {variable('backup_every_h')}, such as 24")
     if hours > every_h * _LATE:
         return warning(
-            what, f"{told}, though one is due every {every_h:g} h", "Holdfast's log says why there is no newer one"
+            what,
+            f"{description}, though one is due every {every_h:g} h",
+            "Holdfast's log says why there is no newer one",
         )
-    return ok(what, told)
+    return ok(what, description)
 
 
 def _old(hours: float) -> str:

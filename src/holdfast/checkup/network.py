@@ -18,13 +18,13 @@ _ANSWER_S = 5
 
 def exposure(host: str, port: int) -> CheckResult:
     """HTTP has no TLS of its own: beyond this machine the key would travel unencrypted."""
-    what, told = "HTTP", f"listens on {host}:{port}"
+    what, description = "HTTP", f"listens on {host}:{port}"
     if _is_loopback(host):
-        return ok(what, f"{told}, for this machine only")
+        return ok(what, f"{description}, for this machine only")
     cure = (
         f"put a proxy with TLS in front and set {variable('host')} to 127.0.0.1, or let only a trusted network reach it"
     )
-    return warning(what, f"{told}, without TLS: keys and messages can be read in transit", cure)
+    return warning(what, f"{description}, without TLS: keys and messages can be read in transit", cure)
 
 
 def _is_loopback(host: str) -> bool:
@@ -56,11 +56,11 @@ async def server(settings: Settings, key: str | None) -> list[CheckResult]:
 async def _query(client: Client, settings: Settings) -> list[CheckResult]:
     about = await client.get("/v1/about")
     running, here = about["version"], version("holdfast")
-    told = f"{running} at {settings.server_url}"
+    description = f"{running} at {settings.server_url}"
     found = (
-        ok("running Holdfast", told)
+        ok("running Holdfast", description)
         if running == here
-        else warning("running Holdfast", f"{told}, and {here} is installed", "restart it")
+        else warning("running Holdfast", f"{description}, and {here} is installed", "restart it")
     )
     sessions = [session async for session in client.items("/v1/sessions")]
     endpoints = [endpoint async for endpoint in client.items("/v1/webhooks")]

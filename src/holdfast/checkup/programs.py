@@ -29,13 +29,13 @@ async def redis(settings: Settings, clock: Clock) -> CheckResult:
     except Misconfigured as error:
         return problem(what, error.sentence, f"correct {variable('redis_url')}")
     try:
-        (said,) = await server.ask([("INFO", "server")])
+        (reply,) = await server.ask([("INFO", "server")])
     except RedisUnavailable as error:
         cure = "start it, or check host, port and password; until then live state is kept in memory"
         return problem(what, f"{server.where} does not answer: {error}", cure)
     finally:
         await server.close()
-    return ok(what, f"{server.where}, {_version(said)}")
+    return ok(what, f"{server.where}, {_version(reply)}")
 
 
 def _version(info: object) -> str:
@@ -80,9 +80,9 @@ def baileys(settings: Settings) -> CheckResult:
 def judge_baileys(version: str, advisories: Sequence[Advisory], *, is_installed: bool) -> CheckResult:
     what = "Baileys"
     if advisories:
-        told = "; ".join(f"{each.name}: {each.what} ({each.source})" for each in advisories)
+        vulnerabilities = "; ".join(f"{each.name}: {each.what} ({each.source})" for each in advisories)
         return problem(
-            what, f"{version} has known vulnerabilities: {told}", "update Holdfast, which brings a newer one"
+            what, f"{version} has known vulnerabilities: {vulnerabilities}", "update Holdfast, which brings a newer one"
         )
     if not is_installed:
         return warning(

@@ -44,13 +44,13 @@ def judge_client_version(client: dict[str, Any]) -> CheckResult:
         cure = what_to_do(Care.UNPIN_VERSION if client["origin"] == "setting" else "update", "client-version-refused")
         return problem(what, f"WhatsApp refuses {', '.join(refused)} (405)", cure)
     age = timedelta(seconds=client["ageS"])
-    said = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])} {_age(age)}"
+    description = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])} {_age(age)}"
     cure = f"make sure that {variable('whatsapp_web_url')} can be reached from here: the log says why it can't be read"
     if client["origin"] == "engine":
-        return warning(what, f"{said}; the version that WhatsApp publishes was not read yet", cure)
+        return warning(what, f"{description}; the version that WhatsApp publishes was not read yet", cure)
     if client["origin"] != "setting" and age > _OLD:
-        return warning(what, f"{said}; WhatsApp refuses versions that are a few weeks old", cure)
-    return ok(what, said)
+        return warning(what, f"{description}; WhatsApp refuses versions that are a few weeks old", cure)
+    return ok(what, description)
 
 
 def _age(age: timedelta) -> str:

@@ -190,8 +190,13 @@ def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
     its_companies = [each.company_id for each in manifest.companies]
     if as_json:
         refused = [{"companyId": company, "message": why} for company, why in restored.refused.items()]
-        told = {"file": str(path), "createdAt": manifest.created_at, "companies": its_companies, "rows": restored.rows}
-        terminal.show_json({**told, "copy": None if copy is None else str(copy), "refused": refused})
+        summary = {
+            "file": str(path),
+            "createdAt": manifest.created_at,
+            "companies": its_companies,
+            "rows": restored.rows,
+        }
+        terminal.show_json({**summary, "copy": None if copy is None else str(copy), "refused": refused})
         return
     terminal.print_stdout(
         f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}."

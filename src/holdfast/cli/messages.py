@@ -162,7 +162,7 @@ async def _until_sent(client: Client, message: Json, *, timeout_s: float) -> Jso
 
 
 async def _report_wait(client: Client, message: Json, reported: str) -> str:
-    """Say what the message waits for, unless `reported` says the same. Returns what was said last."""
+    """Print why the message waits, unless that equals `reported`. Returns what was printed last."""
     if message["state"] not in _WAITING:
         return reported
     reason = waits_for(message, await client.get(session_path(message["companyId"])))

@@ -163,7 +163,7 @@ def export_baileys(
         terminal.show_json({"companyId": company, "files": files, "state": state})
         return
     terminal.print_stdout(
-        f"Wrote {files} files to {folder}. Whoever has them can read and write for company {company}."
+        f"Wrote {files} files to {folder}. Anybody who has them can read and send messages as company {company}."
     )
 
 

@@ -99,7 +99,7 @@ async def _was_moved(file: Path) -> bool:
         with contextlib.closing(Database(file)) as database:
             return await database.read(lambda connection: noted(connection, MOVED_TO)) is not None
     except Misconfigured:
-        return False  # whoever moves there gets the same error, with its cure
+        return False  # the move itself then fails with the same error and its cure
 
 
 def _show(found: MoveResult, source: str, target: str, *, is_to_sqlite: bool, as_json: bool) -> None:

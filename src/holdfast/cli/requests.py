@@ -137,5 +137,5 @@ def _readable(value: object) -> object:
 def _sentence(reason: Json) -> str:
     action = reason.get("action")
     advice = None if action is None else needed_advice(action, reason["code"])
-    said = f"{reason.get('message') or reason['code']} ({reason['code']})"
-    return said if advice is None else f"{said}. What to do: {advice}"
+    explanation = f"{reason.get('message') or reason['code']} ({reason['code']})"
+    return explanation if advice is None else f"{explanation}. What to do: {advice}"

@@ -1,4 +1,4 @@
-"""Chats and their messages as pages show them. Values from strangers may have any type; templates escape all texts."""
+"""Chats and their messages as pages show them. Values in messages may have any type; templates escape all texts."""
 
 from __future__ import annotations
 

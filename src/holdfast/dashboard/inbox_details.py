@@ -1,6 +1,6 @@
 """What a row of the inbox says besides the text: choices, amounts, places, numbers, and which message is meant.
 
-Content comes from strangers, so any value may be missing or of another type; such values are left out.
+Content is untrusted, so any value may be missing or of another type; such values are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def details(received: Received) -> str | None:
 
 
 def empty_note(content: Content, type_: str) -> str:
-    """What stands in place of the text of a message that has none."""
+    """What is shown instead of the text of a message that has none."""
     answer = _ANSWERS.get(type_, "an answer to a message")
     match content.get("unreadable"):
         case "message-unknown":

@@ -125,7 +125,7 @@ def test_details_name_the_message_that_is_meant() -> None:
 @pytest.mark.parametrize("name", _DETAILS)
 @pytest.mark.parametrize("value", [None, 7, "x", [None, 7], {"options": 7, "votes": "x", "vcard": 7, "location": []}])
 def test_details_bear_any_content(name: str, value: object) -> None:
-    """The content is chosen by strangers."""
+    """The content is untrusted."""
     assert len(row(replace(TEXT, content={name: value, "viewOnce": True})).details or "") < 600
 
 

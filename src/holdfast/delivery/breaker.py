@@ -54,5 +54,5 @@ class Breaker:
         return min(room, 1) if is_idle and now >= self._open_until else 0
 
     def probes_at(self, now: float) -> float | None:
-        """When the next probe may leave, if that lies ahead."""
+        """When the next probe may be sent; None if it may be sent now."""
         return self._open_until if self._open_until is not None and self._open_until > now else None

@@ -51,7 +51,7 @@ class Referred:
     chat: str
     from_me: bool
     sender: str | None
-    """The sender's JID. None stands for this account while its JID is not known yet."""
+    """The sender's JID. None means this account, while its JID is not known yet."""
     kind: str
     text: str | None
     state: MessageState | None
@@ -246,8 +246,8 @@ def text_of(content: Mapping[str, Any]) -> str | None:
     """
     for part in (content, *_bodies(content)):
         for name in ("text", "caption"):
-            if isinstance(said := part.get(name), str) and said:
-                return said
+            if isinstance(value := part.get(name), str) and value:
+                return value
     return None
 
 
@@ -256,9 +256,9 @@ _TITLES = ("filename", "name", "address", "emoji", "title")
 
 def shown_text(content: Mapping[str, Any], *, text: str | None = None) -> str | None:
     """The text for a row of a list: the words of a message, or else the name of its file, place or contact."""
-    said = text or text_of(content)
-    if said:
-        return said
+    shown = text or text_of(content)
+    if shown:
+        return shown
     for part in _bodies(content):
         for name in _TITLES:
             if isinstance(title := part.get(name), str) and title:

@@ -40,7 +40,7 @@ DELETE_WITHIN = timedelta(hours=60)
 
 
 class Text(MessageBody, frozen=True, kw_only=True):
-    """A plain text. In requests it stands by itself: `{"text": "hello"}`."""
+    """A plain text. In requests it has no object of its own: `{"text": "hello"}`."""
 
     kind = "text"
     is_for_channels = True

@@ -49,13 +49,13 @@ _OTHER_NAMES = {
     "audio/3gpp": "audio/mp4",
     "video/3gp": "video/3gpp",
 }
-_SAYS_NOTHING = frozenset(
+_GENERIC_TYPES = frozenset(
     {"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"}
     | {"application/force-download", "application/x-force-download", "application/download", "application/x-download"}
     | {"application/unknown", "application/x-unknown", "application/binary", "application/x-binary", "unknown/unknown"}
     | {"application/x-octet-stream", "application/save", "file/download", "*/*", "text/x-unknown"}
 )
-_SAYS_LITTLE = frozenset(
+_VAGUE_TYPES = frozenset(
     {"text/plain", "application/zip", "application/x-zip", "application/x-zip-compressed", "application/x-compressed"}
     | {"application/x-ole-storage", "application/vnd.ms-office", "application/cdfv2", "application/x-cfb"}
 )
@@ -168,8 +168,8 @@ class Evidence:
     filename: str | None = None
 
 
-def settled_mimetype(
-    kind: MediaKind, said: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
+def resolved_mimetype(
+    kind: MediaKind, declared: str | None, evidence: Evidence, *, field: str, is_callers: bool = True
 ) -> str:
     """The MIME type that a medium is sent with: the given one if it is specific, or else the type by bytes and name.
 
@@ -178,31 +178,32 @@ def settled_mimetype(
     """
     found = sniffed(evidence.head, evidence.tail)
     allowed = MEDIA_TYPES.get(kind)
-    if said is not None and not is_callers and _is_contradicted(said, found, evidence):
-        said = None
+    if declared is not None and not is_callers and _is_contradicted(declared, found, evidence):
+        declared = None
     if allowed is None:
-        return _document_type(said, found, evidence, is_callers=is_callers)
-    if said is None or said.partition(";")[0] in _SAYS_NOTHING:
-        said = found or "application/octet-stream"
-    if said.partition(";")[0] not in allowed:
-        raise BadInput(f"{field} is {said[:80]}: {_article(kind)} must be {_NAMES[kind]}", field=field)
-    if not _agrees(kind, found, said):
+        return _document_type(declared, found, evidence, is_callers=is_callers)
+    if declared is None or declared.partition(";")[0] in _GENERIC_TYPES:
+        declared = found or "application/octet-stream"
+    if declared.partition(";")[0] not in allowed:
+        raise BadInput(f"{field} is {declared[:80]}: {_article(kind)} must be {_NAMES[kind]}", field=field)
+    if not _agrees(kind, found, declared):
         what = "a type that WhatsApp does not accept" if found is None else found
         raise BadInput(
-            f"{field} is said to be {said[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}", field=field
+            f"{field} is declared as {declared[:80]}, but is {what}: {_article(kind)} must be {_NAMES[kind]}",
+            field=field,
         )
     if kind is MediaKind.AUDIO:
-        return _audio_type(said, found, evidence.head)
-    return said if found is None else found
+        return _audio_type(declared, found, evidence.head)
+    return declared if found is None else found
 
 
 _PRINTABLE = frozenset({"application/pdf", "application/postscript"})
 """Types with an unmistakable signature whose files may be text throughout."""
 
 
-def _is_contradicted(said: str, found: str | None, evidence: Evidence) -> bool:
+def _is_contradicted(declared: str, found: str | None, evidence: Evidence) -> bool:
     """Whether the file's signature contradicts the server's type: programs that set no type send text/html."""
-    name = said.partition(";")[0]
+    name = declared.partition(";")[0]
     if found is None:
         return False
     if name.startswith("text/") or name in _TEXT_TYPES:
@@ -211,14 +212,14 @@ def _is_contradicted(said: str, found: str | None, evidence: Evidence) -> bool:
     return name in _PICTURES and found in _PICTURES
 
 
-def _document_type(said: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:
-    name = None if said is None else said.partition(";")[0]
-    if said is not None and name not in _SAYS_NOTHING and (is_callers or name not in _SAYS_LITTLE):
-        return said
+def _document_type(declared: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:
+    name = None if declared is None else declared.partition(";")[0]
+    if declared is not None and name not in _GENERIC_TYPES and (is_callers or name not in _VAGUE_TYPES):
+        return declared
     by_name = type_by_name(evidence.filename)
     if found is not None and not (by_name is not None and _refines(by_name, found)):
         return found.partition(";")[0]
-    fallback = said if said is not None and name in _SAYS_LITTLE else "application/octet-stream"
+    fallback = declared if declared is not None and name in _VAGUE_TYPES else "application/octet-stream"
     return by_name or text_type(evidence.head, is_whole=evidence.is_whole) or fallback
 
 
@@ -238,20 +239,20 @@ def _office_program(mimetype: str) -> str | None:
     return None
 
 
-def _audio_type(said: str, found: str | None, head: bytes) -> str:
+def _audio_type(declared: str, found: str | None, head: bytes) -> str:
     """The type of an audio file. Phones play a voice note only under the long form of its type, with the codec."""
     if found is None or not found.startswith("audio/ogg"):
-        return found or said if said.startswith("audio/ogg") else said
+        return found or declared if declared.startswith("audio/ogg") else declared
     if found == OPUS or (found == "audio/ogg" and ogg_codec_is_unreadable(head)):
         return OPUS
     return found
 
 
-def _agrees(kind: MediaKind, found: str | None, said: str) -> bool:
+def _agrees(kind: MediaKind, found: str | None, declared: str) -> bool:
     """Whether the bytes allow the given type. Images, videos and Ogg have signatures; MP3, AAC and M4A may not."""
     if kind is MediaKind.AUDIO:
         if found is None:
-            return not said.startswith("audio/ogg")
+            return not declared.startswith("audio/ogg")
         return found.partition(";")[0] in MEDIA_TYPES[kind] or found in {"video/mp4", "video/3gpp"}
     return found in MEDIA_TYPES[kind]
 

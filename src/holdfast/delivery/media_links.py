@@ -1,7 +1,7 @@
 """Signed URLs of inbound media: each is valid for some days, for one medium, without an API key.
 
-A URL tells when it was made, to the second: its expiry minus its lifetime. Revocation compares that with a stored time,
-so that it needs no list of URLs and holds in every process of a cluster.
+A URL shows when it was created, to the second: its expiry minus its lifetime. Revocation compares that with a stored
+time, so it needs no list of URLs and holds in every process of a cluster.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """The message fails. `sentence` tells people why."""
+    """The message fails. `sentence` is the reason for people."""
 
     sentence: str
 
@@ -163,7 +163,7 @@ def judge_ack_error(code: str, *, attempts: int) -> AckDecision:
 
 
 def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float | None = None) -> AckDecision:
-    """Decide about a message of which the engine could not make a frame, `attempts` times in a row.
+    """Decide about a message that the engine could not encode, `attempts` times in a row.
 
     Nothing was sent, so a retry is safe. `retry_after_s` is the engine's own pause, where it has one.
     """

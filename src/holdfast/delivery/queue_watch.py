@@ -23,7 +23,7 @@ class QueueKnowledge(StrEnum):
     EMPTY = auto()
     """Every open message is in flight."""
     WAITING = auto()
-    """Messages wait; none of them was both due and allowed."""
+    """Messages wait, and none of them is due and allowed."""
     QUERYING = auto()
     """A query is in progress, and nothing has changed since it began."""
     UNKNOWN = auto()

@@ -21,7 +21,7 @@ from holdfast.delivery.filenames import (
     with_suffix,
     without_coding,
 )
-from holdfast.delivery.media import HEAD_BYTES, TAIL_BYTES, Evidence, settled_mimetype
+from holdfast.delivery.media import HEAD_BYTES, TAIL_BYTES, Evidence, resolved_mimetype
 
 OFFICE = "application/vnd.openxmlformats-officedocument."
 DOCX, XLSX = f"{OFFICE}wordprocessingml.document", f"{OFFICE}spreadsheetml.sheet"
@@ -48,11 +48,11 @@ PARTS = ("[Content_Types].xml", "_rels/.rels")
 ANDROID = ("META-INF/MANIFEST.MF", "AndroidManifest.xml", "classes.dex")
 
 
-def document(content: bytes, said: str | None = None, name: str | None = None, *, is_callers: bool = True) -> str:
+def document(content: bytes, declared: str | None = None, name: str | None = None, *, is_callers: bool = True) -> str:
     is_whole = len(content) <= HEAD_BYTES
     tail = b"" if is_whole else content[-TAIL_BYTES:]
     evidence = Evidence(head=content[:HEAD_BYTES], tail=tail, is_whole=is_whole, filename=name)
-    return settled_mimetype(MediaKind.DOCUMENT, said, evidence, field="f", is_callers=is_callers)
+    return resolved_mimetype(MediaKind.DOCUMENT, declared, evidence, field="f", is_callers=is_callers)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_document_has_the_type_of_its_content(content: bytes, name: str | None
 
 
 @pytest.mark.parametrize(
-    ("content", "said", "name", "by_caller", "by_server"),
+    ("content", "declared", "name", "by_caller", "by_server"),
     [
         (package(*PARTS, "word/document.xml"), "application/zip", None, "application/zip", DOCX),
         (package("a"), "application/x-zip-compressed", None, "application/x-zip-compressed", "application/zip"),
@@ -152,11 +152,11 @@ def test_a_document_has_the_type_of_its_content(content: bytes, name: str | None
     ],
 )
 def test_a_stated_type_has_priority(
-    content: bytes, said: str, name: str | None, by_caller: str, by_server: str
+    content: bytes, declared: str, name: str | None, by_caller: str, by_server: str
 ) -> None:
     """The caller's type always counts; the server's does unless it is a generic one, or can't be right."""
-    assert document(content, said, name) == by_caller
-    assert document(content, said, name, is_callers=False) == by_server
+    assert document(content, declared, name) == by_caller
+    assert document(content, declared, name, is_callers=False) == by_server
 
 
 @given(st.binary(max_size=600), st.binary(max_size=600), st.sampled_from([b"", b"PK\x03\x04", b"PK\x05\x06", b"OggS"]))

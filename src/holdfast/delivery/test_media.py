@@ -13,7 +13,7 @@ from holdfast.delivery.media import (
     check_size,
     check_voice,
     checked_mimetype,
-    settled_mimetype,
+    resolved_mimetype,
     shown_media,
 )
 
@@ -33,7 +33,7 @@ SKELETON = ogg(b"fishead\0") + OPUS
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "head", "mimetype"),
+    ("kind", "declared", "head", "mimetype"),
     [
         (MediaKind.IMAGE, None, JPEG, "image/jpeg"),
         (MediaKind.IMAGE, "application/octet-stream", PNG, "image/png"),
@@ -63,14 +63,14 @@ SKELETON = ogg(b"fishead\0") + OPUS
     ],
 )
 def test_the_type_of_a_file_is_stated_or_detected(
-    kind: MediaKind, said: str | None, head: bytes, mimetype: str
+    kind: MediaKind, declared: str | None, head: bytes, mimetype: str
 ) -> None:
     """The type `application/octet-stream` from a server counts as no type."""
-    assert settled_mimetype(kind, said, Evidence(head=head), field="f") == mimetype
+    assert resolved_mimetype(kind, declared, Evidence(head=head), field="f") == mimetype
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "head", "mimetype"),
+    ("kind", "declared", "head", "mimetype"),
     [
         (MediaKind.IMAGE, "text/html; charset=utf-8", JPEG, "image/jpeg"),
         (MediaKind.IMAGE, "text/plain", PNG, "image/png"),
@@ -79,16 +79,16 @@ def test_the_type_of_a_file_is_stated_or_detected(
     ],
 )
 def test_text_html_from_a_server_is_ignored_for_other_content(
-    kind: MediaKind, said: str, head: bytes, mimetype: str
+    kind: MediaKind, declared: str, head: bytes, mimetype: str
 ) -> None:
     """PHP sends text/html if a program sets no type; a caller who gives that type means it."""
-    assert settled_mimetype(kind, said, Evidence(head=head), field="f", is_callers=False) == mimetype
-    with pytest.raises(BadInput, match=f"^f is {said}"):
-        settled_mimetype(kind, said, Evidence(head=head), field="f")
+    assert resolved_mimetype(kind, declared, Evidence(head=head), field="f", is_callers=False) == mimetype
+    with pytest.raises(BadInput, match=f"^f is {declared}"):
+        resolved_mimetype(kind, declared, Evidence(head=head), field="f")
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "head", "sentence"),
+    ("kind", "declared", "head", "sentence"),
     [
         (
             MediaKind.IMAGE,
@@ -106,13 +106,13 @@ def test_text_html_from_a_server_is_ignored_for_other_content(
             MediaKind.IMAGE,
             "image/jpeg",
             b"<html>",
-            "f is said to be image/jpeg, but is a type that WhatsApp does not accept: an image must be JPEG or PNG",
+            "f is declared as image/jpeg, but is a type that WhatsApp does not accept: an image must be JPEG or PNG",
         ),
         (
             MediaKind.IMAGE,
             "image/jpeg",
             MP4,
-            "f is said to be image/jpeg, but is video/mp4: an image must be JPEG or PNG",
+            "f is declared as image/jpeg, but is video/mp4: an image must be JPEG or PNG",
         ),
         (MediaKind.STICKER, None, PNG, "f is image/png: a sticker must be WebP"),
         (MediaKind.VIDEO, None, b"\x1aE\xdf\xa3", "f is video/webm: a video must be MP4 (H.264, AAC) or 3GP"),
@@ -123,23 +123,23 @@ def test_text_html_from_a_server_is_ignored_for_other_content(
             MediaKind.AUDIO,
             "audio/ogg",
             JPEG,
-            "f is said to be audio/ogg, but is image/jpeg: an audio must be Ogg (Opus), MP3",
+            "f is declared as audio/ogg, but is image/jpeg: an audio must be Ogg (Opus), MP3",
         ),
         (
             MediaKind.AUDIO,
             "audio/ogg; codecs=opus",
             b"\0\0",
-            "f is said to be audio/ogg; codecs=opus, but is a type that WhatsApp",
+            "f is declared as audio/ogg; codecs=opus, but is a type that WhatsApp",
         ),
         (MediaKind.AUDIO, None, THEORA, "f is video/ogg: an audio must be"),
     ],
 )
 def test_a_file_that_phones_would_not_show_is_refused(
-    kind: MediaKind, said: str | None, head: bytes, sentence: str
+    kind: MediaKind, declared: str | None, head: bytes, sentence: str
 ) -> None:
     """The error names the actual type and the required ones."""
     with pytest.raises(BadInput) as refused:
-        settled_mimetype(kind, said, Evidence(head=head), field="f")
+        resolved_mimetype(kind, declared, Evidence(head=head), field="f")
     assert str(refused.value).startswith(sentence)
     assert refused.value.field == "f"
 
@@ -154,7 +154,7 @@ def test_a_type_is_stored_by_its_usual_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "sent"),
+    ("declared", "sent"),
     [
         ("video/mp4", "video/mp4"),
         ("video/mp4; a=b, text/html", "video/mp4"),
@@ -169,9 +169,9 @@ def test_a_type_is_stored_by_its_usual_name() -> None:
         ("", "application/octet-stream"),
     ],
 )
-def test_a_strangers_type_is_sent_bare(said: str, sent: str) -> None:
+def test_a_strangers_type_is_sent_bare(declared: str, sent: str) -> None:
     """Its codecs may stay, but nothing else that could be read as a second type."""
-    assert bare_mimetype(said) == sent
+    assert bare_mimetype(declared) == sent
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_a_voice_note_is_ogg() -> None:
 
 def test_a_medium_that_came_in_is_shown_with_every_field() -> None:
     """Invalid values of the sender are null; the others are shown as they were received."""
-    said = {"mimetype": "audio/ogg", "sizeBytes": 9.0, "seconds": 3, "voice": True}
-    assert shown_media(said, url="u") == {**said, "sizeBytes": 9, "filename": None, "url": "u"}
+    declared = {"mimetype": "audio/ogg", "sizeBytes": 9.0, "seconds": 3, "voice": True}
+    assert shown_media(declared, url="u") == {**declared, "sizeBytes": 9, "filename": None, "url": "u"}
     nonsense = {"mimetype": 1, "sizeBytes": "many", "seconds": float("inf"), "voice": "yes", "filename": ["a"], "x": 1}
     assert shown_media(nonsense, url=None) == {
         "mimetype": None, "sizeBytes": None, "filename": None, "seconds": None, "voice": False, "url": None,

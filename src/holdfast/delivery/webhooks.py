@@ -33,7 +33,7 @@ _FIRST_PROBE_S, _LAST_PROBE_S = _MINUTE, _HOUR
 GIVE_UP_AFTER_DAYS = 4
 """A delivery that has waited this many days for an endpoint that is suspended or off fails for good."""
 OF_ALL = ""
-"""Stands in place of a company id for the default endpoint: that of all companies without their own. It is no company
+"""Used instead of a company id for the default endpoint: that of all companies without their own. It is no company
 id, so only a key for all companies covers it."""
 
 

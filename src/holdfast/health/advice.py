@@ -38,7 +38,7 @@ class Care(StrEnum):
 Advice = Action | Care
 
 WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
-    Action.WAIT: "nothing now: Holdfast continues by itself as soon as WhatsApp allows it",
+    Action.WAIT: "nothing now: Holdfast continues automatically as soon as WhatsApp allows it",
     Action.SCAN_QR: "ask for a new QR code (`holdfast pair`, or the dashboard) and scan it with the company's phone",
     Action.SIGN_PASSKEY: "open the company's page in the dashboard: it leads the owner of the account through signing",
     Action.CHECK_PHONE: "open WhatsApp on the company's phone, which shows what is wrong; then start the session again",
@@ -70,7 +70,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 
 
 _OF_CAUSES: Mapping[str, str] = MappingProxyType({
-    "temporarily-banned": "wait until the ban ends, then Holdfast connects by itself; afterwards send fewer first "
+    "temporarily-banned": "wait until the ban ends, then Holdfast connects automatically; afterwards send fewer first "
     "messages to strangers, because WhatsApp bans numbers that continue",
     "client-outdated": "set HOLDFAST_WHATSAPP_VERSION to auto if it pins a version; otherwise update Holdfast: "
     "WhatsApp no longer accepts this version of the client",

@@ -81,7 +81,7 @@ def _conditions_of(signals: Signals, limits: Limits) -> Iterator[Condition]:
 
 
 def needs_person(signals: Signals) -> bool:
-    """Whether the session can't reconnect by itself, or not before a time that WhatsApp set.
+    """Whether the session can't reconnect automatically, or not before a time that WhatsApp set.
 
     A logout by a person and an unscanned QR code don't count: the people who caused them already know.
     """
@@ -306,7 +306,7 @@ def _client_version(seen: Surroundings) -> Iterator[Condition]:
         f"WhatsApp refuses the pinned client version {tried} (405): no session can connect with it."
         if seen.version_is_pinned
         else f"WhatsApp refuses client version {tried} (405) and publishes no newer one: sessions can't connect again. "
-        "Holdfast reads the published version every few seconds and connects by itself when there is a newer one.",
+        "Holdfast reads the published version every few seconds and connects automatically when there is a newer one.",
         Care.UNPIN_VERSION if seen.version_is_pinned else Action.UPDATE,
         lasting_s=seen.versions_refused_s,
     )

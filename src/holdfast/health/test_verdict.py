@@ -169,7 +169,7 @@ def test_a_person_is_needed(state: State, reason: reasons.Reason, action: Action
 
 
 def test_the_advice_on_another_user_of_the_device_fits_before_and_after_the_attempts() -> None:
-    """Holdfast still tries by itself after 440, so the advice does not ask for a start unless the session is paused."""
+    """Holdfast reconnects automatically after 440, so the advice asks for a start only if the session is paused."""
     trying = only(away(in_state_s=40, reason=BY_CODE[440], attempts=1, next_attempt_in_s=30))
     assert trying.message.endswith("; next attempt in 30 s")
     assert only(away(State.PAUSED, reason=BY_CODE[440])).action == trying.action == Action.STOP_OTHER

@@ -140,7 +140,7 @@ def _disconnected(signals: Signals, limits: Limits) -> Finding:
 
 
 def _held(signals: Signals) -> Finding:
-    """The finding about a session that must not reconnect by itself: it would not help, or would do harm."""
+    """The finding about a session that must not reconnect automatically, because that would be useless or harmful."""
     code, action = (str(signals.state), Action.WAIT) if signals.reason is None else _name(signals.reason)
     held = str(signals.state).replace("_", " ")
     message = f"the session is {held} because {because(signals.reason)}"

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _MARK = "\ue02f"
-"""Stands for an encoded slash while routes are matched. A private character, which has no meaning in any path."""
+"""Replaces an encoded slash while routes are matched. A private character, which has no meaning in any path."""
 _ENCODED = re.compile(rb"%2f", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""Folders of Baileys' `useMultiFileAuthState`, of which several programs keep one for each session."""
+"""Folders of Baileys' `useMultiFileAuthState`, as several programs store them, one for each session."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ async def _begin(stage: Stage, step: Step) -> Json:
 
 
 async def _end(stage: Stage, started: Json) -> None:
-    with contextlib.suppress(Refused):  # it may have ended by itself
+    with contextlib.suppress(Refused):  # it may have ended already
         await stage.wasim.delete(f"/faults/{started['id']}")
 
 

@@ -52,8 +52,8 @@ def _connection(error: exceptions.ConnectionError) -> str:
             return f"its TLS certificate is not accepted ({message})"
         case ssl.SSLError(reason=reason):
             return f"TLS fails ({reason})"
-        case OSError(errno=number, strerror=told) if number is not None:
-            return f"it can't be reached ({os.strerror(number) if number > 0 else told})"
+        case OSError(errno=number, strerror=reason) if number is not None:
+            return f"it can't be reached ({os.strerror(number) if number > 0 else reason})"
         case _ if "max number of clients" in str(error):
             return "it accepts no more clients; raise its maxclients"
         case _:

@@ -151,8 +151,8 @@ def _type(severity: str) -> NotifyType:
 
 
 def _explanation(result: AppriseResult, url: str) -> str:
-    said = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
-    return redacted(said, url) if said else "Apprise gives no reason"
+    messages = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
+    return redacted(messages, url) if messages else "Apprise gives no reason"
 
 
 def redacted(text: str, url: str) -> str:

@@ -40,7 +40,7 @@ class Restrictions:
 
 
 class AccountLimits:
-    """Reads the store, so that the answer is the same whichever process runs the session."""
+    """Reads the store, so every process gives the same answer."""
 
     def __init__(self, gateway: Gateway, accounts: Accounts, *, default: Pacing, clock: Clock) -> None:
         self._gateway = gateway

@@ -51,7 +51,7 @@ class SessionActor:
             services.supervisor.distrust(record.company)
         self._mailbox: asyncio.Queue[_Mail] = asyncio.Queue()
         self._leaving: LinkId | None = None
-        """The link on which the device logs out. It ends by itself; until then its commits must still be stored."""
+        """The link on which the device logs out. WhatsApp ends it; until then its commits must still be stored."""
         self._qr: Qr | None = None
         self._changed = asyncio.Event()
         self._has_ended = False

@@ -241,7 +241,7 @@ def _repeated(key: str, before: tuple[str, str | None], request_hash: str | None
 def _hash(request: SendRequest, recipient: str | None) -> str:
     """A hash of the whole request, so that the same key with another request is detected."""
     body, options = request.body, request.options
-    said: Content = {
+    content_fields: Content = {
         name: _hashable(name, value) for name, value in msgspec.structs.asdict(body).items() if value is not None
     }
     given: Content = {
@@ -253,7 +253,7 @@ def _hash(request: SendRequest, recipient: str | None) -> str:
         "priority": _PRIORITIES[options.priority],
         "typing": options.typing,
     }
-    asked = said if isinstance(body, Text) else {str(body.kind): said}
+    asked = content_fields if isinstance(body, Text) else {str(body.kind): content_fields}
     asked |= {name: value for name, value in given.items() if value}
     return hashlib.sha256(_encode(asked).encode()).hexdigest()
 

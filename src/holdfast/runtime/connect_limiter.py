@@ -1,6 +1,6 @@
 """Asks the connect limiter for each session before it connects, and wakes those that wait.
 
-It must never make a session wait without a wake-up: a session that waits knows until when, and asks again by itself.
+It must never make a session wait without a wake-up: a waiting session knows when to request again.
 """
 
 from __future__ import annotations

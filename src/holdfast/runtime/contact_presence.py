@@ -1,7 +1,7 @@
 """Presence of contacts: who is online, typing or recording, for one session.
 
 The latest state of each contact is in memory. Changes become events at a bounded rate: contacts decide how often they
-change, and events are rows. Subscriptions live as long as the session runs in this process; each link asks anew.
+change, and events are rows. Subscriptions live as long as the session runs in this process; each link subscribes again.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class Diagnoser:
 
     async def diagnose(self, company: str, *, since: datetime | None = None) -> Diagnosis:
         """Everything about one session, with its stability from `since` to now where given. The session's history
-        goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` that lies in the future."""
+        goes back 7 days. Raises `NotFound`, and `BadInput` for a `since` in the future."""
         view = (await self._gateway.actor(company)).view
         backlogs, connected = await self._figures.backlogs(company), self._gateway.connected
         signals = signals_of(view, self._services, backlogs=backlogs, connected=connected)
@@ -224,5 +224,5 @@ def _ago(now: datetime, seconds: float) -> str:
 def _window_s(since: datetime, now: datetime) -> float:
     """How many seconds before `now` the window begins."""
     if since > now + timedelta(seconds=_SHORTEST_S):
-        raise BadInput(f"since {iso(since)} lies in the future: it is {iso(now)} now", field="since")
+        raise BadInput(f"since {iso(since)} is in the future: it is {iso(now)} now", field="since")
     return min(max((now - since).total_seconds(), _SHORTEST_S), max(WINDOWS_S.values()))

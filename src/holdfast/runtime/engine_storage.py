@@ -6,7 +6,7 @@ the link is given up: its ratchet would be ahead of what was stored. A redeliver
 without the earlier one is not.
 
 WhatsApp delivers again what was not acknowledged. A message that the store refuses a second time is stored as a stub:
-what a stranger sends must not end a session's links forever.
+an inbound message must not end a session's links forever.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     history = [item for commit in commits for item in commit.history]
     calls = [call for commit in commits for call in commit.calls]
     group_changes = [change for commit in commits for change in commit.group_changes]
-    told = (groups, changes, history, calls, group_changes)
-    if not (keys or credentials or decrypted or undecryptable or made or any(told)):
+    notices = (groups, changes, history, calls, group_changes)
+    if not (keys or credentials or decrypted or undecryptable or made or any(notices)):
         return None
     last = commits[-1]
     return Commit(
@@ -265,5 +265,5 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
 
 def _is_empty(commit: Commit) -> bool:
     content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
-    told = (commit.calls, commit.group_changes, commit.history, commit.history_progress)
-    return not (commit.keys or any(content) or any(told))
+    notices = (commit.calls, commit.group_changes, commit.history, commit.history_progress)
+    return not (commit.keys or any(content) or any(notices))

@@ -52,7 +52,7 @@ class Gateway:
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
         self.stalls = StallWatch(services.clock)
-        """Of everything that callers have stored: whoever waits for the database tells the others that it hangs."""
+        """For all writes of callers: one that waits too long for the database makes the others fail fast."""
         services.clock_watch.follow(self._clock_was_set)
 
     async def run(self, *, ready: Callable[[], None]) -> None:

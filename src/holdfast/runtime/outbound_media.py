@@ -26,7 +26,7 @@ from holdfast.delivery.media import (
     check_size,
     checked_mimetype,
     most_bytes,
-    settled_mimetype,
+    resolved_mimetype,
     too_large,
 )
 from holdfast.delivery.media_stores import MediaStore
@@ -77,8 +77,10 @@ class OutboundMediaService:
         self, company: str, pieces: AsyncIterator[bytes], *, mimetype: str | None, filename: str | None
     ) -> StoredMedia:
         """Store a file that a caller uploads for later messages. Raises `BadInput`."""
-        said = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
-        return await self._store_as(company, MediaKind.DOCUMENT, pieces, said=said, filename=filename, field="body")
+        declared = None if mimetype is None else checked_mimetype(mimetype, field="Content-Type")
+        return await self._store_as(
+            company, MediaKind.DOCUMENT, pieces, declared=declared, filename=filename, field="body"
+        )
 
     async def open(self, company: str, media_id: str) -> OpenedMedia | None:
         """A stored file of this company; None when it is unknown or no longer stored."""
@@ -100,14 +102,14 @@ class OutboundMediaService:
 
     async def take(self, company: str, part: MediaBody) -> StoredMedia:
         """Store the media file of a message body: by id, by URL or inline. Raises `BadInput`, naming the field."""
-        said = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
+        declared = None if part.mimetype is None else checked_mimetype(part.mimetype, field=f"{part.kind}.mimetype")
         if part.media is not None:
-            return await self._stored(company, part, part.media, said)
+            return await self._stored(company, part, part.media, declared)
         if part.url is not None:
-            return await self._fetched(company, part, part.url, said)
+            return await self._fetched(company, part, part.url, declared)
         field = f"{part.kind}.base64"
         pieces = _decoded(part.base64 or "", field=field)
-        return await self._store_as(company, part.kind, pieces, said=said, filename=part.filename, field=field)
+        return await self._store_as(company, part.kind, pieces, declared=declared, filename=part.filename, field=field)
 
     async def keep(self, company: str, pieces: AsyncIterator[bytes], *, described: Content) -> StoredMedia:
         """Store an inbound file under its sender's description, without checking it."""
@@ -116,13 +118,13 @@ class OutboundMediaService:
             company,
             MediaKind.DOCUMENT,
             pieces,
-            said=_usable(mimetype),
+            declared=_usable(mimetype),
             filename=filename.replace("\0", "") if isinstance(filename, str) else None,
             field="media",
             is_inbound=True,
         )
 
-    async def _stored(self, company: str, part: MediaBody, media_id: str, said: str | None) -> StoredMedia:
+    async def _stored(self, company: str, part: MediaBody, media_id: str, declared: str | None) -> StoredMedia:
         field = f"{part.kind}.media"
         media = await self._store.take(company, media_id) if may_be_id(media_id) else None
         if media is None:
@@ -133,8 +135,8 @@ class OutboundMediaService:
             )
         check_size(part.kind, media.size_bytes, limit_bytes=self.limit_bytes, field=field)
         evidence = await self._evidence(media, part.filename or media.filename)
-        mimetype = settled_mimetype(
-            part.kind, said or media.mimetype, evidence, field=field, is_callers=said is not None
+        mimetype = resolved_mimetype(
+            part.kind, declared or media.mimetype, evidence, field=field, is_callers=declared is not None
         )
         return replace(media, mimetype=mimetype)
 
@@ -144,7 +146,7 @@ class OutboundMediaService:
         tail = b"".join(pieces[n] for n in sorted(pieces) if n)[-TAIL_BYTES:]
         return Evidence(head=pieces[0][:HEAD_BYTES], tail=tail, is_whole=last == 0, filename=filename)
 
-    async def _fetched(self, company: str, part: MediaBody, url: str, said: str | None) -> StoredMedia:
+    async def _fetched(self, company: str, part: MediaBody, url: str, declared: str | None) -> StoredMedia:
         field = f"{part.kind}.url"
         most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
         try:
@@ -156,10 +158,10 @@ class OutboundMediaService:
                     company,
                     part.kind,
                     download.chunks(most_bytes=most),
-                    said=said or _usable(download.mimetype),
+                    declared=declared or _usable(download.mimetype),
                     filename=filename or from_path,
                     field=field,
-                    is_callers=said is not None,
+                    is_callers=declared is not None,
                     completes_name=filename is None,
                     was_encoded=download.is_encoded and part.filename is None,
                 )
@@ -179,7 +181,7 @@ class OutboundMediaService:
         kind: MediaKind,
         pieces: AsyncIterator[bytes],
         *,
-        said: str | None,
+        declared: str | None,
         filename: str | None,
         field: str,
         is_callers: bool = True,
@@ -189,9 +191,9 @@ class OutboundMediaService:
     ) -> StoredMedia:
         """Write a file into the store.
 
-        `is_callers`: the caller said the type. `completes_name`: the name gets the suffix of the type. `was_encoded`:
-        a `Content-Encoding` was undone, so the suffix `.gz` no longer applies. `is_inbound`: the type is not judged,
-        nor derived from a stranger's name.
+        `is_callers`: the caller declared the type. `completes_name`: the name gets the suffix of the type.
+        `was_encoded`: a `Content-Encoding` was decoded, so the suffix `.gz` no longer applies. `is_inbound`: the type
+        is neither checked nor derived from the name that the sender chose.
         """
         media = StoredMedia(
             id=self._randomness.media_id(), company=company, mimetype="", filename=filename, size_bytes=0, sha256=""
@@ -204,9 +206,9 @@ class OutboundMediaService:
                 filename = without_coding(filename, evidence.head)
                 evidence = replace(evidence, filename=filename)
             if is_inbound:
-                mimetype = said or "application/octet-stream"
+                mimetype = declared or "application/octet-stream"
             else:
-                mimetype = settled_mimetype(kind, said, evidence, field=field, is_callers=is_callers)
+                mimetype = resolved_mimetype(kind, declared, evidence, field=field, is_callers=is_callers)
             if completes_name and filename is not None:
                 filename = with_suffix(filename, mimetype)
             filled = replace(filled, mimetype=mimetype, filename=filename)
@@ -239,7 +241,7 @@ def _check_status(download: WebDownload, *, field: str) -> None:
 
 
 def _usable(mimetype: object) -> str | None:
-    """The type that a stranger gave, if it is a valid one."""
+    """The type from an untrusted source, if it is valid."""
     try:
         return checked_mimetype(mimetype, field="mimetype") if isinstance(mimetype, str) else None
     except BadInput:

@@ -3,7 +3,7 @@
 A message is committed as `sending` before the engine gets it. This happens in the transaction that accepts it, if its
 chat is idle and nothing holds it; otherwise when it is taken from the queue. Messages that were in flight when the link
 ended are due again at once, under the same ids: only WhatsApp's answer settles the outcome. Memory holds only messages
-in flight. All waiting messages are in the outbox, whichever process accepted them.
+in flight. All waiting messages are in the outbox, no matter which process accepted them.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Outcomes:
             message = self._in_flight.get(whatsapp_id)
             if message is not None and message.chat == receipt.chat:
                 self._settle(whatsapp_id, update, chat=receipt.chat, member=receipt.participant)
-            else:  # long sent, the chat by another name, or a stranger's receipt: only the store can tell which
+            else:  # sent long ago, a chat under an alias, or a forged receipt: only the store knows which
                 change = MessageChange(
                     whatsapp_id=whatsapp_id, update=update, at=at, chat=receipt.chat, member=receipt.participant
                 )

@@ -257,7 +257,7 @@ class Ownership:
         self._until = None
         try:
             await self._leases.release(reserve_s=0 if self.is_draining else self._restart_grace_s)
-        except Exception as error:  # noqa: BLE001 – leases run out by themselves
+        except Exception as error:  # noqa: BLE001 – the leases expire
             log.warning("Ownership of sessions could not be released; it ends in %.0f s: %s", TTL_S, error)
 
     def _most_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:

@@ -26,8 +26,8 @@ class PairingCodeRefused(HoldfastError):
     def __init__(self, refusal: int, text: str | None) -> None:
         """`refusal` and `text`: what WhatsApp answered."""
         cause, cure = _REFUSALS.get(refusal, ("for an unknown reason", "try again in a few minutes, or scan a QR code"))
-        said = f"{refusal} {text}" if text else str(refusal)
-        super().__init__(f"WhatsApp refused a pairing code {cause} ({said}): {cure}", field="phoneNumber")
+        response = f"{refusal} {text}" if text else str(refusal)
+        super().__init__(f"WhatsApp refused a pairing code {cause} ({response}): {cure}", field="phoneNumber")
 
 
 async def qr_code(actor: SessionActor, *, at_most_s: float) -> Qr:

@@ -1,6 +1,6 @@
 """Quotas of tenants: the requests of one limited API key, and the data that one company may store.
 
-A tenant is whoever has a key that is limited to companies. A key for all companies is the operator's and has no quotas.
+A tenant is a caller whose key is limited to companies. A key for all companies is the operator's and has no quotas.
 A refused request can be repeated later: 429 with the time to wait. When the disk is nearly full, tenants can't write at
 all, so that the remaining space serves the sessions.
 

@@ -130,7 +130,7 @@ class SessionRecord:
         )
 
     def _resumes_at(self, session: Session) -> str | None:
-        """When a paused session continues by itself. A probe in progress would be due again after a restart."""
+        """When a paused session continues automatically. A probe in progress would be due again after a restart."""
         if session.state is not State.PAUSED:
             return None
         if session.link is not None:

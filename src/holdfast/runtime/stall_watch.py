@@ -58,7 +58,7 @@ class StallWatch:
         raise DatabaseStalled(may_be_stored=True)
 
     async def _noted(self, work: Awaitable[T]) -> T:
-        """Record when the work ends by itself; an error is an answer, too."""
+        """Record that the database answered: with a result or with an error."""
         try:
             result = await work
         except Exception:

@@ -116,14 +116,14 @@ def _check_allowed(raw_id: str, options: Mapping[str, object]) -> None:
 def _check_client_data(data: bytes, options: Mapping[str, object]) -> None:
     field = "response.clientDataJSON"
     try:
-        said = json.loads(data.decode())  # from bytes it would also read UTF-16 and UTF-32
+        client_data = json.loads(data.decode())  # from bytes it would also read UTF-16 and UTF-32
     except (ValueError, RecursionError) as error:
         raise BadAssertion(f"{field} is not JSON in UTF-8", field=field) from error
-    if not isinstance(said, dict) or said.get("type") != "webauthn.get":
+    if not isinstance(client_data, dict) or client_data.get("type") != "webauthn.get":
         raise BadAssertion(f"{field} is not that of an assertion (type webauthn.get)", field=field)
-    if said.get("origin") != ORIGIN:
-        raise BadAssertion(f"{field} was made on {_shown(said.get('origin'))}: sign on {ORIGIN}", field=field)
-    if said.get("challenge") != str(options.get("challenge")).rstrip("="):
+    if client_data.get("origin") != ORIGIN:
+        raise BadAssertion(f"{field} was made on {_shown(client_data.get('origin'))}: sign on {ORIGIN}", field=field)
+    if client_data.get("challenge") != str(options.get("challenge")).rstrip("="):
         sentence = f"{field} answers another challenge: fetch the challenge again and sign that one"
         raise BadAssertion(sentence, field=field)
 

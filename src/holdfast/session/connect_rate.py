@@ -49,7 +49,7 @@ class Rate:
     """The rate now, and what it follows."""
 
     per_s: float = 0
-    """Links a second; the default stands for the rate at which a burst begins."""
+    """Links a second; the default means the rate at which a burst begins."""
     threshold: float = math.inf
     """Up to this the rate doubles; above it, it grows slowly."""
     cut_at: float = -math.inf

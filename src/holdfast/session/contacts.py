@@ -12,7 +12,7 @@ PERSON, HIDDEN = "@s.whatsapp.net", "@lid"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What WhatsApp's server asserted about one person. Never what the person wrote: a stranger could claim anything.
+    """What WhatsApp's server asserted about one person. Never what the person wrote: a sender could claim anything.
 
     A field that is None is not known, and changes nothing.
     """

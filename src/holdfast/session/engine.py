@@ -449,7 +449,7 @@ class Decrypted(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     message: InboundMessage | None = None
     """None: protocol traffic that no person reads."""
     timer: ChatChanged | None = None
-    """The timer of disappearing messages in its chat, where the message tells it."""
+    """The timer of disappearing messages in its chat, if the message contains it."""
 
 
 class HistoryProgress(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -612,7 +612,7 @@ _KILLED = frozenset({f"killed by {name}" for name in ("SIGKILL", "SIGTERM", "SIG
 
 
 class HostEnd(Enum):
-    """Why an engine host ended, as far as that tells whether one of its sessions or messages was the cause."""
+    """Why an engine host ended. It decides whether one of its sessions or messages is suspected."""
 
     CRASHED = "crashed"
     """It ended itself, hung, or broke the protocol: whatever it ran may be the cause."""

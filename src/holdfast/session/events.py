@@ -79,8 +79,7 @@ class PasskeyDeclined:
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
-    """The engine host is gone, and with it all of its links. `link` None: the session's current link, whichever it
-    is."""
+    """The engine host is gone, and with it all of its links. `link` None: the session's current link."""
 
     link: LinkId | None = None
 

@@ -1,4 +1,4 @@
-"""The life of an operation: from the accepted request to an outcome that is known, or is said to be unknown.
+"""The life of an operation: from the accepted request to an outcome that is known, or is detail to be unknown.
 
 Decides only: values in, values out. `session/operations.py` has the kinds.
 """
@@ -297,8 +297,10 @@ def _failure(operation: Operation, answer: Answer) -> Failure | None:
         return Failure(code=error, sentence=f"{sentence}: {answer.detail}" if says_more else sentence,
                        whatsapp_code=code if code is not None else known)  # fmt: skip
     if error == "refused" and code in _REFUSALS:
-        said = f", {answer.detail}" if answer.detail else ""
-        return Failure(code="refused", sentence=f"{_REFUSALS[code]} (WhatsApp's code {code}{said})", whatsapp_code=code)
+        detail = f", {answer.detail}" if answer.detail else ""
+        return Failure(
+            code="refused", sentence=f"{_REFUSALS[code]} (WhatsApp's code {code}{detail})", whatsapp_code=code
+        )
     if error == "engine-error" and operation.attempts >= _ENGINE_ATTEMPTS:
         return Failure(code=error, sentence=f"the engine failed {operation.attempts} times: {answer.detail}")
     return None

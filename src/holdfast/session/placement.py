@@ -101,7 +101,7 @@ def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tup
 def _should_move(placement: Placement, company: str, fewest: int, policy: PlacementPolicy) -> bool:
     """Is the session's host crowded, when another one has only `fewest` sessions?
 
-    A session that may have ended a host stays, so that the next death of that host tells more about it."""
+    A session that may have ended a host stays, so that the next death of that host narrows the search."""
     host = placement.hosts[company]
     if is_isolation(host, policy) or any(company in death.suspects for death in placement.deaths):
         return False

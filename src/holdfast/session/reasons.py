@@ -167,7 +167,7 @@ def reason_of(code: int, attributes: dict[str, str], detail: str = "") -> Reason
     """The reason for a close code, the attributes of WhatsApp's error node and the engine's own sentence.
 
     Baileys uses 408 for three things, and for a refused WebSocket upgrade it passes on the *HTTP* status: a proxy's
-    401 or 403 looks like a logout or a lock. Only its sentence tells them apart.
+    401 or 403 looks like a logout or a lock. Only its sentence distinguishes them.
     """
     if code == REFUSED_CREDENTIALS:
         return BAD_CREDENTIALS

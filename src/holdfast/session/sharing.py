@@ -24,7 +24,7 @@ class SharingPolicy:
     fresh_s: float = 2.5
     """A node that has not renewed its leases for this long gets no session at the moment: it may just have died."""
     most_connecting: int = 10
-    """A node of which more sessions wait to start or connect gets none: it, or WhatsApp, is slow."""
+    """A node with more sessions than this waiting to start or connect gets none: it, or WhatsApp, is slow."""
     return_s: float = 5
     """After all nodes were killed at once, the first to be back leaves the others their shares for this long."""
     settle_s: float = 10

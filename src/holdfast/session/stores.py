@@ -116,7 +116,7 @@ class LiveState(Protocol):
         """The session no longer exists: delete its record."""
 
     async def get(self, company: str) -> Mapping[str, object] | None:
-        """The record as JSON, whichever process wrote it; within 250 ms, from memory if necessary."""
+        """The record as JSON, no matter which process wrote it; within 250 ms, from memory if necessary."""
 
     async def run(self) -> None:
         """Write the records that were put, until cancelled."""
@@ -165,7 +165,7 @@ class HeldLease:
     companies: frozenset[str]
     """Sessions that this process owns: renewed or claimed now."""
     waiting: frozenset[str]
-    """Those of them that have queued messages, whichever process accepted them."""
+    """Those of them that have queued messages, no matter which process accepted them."""
     elsewhere: Mapping[str, str]
     """By company: the node of each session that another process owns; empty where none does yet."""
     free_in_s: float | None

@@ -249,7 +249,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=SECONDS, jitter=JITTER)
     def time_passes(self, seconds: float, jitter: float) -> None:
-        """At its deadline the session continues by itself, even while WhatsApp sends nothing."""
+        """At its deadline the session continues automatically, even while WhatsApp sends nothing."""
         until = self.world.now + seconds
         while (due_at := self.world.due_at) is not None and due_at <= until:
             self.world.now = max(self.world.now, due_at)

@@ -159,7 +159,7 @@ def ask(session: Session, *, now: float = NOW + 0.5) -> Session:
 
 
 def test_a_deferred_link_is_as_if_it_had_not_been_tried() -> None:
-    """Attempts, reason, state and budget stay the same; the reason for waiting is shown; its turn comes by itself."""
+    """Attempts, reason, state and budget stay the same; the reason for waiting is shown; the attempt follows later."""
     waiting = replace(close(CONNECTED, 428)[0], begun_at=tuple(NOW - n for n in range(120, 0, -1)))
     held, effects = take(ask(waiting), ConnectDeferred(NOW + 30, reasons.CIRCUIT_BREAKER_OPEN), now=NOW + 0.5)
     assert effects == ()

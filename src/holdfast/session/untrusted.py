@@ -79,7 +79,7 @@ LAST_SECOND = 253_402_300_799
 """The end of the year 9999, in Unix seconds."""
 
 EMPTY_PLAINTEXT = "AQ=="
-"""An empty message with its padding, in base64: stands for a plaintext that is too long to be stored."""
+"""An empty message with its padding, in base64: replaces a plaintext that is too long to be stored."""
 _DIGEST_CHARS = 32
 _REPLACEMENT = "\ufffd"
 

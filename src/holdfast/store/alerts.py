@@ -48,7 +48,9 @@ class AlertTable:
         found = select(*_COLUMNS).order_by(alerts.c.seq)
         if self._node is not None:
             found = found.where(alerts.c.owner == self._node)
-        return await _translate_errors(self._database.read(lambda connection: _alerts(connection.execute(found).mappings())))
+        return await _translate_errors(
+            self._database.read(lambda connection: _alerts(connection.execute(found).mappings()))
+        )
 
     async def adopt(self) -> list[PendingAlert]:
         if self._node is None:

@@ -47,7 +47,7 @@ _KEY = Prepared(
 
 
 def alias_of(connection: Connection, company: str, jid: str) -> str | None:
-    """Return the canonical id of which `jid` is stored as another name."""
+    """Return the canonical id for which `jid` is stored as an alias."""
     found: str | None = _CHAT.scalar(connection, {"company": company, "name": jid})
     return found
 

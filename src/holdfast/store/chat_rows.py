@@ -332,9 +332,15 @@ def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]
     columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
     for row in connection.execute(select(*columns).where(*_targeting(connection, _O, company, wanted))):
         body = json.loads(row.content).get(row.kind, {})
-        said = body.get("emoji") if row.kind == "reaction" else text_of(body)
+        shown_text = body.get("emoji") if row.kind == "reaction" else text_of(body)
         change = Change(
-            target=row.target, type=row.kind, sender=None, sender_name=None, from_me=True, at=row.accepted_at, text=said
+            target=row.target,
+            type=row.kind,
+            sender=None,
+            sender_name=None,
+            from_me=True,
+            at=row.accepted_at,
+            text=shown_text,
         )
         if (row.chat, row.target) in wanted:
             yield (row.chat, row.target), change
@@ -352,7 +358,7 @@ def _arrived_changes(connection: Connection, company: str, wanted: Collection[_K
 
 def _change(row: RowMapping, name: str | None) -> Change:
     content = {} if row["content"] is None else json.loads(row["content"])
-    said = content.get("reaction", {}).get("emoji") if row["type"] == "reaction" else row["text"]
+    shown_text = content.get("reaction", {}).get("emoji") if row["type"] == "reaction" else row["text"]
     return Change(
         target=row["target"],
         type=row["type"],
@@ -360,5 +366,5 @@ def _change(row: RowMapping, name: str | None) -> Change:
         sender_name=name,
         from_me=row["from_me"],
         at=row["stored_at"],
-        text=said,
+        text=shown_text,
     )

@@ -37,7 +37,7 @@ _OWN = Prepared(lambda insert: _upsert(insert, _read_on_phone))
 
 
 def is_shown(kind: str, chat: str) -> bool:
-    """Whether a message of this kind stands in its chat."""
+    """Whether a message of this kind appears in its chat."""
     return kind not in QUIET and chat != STATUS
 
 

@@ -353,7 +353,7 @@ def _save_credentials(connection: Connection, company: str, commit: Commit, now:
 
 
 def _save_keys(connection: Connection, company: str, commit: Commit) -> None:
-    """Store and remove Signal keys. Their ids may contain names that strangers chose, so they are bounded."""
+    """Store and remove Signal keys. Their ids may contain untrusted names, so they are bounded."""
     for type_, values in commit.keys.items():
         for id_, value in values.items():
             if value is not None:

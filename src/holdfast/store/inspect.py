@@ -50,8 +50,8 @@ def _sqlite(path: Path) -> Peeked:
     )
     try:
         with engine.connect() as connection:
-            said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
-            damage = None if said == ["ok"] else "; ".join(map(str, said))
+            results = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+            damage = None if results == ["ok"] else "; ".join(map(str, results))
             return _inspect(connection, str(path), damage)
     except SQLAlchemyError as error:
         cause = cause_of(error)

@@ -1,4 +1,4 @@
-"""Tells the other processes of a cluster that the next process of a node is starting, before its code is loaded.
+"""Notifies the other processes of a cluster that the next process of a node is starting, before its code is loaded.
 
 Loading takes a second, and ten on a busy machine: longer than the sessions of the node wait for it. This module must
 import nothing that takes long itself, and it must never fail or delay a start: without the notice, others take the

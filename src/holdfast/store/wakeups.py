@@ -35,7 +35,7 @@ class Wakeups:
         """Called with each company for which a process stored work."""
 
     def wake(self, company: str) -> None:
-        """Wake whoever owns the session. Never blocks, never raises."""
+        """Wake the process that owns the session. Never blocks, never raises."""
         self._companies.add(company)
         self._changed.set()
 

@@ -79,7 +79,7 @@ class _Utf8(str):
     """A part of the credentials that is sent in UTF-8, as the engine sends it.
 
     python_socks encodes in Latin-1 to HTTP proxies and in ASCII to SOCKS proxies, which fails for other characters.
-    Each character here stands for one byte, so both encodings, and the length that SOCKS puts in front, are right.
+    Each character here represents one byte, so both encodings, and the length that SOCKS puts in front, are right.
     """
 
     __slots__ = ()

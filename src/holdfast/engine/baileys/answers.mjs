@@ -7,7 +7,7 @@ import { phoneJidOf, seconds } from './inbound.mjs'
 
 const STALE_DEVICES = '479' // error in acks
 
-// A Map: the type of a receipt is a stranger's text, and an object has members such as `constructor`.
+// A Map: the type of a receipt is untrusted text, and an object has members such as `constructor`.
 const RECEIPT_KINDS = new Map([['', 'delivered'], ['inactive', 'delivered'], ['read', 'read'], ['played', 'played']])
 // Receipts of this account's other devices, `-self` while the account shows nobody that it has read something.
 const READ_KINDS = new Set(['read', 'read-self', 'played', 'played-self'])
@@ -30,7 +30,7 @@ export class Answers {
   ack(attrs) {
     if (!mayBeOurs(attrs.id)) return
     const chat = this.plain(attrs.from)
-    if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.doubt(jid)
+    if (attrs.error === STALE_DEVICES) for (const jid of [attrs.from, chat]) this.recipients.invalidate(jid)
     this.locks.refused(attrs.error)
     this.report({ r: 'ack', whatsappId: attrs.id, chat, atS: seconds(attrs.t), error: attrs.error })
   }

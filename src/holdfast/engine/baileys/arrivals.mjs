@@ -73,8 +73,8 @@ export class Arrivals {
   // recipient.
   #chatOf({ from, recipient, sender_pn: phone, peer_recipient_pn: recipientPhone }) {
     const jid = recipient ?? from
-    const told = recipient ? recipientPhone : phone
-    return jidNormalizedUser(told || (jid?.endsWith('@lid') && phoneJidOf(jid, this.peek)) || jid)
+    const phoneJid = recipient ? recipientPhone : phone
+    return jidNormalizedUser(phoneJid || (jid?.endsWith('@lid') && phoneJidOf(jid, this.peek)) || jid)
   }
 
   async #take(stanza, handled, handle) {

@@ -1,4 +1,4 @@
-// Bounds how much a stranger's message can add to one report. A report longer than a line of the pipe would end its
+// Bounds how much an inbound message can add to one report. A report longer than a line of the pipe would end its
 // link, and WhatsApp would deliver the message again on the next one. Holdfast bounds every string again before it is
 // stored (`session/untrusted.py`).
 

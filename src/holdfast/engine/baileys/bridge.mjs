@@ -58,7 +58,7 @@ function take(command) {
       return open(command)
     default:
       // A command for a link that has just closed: its `closed` has been reported.
-      return links.get(command.link)?.obey(command)
+      return links.get(command.link)?.execute(command)
   }
 }
 

@@ -10,7 +10,7 @@ const LONGEST_ID = 128
 const ELSEWHERE = new Map([['timeout', 'missed'], ['accepted_elsewhere', 'answered'], ['rejected_elsewhere', 'rejected']])
 
 export class Calls {
-  #callers = new Map() // call id -> who calls, as the offer said
+  #callers = new Map() // call id -> who calls, from the offer
 
   /**
    * @param plain   JID => the person's JID, by phone number where that is known
@@ -22,7 +22,7 @@ export class Calls {
   }
 
   /** A `call` stanza arrived; Baileys acknowledges it afterwards. */
-  heard(stanza) {
+  observe(stanza) {
     const signal = this.#signal(stanza)
     if (signal) this.commit([signal])
   }

@@ -7,10 +7,10 @@ const PHONES = { '2002@lid': '962799999999@s.whatsapp.net' }
 const plain = jid => PHONES[jid.replace(/:\d+/, '')] ?? jid.replace(/:\d+/, '')
 const isMe = jid => jid.startsWith('1001')
 
-function heard(...stanzas) {
+function observe(...stanzas) {
   const signals = []
   const calls = new Calls({ plain, isMe, commit: some => signals.push(...some) })
-  for (const stanza of stanzas) calls.heard(stanza)
+  for (const stanza of stanzas) calls.observe(stanza)
   return signals
 }
 
@@ -22,7 +22,7 @@ const call = (tag, attrs = {}, content = undefined, outer = {}) => ({
 
 test('an offer names the caller by number; its end is reported for the same person', () => {
   const video = [{ tag: 'audio', attrs: {} }, { tag: 'video', attrs: {} }]
-  const [offer, end] = heard(
+  const [offer, end] = observe(
     call('offer', { caller_pn: '962711111111@s.whatsapp.net' }, video, { offline: '0' }),
     call('terminate', { reason: 'timeout' })
   )
@@ -44,14 +44,14 @@ test('an offer names the caller by number; its end is reported for the same pers
 test('how a call ended, and what is only a step of one', () => {
   const ends = [['accept', {}], ['reject', {}], ['terminate', { reason: 'accepted_elsewhere' }], ['terminate', {}]]
   assert.deepEqual(
-    heard(...ends.map(([tag, attrs]) => call(tag, attrs))).map(({ kind }) => kind),
+    observe(...ends.map(([tag, attrs]) => call(tag, attrs))).map(({ kind }) => kind),
     ['answered', 'rejected', 'answered', 'ended']
   )
-  assert.deepEqual(heard(call('relaylatency'), call('transport'), call('preaccept')), [])
+  assert.deepEqual(observe(call('relaylatency'), call('transport'), call('preaccept')), [])
 })
 
 test('calls of this account, and stanzas without a call, are ignored', () => {
   const without = { tag: 'call', attrs: { from: '3003@lid' } }
   const long = call('offer', { 'call-id': 'x'.repeat(200) })
-  assert.deepEqual(heard(call('offer', { 'call-creator': '1001:2@lid' }), without, { ...without, content: [{ tag: 'offer', attrs: {} }] }, long), [])
+  assert.deepEqual(observe(call('offer', { 'call-creator': '1001:2@lid' }), without, { ...without, content: [{ tag: 'offer', attrs: {} }] }, long), [])
 })

@@ -10,7 +10,7 @@ const MOST_ANSWER_CHARS = 5_000_000 // a report longer than a line of the pipe w
 export class Commands {
   /**
    * @param parts        () => the link's {outbound, hosts, queries, operations}; throws LinkDown while it is not open
-   * @param afterFrames  tell => void: calls it when every frame before it has been sent
+   * @param afterFrames  callback => void: calls it when every frame before it has been sent
    * @param report       report => void
    */
   constructor({ parts, afterFrames, report }) {

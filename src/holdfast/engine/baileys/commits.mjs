@@ -77,9 +77,9 @@ export class Commits {
     socket.on('error', () => {})
   }
 
-  /** Call `tell` as soon as every frame before it has been sent. */
-  afterFrames(tell) {
-    this.#gate.mark(tell)
+  /** Call `callback` as soon as every frame before it has been sent. */
+  afterFrames(callback) {
+    this.#gate.mark(callback)
   }
 
   /** Drop what is waiting: the socket is gone. */

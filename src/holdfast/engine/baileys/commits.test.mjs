@@ -28,11 +28,11 @@ test('a frame is sent when the commits before it are durable', () => {
   const socket = new Socket()
   commits.guard(socket)
   const seq = commits.begin({ keys: { session: { a: 'x' } } })
-  let told = 0
-  socket.send('frame', () => (told += 1))
+  let sent = 0
+  socket.send('frame', () => (sent += 1))
   const order = []
   commits.afterFrames(() => order.push(...socket.left))
-  assert.deepEqual([socket.left, told, order], [[], 1, []])
+  assert.deepEqual([socket.left, sent, order], [[], 1, []])
   commits.committed(seq)
   assert.deepEqual([socket.left, order], [['frame'], ['frame']])
   assert.deepEqual(reports.map(({ r, seq }) => [r, seq]), [['commit', 1]])

@@ -25,7 +25,7 @@ export class ContactPresence {
   }
 
   /** A `presence` or `chatstate` stanza arrived. */
-  heard({ tag, attrs, content }) {
+  observe({ tag, attrs, content }) {
     const sender = attrs.participant ?? attrs.from
     const state = stateOf(tag, attrs, content)
     if (!state || !attrs.from?.includes('@') || !sender?.includes('@') || this.isMe(sender)) return

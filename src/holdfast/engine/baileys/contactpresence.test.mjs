@@ -17,11 +17,11 @@ const typing = (from, tag, attrs = {}) => ({ tag: 'chatstate', attrs: { from }, 
 
 test('online, last seen, writing and speaking, by person and chat', context => {
   const { presence, reports, later } = fixture(context)
-  presence.heard({ tag: 'presence', attrs: { from: '2002@lid', type: 'unavailable', last: '1700000000' } })
+  presence.observe({ tag: 'presence', attrs: { from: '2002@lid', type: 'unavailable', last: '1700000000' } })
   later()
-  presence.heard({ tag: 'presence', attrs: { from: '2002@lid', last: 'deny' } })
+  presence.observe({ tag: 'presence', attrs: { from: '2002@lid', last: 'deny' } })
   later()
-  presence.heard({ ...typing('1203@g.us', 'composing', { media: 'audio' }), attrs: { from: '1203@g.us', participant: '2002:4@lid' } })
+  presence.observe({ ...typing('1203@g.us', 'composing', { media: 'audio' }), attrs: { from: '1203@g.us', participant: '2002:4@lid' } })
   const person = '962799999999@s.whatsapp.net'
   assert.deepEqual(reports, [
     { r: 'presence', chat: person, sender: person, state: 'unavailable', lastSeenS: 1700000000 },
@@ -32,18 +32,18 @@ test('online, last seen, writing and speaking, by person and chat', context => {
 
 test('a contact is reported once a period, with its latest state, and not again without a change', context => {
   const { presence, states, later } = fixture(context)
-  for (let n = 0; n < 1000; n += 1) presence.heard(typing('2002@lid', n % 2 ? 'paused' : 'composing'))
+  for (let n = 0; n < 1000; n += 1) presence.observe(typing('2002@lid', n % 2 ? 'paused' : 'composing'))
   assert.deepEqual(states(), ['composing'])
   later()
   assert.deepEqual(states(), ['composing', 'paused'])
-  presence.heard(typing('2002@lid', 'paused'))
+  presence.observe(typing('2002@lid', 'paused'))
   later()
   assert.deepEqual(states(), ['composing', 'paused'])
 })
 
 test('thousands of contacts add a bounded number of reports a period', context => {
   const { presence, reports, later } = fixture(context)
-  for (let n = 0; n < 5000; n += 1) presence.heard(typing(`${n}@lid`, 'composing'))
+  for (let n = 0; n < 5000; n += 1) presence.observe(typing(`${n}@lid`, 'composing'))
   for (let n = 0; n < 5; n += 1) later()
   assert.equal(reports.length, 1 + 5 * 20)
   presence.close()
@@ -51,10 +51,10 @@ test('thousands of contacts add a bounded number of reports a period', context =
 
 test('own presence, unknown states and stanzas without a sender are ignored', context => {
   const { presence, reports } = fixture(context)
-  presence.heard({ tag: 'presence', attrs: { from: '1001:7@lid' } })
-  presence.heard({ tag: 'presence', attrs: { from: '2002@lid', type: 'subscribe' } })
-  presence.heard({ tag: 'presence', attrs: {} })
-  presence.heard(typing('2002@lid', 'constructor'))
-  presence.heard({ tag: 'chatstate', attrs: { from: '2002@lid' } })
+  presence.observe({ tag: 'presence', attrs: { from: '1001:7@lid' } })
+  presence.observe({ tag: 'presence', attrs: { from: '2002@lid', type: 'subscribe' } })
+  presence.observe({ tag: 'presence', attrs: {} })
+  presence.observe(typing('2002@lid', 'constructor'))
+  presence.observe({ tag: 'chatstate', attrs: { from: '2002@lid' } })
   assert.deepEqual(reports, [])
 })

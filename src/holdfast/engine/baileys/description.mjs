@@ -134,16 +134,16 @@ const KINDS = {
  * `sealed`: an encrypted answer to `target`, for `answerOf`. `messageSecret`: decrypts encrypted answers to this one.
  */
 export function describe(message) {
-  const { said, marks, target } = unwrapped(message)
-  if (said.protocolMessage) return describeProtocol(said.protocolMessage)
-  const fields = Object.keys(said).filter(name => said[name] != null && !ACCOMPANYING.has(name))
-  if (!fields.length) return isEmptyWrapper(message, said) ? { type: 'unknown', ...rawOf(message) } : null
+  const { inner, marks, target } = unwrapped(message)
+  if (inner.protocolMessage) return describeProtocol(inner.protocolMessage)
+  const fields = Object.keys(inner).filter(name => inner[name] != null && !ACCOMPANYING.has(name))
+  if (!fields.length) return isEmptyWrapper(message, inner) ? { type: 'unknown', ...rawOf(message) } : null
   const known = fields.find(name => Object.hasOwn(KINDS, name))
-  const [type, tell] = known ? KINDS[known] : ['unknown', () => rawOf(Object.fromEntries(fields.map(name => [name, said[name]])))]
-  const told = tell(known && said[known])
-  const content = { ...told.content, ...contextOf(said[fields[0]]?.contextInfo), ...marks }
-  const messageSecret = base64((said.messageContextInfo ?? message.messageContextInfo)?.messageSecret?.slice(0, 32))
-  return compact({ type, target, ...told, content: Object.keys(content).length ? content : undefined, messageSecret })
+  const [type, describeKind] = known ? KINDS[known] : ['unknown', () => rawOf(Object.fromEntries(fields.map(name => [name, inner[name]])))]
+  const described = describeKind(known && inner[known])
+  const content = { ...described.content, ...contextOf(inner[fields[0]]?.contextInfo), ...marks }
+  const messageSecret = base64((inner.messageContextInfo ?? message.messageContextInfo)?.messageSecret?.slice(0, 32))
+  return compact({ type, target, ...described, content: Object.keys(content).length ? content : undefined, messageSecret })
 }
 
 /**
@@ -151,10 +151,10 @@ export function describe(message) {
  * seconds, or null. Somebody sets the timer, or writes in a chat that has one.
  */
 export function timerOf(message) {
-  const { said } = unwrapped(message)
-  const { protocolMessage: setting } = said
+  const { inner } = unwrapped(message)
+  const { protocolMessage: setting } = inner
   if (setting) return setting.type === EPHEMERAL_SETTING ? { disappearingS: setting.ephemeralExpiration ?? 0 } : null
-  const context = Object.values(said).find(part => part?.contextInfo)?.contextInfo
+  const context = Object.values(inner).find(part => part?.contextInfo)?.contextInfo
   const disappearingS = context?.expiration ?? 0
   const setAtS = numberOf(context?.ephemeralSettingTimestamp)
   return disappearingS || setAtS ? { disappearingS, setAtS } : null
@@ -196,21 +196,21 @@ function fieldNumbers(bytes) {
 // The message inside all wrappers, and what the wrappers say about it.
 function unwrapped(message) {
   const marks = {}
-  let said = message
+  let inner = message
   let target
   for (let depth = 0; depth < DEEPEST; depth++) {
-    const wrapper = Object.keys(said).find(name => WRAPPERS.has(name) && said[name]?.message)
+    const wrapper = Object.keys(inner).find(name => WRAPPERS.has(name) && inner[name]?.message)
     if (!wrapper) break
     if (VIEW_ONCE.has(wrapper)) marks.viewOnce = true
-    target ??= said[wrapper].targetMessageKey?.id
-    said = said[wrapper].message
+    target ??= inner[wrapper].targetMessageKey?.id
+    inner = inner[wrapper].message
   }
-  return { said, marks, target }
+  return { inner, marks, target }
 }
 
 // The wrapped message has fields that this version of Baileys' protocol definition does not know.
-function isEmptyWrapper(message, said) {
-  return said !== message && Object.values(said).every(value => value == null)
+function isEmptyWrapper(message, inner) {
+  return inner !== message && Object.values(inner).every(value => value == null)
 }
 
 function describeProtocol({ type, key, editedMessage }) {
@@ -258,8 +258,8 @@ function contextOf(context) {
 }
 
 function choicesOf({ title, body, footer, button, options }) {
-  const told = options.map(option => compact(option))
-  return { ...textOf(lines(title, body, footer)), content: { choices: compact({ button, options: told }) } }
+  const described = options.map(option => compact(option))
+  return { ...textOf(lines(title, body, footer)), content: { choices: compact({ button, options: described }) } }
 }
 
 function selectedOf(id, title, description) {

@@ -5,60 +5,60 @@ import { proto } from 'baileys'
 
 import { describe, describeUnknown } from './description.mjs'
 
-const said = message => describe(proto.Message.decode(proto.Message.encode(proto.Message.fromObject(message)).finish()))
+const describeEncoded = message => describe(proto.Message.decode(proto.Message.encode(proto.Message.fromObject(message)).finish()))
 const { Type } = proto.Message.ProtocolMessage
 
 test('each kind of message has its type and its text', () => {
-  assert.deepEqual(said({ conversation: 'a' }), { type: 'text', text: 'a' })
-  assert.deepEqual(said({ extendedTextMessage: { text: 'a' } }), { type: 'text', text: 'a' })
+  assert.deepEqual(describeEncoded({ conversation: 'a' }), { type: 'text', text: 'a' })
+  assert.deepEqual(describeEncoded({ extendedTextMessage: { text: 'a' } }), { type: 'text', text: 'a' })
 })
 
 test('media are described, and their keys are one opaque text', () => {
   const sealed = { mediaKey: Buffer.alloc(32, 1), fileSha256: Buffer.alloc(32, 2), fileEncSha256: Buffer.alloc(32, 3), directPath: '/v/1' }
-  const image = said({ imageMessage: { ...sealed, mimetype: 'image/png', fileLength: 512, caption: 'b' } })
+  const image = describeEncoded({ imageMessage: { ...sealed, mimetype: 'image/png', fileLength: 512, caption: 'b' } })
   assert.deepEqual([image.type, image.text, image.media], ['image', 'b', { mimetype: 'image/png', sizeBytes: 512 }])
   const keys = JSON.parse(image.mediaKeys)
   assert.deepEqual([keys.type, keys.directPath, Buffer.from(keys.mediaKey, 'base64')], ['image', '/v/1', sealed.mediaKey])
-  const voice = said({ audioMessage: { ...sealed, mimetype: 'audio/ogg', seconds: 4, ptt: true } })
+  const voice = describeEncoded({ audioMessage: { ...sealed, mimetype: 'audio/ogg', seconds: 4, ptt: true } })
   assert.deepEqual(voice.media, { mimetype: 'audio/ogg', seconds: 4, voice: true })
-  const document = said({ documentMessage: { ...sealed, mimetype: 'application/pdf', fileName: 'c.pdf', caption: 'read' } })
+  const document = describeEncoded({ documentMessage: { ...sealed, mimetype: 'application/pdf', fileName: 'c.pdf', caption: 'read' } })
   assert.deepEqual([document.text, document.media.filename], ['read', 'c.pdf'])
-  assert.equal(JSON.parse(said({ ptvMessage: sealed }).mediaKeys).type, 'video')
+  assert.equal(JSON.parse(describeEncoded({ ptvMessage: sealed }).mediaKeys).type, 'video')
 })
 
 test('the server in a media URL is dropped: the sender must not choose which server we ask', () => {
   const named = { mediaKey: Buffer.alloc(32), url: 'http://127.0.0.1/v/1?a=b' }
-  assert.equal(JSON.parse(said({ stickerMessage: named }).mediaKeys).directPath, '/v/1?a=b')
-  assert.equal(said({ stickerMessage: { mediaKey: Buffer.alloc(32), url: 'nonsense' } }).mediaKeys, undefined)
-  assert.equal(said({ stickerMessage: { directPath: '/v/1' } }).mediaKeys, undefined)
+  assert.equal(JSON.parse(describeEncoded({ stickerMessage: named }).mediaKeys).directPath, '/v/1?a=b')
+  assert.equal(describeEncoded({ stickerMessage: { mediaKey: Buffer.alloc(32), url: 'nonsense' } }).mediaKeys, undefined)
+  assert.equal(describeEncoded({ stickerMessage: { directPath: '/v/1' } }).mediaKeys, undefined)
 })
 
 test('a place, one contact, several contacts', () => {
-  const { type, content } = said({ locationMessage: { degreesLatitude: 31.5, degreesLongitude: 0, name: 'Amman' } })
+  const { type, content } = describeEncoded({ locationMessage: { degreesLatitude: 31.5, degreesLongitude: 0, name: 'Amman' } })
   assert.deepEqual([type, content], ['location', { location: { latitude: 31.5, longitude: 0, name: 'Amman' } }])
   const layla = { displayName: 'Layla', vcard: 'BEGIN:VCARD' }
-  assert.deepEqual(said({ contactMessage: layla }), { type: 'contact', content: { contact: { name: 'Layla', vcard: 'BEGIN:VCARD' } } })
-  assert.equal(said({ contactsArrayMessage: { contacts: [layla, layla] } }).content.contacts.length, 2)
+  assert.deepEqual(describeEncoded({ contactMessage: layla }), { type: 'contact', content: { contact: { name: 'Layla', vcard: 'BEGIN:VCARD' } } })
+  assert.equal(describeEncoded({ contactsArrayMessage: { contacts: [layla, layla] } }).content.contacts.length, 2)
 })
 
 test('a reaction names its message, and can be removed', () => {
   const key = { id: '3A00' }
-  assert.deepEqual(said({ reactionMessage: { key, text: '👍' } }), { type: 'reaction', target: '3A00', content: { reaction: { emoji: '👍' } } })
-  assert.deepEqual(said({ reactionMessage: { key, text: '' } }).content, { reaction: { emoji: '' } })
+  assert.deepEqual(describeEncoded({ reactionMessage: { key, text: '👍' } }), { type: 'reaction', target: '3A00', content: { reaction: { emoji: '👍' } } })
+  assert.deepEqual(describeEncoded({ reactionMessage: { key, text: '' } }).content, { reaction: { emoji: '' } })
 })
 
 test('an edit has the new text and its message, a revocation its message', () => {
   const key = { id: '3A00' }
   const edited = { protocolMessage: { type: Type.MESSAGE_EDIT, key, editedMessage: { conversation: 'better' } } }
-  assert.deepEqual(said(edited), { type: 'edit', target: '3A00', text: 'better' })
-  assert.deepEqual(said({ editedMessage: { message: edited } }), { type: 'edit', target: '3A00', text: 'better' })
-  assert.deepEqual(said({ protocolMessage: { type: Type.REVOKE, key } }), { type: 'revoke', target: '3A00' })
-  assert.equal(said({ protocolMessage: { type: Type.APP_STATE_SYNC_KEY_SHARE } }), null)
+  assert.deepEqual(describeEncoded(edited), { type: 'edit', target: '3A00', text: 'better' })
+  assert.deepEqual(describeEncoded({ editedMessage: { message: edited } }), { type: 'edit', target: '3A00', text: 'better' })
+  assert.deepEqual(describeEncoded({ protocolMessage: { type: Type.REVOKE, key } }), { type: 'revoke', target: '3A00' })
+  assert.equal(describeEncoded({ protocolMessage: { type: Type.APP_STATE_SYNC_KEY_SHARE } }), null)
 })
 
 test('a reply names the quoted message; mentions are reported', () => {
   const contextInfo = { stanzaId: '3A00', participant: '2002@lid', quotedMessage: { conversation: 'q' }, mentionedJid: ['3003@lid'] }
-  assert.deepEqual(said({ extendedTextMessage: { text: 'a', contextInfo } }), {
+  assert.deepEqual(describeEncoded({ extendedTextMessage: { text: 'a', contextInfo } }), {
     type: 'text',
     text: 'a',
     content: { mentions: ['3003@lid'], replyTo: { whatsappId: '3A00', sender: '2002@lid' } }
@@ -66,16 +66,16 @@ test('a reply names the quoted message; mentions are reported', () => {
 })
 
 test('wrappers are unwrapped', () => {
-  assert.deepEqual(said({ ephemeralMessage: { message: { conversation: 'a' } } }), { type: 'text', text: 'a' })
-  assert.equal(said({ viewOnceMessageV2: { message: { imageMessage: {} } } }).type, 'image')
-  assert.equal(said({ documentWithCaptionMessage: { message: { documentMessage: { caption: 'b' } } } }).text, 'b')
+  assert.deepEqual(describeEncoded({ ephemeralMessage: { message: { conversation: 'a' } } }), { type: 'text', text: 'a' })
+  assert.equal(describeEncoded({ viewOnceMessageV2: { message: { imageMessage: {} } } }).type, 'image')
+  assert.equal(describeEncoded({ documentWithCaptionMessage: { message: { documentMessage: { caption: 'b' } } } }).text, 'b')
 })
 
 test('keys for a group are not a message by themselves, and don’t hide one that arrives with them', () => {
   const keys = { senderKeyDistributionMessage: { groupId: '1203@g.us' } }
-  assert.equal(said(keys), null)
-  assert.deepEqual(said({ ...keys, conversation: 'a' }), { type: 'text', text: 'a' })
-  assert.equal(said({ messageContextInfo: {} }), null)
+  assert.equal(describeEncoded(keys), null)
+  assert.deepEqual(describeEncoded({ ...keys, conversation: 'a' }), { type: 'text', text: 'a' })
+  assert.equal(describeEncoded({ messageContextInfo: {} }), null)
 })
 
 // The fields of Baileys' definition of a message. `raw` shows those that no entry of ours describes.
@@ -85,7 +85,7 @@ const NO_MESSAGE = ['senderKeyDistributionMessage', 'fastRatchetKeySenderKeyDist
 test('every field of WhatsApp’s message is shown in some way', () => {
   assert.ok(EVERY_FIELD.length > 80, `${EVERY_FIELD.length}`)
   for (const field of EVERY_FIELD.filter(name => !NO_MESSAGE.includes(name))) {
-    const message = said({ [field]: field === 'conversation' ? 'a' : {} })
+    const message = describeEncoded({ [field]: field === 'conversation' ? 'a' : {} })
     assert.ok(message?.type, field)
     if (message.type === 'unknown') assert.ok(message.content.raw, field)
   }
@@ -97,31 +97,31 @@ const RAW_ONLY = new Set([
 ])
 
 test('an unknown message has its raw fields, without bytes', () => {
-  const message = said({ placeholderMessage: { type: 0 }, messageContextInfo: { messageSecret: Buffer.alloc(32, 7) } })
+  const message = describeEncoded({ placeholderMessage: { type: 0 }, messageContextInfo: { messageSecret: Buffer.alloc(32, 7) } })
   assert.deepEqual(message.content, { raw: { placeholderMessage: { type: 0 } } })
-  const bundle = said({ messageHistoryBundle: { mimetype: 'a/b', mediaKey: Buffer.alloc(32, 7), fileSha256: Buffer.alloc(32, 8) } })
+  const bundle = describeEncoded({ messageHistoryBundle: { mimetype: 'a/b', mediaKey: Buffer.alloc(32, 7), fileSha256: Buffer.alloc(32, 8) } })
   assert.deepEqual(bundle.content.raw, { messageHistoryBundle: { mimetype: 'a/b' } })
   for (const field of EVERY_FIELD) {
-    const isRaw = said({ [field]: field === 'conversation' ? 'a' : {} })?.type === 'unknown'
-    const isWrapper = /FutureProof/.test(field) || said({ [field]: field === 'conversation' ? 'a' : { message: { conversation: 'x' } } })?.text === 'x'
+    const isRaw = describeEncoded({ [field]: field === 'conversation' ? 'a' : {} })?.type === 'unknown'
+    const isWrapper = /FutureProof/.test(field) || describeEncoded({ [field]: field === 'conversation' ? 'a' : { message: { conversation: 'x' } } })?.text === 'x'
     assert.equal(isRaw && !isWrapper, RAW_ONLY.has(field), field)
   }
 })
 
 test('a wrapper around unknown fields is reported; one around keys alone is not', () => {
   for (const wrapped of [{ viewOnceMessage: { message: {} } }, { ephemeralMessage: { message: { documentWithCaptionMessage: { message: {} } } } }]) {
-    assert.deepEqual(said(wrapped), { type: 'unknown', content: { raw: wrapped } })
+    assert.deepEqual(describeEncoded(wrapped), { type: 'unknown', content: { raw: wrapped } })
   }
-  assert.equal(said({ ephemeralMessage: { message: { senderKeyDistributionMessage: { groupId: '1@g.us' } } } }), null)
+  assert.equal(describeEncoded({ ephemeralMessage: { message: { senderKeyDistributionMessage: { groupId: '1@g.us' } } } }), null)
 })
 
 test('raw is bounded: depth, members, texts', () => {
-  const long = said({ stickerSyncRmrMessage: { filehash: Array.from({ length: 500 }, () => 'x'.repeat(5000)), rmrSource: 'r' } }).content.raw
+  const long = describeEncoded({ stickerSyncRmrMessage: { filehash: Array.from({ length: 500 }, () => 'x'.repeat(5000)), rmrSource: 'r' } }).content.raw
   assert.equal(long.truncated, true)
   assert.ok(JSON.stringify(long).length < 20_000)
   let quoted = { conversation: 'deep' }
   for (let n = 0; n < 30; n++) quoted = { placeholderMessage: { type: 0 }, chat: { displayName: 'd' }, ephemeralMessage: { message: quoted } }
-  assert.ok(JSON.stringify(said(quoted)).length < 20_000)
+  assert.ok(JSON.stringify(describeEncoded(quoted)).length < 20_000)
 })
 
 test('a message with an unknown field is reported', () => {
@@ -210,21 +210,21 @@ const KINDS = [
 test('the secret of a message is separate from its content, in whichever wrapper it is', () => {
   const messageContextInfo = { messageSecret: Buffer.alloc(32, 7) }
   const kept = { type: 'text', text: 'a', messageSecret: messageContextInfo.messageSecret.toString('base64') }
-  assert.deepEqual(said({ conversation: 'a', messageContextInfo }), kept)
-  assert.deepEqual(said({ deviceSentMessage: { message: { conversation: 'a' } }, messageContextInfo }), kept)
-  assert.deepEqual(said({ ephemeralMessage: { message: { conversation: 'a', messageContextInfo } } }), kept)
+  assert.deepEqual(describeEncoded({ conversation: 'a', messageContextInfo }), kept)
+  assert.deepEqual(describeEncoded({ deviceSentMessage: { message: { conversation: 'a' } }, messageContextInfo }), kept)
+  assert.deepEqual(describeEncoded({ ephemeralMessage: { message: { conversation: 'a', messageContextInfo } } }), kept)
 })
 
 test('an encrypted answer has what opens it', () => {
   const vote = { encPayload: Buffer.from('payload'), encIv: Buffer.from('iv') }
-  const { sealed } = said({ pollUpdateMessage: { pollCreationMessageKey: { ...key, participant: '2002@lid' }, vote } })
+  const { sealed } = describeEncoded({ pollUpdateMessage: { pollCreationMessageKey: { ...key, participant: '2002@lid' }, vote } })
   assert.deepEqual({ ...sealed, payload: `${sealed.payload}`, iv: `${sealed.iv}` }, { use: 'Poll Vote', payload: 'payload', iv: 'iv', creator: '2002@lid' })
-  assert.equal(said({ pollUpdateMessage: { pollCreationMessageKey: key } }).sealed, undefined)
+  assert.equal(describeEncoded({ pollUpdateMessage: { pollCreationMessageKey: key } }).sealed, undefined)
 })
 
 for (const [message, expected] of KINDS) {
   test(`${Object.keys(message)[0]} is ${expected.type}${expected.text ? `: ${expected.text.replaceAll('\n', ' ')}` : ''}`, () => {
-    const { mediaKeys, sealed, ...told } = said(message)
-    assert.deepEqual(told, expected)
+    const { mediaKeys, sealed, ...rest } = describeEncoded(message)
+    assert.deepEqual(rest, expected)
   })
 }

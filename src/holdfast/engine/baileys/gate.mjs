@@ -35,9 +35,9 @@ export class Gate {
     this.#enqueue(this.#begun, leave)
   }
 
-  /** Call `tell` as soon as everything that was passed before it has been sent. */
-  mark(tell) {
-    this.#enqueue(0, tell)
+  /** Call `callback` as soon as everything that was passed before it has been sent. */
+  mark(callback) {
+    this.#enqueue(0, callback)
   }
 
   get waiting() {

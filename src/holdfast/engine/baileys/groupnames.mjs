@@ -22,7 +22,7 @@ export class GroupNames {
   }
 
   /** A message arrived from this group. */
-  heard(jid) {
+  observe(jid) {
     if (!isJidGroup(jid) || this.#known.has(jid) || this.#known.size >= MOST_KNOWN) return
     this.#known.add(jid)
     const learn = async () => this.#learn(jid, (await this.groups.get(jid)).subject)

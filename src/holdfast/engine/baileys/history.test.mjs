@@ -212,7 +212,7 @@ test('a part that is being read when the link ends is read again at the next lin
   assert.deepEqual(last.commits.map(({ historyProgress }) => historyProgress), [{ percent: 40, reading: 0, retrying: 0, lost: 1 }])
 })
 
-test('a part that can not be fetched is told as failed, and as lost after three attempts', async () => {
+test('a part that can not be fetched is reported as failed, and as lost after three attempts', async () => {
   let ledger
   for (const [retrying, lost] of [[1, 0], [1, 0], [0, 1]]) {
     const { history, commits, ledger: now } = fixture({ ledger, read: async () => { throw new Error('no route to the host') } })

@@ -85,18 +85,18 @@ export class Inbound {
     const decoded = stanza && decode(plaintext)
     const message = decoded && (await this.#message(stanza, plaintext, decoded))
     const timer = decoded && (await this.#timer(stanza, decoded))
-    const told = { ...record, ...(message && { message }), ...(timer && { timer }) }
-    return boundedDecrypted(told, { isPeer: stanza?.attrs.category === 'peer' })
+    const decrypted = { ...record, ...(message && { message }), ...(timer && { timer }) }
+    return boundedDecrypted(decrypted, { isPeer: stanza?.attrs.category === 'peer' })
   }
 
   async #message(stanza, plaintext, decoded) {
-    const given = this.#isOwn(stanza) && givenByPhone(decoded)
-    if (given) return this.#given(given)
-    const said = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(unpadRandomMax16(plaintext)) : null)
-    if (!said) return null
+    const resent = this.#isOwn(stanza) && resentByPhone(decoded)
+    if (resent) return this.#resent(resent)
+    const parsed = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(unpadRandomMax16(plaintext)) : null)
+    if (!parsed) return null
     const where = await this.#where(stanza, decoded)
     if (!where) return null
-    return this.#described(stanza, where, said)
+    return this.#described(stanza, where, parsed)
   }
 
   // The change of a chat with one person that a message tells. Groups have their timer from WhatsApp. A message counts as
@@ -109,10 +109,10 @@ export class Inbound {
     return { t: 'chat', chat, disappearingS: found.disappearingS, timerSetAtS: Math.min(found.setAtS ?? sentAtS, sentAtS) }
   }
 
-  async #described(stanza, { marks, ...where }, said) {
+  async #described(stanza, { marks, ...where }, parsed) {
     const senderLid = where.fromMe ? undefined : lidOf(stanza.attrs)
     const { from, participant } = stanza.attrs
-    const { content, ...open } = await this.#byPhone(await this.#opened(said, where, [senderLid, participant ?? from]))
+    const { content, ...open } = await this.#byPhone(await this.#opened(parsed, where, [senderLid, participant ?? from]))
     const all = { ...content, ...marks }
     const described = { ...where, senderLid, ...open, ...envelope(stanza), offline: Boolean(stanza.attrs.offline) }
     return Object.keys(all).length ? { ...described, content: all } : described
@@ -127,14 +127,14 @@ export class Inbound {
     const content = contentOf(stanza, 'plaintext')
     const decoded = content && decodeAs(proto.Message, content)
     if (!decoded) return null
-    const said = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(content) : null)
-    const where = said && (await this.#where(stanza, decoded))
+    const parsed = describe(decoded) ?? (isEmpty(decoded) ? describeUnknown(content) : null)
+    const where = parsed && (await this.#where(stanza, decoded))
     if (!where) return null
     // A channel may post the same text twice.
     const ciphertextSha256 = digest(Buffer.concat([Buffer.from(`${from}\n${id}\n`), content]))
     // Only channels write unencrypted: anything else was not necessarily written by its sender.
     const marks = isJidNewsletter(from) ? where.marks : { ...where.marks, unencrypted: true }
-    const message = await this.#described(stanza, { ...where, marks }, said)
+    const message = await this.#described(stanza, { ...where, marks }, parsed)
     return boundedDecrypted({ ciphertextSha256, plaintext: EMPTY_PLAINTEXT, message })
   }
 
@@ -145,12 +145,12 @@ export class Inbound {
   }
 
   // An answer that is encrypted with a secret of the message that it answers.
-  async #opened({ sealed, ...said }, { chat, sender, fromMe }, names) {
-    if (!sealed) return said
+  async #opened({ sealed, ...parsed }, { chat, sender, fromMe }, names) {
+    if (!sealed) return parsed
     const { id, lid } = this.me()
     const senders = fromMe ? [id, lid] : [sender, ...names]
-    const answered = await this.answered(chat, said.target)
-    return { ...said, ...answerOf(sealed, { target: said.target, senders, answered }) }
+    const answered = await this.answered(chat, parsed.target)
+    return { ...parsed, ...answerOf(sealed, { target: parsed.target, senders, answered }) }
   }
 
   /**
@@ -175,20 +175,20 @@ export class Inbound {
 
   // Our phone resends what WhatsApp did not deliver to this device, or what could not be decrypted here. Baileys asks
   // for it.
-  async #given({ key, message, messageTimestamp, pushName }) {
-    const said = message && describe(message)
-    if (!said) return null
+  async #resent({ key, message, messageTimestamp, pushName }) {
+    const parsed = message && describe(message)
+    if (!parsed) return null
     const fromMe = Boolean(key.fromMe)
     const chat = isJidGroup(key.remoteJid) ? key.remoteJid : await this.#phone(key.remoteJid)
     const sender = fromMe ? jidNormalizedUser(this.me().id) : await this.#phone(key.participant, key.remoteJid)
     const sentAtS = seconds(messageTimestamp) ?? 0
-    const open = await this.#opened(said, { chat, sender, fromMe }, [key.participant, key.remoteJid])
+    const open = await this.#opened(parsed, { chat, sender, fromMe }, [key.participant, key.remoteJid])
     return { chat, sender, fromMe, ...(await this.#byPhone(open)), whatsappId: key.id, sentAtS, pushName: pushName || undefined, offline: false }
   }
 
   /** A message of the history that the phone sends, as the port's `InboundMessage`; null when it says nothing. */
   async fromHistory(info) {
-    return info.key?.id && info.key.remoteJid ? this.#given({ ...info, message: info.message ?? null }) : null
+    return info.key?.id && info.key.remoteJid ? this.#resent({ ...info, message: info.message ?? null }) : null
   }
 
   #isOwn({ attrs }) {
@@ -197,13 +197,13 @@ export class Inbound {
   }
 
   // People are identified by phone number where it is known, also inside a message.
-  async #byPhone(said) {
-    const { mentions, replyTo } = said.content ?? {}
-    if (!mentions && !replyTo?.sender) return said
-    const content = { ...said.content }
+  async #byPhone(parsed) {
+    const { mentions, replyTo } = parsed.content ?? {}
+    if (!mentions && !replyTo?.sender) return parsed
+    const content = { ...parsed.content }
     if (mentions) content.mentions = await this.#phones(mentions.slice(0, LIST_ITEMS))
     if (replyTo?.sender) content.replyTo = { ...replyTo, sender: await this.#phone(replyTo.sender) }
-    return { ...said, content }
+    return { ...parsed, content }
   }
 
   async #where(stanza, decoded) {
@@ -238,11 +238,11 @@ export class Inbound {
    * The first of several names of one person that is a phone number; else the known number of its LID; else the name.
    */
   async #phone(...names) {
-    const told = names.filter(Boolean)
-    const phone = told.find(isPnUser)
+    const present = names.filter(Boolean)
+    const phone = present.find(isPnUser)
     if (phone) return jidNormalizedUser(phone)
-    const lid = told.find(isLidUser)
-    return lid ? (await this.#phones([lid]))[0] : jidNormalizedUser(told[0])
+    const lid = present.find(isLidUser)
+    return lid ? (await this.#phones([lid]))[0] : jidNormalizedUser(present[0])
   }
 
   // All are looked up in one query.
@@ -254,11 +254,11 @@ export class Inbound {
   }
 }
 
-function givenByPhone({ protocolMessage }) {
+function resentByPhone({ protocolMessage }) {
   const results = protocolMessage?.peerDataOperationRequestResponseMessage?.peerDataOperationResult ?? []
   const found = results.map(result => result.placeholderMessageResendResponse?.webMessageInfoBytes).find(bytes => bytes?.length)
-  const given = found && decodeAs(proto.WebMessageInfo, found)
-  return given?.key?.id && given.key.remoteJid ? given : null
+  const resent = found && decodeAs(proto.WebMessageInfo, found)
+  return resent?.key?.id && resent.key.remoteJid ? resent : null
 }
 
 // The number of a post within its channel, which reactions to it need.

@@ -191,8 +191,8 @@ def _npm_complaint(stderr: str) -> str:
     lines = [
         re.sub(r"^npm (error|ERR!) ?", "", line) for line in stderr.splitlines() if re.match(r"npm (err|ERR)", line)
     ]
-    told = [line.strip() for line in lines if line.strip() and "complete log of this run" not in line]
-    return "npm said: " + "; ".join(told[:4])[:400] if told else "npm failed without a message"
+    messages = [line.strip() for line in lines if line.strip() and "complete log of this run" not in line]
+    return "npm said: " + "; ".join(messages[:4])[:400] if messages else "npm failed without a message"
 
 
 def _failure(what: str) -> str:

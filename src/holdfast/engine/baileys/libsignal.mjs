@@ -26,13 +26,13 @@ SessionCipher.prototype.decryptWithSessions = async function (ciphertext, sessio
       return await decryptWithSessions.call(this, ciphertext, [session])
     } catch (error) {
       failure = error
-      putBack(session, before)
+      restore(session, before)
     }
   }
   throw failure
 }
 
-function putBack(session, before) {
+function restore(session, before) {
   for (const name of Object.keys(session)) delete session[name]
   Object.assign(session, session.constructor.deserialize(before))
 }

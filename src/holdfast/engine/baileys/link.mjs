@@ -35,7 +35,7 @@ export class Link {
   #liveness = new Liveness({ report: report => this.#report(report) })
   #lane = new Lane()
   #limits = new QueryLimits()
-  #requests = new PendingRequests({ tell: request => this.#report(request) })
+  #requests = new PendingRequests({ emit: request => this.#report(request) })
   #over = false
   #opened = false
   #endAttributes = {} // attributes of the stream error or failure that ends the link
@@ -45,7 +45,7 @@ export class Link {
       if (!this.#opened) throw new LinkDown('the link is not open')
       return this
     },
-    afterFrames: tell => this.#commits.afterFrames(tell),
+    afterFrames: callback => this.#commits.afterFrames(callback),
     report: report => this.#report(report)
   })
 
@@ -57,7 +57,7 @@ export class Link {
   constructor(order, report, ended) {
     this.id = order.link
     this.order = order
-    this.tell = report
+    this.emit = report
     this.ended = ended
     this.store = new KeyStore({
       ask: (type, ids) => this.#requests.ask({ r: 'keys-wanted', type, ids }),
@@ -79,7 +79,7 @@ export class Link {
     }
   }
 
-  obey(command) {
+  execute(command) {
     switch (command.c) {
       case 'cut':
         return this.#finish(TRANSPORT_CLOSED, 'cut')
@@ -183,15 +183,15 @@ export class Link {
     ws.on('CB:message', ignoringErrors(this.arrivals.around(handle)))
     ws.prependListener('CB:receipt', ignoringErrors(node => this.#receipt(node)))
     ws.prependListener('CB:ack,class:message', ignoringErrors(({ attrs }) => this.answers.ack(attrs)))
-    ws.on('CB:message', ignoringErrors(({ attrs }) => this.groupNames.heard(attrs.from)))
-    ws.on('CB:message', ignoringErrors(({ attrs }) => this.usernames.heard(attrs)))
+    ws.on('CB:message', ignoringErrors(({ attrs }) => this.groupNames.observe(attrs.from)))
+    ws.on('CB:message', ignoringErrors(({ attrs }) => this.usernames.observe(attrs)))
     ws.prependListener('CB:notification,type:w:gp2', ignoringErrors(({ attrs }) => this.groups.forget(attrs.from)))
     ws.on('CB:notification,type:w:gp2', ignoringErrors(node => this.groupNames.changed(node)))
     for (const type of ['w:gp2', 'picture']) {
       ws.prependListener(`CB:notification,type:${type}`, ignoringErrors(node => this.#groupChanged(node)))
     }
-    ws.prependListener('CB:call', ignoringErrors(node => this.calls.heard(node)))
-    for (const tag of ['presence', 'chatstate']) ws.on(`CB:${tag}`, ignoringErrors(node => this.contacts.heard(node)))
+    ws.prependListener('CB:call', ignoringErrors(node => this.calls.observe(node)))
+    for (const tag of ['presence', 'chatstate']) ws.on(`CB:${tag}`, ignoringErrors(node => this.contacts.observe(node)))
     ev.on('creds.update', () => this.#credentialsChanged())
     ev.on('connection.update', update => this.#update(update))
     ev.on('message-capping.update', ignoringErrors(quota => this.locks.newChatQuota(quota)))
@@ -285,9 +285,9 @@ export class Link {
 
   #report(report) {
     if (this.#over) return
-    if (this.tell({ link: this.id, ...report })) return
+    if (this.emit({ link: this.id, ...report })) return
     // Without a stub, WhatsApp would deliver the message again, and the next link would end in the same way.
-    if (report.decrypted && this.tell({ link: this.id, ...withStubs(report) })) return
+    if (report.decrypted && this.emit({ link: this.id, ...withStubs(report) })) return
     this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line of the pipe may be`)
   }
 

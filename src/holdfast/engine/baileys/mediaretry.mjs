@@ -11,19 +11,19 @@ const { SUCCESS, NOT_FOUND } = proto.MediaRetryNotification.ResultType
 export async function uploadedAgain({ message, mediaKey }, { sock, groups }) {
   const fileKey = Buffer.from(mediaKey, 'base64')
   const { promise, resolve, reject } = Promise.withResolvers()
-  const heard = updates => {
+  const onUpdate = updates => {
     const answer = updates.find(({ key }) => key.id === message.id)
     if (answer) resolve(answer)
   }
   const timer = setTimeout(() => reject(new PhoneTimedOut('the phone did not answer')), PHONE_DEADLINE_MS)
   promise.catch(() => {}) // when sending fails, nobody waits for it
-  sock.ev.on('messages.media-update', heard)
+  sock.ev.on('messages.media-update', onUpdate)
   try {
     await sock.sendNode(encryptMediaRetryRequest(await keyOf(message, groups), fileKey, sock.user.id))
     return { directPath: pathIn(await promise, fileKey) }
   } finally {
     clearTimeout(timer)
-    sock.ev.off('messages.media-update', heard)
+    sock.ev.off('messages.media-update', onUpdate)
   }
 }
 

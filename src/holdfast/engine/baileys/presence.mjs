@@ -19,7 +19,7 @@ export class Presence {
 
   ask(available) {
     this.#wanted = available ? 'available' : 'unavailable'
-    this.#say()
+    this.#sendPresence()
   }
 
   /** The link has logged in. */
@@ -31,12 +31,12 @@ export class Presence {
   credentialsChanged() {
     if (this.creds.me?.name === this.#name) return
     this.#name = this.creds.me?.name
-    if (this.#open) this.#say()
+    if (this.#open) this.#sendPresence()
   }
 
   // Without a name Baileys sends nothing; the presence is sent when the name arrives. If the socket is gone, `closed`
   // says so.
-  #say() {
+  #sendPresence() {
     this.sock.sendPresenceUpdate(this.#wanted).catch(() => {})
   }
 }

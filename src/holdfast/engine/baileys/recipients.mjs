@@ -102,7 +102,7 @@ export class Recipients {
   /**
    * WhatsApp refused a message because of outdated devices: query everything about this chat again before the next one.
    */
-  doubt(jid) {
+  invalidate(jid) {
     this.#doubted.add(jid)
   }
 
@@ -167,9 +167,9 @@ export class Recipients {
     const { participants } = await this.groups.get(jid)
     const devices = await this.#devicesOf(participants.map(({ id }) => id), !refresh)
     if (refresh) this.store.set({ 'sender-key-memory': { [jid]: null } })
-    const { [jid]: told = {} } = await this.store.get('sender-key-memory', [jid])
-    const strangers = devices.map(device => device.jid).filter(device => !told[device])
-    await this.#readySessions(strangers, refresh)
+    const { [jid]: withKey = {} } = await this.store.get('sender-key-memory', [jid])
+    const withoutKey = devices.map(device => device.jid).filter(device => !withKey[device])
+    await this.#readySessions(withoutKey, refresh)
   }
 
   // A number with a stored device list existed before: no query needed.

@@ -10,7 +10,7 @@ const JID = '962799999999@s.whatsapp.net'
 
 const GROUP = '1203@g.us'
 
-function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false, told, sessions = [], refuse = {} } = {}) {
+function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed = true, known = false, withKey, sessions = [], refuse = {} } = {}) {
   const asked = []
   const devices = new DevicesCache()
   const sock = {
@@ -32,7 +32,7 @@ function fixture({ onWhatsApp = async () => [{ jid: JID, exists: true }], listed
       if (refuse.sessions) throw refuse.sessions
     }
   }
-  const memory = { [GROUP]: told }
+  const memory = { [GROUP]: withKey }
   const spellings = {}
   const store = {
     get: async (type, [id]) => (type === 'sender-key-memory' ? { [id]: memory[id] } : known ? { [id]: ['0'] } : {}),
@@ -108,25 +108,25 @@ test('a hidden id is prepared without a query for its number', async () => {
 })
 
 test('a group is queried once, and needs sessions only with members who lack our key for it', async () => {
-  const { recipients, asked } = fixture({ told: { '2002@lid': true } })
+  const { recipients, asked } = fixture({ withKey: { '2002@lid': true } })
   assert.equal(await recipients.prepare(GROUP), GROUP)
   await recipients.prepare(GROUP)
   assert.deepEqual(asked, ['group', 'devices', 'sessions of 1', 'devices', 'sessions of 1'])
 })
 
-test('after a doubt everything is queried again, once', async () => {
+test('after an invalidation everything is queried again, once', async () => {
   const { recipients, asked } = fixture()
   await recipients.prepare(JID)
-  recipients.doubt(JID)
+  recipients.invalidate(JID)
   await recipients.prepare(JID)
   await recipients.prepare(JID)
   assert.deepEqual(asked.slice(3), ['devices again', 'new sessions of 2'])
 })
 
-test('after a doubt about a group everybody in it gets our key for it again', async () => {
-  const { recipients, asked } = fixture({ told: { '2002@lid': true, '3003@lid': true } })
+test('after the invalidation of a group all its members get our key for it again', async () => {
+  const { recipients, asked } = fixture({ withKey: { '2002@lid': true, '3003@lid': true } })
   await recipients.prepare(GROUP)
-  recipients.doubt(GROUP)
+  recipients.invalidate(GROUP)
   await recipients.prepare(GROUP)
   assert.deepEqual(asked, ['group', 'devices', 'group', 'devices again', 'new sessions of 2'])
 })

@@ -20,17 +20,17 @@ export class PhoneTimedOut extends Error {}
 /** Why a query or operation has no result, in the words of the port: `{error, code, detail, retryAfterS}`. */
 export function failureOf(error) {
   const limited = [error, error.cause].find(each => each instanceof QueryLimited)
-  const word = wordFor(error)
+  const name = errorName(error)
   const code = !limited && typeof error.data === 'number' ? error.data : undefined
   return {
-    error: word === 'engine-error' && code !== undefined ? 'refused' : word,
+    error: name === 'engine-error' && code !== undefined ? 'refused' : name,
     code,
     detail: String(error.message).slice(0, 200),
     retryAfterS: limited?.retryAfterS
   }
 }
 
-function wordFor(error) {
+function errorName(error) {
   if (error instanceof NotThere) return 'not-found'
   return error instanceof PhoneTimedOut ? 'phone-timeout' : refusalCode(error)
 }

@@ -5,9 +5,9 @@ export class PendingRequests {
   #count = 0
   #closed = null
 
-  /** @param tell  request with its number => void */
-  constructor({ tell }) {
-    this.tell = tell
+  /** @param emit  request with its number => void */
+  constructor({ emit }) {
+    this.emit = emit
   }
 
   ask(request) {
@@ -15,7 +15,7 @@ export class PendingRequests {
     const { promise, resolve, reject } = Promise.withResolvers()
     this.#count += 1
     this.#asked.set(this.#count, { resolve, reject })
-    this.tell({ ...request, request: this.#count })
+    this.emit({ ...request, request: this.#count })
     return promise
   }
 

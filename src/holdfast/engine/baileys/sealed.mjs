@@ -78,8 +78,8 @@ function voteOf(bytes, { content }) {
 }
 
 function messageOf(bytes) {
-  const { type, target, sealed, messageSecret, ...said } = describe(proto.Message.decode(bytes)) ?? {}
-  return said
+  const { type, target, sealed, messageSecret, ...rest } = describe(proto.Message.decode(bytes)) ?? {}
+  return rest
 }
 
 const unreadable = code => ({ content: { encrypted: true, unreadable: code } })

@@ -23,7 +23,7 @@ export class Usernames {
   }
 
   /** A message stanza arrived. */
-  heard({ from, sender_pn: phone, recipient }) {
+  observe({ from, sender_pn: phone, recipient }) {
     if (!isLidUser(from) || phone || recipient) return
     const lid = jidNormalizedUser(from)
     if (this.#asked.has(lid) || this.#asked.size >= MOST_KNOWN) return

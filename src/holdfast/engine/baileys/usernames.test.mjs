@@ -25,8 +25,8 @@ function make(answer) {
 
 test('the username of somebody without a number is learned once', async () => {
   const { usernames, asked, learned } = make(() => answerOf([named('77@lid', 'Rami.H')]))
-  usernames.heard({ from: '77:3@lid' })
-  usernames.heard({ from: '77@lid' })
+  usernames.observe({ from: '77:3@lid' })
+  usernames.observe({ from: '77@lid' })
   await settled()
   assert.deepEqual(asked, ['77@lid'])
   assert.deepEqual(learned, [{ '77@lid': 'rami.h' }])
@@ -34,10 +34,10 @@ test('the username of somebody without a number is learned once', async () => {
 
 test('nobody is queried whose number is known, nor our own phone, nor a group', async () => {
   const { usernames, asked } = make(() => answerOf([]))
-  usernames.heard({ from: '77@lid', sender_pn: '962790000001@s.whatsapp.net' })
-  usernames.heard({ from: '88@lid', recipient: '77@lid' })
-  usernames.heard({ from: '962790000001@s.whatsapp.net' })
-  usernames.heard({ from: '1203@g.us', participant: '77@lid' })
+  usernames.observe({ from: '77@lid', sender_pn: '962790000001@s.whatsapp.net' })
+  usernames.observe({ from: '88@lid', recipient: '77@lid' })
+  usernames.observe({ from: '962790000001@s.whatsapp.net' })
+  usernames.observe({ from: '1203@g.us', participant: '77@lid' })
   await settled()
   assert.deepEqual(asked, [])
 })
@@ -45,7 +45,7 @@ test('nobody is queried whose number is known, nor our own phone, nor a group', 
 test('an answer about somebody else, or with another form, teaches nothing', async () => {
   for (const user of [named('88@lid', 'rami'), named('77@lid', 'x'.repeat(999)), named('77@lid', '<b>'), { tag: 'user', attrs: {} }]) {
     const { usernames, learned } = make(() => answerOf([user]))
-    usernames.heard({ from: '77@lid' })
+    usernames.observe({ from: '77@lid' })
     await settled()
     assert.deepEqual(learned, [])
   }
@@ -57,11 +57,11 @@ test('under a rate limit the next message asks again', async () => {
     if (limited) throw new QueryLimited('usync', 5)
     return answerOf([named('77@lid', 'rami')])
   })
-  usernames.heard({ from: '77@lid' })
+  usernames.observe({ from: '77@lid' })
   await settled()
   await settled()
   limited = false
-  usernames.heard({ from: '77@lid' })
+  usernames.observe({ from: '77@lid' })
   await settled()
   await settled()
   assert.deepEqual(learned, [{ '77@lid': 'rami' }])
