@@ -184,7 +184,7 @@ class ArchiveReader:
                 raise self._bad(f"the part {member} has a row of more than {_LONGEST_LINE >> 20} MB")
 
     def _bad(self, why: str) -> BadBackup:
-        return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; take another, nothing was changed', why=why)
+        return BadBackup(f'the backup "{self._name}" can\'t be used: {why}; nothing was changed, use another', why=why)
 
 
 def _lines(columns: Sequence[str], rows: Iterable[ArchiveRow]) -> Iterator[bytes]:

@@ -130,7 +130,7 @@ class Restorer:
                 raise
             raise CantRestore(
                 f"the backup has rows that can't be stored ({type(error).__name__}): it is damaged, or was not made "
-                "by Holdfast; take another, nothing was changed"
+                "by Holdfast; nothing was changed, use another"
             ) from error
 
     async def _copy(self, only: str | None, progress: Progress) -> BackupResult | None:

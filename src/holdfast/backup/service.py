@@ -111,6 +111,6 @@ class BackupService:
         if state not in _AT_REST:
             raise Conflict(
                 f"the session of company {company} is {state}: stop it first (`holdfast stop {company}` or POST "
-                f"/v1/sessions/{company}/stop), because its keys go on changing while it runs"
+                f"/v1/sessions/{company}/stop), because its keys keep changing while it runs"
             )
         return await self.database.read(lambda connection: companies.device_of(connection, company))

@@ -63,7 +63,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     elif file.free_bytes and not may_rewrite:
         raise Conflict(
             f"the database file was made by an older version, and its {file.free_bytes // _MB} unused MB can only be "
-            "given back by rewriting it: stop Holdfast, run `holdfast compact`, and start Holdfast; from then on a "
+            "freed by rewriting it: stop Holdfast, run `holdfast compact`, and start Holdfast; from then on a "
             "running Holdfast can do it"
         )
     elif may_rewrite:

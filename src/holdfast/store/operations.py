@@ -110,7 +110,7 @@ class OperationRows:
             if now.state is OperationState.CANCELLED:
                 return now
             if now.state is OperationState.RUNNING:
-                return Refusal(Conflict("the operation is running: it was given to WhatsApp and may have been done"))
+                return Refusal(Conflict("the operation is running: it was sent to WhatsApp and may have taken effect"))
             return Refusal(Conflict(f"the operation is {now.state}: only one that waits can be cancelled"))
 
         return await self._database.write(work)
