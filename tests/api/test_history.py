@@ -75,7 +75,7 @@ async def test_an_unknown_setting_is_refused(client: ApiClient) -> None:
     answer.problem(422, "bad-input", field="history")
 
 
-async def test_the_phone_is_asked_for_what_came_before_the_oldest_message(client: ApiClient, world: World) -> None:
+async def test_older_messages_than_the_oldest_are_requested_from_the_phone(client: ApiClient, world: World) -> None:
     """Of a chat without any message nothing can be requested."""
     await world.pair()
     world.engine.answers = {"chat-history": lambda _: {"messages": 7}}

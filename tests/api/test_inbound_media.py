@@ -134,7 +134,7 @@ async def test_signed_urls_can_be_revoked(client: ApiClient) -> None:
         ("a/b\r\nSet-Cookie: x", "application/octet-stream", "attachment"),
     ],
 )
-async def test_files_of_strangers_are_never_executed_by_browsers(
+async def test_received_files_are_never_executed_by_browsers(
     client: ApiClient, mimetype: str, given: str, shown: str
 ) -> None:
     """It is served in a sandbox, and as a download unless it is an image, audio or video. File names are sanitised."""

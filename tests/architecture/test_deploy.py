@@ -151,7 +151,7 @@ def test_ports_are_open_to_this_machine_alone() -> None:
     assert {name for name, service in services.items() if service["networks"] == ["inside"]} == {"postgres", "valkey"}
 
 
-def test_no_secret_stands_in_the_compose_file() -> None:
+def test_the_compose_file_contains_no_secret() -> None:
     """Passwords and keys come from files."""
     environments = [service.get("environment", {}) for service in compose()["services"].values()]
     secret = {variable(name) for name, field in Settings.model_fields.items() if not field.repr} - {
@@ -218,7 +218,7 @@ def test_a_pod_drains_before_it_stops_and_has_time_for_both() -> None:
     assert "minReadySeconds" not in deployment
 
 
-def test_a_database_that_is_away_restarts_no_pod() -> None:
+def test_an_unreachable_database_restarts_no_pod() -> None:
     """Only readiness asks whether the database answers; a pod that a restart can't help stays."""
     (container,) = pod()["containers"]
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}

@@ -90,7 +90,7 @@ def test_every_example_is_one_that_the_command_takes(path: str) -> None:
     command.make_context(path, words[1 + len(path.split()) :])
 
 
-def test_no_example_is_left_of_a_command_that_is_gone() -> None:
+def test_no_removed_command_has_an_example() -> None:
     """Such an example would be shown nowhere."""
     assert set(EXAMPLES) == {path for path, _ in commands()}
 

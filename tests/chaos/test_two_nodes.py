@@ -185,7 +185,7 @@ class MessageStream:
         assert not any(counts["reusedKeys"] for counts in signal.values())
 
 
-async def test_two_nodes_run_each_session_once_whichever_of_them_is_killed_or_stopped(cluster: Cluster) -> None:
+async def test_two_nodes_run_each_session_once_when_either_is_killed_or_stopped(cluster: Cluster) -> None:
     """Each session is connected once; any node accepts messages for any session and says who runs it. After `kill -9`
     of one node the other connects all within fifteen seconds, and accepted messages arrive once. Restarted, it takes no
     session away, and gets all at once when the other stops in order."""

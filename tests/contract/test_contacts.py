@@ -217,7 +217,7 @@ async def test_a_username_that_somebody_else_took_is_theirs(store: Store) -> Non
     assert former.username is None
 
 
-async def test_a_strangers_names_are_bounded_and_merge_no_chats(store: Store) -> None:
+async def test_untrusted_names_are_bounded_and_merge_no_chats(store: Store) -> None:
     """Names are truncated and cleaned; a name that looks like an id is only a name."""
     await receive(store, 1, chat=NUMBER, sender=NUMBER, sender_lid=LID)
     await receive(store, 2, chat=OTHER_LID, sender=OTHER_LID, push_name=f"{NUMBER}\0" + "x" * 9000)

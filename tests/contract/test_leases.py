@@ -274,7 +274,7 @@ async def test_nobody_claims_a_lease_between_the_check_and_the_commit(
     assert await two.owned() == {COMPANY, OTHER}
 
 
-async def test_the_owner_learns_of_queued_messages_whoever_accepted_them(one: Node, two: Node) -> None:
+async def test_the_owner_is_notified_of_messages_that_any_process_accepted(one: Node, two: Node) -> None:
     """Only about its own sessions, and only until the messages are in flight."""
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
@@ -395,7 +395,7 @@ async def test_a_session_is_handed_over_to_another_node_without_a_gap(one: Node,
     assert [node.sessions for node in await one.leases.nodes()] == [1, 1, 0]
 
 
-async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, start: Start) -> None:
+async def test_nothing_is_transferred_to_a_node_that_drains_or_has_ended(one: Node, start: Start) -> None:
     """The first node keeps the session."""
     two = start("two")
     await one.owned()
@@ -411,7 +411,7 @@ async def test_nothing_is_given_to_a_node_that_drains_or_is_gone(one: Node, star
     await one.sessions.save(record(COMPANY))
 
 
-async def test_a_session_given_to_a_node_that_has_just_died_is_free_when_its_others_are(
+async def test_a_session_transferred_to_a_node_that_has_just_died_is_free_when_its_others_are(
     one: Node, start: Start, url: str, postgres: PostgresProcess
 ) -> None:
     """Not later, though it was handed over later; a node that has been silent for three seconds gets none."""

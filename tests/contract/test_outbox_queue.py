@@ -211,7 +211,7 @@ async def test_a_late_update_does_not_affect_a_message_behind_others(store: Stor
     assert await numbers(store) == [2]
 
 
-async def test_a_chat_has_one_head_whichever_process_accepts(store: Store) -> None:
+async def test_a_chat_has_one_head_no_matter_which_process_accepts(store: Store) -> None:
     """A unique index in the database guarantees it."""
     for n in range(1, 9):
         await accepted(store, n, PEOPLE[n % 3])

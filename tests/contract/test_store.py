@@ -185,9 +185,7 @@ async def test_receipts_and_requests_count_only_from_the_chat_of_the_message(
     assert [each.state for each in await store.outbox.apply_updates(COMPANY, [change])] == ["read"] * is_same
 
 
-async def test_receipts_for_messages_that_never_were_are_looked_up_in_bulk(
-    recorded: list[Statement], store: Store
-) -> None:
+async def test_receipts_for_unknown_messages_are_looked_up_in_bulk(recorded: list[Statement], store: Store) -> None:
     """A stranger's receipt may name tens of thousands; our own messages among them get their state, in order."""
     messages = [(await store.outbox.accept(draft(n))).message for n in range(2)]
     named = [f"3EBNOBODY{n}" for n in range(3_000)]

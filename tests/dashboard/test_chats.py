@@ -190,7 +190,7 @@ async def test_groups_are_listed_with_their_members(browser: Browser, world: Wor
     assert "is stopped" in await read(browser, f"/companies/{COMPANY}/groups")
 
 
-async def test_texts_of_strangers_are_escaped(browser: Browser, world: World) -> None:
+async def test_untrusted_texts_are_escaped(browser: Browser, world: World) -> None:
     """In names, texts, quotations, reactions and file names."""
     await world.pair()
     await browser.sign_in()

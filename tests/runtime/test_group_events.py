@@ -65,7 +65,7 @@ async def test_a_new_subject_is_stored(world: World) -> None:
         assert message.group_subject == "Tulips"
 
 
-async def test_texts_of_strangers_in_a_change_are_bounded(world: World) -> None:
+async def test_untrusted_texts_in_a_change_are_bounded(world: World) -> None:
     """A notification that can't be stored would end each link."""
     hostile = GroupChange(
         notice_id="n" * 10_000,

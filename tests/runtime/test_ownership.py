@@ -220,7 +220,7 @@ async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
     assert scene.tenant.sessions == scene.leases.companies
 
 
-async def test_no_session_starts_under_a_lease_that_was_given_up(scene: Scene) -> None:
+async def test_no_session_starts_under_an_abandoned_lease(scene: Scene) -> None:
     """Its start was requested before the database became unavailable."""
     scene.tenant.may_start.clear()
     scene.leases.companies = {"a", "b", "c"}

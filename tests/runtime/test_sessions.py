@@ -678,7 +678,7 @@ async def test_settings_stored_while_an_actor_is_replaced_take_effect(world: Wor
 # Defects of our own, and the stop.
 
 
-async def test_a_session_that_has_ended_by_itself_can_be_ended(world: World) -> None:
+async def test_a_session_that_has_ended_already_can_be_ended(world: World) -> None:
     """As when its actor notices that the lease is lost just before the renewal does: the others must go on."""
     async with world.running() as gateway:
         await world.pair()

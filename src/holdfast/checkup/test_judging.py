@@ -153,7 +153,7 @@ def test_the_cure_of_a_refused_version_names_the_setting_that_pins_it() -> None:
         assert str(shown("update", "client-outdated")).startswith("set HOLDFAST_WHATSAPP_VERSION to auto")
 
 
-def test_sessions_that_are_away_are_named() -> None:
+def test_disconnected_sessions_are_named() -> None:
     """Up to a few names are shown; a session that was stopped on purpose is no problem."""
     rows = [{"companyId": str(n), "state": "reconnecting", "health": {"status": "unhealthy"}} for n in range(7)]
     good = {"companyId": "a", "state": "connected", "health": {"status": "healthy"}}

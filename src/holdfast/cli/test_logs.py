@@ -82,7 +82,7 @@ async def test_following_survives_a_restart_of_the_server() -> None:
     [([NoServer("away")], True), ([page(5, more=True), NoServer("away")], False)],
     ids=["it never answered", "nobody follows"],
 )
-async def test_a_server_that_is_away_ends_everything_else(answers: Sequence[Json | NoServer], follow: bool) -> None:
+async def test_an_unreachable_server_ends_everything_else(answers: Sequence[Json | NoServer], follow: bool) -> None:
     """The command reports at once that no server answers."""
     _, error = await shown(Server(*answers), follow=follow)
     assert isinstance(error, NoServer)

@@ -78,7 +78,7 @@ async def test_a_calm_minute_is_good() -> None:
     assert [glance.watched_s for glance in shown[:3]] == [1, 2, 3]
 
 
-async def test_a_loss_between_two_looks_counts_and_its_row_is_named() -> None:
+async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
     """What happened within a second is in the server's history, and so in the result."""
     seen, _ = await watched(PresencePeriod(10.2, DISCONNECTED), PresencePeriod(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
@@ -104,7 +104,7 @@ async def test_only_the_watched_time_is_judged() -> None:
     assert (seen.holds, seen.turns) == (True, [])
 
 
-async def test_a_session_that_stays_away_names_every_row_that_fails() -> None:
+async def test_a_session_that_stays_disconnected_names_every_row_that_fails() -> None:
     """Uptime, and an absence that has not ended."""
     seen, _ = await watched(PresencePeriod(2, DISCONNECTED))
     assert seen.failing == ["connection uptime", "reconnection, p95", "disconnections an hour"]
@@ -119,7 +119,7 @@ async def test_a_gateway_that_restarts_is_waited_for() -> None:
     assert (seen.holds, seen.watched_s) == (True, 70)
 
 
-async def test_a_gateway_that_stays_away_is_no_good_end() -> None:
+async def test_a_gateway_that_stays_unreachable_is_a_failure() -> None:
     """The result is not "good" if the end of the period was not observed."""
     with pytest.raises(NoServer):
         await watched(down=(20, 10_000))

@@ -17,7 +17,7 @@ ENTRIES = [(folder, entry) for folder in VENDORED for entry in json.loads((folde
 
 
 @pytest.mark.parametrize(("folder", "entry"), ENTRIES, ids=[entry["file"] for _, entry in ENTRIES])
-def test_vendored_files_are_those_that_were_looked_at(folder: Path, entry: dict[str, str]) -> None:
+def test_vendored_files_are_those_that_were_reviewed(folder: Path, entry: dict[str, str]) -> None:
     """Each has the recorded SHA-256, version and licence."""
     assert hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert entry["version"]
@@ -25,7 +25,7 @@ def test_vendored_files_are_those_that_were_looked_at(folder: Path, entry: dict[
 
 
 @pytest.mark.parametrize("folder", VENDORED, ids=["dashboard", "tests"])
-def test_nothing_lies_beside_the_vendored_files(folder: Path) -> None:
+def test_there_are_no_files_beside_the_vendored_ones(folder: Path) -> None:
     """A file that is not listed was not reviewed."""
     listed = {entry["file"] for entry in json.loads((folder / "vendor.json").read_text())}
     assert {path.name for path in folder.iterdir()} == {*listed, "vendor.json"}

@@ -100,7 +100,7 @@ def test_shares_are_never_rounded_up(value: float | None, shown: str) -> None:
     assert percent(value) == shown
 
 
-def test_sentences_stand_alone() -> None:
+def test_sentences_are_complete() -> None:
     """They get a capital letter and one full stop; addresses are unchanged."""
     assert sentence("the link is gone") == "The link is gone."
     assert sentence("is the disk full?") == "Is the disk full?"

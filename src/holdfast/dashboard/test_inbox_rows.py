@@ -74,7 +74,7 @@ def test_a_file_without_a_name_has_the_word_that_people_use(media: Content, labe
     assert row(replace(TEXT, type="audio", text=None, media=media)).file == label
 
 
-def test_details_stand_alone_where_a_note_would_only_repeat_the_kind() -> None:
+def test_details_replace_a_note_that_would_only_repeat_the_kind() -> None:
     """A row "(call) Call." would repeat itself; that a vote was withdrawn is shown."""
     call = row(replace(TEXT, type="call", text=None, content={"call": {"video": True}}))
     assert (call.note, call.details) == (None, "video call")

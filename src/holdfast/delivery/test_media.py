@@ -213,7 +213,7 @@ def test_a_voice_note_is_ogg() -> None:
         assert str(refused.value) == f"audio is {what}: a voice note must be Ogg with Opus, or leave out voice"
 
 
-def test_a_medium_that_came_in_is_shown_with_every_field() -> None:
+def test_an_inbound_medium_is_shown_with_every_field() -> None:
     """Invalid values of the sender are null; the others are shown as they were received."""
     declared = {"mimetype": "audio/ogg", "sizeBytes": 9.0, "seconds": 3, "voice": True}
     assert shown_media(declared, url="u") == {**declared, "sizeBytes": 9, "filename": None, "url": "u"}

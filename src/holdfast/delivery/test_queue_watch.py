@@ -27,14 +27,14 @@ def test_at_first_anything_may_be_due() -> None:
     assert not watch.is_empty
 
 
-def test_an_empty_queue_is_not_looked_at_when_messages_are_settled() -> None:
+def test_an_empty_queue_is_not_queried_when_messages_are_settled() -> None:
     """A look is only worth it if another message of the chat may be waiting."""
     assert looked().next_query(has_updates=True, drains=False) is QueueQuery.NONE
     assert looked(has_more=True).next_query(has_updates=False, drains=False) is QueueQuery.NONE
     assert looked().next_query(has_updates=False, drains=True) is QueueQuery.FULL
 
 
-def test_updates_make_a_look_necessary_only_where_they_make_a_message_due() -> None:
+def test_updates_cause_a_query_only_where_they_make_a_message_due() -> None:
     """While nothing else is due; a suspect waits until nothing is in flight, whatever chat it is in."""
     assert looked(has_more=True).next_query(has_updates=True, drains=False) is QueueQuery.IF_MADE_DUE
     assert looked(has_more=True, suspect_waits=True).next_query(has_updates=True, drains=False) is QueueQuery.FULL
@@ -61,7 +61,7 @@ def test_messages_accepted_during_a_query_do_not_overtake() -> None:
     assert watch.may_be_due
 
 
-def test_a_change_during_a_look_makes_another_look_necessary() -> None:
+def test_a_change_during_a_query_causes_another_query() -> None:
     """The look may have read the rows before the change."""
     watch = looked()
     watch.query_begins()
@@ -70,7 +70,7 @@ def test_a_change_during_a_look_makes_another_look_necessary() -> None:
     assert watch.may_be_due
 
 
-def test_a_look_that_met_a_limit_is_repeated() -> None:
+def test_a_query_that_reached_a_limit_is_repeated() -> None:
     """More messages may be due."""
     assert looked(is_limited=True).may_be_due
 

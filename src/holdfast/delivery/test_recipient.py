@@ -142,7 +142,7 @@ def test_a_number_is_its_digits(text: str, digits: str) -> None:
         ("+00962790000001", "begins with 0"),
     ],
 )
-def test_an_invalid_number_is_refused_with_what_to_give(text: str, sentence: str) -> None:
+def test_an_invalid_number_is_refused_with_the_valid_format(text: str, sentence: str) -> None:
     """The sentence names the field, shows the value (not all of a long one) and says what to give."""
     with pytest.raises(BadInput) as refused:
         phone_number(text, field="to")

@@ -60,7 +60,7 @@ def test_a_message_is_not_found_by_words_that_it_does_not_have(asked: str, text:
     assert not finds(asked, text)
 
 
-def test_a_search_without_letters_digits_or_symbols_asks_for_nothing() -> None:
+def test_a_search_without_letters_digits_or_symbols_matches_nothing() -> None:
     """The database is not queried."""
     assert parse_search(" ?!\x00\u200d ").is_empty
     assert parse_search("\ud800") == Search(words=(), names=())

@@ -120,7 +120,7 @@ def test_410_switches_off_until_a_person_resumes() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 4000), ANYTHING), max_size=40))
-def test_an_endpoint_that_is_aside_has_a_time_for_its_probe(tries: list[tuple[float, Attempt]]) -> None:
+def test_a_suspended_endpoint_has_a_time_for_its_probe(tries: list[tuple[float, Attempt]]) -> None:
     """In any history it has one, so it can recover without a person."""
     known, at_s = EndpointHealth(), 0.0
     for delay_s, attempt in tries:

@@ -105,7 +105,7 @@ def test_a_reminder_describes_the_current_condition() -> None:
     assert reminder.condition.sentence == "Not connected for 4 h."
 
 
-def test_nothing_is_reminded_of_that_is_just_gone() -> None:
+def test_there_is_no_reminder_of_a_problem_that_has_just_ended() -> None:
     """While it is not certain whether the problem is over, no reminder is sent."""
     diary = Diary()
     diary.after(0, trouble())

@@ -104,7 +104,7 @@ def test_no_messages_and_no_losses_are_no_failures() -> None:
     ]
 
 
-def test_time_before_the_first_turn_is_not_counted() -> None:
+def test_time_before_the_first_transition_is_not_counted() -> None:
     """A session that is an hour old has an hour's uptime, not a day's."""
     assert measured((NOW - 3600, UP)).observed_s == 3600
 

@@ -261,7 +261,7 @@ async def test_an_answer_that_is_late_is_not_waited_for(world: World) -> None:
             assert (asking.result() or {})["state"] == "connected"
 
 
-async def test_while_redis_is_away_memory_answers_at_once(world: World) -> None:
+async def test_while_redis_is_unavailable_memory_answers_at_once(world: World) -> None:
     """Immediately: own records as they were put last, records of other processes not at all."""
     async with world.running():
         world.live.put(RECORD)

@@ -53,7 +53,7 @@ def test_routine_steps_are_not_logged(after: Session) -> None:
     assert transition("962302", replace(CONNECTED, attempts=3), after, now=100) is None
 
 
-def test_waiting_for_a_turn_is_routine_unless_the_state_changes() -> None:
+def test_waiting_to_connect_is_routine_unless_the_state_changes() -> None:
     """With 300 companies, a start would fill the log; the loss of a link is still logged."""
     waits = replace(LOST, reason=CONNECT_QUEUED)
     assert is_routine(LOST, waits)

@@ -144,7 +144,7 @@ def test_a_probe_that_is_stopped_counts_as_none() -> None:
     assert known.breaker.failed == 0
 
 
-def test_links_that_end_beside_the_probe_have_no_effect() -> None:
+def test_links_that_end_during_the_probe_have_no_effect() -> None:
     """Links that were opening when the breaker tripped may fail without effect; one that opens closes the breaker."""
     known, _ = asked(Limiter(), "d", "e")
     known, _ = refused(known, "a", "b", "c")

@@ -90,7 +90,7 @@ def test_a_process_that_is_late_lowers_it() -> None:
     assert late(BEGUN, 0.4, now=NOW, policy=POLICY).per_s == pytest.approx(14)
 
 
-def test_while_whatsapp_is_away_it_falls_to_its_floor_and_is_back_at_once() -> None:
+def test_while_whatsapp_is_unreachable_the_rate_falls_to_its_floor_and_recovers_at_once() -> None:
     """An unreachable WhatsApp says nothing about the rate that it takes."""
     rate = replace(BEGUN, per_s=50, threshold=30)
     for _ in range(10):
@@ -213,7 +213,7 @@ def test_the_rate_falls_when_whatsapp_refuses_above_a_rate() -> None:
     assert fleet.back_at[-1] < 300 / 15 * 2.5
 
 
-def test_a_whatsapp_that_is_away_is_tried_a_few_times_a_second() -> None:
+def test_an_unreachable_whatsapp_is_tried_a_few_times_a_second() -> None:
     """For a minute: at the floor of the rate. All are back within seconds of its return."""
     away = Server(refuses=lambda now, load: UNREACHABLE if now < 60 else None)
     fleet = Fleet(away, 200).run()

@@ -102,7 +102,7 @@ def test_an_operation_is_given_up_after_some_days() -> None:
     assert states.put_off(stored(CREATE), Answer(error="rate-limited"), now=late).state == "failed"
 
 
-def test_a_lost_creation_is_looked_for_twice() -> None:
+def test_a_lost_creation_is_queried_twice() -> None:
     """Nothing found soon after the attempt is observed again; still nothing later means that it was not done."""
     operation = running(CREATE, observed=[{"id": "old"}])
     answer = Answer(result=[{"id": "old"}])
@@ -152,7 +152,7 @@ def test_an_observation_shows_whether_it_was_done(
     assert (None if found is None else found.state) == state
 
 
-def test_a_failed_first_look_puts_it_off_or_settles_it() -> None:
+def test_a_failed_first_observation_defers_or_settles_it() -> None:
     """Nothing was done yet, so it stays queued."""
     off = states.observing_failed(stored(CREATE), Answer(error="server-busy"), now=NOW)
     assert (off.state, off.retry_code) == ("queued", "server-busy")

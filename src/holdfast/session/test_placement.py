@@ -126,7 +126,7 @@ def test_two_deaths_with_a_minute_between_them_are_two_first_deaths() -> None:
         ("", HostEnd.CRASHED),
     ],
 )
-def test_the_detail_of_a_death_tells_who_ended_the_host(detail: str, end: HostEnd) -> None:
+def test_the_detail_of_a_death_shows_who_ended_the_host(detail: str, end: HostEnd) -> None:
     """A signal that is sent from outside is distinguished from one that a defect causes."""
     assert host_end(detail) is end
 

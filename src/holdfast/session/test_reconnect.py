@@ -345,7 +345,7 @@ def test_a_probe_that_is_refused_again_pauses_again() -> None:
     ("expire", "resumes_after_s"),
     [("0", 60), ("600", 690), ("86400", 90_780), ("9" * 5000, 331_128_060)],
 )
-def test_a_temporary_ban_ends_by_itself(expire: str, resumes_after_s: float) -> None:
+def test_a_temporary_ban_ends_automatically(expire: str, resumes_after_s: float) -> None:
     """The pause is WhatsApp's time plus a twentieth of it plus a minute; ten years at most."""
     session, _ = close(CONNECTING, 402, {"expire": expire})
     assert session.state is State.PAUSED

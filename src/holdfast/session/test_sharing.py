@@ -136,7 +136,7 @@ def test_a_small_excess_moves_nothing(own: int, moves: bool) -> None:
     assert decide(replace(settled, is_moving=True), even, 100)[1] is None
 
 
-def test_what_was_given_counts_before_the_other_node_publishes_it() -> None:
+def test_transferred_sessions_count_before_the_other_node_publishes_them() -> None:
     """Otherwise the node that is the emptiest now would get everything."""
     seen, transferred = cluster("a", node("a", 40), node("b", 9), node("c", 11)), []
     balance = Balance(members=frozenset({"a", "b", "c"}), since=0)
@@ -146,7 +146,7 @@ def test_what_was_given_counts_before_the_other_node_publishes_it() -> None:
     assert transferred == ["b", "b", "b", "c", "b", "c"]
 
 
-def test_a_node_that_drains_gives_all_at_once_in_turn() -> None:
+def test_a_draining_node_transfers_all_sessions_one_after_another() -> None:
     """Without waiting until the nodes have settled, also to nodes that have their share."""
     seen = cluster("a", node("a", 3, drains=True), node("b", 50), node("c", 50))
     balance, to = decide(Balance(), seen, 100)
@@ -157,7 +157,7 @@ def test_a_node_that_drains_gives_all_at_once_in_turn() -> None:
     assert decide(Balance(), alone, 100)[1] is None
 
 
-def test_nothing_is_given_to_a_node_that_may_have_died() -> None:
+def test_nothing_is_transferred_to_a_node_that_may_have_died() -> None:
     """It renews every second; one that has not done so for three may be gone, though it still counts as a member."""
     settled = Balance(members=frozenset({"a", "b", "c"}), since=0)
     assert decide(settled, cluster("a", node("a", 30), node("b", 3, ago_s=2), node("c", 12)), 100)[1] == "b"
@@ -166,7 +166,7 @@ def test_nothing_is_given_to_a_node_that_may_have_died() -> None:
     assert decide(Balance(), drains, 100)[1] is None
 
 
-def test_nothing_is_given_to_a_node_that_does_not_get_its_sessions_connected() -> None:
+def test_nothing_is_transferred_to_a_node_that_fails_to_connect_its_sessions() -> None:
     """Except by one that drains, where all others are like that. A node that is not able to start a session passes it
     on by the same rule."""
     slow, other = replace(node("b", 3), connecting=11), node("c", 12)
@@ -178,7 +178,7 @@ def test_nothing_is_given_to_a_node_that_does_not_get_its_sessions_connected() -
     assert emptiest_peer(cluster("a", node("a", 30), slow), policy=POLICY) is None
 
 
-def test_a_node_looks_more_often_while_it_may_be_given_sessions() -> None:
+def test_a_node_renews_more_often_while_it_may_get_sessions() -> None:
     """Not one that has its share already."""
     drains = cluster("a", node("a", 10), node("b", 10, drains=True))
     assert expects_sessions(drains, policy=POLICY)

@@ -21,7 +21,7 @@ def test_a_running_session_reconnects(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", [State.PAIRING, State.PAUSED, State.CONNECTED, State.UNPAIRED])
-def test_without_credentials_nothing_connects_by_itself(state: State) -> None:
+def test_without_credentials_nothing_connects_automatically(state: State) -> None:
     """A session without a linked phone waits until somebody asks for a QR code."""
     session = restored(state=state, paired=False, attempts=5, resumes_at=9.0, reason=reasons.BY_CODE[405])
     assert (session.state, session.attempts, session.reason) == (State.UNPAIRED, 0, reasons.BY_CODE[405])

@@ -15,7 +15,7 @@ NO_FILE = Path("no-such-file.toml")
 SETTINGS: dict[str, Explained] = {each.name: each for group in explained(Settings).values() for each in group}
 
 
-def test_every_setting_stands_under_one_heading() -> None:
+def test_every_setting_is_under_one_heading() -> None:
     """A declared setting is also described, by the same lines."""
     shown = [each.name for group in explained(Settings).values() for each in group]
     assert sorted(shown) == sorted(Settings.model_fields)
