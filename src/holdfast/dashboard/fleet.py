@@ -140,7 +140,7 @@ def make_row(
         arrived=0 if tally is None else tally.arrived,
         waiting=backlog.waiting,
         oldest_at=backlog.oldest_at,
-        node=(view.node or "nobody yet") if verdict is None else None,
+        node=(view.node or "another node") if verdict is None else None,
     )
 
 
