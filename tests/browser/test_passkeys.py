@@ -99,6 +99,12 @@ async def chromium(site: int, profile: Path) -> AsyncIterator[BrowserContext]:
         await context.close()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def friend(whatsapp: Wasim) -> None:
+    """Register the phone that all companies write to, so that each test also runs alone."""
+    await whatsapp.post("/phones", {"number": FRIEND})
+
+
 class Owner:
     """The account's owner: a passkey in the browser's virtual authenticator."""
 
@@ -188,7 +194,6 @@ async def sign(page: Page, owner: Owner, name: str) -> None:
 
 async def test_linked_by_qr_code_with_the_extension(chromium: BrowserContext, gateway: Served, whatsapp: Wasim) -> None:
     """The page asks for the passkey, WhatsApp's site shows who requests it, the owner signs, and the company works."""
-    await whatsapp.post("/phones", {"number": FRIEND})
     company, number = "passkey-qr", "962790000011"
     owner = Owner(chromium, whatsapp, number)
     await owner.register()
