@@ -71,7 +71,10 @@ def events(database: Database) -> EventRows:
 
 
 async def add(database: Database, number: int, *, company: str = COMPANY, at: str = T1) -> None:
-    await database.write(lambda connection: record(connection, company, SESSION, {"n": number}, chat=None, at=at))
+    def work(connection: Connection) -> None:
+        record(connection, company, SESSION, {"n": number}, chat=None, at=at)
+
+    await database.write(work, company=company)
 
 
 async def all_of(events: EventRows, *, after: int = 0) -> list[Event]:
@@ -251,6 +254,7 @@ async def test_an_event_wakes_the_readers_of_its_company_and_those_of_all(
 
 async def test_an_endpoint_gets_only_later_events(database: Database, events: EventRows) -> None:
     """Nothing from before its creation, also when neighbouring writes are in the same transaction."""
+    await SessionRows(database).save(Record(company=COMPANY, state=State.CONNECTED, since=T1, created_at=T1))
     held = threading.Event()
     before = database.write(lambda _: held.wait(5))
     around = asyncio.gather(add(database, 1), _put_endpoint(database), add(database, 2))
