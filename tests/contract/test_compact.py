@@ -69,7 +69,7 @@ async def test_a_running_gateway_returns_the_space_in_parts(database: Database, 
 
 async def test_the_hourly_sweep_returns_space_too(database: Database, path: Path) -> None:
     """One part per sweep, and the planner's statistics are refreshed."""
-    await RetentionRows(database).tidy()
+    await RetentionRows(database).reclaim_space()
     assert free_pages(path) == 0
 
 
@@ -81,7 +81,7 @@ async def test_a_file_of_an_older_version_is_rewritten_once(path: Path) -> None:
     try:
         await opened.write(fill)
         await clear_in_parts(opened, filling.company(0))
-        await RetentionRows(opened).tidy()
+        await RetentionRows(opened).reclaim_space()
         with pytest.raises(Conflict, match="stop Holdfast, run `holdfast compact`, and start Holdfast"):
             await compact(opened, may_rewrite=False)
         done = await compact(opened, may_rewrite=True)

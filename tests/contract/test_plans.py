@@ -27,7 +27,7 @@ from holdfast.delivery.chats import ChatCursor
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK, Allowance
-from holdfast.delivery.retention import Kept
+from holdfast.delivery.retention import RetainedRows
 from holdfast.delivery.stores import BULK, Deferral, Draft, MessageChange
 from holdfast.delivery.webhooks import Attempt
 from holdfast.session.account_changes import (
@@ -167,10 +167,10 @@ async def workload(database: Database) -> set[str]:
     await events.newest()
     await events.pruned()
     await events.prune(before=_ago(80), now=_ago(0))
-    for kept in Kept:
+    for kept in RetainedRows:
         await retention.remove_batch(kept, before=_ago(80), now=_ago(0), after=0)
         await retention.remove_batch(kept, before=_ago(60), now=_ago(0), after=ROWS // 10)
-    await retention.tidy()
+    await retention.reclaim_space()
     await _chats(chats)
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
 

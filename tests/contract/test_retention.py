@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, Column, Connection, event, func, insert, select, true, update
 
 from holdfast.base.clock import iso
-from holdfast.delivery.retention import Kept
+from holdfast.delivery.retention import RetainedRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.references import ReferenceRows
@@ -23,12 +23,12 @@ ROWS, COMPANIES = 2200, 3
 FILLING = filling.Filling(companies=COMPANIES, total=ROWS, largest=0.1)
 NOW = iso(filling.FIRST + timedelta(days=filling.DAYS + 1))
 HALF = iso(filling.FIRST + timedelta(days=filling.DAYS / 2))
-AGES: dict[Kept, Column[str]] = {
-    Kept.MESSAGES: outbox.c.accepted_at,
-    Kept.INBOX: inbox.c.stored_at,
-    Kept.OPERATIONS: operations.c.accepted_at,
-    Kept.TIMELINE: transitions.c.at,
-    Kept.QUARANTINE: quarantine.c.at,
+AGES: dict[RetainedRows, Column[str]] = {
+    RetainedRows.MESSAGES: outbox.c.accepted_at,
+    RetainedRows.INBOX: inbox.c.stored_at,
+    RetainedRows.OPERATIONS: operations.c.accepted_at,
+    RetainedRows.TIMELINE: transitions.c.at,
+    RetainedRows.QUARANTINE: quarantine.c.at,
 }
 Place = Path | URL
 ReadRows = Callable[[str], list[Row]]
@@ -43,7 +43,7 @@ def fill(connection: Connection) -> None:
     connection.execute(insert(quarantine), [{**row, "at": day} for day in days])
 
 
-async def remove(database: Database, kept: Kept, *, before: str) -> int:
+async def remove(database: Database, kept: RetainedRows, *, before: str) -> int:
     rows, removed, after = RetentionRows(database), 0, 0
     while True:
         batch = await rows.remove_batch(kept, before=before, now=NOW, after=after)
@@ -65,21 +65,21 @@ async def test_rows_of_the_future_keep_no_old_ones_from_being_removed(place: Pla
         connection.execute(insert(events), [{**row, "id": f"evt_{n}", "at": at} for n, at in enumerate(ages)])
 
     await database.write(work)
-    assert await remove(database, Kept.QUARANTINE, before=HALF) == 1
+    assert await remove(database, RetainedRows.QUARANTINE, before=HALF) == 1
     await EventRows(database).prune(before=HALF, now=NOW)
     left = select(func.count()).select_from(events)
     assert await database.read(lambda connection: connection.scalar(left)) == 6000
     database.close()
 
 
-@pytest.mark.parametrize("kept", Kept)
-async def test_all_old_rows_are_removed_in_batches_and_no_newer_one(place: Place, kept: Kept) -> None:
+@pytest.mark.parametrize("kept", RetainedRows)
+async def test_all_old_rows_are_removed_in_batches_and_no_newer_one(place: Place, kept: RetainedRows) -> None:
     """No transaction removes more than 500 rows; a second sweep finds nothing."""
     database, age = Database(place), AGES[kept]
     await database.write(fill)
     may_go = {
-        Kept.MESSAGES: outbox.c.state.not_in(["queued", "sending"]),
-        Kept.OPERATIONS: operations.c.state != "queued",
+        RetainedRows.MESSAGES: outbox.c.state.not_in(["queued", "sending"]),
+        RetainedRows.OPERATIONS: operations.c.state != "queued",
     }
     is_old = (age < HALF, may_go.get(kept, true()))
     old, newer = select(func.count()).where(*is_old), select(func.count()).where(age >= HALF)
@@ -109,7 +109,7 @@ async def test_open_or_recently_changed_messages_are_kept(place: Place, read_row
             connection.execute(update(outbox).where(outbox.c.id == id_).values({column: HALF}))
 
     await database.write(change)
-    await remove(database, Kept.MESSAGES, before=HALF)
+    await remove(database, RetainedRows.MESSAGES, before=HALF)
     left = read_rows(f"SELECT id, state FROM outbox WHERE accepted_at < '{HALF}'")
     assert set(lately) | {"msg_000000000500"} == {row[0] for row in left}
     assert [row[1] for row in left if row[0] == "msg_000000000500"] == ["queued"]
@@ -120,7 +120,7 @@ async def test_the_newest_entry_of_each_session_is_kept(place: Place, read_rows:
     """A session that has been connected for months still has the entry with the start of that state."""
     database = Database(place)
     await database.write(fill)
-    await remove(database, Kept.TIMELINE, before="2999-01-01T00:00:00.000Z")
+    await remove(database, RetainedRows.TIMELINE, before="2999-01-01T00:00:00.000Z")
     assert read_rows("SELECT COUNT(*), COUNT(DISTINCT company_id) FROM turns") == [(COMPANIES, COMPANIES)]
     database.close()
 
@@ -134,7 +134,7 @@ async def test_contacts_events_and_webhooks_are_kept_and_references_to_removed_m
     company, chat = FILLING.whose(3), "962790000000@s.whatsapp.net"
     references = ReferenceRows(database)
     assert await references.find(company, "msg_000000000003", chat=chat)
-    for each in (Kept.MESSAGES, Kept.INBOX):
+    for each in (RetainedRows.MESSAGES, RetainedRows.INBOX):
         await remove(database, each, before=HALF)
     assert await database.read(lambda connection: [connection.scalar(each) for each in kept]) == before
     assert await references.find(company, "msg_000000000003", chat=chat) is None

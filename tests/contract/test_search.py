@@ -18,7 +18,7 @@ from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import iso
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.message import MessageState, StatusUpdate
-from holdfast.delivery.retention import Kept
+from holdfast.delivery.retention import RetainedRows
 from holdfast.delivery.stores import Draft, MessageChange
 from holdfast.session.engine import Commit, Decrypted, InboundMessage, Undecryptable
 from holdfast.store.credentials import EngineRows
@@ -231,7 +231,7 @@ async def test_removed_messages_are_removed_from_the_index(store: Store) -> None
     change = MessageChange(whatsapp_id=f"3EB0{COMPANY}1", update=StatusUpdate.CANCELLED, at=iso(CLOCK.now()))
     await OutboxRows(store.database, clock=CLOCK).apply_updates(COMPANY, [change])
     assert await store.entries() == 3
-    for kept in (Kept.MESSAGES, Kept.INBOX):
+    for kept in (RetainedRows.MESSAGES, RetainedRows.INBOX):
         await RetentionRows(store.database).remove_batch(kept, before="2100", now="2101", after=0)
     assert (await store.sent("order"), await store.sent("order", company=OTHER)) == ([], ["2"])
     assert await store.entries() == 1

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from holdfast.base.clock import iso
-from holdfast.delivery.retention import Batch, Kept
+from holdfast.delivery.retention import Batch, RetainedRows
 from holdfast.runtime.retention import FIRST_SWEEP_S, PAUSE_S, SWEEP_INTERVAL_S, RetentionSweeper
 from tests.doubles.fake_clock import FakeClock
 
@@ -17,19 +17,19 @@ class Rows:
     """Three batches of messages; the first request and the first tidying fail."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.asked: list[tuple[Kept, str, int]] = []
+        self.asked: list[tuple[RetainedRows, str, int]] = []
         self.at: list[float] = []
         self.tidied = 0
         self._clock = clock
 
-    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
+    async def remove_batch(self, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
         self.asked.append((kept, before, after))
         self.at.append(self._clock.monotonic())
         if len(self.asked) == 1:
             raise OSError("away")
         return Batch(removed=500, continue_after=after + 500 if after < 1000 else None)
 
-    async def tidy(self) -> None:
+    async def reclaim_space(self) -> None:
         self.tidied += 1
         if self.tidied == 1:
             raise OSError("locked")
@@ -39,7 +39,7 @@ async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.Lo
     """An unavailable database ends nothing; a kind that is kept forever is never queried."""
     clock = FakeClock()
     rows, began = Rows(clock), clock.monotonic()
-    sweeper = RetentionSweeper(rows, clock=clock, keep_days={Kept.MESSAGES: 1, Kept.INBOX: 0})
+    sweeper = RetentionSweeper(rows, clock=clock, keep_days={RetainedRows.MESSAGES: 1, RetainedRows.INBOX: 0})
     with caplog.at_level(logging.INFO):
         running = asyncio.ensure_future(sweeper.run())
         for pause_s in (FIRST_SWEEP_S, SWEEP_INTERVAL_S, PAUSE_S, PAUSE_S):
@@ -48,7 +48,7 @@ async def test_batches_pause_and_a_failed_sweep_is_tried_again(caplog: pytest.Lo
         await _settle()
     assert not running.done()
     running.cancel()
-    assert [(kept, after) for kept, _, after in rows.asked] == [(Kept.MESSAGES, n) for n in (0, 0, 500, 1000)]
+    assert [(kept, after) for kept, _, after in rows.asked] == [(RetainedRows.MESSAGES, n) for n in (0, 0, 500, 1000)]
     second = FIRST_SWEEP_S + SWEEP_INTERVAL_S
     waits = (FIRST_SWEEP_S, second, second + PAUSE_S, second + 2 * PAUSE_S)
     assert [at - began for at in rows.at] == pytest.approx(waits)

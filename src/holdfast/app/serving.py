@@ -33,7 +33,7 @@ from holdfast.base.ids import RandomSource, SystemRandomSource
 from holdfast.base.proxy_urls import proxy_address
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_links import MediaLinks
-from holdfast.delivery.retention import Kept
+from holdfast.delivery.retention import RetainedRows
 from holdfast.delivery.webhooks import GIVE_UP_AFTER_DAYS
 from holdfast.engine.host import HostProgram
 from holdfast.notify.addresses import read_addresses
@@ -201,12 +201,12 @@ def _client_versions(held: StartupClaims, *, clock: Clock, randomness: RandomSou
 def _retention_sweeper(held: StartupClaims, *, clock: Clock) -> RetentionSweeper:
     settings = held.settings
     inbox_days = settings.inbox_keep_days and max(settings.inbox_keep_days, GIVE_UP_AFTER_DAYS)
-    keep_days: dict[Kept, float] = {
-        Kept.MESSAGES: settings.messages_keep_days,
-        Kept.INBOX: inbox_days,
-        Kept.OPERATIONS: settings.operations_keep_days,
-        Kept.TIMELINE: settings.timeline_keep_days,
-        Kept.QUARANTINE: settings.quarantine_keep_days,
+    keep_days: dict[RetainedRows, float] = {
+        RetainedRows.MESSAGES: settings.messages_keep_days,
+        RetainedRows.INBOX: inbox_days,
+        RetainedRows.OPERATIONS: settings.operations_keep_days,
+        RetainedRows.TIMELINE: settings.timeline_keep_days,
+        RetainedRows.QUARANTINE: settings.quarantine_keep_days,
     }
     return RetentionSweeper(RetentionRows(held.database), clock=clock, keep_days=keep_days)
 

@@ -25,7 +25,7 @@ from holdfast.backup.auth_values import (
 from holdfast.backup.company import Device
 from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import BadInput, Fault, HoldfastError
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 
 CREDENTIALS = "creds.json"
 IN_USE_S = 60
@@ -248,4 +248,4 @@ def _files(device: Device) -> Iterator[tuple[str, str]]:
 
 
 def format_age(folder: Folder) -> str:
-    return lasting(max(folder.changed_s, 0))
+    return format_duration(max(folder.changed_s, 0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast.backup.manifest import CompanySummary, Manifest
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.session.state import RUNNING
 
 BELIEVED_FRESH_S = 3600
@@ -45,5 +45,6 @@ def _why(company: CompanySummary, known: Sequence[Known], age_s: float) -> str |
     if newer is not None:
         return f"{newer.where} has newer keys of its device"
     if not known and company.state in RUNNING and age_s > BELIEVED_FRESH_S:
-        return f"it was {company.state} when this backup was made {lasting(age_s)} ago, and may have continued since"
+        age = format_duration(age_s)
+        return f"it was {company.state} when this backup was made {age} ago, and may have continued since"
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.base.errors import Misconfigured
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.settings import Settings, variable
 from holdfast.store.inspect import Peeked, peek
 from holdfast.store.migrate import revisions
@@ -66,7 +66,7 @@ def judge_clock(now: datetime, newest: datetime | None, ntp: bool | None) -> Che
     cure = "turn on time synchronisation, for example with `timedatectl set-ntp true`"
     if newest is not None and (ahead_s := (newest - now).total_seconds()) > _AHEAD_S:
         return problem(
-            what, f"{description}, but the newest row in the database is {lasting(ahead_s)} ahead of that", cure
+            what, f"{description}, but the newest row in the database is {format_duration(ahead_s)} ahead of that", cure
         )
     if ntp is False:
         return warning(what, f"{description}, not synchronised", cure)

@@ -17,7 +17,7 @@ from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path, show_list
 from holdfast.client import Client, Json
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 
 if TYPE_CHECKING:
     from holdfast.backup.backup_dir import Found
@@ -121,7 +121,7 @@ def list_backups(
 
 def _row(found: Json) -> tuple[object, ...]:
     made_at, only = found["createdAt"], found["onlyCompany"]
-    age = None if made_at is None else lasting((CLOCK.now() - _at(made_at)).total_seconds())
+    age = None if made_at is None else format_duration((CLOCK.now() - _at(made_at)).total_seconds())
     its_companies = None if found["companies"] is None else f"only {only}" if only else len(found["companies"])
     return (
         found["name"],

@@ -18,7 +18,7 @@ from holdfast.cli.durations import seconds
 from holdfast.cli.exit_codes import UsageError
 from holdfast.cli.requests import CLOCK, AsJson, short, with_client
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
-from holdfast.health.advice import lasting, needed_advice
+from holdfast.health.advice import format_duration, needed_advice
 
 _LOOK_EVERY_S = 1.0
 
@@ -119,7 +119,7 @@ def _session(_: str, data: dict[str, Any]) -> str:
         parts.append(f": {reason.get('message') or reason['code']}{number}")
     if at := data.get("nextAttemptAt"):
         wait_s = (datetime.fromisoformat(at) - datetime.fromisoformat(data["since"])).total_seconds()
-        parts.append(f"; next attempt in {lasting(wait_s)}" if wait_s >= 1 else "; next attempt at once")
+        parts.append(f"; next attempt in {format_duration(wait_s)}" if wait_s >= 1 else "; next attempt at once")
     if advice := needed_advice(reason.get("action", "none"), reason.get("code", "")):
         parts.append(f". What to do: {advice}")
     return "".join(parts)

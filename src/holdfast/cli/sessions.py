@@ -15,7 +15,7 @@ from holdfast.cli.exit_codes import NOT_GOOD, UsageError
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path, show_one, with_client
 from holdfast.cli.serving import draw_qr
 from holdfast.client import Json
-from holdfast.health.advice import lasting, needed_advice
+from holdfast.health.advice import format_duration, needed_advice
 
 
 def pair(
@@ -116,7 +116,7 @@ def _row(session: Json, now: datetime) -> tuple[object, ...]:
     return (
         _company(session),
         session["state"].replace("_", " "),
-        lasting(max(lasted_s, 0)),
+        format_duration(max(lasted_s, 0)),
         worst["message"],
         needed_advice(worst["action"], worst["code"]),
     )

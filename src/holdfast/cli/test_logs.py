@@ -14,7 +14,7 @@ from holdfast.client import Client, Json, NoServer, Refused
 from tests.doubles.fake_clock import FakeClock
 
 
-class Hurried(FakeClock):
+class SkippingClock(FakeClock):
     """Whoever sleeps is at once where it wanted to be."""
 
     async def sleep(self, seconds: float) -> None:
@@ -47,7 +47,7 @@ END = Refused(401, "the end of a test")
 
 async def shown(server: Server, *, follow: bool) -> tuple[list[int], HoldfastError | None]:
     """The events that were shown, and what ended it."""
-    clock, found = Hurried(), list[int]()
+    clock, found = SkippingClock(), list[int]()
     try:
         async for event in logs.events(cast(Client, server), "962302", since=clock.now(), follow=follow, clock=clock):
             found.append(event["seq"])

@@ -18,7 +18,7 @@ from tests.doubles.fake_clock import FakeClock
 DISCONNECTED, UP = Connectivity.DISCONNECTED, Connectivity.CONNECTED
 
 
-class Hurried(FakeClock):
+class SkippingClock(FakeClock):
     """Whoever sleeps is at once where it wanted to be, after everybody else had a turn."""
 
     async def sleep(self, seconds: float) -> None:
@@ -64,7 +64,7 @@ def made(server: Server, clock: FakeClock, shown: list[Sample], *, for_s: float 
 
 async def watched(*turns: PresencePeriod, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
     """How a minute's watch ended, and what it showed meanwhile."""
-    clock = Hurried()
+    clock = SkippingClock()
     shown: list[Sample] = []
     return await made(Server(clock, [PresencePeriod(-100, UP), *turns], down=down), clock, shown).run(), shown
 
@@ -89,7 +89,7 @@ async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
 
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
     """A loss in the first moments counts, although the server's last response took seconds."""
-    clock = Hurried()
+    clock = SkippingClock()
     server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, DISCONNECTED), PresencePeriod(0.9, UP)])
     watch = made(server, clock, [], for_s=60)
     watching = asyncio.ensure_future(watch.run())
@@ -128,7 +128,7 @@ async def test_a_gateway_that_stays_unreachable_is_a_failure() -> None:
 @pytest.mark.parametrize(("status", "looks"), [(404, 0), (503, 60)])
 async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: int) -> None:
     """A company that is gone, or a key that no longer fits, ends the watch at once."""
-    clock = Hurried()
+    clock = SkippingClock()
     server = Server(clock, [PresencePeriod(-1, UP)])
     watch = made(server, clock, [])
     began = clock.monotonic()

@@ -16,7 +16,7 @@ from holdfast.dashboard.operation_entries import operation_entries
 from holdfast.dashboard.rendering import percent
 from holdfast.dashboard.timeline import newest_first, timeline_entries
 from holdfast.delivery.lookup import OutboundRow
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.health.stability import Stability
 from holdfast.runtime.diagnosis import Diagnosis
 from holdfast.runtime.errors import SessionRestarting
@@ -243,6 +243,6 @@ def _figures(measured: Stability) -> tuple[str | None, ...]:
     return (
         percent(measured.uptime_percent) if is_observed else None,
         percent(measured.delivery_percent) if measured.messages.accepted else None,
-        None if slowest is None else lasting(slowest),
+        None if slowest is None else format_duration(slowest),
         f"{measured.disconnections_an_hour:.1f}" if is_observed else None,
     )

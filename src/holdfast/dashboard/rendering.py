@@ -15,7 +15,7 @@ from holdfast.dashboard.timeline import TimelineEntry
 from holdfast.delivery.lookup import OutboundRow
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.rate_limits import DAILY_LIMIT
-from holdfast.health.advice import MINUTE, from_minute, lasting, to_minute
+from holdfast.health.advice import MINUTE, format_duration, from_minute, to_minute
 from holdfast.health.verdict import HOLDS
 from holdfast.session.state import State
 
@@ -73,7 +73,7 @@ class Templates:
         return self._environment.get_template(name).render(now=iso(self._clock.now()), **values)
 
     def _age(self, at: str) -> str:
-        return lasting(max((self._clock.now() - datetime.fromisoformat(at)).total_seconds(), 0))
+        return format_duration(max((self._clock.now() - datetime.fromisoformat(at)).total_seconds(), 0))
 
 
 def percent(value: float | None) -> str:
@@ -91,7 +91,7 @@ def moment(at: str) -> str:
 def disconnected_for(entry: TimelineEntry) -> str:
     """Duration of a disconnection that is over."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
-    return lasting(max((ended_at - began_at).total_seconds(), 0))
+    return format_duration(max((ended_at - began_at).total_seconds(), 0))
 
 
 def prose(text: str) -> Markup:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 
-class Kept(Enum):
+class RetainedRows(Enum):
     """Rows that are removed by age; each value is the end of "old …" in the log."""
 
     MESSAGES = "outbound messages"
@@ -27,7 +27,7 @@ class Batch:
 
 
 class Retention(Protocol):
-    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
+    async def remove_batch(self, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
         """Remove rows older than `before` among the next few hundred row numbers after `after`.
 
         Rows of the future, from a time when the clock was wrong, are passed over.
@@ -35,5 +35,5 @@ class Retention(Protocol):
         Never removed: messages and operations that are not settled yet, and each session's newest entry of its history.
         """
 
-    async def tidy(self) -> None:
+    async def reclaim_space(self) -> None:
         """After removals: give some space back, and let the database know how its tables have changed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import actor_hangs, host_hangs, is_silent, no_acks, no_pong
 from holdfast.session.state import RUNNING
@@ -59,9 +59,9 @@ def decide(signals: Signals, limits: Limits) -> HealthAction:
     if machinery.check_late_s > limits.check_late_s:
         return Nothing()
     if host_hangs(signals, limits):
-        return ReplaceHost(f"the engine host has not responded for {lasting(machinery.host_silent_s or 0)}")
+        return ReplaceHost(f"the engine host has not responded for {format_duration(machinery.host_silent_s or 0)}")
     if actor_hangs(signals, limits):
-        return ReplaceActor(f"the session should have acted {lasting(signals.overdue_s or 0)} ago and did not")
+        return ReplaceActor(f"the session should have acted {format_duration(signals.overdue_s or 0)} ago and did not")
     return _about_link(signals, limits) if signals.state in RUNNING else Nothing()
 
 
@@ -71,9 +71,9 @@ def _about_link(signals: Signals, limits: Limits) -> HealthAction:
         planned = signals.next_attempt_in_s is not None or signals.in_state_s < limits.moment_s
         return Nothing() if planned else Reconnect("the session has no link and none is planned")
     if no_pong(link, limits):
-        return Reconnect(f"a ping has gone unanswered for {lasting(link.ping_s or 0)}")
+        return Reconnect(f"a ping has gone unanswered for {format_duration(link.ping_s or 0)}")
     if no_acks(link, limits):
-        return Reconnect(f"a message has gone without an ack for {lasting(link.unacked_s or 0)}")
+        return Reconnect(f"a message has gone without an ack for {format_duration(link.unacked_s or 0)}")
     if is_silent(link, limits):
-        return Probe(f"nothing has arrived on the link for {lasting(link.silent_s or 0)}")
+        return Probe(f"nothing has arrived on the link for {format_duration(link.silent_s or 0)}")
     return Nothing()

@@ -104,7 +104,7 @@ def because(reason: Reason | None) -> str:
     return reason.sentence if reason.code is None else f"{reason.sentence} ({reason.code})"
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in words, rounded down: `0.4 s`, `12 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
     if seconds < 10:
         return f"{max(int(seconds * 10), 0) / 10:g} s"

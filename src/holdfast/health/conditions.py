@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from holdfast.health.advice import Advice, Care, because, lasting
+from holdfast.health.advice import Advice, Care, because, format_duration
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import (
     OUTBOX_LATE,
@@ -101,7 +101,7 @@ def _needs_person(signals: Signals) -> Condition | None:
     state = str(signals.state).replace("_", " ")
     reason, planned_s = signals.reason, signals.next_attempt_in_s
     cause, action = (str(signals.state), Action.WAIT) if reason is None else (reason.name, reason.action)
-    then = "" if planned_s is None else f"; next attempt in {lasting(planned_s)}"
+    then = "" if planned_s is None else f"; next attempt in {format_duration(planned_s)}"
     return Condition(
         company=signals.company,
         cause=cause,
@@ -129,7 +129,7 @@ def _flaps(signals: Signals, limits: Limits) -> bool:
 
 def _failing(signals: Signals, *, quiet: bool) -> Condition:
     reason = signals.reason
-    away, why = lasting(signals.in_state_s), because(reason)
+    away, why = format_duration(signals.in_state_s), because(reason)
     return Condition(
         company=signals.company,
         cause="not-connected",

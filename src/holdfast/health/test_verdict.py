@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, lasting
+from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, format_duration
 from holdfast.health.conditions import conditions_of
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.keepalive import KeepAlives
@@ -258,7 +258,7 @@ def test_every_advice_has_words() -> None:
 )
 def test_durations(seconds: float, words: str) -> None:
     """Durations are written as people say them, rounded down."""
-    assert lasting(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_own_reasons_have_no_number() -> None:

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
-from holdfast.health.advice import Advice, Care, because, lasting, to_minute
+from holdfast.health.advice import Advice, Care, because, format_duration, to_minute
 from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason
@@ -95,10 +95,10 @@ def actor_hangs(signals: Signals, limits: Limits) -> bool:
 
 def _machinery(signals: Signals, limits: Limits) -> Iterator[Finding]:
     if host_hangs(signals, limits):
-        silent = lasting(signals.machinery.host_silent_s or 0)
+        silent = format_duration(signals.machinery.host_silent_s or 0)
         yield _unhealthy("host-hangs", f"the engine host has not responded for {silent} and is being replaced")
     if actor_hangs(signals, limits):
-        overdue = lasting(signals.overdue_s or 0)
+        overdue = format_duration(signals.overdue_s or 0)
         yield _unhealthy(
             "session-hangs", f"Holdfast should have acted {overdue} ago and did not: it is being restarted"
         )
@@ -136,7 +136,9 @@ def _disconnected(signals: Signals, limits: Limits) -> Finding:
     if signals.in_state_s + max(signals.next_attempt_in_s or 0, 0) < limits.moment_s:
         return _degraded("connecting", f"the session is being connected: {why}")
     code, action = ("not-connected", Action.WAIT) if signals.reason is None else _name(signals.reason)
-    return _unhealthy(code, f"not connected for {lasting(signals.in_state_s)} because {why}; {_next(signals)}", action)
+    return _unhealthy(
+        code, f"not connected for {format_duration(signals.in_state_s)} because {why}; {_next(signals)}", action
+    )
 
 
 def _held(signals: Signals) -> Finding:
@@ -153,7 +155,7 @@ def _name(reason: reasons.Reason) -> tuple[str, Action]:
 
 def _next(signals: Signals) -> str:
     if signals.next_attempt_in_s is not None:
-        return f"next attempt in {lasting(signals.next_attempt_in_s)}"
+        return f"next attempt in {format_duration(signals.next_attempt_in_s)}"
     attempt = f"attempt {signals.attempts}" if signals.attempts else "the first attempt"
     return f"{attempt} is under way" if signals.link else "no attempt is planned"
 
@@ -196,23 +198,25 @@ def is_silent(link: LinkSigns, limits: Limits) -> bool:
 
 def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
     if no_pong(link, limits):
-        yield _unhealthy(reasons.NO_PONG.name, f"{reasons.NO_PONG.sentence}: none for {lasting(link.ping_s or 0)}")
+        yield _unhealthy(
+            reasons.NO_PONG.name, f"{reasons.NO_PONG.sentence}: none for {format_duration(link.ping_s or 0)}"
+        )
     elif link.ping_s is not None and link.ping_s > limits.ack_deadline_s:
-        yield _degraded("ping-late", f"WhatsApp has not answered a ping for {lasting(link.ping_s)}")
+        yield _degraded("ping-late", f"WhatsApp has not answered a ping for {format_duration(link.ping_s)}")
     elif link.pong_s is None:
         yield _degraded("unproven", "the link has just opened and has not answered a ping yet")
     elif is_silent(link, limits):
         yield _degraded(
-            "silent", f"nothing has arrived on the link for {lasting(link.silent_s or 0)}: it is being pinged"
+            "silent", f"nothing has arrived on the link for {format_duration(link.silent_s or 0)}: it is being pinged"
         )
 
 
 def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterator[Finding]:
     late_s, messages = link.unacked_s, signals.messages
     if no_acks(link, limits):
-        yield _unhealthy(reasons.NO_ACKS.name, f"{reasons.NO_ACKS.sentence}: no ack for {lasting(late_s or 0)}")
+        yield _unhealthy(reasons.NO_ACKS.name, f"{reasons.NO_ACKS.sentence}: no ack for {format_duration(late_s or 0)}")
     elif late_s is not None and late_s > limits.ack_deadline_s:
-        yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {lasting(late_s)}")
+        yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {format_duration(late_s)}")
     elif is_late(messages, limits.queue_late_s) and signals.hold is None:
         yield _degraded(OUTBOX_LATE, f"the link is open, but {late_sentence(messages)}", Care.CHECK_OUTBOX)
     if signals.hold is not None:
@@ -227,7 +231,7 @@ def is_late(messages: MessageSigns, limit_s: float) -> bool:
 def late_sentence(messages: MessageSigns) -> str:
     """`a message has been waiting for 14 min`."""
     which = "a message" if messages.waiting == 1 else f"the oldest of {messages.waiting} messages"
-    return f"{which} has been waiting for {lasting(messages.late_s or 0)}"
+    return f"{which} has been waiting for {format_duration(messages.late_s or 0)}"
 
 
 def restriction_sentence(hold: HoldSigns) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState
-from holdfast.health.advice import Care, lasting
+from holdfast.health.advice import Care, format_duration
 from holdfast.health.conditions import Condition, Severity
 
 
@@ -24,7 +24,7 @@ def conditions_of_webhooks(endpoints: Iterable[Endpoint], *, now: datetime) -> I
                     endpoint,
                     cause="webhook-suspended",
                     title="a webhook receiver is failing",
-                    sentence=f"The receiver has accepted no delivery for {lasting(failing_s)}, after "
+                    sentence=f"The receiver has accepted no delivery for {format_duration(failing_s)}, after "
                     f"{endpoint.health.failures} attempts in a row. Holdfast probes it at intervals of up to an hour "
                     "and keeps its deliveries for four days.",
                     lasting_s=failing_s,

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast.backup.baileys import CREDENTIALS, IN_USE_S, BadFolder, changed_at, read_folder
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, StoredSession
 
 _BROWSER_PROFILE = ("Default", "Local State", "session", "SingletonLock")
@@ -62,7 +62,7 @@ class FolderSource:
 def recent(changed_s: float, *, now: datetime, what: str) -> Sequence[str]:
     """A sign of use if `what` was written within the last minute. `changed_s`: time of the write, since 1970."""
     age_s = max(now.timestamp() - changed_s, 0)
-    return [f"{what} was written {lasting(age_s)} ago"] if age_s < IN_USE_S else []
+    return [f"{what} was written {format_duration(age_s)} ago"] if age_s < IN_USE_S else []
 
 
 def looks_like_a_browser(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast.base.clock import Clock, to_monotonic
-from holdfast.health.advice import lasting
+from holdfast.health.advice import format_duration
 from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump, load
 from holdfast.health.stores import AlertRows, PendingAlert, Undelivered
 from holdfast.notify.addresses import AlertAddress
@@ -129,7 +129,7 @@ class AlertSender:
 
 def _log(alert: Alert) -> None:
     if alert.kind is AlertKind.CLEARED:
-        lasted = lasting((alert.at - alert.since).total_seconds())
+        lasted = format_duration((alert.at - alert.since).total_seconds())
         log.info("Alert cleared: %s, after %s", headline(alert), lasted)
     else:
         log.warning("Alert %s: %s. %s", alert.kind, headline(alert), alert.condition.sentence)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from holdfast.base.clock import iso
-from holdfast.health.advice import Care, lasting, what_to_do
+from holdfast.health.advice import Care, format_duration, what_to_do
 from holdfast.health.alerts import Alert, AlertKind
 from holdfast.health.stores import PendingAlert
 
@@ -130,11 +130,11 @@ def _cleared_lines(alert: Alert, labels: Labels) -> list[str]:
 def _for_how_long(alert: Alert) -> str:
     """How long the condition has lasted; empty if it has just begun."""
     seconds = (alert.at - alert.since).total_seconds()
-    return "" if seconds < _JUST_NOW_S else f" ({lasting(seconds)})"
+    return "" if seconds < _JUST_NOW_S else f" ({format_duration(seconds)})"
 
 
 def _lasted(alert: Alert) -> str:
-    return lasting((alert.at - alert.since).total_seconds())
+    return format_duration((alert.at - alert.since).total_seconds())
 
 
 def _format_time(at: datetime) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.health.advice import because, lasting
+from holdfast.health.advice import because, format_duration
 from holdfast.session.reasons import CONNECT_QUEUED
 from holdfast.session.state import Session
 
@@ -26,7 +26,7 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
     if after.next_attempt_at is not None:
         which = f"attempt {after.attempts}" if after.attempts else "next attempt"  # a pause counts none
         wait_s = max(after.next_attempt_at - now, 0)
-        line += f"; {which} in {lasting(wait_s) if wait_s >= _MINUTE_S else f'{wait_s:.1f} s'}"
+        line += f"; {which} in {format_duration(wait_s) if wait_s >= _MINUTE_S else f'{wait_s:.1f} s'}"
     return line
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 
 from holdfast.base.clock import Clock, iso
-from holdfast.delivery.retention import Kept, Retention
+from holdfast.delivery.retention import RetainedRows, Retention
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ PAUSE_S = 0.1
 class RetentionSweeper:
     """Sweeps every hour. A failure, such as an unavailable database, is logged and retried."""
 
-    def __init__(self, store: Retention, *, clock: Clock, keep_days: Mapping[Kept, float]) -> None:
+    def __init__(self, store: Retention, *, clock: Clock, keep_days: Mapping[RetainedRows, float]) -> None:
         """keep_days: for each kind of row; 0 or none keeps it forever."""
         self._store = store
         self._clock = clock
@@ -37,7 +37,7 @@ class RetentionSweeper:
             for kept, days in self._keep_days.items():
                 before = iso(self._clock.now() - timedelta(days=days))
                 await self._try(self._sweep(kept, before=before), f"Old {kept.value} could not be removed")
-            await self._try(self._store.tidy(), "Unused space of the database could not be reclaimed")
+            await self._try(self._store.reclaim_space(), "Unused space of the database could not be reclaimed")
 
     async def _try(self, work: Awaitable[None], failed: str) -> None:
         try:
@@ -45,7 +45,7 @@ class RetentionSweeper:
         except Exception:
             log.exception("%s; next try in %.0f s", failed, SWEEP_INTERVAL_S)
 
-    async def _sweep(self, kept: Kept, *, before: str) -> None:
+    async def _sweep(self, kept: RetainedRows, *, before: str) -> None:
         removed, after = 0, 0
         while True:
             now = iso(self._clock.now())

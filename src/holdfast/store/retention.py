@@ -12,7 +12,7 @@ from types import MappingProxyType
 from sqlalchemy import Column, ColumnElement, Connection, delete, func, select, tuple_
 
 from holdfast.delivery.message import OPEN
-from holdfast.delivery.retention import Batch, Kept
+from holdfast.delivery.retention import Batch, RetainedRows
 from holdfast.store.compact import refresh_statistics, release_free_pages
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, member_receipts, operations, outbox, quarantine, transitions
@@ -21,12 +21,12 @@ _AT_ONCE = 500
 _PARTS_RELEASED = 100
 """Free space to return to the disk each hour, in megabytes."""
 _NEWER = transitions.alias("newer")
-_AGE: Mapping[Kept, Column[str]] = MappingProxyType({
-    Kept.MESSAGES: outbox.c.accepted_at,
-    Kept.INBOX: inbox.c.stored_at,
-    Kept.OPERATIONS: operations.c.accepted_at,
-    Kept.TIMELINE: transitions.c.at,
-    Kept.QUARANTINE: quarantine.c.at,
+_AGE: Mapping[RetainedRows, Column[str]] = MappingProxyType({
+    RetainedRows.MESSAGES: outbox.c.accepted_at,
+    RetainedRows.INBOX: inbox.c.stored_at,
+    RetainedRows.OPERATIONS: operations.c.accepted_at,
+    RetainedRows.TIMELINE: transitions.c.at,
+    RetainedRows.QUARANTINE: quarantine.c.at,
 })  # fmt: skip
 
 
@@ -36,17 +36,17 @@ class RetentionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def remove_batch(self, kept: Kept, *, before: str, now: str, after: int) -> Batch:
+    async def remove_batch(self, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
         return await self._database.write(
             lambda connection: _remove(connection, kept, before=before, now=now, after=after)
         )
 
-    async def tidy(self) -> None:
+    async def reclaim_space(self) -> None:
         await release_free_pages(self._database, most_parts=_PARTS_RELEASED)
         await refresh_statistics(self._database)
 
 
-def _remove(connection: Connection, kept: Kept, *, before: str, now: str, after: int) -> Batch:
+def _remove(connection: Connection, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
     age = _AGE[kept]
     table = age.table
     page = select(table.c.seq, age).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
@@ -54,8 +54,8 @@ def _remove(connection: Connection, kept: Kept, *, before: str, now: str, after:
     if not rows or all(before <= at <= now for _, at in rows):
         return Batch(removed=0, continue_after=None)
     last, newest_at = rows[-1]
-    old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_go(kept, before))
-    if kept is Kept.MESSAGES:
+    old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_be_removed(kept, before))
+    if kept is RetainedRows.MESSAGES:
         gone = select(outbox.c.company_id, outbox.c.id).where(*old)
         named = tuple_(member_receipts.c.company_id, member_receipts.c.message_id)
         connection.execute(delete(member_receipts).where(named.in_(gone)))
@@ -64,17 +64,17 @@ def _remove(connection: Connection, kept: Kept, *, before: str, now: str, after:
     return Batch(removed=removed, continue_after=None if is_last else last)
 
 
-def _may_go(kept: Kept, before: str) -> tuple[ColumnElement[bool], ...]:
-    if kept is Kept.MESSAGES:
+def _may_be_removed(kept: RetainedRows, before: str) -> tuple[ColumnElement[bool], ...]:
+    if kept is RetainedRows.MESSAGES:
         # The age of a message is the time since its last known change: it may have waited long, or been read late.
         times = outbox.c["sent_at", "delivered_at", "read_at", "played_at", "expires_at"]
         return (
             outbox.c.state.not_in([state.value for state in OPEN]),
             *(func.coalesce(time, "") < before for time in times),
         )
-    if kept is Kept.OPERATIONS:
+    if kept is RetainedRows.OPERATIONS:
         return (func.coalesce(operations.c.settled_at, before) < before,)
-    if kept is Kept.TIMELINE:
+    if kept is RetainedRows.TIMELINE:
         is_newer = (_NEWER.c.company_id == transitions.c.company_id) & (_NEWER.c.seq > transitions.c.seq)
         return (select(_NEWER.c.seq).where(is_newer).exists(),)
     return ()
