@@ -136,7 +136,10 @@ async def test_an_export_equals_the_import(still: Command) -> None:
     """File by file."""
     folder = await imported(still)
     ran = await still("export-baileys", COMPANY, "out")
-    assert ran.out == f"Wrote {len(FILES)} files to out. Whoever has them can read and write for company {COMPANY}.\n"
+    assert (
+        ran.out
+        == f"Wrote {len(FILES)} files to out. Anybody who has them can read and send messages as company {COMPANY}.\n"
+    )
     for path in folder.iterdir():
         assert json.loads((still.folder / "out" / path.name).read_text()) == json.loads(path.read_text())
     assert "is not empty" in (await still("export-baileys", COMPANY, "out")).refused(1)
