@@ -18,6 +18,10 @@ from tests.doubles.fake_alert_rows import FakeAlertRows
 from tests.postgres_process import PostgresProcess
 
 
+ADDRESSES = ["f00d", "beef"]
+DAYS_AGO = "2026-11-20T12:00:00.000Z"
+
+
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AlertRows]:
     if request.param == "memory":
@@ -84,7 +88,14 @@ async def test_a_failing_store_raises_its_own_error() -> None:
     """In every method."""
     rows = FakeAlertRows()
     rows.fails = True
-    for asked in (rows.book(), rows.pending(), rows.adopt(), rows.keep("one", []), rows.settle("id1", "f00d")):
+    for asked in (
+        rows.book(),
+        rows.pending(),
+        rows.adopt([], before=DAYS_AGO),
+        rows.is_owned("id1", "f00d"),
+        rows.keep("one", []),
+        rows.settle("id1", "f00d"),
+    ):
         with pytest.raises(AlertsNotStored):
             await asked
 
@@ -92,7 +103,14 @@ async def test_a_failing_store_raises_its_own_error() -> None:
 async def test_a_process_that_has_its_database_for_itself_adopts_nothing(rows: AlertRows) -> None:
     """Its own alerts are pending, whatever name the process had when it stored them."""
     await rows.keep("one", [pending(1)])
-    assert await rows.adopt() == []
+    assert await rows.adopt(ADDRESSES, before=DAYS_AGO) == []
+
+
+async def test_an_alert_is_owned_until_it_is_settled(rows: AlertRows) -> None:
+    """For each address by itself."""
+    await rows.keep("one", [pending(1), pending(1, "beef")])
+    await rows.settle("id1", "beef")
+    assert [await rows.is_owned("id1", address) for address in ("f00d", "beef", "cafe")] == [True, False, False]
 
 
 @pytest.mark.slow
@@ -111,9 +129,13 @@ async def test_each_alert_belongs_to_one_node(postgres: PostgresProcess) -> None
             )
         await a.keep("one", [pending(2), pending(1)])
         assert [await each.pending() for each in (a, b)] == [[pending(2), pending(1)], []]
-        assert [await each.adopt() for each in (a, b)] == [[], []]
+        assert [await each.adopt(ADDRESSES, before=DAYS_AGO) for each in (a, b)] == [[], []]
+        assert [await each.is_owned("id1", "f00d") for each in (a, b)] == [True, False]
         operator.execute("UPDATE nodes SET seen_at = now() - interval '2 minutes' WHERE name = 'a'")
-        assert sorted(await asyncio.gather(b.adopt(), c.adopt()), key=len) == [[], [pending(2), pending(1)]]
+        assert await b.adopt(["cafe"], before=DAYS_AGO) == []
+        adopted = await asyncio.gather(*(each.adopt(ADDRESSES, before=DAYS_AGO) for each in (b, c)))
+        assert sorted(adopted, key=len) == [[], [pending(2), pending(1)]]
+        assert await a.is_owned("id1", "f00d") is False
         assert await a.pending() == []
         operator.execute("UPDATE alerts SET owner = NULL WHERE id = 'id1'")
-        assert [await each.adopt() for each in (b, c)] == [[pending(1)], []]
+        assert [await each.adopt([], before="2026-11-23") for each in (b, c)] == [[pending(1)], []]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holdfast.health.stores import AlertsNotStored, PendingAlert
 
@@ -33,11 +33,16 @@ class FakeAlertRows:
         self._answer()
         return list(self._pending.values())
 
-    async def adopt(self) -> list[PendingAlert]:
+    async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
         self._answer()
-        taken, self.orphans = self.orphans, []
+        taken = [each for each in self.orphans if each.address in addresses or each.made_at < before]
+        self.orphans = [each for each in self.orphans if each not in taken]
         self._pending |= {(alert.id, alert.address): alert for alert in taken}
         return taken
+
+    async def is_owned(self, alert_id: str, address: str) -> bool:
+        self._answer()
+        return (alert_id, address) in self._pending
 
     async def settle(self, alert_id: str, address: str) -> None:
         self._answer()

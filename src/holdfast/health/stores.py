@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,11 +60,16 @@ class AlertRows(Protocol):
     async def pending(self) -> list[PendingAlert]:
         """The undelivered alerts, in the order in which they were stored; of several nodes, those of this one."""
 
-    async def adopt(self) -> list[PendingAlert]:
+    async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
         """Take over the undelivered alerts of nodes that are gone, in the order in which they were stored.
 
-        No other node gets them any more. Always empty for a process that has its database for itself.
+        Only those for `addresses`, and all that are older than `before` (ISO 8601), because perhaps no node has their
+        address any more. No other node gets them afterwards. Always empty for a process that has its database for
+        itself.
         """
+
+    async def is_owned(self, alert_id: str, address: str) -> bool:
+        """Whether a stored alert is still to be delivered by this node: not delivered, and not adopted by another."""
 
     async def settle(self, alert_id: str, address: str) -> None:
         """Remove an alert that was delivered or given up. A missing alert is ignored."""

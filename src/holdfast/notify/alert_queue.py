@@ -6,7 +6,7 @@ Alerts about a failing database must be sent while it fails. A failing store the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holdfast.health.stores import AlertRows, AlertsNotStored, PendingAlert
 
@@ -27,13 +27,22 @@ class AlertQueue:
         self._book = await self._rows.book()
         return self._book, await self._rows.pending()
 
-    async def adopt(self) -> list[PendingAlert]:
-        """The undelivered alerts of nodes that are gone, which are this node's from now on."""
+    async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
+        """The undelivered alerts of nodes that are gone, which are this node's from now on, as `AlertRows` says."""
         try:
-            return await self._rows.adopt()
+            return await self._rows.adopt(addresses, before=before)
         except AlertsNotStored as error:
             log.error("Can't look for alerts of nodes that are gone: %s", error)  # noqa: TRY400
             return []
+
+    async def is_owned(self, alert: PendingAlert) -> bool:
+        """Whether this node must still deliver an alert. True while the store fails: rather twice than not at all."""
+        if alert in self._added:
+            return True
+        try:
+            return await self._rows.is_owned(alert.id, alert.address)
+        except AlertsNotStored:
+            return True
 
     async def keep(self, book: str, added: Sequence[PendingAlert]) -> None:
         """Store the new alert book and its alerts. Writes nothing if nothing changed."""

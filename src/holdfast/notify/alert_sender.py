@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from holdfast.base.clock import Clock, to_monotonic
+from holdfast.base.clock import Clock, iso, to_monotonic
 from holdfast.health.advice import format_duration
 from holdfast.health.alerts import Alert, AlertKind, Book, UnreadableBook, dump, load
 from holdfast.health.stores import AlertRows, PendingAlert, Undelivered
@@ -58,6 +58,7 @@ class AlertSender:
         self._public_url = public_url
         self._clock = clock
         self._queue = AlertQueue(rows)
+        self._pace = pace
         self._address_queues = {
             address.fingerprint: _AddressQueue(address, queue=self._queue, transport=transport, clock=clock, pace=pace)
             for address in addresses
@@ -100,7 +101,8 @@ class AlertSender:
         """Not at the start: a node that starts at the same moment may not have shown yet that it is alive."""
         while True:
             await self._clock.sleep(_ADOPT_EVERY_S)
-            await self._add(await self._queue.adopt())
+            before = iso(self._clock.now() - timedelta(seconds=self._pace.give_up_s))
+            await self._add(await self._queue.adopt(list(self._address_queues), before=before))
 
     async def _add(self, stored: Sequence[PendingAlert]) -> None:
         for alert in stored:
@@ -193,6 +195,11 @@ class _AddressQueue:
         return min(oldest.values(), key=lambda each: each.due_at, default=None)
 
     async def _try(self, chosen: _Waiting) -> None:
+        if chosen.tries and not await self._queue.is_owned(chosen.alert):
+            # This node was cut off from the database for so long that it counted as gone.
+            log.info('Alert "%s" is left to the node that took it over', chosen.alert.title)
+            self._waiting.remove(chosen)
+            return
         try:
             await self._transport.deliver(self.address, chosen.alert)
         except NotDelivered as error:

@@ -96,7 +96,8 @@ async def test_an_alert_reaches_every_address() -> None:
 
 
 async def test_alerts_of_a_node_that_is_gone_are_delivered(caplog: pytest.LogCaptureFixture) -> None:
-    """Within a minute, once; also those stored later. One for an address that this node does not have is dropped."""
+    """Within a minute, once; also those stored later. One for an address that this node does not have waits for a node
+    that has it, for a day."""
     post = Post(MAIL)
     orphan = PendingAlert(
         id="1", address=MAIL.fingerprint, subject="s", title="t", body="b", severity="critical",
@@ -108,11 +109,30 @@ async def test_alerts_of_a_node_that_is_gone_are_delivered(caplog: pytest.LogCap
         assert await post.wait(60) == 1
         post.rows.fails = True
         assert await post.wait(60) == 0
-        post.rows.fails, post.rows.orphans = False, [replace(orphan, id="3", title="later")]
+        post.rows.fails = False
+        post.rows.orphans.append(replace(orphan, id="3", title="later"))
         assert await post.wait(60) == 1
+        assert [each.id for each in post.rows.orphans] == ["2"]
+        assert await post.wait(DAY_S) == 0
     assert post.transport.titles == ["t", "later"]
-    assert await post.rows.pending() == []
+    assert (post.rows.orphans, await post.rows.pending()) == ([], [])
     assert "Can't look for alerts of nodes that are gone" in caplog.text
+
+
+async def test_an_alert_that_another_node_took_over_is_not_retried() -> None:
+    """A node that was cut off from the database counts as gone, but goes on. While it can't ask, it retries."""
+    post = Post(MAIL)
+    post.transport.failing = {MAIL}
+    async with post.running():
+        await post.sender.send(Book(), [post.now()])
+        assert await post.wait(1) == 1
+        post.rows.fails = True
+        assert await post.wait(60) > 0
+        post.rows.fails, post.transport.failing = False, set()
+        for each in await post.rows.pending():
+            await post.rows.settle(each.id, each.address)
+        assert await post.wait(DAY_S) == 0
+    assert (post.sender.undelivered, post.sender.given_up) == ([], 0)
 
 
 async def test_without_an_address_alerts_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -52,13 +52,16 @@ class AlertTable:
             self._database.read(lambda connection: _alerts(connection.execute(found).mappings()))
         )
 
-    async def adopt(self) -> list[PendingAlert]:
+    async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
         if self._node is None:
             return []
         # Of two nodes that do this at the same time, the second one leaves out what the first one has locked.
         orphans = (
             select(alerts.c.seq)
-            .where(or_(alerts.c.owner.is_(None), (alerts.c.owner != self._node) & _owner_is_gone()))
+            .where(
+                or_(alerts.c.owner.is_(None), (alerts.c.owner != self._node) & _owner_is_gone()),
+                or_(alerts.c.address.in_(addresses), alerts.c.made_at < before),
+            )
             .with_for_update(skip_locked=True)
         )
         taken = update(alerts).where(alerts.c.seq.in_(orphans)).values(owner=self._node)
@@ -69,6 +72,15 @@ class AlertTable:
             return _alerts({name: value for name, value in row.items() if name != "seq"} for row in rows)
 
         return await _translate_errors(self._database.write(work))
+
+    async def is_owned(self, alert_id: str, address: str) -> bool:
+        found = select(alerts.c.owner).where(alerts.c.id == alert_id, alerts.c.address == address)
+
+        def work(connection: Connection) -> bool:
+            row = connection.execute(found).one_or_none()
+            return row is not None and (self._node is None or row.owner == self._node)
+
+        return await _translate_errors(self._database.read(work))
 
     async def settle(self, alert_id: str, address: str) -> None:
         def work(connection: Connection) -> None:
