@@ -25,7 +25,7 @@ MOST_OF_A_BURST = 4
 """Writes of a bursting company in one group."""
 _REST_TO_WORK = 2
 """How many times as long as its last group a bursting company rests."""
-LONGEST_REST_S = 0.1
+LONGEST_REST_S = 0.2
 _MEMORY_S = 1.0
 """Time constant with which past writes are forgotten."""
 _MANY = 50
