@@ -124,7 +124,7 @@ async def test_a_search_in_very_many_chats_continues_by_itself(browser: Browser,
     ]
     await world.now(world.database.write(lambda connection: connection.execute(insert(chats), rows).close()))
     page = await read(browser, f"{CHATS}?words=962700000000")
-    assert "No chat matches among those that were searched so far." in page
+    assert "No matching chat found so far." in page
     assert 'hx-trigger="load, click"' in page
     more = re.search(r'hx-get="([^"]+after=[^"]+)"', page)
     assert more is not None
@@ -133,7 +133,7 @@ async def test_a_search_in_very_many_chats_continues_by_itself(browser: Browser,
     rest = await read(
         browser, more[1].replace("&amp;", "&").replace("962700000000", "nobody"), **{"HX-Request": "true"}
     )
-    assert "No more chat matches." in rest
+    assert "No more matching chats." in rest
 
 
 async def test_older_messages_are_loaded_on_request(browser: Browser, world: World) -> None:

@@ -49,7 +49,7 @@ class ListPage(ApiModel, Generic[T]):
     next: str | None
 
 
-SHORT_PAGES = "; one page searches some thousand, so it may be short, or empty, although `next` is not null"
+SHORT_PAGES = "; one page searches up to 5,000 entries, so it can have few items or none while `next` is not null"
 """Completes the description of a search."""
 
 

@@ -375,8 +375,7 @@ class Outbox(Protocol):
 class Accounts(Protocol):
     """What each company may send.
 
-    Of a company that was removed nothing is stored: restrictions of WhatsApp are dropped, figures of people are refused
-    with `NotFound`.
+    Nothing is stored for a removed company: WhatsApp's restrictions are dropped, and settings raise `NotFound`.
     """
 
     async def account(self, company: str, *, since: str) -> Account:

@@ -1,4 +1,4 @@
-"""The life of an operation: from the accepted request to an outcome that is known, or is detail to be unknown.
+"""The life of an operation: from the accepted request to an outcome that is known, or reported as unknown.
 
 Decides only: values in, values out. `session/operations.py` has the kinds.
 """

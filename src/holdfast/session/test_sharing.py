@@ -120,7 +120,7 @@ def test_moving_begins_when_the_nodes_have_settled() -> None:
     assert decide(balance, seen, 110.05)[1] is None
     assert decide(balance, seen, 110.1)[1] == "c"
     other = cluster("a", node("a", 30), node("b", 12), node("d", 3))
-    assert decide(balance, other, 111)[1] is None, "another node is there: it settles anew"
+    assert decide(balance, other, 111)[1] is None, "another node is there: it starts again"
 
 
 @pytest.mark.parametrize(("own", "moves"), [(100, False), (105, False), (106, True)])
