@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 COMPANIES = {f"comp{number}": f"9627900000{number:02}" for number in range(6)}
 CULPRIT = "comp0"
 OTHERS = sorted(set(COMPANIES) - {CULPRIT})
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 20.0
+"""They are back after 1 to 3 s, on a busy machine after 5. This is a bound for sessions that do not come back."""
 HUNG_AFTER_S = 10.0 + 2.0
 """The heartbeat deadline plus the interval between two heartbeats."""
 
@@ -87,7 +88,7 @@ async def until_all_connected(gateway: Served, *companies: str, within_s: float)
 async def test_only_the_sessions_of_a_lost_host_are_disconnected(
     gateway: Served, number: signal.Signals, noticed_after_s: float
 ) -> None:
-    """Companies on the other host keep their links; those of the lost one are connected within 5 s of its end."""
+    """Companies on the other host keep their links; those of the lost one are connected soon after its end."""
     host = (await diagnosis(gateway, CULPRIT))["engineHost"]["pid"]
     [apart] = [each for each in (await diagnosis(gateway, CULPRIT))["engineHosts"] if each["pid"] != host]
     async with absences(gateway) as found:
