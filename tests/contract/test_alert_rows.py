@@ -17,7 +17,6 @@ from tests.contract.places import make_place
 from tests.doubles.fake_alert_rows import FakeAlertRows
 from tests.postgres_process import PostgresProcess
 
-
 ADDRESSES = ["f00d", "beef"]
 DAYS_AGO = "2026-11-20T12:00:00.000Z"
 

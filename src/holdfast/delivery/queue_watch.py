@@ -14,7 +14,7 @@ SUSPECT_LINK_S = 5.0
 """A suspect is sent only on a link that has been open for this long. If it were sent at once, it would be in flight,
 and be blamed, each time a link ends soon after opening for an unrelated reason."""
 SUSPECT_PATIENCE_S = 600.0
-"""A suspect that has been due for this long is sent on any link, because perhaps none of this connection lasts longer."""
+"""A suspect that has been due for this long is sent on any link, because perhaps none of them lasts longer."""
 
 
 class QueueKnowledge(StrEnum):

@@ -173,7 +173,8 @@ class WebhookRows:
     async def put(self, company: str, change: Callable[[Endpoint | None], Endpoint | None]) -> Endpoint | None:
         def work(connection: Connection) -> Endpoint | Refusal | None:
             if company != OF_ALL:
-                lock_company(connection, company)  # before the lock of events, as everywhere; it prevents a removal, too
+                # Before the lock of events, as everywhere. It also keeps the company from being removed meanwhile.
+                lock_company(connection, company)
             write_recorded(connection)  # these are of before the change
             before = endpoint_rows.read_one(connection, company)
             made = change(before)
