@@ -45,7 +45,7 @@ def test_a_few_writes_are_no_burst() -> None:
 
 
 def test_a_burst_gets_small_groups_and_rests_between_them() -> None:
-    """Each rest is twice as long as the group took, so that most of the time is left for the other companies."""
+    """Each rest is four times as long as the group took, so that most of the time is left for the other companies."""
     queue = queue_with(busy=60, other=1)
     first = queue.take(100)
     assert [name for name, _ in first.writes] == ["other"] + ["busy"] * MOST_OF_A_BURST
@@ -53,7 +53,7 @@ def test_a_burst_gets_small_groups_and_rests_between_them() -> None:
     resting = queue.take(100.03)
     assert resting.writes == []
     assert resting.next_at is not None
-    assert math.isclose(resting.next_at, 100.06)
+    assert math.isclose(resting.next_at, 100.10)
     assert len(queue.take(resting.next_at).writes) == MOST_OF_A_BURST
 
 
@@ -67,7 +67,7 @@ def test_two_bursts_at_once_are_both_limited() -> None:
     resting = queue.take(100.03)
     assert resting.writes == []
     assert resting.next_at is not None
-    assert math.isclose(resting.next_at, 100.06)
+    assert math.isclose(resting.next_at, 100.10)
 
 
 def test_the_fewest_writes_come_first_in_a_group() -> None:

@@ -3,9 +3,9 @@
 One thread executes all writes, in groups with one commit each. Without limits, a burst fills every group and keeps the
 thread busy all the time, so that another company's write waits for the current group and then for its own, long one.
 Therefore a company that makes many writes, and many more than some other company that writes, gets small groups, with a
-pause after each that lasts twice as long as the group took. This also limits its use of the processor: its requests
-are answered more slowly. Companies with the fewest waiting writes come first in a group. The writes of one company
-keep their order.
+pause after each that lasts four times as long as the group took. This also limits its use of the processor: its
+requests are answered more slowly. Companies with the fewest waiting writes come first in a group. The writes of one
+company keep their order.
 
 Decides only: no clock, no threads. Times are monotonic seconds.
 """
@@ -21,9 +21,9 @@ from typing import Generic, TypeVar
 W = TypeVar("W")
 
 MOST_IN_A_GROUP = 512
-MOST_OF_A_BURST = 4
+MOST_OF_A_BURST = 2
 """Writes of a bursting company in one group."""
-_REST_TO_WORK = 2
+_REST_TO_WORK = 4
 """How many times as long as its last group a bursting company rests."""
 LONGEST_REST_S = 0.2
 _MEMORY_S = 1.0
