@@ -140,6 +140,7 @@ _RENAMED = {
     "budget-used-up": "reconnect-budget-exhausted",
     "told_at": "alerted_at",
     "told_count": "alerted_count",
+    "standing": "open_problems",
 }
 """Causes and fields by the names that earlier versions stored."""
 
