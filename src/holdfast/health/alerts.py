@@ -172,11 +172,11 @@ class _Page:
             over=tuple(self._over.values()),
         )
 
-    def _updated(self, open_problems: OpenProblem) -> OpenProblem:
-        condition = self._present.get(open_problems.condition.key)
+    def _updated(self, problem: OpenProblem) -> OpenProblem:
+        condition = self._present.get(problem.condition.key)
         if condition is None:
-            return replace(open_problems, gone_at=open_problems.gone_at or self._now)
-        return replace(open_problems, condition=condition, gone_at=None)
+            return replace(problem, gone_at=problem.gone_at or self._now)
+        return replace(problem, condition=condition, gone_at=None)
 
     def _passed(self, since: datetime, seconds: float) -> bool:
         return self._now - since >= timedelta(seconds=seconds)
@@ -185,15 +185,13 @@ class _Page:
 
     def clear(self) -> Iterator[Alert]:
         """Clear problems that have been absent long enough. Members of a digest get no all-clear of their own."""
-        for key, open_problems in list(self._open_problems.items()):
-            if open_problems.gone_at is None or not self._passed(
-                open_problems.gone_at, self._hold_s(open_problems.times)
-            ):
+        for key, problem in list(self._open_problems.items()):
+            if problem.gone_at is None or not self._passed(problem.gone_at, self._hold_s(problem.times)):
                 continue
             del self._open_problems[key]
-            self._over[key] = ClearedProblem(key=key, at=self._now, times=open_problems.times + 1)
-            if not open_problems.digest:
-                yield self._alert(AlertKind.CLEARED, open_problems)
+            self._over[key] = ClearedProblem(key=key, at=self._now, times=problem.times + 1)
+            if not problem.digest:
+                yield self._alert(AlertKind.CLEARED, problem)
 
     def _hold_s(self, times: int) -> float:
         return min(self._policy.clear_after_s * 2.0 ** min(times, 30), self._policy.clear_cap_s)
@@ -206,11 +204,11 @@ class _Page:
         for key, condition in self._present.items():
             if key in self._open_problems or condition.quiet:
                 continue
-            self._open_problems[key] = open_problems = self._begin(condition)
+            self._open_problems[key] = problem = self._begin(condition)
             if condition.company is None:
-                yield self._alert(AlertKind.RAISED, open_problems)
+                yield self._alert(AlertKind.RAISED, problem)
             else:
-                fresh.setdefault(condition.cause, []).append(open_problems)
+                fresh.setdefault(condition.cause, []).append(problem)
         for cause, group in fresh.items():
             yield from self._raise_group(cause, group)
 
@@ -227,7 +225,7 @@ class _Page:
         there = [each for each in self._of(cause) if each.gone_at is None]
         lately = [each for each in there if not self._passed(each.raised_at, self._policy.digest_within_s)]
         if len(lately) <= self._policy.digest_over:
-            yield from (self._alert(AlertKind.RAISED, open_problems) for open_problems in group)
+            yield from (self._alert(AlertKind.RAISED, problem) for problem in group)
             return
         self._digests[cause] = Digest(
             condition=group[0].condition,
@@ -240,8 +238,8 @@ class _Page:
         yield self._digest_alert(AlertKind.RAISED, cause)
 
     def _join(self, cause: str, group: list[OpenProblem]) -> None:
-        for open_problems in group:
-            self._open_problems[open_problems.condition.key] = replace(open_problems, digest=True)
+        for problem in group:
+            self._open_problems[problem.condition.key] = replace(problem, digest=True)
         digest = self._digests[cause]
         joined = dict.fromkeys((*digest.companies, *_companies(group)))
         self._digests[cause] = replace(digest, companies=tuple(joined))
@@ -273,21 +271,19 @@ class _Page:
     def _part(self, cause: str, members: list[OpenProblem]) -> None:
         """Remove a digest. Its last companies, which the all-clear names, have alerts of their own from then on."""
         del self._digests[cause]
-        for open_problems in members:
-            self._open_problems[open_problems.condition.key] = replace(
-                open_problems, digest=False, alerted_at=self._now, reminders=0
+        for problem in members:
+            self._open_problems[problem.condition.key] = replace(
+                problem, digest=False, alerted_at=self._now, reminders=0
             )
 
     # Open problems.
 
     def remind(self) -> Iterator[Alert]:
         """Remind people of problems that have been open for long."""
-        for key, open_problems in self._open_problems.items():
-            if not open_problems.digest and open_problems.gone_at is None and self._is_reminder_due(open_problems):
-                self._open_problems[key] = replace(
-                    open_problems, alerted_at=self._now, reminders=open_problems.reminders + 1
-                )
-                yield self._alert(AlertKind.REMINDED, open_problems)
+        for key, problem in self._open_problems.items():
+            if not problem.digest and problem.gone_at is None and self._is_reminder_due(problem):
+                self._open_problems[key] = replace(problem, alerted_at=self._now, reminders=problem.reminders + 1)
+                yield self._alert(AlertKind.REMINDED, problem)
         for cause, digest in self._digests.items():
             is_there = any(each.gone_at is None for each in self._members(cause))
             if is_there and self._is_reminder_due(digest):
@@ -299,10 +295,10 @@ class _Page:
 
     # Alert values.
 
-    def _alert(self, kind: AlertKind, open_problems: OpenProblem) -> Alert:
-        condition = open_problems.condition
+    def _alert(self, kind: AlertKind, problem: OpenProblem) -> Alert:
+        condition = problem.condition
         companies = () if condition.company is None else (condition.company,)
-        return Alert(kind=kind, condition=condition, companies=companies, since=open_problems.since, at=self._now)
+        return Alert(kind=kind, condition=condition, companies=companies, since=problem.since, at=self._now)
 
     def _digest_alert(self, kind: AlertKind, cause: str) -> Alert:
         """An all-clear lists all companies that the digest ever covered; other alerts list those affected now."""
