@@ -82,8 +82,7 @@ class Filling:
         _add(connection, self.events, numbers)
 
     def add_rest(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """Chats, operations, the history of sessions, media and decrypted messages."""
-        """Chats with their settings, the history of sessions, media and decrypted messages."""
+        """Chats with their settings, operations, the history of sessions, media and decrypted messages."""
         _add(connection, self.rest, numbers)
 
     def messages(self, numbers: Sequence[int]) -> Iterator[Rows]:

@@ -115,6 +115,8 @@ class FakeTenant:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self.sessions: set[str] = set()
+        self.blocked: set[str] = set()
+        self.begun: list[str] = []
         self.ended: list[tuple[float, str]] = []
         self.notified: list[str] = []
         self.may_start = asyncio.Event()
@@ -127,6 +129,7 @@ class FakeTenant:
         return self.sessions
 
     async def begin(self, company: str) -> None:
+        self.begun.append(company)
         await self.may_start.wait()
         if company in self.fails_to_start:
             raise OSError("server closed the connection")
@@ -186,6 +189,21 @@ async def test_owned_sessions_run_and_lost_ones_end(scene: Scene) -> None:
     await scene.advance(RENEW_EVERY_S)
     assert scene.tenant.sessions == {"b", "c"}
     assert [company for _, company in scene.tenant.ended] == ["a"]
+
+
+async def test_a_session_that_may_not_run_is_left_alone(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Removing a company, for example, takes minutes: each renewal would report that its session was acquired."""
+    caplog.set_level("INFO")
+    scene.tenant.sessions.remove("a")
+    scene.tenant.blocked.add("a")
+    scene.tenant.begun.clear()
+    caplog.clear()
+    await scene.advance(5 * RENEW_EVERY_S)
+    assert scene.tenant.begun == []
+    assert "acquired" not in caplog.text
+    scene.tenant.blocked.remove("a")
+    await scene.advance(RENEW_EVERY_S)
+    assert scene.tenant.begun == ["a"]
 
 
 @pytest.mark.parametrize("failure", ["fails", "hangs"])

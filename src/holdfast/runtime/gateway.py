@@ -227,8 +227,13 @@ class Gateway:
                 if company not in self.running:
                     self._services.live.remove(company)
 
+    @property
+    def blocked(self) -> Collection[str]:
+        """Companies whose session may not run now, because of exclusive work."""
+        return self._exclusive.keys()
+
     def _may_run(self, company: str) -> bool:
-        return company not in self._exclusive
+        return company not in self.blocked
 
     def replace_actor(self, company: str, because: str) -> None:
         """End an actor that hangs; another takes over from its record at once."""

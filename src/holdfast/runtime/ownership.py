@@ -73,6 +73,10 @@ class Tenant(Protocol):
     @property
     def running(self) -> Collection[str]: ...
 
+    @property
+    def blocked(self) -> Collection[str]:
+        """Companies whose session may not run now; the tenant starts it itself later."""
+
     async def begin(self, company: str) -> None:
         """Run this session from its stored record."""
 
@@ -282,7 +286,8 @@ class Ownership:
 
     async def _apply(self, tenant: Tenant, held: HeldLease, starts: SessionStarts) -> None:
         lost = [company for company in tenant.running if company not in held.companies]
-        fresh = sorted(held.companies.difference(tenant.running, self._handing_over, starts.companies))
+        not_started = held.companies.difference(tenant.running, self._handing_over, starts.companies)
+        fresh = sorted(not_started.difference(tenant.blocked))
         await starts.cancel(set(starts.companies) - held.companies)
         if lost:
             log.warning(
