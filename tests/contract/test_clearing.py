@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, event, func, insert, select
 
-from holdfast.backup.clearing import clear_in_parts
+from holdfast.backup.clearing import MOST_AT_ONCE, PartSize, clear_in_parts
+from holdfast.base.clock import SystemClock
 from holdfast.base.errors import NotFound
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.webhooks import new_endpoint
@@ -52,14 +53,28 @@ async def test_a_company_is_cleared_in_parts_and_others_are_unchanged(place: Pat
 
     engine = database._opened.writing
     event.listen(engine, "after_cursor_execute", note)
-    await clear_in_parts(database, CLEARED)
+    await clear_in_parts(database, CLEARED, clock=SystemClock())
     assert sum(removed) > 8000
-    assert max(removed) <= 100
+    assert max(removed) <= MOST_AT_ONCE
     assert await database.read(lambda connection: count(connection, CLEARED)) == {}
     assert await database.read(lambda connection: count(connection, OTHER)) == before
     with pytest.raises(NotFound):
-        await clear_in_parts(database, CLEARED)
+        await clear_in_parts(database, CLEARED, clock=SystemClock())
     database.close()
+
+
+def test_parts_have_as_many_rows_as_can_be_removed_soon() -> None:
+    """A slow disk gets small parts, and each table its own."""
+    size = PartSize()
+    for _ in range(20):
+        size.adapt(0.000_01 * size.rows)
+    assert size.rows == MOST_AT_ONCE
+    for _ in range(20):
+        size.adapt(0.000_1 * size.rows)
+    assert size.rows == 50
+    for _ in range(20):
+        size.adapt(0.01 * size.rows)
+    assert size.rows == 5
 
 
 async def test_files_that_are_added_while_a_company_is_cleared_go_too(place: Path | URL) -> None:
@@ -72,7 +87,7 @@ async def test_files_that_are_added_while_a_company_is_cleared_go_too(place: Pat
         connection.execute(insert(media).values(company_id=CLEARED, **file))
         connection.execute(insert(media_chunks).values(media_id=file["id"], n=0, bytes=b"x"))
 
-    await clear_in_parts(database, CLEARED, check=add)
+    await clear_in_parts(database, CLEARED, clock=SystemClock(), check=add)
     count_of = [select(func.count()).select_from(table) for table in (media, media_chunks)]
     assert [await database.read(functools.partial(Connection.scalar, statement=each)) for each in count_of] == [0, 0]
     database.close()
@@ -85,7 +100,7 @@ async def test_settings_that_arrive_after_a_company_was_cleared_are_refused(plac
     database = Database(place)
     await database.write(FILLING.add_sessions)
     accounts, webhooks = AccountRows(database), WebhookRows(database)
-    await clear_in_parts(database, CLEARED)
+    await clear_in_parts(database, CLEARED, clock=SystemClock())
     endpoint = new_endpoint(CLEARED, url="https://own.example", secret="s")
     for refused in (
         accounts.set_pacing(CLEARED, {"perMinute": 1}),

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import URL, Connection
 
 from holdfast.backup.clearing import clear_in_parts
+from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Conflict
 from holdfast.store.compact import Compacted, compact
 from holdfast.store.database import Database
@@ -42,7 +43,7 @@ async def database(path: Path) -> AsyncIterator[Database]:
     """A database from which a company's rows were cleared."""
     opened = Database(path)
     await opened.write(fill)
-    await clear_in_parts(opened, filling.company(0))
+    await clear_in_parts(opened, filling.company(0), clock=SystemClock())
     yield opened
     opened.close()
 
@@ -80,14 +81,14 @@ async def test_a_file_of_an_older_version_is_rewritten_once(path: Path) -> None:
     opened = Database(path)
     try:
         await opened.write(fill)
-        await clear_in_parts(opened, filling.company(0))
+        await clear_in_parts(opened, filling.company(0), clock=SystemClock())
         await RetentionRows(opened).reclaim_space()
         with pytest.raises(Conflict, match="stop Holdfast, run `holdfast compact`, and start Holdfast"):
             await compact(opened, may_rewrite=False)
         done = await compact(opened, may_rewrite=True)
         assert done.after < done.before / 2
         await opened.write(fill_again)
-        await clear_in_parts(opened, filling.company(0))
+        await clear_in_parts(opened, filling.company(0), clock=SystemClock())
         assert free_pages(path) > 200
         await compact(opened, may_rewrite=False)
         assert free_pages(path) == 0
@@ -108,7 +109,7 @@ async def test_postgres_is_vacuumed_and_says_what_full_would_do(postgres: Postgr
     opened = Database(place)
     try:
         await opened.write(fill)
-        await clear_in_parts(opened, filling.company(0))
+        await clear_in_parts(opened, filling.company(0), clock=SystemClock())
         done = await compact(opened, may_rewrite=False)
         assert done.after < done.before * 1.05  # its map of free space is new
         assert done.advice is None or "VACUUM FULL" in done.advice

@@ -15,6 +15,7 @@ from holdfast.backup.creating import About, BackupMaker, BackupResult
 from holdfast.backup.errors import CantRestore
 from holdfast.backup.restoring import Restored, Restorer
 from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
+from holdfast.base.clock import SystemClock
 from holdfast.base.errors import Conflict
 from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
@@ -118,7 +119,7 @@ async def test_a_cleared_company_is_restored_and_others_are_unchanged(installati
         None,
     )
     assert OTHER.encode() not in made.path.read_bytes()
-    await clear_in_parts(installation.database, COMPANY)
+    await clear_in_parts(installation.database, COMPANY, clock=SystemClock())
     await installation.database.write(lambda connection: connection.execute(_READ_OF_OTHER))
     restored = await installation.restore(made.path)
     assert (restored.refused, restored.copy) == ({}, None)
@@ -188,7 +189,7 @@ _OTHER_INBOX_IDS = update(inbox).values(id="its_" + inbox.c.id)
 async def test_a_device_is_not_restored_beside_itself(installation: Installation) -> None:
     """Another company has the device by now: the two would disconnect each other."""
     made = await installation.make()
-    await clear_in_parts(installation.database, COMPANY)
+    await clear_in_parts(installation.database, COMPANY, clock=SystemClock())
     same = update(credentials).where(credentials.c.company_id == OTHER)
     taken = same.values(creds='{"me":{"id":"96271:7@s.whatsapp.net"}}')
     await installation.database.write(lambda connection: connection.execute(taken))

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import URL, Connection
 
 from holdfast.backup.clearing import clear_in_parts
-from holdfast.base.clock import iso
+from holdfast.base.clock import SystemClock, iso
 from holdfast.delivery.content import Referred, StoredMedia
 from holdfast.delivery.media_stores import InboundMedia
 from holdfast.delivery.message import MessageState
@@ -140,7 +140,7 @@ async def test_nothing_is_added_to_a_file_that_was_removed(rows: Rows) -> None:
     half = StoredMedia(id="med_1", company=COMPANY, mimetype="", filename=None, size_bytes=0, sha256="")
     await rows.media.begin(half)
     await rows.media.add("med_1", 0, b"x")
-    await clear_in_parts(rows.database, COMPANY)
+    await clear_in_parts(rows.database, COMPANY, clock=SystemClock())
     await rows.media.add("med_1", 1, b"y")
     await rows.media.finish(half)
     assert await rows.media.find("med_1") is None

@@ -15,7 +15,7 @@ from holdfast.backup.backup_dir import Opener
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.creating import About, BackupMaker
 from holdfast.backup.restoring import Restorer
-from holdfast.base.clock import iso
+from holdfast.base.clock import SystemClock, iso
 from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.retention import RetainedRows
@@ -235,7 +235,7 @@ async def test_removed_messages_are_removed_from_the_index(store: Store) -> None
         await RetentionRows(store.database).remove_batch(kept, before="2100", now="2101", after=0)
     assert (await store.sent("order"), await store.sent("order", company=OTHER)) == ([], ["2"])
     assert await store.entries() == 1
-    await clear_in_parts(store.database, OTHER)
+    await clear_in_parts(store.database, OTHER, clock=SystemClock())
     assert await store.entries() == 0
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
+from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.store.api_keys import withdraw_company
 from holdfast.store.company_locks import lock_company
@@ -24,8 +27,19 @@ from holdfast.store.tables import (
     webhook_deliveries,
 )
 
-_AT_ONCE = 100
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+Key = tuple[Any, ...]
+"""Values of a table's primary key without the company."""
+
+_PART_S = 0.005
+"""How long the statements of one part should take: the writes of others wait for them."""
+_FEWEST, MOST_AT_ONCE = 5, 500
+"""Rows of one part."""
 _MEDIA_AT_ONCE = 4
+_LOGGED_EVERY = 50_000
 _OTHERWISE = {media, events, webhook_deliveries, quarantine}
 """Tables that are not removed by their key: those with rows in other tables, and one with a few rows of a company."""
 
@@ -43,7 +57,7 @@ _BY_KEY = [
 
 
 async def clear_in_parts(
-    database: Database, company: str, *, check: Callable[[Connection], None] = lambda _: None
+    database: Database, company: str, *, clock: Clock, check: Callable[[Connection], None] = lambda _: None
 ) -> None:
     """Remove every row of the company, including credentials and history. Raises `NotFound`.
 
@@ -54,30 +68,46 @@ async def clear_in_parts(
 
     check: runs in each transaction before anything is removed.
     """
-
-    async def write(work: Callable[[Connection], bool]) -> bool:
-        def checked(connection: Connection) -> bool:
-            check(connection)
-            return work(connection)
-
-        return await database.write(checked)
-
     await database.read(lambda connection: _refuse_unknown(connection, company))
     its_media = select(media.c.id).where(media.c.company_id == company)
     ids = await database.read(lambda connection: list(connection.scalars(its_media)))
-    parts: list[Callable[[Connection], bool]] = [
-        functools.partial(_clear_access, company=company),
-        functools.partial(_clear_events, company=company),
-        *(
-            functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE])
-            for start in range(0, len(ids), _MEDIA_AT_ONCE)
-        ),
-        *(functools.partial(_clear_part, company=company, table=table) for table in _BY_KEY),
-        functools.partial(_clear_rest, company=company),
-    ]
-    for part in parts:
-        while await write(part):
-            pass
+    size = PartSize()
+
+    async def write(work: Callable[[Connection], T]) -> T:
+        def measured(connection: Connection) -> tuple[T, float]:
+            began_at = clock.monotonic()
+            check(connection)
+            return work(connection), clock.monotonic() - began_at
+
+        result, took_s = await database.write(measured)
+        size.adapt(took_s)
+        await clock.sleep(took_s)  # for the writes of others that waited
+        return result
+
+    await write(functools.partial(_clear_access, company=company))
+    for start in range(0, len(ids), _MEDIA_AT_ONCE):
+        await write(functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE]))
+    removed = 0
+    others: Sequence[Callable[..., Sequence[Key]]] = [functools.partial(_clear_part, table=table) for table in _BY_KEY]
+    for remove_part in (_clear_events, *others):
+        keys: Sequence[Key] = [()]
+        while keys:
+            keys = await write(functools.partial(remove_part, company=company, after=keys[-1], most=size.rows))
+            if removed // _LOGGED_EVERY < (removed := removed + len(keys)) // _LOGGED_EVERY:
+                log.info("Clearing company %s: %d rows removed", company, removed)
+    await write(functools.partial(_clear_rest, company=company))
+
+
+@dataclass(slots=True)
+class PartSize:
+    """As many rows as can be removed within `_PART_S`, which differs by table and disk."""
+
+    rows: int = 20
+
+    def adapt(self, took_s: float) -> None:
+        """`took_s`: how long removing so many rows took."""
+        change = min(max(_PART_S / max(took_s, _PART_S / 2), 0.5), 2)
+        self.rows = min(max(round(self.rows * change), _FEWEST), MOST_AT_ONCE)
 
 
 def remove(connection: Connection, company: str) -> None:
@@ -85,41 +115,48 @@ def remove(connection: Connection, company: str) -> None:
     _clear_rest(connection, company=company)
 
 
-def _clear_access(connection: Connection, *, company: str) -> bool:
+def _clear_access(connection: Connection, *, company: str) -> None:
     """Credentials are removed before Signal keys: a device with a part of its keys must never connect."""
     withdraw_company(connection, company)
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
-    return False
 
 
-def _clear_part(connection: Connection, *, company: str, table: Table) -> bool:
-    """Remove some rows of a table; returns whether there were any."""
+def _clear_part(connection: Connection, *, company: str, table: Table, after: Key, most: int) -> Sequence[Key]:
+    """Remove the next rows of a table; returns their keys.
+
+    It continues after the key of the part before. Searching from the start again would read all entries of the index
+    whose rows were removed: PostgreSQL keeps them until a vacuum.
+    """
     mine, key = table.c.company_id == company, _parts_of(table)
-    rows = [tuple(row) for row in connection.execute(select(*key).where(mine).order_by(*key).limit(_AT_ONCE))]
-    if rows:
-        which = key[0].in_([row[0] for row in rows]) if len(key) == 1 else tuple_(*key).in_(rows)
+    page = select(*key).where(mine).order_by(*key).limit(most)
+    if after:
+        page = page.where(key[0] > after[0] if len(key) == 1 else tuple_(*key) > tuple_(*after))
+    keys = [tuple(row) for row in connection.execute(page)]
+    if keys:
+        which = key[0].in_([first for first, *_ in keys]) if len(key) == 1 else tuple_(*key).in_(keys)
         connection.execute(delete(table).where(mine, which))
-    return bool(rows)
+    return keys
 
 
-def _clear_events(connection: Connection, *, company: str) -> bool:
-    """Remove the oldest events and their webhook deliveries. The lock keeps others from starting deliveries of them."""
+def _clear_events(connection: Connection, *, company: str, after: Key, most: int) -> Sequence[Key]:
+    """As `_clear_part`, with their webhook deliveries. The lock keeps others from starting deliveries of them."""
     write_recorded(connection)
-    part = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(_AT_ONCE)
-    numbers = list(connection.scalars(part))
+    page = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(most)
+    if after:
+        page = page.where(events.c.seq > after[0])
+    numbers = list(connection.scalars(page))
     connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
     connection.execute(delete(events).where(events.c.seq.in_(numbers)))
-    return bool(numbers)
+    return [(number,) for number in numbers]
 
 
-def _clear_media(connection: Connection, *, ids: Sequence[str]) -> bool:
+def _clear_media(connection: Connection, *, ids: Sequence[str]) -> None:
     """The number of `ids` must be small: one medium may have a hundred megabytes."""
     connection.execute(delete(media_chunks).where(media_chunks.c.media_id.in_(ids)))
     connection.execute(delete(media).where(media.c.id.in_(ids)))
-    return False
 
 
-def _clear_rest(connection: Connection, *, company: str) -> bool:
+def _clear_rest(connection: Connection, *, company: str) -> None:
     """Also what was added meanwhile. The lock keeps other processes from accepting messages for it at the same time."""
     lock_company(connection, company)
     write_recorded(connection)
@@ -128,7 +165,6 @@ def _clear_rest(connection: Connection, *, company: str) -> bool:
     for table in reversed(metadata.sorted_tables):
         if "company_id" in table.c:
             connection.execute(delete(table).where(table.c.company_id == company))
-    return False
 
 
 def _refuse_unknown(connection: Connection, company: str) -> None:

@@ -74,7 +74,7 @@ class BackupService:
 
         async def work() -> BackupResult:
             made = await self.maker.make(kind="before-clear", now=self.clock.now(), company=company)
-            await clear_in_parts(self.database, company)
+            await clear_in_parts(self.database, company, clock=self.clock)
             await self.load_api_keys()
             return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import sys
 from collections.abc import Sequence
@@ -270,7 +271,6 @@ async def _clear(here: Stopped, company: str) -> BackupResult:
     from holdfast.backup.clearing import clear_in_parts
 
     made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.print_stderr)
-    await clear_in_parts(
-        here.database, company, check=lambda connection: companies.refuse_in_use(connection, company=company)
-    )
+    check = functools.partial(companies.refuse_in_use, company=company)
+    await clear_in_parts(here.database, company, clock=CLOCK, check=check)
     return made
