@@ -167,6 +167,7 @@ def _settings(place: Path | URL) -> dict[str, str]:
 
 
 async def figures(folder: Path, place: Path | URL) -> Figures:
+    """Each figure is also written to stderr as soon as it is known."""
     found = Figures(cold={}, warm={}, once={}, notes=[])
     await _health_check(place, found)
     starts = []
@@ -175,33 +176,38 @@ async def figures(folder: Path, place: Path | URL) -> Figures:
             starts.append(start_ms)
     async with gateway(folder, place) as (served, caller, start_ms):
         found.once["start to /readyz"] = min(*starts, start_ms)
-        just_started = await caller.accepts()
+        _accepts("just after a start", await caller.accepts(), found)
         await caller.sign_in()
         await _pages(caller, found)
         scrapes = asyncio.create_task(_scrape(caller))
-        warm = await caller.accepts()
+        _accepts("warm, a scrape each second", await caller.accepts(), found)
         scrapes.cancel()
         calm = await caller.accepts()
         backed_up, backup_ms, made = await caller.accepts_during(caller.post("/v1/backups"))
+        _accepts("during a backup", backed_up, found)
+        _tell(found, f"backup: {backup_ms / 1000:.1f} s, {made['sizeBytes'] / 1e6:.1f} MB")
+        _tell(found, f"accepts of others before the big company is cleared: {_spread(calm)}")
         clearing, clear_ms, _ = await caller.accepts_during(caller.post(f"/v1/sessions/{BIG}/clear"))
-        found.notes.extend(
-            [
-                f"backup: {backup_ms / 1000:.1f} s, {made['sizeBytes'] / 1e6:.1f} MB",
-                f"clear of the big company: {clear_ms / 1000:.1f} s",
-                f"accepts of others before it: {_spread(calm)}",
-                f"accepts of others during it: {_spread(clearing)}",
-                f"p99 during it to before it: {percentile(clearing, 99) / percentile(calm, 99):.1f} x",
-                f"memory of the gateway: {rss_mb(served.pid):.0f} MB",
-            ]
-        )
-    for name, ms in {
-        "just after a start": just_started,
-        "warm, a scrape each second": warm,
-        "during a backup": backed_up,
-    }.items():
-        for percent in (50, 99):
-            found.once[f"accept p{percent}, {name}"] = percentile(ms, percent)
+        _tell(found, f"clear of the big company: {clear_ms / 1000:.1f} s")
+        _tell(found, f"accepts of others during it: {_spread(clearing)}")
+        _tell(found, f"p99 during it to before it: {percentile(clearing, 99) / percentile(calm, 99):.1f} x")
+        _tell(found, f"memory of the gateway: {rss_mb(served.pid):.0f} MB")
     return found
+
+
+def _accepts(when: str, ms: list[float], found: Figures) -> None:
+    for percent in (50, 99):
+        found.once[f"accept p{percent}, {when}"] = percentile(ms, percent)
+    _progress(f"accepts {when}: {_spread(ms)}")
+
+
+def _tell(found: Figures, note: str) -> None:
+    found.notes.append(note)
+    _progress(note)
+
+
+def _progress(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
 
 
 async def _health_check(place: Path | URL, found: Figures) -> None:
@@ -229,6 +235,7 @@ async def _pages(caller: Caller, found: Figures) -> None:
 
 def _note(name: str, took: list[float], found: Figures) -> None:
     found.cold[name], found.warm[name] = took[0], statistics.median(took[1:])
+    _progress(f"{name}: {took[0]:.1f} ms at first, then {found.warm[name]:.1f} ms")
 
 
 async def _scrape(caller: Caller) -> None:
