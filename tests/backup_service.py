@@ -1,4 +1,4 @@
-"""Backups in the test world, and a hand-made auth folder of a Baileys bot."""
+"""Backups of a `GatewayHarness`, and a hand-made auth folder of a Baileys bot."""
 
 from __future__ import annotations
 

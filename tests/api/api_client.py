@@ -1,5 +1,5 @@
-"""Calls the HTTP application without a socket: one request, one response, while the fake time of `tests.world`
-advances.
+"""Calls the HTTP application without a socket: one request, one response, while the fake time of
+`tests.gateway_harness` advances.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.figures import FigureRows
-from tests.world import COMPANY, Chance, World
+from tests.gateway_harness import COMPANY, Chance, GatewayHarness
 
 KEY = "a-key-for-all-companies"
 KEY_OF_ONE = "a-key-for-one-company"
@@ -33,14 +33,16 @@ OTHER = "962303"
 """A company that `KEY_OF_ONE` may not touch."""
 
 
-def registry_of(world: World, *, keys: str = f"{KEY}, {KEY_OF_ONE}={COMPANY}", is_shared: bool = False) -> KeyRegistry:
+def registry_of(
+    harness: GatewayHarness, *, keys: str = f"{KEY}, {KEY_OF_ONE}={COMPANY}", is_shared: bool = False
+) -> KeyRegistry:
     """The API keys of a gateway with these keys in its settings."""
     return KeyRegistry(
         parse(keys),
-        ApiKeyRows(world.database),
+        ApiKeyRows(harness.database),
         source="HOLDFAST_API_KEY",
         is_shared=is_shared,
-        clock=world.clock,
+        clock=harness.clock,
         randomness=Chance(),
     )
 
@@ -69,7 +71,7 @@ class Answer:
 
 
 def make_client(
-    world: World,
+    harness: GatewayHarness,
     gateway: Gateway,
     *,
     keys: KnownKeys | None = None,
@@ -78,27 +80,27 @@ def make_client(
     forwarder: Forwarder | None = None,
 ) -> ApiClient:
     return ApiClient(
-        world,
+        harness,
         make_api(
             gateway,
             keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-            Diagnoser(gateway, world.parts, figures=FigureRows(world.database), limits=world.limits),
-            sending=Messages(gateway, world.outbox, world.composer, People(gateway, world.contacts)),
-            people=People(gateway, world.contacts),
-            operations=world.operations,
-            outbox=world.outbox,
-            inbox=world.inbox,
-            chat_rows=world.chats,
-            contact_rows=world.contacts,
-            labels=world.labels,
-            call_rows=world.calls,
-            limits=world.limits,
-            events=world.events,
-            webhooks=world.webhooks,
-            media=world.media_service(),
-            quotas=quotas or world.quotas(),
+            Diagnoser(gateway, harness.parts, figures=FigureRows(harness.database), limits=harness.limits),
+            sending=Messages(gateway, harness.outbox, harness.composer, People(gateway, harness.contacts)),
+            people=People(gateway, harness.contacts),
+            operations=harness.operations,
+            outbox=harness.outbox,
+            inbox=harness.inbox,
+            chat_rows=harness.chats,
+            contact_rows=harness.contacts,
+            labels=harness.labels,
+            call_rows=harness.calls,
+            limits=harness.limits,
+            events=harness.events,
+            webhooks=harness.webhooks,
+            media=harness.media_service(),
+            quotas=quotas or harness.quotas(),
             settings={"keepaliveIntervalS": 30},
-            is_writable=lambda: world.database.is_writable,
+            is_writable=lambda: harness.database.is_writable,
             base_path=base_path,
             forwarder=forwarder,
         ),
@@ -106,8 +108,8 @@ def make_client(
 
 
 class ApiClient:
-    def __init__(self, world: World, api: FastAPI) -> None:
-        self.world = world
+    def __init__(self, harness: GatewayHarness, api: FastAPI) -> None:
+        self.harness = harness
         self.api = api
         self.leaps = True
         """Whether time advances while a response is awaited."""
@@ -129,7 +131,7 @@ class ApiClient:
             given["Content-Type"] = "application/json"
             parts = [json.dumps(body).encode()]
         asking = self._ask(method, path, {**given, **(headers or {})}, parts)
-        return await (self.world.now(asking) if self.leaps else asking)
+        return await (self.harness.now(asking) if self.leaps else asking)
 
     async def _ask(self, method: str, path: str, headers: Mapping[str, str], parts: Sequence[bytes]) -> Answer:
         bare, _, query = path.partition("?")

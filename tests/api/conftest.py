@@ -1,4 +1,4 @@
-"""The HTTP application over an in-process gateway (`tests.world`)."""
+"""The HTTP application over an in-process gateway (`tests.gateway_harness`)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.api.api_client import ApiClient, make_client
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    made = GatewayHarness(tmp_path)
     yield made
     made.database.close()
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncIterator[ApiClient]:
+async def client(harness: GatewayHarness) -> AsyncIterator[ApiClient]:
     """A client of a running gateway without sessions."""
-    async with world.running() as gateway:
-        yield make_client(world, gateway)
+    async with harness.running() as gateway:
+        yield make_client(harness, gateway)

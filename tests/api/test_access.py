@@ -14,7 +14,7 @@ import pytest
 from holdfast.api.body_limit import LARGEST_BODY, BodyLimit
 from holdfast.http.shutdown import ShutdownScope
 from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient
-from tests.world import COMPANY, NUMBER
+from tests.gateway_harness import COMPANY, NUMBER
 
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
@@ -145,7 +145,7 @@ async def test_a_key_for_one_company_touches_no_other(client: ApiClient) -> None
                 sentence = answer.problem(403, "forbidden", field="company")
                 assert sentence == f'this API key has no access to company "{OTHER}"'
         await client("PUT", f"/v1/sessions/{OTHER}")
-    assert client.world.state(OTHER) == "pairing"
+    assert client.harness.state(OTHER) == "pairing"
     assert (await client("PUT", SESSION, key=KEY_OF_ONE)).status == 200
 
 
@@ -291,7 +291,7 @@ async def test_another_method_is_refused_with_those_there_are(client: ApiClient)
 async def test_a_defect_is_admitted_without_details(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """500 for the caller; the server gets the error, to log it. No text of the message in either line of ours."""
     await client("PUT", SESSION)
-    client.world.database.failing = "disk I/O error"
+    client.harness.database.failing = "disk I/O error"
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -305,8 +305,8 @@ async def test_a_defect_is_admitted_without_details(client: ApiClient, caplog: p
         "headers": [(b"x-api-key", KEY.encode()), (b"content-type", b"application/json")],
     }  # fmt: skip
     with caplog.at_level(logging.INFO), pytest.raises(OSError, match="disk I/O error"):
-        await client.world.now(client.api(scope, receive, send))
-    client.world.database.failing = None
+        await client.harness.now(client.api(scope, receive, send))
+    client.harness.database.failing = None
     assert sent[0]["status"] == 500
     assert json.loads(sent[1]["body"])["detail"] == "Holdfast failed to answer this request: its log says why"
     assert "A request failed inside Holdfast: POST: OSError" in caplog.text
@@ -334,8 +334,8 @@ async def test_a_full_disk_is_reported_and_outlived(client: ApiClient, caplog: p
 
 
 async def _pragma(client: ApiClient, words: str) -> Any:
-    work = client.world.database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {words}").scalar())
-    return await client.world.now(work)
+    work = client.harness.database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {words}").scalar())
+    return await client.harness.now(work)
 
 
 # Description.

@@ -15,21 +15,21 @@ from holdfast.api.key_registry import REFRESH_S
 from holdfast.store.tables import api_keys
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
 
 
 @pytest.fixture
-async def client(world: World, tmp_path: Path) -> AsyncIterator[ApiClient]:
-    registry = registry_of(world)
-    async with world.running() as gateway:
-        client = make_client(world, gateway, keys=registry)
+async def client(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[ApiClient]:
+    registry = registry_of(harness)
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway, keys=registry)
         add_api_keys(client.api, registry)
         backups = tmp_path / "backups"
         add_backups(
             client.api,
-            backup_service_of(gateway, world.database, backups, clock=world.clock, load_api_keys=registry.load),
+            backup_service_of(gateway, harness.database, backups, clock=harness.clock, load_api_keys=registry.load),
         )
         yield client
 
@@ -46,7 +46,7 @@ async def test_keys_are_managed_with_a_key_for_all_companies(client: ApiClient, 
 
 
 async def test_a_created_key_covers_its_companies_and_is_never_shown_again(
-    client: ApiClient, world: World, caplog: pytest.LogCaptureFixture
+    client: ApiClient, harness: GatewayHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database has a hash of it, the log its id, the list its name, companies and last use."""
     with caplog.at_level(logging.INFO):
@@ -62,7 +62,7 @@ async def test_a_created_key_covers_its_companies_and_is_never_shown_again(
     assert bakery["lastUsedAt"] is not None
     assert (of_all["id"], of_all["companies"], of_all["source"]) == ("settings-1", None, "settings")
     assert (of_one["name"], of_one["companies"]) == ("HOLDFAST_API_KEY, key 2", [COMPANY])
-    rows = await world.now(world.database.read(lambda connection: connection.execute(api_keys.select()).all()))
+    rows = await harness.now(harness.database.read(lambda connection: connection.execute(api_keys.select()).all()))
     assert key not in f"{rows}{listed}{caplog.text}"
     assert f"API key {bakery['id']} created for {OTHER}" in caplog.text
 
@@ -135,33 +135,33 @@ async def test_a_bad_key_is_refused_with_the_cure(
     assert len((await client("GET", "/v1/keys")).json["items"]) == 2
 
 
-async def test_an_event_stream_ends_when_its_key_is_revoked(client: ApiClient, world: World) -> None:
+async def test_an_event_stream_ends_when_its_key_is_revoked(client: ApiClient, harness: GatewayHarness) -> None:
     """Before anything that happened after that."""
     created = (await client("POST", "/v1/keys", {"name": "CRM", "companies": [COMPANY]})).json
     await client("PUT", f"/v1/sessions/{COMPANY}")
     asking = asyncio.ensure_future(client("GET", "/v1/events", key=created["key"]))
-    await world.quiet()
+    await harness.quiet()
     await client("DELETE", f"/v1/keys/{created['id']}")
     assert not asking.done()
     await client("POST", f"/v1/sessions/{COMPANY}/stop")
     assert b"session." not in (await asking).body
 
 
-async def test_created_keys_survive_a_restart_and_reach_the_other_nodes(world: World) -> None:
+async def test_created_keys_survive_a_restart_and_reach_the_other_nodes(harness: GatewayHarness) -> None:
     """So do revocations and the times of last uses, within some seconds."""
-    first, second = registry_of(world, is_shared=True), registry_of(world, is_shared=True)
+    first, second = registry_of(harness, is_shared=True), registry_of(harness, is_shared=True)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(each.run()) for each in (first, second)]
-        created, key = await world.now(first.create(name="CRM", companies=[COMPANY]))
-        await world.wait(REFRESH_S + 1)
+        created, key = await harness.now(first.create(name="CRM", companies=[COMPANY]))
+        await harness.wait(REFRESH_S + 1)
         assert second.entry(key)[1].companies == frozenset({COMPANY})
-        await world.wait(2 * REFRESH_S + 1)
-        third = registry_of(world)
-        await world.now(third.load())
+        await harness.wait(2 * REFRESH_S + 1)
+        third = registry_of(harness)
+        await harness.now(third.load())
         assert [each.used_at is not None for each in first.listed()[2:] + third.listed()[2:]] == [True, True]
         digest, _ = second.entry(key)
-        await world.now(first.revoke(created.id))
-        await world.wait(REFRESH_S + 1)
+        await harness.now(first.revoke(created.id))
+        await harness.wait(REFRESH_S + 1)
         assert not second.knows(digest)
         for each in running:
             each.cancel()

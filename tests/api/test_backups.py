@@ -14,7 +14,7 @@ from holdfast.session.engine import BAD_CREDENTIALS, OpenLink
 from holdfast.store.tables import credentials as stored_credentials
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
 from tests.backup_service import FILES, backup_service_of, bot_folder, credentials
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 REQUEST = {"credentials": json.dumps(credentials()), "keys": [{"type": "lid-mapping", "id": "1", "value": '"2"'}]}
 FOR_ALL = [
@@ -28,11 +28,11 @@ FOR_ONE = [("POST", f"/v1/sessions/{COMPANY}/import"), ("GET", f"/v1/sessions/{C
 
 
 @pytest.fixture
-async def client(world: World, tmp_path: Path) -> AsyncIterator[ApiClient]:
-    async with world.running() as gateway:
-        client = make_client(world, gateway)
+async def client(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[ApiClient]:
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway)
         client.leaps = False  # threads of their own make backups: time would leap past them
-        add_backups(client.api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+        add_backups(client.api, backup_service_of(gateway, harness.database, tmp_path / "backups", clock=harness.clock))
         yield client
 
 
@@ -47,9 +47,9 @@ async def test_a_backup_holds_all_companies_so_its_key_must_too(client: ApiClien
     (await client("GET", elsewhere, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
 
 
-async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, world: World) -> None:
+async def test_a_backup_is_made_listed_and_handed_over(client: ApiClient, harness: GatewayHarness) -> None:
     """The downloaded file is the one in the folder; no other file can be downloaded."""
-    await world.pair()
+    await harness.pair()
     made = (await client("POST", "/v1/backups")).json
     assert (made["companies"], made["problem"], made["encrypted"]) == ([COMPANY], None, False)
     listed = (await client("GET", "/v1/backups?verify=true")).json
@@ -77,47 +77,49 @@ async def test_a_backup_that_is_removed_before_its_download_is_not_found(client:
     assert sentence == f'there is no backup "{name}": GET /v1/backups lists all backups'
 
 
-async def test_a_cleared_company_is_gone(client: ApiClient, world: World) -> None:
+async def test_a_cleared_company_is_gone(client: ApiClient, harness: GatewayHarness) -> None:
     """Its link is cut, the company is unknown and can be created again; its data is in the backup."""
-    await world.pair()
-    await world.send()
+    await harness.pair()
+    await harness.send()
     made = (await client("POST", f"/v1/sessions/{COMPANY}/clear")).json
     assert made["companies"] == [COMPANY]
     (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
-    assert await world.parts.live.get(COMPANY) is None
+    assert await harness.parts.live.get(COMPANY) is None
     (await client("POST", f"/v1/sessions/{COMPANY}/clear")).problem(404, "not-found", field="company")
-    await world.pair()
+    await harness.pair()
     assert (await client("GET", f"/v1/sessions/{COMPANY}/messages")).json["items"] == []
 
 
-async def test_the_space_of_a_cleared_company_goes_back_to_the_disk(client: ApiClient, world: World) -> None:
+async def test_the_space_of_a_cleared_company_goes_back_to_the_disk(client: ApiClient, harness: GatewayHarness) -> None:
     """The answer says how much, and what the database has now."""
-    await world.pair()
+    await harness.pair()
     await client("POST", f"/v1/sessions/{COMPANY}/clear")
     done = (await client("POST", "/v1/compact")).json
     assert (done["freedBytes"] >= 0, done["sizeBytes"] > 10_000, done["advice"]) == (True, True, None)
 
 
-async def test_a_backup_that_fails_keeps_the_company(client: ApiClient, world: World, tmp_path: Path) -> None:
+async def test_a_backup_that_fails_keeps_the_company(
+    client: ApiClient, harness: GatewayHarness, tmp_path: Path
+) -> None:
     """Nothing is removed that is not in a backup; the session goes on as it was left: stopped."""
-    await world.pair()
+    await harness.pair()
     (tmp_path / "backups").write_text("a file in the way")
     refused = await client("POST", f"/v1/sessions/{COMPANY}/clear")
     assert "no backup could be made" in refused.problem(500, "backup-failed")
-    assert world.state() == "stopped"
+    assert harness.state() == "stopped"
 
 
-async def test_an_imported_company_connects_at_once(client: ApiClient, world: World) -> None:
+async def test_an_imported_company_connects_at_once(client: ApiClient, harness: GatewayHarness) -> None:
     """With the credentials that came, and without a QR code; a second import finds a phone linked, and cuts nothing."""
     session = (await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)).json
     assert (session["companyId"], session["state"]) == (COMPANY, "reconnecting")
-    await world.until_state("connected")
-    assert world.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
+    await harness.until_state("connected")
+    assert harness.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
     assert "has a linked device already" in (await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)).problem(
         409, "conflict"
     )
-    assert world.state() == "connected"
-    assert len(world.commands(OpenLink)) == 1
+    assert harness.state() == "connected"
+    assert len(harness.commands(OpenLink)) == 1
 
 
 async def test_a_device_serves_one_company(client: ApiClient) -> None:
@@ -130,12 +132,12 @@ async def test_a_device_serves_one_company(client: ApiClient) -> None:
     (await client("GET", f"/v1/sessions/{OTHER}")).problem(404, "not-found", field="company")
 
 
-async def test_an_import_replaces_a_pairing_that_nobody_finished(client: ApiClient, world: World) -> None:
+async def test_an_import_replaces_a_pairing_that_nobody_finished(client: ApiClient, harness: GatewayHarness) -> None:
     """A session that shows a QR code has no phone yet."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
-    await world.until(lambda: bool(world.commands(OpenLink)))
+    await harness.until(lambda: bool(harness.commands(OpenLink)))
     await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)
-    await world.until_state("connected")
+    await harness.until_state("connected")
 
 
 HOSTILE = [
@@ -150,24 +152,24 @@ HOSTILE = [
 @pytest.mark.parametrize("stored", HOSTILE, ids=["key range", "2 MB", "no JSON", "no object"])
 @pytest.mark.parametrize("way_out", ["stop", "clear", "import"])
 async def test_a_company_with_unusable_stored_credentials_can_be_repaired(
-    client: ApiClient, world: World, stored: str, way_out: str
+    client: ApiClient, harness: GatewayHarness, stored: str, way_out: str
 ) -> None:
     """It is paused with its reason; stopping, clearing and importing over it work, and so do imports of others."""
     await client("POST", f"/v1/sessions/{COMPANY}/import", REQUEST)
-    await world.until_state("connected")
+    await harness.until_state("connected")
     damaged = update(stored_credentials).values(creds=stored)
-    await world.now(world.database.write(lambda connection: connection.execute(damaged)))
-    world.engine.refuses = BAD_CREDENTIALS  # as a host does that is handed such credentials
-    world.engine.drop(world.link(), code=428)
-    await world.until_state("paused")
+    await harness.now(harness.database.write(lambda connection: connection.execute(damaged)))
+    harness.engine.refuses = BAD_CREDENTIALS  # as a host does that is handed such credentials
+    harness.engine.drop(harness.link(), code=428)
+    await harness.until_state("paused")
     session = (await client("GET", f"/v1/sessions/{COMPANY}")).json
     assert session["reason"]["code"] == "bad-credentials"
-    world.engine.refuses = None
+    harness.engine.refuses = None
     done = await client("POST", f"/v1/sessions/{COMPANY}/{way_out}", REQUEST if way_out == "import" else None)
     assert done.status < 300, done.body
     if way_out == "import":
-        await world.until_state("connected")
-        assert world.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
+        await harness.until_state("connected")
+        assert harness.commands(OpenLink)[-1].credentials == REQUEST["credentials"]
     else:
         assert (await client("POST", f"/v1/sessions/{OTHER}/import", REQUEST)).status < 300
 
@@ -198,11 +200,13 @@ async def test_nothing_is_imported_of_what_is_damaged(
     (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
 
 
-async def test_keys_that_are_in_use_are_not_exported(client: ApiClient, world: World, tmp_path: Path) -> None:
+async def test_keys_that_are_in_use_are_not_exported(
+    client: ApiClient, harness: GatewayHarness, tmp_path: Path
+) -> None:
     """A connected session changes them with each message: two users of one device would break its encryption."""
     text = (bot_folder(tmp_path / "auth") / "creds.json").read_text()
     await client("POST", f"/v1/sessions/{COMPANY}/import", {"credentials": text, "keys": []})
-    await world.until_state("connected")
+    await harness.until_state("connected")
     sentence = (await client("GET", f"/v1/sessions/{COMPANY}/export")).problem(409, "conflict")
     assert f"is connected: stop it first (`holdfast stop {COMPANY}`" in sentence
     await client("POST", f"/v1/sessions/{COMPANY}/stop")

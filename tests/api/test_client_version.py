@@ -10,17 +10,17 @@ from holdfast.api.metrics import exposition
 from holdfast.base.clock import SystemClock, iso
 from holdfast.session.client_version import ENGINE_RELEASED_AT, ENGINE_REVISION, ClientVersion, age_s
 from tests.api.api_client import ApiClient
-from tests.world import COMPANY
+from tests.gateway_harness import COMPANY
 
 
 async def test_diagnostics_and_about_show_the_engine_s_own_version_too(client: ApiClient) -> None:
     """With its origin, for finding out why WhatsApp refuses logins."""
-    await client.world.pair()
+    await client.harness.pair()
     expected: dict[str, object] = {
         "version": f"2.3000.{ENGINE_REVISION}",
         "origin": "engine",
         "readAt": None,
-        "ageS": round(age_s(None, now=client.world.clock.now()), 1),
+        "ageS": round(age_s(None, now=client.harness.clock.now()), 1),
         "refused": [],
     }
     diagnostics = await client("GET", f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}")

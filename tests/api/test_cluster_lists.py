@@ -12,17 +12,17 @@ from holdfast.api.backups import add_backups
 from holdfast.api.metrics import merged
 from tests.api.two_nodes import OTHER, OWNER, Nodes, two_nodes
 from tests.backup_service import backup_service_of
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 
 @pytest.fixture
-async def nodes(world: World, tmp_path: Path) -> AsyncIterator[Nodes]:
+async def nodes(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[Nodes]:
     """Two nodes, each with a folder of its own for backups."""
-    async with world.running() as gateway:
-        await world.pair()
-        async with two_nodes(world) as made:
+    async with harness.running() as gateway:
+        await harness.pair()
+        async with two_nodes(harness) as made:
             for name, api in ((OWNER, made.owner), (OTHER, made.other.api)):
-                add_backups(api, backup_service_of(gateway, world.database, tmp_path / name, clock=world.clock))
+                add_backups(api, backup_service_of(gateway, harness.database, tmp_path / name, clock=harness.clock))
             yield made
 
 

@@ -18,17 +18,17 @@ from holdfast.http.shutdown import ShutdownScope, Stopping
 from holdfast.store.events import record
 from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient
 from tests.api.test_server import Running, serving
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 AT = "2026-01-01T00:00:00.000Z"
 StreamEvent = tuple[int, str, dict[str, Any]]
 
 
-async def add(world: World, number: int, *, company: str = COMPANY) -> int:
-    await world.database.write(
+async def add(harness: GatewayHarness, number: int, *, company: str = COMPANY) -> int:
+    await harness.database.write(
         lambda connection: record(connection, company, "session.state", {"n": number}, chat=None, at=AT)
     )
-    return await world.events.newest()
+    return await harness.events.newest()
 
 
 def parse_events(text: str) -> list[StreamEvent]:
@@ -44,18 +44,18 @@ def parse_events(text: str) -> list[StreamEvent]:
 class Reader:
     """Reads a stream until it is stopped."""
 
-    def __init__(self, world: World, *, company: str | None = None, heartbeat_s: float = 60) -> None:
+    def __init__(self, harness: GatewayHarness, *, company: str | None = None, heartbeat_s: float = 60) -> None:
         self.shutdown = ShutdownScope()
         self.text = ""
         self._received = asyncio.Event()
         self._disconnected = asyncio.Event()
-        self._world = world
+        self._harness = harness
         self._companies = None if company is None else [company]
         self._heartbeat_s = heartbeat_s
 
     @contextlib.asynccontextmanager
     async def reading(self, after: int | None) -> AsyncIterator[asyncio.Task[None]]:
-        events = await open_events(after, events=self._world.events, companies=self._companies)
+        events = await open_events(after, events=self._harness.events, companies=self._companies)
         stream = EventStream(
             events, shutdown=self.shutdown, quota=contextlib.nullcontext(), heartbeat_s=self._heartbeat_s
         )
@@ -86,41 +86,41 @@ class Reader:
         return [payload["data"]["n"] for _, _, payload in parse_events(self.text)]
 
 
-async def test_a_reader_gets_new_events(world: World) -> None:
+async def test_a_reader_gets_new_events(harness: GatewayHarness) -> None:
     """As soon as they are durable, in order, with type and time; no earlier ones."""
-    await add(world, 1)
-    reader = Reader(world)
+    await add(harness, 1)
+    reader = Reader(harness)
     async with reader.reading(None):
-        seq = await add(world, 2)
+        seq = await add(harness, 2)
         await reader.until(lambda: len(reader.numbers) == 1)
         assert parse_events(reader.text) == [
             (seq, "session.state", {"type": "session.state", "timestamp": AT, "data": {"n": 2}})
         ]
-        await add(world, 3)
+        await add(harness, 3)
         await reader.until(lambda: reader.numbers == [2, 3])
 
 
-async def test_a_returning_reader_gets_all_missed_events(world: World) -> None:
+async def test_a_returning_reader_gets_all_missed_events(harness: GatewayHarness) -> None:
     """It gets several pages, each event once, and then new events."""
-    first = await add(world, 0)
+    first = await add(harness, 0)
     for number in range(1, 121):
-        await add(world, number)
-    reader = Reader(world)
+        await add(harness, number)
+    reader = Reader(harness)
     async with reader.reading(first):
         await reader.until(lambda: len(reader.numbers) == 120)
-        await add(world, 121)
+        await add(harness, 121)
         await reader.until(lambda: len(reader.numbers) == 121)
     assert reader.numbers == list(range(1, 122))
 
 
-async def test_a_reader_who_returns_too_late_can_detect_the_gap(world: World) -> None:
+async def test_a_reader_who_returns_too_late_can_detect_the_gap(harness: GatewayHarness) -> None:
     """Events that it has not read were deleted, so the following events are not contiguous."""
-    seen = await add(world, 1)
+    seen = await add(harness, 1)
     for number in (2, 3):
-        await add(world, number)
-    await world.events.prune(before="2027-01-01T00:00:00.000Z", now="2028-01-01T00:00:00.000Z")
-    await add(world, 4)
-    late, punctual = Reader(world), Reader(world)
+        await add(harness, number)
+    await harness.events.prune(before="2027-01-01T00:00:00.000Z", now="2028-01-01T00:00:00.000Z")
+    await add(harness, 4)
+    late, punctual = Reader(harness), Reader(harness)
     async with late.reading(seen), punctual.reading(seen + 2):
         await late.until(lambda: late.numbers == [4])
         await punctual.until(lambda: punctual.numbers == [4])
@@ -128,26 +128,26 @@ async def test_a_reader_who_returns_too_late_can_detect_the_gap(world: World) ->
     assert "event: gap\n" not in punctual.text
 
 
-async def test_a_position_after_all_events_means_now(world: World) -> None:
+async def test_a_position_after_all_events_means_now(harness: GatewayHarness) -> None:
     """This happens after a restored backup: the reader does not wait until the numbers reach its position."""
-    await add(world, 1)
-    reader = Reader(world)
+    await add(harness, 1)
+    reader = Reader(harness)
     async with reader.reading(999_999):
-        await add(world, 2)
+        await add(harness, 2)
         await reader.until(lambda: reader.numbers == [2])
 
 
-async def test_a_quiet_stream_has_a_heartbeat(world: World) -> None:
+async def test_a_quiet_stream_has_a_heartbeat(harness: GatewayHarness) -> None:
     """The heartbeat is a comment, which readers ignore."""
-    reader = Reader(world, heartbeat_s=0.01)
+    reader = Reader(harness, heartbeat_s=0.01)
     async with reader.reading(None):
         await reader.until(lambda: reader.text.count(": heartbeat\n\n") >= 3)
     assert parse_events(reader.text) == []
 
 
-async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
+async def test_a_stream_ends_when_holdfast_stops(harness: GatewayHarness) -> None:
     """An open stream ends, and no new one is accepted."""
-    reader = Reader(world)
+    reader = Reader(harness)
     async with reader.reading(None) as task:
         reader.shutdown.end()
         await task
@@ -156,19 +156,19 @@ async def test_a_stream_ends_when_holdfast_stops(world: World) -> None:
             pass
 
 
-async def test_a_stream_ends_when_its_reader_disconnects(world: World) -> None:
+async def test_a_stream_ends_when_its_reader_disconnects(harness: GatewayHarness) -> None:
     """Nothing is left behind that later events would wake."""
-    reader = Reader(world)
+    reader = Reader(harness)
     async with reader.reading(None) as task:
         reader.disconnect()
         await task
 
 
-async def test_a_key_gets_only_events_of_its_companies(world: World, client: ApiClient) -> None:
+async def test_a_key_gets_only_events_of_its_companies(harness: GatewayHarness, client: ApiClient) -> None:
     """Also when it requests all; and an open stream does not delay the stop."""
-    first = await add(world, 0)
+    first = await add(harness, 0)
     for number, company in enumerate((COMPANY, OTHER, COMPANY), start=1):
-        await add(world, number, company=company)
+        await add(harness, number, company=company)
     resumes = f"Last-Event-ID: {first}\r\n"
     async with serving(client) as running:
         readers = [
@@ -217,31 +217,31 @@ async def test_an_invalid_position_is_refused(client: ApiClient, place: str) -> 
     assert "is not an event id" in answer.problem(422, "bad-input", field="after")
 
 
-async def test_an_event_contains_a_message_as_the_api_shows_it(world: World, client: ApiClient) -> None:
+async def test_an_event_contains_a_message_as_the_api_shows_it(harness: GatewayHarness, client: ApiClient) -> None:
     """All fields are the same, outbound and inbound, so readers of both need only one schema."""
-    await world.pair()
+    await harness.pair()
     sent = (await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": NUMBER, "text": "hello"})).json
-    await world.until_sends(1)
-    world.engine.receive(world.link(), text="hi")
-    await world.quiet()
-    [event] = [each for each in await world.now(_all(world)) if each.type == "message.accepted"]
+    await harness.until_sends(1)
+    harness.engine.receive(harness.link(), text="hi")
+    await harness.quiet()
+    [event] = [each for each in await harness.now(_all(harness)) if each.type == "message.accepted"]
     body, shown = json.loads(event.body), (await client("GET", f"/v1/messages/{sent['id']}")).json
     assert body.keys() == shown.keys() - {"held", "retries", "receipts"}
     assert {name for name in body if body[name] != shown[name]} <= {"state", "attempts", "sentAt"}
-    [event] = [each for each in await world.now(_all(world)) if each.type == "message.received"]
+    [event] = [each for each in await harness.now(_all(harness)) if each.type == "message.received"]
     [received] = (await client("GET", f"/v1/sessions/{COMPANY}/inbox")).json["items"]
     assert json.loads(event.body) == received
 
 
-def _all(world: World) -> Awaitable[list[Event]]:
-    return world.events.after(0, companies=None, most=100)
+def _all(harness: GatewayHarness) -> Awaitable[list[Event]]:
+    return harness.events.after(0, companies=None, most=100)
 
 
-async def test_events_are_available_in_pages(world: World, client: ApiClient) -> None:
+async def test_events_are_available_in_pages(harness: GatewayHarness, client: ApiClient) -> None:
     """Oldest first, with their numbers, after an event or from a time on; only of the key's companies."""
     for n in range(3):
-        await world.now(add(world, n))
-    await world.now(add(world, 9, company=OTHER))
+        await harness.now(add(harness, n))
+    await harness.now(add(harness, 9, company=OTHER))
     first = (await client("GET", "/v1/events?format=json&limit=2")).json
     assert [(item["type"], item["data"]["n"]) for item in first["items"]] == [
         ("session.state", 0),

@@ -12,18 +12,18 @@ from holdfast.api.forwarding import ALIVE_S
 from holdfast.http.forwarded import HEADER, VALID_S, Hop, NodeSignatures
 from tests.api.api_client import KEY_OF_ONE, ApiClient
 from tests.api.two_nodes import OTHER, OWNER, SECRET, Nodes, two_nodes
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
 SESSION = f"/v1/sessions/{COMPANY}"
 
 
 @pytest.fixture
-async def nodes(world: World) -> AsyncIterator[Nodes]:
+async def nodes(harness: GatewayHarness) -> AsyncIterator[Nodes]:
     """The owner runs one connected session."""
-    async with world.running():
-        await world.pair()
-        async with two_nodes(world) as made:
+    async with harness.running():
+        await harness.pair()
+        async with two_nodes(harness) as made:
             yield made
 
 
@@ -77,15 +77,15 @@ async def test_no_request_is_forwarded_to_a_node_that_does_not_renew_its_leases(
     (await nodes.other("GET", HEALTH)).problem(503, "owner-unreachable", field="company")
 
 
-async def test_a_request_waits_for_a_session_without_an_owner(nodes: Nodes, world: World) -> None:
+async def test_a_request_waits_for_a_session_without_an_owner(nodes: Nodes, harness: GatewayHarness) -> None:
     """The new owner answers."""
     nodes.leases.holder = None
     asking = asyncio.create_task(nodes.other("GET", HEALTH))
-    await world.wait(1)
+    await harness.wait(1)
     assert not asking.done()
     nodes.leases.holder = OWNER
     nodes.other.leaps = True
-    assert (await world.now(asking)).status == 200
+    assert (await harness.now(asking)).status == 200
 
 
 async def test_a_request_is_forwarded_once(nodes: Nodes) -> None:
@@ -93,7 +93,7 @@ async def test_a_request_is_forwarded_once(nodes: Nodes) -> None:
     circle.
     """
     request = f"GET {HEALTH}"
-    mark = NodeSignatures(SECRET).mark(Hop(target=OTHER, request=request, at=nodes.other.world.clock.monotonic()))
+    mark = NodeSignatures(SECRET).mark(Hop(target=OTHER, request=request, at=nodes.other.harness.clock.monotonic()))
     answer = await nodes.other("GET", HEALTH, headers={HEADER: mark})
     answer.problem(503, "owner-unreachable", field="company")
     assert answer.headers["holdfast-not-here"] == "1"
@@ -114,7 +114,7 @@ async def test_a_forward_signature_is_valid_only_in_this_cluster_for_this_reques
 ) -> None:
     """Otherwise it would be a permanent API key for all companies."""
     hop = Hop(target=OTHER, request="GET /v1/sessions", at=0, key_id="")
-    now = nodes.other.world.clock.monotonic()
+    now = nodes.other.harness.clock.monotonic()
     hop = replace(hop, **change)  # type: ignore[arg-type]  # fields of Hop
     hop = replace(hop, at=hop.at + now)
     mark = NodeSignatures(secret).mark(hop)
@@ -125,7 +125,7 @@ async def test_a_forward_signature_is_valid_only_in_this_cluster_for_this_reques
 
 async def test_a_forward_signature_has_the_rights_of_the_callers_key(nodes: Nodes) -> None:
     """Without a key, the rights of no key."""
-    signatures, now = NodeSignatures(SECRET), nodes.other.world.clock.monotonic()
+    signatures, now = NodeSignatures(SECRET), nodes.other.harness.clock.monotonic()
     hop = Hop(target=OTHER, request="GET /v1/sessions", at=now, key_id="0a")
     for rights, status in ((hop, 200), (replace(hop, companies=["1"]), 200), (replace(hop, key_id=None), 401)):
         answer = await nodes.other("GET", "/v1/sessions", key=None, headers={HEADER: signatures.mark(rights)})

@@ -15,14 +15,14 @@ from holdfast.session import events
 from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 HEALTH = f"/webhook/whatsapp/baileys/health/{COMPANY}"
 DIAGNOSTICS = f"/webhook/whatsapp/baileys/diagnostics/{COMPANY}"
 NUMBER_OF_COMPANY = "962700000001"
 
 
-async def test_a_full_disk_is_not_ready(world: World, client: ApiClient) -> None:
+async def test_a_full_disk_is_not_ready(harness: GatewayHarness, client: ApiClient) -> None:
     """Until a write succeeds again: a load balancer must not send messages to a process that refuses all of them."""
 
     def limit(connection: Connection, most: int | None = None) -> None:
@@ -33,20 +33,20 @@ async def test_a_full_disk_is_not_ready(world: World, client: ApiClient) -> None
         record(connection, COMPANY, "session.state", {"n": "x" * 1_000_000}, chat=None, at="2026-01-01T00:00:00.000Z")
 
     assert (await client("GET", "/readyz", key=None)).status == 200
-    await world.database.write(limit)
+    await harness.database.write(limit)
     with pytest.raises(OperationalError, match="full"):
-        await world.database.write(fill)
+        await harness.database.write(fill)
     answer = await client("GET", "/readyz", key=None)
     assert (answer.status, answer.json["status"]) == (503, "database-failed")
-    await world.database.write(functools.partial(limit, most=1_000_000))
-    await world.database.write(fill)
+    await harness.database.write(functools.partial(limit, most=1_000_000))
+    await harness.database.write(fill)
     assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
 
 
 async def test_a_connected_session_is_healthy_without_a_key(client: ApiClient) -> None:
     """200 with the documented fields and no phone number, because this route needs no key."""
-    await client.world.pair()
-    await client.world.wait(1)
+    await client.harness.pair()
+    await client.harness.wait(1)
     answer = await client("GET", HEALTH, key=None)
     assert answer.status == 200
     shown = answer.json
@@ -68,10 +68,10 @@ async def test_a_quiet_company_stays_healthy(client: ApiClient) -> None:
     """After hours without a message, but with answered pings, it is healthy, on the same link, with every keep-alive
     answered.
     """
-    link = await client.world.pair()
-    await client.world.wait(3600)
+    link = await client.harness.pair()
+    await client.harness.wait(3600)
     assert (await client("GET", HEALTH)).json["status"] == "healthy"
-    assert client.world.link() == link
+    assert client.harness.link() == link
     known = (await client("GET", DIAGNOSTICS)).json["keepAlive"]
     assert known["sent"] == known["answered"] > 100
     assert known["successRate"] == 1
@@ -79,9 +79,9 @@ async def test_a_quiet_company_stays_healthy(client: ApiClient) -> None:
 
 async def test_the_health_of_an_unhealthy_session_has_reason_and_action(client: ApiClient) -> None:
     """503 with a stable code, a sentence and an action."""
-    link = await client.world.pair()
-    client.world.engine.drop(link, code=406)
-    await client.world.until_state("paused")
+    link = await client.harness.pair()
+    client.harness.engine.drop(link, code=406)
+    await client.harness.until_state("paused")
     answer = await client("GET", HEALTH, key=None)
     assert answer.status == 503
     assert answer.json["status"] == "unhealthy"
@@ -92,10 +92,10 @@ async def test_the_health_of_an_unhealthy_session_has_reason_and_action(client: 
 
 async def test_a_degraded_session_is_not_healthy(client: ApiClient) -> None:
     """During a login: no reason for an alarm, but not the 200 of a session that works."""
-    link = await client.world.pair()
-    client.world.engine.opens = False
-    client.world.engine.drop(link, code=428)
-    await client.world.until_state("reconnecting")
+    link = await client.harness.pair()
+    client.harness.engine.opens = False
+    client.harness.engine.drop(link, code=428)
+    await client.harness.until_state("reconnecting")
     answer = await client("GET", HEALTH, key=None)
     assert (answer.status, answer.json["status"]) == (503, "degraded")
 
@@ -111,12 +111,12 @@ async def test_diagnostics_have_the_history_of_a_disconnection(client: ApiClient
     """The newest transition first, with the code, the cause as a sentence, the reaction, and how long the state before
     had lasted.
     """
-    link = await client.world.pair()
-    await client.world.wait(100)
-    client.world.engine.drop(link, code=428)
-    await client.world.until_state("reconnecting")
-    await client.world.until_state("connected")
-    await client.world.quiet()
+    link = await client.harness.pair()
+    await client.harness.wait(100)
+    client.harness.engine.drop(link, code=428)
+    await client.harness.until_state("reconnecting")
+    await client.harness.until_state("connected")
+    await client.harness.quiet()
     found = (await client("GET", DIAGNOSTICS)).json
     back, lost = found["history"][:2]
     assert (lost["before"], lost["after"], lost["code"]) == ("connected", "reconnecting", 428)
@@ -149,7 +149,7 @@ async def test_diagnostics_show_a_tenant_nothing_of_the_installation(client: Api
         "backupRecipients": "a",
     }
     client.api.state.settings_in_force = {**operators, "node": "n1", "mediaMaxMb": 64}
-    await client.world.pair()
+    await client.harness.pair()
     shown = (await client("GET", DIAGNOSTICS, key=KEY_OF_ONE)).json
     assert shown["settings"] == {"mediaMaxMb": 64}
     assert shown["engineHost"]["pid"] is None
@@ -162,10 +162,10 @@ async def test_diagnostics_show_a_tenant_nothing_of_the_installation(client: Api
 async def test_undelivered_alerts_are_shown_only_to_keys_for_all_companies(client: ApiClient) -> None:
     """Their titles may name any company, and their addresses are the operator's."""
     waiting = Undelivered(address="mailto", title=f"{OTHER} – banned", made_at="", tries=1, error=None)
-    figures = FigureRows(client.world.database)
-    world = client.world
+    figures = FigureRows(client.harness.database)
+    harness = client.harness
     client.api.state.diagnoser = Diagnoser(
-        world.gateway, world.parts, figures=figures, limits=world.limits, undelivered=lambda: [waiting]
+        harness.gateway, harness.parts, figures=figures, limits=harness.limits, undelivered=lambda: [waiting]
     )
     await client("PUT", f"/v1/sessions/{COMPANY}")
     [shown] = (await client("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]
@@ -175,7 +175,7 @@ async def test_undelivered_alerts_are_shown_only_to_keys_for_all_companies(clien
 
 async def test_metrics_name_companies_and_no_phone_numbers(client: ApiClient) -> None:
     """Prometheus' text, for the companies that the key may see."""
-    await client.world.pair()
+    await client.harness.pair()
     await client("PUT", f"/v1/sessions/{OTHER}")
     answer = await client("GET", "/metrics")
     text = answer.body.decode()
@@ -187,16 +187,16 @@ async def test_metrics_name_companies_and_no_phone_numbers(client: ApiClient) ->
     (await client("GET", "/metrics", key=None)).problem(401, "unauthorized")
 
 
-async def test_time_in_which_holdfast_was_down_counts_as_disconnected(world: World) -> None:
+async def test_time_in_which_holdfast_was_down_counts_as_disconnected(harness: GatewayHarness) -> None:
     """After a restart the history shows the session as disconnected since the moment of the stop."""
-    async with world.running():
-        await world.pair()
-        await world.wait(3000)
-    world.clock.advance_to(world.clock.monotonic() + 600)
-    async with world.running():
-        await world.until_state("connected")
-        await world.quiet()
-        found = await world.now(world.diagnoser().diagnose(COMPANY))
+    async with harness.running():
+        await harness.pair()
+        await harness.wait(3000)
+    harness.clock.advance_to(harness.clock.monotonic() + 600)
+    async with harness.running():
+        await harness.until_state("connected")
+        await harness.quiet()
+        found = await harness.now(harness.diagnoser().diagnose(COMPANY))
         measured = found.stability["24h"]
         assert measured.disconnections == 1
         assert 600 <= measured.reconnects_s[0] < 610
@@ -205,46 +205,46 @@ async def test_time_in_which_holdfast_was_down_counts_as_disconnected(world: Wor
         assert absence.event_message == "Holdfast was not running"
 
 
-async def test_the_first_message_counts_at_once_in_every_window(world: World) -> None:
+async def test_the_first_message_counts_at_once_in_every_window(harness: GatewayHarness) -> None:
     """The day's delivery is not unknown for minutes while that of five minutes is 100 %."""
-    async with world.running():
-        link = await world.pair()
-        message = await world.send("text")
-        await world.until_message(message, "sent")
+    async with harness.running():
+        link = await harness.pair()
+        message = await harness.send("text")
+        await harness.until_message(message, "sent")
         chat = f"{NUMBER}@s.whatsapp.net"
-        world.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=chat, kind="delivered")
-        await world.quiet()
-        stability = (await world.now(world.diagnoser().diagnose(COMPANY))).stability
+        harness.engine.receipt(link, whatsapp_ids=[message.whatsapp_id], chat=chat, kind="delivered")
+        await harness.quiet()
+        stability = (await harness.now(harness.diagnoser().diagnose(COMPANY))).stability
         assert {name: window.delivery_percent for name, window in stability.items()} == {
             "5m": 100.0, "1h": 100.0, "24h": 100.0, "7d": 100.0,
         }  # fmt: skip
 
 
-async def test_a_requested_stop_is_not_a_disconnection(world: World) -> None:
+async def test_a_requested_stop_is_not_a_disconnection(harness: GatewayHarness) -> None:
     """Time in which a person has stopped the session counts neither as up nor as down."""
-    async with world.running() as gateway:
-        await world.pair()
-        await world.wait(100)
-        await world.now(gateway.ask(COMPANY, events.StopAsked()))
-        await world.wait(500)
-        measured = (await world.now(world.diagnoser().diagnose(COMPANY))).stability["1h"]
+    async with harness.running() as gateway:
+        await harness.pair()
+        await harness.wait(100)
+        await harness.now(gateway.ask(COMPANY, events.StopAsked()))
+        await harness.wait(500)
+        measured = (await harness.now(harness.diagnoser().diagnose(COMPANY))).stability["1h"]
         assert (measured.disconnections, measured.uptime_percent is not None) == (0, True)
 
 
 async def test_a_requested_window_is_evaluated_like_the_others(client: ApiClient) -> None:
     """From `since` to now, row by row; a message counts as soon as a tenth of the window has passed."""
-    link = await client.world.pair()
-    await client.world.wait(50)
+    link = await client.harness.pair()
+    await client.harness.wait(50)
     since = (await client("GET", DIAGNOSTICS)).json["at"]
-    await client.world.wait(50)
+    await client.harness.wait(50)
     calm = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["requested"]
     assert (calm["observedS"], calm["holds"], calm["deliveryPercent"]) == (50, True, None)
-    await client.world.send("one")
-    await client.world.wait(6)
-    client.world.engine.drop(link, code=428)
-    await client.world.until_state("reconnecting")
-    await client.world.until_state("connected")
-    await client.world.quiet()
+    await client.harness.send("one")
+    await client.harness.wait(6)
+    client.harness.engine.drop(link, code=428)
+    await client.harness.until_state("reconnecting")
+    await client.harness.until_state("connected")
+    await client.harness.quiet()
     shaken = (await client("GET", f"{DIAGNOSTICS}?since={since}")).json["stability"]["requested"]
     assert (shaken["deliveryPercent"], shaken["holds"]) == (100, False)
     assert [row["what"] for row in shaken["table"] if not row["holds"]] == ["disconnections an hour"]
@@ -253,28 +253,28 @@ async def test_a_requested_window_is_evaluated_like_the_others(client: ApiClient
 @pytest.mark.parametrize("since", ["9999-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "yesterday", "0.5", ""])
 async def test_a_window_must_begin_at_a_valid_time_in_the_past(client: ApiClient, since: str) -> None:
     """A time in the future, one beyond the calendar, a number, and an invalid time are refused."""
-    await client.world.pair()
+    await client.harness.pair()
     (await client("GET", f"{DIAGNOSTICS}?since={since}")).problem(422, "bad-input", field="since")
 
 
 async def test_a_window_reaches_back_as_far_as_the_history(client: ApiClient) -> None:
     """A session that is younger than the window is evaluated over the time it was observed."""
-    await client.world.pair()
-    await client.world.wait(50)
+    await client.harness.pair()
+    await client.harness.wait(50)
     asked = (await client("GET", f"{DIAGNOSTICS}?since=1970-01-01T00:00:00")).json["stability"]["requested"]
     assert 45 <= asked["observedS"] <= 60
 
 
 async def test_health_and_diagnostics_have_the_same_verdict(client: ApiClient) -> None:
     """Messages that wait for minutes, and WhatsApp's lock on new contacts: both report them, in the same words."""
-    await client.world.pair()
+    await client.harness.pair()
     await client("PUT", f"/v1/sessions/{COMPANY}", {"pacing": {"perMinute": 1, "burst": 1}})
     for number in range(9):
         await client("POST", f"/v1/sessions/{COMPANY}/messages", {"to": f"96279000001{number}", "text": "x"})
-    await client.world.wait(200)
+    await client.harness.wait(200)
     assert await codes(client) == ["outbox-late"]
-    client.world.engine.ack_error = "463"
-    await client.world.wait(90)
+    client.harness.engine.ack_error = "463"
+    await client.harness.wait(90)
     assert await codes(client) == ["reach-out-lock"]
 
 
@@ -289,8 +289,8 @@ async def codes(client: ApiClient) -> list[str]:
 
 async def test_a_start_during_a_temporary_ban_is_refused_like_a_reconnection(client: ApiClient) -> None:
     """409 with the reason; the session can still be updated, and its state does not change."""
-    client.world.engine.drop(await client.world.pair(), code=402, attributes={"expire": "3600"})
-    await client.world.until_state("paused")
+    client.harness.engine.drop(await client.harness.pair(), code=402, attributes={"expire": "3600"})
+    await client.harness.until_state("paused")
     for what in ("start", "reconnect"):
         told = (await client("POST", f"/v1/sessions/{COMPANY}/{what}")).problem(409, "conflict")
         assert told.endswith(

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.session.engine import Download, InboundMessage, QueryAnswered, RunQuery
 from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
-from tests.world import COMPANY
+from tests.gateway_harness import COMPANY
 
 SESSION = f"/v1/sessions/{COMPANY}"
 FRIEND = "962799999999@s.whatsapp.net"
@@ -22,7 +22,7 @@ async def came(
 ) -> Any:
     """Receive an image whose bytes WhatsApp stores; returns the inbox item."""
     if held is not None:
-        client.world.engine.media[keys] = held
+        client.harness.engine.media[keys] = held
     message = InboundMessage(
         whatsapp_id="3A0001",
         chat=FRIEND,
@@ -32,8 +32,8 @@ async def came(
         media=media or {"mimetype": "image/jpeg", "sizeBytes": len(PICTURE), "filename": "a b.jpg"},
         media_keys=keys,
     )
-    client.world.engine.receive(client.world.link(), message)
-    await client.world.until(lambda: "3A0001" in client.world.engine.receipts_sent)
+    client.harness.engine.receive(client.harness.link(), message)
+    await client.harness.until(lambda: "3A0001" in client.harness.engine.receipts_sent)
     return (await client("GET", f"{SESSION}/inbox")).json["items"][0]
 
 
@@ -50,7 +50,7 @@ async def get(client: ApiClient, item: Any, **options: Any) -> Answer:
 
 async def test_an_inbox_item_shows_its_file_and_no_media_keys(client: ApiClient) -> None:
     """In the list and as a single item."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
     assert {name: value for name, value in item["media"].items() if name != "url"} == {
         "mimetype": "image/jpeg",
@@ -66,21 +66,21 @@ async def test_an_inbox_item_shows_its_file_and_no_media_keys(client: ApiClient)
 
 async def test_a_file_is_downloaded_once(client: ApiClient) -> None:
     """Concurrent requests share one download, and later ones get the stored file, also without a connection."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
     answers = await asyncio.gather(*(get(client, item) for _ in range(3)))
     assert {(answer.status, answer.body) for answer in answers} == {(200, PICTURE)}
     await client("POST", f"{SESSION}/stop")
     assert (await get(client, item)).body == PICTURE
-    assert len(client.world.commands(Download)) == 1
-    assert [path.name for path in client.world.spool.folder.iterdir()] == []
+    assert len(client.harness.commands(Download)) == 1
+    assert [path.name for path in client.harness.spool.folder.iterdir()] == []
 
 
 async def test_the_log_says_why_a_file_was_not_downloaded(client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     """An operator's proxy or certificate may be the reason; nothing else shows it."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
-    client.world.engine.download_failure = "unable to get local issuer certificate"
+    client.harness.engine.download_failure = "unable to get local issuer certificate"
     sentence = (await get(client, item)).problem(503, "media-not-fetched")
     assert sentence == "it could not be fetched from WhatsApp (engine-error); the log says why: try again shortly"
     assert (
@@ -90,7 +90,7 @@ async def test_the_log_says_why_a_file_was_not_downloaded(client: ApiClient, cap
 
 async def test_a_file_has_a_signed_url(client: ApiClient) -> None:
     """It works without a key until it expires; a changed URL is invalid."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
     path = link(item)
     answer = await client("GET", path, key=None)
@@ -98,14 +98,14 @@ async def test_a_file_has_a_signed_url(client: ApiClient) -> None:
     (await client("GET", path + "x", key=None)).problem(404, "not-found", field="id")
     (await client("GET", path.replace("/msg_", "/msg_0"), key=None)).problem(404, "not-found", field="id")
     (await client("GET", path.replace("&token", "0&token"), key=None)).problem(404, "not-found", field="id")
-    client.world.clock.advance_to(client.world.clock.monotonic() + 7 * 24 * 3600 + 1)
+    client.harness.clock.advance_to(client.harness.clock.monotonic() + 7 * 24 * 3600 + 1)
     over = (await client("GET", path, key=None)).problem(404, "not-found", field="id")
     assert over == "this media address has expired or is not valid: the inbox has a new one, `media.url`"
 
 
 async def test_signed_urls_can_be_revoked(client: ApiClient) -> None:
     """A key of the company revokes all that were issued so far; the inbox has new ones."""
-    await client.world.pair()
+    await client.harness.pair()
     old = link(await came(client))
     (await client("DELETE", f"/v1/sessions/{OTHER}/media-links", key=KEY_OF_ONE)).problem(
         403, "forbidden", field="company"
@@ -138,7 +138,7 @@ async def test_received_files_are_never_executed_by_browsers(
     client: ApiClient, mimetype: str, given: str, shown: str
 ) -> None:
     """It is served in a sandbox, and as a download unless it is an image, audio or video. File names are sanitised."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client, media={"mimetype": mimetype, "filename": 'a"\r\nb/ü.html'})
     answer = await get(client, item)
     assert (answer.status, answer.headers["content-type"]) == (200, given)
@@ -149,16 +149,16 @@ async def test_received_files_are_never_executed_by_browsers(
 
 async def test_the_error_says_why_a_file_is_unavailable(client: ApiClient) -> None:
     """Gone permanently, too large, and temporarily unavailable are different errors."""
-    link_ = await client.world.pair()
+    link_ = await client.harness.pair()
     item = await came(client, held=None)
     assert (await get(client, item)).problem(410, "media-gone") == (
         "WhatsApp no longer has this file: ask the sender to send it again"
     )
-    client.world.engine.media["keys"] = b"x"
-    client.world.outbound_media.limit_bytes = 0
+    client.harness.engine.media["keys"] = b"x"
+    client.harness.outbound_media.limit_bytes = 0
     assert (await get(client, item)).problem(413, "too-large").startswith("the file is larger than 0 MB")
-    client.world.outbound_media.limit_bytes = 9
-    client.world.engine.drop(link_, code=428)
+    client.harness.outbound_media.limit_bytes = 9
+    client.harness.engine.drop(link_, code=428)
     asked = await get(client, item)
     assert asked.problem(503, "not-connected").endswith("this request needs a connection to WhatsApp")
     assert asked.headers["retry-after"] == "2"
@@ -166,28 +166,28 @@ async def test_the_error_says_why_a_file_is_unavailable(client: ApiClient) -> No
 
 async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient) -> None:
     """Waiting callers get an error at once; the next request succeeds."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
-    client.world.engine.freeze(client.world.link())
+    client.harness.engine.freeze(client.harness.link())
     asking = asyncio.ensure_future(get(client, item))
     await asyncio.sleep(0)
     sentence = (await asking).problem(503, "media-not-fetched")
     assert sentence == "the connection to WhatsApp ended during the download: try again shortly"
-    await client.world.until_state("connected")
+    await client.harness.until_state("connected")
     assert (await get(client, item)).body == PICTURE
 
 
 async def test_other_messages_have_no_file(client: ApiClient) -> None:
     """Neither messages of another company, nor texts, nor unknown messages have one."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client)
     await client("PUT", f"/v1/sessions/{OTHER}")
     for path in (f"/v1/sessions/{OTHER}/inbox/{item['id']}", f"/v1/sessions/{OTHER}/inbox/{item['id']}/media"):
         (await client("GET", path)).problem(404, "not-found", field="id")
         (await client("GET", path, key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
     (await client("GET", f"{SESSION}/inbox/msg_0/media")).problem(404, "not-found", field="id")
-    client.world.engine.receive(client.world.link(), text="hi", whatsapp_id="3A0002")
-    await client.world.until(lambda: "3A0002" in client.world.engine.receipts_sent)
+    client.harness.engine.receive(client.harness.link(), text="hi", whatsapp_id="3A0002")
+    await client.harness.until(lambda: "3A0002" in client.harness.engine.receipts_sent)
     text = (await client("GET", f"{SESSION}/inbox")).json["items"][1]
     assert text["media"] is None
     sentence = (await get(client, text)).problem(404, "not-found", field="id")
@@ -199,14 +199,14 @@ OLD, NEW = (json.dumps({"type": "image", "mediaKey": "a2V5", "directPath": path}
 
 async def test_a_file_that_whatsapp_no_longer_has_is_requested_from_the_phone(client: ApiClient) -> None:
     """Once for that message; the file is downloaded from its new URL."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client, held=None, keys=OLD)
-    client.world.engine.media[NEW] = PICTURE
-    client.world.engine.answers["media-again"] = lambda _: {"directPath": "/new"}
+    client.harness.engine.media[NEW] = PICTURE
+    client.harness.engine.answers["media-again"] = lambda _: {"directPath": "/new"}
     answers = await asyncio.gather(*(get(client, item) for _ in range(2)))
     assert {(answer.status, answer.body) for answer in answers} == {(200, PICTURE)}
-    assert [json.loads(each.media_keys)["directPath"] for each in client.world.commands(Download)] == ["/old", "/new"]
-    (asked,) = client.world.commands(RunQuery)
+    assert [json.loads(each.media_keys)["directPath"] for each in client.harness.commands(Download)] == ["/old", "/new"]
+    (asked,) = client.harness.commands(RunQuery)
     message = {"id": "3A0001", "chat": FRIEND, "fromMe": False, "sender": FRIEND, "senderLid": None}
     assert (asked.name, asked.arguments) == ("media-again", {"message": message, "mediaKey": "a2V5"})
 
@@ -225,8 +225,8 @@ async def test_a_file_that_the_phone_does_not_upload(
     client: ApiClient, answer: dict[str, Any], status: int, code: str, words: str
 ) -> None:
     """The error says whether a later request can help. The phone gets one request."""
-    await client.world.pair()
+    await client.harness.pair()
     item = await came(client, held=None, keys=OLD)
-    client.world.engine.answers["media-again"] = lambda _: QueryAnswered(link=0, request=0, **answer)
+    client.harness.engine.answers["media-again"] = lambda _: QueryAnswered(link=0, request=0, **answer)
     assert words in (await get(client, item)).problem(status, code)
-    assert len(client.world.commands(RunQuery)) == 1
+    assert len(client.harness.commands(RunQuery)) == 1

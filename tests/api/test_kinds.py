@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.session.engine import InboundMessage, Send
 from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
-from tests.world import COMPANY, NUMBER
+from tests.gateway_harness import COMPANY, NUMBER
 
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
@@ -35,11 +35,11 @@ async def send(client: ApiClient, body: dict[str, Any], **options: Any) -> Answe
 
 async def handed(client: ApiClient, body: dict[str, Any]) -> Send:
     """The content of a message that the engine got."""
-    count = len(client.world.commands(Send))
+    count = len(client.harness.commands(Send))
     answer = await send(client, body)
     assert answer.status == 202, answer.body
-    await client.world.until(lambda: len(client.world.commands(Send)) > count)
-    return client.world.commands(Send)[-1]
+    await client.harness.until(lambda: len(client.harness.commands(Send)) > count)
+    return client.harness.commands(Send)[-1]
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ async def test_content_reaches_the_engine_unchanged(
     client: ApiClient, body: dict[str, Any], content: dict[str, Any]
 ) -> None:
     """The engine accepts it, and the message shows its kind."""
-    await client.world.pair()
+    await client.harness.pair()
     given = await handed(client, {"to": NUMBER, **body})
     assert (given.to, given.content) == (CHAT, content)
-    await client.world.quiet()
+    await client.harness.quiet()
     shown = (await client("GET", MESSAGES)).json["items"][0]
     assert (shown["type"], shown["state"]) == (next(iter(body)), "sent")
 
@@ -79,14 +79,14 @@ async def test_content_reaches_the_engine_unchanged(
 @pytest.mark.parametrize("to", ["120363012345678901@g.us", "962790000001-1446600000@g.us", "123456789012345@lid"])
 async def test_groups_and_hidden_ids_can_be_written_to(client: ApiClient, to: str) -> None:
     """They are shown in the given form."""
-    await client.world.pair()
+    await client.harness.pair()
     assert (await handed(client, {"to": to, "text": "hello"})).to == to
     assert (await client("GET", MESSAGES)).json["items"][0]["to"] == to
 
 
 async def test_an_image_reaches_the_engine_as_a_file(client: ApiClient) -> None:
     """With its type, caption and every byte."""
-    await client.world.pair()
+    await client.harness.pair()
     given = await handed(client, {"to": NUMBER, "image": {"base64": coded(PNG), "caption": "look"}})
     image: Any = given.content["image"]
     assert (image["mimetype"], image["caption"], set(image)) == ("image/png", "look", {"mimetype", "caption", "file"})
@@ -95,7 +95,7 @@ async def test_an_image_reaches_the_engine_as_a_file(client: ApiClient) -> None:
 
 async def test_a_stored_file_can_be_sent_in_many_messages(client: ApiClient) -> None:
     """It is stored once, unchanged, and sent by its id."""
-    await client.world.pair()
+    await client.harness.pair()
     raw = [PNG[:100], PNG[100:]]
     answer = await client("POST", f"{SESSION}/media?filename=a.png", raw=raw, headers={"Content-Type": "image/png"})
     stored = answer.json
@@ -111,7 +111,7 @@ async def test_a_stored_file_can_be_sent_in_many_messages(client: ApiClient) -> 
 
 async def test_a_voice_note_is_marked_as_one(client: ApiClient) -> None:
     """Only Ogg can be a voice note."""
-    await client.world.pair()
+    await client.harness.pair()
     audio: Any = (await handed(client, {"to": NUMBER, "audio": {"base64": coded(OGG), "voice": True}})).content["audio"]
     assert (audio["mimetype"], audio["voice"]) == ("audio/ogg; codecs=opus", True)
     mp3 = {"to": NUMBER, "audio": {"base64": coded(b"ID3" + b"\x00" * 9), "voice": True}}
@@ -153,7 +153,7 @@ async def test_an_image_that_cannot_be_sent_is_refused(
         (await send(client, {"to": NUMBER, "image": image})).problem(422, "bad-input", field=field).startswith(sentence)
     )
     assert (await client("GET", MESSAGES)).json["items"] == []
-    assert await client.world.now(client.world.media.sweep(unused_since="9", settled_since="0")) == 0
+    assert await client.harness.now(client.harness.media.sweep(unused_since="9", settled_since="0")) == 0
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ async def test_the_refusal_of_an_unknown_field_names_the_cure(
 @pytest.mark.parametrize("name", ["tulips.png", "tulips", "bill.pdf"])
 async def test_every_file_may_have_a_name(client: ApiClient, name: str) -> None:
     """Phones show the name of a document only; the picture is sent all the same."""
-    await client.world.pair()
+    await client.harness.pair()
     image: Any = (await handed(client, {"to": NUMBER, "image": {"base64": coded(PNG), "filename": name}})).content[
         "image"
     ]
@@ -225,14 +225,14 @@ async def test_the_same_key_with_the_same_image_gets_the_first_response(client: 
 async def came(client: ApiClient, whatsapp_id: str = "3A0001", **changes: Any) -> str:
     """Receive a message; returns its id."""
     fields = {"whatsapp_id": whatsapp_id, "chat": FRIEND, "sender": FRIEND, "type": "text", "text": "hi"} | changes
-    client.world.engine.receive(client.world.link(), InboundMessage(**fields))
-    await client.world.until(lambda: whatsapp_id in client.world.engine.receipts_sent)
+    client.harness.engine.receive(client.harness.link(), InboundMessage(**fields))
+    await client.harness.until(lambda: whatsapp_id in client.harness.engine.receipts_sent)
     return str((await client("GET", f"{SESSION}/inbox")).json["items"][-1]["id"])
 
 
 async def test_an_inbox_item_shows_choices_polls_and_unknown_fields(client: ApiClient) -> None:
     """Each in a field of its own, in the inbox and in events; the rest of the content is beside them."""
-    await client.world.pair()
+    await client.harness.pair()
     selected, poll = {"id": "b1", "title": "Yes"}, {"options": ["A", "B"], "votes": []}
     raw = {"placeholderMessage": {"type": 0}}
     await came(client, "3A0001", text="Yes", content={"selected": selected, "mentions": [FRIEND]}, push_name="Amal")
@@ -249,13 +249,13 @@ async def test_an_inbox_item_shows_choices_polls_and_unknown_fields(client: ApiC
         ("Amal", "2002@lid", None),
         ("Amal", None, None),
     ]
-    events = await client.world.now(client.world.events.after(0, companies=[COMPANY], most=99))
+    events = await client.harness.now(client.harness.events.after(0, companies=[COMPANY], most=99))
     assert items == [json.loads(event.body) for event in events if event.type == "message.received"]
 
 
 async def test_a_reply_names_the_message_that_it_answers(client: ApiClient) -> None:
     """By Holdfast's id, or by WhatsApp's in that chat; with the quoted text."""
-    await client.world.pair()
+    await client.harness.pair()
     inbox_id = await came(client)
     expected = {"whatsappId": "3A0001", "fromMe": False, "sender": FRIEND, "text": "hi"}
     for message_id in (inbox_id, "3A0001"):
@@ -265,7 +265,7 @@ async def test_a_reply_names_the_message_that_it_answers(client: ApiClient) -> N
 
 async def test_a_reaction_needs_no_recipient(client: ApiClient) -> None:
     """It goes to the chat of the message; an empty emoji removes the reaction."""
-    await client.world.pair()
+    await client.harness.pair()
     inbox_id = await came(client)
     for emoji in ("👍🏽", ""):
         given = await handed(client, {"reaction": {"messageId": inbox_id, "emoji": emoji}})
@@ -277,9 +277,9 @@ async def test_a_reaction_needs_no_recipient(client: ApiClient) -> None:
 
 async def test_own_messages_can_be_edited_and_deleted(client: ApiClient) -> None:
     """The edit and the deletion are messages with ids and states of their own."""
-    await client.world.pair()
+    await client.harness.pair()
     first = (await send(client, {"to": NUMBER, "text": "helo"})).json
-    await client.world.wait(1)
+    await client.harness.wait(1)
     edit = await handed(client, {"edit": {"messageId": first["id"], "text": "hello"}})
     assert (edit.to, edit.content) == (CHAT, {"edit": {"whatsappId": first["whatsappId"], "text": "hello"}})
     delete = await handed(client, {"to": NUMBER, "delete": {"messageId": first["whatsappId"]}})
@@ -289,7 +289,7 @@ async def test_own_messages_can_be_edited_and_deleted(client: ApiClient) -> None
 
 async def test_an_invalid_reference_to_a_message_is_refused(client: ApiClient) -> None:
     """Unknown, of another chat, of somebody else, or of another company: 422 with the field."""
-    await client.world.pair()
+    await client.harness.pair()
     inbox_id = await came(client)
     for body, field, sentence in (
         ({"reaction": {"messageId": "msg_0", "emoji": "👍"}}, "reaction.messageId", 'reaction.messageId "msg_0" is'),
@@ -352,7 +352,7 @@ async def test_compression_and_multipart_forms_are_not_stored_with_a_file(
 
 async def test_both_lists_can_be_narrowed_to_a_chat(client: ApiClient) -> None:
     """By number or JID, across pages; an invalid chat is refused."""
-    await client.world.pair()
+    await client.harness.pair()
     await came(client)
     await came(client, "3A0002", chat="1-2@g.us")
     sent = [(await send(client, {"to": to, "text": "x"})).json["id"] for to in (NUMBER, "1-2@g.us", NUMBER)]

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.delivery.content import LONGEST_TEXT
 from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
@@ -31,13 +31,13 @@ async def accepted(client: ApiClient, text: str) -> str:
 
 async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
     """202 with id, WhatsApp id, state and time; then its state is sent, and read after it was read."""
-    link = await client.world.pair()
+    link = await client.harness.pair()
     answer = await client("POST", MESSAGES, {"to": "+962 79-000 0001", "text": "hello"})
     assert answer.status == 202
     taken = answer.json
     assert set(taken) == {"id", "whatsappId", "state", "acceptedAt"}
-    await client.world.until(lambda: len(client.world.engine.arrived) == 1)
-    await client.world.wait(1)
+    await client.harness.until(lambda: len(client.harness.engine.arrived) == 1)
+    await client.harness.wait(1)
     shown = (await client("GET", f"/v1/messages/{taken['id']}")).json
     assert shown == {
         "id": taken["id"],
@@ -61,8 +61,8 @@ async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
         "error": None,
     }
     chat = f"{NUMBER}@s.whatsapp.net"
-    client.world.engine.receipt(link, whatsapp_ids=[taken["whatsappId"]], chat=chat, kind="read")
-    await client.world.wait(1)
+    client.harness.engine.receipt(link, whatsapp_ids=[taken["whatsappId"]], chat=chat, kind="read")
+    await client.harness.wait(1)
     read = (await client("GET", f"/v1/messages/{taken['id']}")).json
     assert read["state"] == "read"
     assert read["readAt"].endswith("Z")
@@ -70,10 +70,10 @@ async def test_a_message_is_accepted_and_sent(client: ApiClient) -> None:
 
 async def test_a_failed_message_has_a_reason(client: ApiClient) -> None:
     """`failed`, with a code for programs and a sentence for people."""
-    await client.world.pair()
-    client.world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    await client.harness.pair()
+    client.harness.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
     message_id = await accepted(client, "hello")
-    await client.world.wait(1)
+    await client.harness.wait(1)
     shown = (await client("GET", f"/v1/messages/{message_id}")).json
     assert (shown["state"], shown["error"]) == (
         "failed",
@@ -134,11 +134,11 @@ async def test_a_message_that_cannot_be_sent_is_refused(
 
 async def test_any_text_that_json_can_carry_is_sent_unchanged(client: ApiClient) -> None:
     """Emoji, right-to-left marks, line ends, NUL: the sent text is the accepted one."""
-    await client.world.pair()
+    await client.harness.pair()
     for text in ("مرحبا 👋🏽", "a\u202eb\r\nc", "nul \x00 byte", " spaces ", "x" * LONGEST_TEXT):
         await accepted(client, text)
-        await client.world.wait(1)
-        assert client.world.sends()[-1][1] == text
+        await client.harness.wait(1)
+        assert client.harness.sends()[-1][1] == text
 
 
 # Idempotency.
@@ -192,10 +192,10 @@ async def test_a_queued_message_can_be_cancelled_once(paused: ApiClient) -> None
 
 async def test_a_message_that_may_have_been_sent_cannot_be_cancelled(client: ApiClient) -> None:
     """Only WhatsApp's answer can settle it."""
-    await client.world.pair()
-    client.world.engine.acks = False
+    await client.harness.pair()
+    client.harness.engine.acks = False
     message_id = await accepted(client, "hello")
-    await client.world.until(lambda: len(client.world.engine.arrived) == 1)
+    await client.harness.until(lambda: len(client.harness.engine.arrived) == 1)
     (await client("DELETE", f"/v1/messages/{message_id}")).problem(409, "conflict")
 
 
@@ -275,12 +275,12 @@ async def test_invalid_query_parameters_are_refused(paused: ApiClient, query: st
     assert (await paused("GET", f"{MESSAGES}?{query}")).problem(422, "bad-input", field=field).startswith(sentence)
 
 
-async def test_the_inbox_lists_inbound_messages(client: ApiClient, world: World) -> None:
+async def test_the_inbox_lists_inbound_messages(client: ApiClient, harness: GatewayHarness) -> None:
     """In the order in which it was stored, with the documented fields."""
-    link = await world.pair()
+    link = await harness.pair()
     for n in range(3):
-        world.engine.receive(link, text=f"text {n}", whatsapp_id=f"3A{n:04}")
-    await world.until(lambda: len(world.engine.receipts_sent) == 3)
+        harness.engine.receive(link, text=f"text {n}", whatsapp_id=f"3A{n:04}")
+    await harness.until(lambda: len(harness.engine.receipts_sent) == 3)
     items = await parts(client, f"{SESSION}/inbox", limit=2)
     assert [item["text"] for item in items] == ["text 0", "text 1", "text 2"]
     assert items[0] == {

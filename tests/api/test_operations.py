@@ -11,7 +11,7 @@ import pytest
 from holdfast.api.profile import MOST_BYTES
 from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 SESSION = f"/v1/sessions/{COMPANY}"
 GROUP = "120363012345678901@g.us"
@@ -25,14 +25,14 @@ def created(command: RunOperation) -> object:
 
 
 @pytest.fixture
-async def linked(client: ApiClient, world: World) -> ApiClient:
-    await world.pair()
-    world.engine.operations["create-group"] = created
+async def linked(client: ApiClient, harness: GatewayHarness) -> ApiClient:
+    await harness.pair()
+    harness.engine.operations["create-group"] = created
     return client
 
 
-def asked(world: World) -> list[RunOperation]:
-    return [command for command in world.engine.commands if isinstance(command, RunOperation)]
+def asked(harness: GatewayHarness) -> list[RunOperation]:
+    return [command for command in harness.engine.commands if isinstance(command, RunOperation)]
 
 
 async def test_a_caller_can_wait_for_the_outcome(linked: ApiClient) -> None:
@@ -47,9 +47,9 @@ async def test_a_caller_can_wait_for_the_outcome(linked: ApiClient) -> None:
     other.problem(409, "conflict", field="Idempotency-Key")
 
 
-async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiClient, world: World) -> None:
+async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiClient, harness: GatewayHarness) -> None:
     """Without a link it is queued; keys of its company see it, those of other companies don't."""
-    await world.now(world.gateway.put(COMPANY))
+    await harness.now(harness.gateway.put(COMPANY))
     answer = await client("POST", f"{SESSION}/contacts/962790000001/block?wait=2&expiresInS=600")
     assert (answer.status, answer.json["state"], answer.json["target"]) == (202, "queued", ANNA)
     assert answer.json["expiresAt"] is not None
@@ -59,7 +59,7 @@ async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiCli
     assert page == {"items": [answer.json], "next": None}
     assert (await client("DELETE", found)).json["state"] == "cancelled"
     (await client("GET", "/v1/operations/op_none")).problem(404, "not-found", field="id")
-    await world.now(world.gateway.put(OTHER))
+    await harness.now(harness.gateway.put(OTHER))
     foreign = await client("POST", f"/v1/sessions/{OTHER}/contacts/962790000001/block")
     for method in ("GET", "DELETE"):
         (await client(method, f"/v1/operations/{foreign.json['id']}", key=KEY_OF_ONE)).problem(
@@ -67,9 +67,9 @@ async def test_an_operation_can_be_looked_up_listed_and_cancelled(client: ApiCli
         )
 
 
-async def test_a_refusal_of_whatsapp_is_a_failed_operation(linked: ApiClient, world: World) -> None:
+async def test_a_refusal_of_whatsapp_is_a_failed_operation(linked: ApiClient, harness: GatewayHarness) -> None:
     """With an explanation and WhatsApp's code."""
-    world.engine.operations["update-group"] = lambda _: OperationAnswered(
+    harness.engine.operations["update-group"] = lambda _: OperationAnswered(
         link=0, operation="", step="run", error="refused", code=403, detail="forbidden"
     )
     answer = await linked("PATCH", f"{SESSION}/groups/{GROUP}?wait=10", {"subject": "Bread"})
@@ -133,11 +133,11 @@ BAD: list[tuple[str, str, Any, str]] = [
 
 @pytest.mark.parametrize(("method", "path", "body", "field"), BAD)
 async def test_bad_input_is_refused_before_anything_is_stored(
-    linked: ApiClient, world: World, method: str, path: str, body: Any, field: str
+    linked: ApiClient, harness: GatewayHarness, method: str, path: str, body: Any, field: str
 ) -> None:
     """The field is named, and nothing reaches the engine."""
     (await linked(method, f"{SESSION}/{path}", body)).problem(422, "bad-input", field=field)
-    assert not asked(world)
+    assert not asked(harness)
 
 
 async def test_an_unknown_company_has_no_operations(client: ApiClient) -> None:
@@ -156,7 +156,7 @@ async def test_a_picture_has_a_bounded_size(linked: ApiClient) -> None:
     assert str(MOST_BYTES) in detail
 
 
-async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, world: World) -> None:
+async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, harness: GatewayHarness) -> None:
     """Set for a group, and removed again."""
     files: list[bytes | None] = []
 
@@ -166,7 +166,7 @@ async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, world: 
         files.append(None if command.file is None else Path(command.file).read_bytes())
         return {"id": "P1"}
 
-    world.engine.operations["set-picture"] = answer
+    harness.engine.operations["set-picture"] = answer
     path = f"{SESSION}/groups/{GROUP}/picture"
     answer_ = await linked("PUT", f"{path}?wait=10", {"image": {"base64": JPEG}})
     assert (answer_.json["state"], answer_.json["result"], answer_.json["target"]) == ("succeeded", {"id": "P1"}, GROUP)
@@ -174,9 +174,9 @@ async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, world: 
     assert files == [base64.b64decode(JPEG), None]
 
 
-async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: World) -> None:
+async def test_invitations_are_shown_and_accepted(linked: ApiClient, harness: GatewayHarness) -> None:
     """The link of a group, the group behind a link, and joining by link or personal invitation."""
-    world.engine.answers = {
+    harness.engine.answers = {
         "invite": lambda _: {"code": "AbC"},
         "invited-group": lambda given: {"id": GROUP, "subject": str(given["code"])},
         "join-requests": lambda _: [{"jid": ANNA, "requestedAtS": 1_700_000_000, "method": "invite_link"}],
@@ -190,33 +190,33 @@ async def test_invitations_are_shown_and_accepted(linked: ApiClient, world: Worl
     assert (request["jid"], request["requestedAt"]) == (ANNA, "2023-11-14T22:13:20.000Z")
     assert (await linked("GET", f"{SESSION}/blocklist")).json["items"] == [{"chat": ANNA}]
     assert (await linked("GET", f"{SESSION}/profile")).json == {"name": "Bakery", "about": "Open", "picture": None}
-    world.engine.operations["join-group"] = lambda command: {"id": GROUP, "waitsForApproval": False}
+    harness.engine.operations["join-group"] = lambda command: {"id": GROUP, "waitsForApproval": False}
     await linked("POST", f"{SESSION}/groups/join?wait=5", {"invite": f"{url}?mode=x"})
     personal = {"invite": "P", "group": GROUP, "admin": "962790000001", "expiresS": 5}
     assert (await linked("POST", f"{SESSION}/groups/join?wait=5", personal)).json["state"] == "succeeded"
-    assert [command.arguments for command in asked(world)] == [
+    assert [command.arguments for command in asked(harness)] == [
         {"code": "AbC"},
         {"code": "P", "group": GROUP, "admin": ANNA, "expiresS": 5},
     ]
 
 
-async def test_privacy_settings_are_shown_and_changed(linked: ApiClient, world: World) -> None:
+async def test_privacy_settings_are_shown_and_changed(linked: ApiClient, harness: GatewayHarness) -> None:
     """Settings that WhatsApp does not report are null; only settings in the request reach the engine."""
-    world.engine.answers["privacy"] = lambda _: {"lastSeen": "contact_blacklist", "online": "all", "calls": None}
+    harness.engine.answers["privacy"] = lambda _: {"lastSeen": "contact_blacklist", "online": "all", "calls": None}
     shown = (await linked("GET", f"{SESSION}/privacy")).json
     assert (shown["lastSeen"], shown["online"], shown["calls"], len(shown)) == ("contact_blacklist", "all", None, 8)
-    world.engine.operations["set-privacy"] = lambda _: {"changed": ["lastSeen"]}
+    harness.engine.operations["set-privacy"] = lambda _: {"changed": ["lastSeen"]}
     answer = await linked("PATCH", f"{SESSION}/privacy?wait=5", {"lastSeen": "contacts", "online": "all"})
     assert (answer.json["state"], answer.json["result"]) == ("succeeded", {"changed": ["lastSeen"]})
     assert answer.json["target"] == "privacy"
-    assert [command.arguments for command in asked(world)] == [{"lastSeen": "contacts", "online": "all"}]
+    assert [command.arguments for command in asked(harness)] == [{"lastSeen": "contacts", "online": "all"}]
 
 
-async def test_privacy_settings_need_a_company_and_a_link(client: ApiClient, world: World) -> None:
+async def test_privacy_settings_need_a_company_and_a_link(client: ApiClient, harness: GatewayHarness) -> None:
     """404 for an unknown company. Without a link a query gets 503, and a change waits for the link."""
     (await client("GET", "/v1/sessions/nobody/privacy")).problem(404, "not-found", field="company")
     (await client("PATCH", "/v1/sessions/nobody/privacy", {"calls": "all"})).problem(404, "not-found", field="company")
-    await world.now(world.gateway.put(COMPANY))
+    await harness.now(harness.gateway.put(COMPANY))
     assert (await client("GET", f"{SESSION}/privacy")).status == 503
     queued = await client("PATCH", f"{SESSION}/privacy", {"calls": "known"})
     assert (queued.status, queued.json["state"]) == (202, "queued")
@@ -226,8 +226,8 @@ async def test_privacy_settings_need_a_company_and_a_link(client: ApiClient, wor
     ("code", "status", "word"), [(401, 403, "not-permitted"), (403, 403, "not-permitted"), (410, 404, "not-found")]
 )
 async def test_a_query_that_whatsapp_refuses_has_the_right_status(
-    linked: ApiClient, world: World, code: int, status: int, word: str
+    linked: ApiClient, harness: GatewayHarness, code: int, status: int, word: str
 ) -> None:
     """Not an admin is 403, a revoked link 404; each with a sentence."""
-    world.engine.answers["invite"] = lambda _: QueryAnswered(link=0, request=0, error="refused", code=code)
+    harness.engine.answers["invite"] = lambda _: QueryAnswered(link=0, request=0, error="refused", code=code)
     assert str(code) in (await linked("GET", f"{SESSION}/groups/{GROUP}/invite")).problem(status, word)

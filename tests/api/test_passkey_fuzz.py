@@ -14,7 +14,7 @@ from holdfast.session.engine import AnswerPasskey
 from tests.api.api_client import ApiClient
 from tests.api.test_passkeys import OPTIONS, OWNER, PATH, altered, asked
 from tests.doubles.authenticator import Authenticator, base64url
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 BODIES = 2500
 BODIES_BY_HTTP = 60
@@ -105,12 +105,14 @@ def test_client_data_must_be_utf_8(encoding: str) -> None:
         checked(body, OPTIONS)
 
 
-async def test_damaged_bodies_by_http_never_become_a_malformed_stanza(client: ApiClient, world: World) -> None:
+async def test_damaged_bodies_by_http_never_become_a_malformed_stanza(
+    client: ApiClient, harness: GatewayHarness
+) -> None:
     """WhatsApp waits for a signature and refuses each one: every body gets a 4xx, an impossible assertion does not
     reach the engine, and one that does is complete and can be encoded. The right answer is still accepted afterwards.
     """
-    world.engine.passkey_answer = "refused"
-    await asked(client, world)
+    harness.engine.passkey_answer = "refused"
+    await asked(client, harness)
     chance, passed_on = random.Random(12), 0
     for _ in range(BODIES_BY_HTTP):
         body = damaged(chance)
@@ -121,12 +123,12 @@ async def test_damaged_bodies_by_http_never_become_a_malformed_stanza(client: Ap
         assert 400 <= answer.status < 500, body
         if is_accepted(body):
             passed_on += 1
-            await asked(client, world)
-        assert len(world.commands(AnswerPasskey)) == passed_on
-    for command in world.commands(AnswerPasskey):
+            await asked(client, harness)
+        assert len(harness.commands(AnswerPasskey)) == passed_on
+    for command in harness.commands(AnswerPasskey):
         check_encodable(command.assertion)
     assert 0 < passed_on < BODIES_BY_HTTP / 2
-    world.engine.passkey_answer = "finish"
+    harness.engine.passkey_answer = "finish"
     assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
 
 
@@ -146,14 +148,14 @@ def _raw_bodies() -> list[bytes]:
     ]
 
 
-async def test_bodies_that_are_not_json_do_not_reach_the_engine(client: ApiClient, world: World) -> None:
+async def test_bodies_that_are_not_json_do_not_reach_the_engine(client: ApiClient, harness: GatewayHarness) -> None:
     """Truncated, binary, deeply nested or with a duplicate name: a 4xx problem, and the challenge stays open."""
-    await asked(client, world)
+    await asked(client, harness)
     for body in _raw_bodies():
         answer = await client("POST", PATH, raw=[body], headers={"Content-Type": "application/json"})
         assert 400 <= answer.status < 500, body[:80]
         assert answer.headers["content-type"] == "application/problem+json"
-    assert not world.commands(AnswerPasskey)
+    assert not harness.commands(AnswerPasskey)
     assert (await client("GET", PATH)).status == 200
 
 

@@ -16,7 +16,7 @@ from holdfast.session.assertions import BadAssertion, checked, lifetime_s
 from holdfast.session.engine import AnswerPasskey, ConfirmPasskey, CutLink
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.doubles.authenticator import Authenticator, base64url
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 PATH = f"/v1/sessions/{COMPANY}/passkey"
 OWNER = Authenticator()
@@ -29,14 +29,14 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-async def asked(client: ApiClient, world: World, options: dict[str, Any] | None = None) -> int:
+async def asked(client: ApiClient, harness: GatewayHarness, options: dict[str, Any] | None = None) -> int:
     """A session whose account requires a passkey; returns its link."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     await client("GET", f"/v1/sessions/{COMPANY}/qr")
-    link = max(world.engine.links)
-    world.engine.request_passkey(link, options or OPTIONS)
-    await world.until(lambda: world.gateway.view(COMPANY).passkey is not None)
-    await world.quiet()
+    link = max(harness.engine.links)
+    harness.engine.request_passkey(link, options or OPTIONS)
+    await harness.until(lambda: harness.gateway.view(COMPANY).passkey is not None)
+    await harness.quiet()
     return link
 
 
@@ -45,11 +45,11 @@ async def session(client: ApiClient) -> dict[str, Any]:
     return found
 
 
-async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, world: World) -> None:
+async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, harness: GatewayHarness) -> None:
     """404 before; then its options and expiry, the session in `pairing` with its reason, and no QR code any more."""
     await client("PUT", f"/v1/sessions/{COMPANY}")
     (await client("GET", PATH)).problem(404, "not-found")
-    await asked(client, world)
+    await asked(client, harness)
     answer = await client("GET", PATH)
     assert answer.status == 200
     assert answer.headers["cache-control"] == "no-store"
@@ -64,42 +64,42 @@ async def test_the_challenge_is_shown_while_whatsapp_waits(client: ApiClient, wo
     assert "sign with a passkey first" in (await client("GET", f"/v1/sessions/{COMPANY}/qr")).problem(409, "conflict")
 
 
-async def test_a_signature_links_the_device(client: ApiClient, world: World) -> None:
+async def test_a_signature_links_the_device(client: ApiClient, harness: GatewayHarness) -> None:
     """202 finishing; the engine gets the assertion with the fields that WhatsApp expects, and the session connects."""
-    await asked(client, world)
+    await asked(client, harness)
     answer = await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (answer.status, answer.json) == (202, {"step": "finishing"})
-    (sent,) = [command for command in world.engine.commands if isinstance(command, AnswerPasskey)]
+    (sent,) = [command for command in harness.engine.commands if isinstance(command, AnswerPasskey)]
     assert set(sent.assertion) == {"id", "rawId", "type", "response"}
-    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+    await harness.until(lambda: harness.gateway.view(COMPANY).record.state == "connected")
     (await client("GET", PATH)).problem(404, "not-found")
     assert (await session(client))["reason"] is None
 
 
-async def test_a_code_is_compared_if_whatsapp_requires_it(client: ApiClient, world: World) -> None:
+async def test_a_code_is_compared_if_whatsapp_requires_it(client: ApiClient, harness: GatewayHarness) -> None:
     """202 with the code; after the confirmation the device is linked; a second confirmation is refused."""
-    world.prepare = lambda engine: setattr(engine, "passkey_answer", "compare")
-    world.engine.passkey_answer = "compare"
-    await asked(client, world)
+    harness.prepare = lambda engine: setattr(engine, "passkey_answer", "compare")
+    harness.engine.passkey_answer = "compare"
+    await asked(client, harness)
     answer = await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (answer.status, answer.json) == (202, {"step": "confirm", "code": "G7R3-N352"})
     confirmed = await client("POST", f"{PATH}/confirm")
     assert (confirmed.status, confirmed.json) == (202, {"step": "finishing"})
-    assert any(isinstance(command, ConfirmPasskey) for command in world.engine.commands)
-    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+    assert any(isinstance(command, ConfirmPasskey) for command in harness.engine.commands)
+    await harness.until(lambda: harness.gateway.view(COMPANY).record.state == "connected")
     (await client("POST", f"{PATH}/confirm")).problem(409, "conflict")
 
 
-async def test_codes_that_differ_end_the_ceremony(client: ApiClient, world: World) -> None:
+async def test_codes_that_differ_end_the_ceremony(client: ApiClient, harness: GatewayHarness) -> None:
     """The link is cut, nothing is linked, and the reason says what it may mean."""
-    world.engine.passkey_answer = "compare"
-    link = await asked(client, world)
+    harness.engine.passkey_answer = "compare"
+    link = await asked(client, harness)
     await client("POST", PATH, OWNER.sign(OPTIONS))
     assert (await client("POST", f"{PATH}/confirm", {"matches": False})).json == {"step": "stopped"}
-    await world.quiet()
+    await harness.quiet()
     found = await session(client)
     assert (found["state"], found["reason"]["code"]) == ("unpaired", "passkey-code-mismatch")
-    assert CutLink(link=link) in world.engine.commands
+    assert CutLink(link=link) in harness.engine.commands
 
 
 @pytest.mark.parametrize(
@@ -110,66 +110,66 @@ async def test_codes_that_differ_end_the_ceremony(client: ApiClient, world: Worl
     ],
 )
 async def test_a_failure_has_its_own_reason_and_can_be_retried(
-    client: ApiClient, world: World, answer: Any, status: int, code: str, reason: str
+    client: ApiClient, harness: GatewayHarness, answer: Any, status: int, code: str, reason: str
 ) -> None:
     """WhatsApp refuses the signature, or does not answer it; the next code is linked normally."""
-    world.engine.passkey_answer = answer
-    await asked(client, world)
+    harness.engine.passkey_answer = answer
+    await asked(client, harness)
     (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(status, code)
-    await world.quiet()
+    await harness.quiet()
     found = await session(client)
     assert (found["state"], found["reason"]["code"]) == ("unpaired", reason)
-    world.engine.passkey_answer = "finish"
-    await asked(client, world)
+    harness.engine.passkey_answer = "finish"
+    await asked(client, harness)
     assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
-    await world.until(lambda: world.gateway.view(COMPANY).record.state == "connected")
+    await harness.until(lambda: harness.gateway.view(COMPANY).record.state == "connected")
 
 
-async def test_a_challenge_expires(client: ApiClient, world: World) -> None:
+async def test_a_challenge_expires(client: ApiClient, harness: GatewayHarness) -> None:
     """After ten minutes: 404, 409, and a reason of its own."""
-    await asked(client, world)
-    await world.until(lambda: world.gateway.view(COMPANY).record.state == "unpaired", within_s=601)
+    await asked(client, harness)
+    await harness.until(lambda: harness.gateway.view(COMPANY).record.state == "unpaired", within_s=601)
     (await client("GET", PATH)).problem(404, "not-found")
     (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
     assert (await session(client))["reason"]["code"] == "passkey-expired"
 
 
-async def test_the_ceremony_can_be_cancelled(client: ApiClient, world: World) -> None:
+async def test_the_ceremony_can_be_cancelled(client: ApiClient, harness: GatewayHarness) -> None:
     """DELETE ends the ceremony at once; without one it is refused."""
-    await asked(client, world)
+    await asked(client, harness)
     assert (await client("DELETE", PATH)).json == {"step": "stopped"}
-    await world.quiet()
+    await harness.quiet()
     assert (await session(client))["reason"]["code"] == "passkey-declined"
     (await client("DELETE", PATH)).problem(409, "conflict")
 
 
-async def test_only_one_of_two_concurrent_answers_is_sent(client: ApiClient, world: World) -> None:
+async def test_only_one_of_two_concurrent_answers_is_sent(client: ApiClient, harness: GatewayHarness) -> None:
     """WhatsApp accepts one answer to a challenge: the second caller gets 409, and the engine is not called."""
-    world.engine.passkey_answer = "silent"
-    await asked(client, world)
+    harness.engine.passkey_answer = "silent"
+    await asked(client, harness)
     client.leaps = False
     first = asyncio.ensure_future(client("POST", PATH, OWNER.sign(OPTIONS)))
     await asyncio.sleep(0)
     client.leaps = True
-    await world.quiet()
+    await harness.quiet()
     (await client("POST", PATH, OWNER.sign(OPTIONS))).problem(409, "conflict")
-    assert sum(isinstance(command, AnswerPasskey) for command in world.engine.commands) == 1
-    await world.now(first)
+    assert sum(isinstance(command, AnswerPasskey) for command in harness.engine.commands) == 1
+    await harness.now(first)
 
 
-async def test_a_wrong_assertion_leaves_the_challenge_open(client: ApiClient, world: World) -> None:
+async def test_a_wrong_assertion_leaves_the_challenge_open(client: ApiClient, harness: GatewayHarness) -> None:
     """422 names the field; the engine is not called, and the right answer is still accepted."""
-    await asked(client, world)
+    await asked(client, harness)
     stranger = Authenticator(id=b"another")
     (await client("POST", PATH, stranger.sign(OPTIONS))).problem(422, "bad-assertion", field="rawId")
     (await client("POST", PATH, {"id": "a"})).problem(422, "bad-input", field="rawId")
-    assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)
+    assert not any(isinstance(command, AnswerPasskey) for command in harness.engine.commands)
     assert (await client("POST", PATH, OWNER.sign(OPTIONS))).status == 202
 
 
-async def test_a_challenge_needs_a_key_for_the_company(client: ApiClient, world: World) -> None:
+async def test_a_challenge_needs_a_key_for_the_company(client: ApiClient, harness: GatewayHarness) -> None:
     """Without a key, or with one for other companies, it is refused."""
-    await asked(client, world)
+    await asked(client, harness)
     (await client("GET", PATH, key=None)).problem(401, "unauthorized")
     (await client("GET", f"/v1/sessions/{OTHER}/passkey", key=KEY_OF_ONE)).problem(403, "forbidden", field="company")
     (await client("POST", f"/v1/sessions/{OTHER}/passkey", OWNER.sign(OPTIONS), key=KEY_OF_ONE)).problem(
@@ -286,19 +286,21 @@ def test_any_body_is_refused_or_becomes_a_complete_assertion(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-async def test_the_route_answers_any_body_with_a_problem(client: ApiClient, world: World, body: object) -> None:
+async def test_the_route_answers_any_body_with_a_problem(
+    client: ApiClient, harness: GatewayHarness, body: object
+) -> None:
     """422 with the field at fault and an explanation for any body. The engine gets nothing of it, and WhatsApp's
     challenge stays open for the right answer.
     """
     assume(not is_whole(body))
-    if not world.gateway.running:
-        await asked(client, world)
+    if not harness.gateway.running:
+        await asked(client, harness)
     answer = await client("POST", PATH, body)
     refused = answer.json
     assert refused["code"] in {"bad-input", "bad-assertion"}
     assert refused["field"].partition(".")[0] in {"body", "id", "rawId", "type", "response"}
     assert len(answer.problem(422, refused["code"], field=refused["field"]).split()) >= 3
-    assert not any(isinstance(command, AnswerPasskey) for command in world.engine.commands)
+    assert not any(isinstance(command, AnswerPasskey) for command in harness.engine.commands)
     assert (await client("GET", PATH)).status == 200
 
 

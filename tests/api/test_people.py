@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.session.engine import InboundMessage, NewChatsLocked, QueryAnswered, RunQuery
 from tests.api.api_client import Answer, ApiClient
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 SESSION = f"/v1/sessions/{COMPANY}"
 NINE, EIGHT, LID = "5511987654321", "551187654321", "5550001@lid"
@@ -30,10 +30,10 @@ SPELLINGS = (
 
 
 @pytest.fixture
-async def linked(client: ApiClient, world: World) -> ApiClient:
+async def linked(client: ApiClient, harness: GatewayHarness) -> ApiClient:
     """WhatsApp knows one person, with the spelling of the number without the 9."""
-    await world.pair()
-    world.engine.answers = {
+    await harness.pair()
+    harness.engine.answers = {
         "check-numbers": lambda asked: [_row(number) for number in asked["numbers"]],  # type: ignore[attr-defined]
         "find-username": lambda asked: {"jid": LID, "lid": LID} if asked["username"] == "rami.h" else {},
         "find-hidden": lambda asked: [_hidden(lid) for lid in asked["lids"]],  # type: ignore[attr-defined]
@@ -51,10 +51,10 @@ def _hidden(lid: str) -> dict[str, Any]:
     return {"lid": lid, "exists": lid in {LID, "66@lid"}, **({"username": "nour"} if lid == "66@lid" else {})}
 
 
-async def receive(world: World, number: int = 1, **changes: Any) -> None:
+async def receive(harness: GatewayHarness, number: int = 1, **changes: Any) -> None:
     given = {"chat": CHAT, "sender": CHAT, "sender_lid": LID, "push_name": "Rami", "type": "text", "text": "hello"}
-    world.engine.receive(world.link(), InboundMessage(whatsapp_id=f"3A{number}", **(given | changes)))
-    await world.quiet()
+    harness.engine.receive(harness.link(), InboundMessage(whatsapp_id=f"3A{number}", **(given | changes)))
+    await harness.quiet()
 
 
 async def send(client: ApiClient, to: str, text: str = "x", **more: object) -> Answer:
@@ -72,38 +72,40 @@ async def newest(client: ApiClient) -> Any:
     return (await client("GET", f"{SESSION}/inbox")).json["items"][-1]
 
 
-async def test_a_reply_under_any_name_of_the_person_is_in_the_chat(linked: ApiClient, world: World) -> None:
+async def test_a_reply_under_any_name_of_the_person_is_in_the_chat(linked: ApiClient, harness: GatewayHarness) -> None:
     """The message shows the canonical chat, whatever `to` was."""
-    await receive(world)
+    await receive(harness)
     item = await newest(linked)
     for to in SPELLINGS:
         assert (await sent(linked, to, replyTo=item["id"]))["chat"] == CHAT
     assert (await sent(linked, LID, replyTo="3A1"))["chat"] == CHAT
 
 
-async def test_a_person_under_every_name_is_one_queue_with_one_hold(linked: ApiClient, world: World) -> None:
+async def test_a_person_under_every_name_is_one_queue_with_one_hold(linked: ApiClient, harness: GatewayHarness) -> None:
     """Before anything is known about the number, and when its hidden id is merged while messages wait under it."""
-    world.engine.acks = False
+    harness.engine.acks = False
     by_lid = [await send(linked, LID, "by lid")]
-    world.listener.report(NewChatsLocked(link=world.link(), lock="reach-out-lock", active=True, until_s=4_000_000_000))
-    await world.quiet()
+    harness.listener.report(
+        NewChatsLocked(link=harness.link(), lock="reach-out-lock", active=True, until_s=4_000_000_000)
+    )
+    await harness.quiet()
     ids = [(await send(linked, to, str(n))).json["id"] for n, to in enumerate(SPELLINGS[:6])]
-    await receive(world)
-    world.engine.acks = True
+    await receive(harness)
+    harness.engine.acks = True
     answers = [(await linked("GET", f"/v1/messages/{each}")).json for each in ids]
     assert {answer["chat"] for answer in answers} == {CHAT}
     assert not any(answer.get("held") for answer in answers)
-    world.engine.drop(world.link(), code=428)
-    await world.until_state("connected")
-    await world.until(lambda: len({each.whatsapp_id for each in world.engine.arrived}) == 7)
-    texts = list(dict.fromkeys(str(each.content["text"]) for each in world.engine.arrived))
+    harness.engine.drop(harness.link(), code=428)
+    await harness.until_state("connected")
+    await harness.until(lambda: len({each.whatsapp_id for each in harness.engine.arrived}) == 7)
+    texts = list(dict.fromkeys(str(each.content["text"]) for each in harness.engine.arrived))
     assert texts == ["by lid", *map(str, range(6))]
     assert by_lid[0].status == 202
 
 
-async def test_every_list_and_route_accepts_any_name(linked: ApiClient, world: World) -> None:
+async def test_every_list_and_route_accepts_any_name(linked: ApiClient, harness: GatewayHarness) -> None:
     """Lists of messages, the timeline, the overview, read and typing."""
-    await receive(world)
+    await receive(harness)
     message = (await send(linked, EIGHT)).json["id"]
     for to in SPELLINGS:
         name = quote(to, safe="")
@@ -117,7 +119,9 @@ async def test_every_list_and_route_accepts_any_name(linked: ApiClient, world: W
     assert (await linked("GET", f"{SESSION}/chats/{EIGHT}")).json["unread"] == 0
 
 
-async def test_numbers_hidden_ids_and_usernames_are_checked_together(linked: ApiClient, world: World) -> None:
+async def test_numbers_hidden_ids_and_usernames_are_checked_together(
+    linked: ApiClient, harness: GatewayHarness
+) -> None:
     """Each in the given form, with the canonical chat; new names are stored as aliases."""
     given = [f"+{NINE}", "962790000001", LID, "@rami.h", "66@lid", "67@lid", "@nobody"]
     answer = await linked("POST", f"{SESSION}/contacts/check", {"numbers": given})
@@ -135,29 +139,29 @@ async def test_numbers_hidden_ids_and_usernames_are_checked_together(linked: Api
     assert "is a group" in refused.problem(422, "bad-input", field="numbers")
 
 
-async def test_number_and_hidden_id_are_resolved_to_each_other(linked: ApiClient, world: World) -> None:
+async def test_number_and_hidden_id_are_resolved_to_each_other(linked: ApiClient, harness: GatewayHarness) -> None:
     """What messages contained is used without a query; for unknown people WhatsApp is queried, once."""
-    await receive(world)
+    await receive(harness)
     found = (await linked("GET", f"{SESSION}/contacts/5550001%40lid")).json
     assert (found["chat"], found["phoneNumber"], found["lid"], found["names"]["push"]) == (CHAT, EIGHT, LID, "Rami")
-    assert not [each for each in world.engine.commands if isinstance(each, RunQuery)]
+    assert not [each for each in harness.engine.commands if isinstance(each, RunQuery)]
     hidden = (await linked("GET", f"{SESSION}/contacts/66%40lid")).json
     assert (hidden["chat"], hidden["phoneNumber"], hidden["names"]["username"]) == ("66@lid", None, "nour")
     for _ in range(2):
         answer = await linked("GET", f"{SESSION}/contacts/962790000001")
         assert "is not on WhatsApp" in answer.problem(404, "not-found", field="chat")
-    assert len([each for each in world.engine.commands if isinstance(each, RunQuery)]) == 2
+    assert len([each for each in harness.engine.commands if isinstance(each, RunQuery)]) == 2
     group = await linked("GET", f"{SESSION}/contacts/120363012345678901%40g.us")
     assert "is not a person" in group.problem(422, "bad-input", field="chat")
 
 
-async def test_a_person_without_a_number_can_be_written_to(linked: ApiClient, world: World) -> None:
+async def test_a_person_without_a_number_can_be_written_to(linked: ApiClient, harness: GatewayHarness) -> None:
     """The hidden id is the chat; a username is resolved to it, also from stored names when there is no connection."""
-    await receive(world, chat="66@lid", sender="66@lid", sender_lid="66@lid", push_name="Nour")
+    await receive(harness, chat="66@lid", sender="66@lid", sender_lid="66@lid", push_name="Nour")
     item = await newest(linked)
     assert item["chat"] == "66@lid"
     assert (await sent(linked, "66@lid", replyTo=item["id"]))["chat"] == "66@lid"
-    world.engine.answers["find-username"] = lambda _: {"jid": "66@lid", "lid": "66@lid"}
+    harness.engine.answers["find-username"] = lambda _: {"jid": "66@lid", "lid": "66@lid"}
     named = await sent(linked, "@nour")
     assert (named["to"], named["chat"]) == ("@nour", "66@lid")
     await linked("POST", f"{SESSION}/stop")
@@ -165,18 +169,18 @@ async def test_a_person_without_a_number_can_be_written_to(linked: ApiClient, wo
     assert (await send(linked, "@somebody")).status == 503
 
 
-async def test_an_unknown_username_is_refused(linked: ApiClient, world: World) -> None:
+async def test_an_unknown_username_is_refused(linked: ApiClient, harness: GatewayHarness) -> None:
     """Also one that its owner protects with a key; an unclear answer does not count as unknown."""
     assert 'to "@nobody" is not the username' in (await send(linked, "@nobody")).problem(422, "bad-input", field="to")
-    world.engine.answers["find-username"] = lambda _: QueryAnswered(link=0, request=0, error="timeout")
+    harness.engine.answers["find-username"] = lambda _: QueryAnswered(link=0, request=0, error="timeout")
     (await send(linked, "@silence")).problem(504, "whatsapp-timeout")
     for wrong in ("@", "@ab", "@rami h", "@123456", "@rämi"):
         assert "is not a valid recipient" in (await send(linked, wrong)).problem(422, "bad-input", field="to")
 
 
-async def test_settings_of_a_chat_accept_any_name(linked: ApiClient, world: World) -> None:
+async def test_settings_of_a_chat_accept_any_name(linked: ApiClient, harness: GatewayHarness) -> None:
     """The operation names the canonical chat."""
-    await receive(world)
+    await receive(harness)
     for to in (NINE, LID, "@rami.h"):
         answer = await linked("PUT", f"{SESSION}/chats/{quote(to, safe='')}/labels/7")
         operation = (await linked("GET", f"/v1/operations/{answer.json['id']}")).json

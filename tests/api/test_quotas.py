@@ -10,18 +10,18 @@ import pytest
 from holdfast.delivery.media import MB
 from tests.api.api_client import KEY, KEY_OF_ONE, ApiClient, make_client
 from tests.dashboard.browser import make_browser
-from tests.world import COMPANY, NUMBER, UNLIMITED, World
+from tests.gateway_harness import COMPANY, NUMBER, UNLIMITED, GatewayHarness
 
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
 MESSAGE = {"to": NUMBER, "text": "hello"}
 
 
-async def test_a_tenant_waits_after_too_many_requests(world: World) -> None:
+async def test_a_tenant_waits_after_too_many_requests(harness: GatewayHarness) -> None:
     """429 with `Retry-After`, also on the fast path of messages; the operator's key is not limited."""
-    async with world.running() as gateway:
-        quotas = world.quotas(replace(UNLIMITED, requests_per_minute=3))
-        client = make_client(world, gateway, quotas=quotas)
+    async with harness.running() as gateway:
+        quotas = harness.quotas(replace(UNLIMITED, requests_per_minute=3))
+        client = make_client(harness, gateway, quotas=quotas)
         await client("PUT", SESSION)
         for _ in range(3):
             assert (await client("POST", MESSAGES, MESSAGE, key=KEY_OF_ONE)).status == 202
@@ -33,11 +33,11 @@ async def test_a_tenant_waits_after_too_many_requests(world: World) -> None:
             assert (await client("GET", SESSION)).status == 200
 
 
-async def test_a_tenant_waits_while_its_outbox_is_full(world: World) -> None:
+async def test_a_tenant_waits_while_its_outbox_is_full(harness: GatewayHarness) -> None:
     """By number and by size; cancelled messages free space; the operator's messages are accepted."""
     for limit, text in (({"outbox_messages": 2}, "hello"), ({"outbox_bytes": 150_000}, "x" * 60_000)):
-        async with world.running() as gateway:
-            client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, **limit)))
+        async with harness.running() as gateway:
+            client = make_client(harness, gateway, quotas=harness.quotas(replace(UNLIMITED, **limit)))
             await client("PUT", SESSION)
             await client("POST", f"{SESSION}/stop")
             sent = [await client("POST", MESSAGES, {**MESSAGE, "text": text}, key=KEY_OF_ONE) for _ in range(3)]
@@ -46,16 +46,16 @@ async def test_a_tenant_waits_while_its_outbox_is_full(world: World) -> None:
             mine = await client("POST", MESSAGES, {**MESSAGE, "text": text})
             for answer in (*sent[:2], mine):
                 assert (await client("DELETE", f"/v1/messages/{answer.json['id']}", key=KEY_OF_ONE)).status == 200
-            await world.wait(5)
+            await harness.wait(5)
             again = await client("POST", MESSAGES, {**MESSAGE, "text": text}, key=KEY_OF_ONE)
             assert again.status == 202
             await client("DELETE", f"/v1/messages/{again.json['id']}")
 
 
-async def test_a_tenant_stores_media_up_to_the_quota(world: World) -> None:
+async def test_a_tenant_stores_media_up_to_the_quota(harness: GatewayHarness) -> None:
     """Uploads, and files in messages; announced bytes count before they have arrived."""
-    async with world.running() as gateway:
-        client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, media_bytes=MB)))
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway, quotas=harness.quotas(replace(UNLIMITED, media_bytes=MB)))
         await client("PUT", SESSION)
         length = {"Content-Type": "application/pdf", "Content-Length": str(700_000)}
         first = await client("POST", f"{SESSION}/media", key=KEY_OF_ONE, headers=length, raw=[b"%PDF" + bytes(699_996)])
@@ -69,15 +69,15 @@ async def test_a_tenant_stores_media_up_to_the_quota(world: World) -> None:
         assert (await client("POST", MESSAGES, document)).status == 202
 
 
-async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(world: World) -> None:
+async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(harness: GatewayHarness) -> None:
     """507 with an explanation; the operator's key still works, and so do reads and cancellations."""
-    async with world.running() as gateway:
-        client = make_client(world, gateway, quotas=world.quotas(replace(UNLIMITED, free_disk_bytes=MB)))
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway, quotas=harness.quotas(replace(UNLIMITED, free_disk_bytes=MB)))
         await client("PUT", SESSION)
         await client("POST", f"{SESSION}/stop")
         sent = await client("POST", MESSAGES, MESSAGE, key=KEY_OF_ONE)
-        world.free_disk_bytes = MB - 1
-        await world.wait(1)
+        harness.free_disk_bytes = MB - 1
+        await harness.wait(1)
         for method, path, body in (("POST", MESSAGES, MESSAGE), ("PUT", SESSION, {}), ("POST", f"{SESSION}/media", {})):
             refused = await client(method, path, body, key=KEY_OF_ONE)
             assert "the operator has to free space" in refused.problem(507, "disk-nearly-full")
@@ -86,10 +86,12 @@ async def test_when_the_disk_is_nearly_full_tenants_only_read_and_remove(world: 
         assert (await client("POST", MESSAGES, MESSAGE)).status == 202
 
 
-async def test_quotas_apply_in_the_dashboard_too(world: World) -> None:
+async def test_quotas_apply_in_the_dashboard_too(harness: GatewayHarness) -> None:
     """A tenant can't bypass them by signing in."""
-    async with world.running() as gateway:
-        browser = make_browser(world, gateway, quotas=world.quotas(replace(UNLIMITED, streams=1, outbox_messages=1)))
+    async with harness.running() as gateway:
+        browser = make_browser(
+            harness, gateway, quotas=harness.quotas(replace(UNLIMITED, streams=1, outbox_messages=1))
+        )
         await browser.sign_in()
         await browser.post("/companies", company=COMPANY)
         await browser.post(f"/companies/{COMPANY}/action/stop")
@@ -98,7 +100,7 @@ async def test_quotas_apply_in_the_dashboard_too(world: World) -> None:
         sent = [await browser.post(f"/companies/{COMPANY}/messages", to=NUMBER, text="hello") for _ in range(2)]
         assert [b"has 1 messages waiting" in answer.body for answer in sent] == [False, True]
         async with browser.listening("/live"):
-            await world.quiet()
+            await harness.quiet()
             refused = await browser.get(f"/companies/{COMPANY}/live")
             assert (refused.status, refused.headers["retry-after"]) == (429, "30")
 

@@ -23,7 +23,7 @@ from holdfast.api.body_limit import LARGEST_BODY
 from holdfast.api.server import KEEP_ALIVE_S, HttpServer
 from holdfast.base.clock import SystemClock
 from tests.api.api_client import KEY, ApiClient, registry_of
-from tests.world import COMPANY, NUMBER
+from tests.gateway_harness import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
 JSON = "Content-Type: application/json\r\n"
@@ -121,7 +121,7 @@ async def test_a_response_identifies_holdfast(client: ApiClient) -> None:
 def test_the_first_request_finds_the_routes_built(client: ApiClient) -> None:
     """It needs no more calls of functions than the next one: building the routes would take thousands of times as
     many, and nothing else would run meanwhile."""
-    add_api_keys(client.api, registry_of(client.world))  # each application builds these anew, the others share theirs
+    add_api_keys(client.api, registry_of(client.harness))  # each application builds these anew, the others share theirs
     server = HttpServer(client.api)
     assert isinstance(server.config.app, FastAPI)
     routes = server.config.app.router.routes
@@ -253,7 +253,7 @@ async def test_open_connections_do_not_delay_the_stop(client: ApiClient, caplog:
     """One is idle, one sends its head, one its body, one waits for a QR code: all end at once, the last two with a
     response.
     """
-    client.world.engine.opens = False
+    client.harness.engine.opens = False
     await client("PUT", f"/v1/sessions/{COMPANY}")
     with caplog.at_level(logging.WARNING):
         async with serving(client) as running:
@@ -279,7 +279,7 @@ async def test_a_request_that_is_unfinished_at_the_stop_gets_503(client: ApiClie
     goes_on = threading.Event()
     body = json.dumps({"to": NUMBER, "text": "hello"})
     async with serving(client, stop_s=0.2) as running:
-        blocked = asyncio.ensure_future(client.world.database.write(lambda connection: goes_on.wait()))
+        blocked = asyncio.ensure_future(client.harness.database.write(lambda connection: goes_on.wait()))
         caller = await running.call()
         await caller.send(f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}{JSON}Content-Length: {len(body)}\r\n\r\n{body}")
         await asyncio.sleep(0.2)  # until it waits for the database, which can't be seen from outside

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event
 
 from holdfast.session.engine import OpenLink
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 SESSION = f"/v1/sessions/{COMPANY}"
 
@@ -27,20 +27,20 @@ async def test_a_session_is_created_once(client: ApiClient) -> None:
     nothing_yet = ("phoneNumber", "connectedAt", "nextAttemptAt", "lastPingRttMs", "reason")
     assert [first.json[name] for name in nothing_yet] == [None] * len(nothing_yet)
     assert (first.json["companyId"], first.json["state"], first.json["reconnectAttempts"]) == (COMPANY, "pairing", 0)
-    assert len(client.world.commands(OpenLink)) == 1
+    assert len(client.harness.commands(OpenLink)) == 1
 
 
 async def test_two_callers_may_create_the_same_session_at_once(client: ApiClient) -> None:
     """One actor, one link, both are answered."""
     answers = await asyncio.gather(client("PUT", SESSION), client("PUT", SESSION))
     assert [answer.status for answer in answers] == [200, 200]
-    assert len(client.world.commands(OpenLink)) == 1
+    assert len(client.harness.commands(OpenLink)) == 1
 
 
 async def test_a_connected_session_is_shown_with_its_evidence(client: ApiClient) -> None:
     """The documented fields, times in UTC with `Z`."""
-    await client.world.pair()
-    await client.world.wait(1)
+    await client.harness.pair()
+    await client.harness.wait(1)
     shown = (await client("GET", SESSION)).json
     assert (shown["state"], shown["phoneNumber"]) == ("connected", "962700000001")
     assert shown["lastPingRttMs"] is not None
@@ -61,8 +61,8 @@ async def test_the_list_shows_all_sessions_that_the_key_may_see(client: ApiClien
 
 async def test_people_stop_and_start_a_session(client: ApiClient) -> None:
     """Each response shows the session's new state, and each request may be repeated."""
-    await client.world.pair()
-    client.world.engine.opens = False
+    await client.harness.pair()
+    client.harness.engine.opens = False
     for _ in range(2):
         assert (await client("POST", f"{SESSION}/stop")).json["state"] == "stopped"
     for _ in range(2):
@@ -72,18 +72,18 @@ async def test_people_stop_and_start_a_session(client: ApiClient) -> None:
 @pytest.mark.parametrize("path", [f"{SESSION}/reconnect", f"/webhook/whatsapp/baileys/reconnect/{COMPANY}"])
 async def test_people_reconnect_a_session(client: ApiClient, path: str) -> None:
     """The response is 202, because the reconnection is only accepted; the link is a new one."""
-    before = await client.world.pair()
-    client.world.engine.opens = False
+    before = await client.harness.pair()
+    client.harness.engine.opens = False
     answer = await client("POST", path)
     assert (answer.status, answer.json["state"]) == (202, "reconnecting")
     assert answer.json["reason"]["code"] == "reconnect-requested"
-    assert client.world.link() != before
+    assert client.harness.link() != before
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", f"{SESSION}/logout"), ("DELETE", SESSION)])
 async def test_a_logged_out_session_refuses_to_reconnect(client: ApiClient, method: str, path: str) -> None:
     """The session is still listed, with the reason and what a person should do; a reconnection is a conflict."""
-    await client.world.pair()
+    await client.harness.pair()
     gone = await client(method, path)
     assert (gone.status, gone.json["state"]) == (200, "logged_out")
     assert gone.json["reason"] == {
@@ -99,7 +99,7 @@ async def test_a_logged_out_session_refuses_to_reconnect(client: ApiClient, meth
     )
 
 
-async def test_a_session_that_never_paired_cannot_reconnect(client: ApiClient, world: World) -> None:
+async def test_a_session_that_never_paired_cannot_reconnect(client: ApiClient, harness: GatewayHarness) -> None:
     """409 with what to do, from either route."""
     await client("PUT", SESSION)
     await client("POST", f"{SESSION}/stop")
@@ -132,35 +132,35 @@ async def test_the_qr_code_is_available_as_text_and_as_images(client: ApiClient)
 @pytest.mark.parametrize("kind", ["qr", "qr.svg", "qr.png"])
 async def test_there_is_no_qr_code_if_a_phone_is_linked(client: ApiClient, kind: str) -> None:
     """409 with the reason, as a problem, also when an image was requested."""
-    await client.world.pair()
+    await client.harness.pair()
     sentence = (await client("GET", f"{SESSION}/{kind}")).problem(409, "conflict")
     assert sentence == "can't pair a phone: the session is connected; log it out first"
 
 
-async def test_a_missing_qr_code_is_reported_in_time(world: World) -> None:
+async def test_a_missing_qr_code_is_reported_in_time(harness: GatewayHarness) -> None:
     """If WhatsApp sends none, the response is a conflict after the wait, not a hanging request."""
-    world.prepare = lambda engine: setattr(engine, "opens", False)
-    async with world.running() as gateway:
-        client = make_client(world, gateway)
+    harness.prepare = lambda engine: setattr(engine, "opens", False)
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway)
         await client("PUT", SESSION)
-        before = world.clock.monotonic()
+        before = harness.clock.monotonic()
         sentence = (await client("GET", f"{SESSION}/qr")).problem(409, "conflict")
         assert sentence == "WhatsApp showed no QR code in time: the session is pairing; try again"
-        assert world.clock.monotonic() - before == 15
+        assert harness.clock.monotonic() - before == 15
 
 
-async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(world: World) -> None:
+async def test_a_wait_for_a_qr_code_ends_when_holdfast_stops(harness: GatewayHarness) -> None:
     """503 at once, as for every later request."""
-    world.prepare = lambda engine: setattr(engine, "opens", False)
-    async with world.running() as gateway:
-        client = make_client(world, gateway)
+    harness.prepare = lambda engine: setattr(engine, "opens", False)
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway)
         await client("PUT", SESSION)
         asyncio.get_running_loop().call_soon(client.api.state.shutdown.end)
-        before = world.clock.monotonic()
+        before = harness.clock.monotonic()
         answer = await client("GET", f"{SESSION}/qr")
         assert answer.problem(503, "stopping") == "Holdfast is stopping: try again when it is back"
         assert answer.headers["retry-after"] == "2"
-        assert world.clock.monotonic() == before
+        assert harness.clock.monotonic() == before
         (await client("GET", f"{SESSION}/qr.png")).problem(503, "stopping")
 
 
@@ -174,9 +174,9 @@ async def test_a_pairing_code_is_returned_for_a_phone_number(client: ApiClient) 
     assert refused.problem(422, "bad-input", field="phoneNumber").startswith('phoneNumber "12ab" is not a phone number')
 
 
-async def test_a_refused_pairing_code_is_502(client: ApiClient, world: World) -> None:
+async def test_a_refused_pairing_code_is_502(client: ApiClient, harness: GatewayHarness) -> None:
     """Because neither the caller nor Holdfast is at fault; the error says what to do."""
-    world.engine.pairing_codes["962790000001"] = 429
+    harness.engine.pairing_codes["962790000001"] = 429
     await client("PUT", SESSION)
     answer = await client("POST", f"{SESSION}/pairing-code", {"phoneNumber": "962790000001"})
     assert "wait for an hour" in answer.problem(502, "pairing-code-refused", field="phoneNumber")
@@ -259,53 +259,53 @@ async def test_a_company_id_with_a_slash_is_refused(client: ApiClient) -> None:
         (await client("PUT", f"/v1/sessions/{company}")).problem(422, "bad-input", field="company")
 
 
-async def test_requests_get_503_until_the_sessions_are_loaded(world: World) -> None:
+async def test_requests_get_503_until_the_sessions_are_loaded(harness: GatewayHarness) -> None:
     """A known company must not be reported as unknown while Holdfast starts: after some seconds the response is 503."""
-    world.host_starts.close()
-    async with world.running(until_ready=False) as gateway:
-        client = make_client(world, gateway)
+    harness.host_starts.close()
+    async with harness.running(until_ready=False) as gateway:
+        client = make_client(harness, gateway)
         answer = await client("GET", SESSION)
         assert answer.problem(503, "starting").startswith("Holdfast is starting")
         assert answer.headers["retry-after"] == "2"
         assert (await client("GET", "/healthz", key=None)).json == {"status": "alive"}
         unready = await client("GET", "/readyz", key=None)
         assert (unready.status, unready.json) == (503, {"status": "starting"})
-        world.host_starts.open()
-        await world.until(lambda: gateway.is_ready)
+        harness.host_starts.open()
+        await harness.until(lambda: gateway.is_ready)
         assert (await client("GET", "/readyz", key=None)).json == {"status": "ready"}
         (await client("GET", SESSION)).problem(404, "not-found", field="company")
 
 
-async def test_a_request_waits_while_sessions_are_loading(world: World) -> None:
+async def test_a_request_waits_while_sessions_are_loading(harness: GatewayHarness) -> None:
     """It is answered as soon as they are loaded."""
-    async with world.running() as gateway:
-        await world.now(gateway.put(COMPANY))
-    world.host_starts.close()
-    async with world.running(until_ready=False) as gateway, asyncio.TaskGroup() as tasks:
-        client = make_client(world, gateway)
+    async with harness.running() as gateway:
+        await harness.now(gateway.put(COMPANY))
+    harness.host_starts.close()
+    async with harness.running(until_ready=False) as gateway, asyncio.TaskGroup() as tasks:
+        client = make_client(harness, gateway)
         client.leaps = False
         asking = [tasks.create_task(client("GET", path)) for path in (SESSION, f"{SESSION}/inbox", "/v1/sessions")]
-        await world.quiet()
+        await harness.quiet()
         assert not any(each.done() for each in asking)
-        world.host_starts.open()
-        await world.until(lambda: all(each.done() for each in asking))
+        harness.host_starts.open()
+        await harness.until(lambda: all(each.done() for each in asking))
         assert [each.result().status for each in asking] == [200, 200, 200]
 
 
-async def test_a_message_is_accepted_without_an_engine_host(world: World) -> None:
+async def test_a_message_is_accepted_without_an_engine_host(harness: GatewayHarness) -> None:
     """It is stored while Holdfast starts, and sent once the session is connected."""
-    async with world.running():
-        await world.pair()
-    world.host_starts.close()
-    async with world.running(until_ready=False) as gateway:
-        client = make_client(world, gateway)
+    async with harness.running():
+        await harness.pair()
+    harness.host_starts.close()
+    async with harness.running(until_ready=False) as gateway:
+        client = make_client(harness, gateway)
         client.leaps = False
         accepted = await client("POST", f"{SESSION}/messages", {"to": NUMBER, "text": "early"})
         assert (accepted.status, gateway.is_ready) == (202, False)
         unknown = await client("POST", "/v1/sessions/nobody/messages", {"to": NUMBER, "text": "early"})
         unknown.problem(404, "not-found", field="company")
-        world.host_starts.open()
-        await world.until_sends(1)
+        harness.host_starts.open()
+        await harness.until_sends(1)
 
 
 async def test_a_company_can_have_its_own_pacing(client: ApiClient) -> None:
@@ -343,11 +343,11 @@ async def test_a_key_of_one_company_can_only_tighten_its_pacing(client: ApiClien
     assert (left["every"], left["newPerDay"], left["gapMs"]) == ({"perMinute": 12, "burst": 5}, 7, 0)
 
 
-async def test_a_refused_pacing_creates_no_session(world: World) -> None:
+async def test_a_refused_pacing_creates_no_session(harness: GatewayHarness) -> None:
     """The request is refused as a whole."""
-    world.pacing = replace(world.pacing, gap_ms=100)
-    async with world.running() as gateway:
-        refused = await make_client(world, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
+    harness.pacing = replace(harness.pacing, gap_ms=100)
+    async with harness.running() as gateway:
+        refused = await make_client(harness, gateway)("PUT", SESSION, {"pacing": {"gapMs": 0}}, key=KEY_OF_ONE)
         refused.problem(422, "bad-input", field="pacing.gapMs")
         assert gateway.views() == []
 
@@ -355,7 +355,7 @@ async def test_a_refused_pacing_creates_no_session(world: World) -> None:
 async def test_a_label_is_shown_only_where_a_key_is_needed(client: ApiClient) -> None:
     """In session, list and diagnostics; not in the public health, nor in metrics; null removes it."""
     await client("PUT", SESSION, {"label": "  Bakery \u00a0 Irbid "})
-    await client.world.pair()
+    await client.harness.pair()
     shown = [
         (await client("GET", SESSION)).json,
         (await client("GET", "/v1/sessions")).json["items"][0],

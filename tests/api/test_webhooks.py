@@ -10,18 +10,18 @@ from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint, EndpointHealth
 from holdfast.store.events import record
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 URL = "https://crm.example/hook"
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 SESSION = f"/v1/sessions/{COMPANY}"
 
 
-async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
+async def happen(harness: GatewayHarness, *numbers: int, company: str = COMPANY) -> None:
     for number in numbers:
         at = f"2026-01-01T00:00:0{number}.000Z"
-        await world.now(
-            world.database.write(
+        await harness.now(
+            harness.database.write(
                 lambda connection, number=number, at=at: record(  # type: ignore[misc]  # bound early
                     connection, company, "message.sent", {"n": number}, chat=f"{number}", at=at
                 )
@@ -29,16 +29,16 @@ async def happen(world: World, *numbers: int, company: str = COMPANY) -> None:
         )
 
 
-async def try_all(world: World, company: str, attempt: Attempt) -> None:
+async def try_all(harness: GatewayHarness, company: str, attempt: Attempt) -> None:
     """Attempt all due deliveries, as the sender would."""
-    rows = world.webhooks.rows
-    due = await world.now(rows.find_due([company], now=world.clock.now(), most=50, known=(), busy=()))
+    rows = harness.webhooks.rows
+    due = await harness.now(rows.find_due([company], now=harness.clock.now(), most=50, known=(), busy=()))
     for head in due.heads:
-        await world.now(rows.settle(head, attempt, now=world.clock.now(), jitter=0))
+        await harness.now(rows.settle(head, attempt, now=harness.clock.now(), jitter=0))
 
 
-async def set_default(world: World) -> None:
-    await world.now(world.webhooks.rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url=URL, secret=SECRET)))
+async def set_default(harness: GatewayHarness) -> None:
+    await harness.now(harness.webhooks.rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url=URL, secret=SECRET)))
 
 
 # A session's own.
@@ -107,13 +107,13 @@ async def test_an_invalid_webhook_is_refused(
 # State and deliveries.
 
 
-async def test_endpoints_are_listed_with_pending_deliveries(client: ApiClient, world: World) -> None:
+async def test_endpoints_are_listed_with_pending_deliveries(client: ApiClient, harness: GatewayHarness) -> None:
     """Each has counts, the last failure, and never a secret; a limited key sees only its own company's endpoint."""
     await client("PUT", SESSION, {"webhookUrl": "https://own.example/", "webhookEvents": ["message.sent"]})
-    await set_default(world)
-    await happen(world, 1, 2)
-    await happen(world, 3, company=OTHER)
-    await try_all(world, OTHER, Attempt(status=500, error="the receiver answered 500"))
+    await set_default(harness)
+    await happen(harness, 1, 2)
+    await happen(harness, 3, company=OTHER)
+    await try_all(harness, OTHER, Attempt(status=500, error="the receiver answered 500"))
     answer = await client("GET", "/v1/webhooks")
     default, own = answer.json["items"]
     assert (default["id"], default["companyId"], default["url"], default["pending"]) == ("default", None, URL, 1)
@@ -125,13 +125,13 @@ async def test_endpoints_are_listed_with_pending_deliveries(client: ApiClient, w
     assert mine["id"] == own["id"]
 
 
-async def test_failed_deliveries_are_listed_in_pages_and_replayed(client: ApiClient, world: World) -> None:
+async def test_failed_deliveries_are_listed_in_pages_and_replayed(client: ApiClient, harness: GatewayHarness) -> None:
     """One by its id, or all; a replayed delivery is no longer failed."""
-    await set_default(world)
-    await happen(world, 1, 2, 3)
-    await happen(world, 4, company=OTHER)
+    await set_default(harness)
+    await happen(harness, 1, 2, 3)
+    await happen(harness, 4, company=OTHER)
     for company in (COMPANY, OTHER):
-        await try_all(world, company, Attempt(status=None, error="https://crm.example did not answer in time"))
+        await try_all(harness, company, Attempt(status=None, error="https://crm.example did not answer in time"))
     first = (await client("GET", "/v1/webhooks/failed?limit=2")).json
     rest = (await client("GET", f"/v1/webhooks/failed?after={first['next']}")).json
     rows = first["items"] + rest["items"]
@@ -150,14 +150,14 @@ async def test_failed_deliveries_are_listed_in_pages_and_replayed(client: ApiCli
 
 
 async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
-    client: ApiClient, world: World
+    client: ApiClient, harness: GatewayHarness
 ) -> None:
     """Delivered or not; of one company if requested."""
-    await set_default(world)
-    await happen(world, 1, 2, 3)
-    await happen(world, 4, company=OTHER)
+    await set_default(harness)
+    await happen(harness, 1, 2, 3)
+    await happen(harness, 4, company=OTHER)
     for company in (COMPANY, OTHER):
-        await try_all(world, company, Attempt(status=204))
+        await try_all(harness, company, Attempt(status=204))
     replay = "/v1/webhooks/replay"
     since = {"since": "2026-01-01T00:00:02Z"}
     assert (await client("POST", replay)).json == {"replayed": 0}
@@ -166,57 +166,63 @@ async def test_everything_since_a_time_is_replayed_for_the_companies_of_the_key(
     assert (await client("POST", replay, since)).json == {"replayed": 3}
 
 
-async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, world: World) -> None:
+async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, harness: GatewayHarness) -> None:
     """It is active, and pending deliveries are due at once."""
     await client("PUT", SESSION)
     off = replace(
         new_endpoint(COMPANY, url=URL, secret=SECRET), health=EndpointHealth(state=EndpointState.OFF, failures=1)
     )
-    await world.now(world.webhooks.rows.put(COMPANY, lambda _: off))
-    await happen(world, 1)
-    due = await world.now(world.webhooks.rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    await harness.now(harness.webhooks.rows.put(COMPANY, lambda _: off))
+    await happen(harness, 1)
+    due = await harness.now(
+        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=())
+    )
     assert due.heads == []
     resumed = (await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
     assert (resumed["state"], resumed["pending"]) == ("active", 1)
-    due = await world.now(world.webhooks.rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
+    due = await harness.now(
+        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=())
+    )
     assert len(due.heads) == 1
 
 
 @pytest.mark.parametrize("state", [EndpointState.OFF, EndpointState.SUSPENDED])
 async def test_an_endpoint_that_is_off_or_suspended_has_no_next_attempt(
-    client: ApiClient, world: World, state: EndpointState
+    client: ApiClient, harness: GatewayHarness, state: EndpointState
 ) -> None:
     """The list says that the endpoint is off or suspended, rather than name a time that passes without an attempt."""
-    await set_default(world)
-    await happen(world, 1)
-    await try_all(world, COMPANY, Attempt(status=500, error="the receiver answered 500"))
+    await set_default(harness)
+    await happen(harness, 1)
+    await try_all(harness, COMPANY, Attempt(status=500, error="the receiver answered 500"))
     [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"] is None) == ("active", False)
     paused = replace(new_endpoint(OF_ALL, url=URL, secret=SECRET), health=EndpointHealth(state=state, failures=9))
-    await world.now(world.webhooks.rows.put(OF_ALL, lambda _: paused))
+    await harness.now(harness.webhooks.rows.put(OF_ALL, lambda _: paused))
     [item] = (await client("GET", "/v1/webhooks/failed")).json["items"]
     assert (item["endpointState"], item["nextAttemptAt"], item["state"]) == (state.value, None, "pending")
 
 
-async def test_a_changed_secret_makes_pending_deliveries_due(client: ApiClient, world: World) -> None:
+async def test_a_changed_secret_makes_pending_deliveries_due(client: ApiClient, harness: GatewayHarness) -> None:
     """A receiver that refused a wrong signature for hours gets pending deliveries at once; the same secret changes
     nothing.
     """
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
     suspended = EndpointHealth(state=EndpointState.SUSPENDED, failures=9)
-    [made] = await world.now(world.webhooks.rows.endpoints())
-    await world.now(world.webhooks.rows.put(COMPANY, lambda _: replace(made, health=suspended)))
+    [made] = await harness.now(harness.webhooks.rows.endpoints())
+    await harness.now(harness.webhooks.rows.put(COMPANY, lambda _: replace(made, health=suspended)))
     await client("PUT", SESSION, {"webhookUrl": URL, "webhookSecret": SECRET})
     assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "suspended"
     await client("PUT", SESSION, {"webhookSecret": None})
     assert (await client("GET", "/v1/webhooks")).json["items"][0]["state"] == "active"
 
 
-async def test_a_key_can_neither_see_nor_replay_deliveries_of_other_companies(client: ApiClient, world: World) -> None:
+async def test_a_key_can_neither_see_nor_replay_deliveries_of_other_companies(
+    client: ApiClient, harness: GatewayHarness
+) -> None:
     """For that key they do not exist."""
-    await set_default(world)
-    await happen(world, 1, company=OTHER)
-    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    await set_default(harness)
+    await happen(harness, 1, company=OTHER)
+    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
     for path, field in (
         (f"/v1/webhooks/{event.id}/replay", "id"),
         ("/v1/webhooks/evt_none/replay", "id"),
@@ -229,11 +235,13 @@ async def test_a_key_can_neither_see_nor_replay_deliveries_of_other_companies(cl
     assert (await client("POST", f"/v1/webhooks/{event.id}/replay")).status == 202
 
 
-async def test_a_key_for_one_company_does_not_see_the_operators_webhook_url(client: ApiClient, world: World) -> None:
+async def test_a_key_for_one_company_does_not_see_the_operators_webhook_url(
+    client: ApiClient, harness: GatewayHarness
+) -> None:
     """It sees the failures of its company; the URL of the default endpoint may contain a secret."""
-    await set_default(world)
-    await happen(world, 1)
-    await try_all(world, COMPANY, Attempt(status=500, error="it broke"))
+    await set_default(harness)
+    await happen(harness, 1)
+    await try_all(harness, COMPANY, Attempt(status=500, error="it broke"))
     [seen] = (await client("GET", "/v1/webhooks/failed", key=KEY_OF_ONE)).json["items"]
     assert (seen["companyId"], seen["url"]) == (COMPANY, None)
     [seen] = (await client("GET", "/v1/webhooks/failed")).json["items"]
@@ -243,10 +251,10 @@ async def test_a_key_for_one_company_does_not_see_the_operators_webhook_url(clie
     assert seen["url"] == "https://own.example/"
 
 
-async def test_an_invalid_replay_is_refused(client: ApiClient, world: World) -> None:
+async def test_an_invalid_replay_is_refused(client: ApiClient, harness: GatewayHarness) -> None:
     """An invalid time, or an event of a company without a webhook."""
-    await happen(world, 1)
-    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    await happen(harness, 1)
+    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
     told = (await client("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
     assert told.startswith(f"company {COMPANY} has no webhook")
     for since in ("yesterday", "2026-13-01", ""):
@@ -257,10 +265,10 @@ async def test_an_invalid_replay_is_refused(client: ApiClient, world: World) -> 
     assert "is not a company id" in told
 
 
-async def test_metrics_count_pending_deliveries_of_each_endpoint(client: ApiClient, world: World) -> None:
+async def test_metrics_count_pending_deliveries_of_each_endpoint(client: ApiClient, harness: GatewayHarness) -> None:
     """With their age, and without phone numbers."""
-    await set_default(world)
-    await happen(world, 1, 2)
+    await set_default(harness)
+    await happen(harness, 1, 2)
     text = (await client("GET", "/metrics")).body.decode()
     assert 'holdfast_webhooks_pending{endpoint="default"} 2.0' in text
     assert 'holdfast_webhooks_failed{endpoint="default"} 0.0' in text
@@ -272,8 +280,8 @@ async def test_metrics_count_pending_deliveries_of_each_endpoint(client: ApiClie
 class Removing(WebhookRows):
     """Another request removes the endpoint just before or after it is resumed."""
 
-    def __init__(self, world: World, *, after: bool) -> None:
-        super().__init__(world.database)
+    def __init__(self, harness: GatewayHarness, *, after: bool) -> None:
+        super().__init__(harness.database)
         self._after = after
 
     async def resume(self, endpoint_id: str) -> Endpoint | None:
@@ -285,10 +293,10 @@ class Removing(WebhookRows):
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_an_endpoint_that_is_removed_while_it_is_resumed_is_not_found(
-    client: ApiClient, world: World, after: bool
+    client: ApiClient, harness: GatewayHarness, after: bool
 ) -> None:
     """The request that loses the race gets the answer for an unknown endpoint, not a failure of Holdfast."""
     await client("PUT", SESSION, {"webhookUrl": URL})
-    world.webhooks.rows = Removing(world, after=after)
+    harness.webhooks.rows = Removing(harness, after=after)
     answer = await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume")
     assert answer.problem(404, "not-found", field="id").startswith(f'endpoint "session-{COMPANY}" is unknown')

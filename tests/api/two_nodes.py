@@ -17,7 +17,7 @@ from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import Ownership
 from holdfast.session.stores import ClusterNode, Leases
 from tests.api.api_client import ApiClient, make_client
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 SECRET = b"the secret of a cluster"
 OWNER, OTHER = "owner", "other"
@@ -67,21 +67,23 @@ def leases_of(node_id: str, nodes: dict[str, ClusterNode]) -> tuple[FakeLeases, 
 
 @contextlib.asynccontextmanager
 async def two_nodes(
-    world: World, make: Callable[[World, Gateway, Forwarder], ApiClient] | None = None
+    harness: GatewayHarness, make: Callable[[GatewayHarness, Gateway, Forwarder], ApiClient] | None = None
 ) -> AsyncIterator[Nodes]:
-    """A world with a gateway that runs. `make`: the application of a node; by default, the API alone."""
+    """A harness whose gateway runs. `make`: the application of a node; by default, the API alone."""
     known: dict[str, ClusterNode] = {}
     async with contextlib.AsyncExitStack() as stack:
         clients, seen = {}, {}
         for node_id in (OWNER, OTHER):
             seen[node_id], leases = leases_of(node_id, known)
-            ownership = Ownership(leases, clock=world.clock)
-            forwarder = await stack.enter_async_context(Forwarder(ownership, secret=SECRET, clock=world.clock))
-            gateway = world.gateway
+            ownership = Ownership(leases, clock=harness.clock)
+            forwarder = await stack.enter_async_context(Forwarder(ownership, secret=SECRET, clock=harness.clock))
+            gateway = harness.gateway
             if node_id == OTHER:
-                gateway = OtherGateway(replace(world.parts, ownership=ownership))
+                gateway = OtherGateway(replace(harness.parts, ownership=ownership))
             clients[node_id] = (
-                make_client(world, gateway, forwarder=forwarder) if make is None else make(world, gateway, forwarder)
+                make_client(harness, gateway, forwarder=forwarder)
+                if make is None
+                else make(harness, gateway, forwarder)
             )
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,7 +1,7 @@
 """The pages that guide a person through signing with a passkey, in Chromium without the extension.
 
-The gateway behind them is `tests.world`: the test decides WhatsApp's part of the ceremony, and neither the gateway nor
-the page waits for real time.
+The gateway behind them runs in a `GatewayHarness`: the test decides WhatsApp's part of the ceremony, and neither the
+gateway nor the page waits for real time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.browser.visitor import AXE, PATIENCE_MS, Visitor
 from tests.dashboard.browser import Browser as Dashboard
 from tests.dashboard.browser import make_browser
 from tests.doubles.authenticator import Authenticator
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -33,7 +33,7 @@ URL, WHATSAPP = "http://localhost", "https://web.whatsapp.com"
 class Scene:
     """A person on the page of a company that WhatsApp asks for a passkey."""
 
-    world: World
+    harness: GatewayHarness
     dashboard: Dashboard
     context: BrowserContext
     visitor: Visitor
@@ -66,27 +66,27 @@ class Scene:
         return await notice.inner_text()
 
     async def reason(self) -> str | None:
-        await self.world.quiet()
-        return self.world.gateway.view(COMPANY).record.reason
+        await self.harness.quiet()
+        return self.harness.gateway.view(COMPANY).record.reason
 
 
 @asynccontextmanager
 async def scene(browser: Browser, folder: Path, *, width: int = 1280, dark: bool = False) -> AsyncIterator[Scene]:
-    world = World(folder)
+    harness = GatewayHarness(folder)
     context = await browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
     )
     context.set_default_timeout(PATIENCE_MS)
     await context.add_init_script(path=AXE)
     try:
-        async with world.running() as gateway:
-            dashboard = make_browser(world, gateway)
-            world.engine.passkey_answer = "compare"
-            await asked(dashboard.client, world)
+        async with harness.running() as gateway:
+            dashboard = make_browser(harness, gateway)
+            harness.engine.passkey_answer = "compare"
+            await asked(dashboard.client, harness)
             await dashboard.sign_in()
             dashboard.client.leaps = False
             made = Scene(
-                world=world,
+                harness=harness,
                 dashboard=dashboard,
                 context=context,
                 visitor=Visitor(await context.new_page(), URL, ""),
@@ -99,7 +99,7 @@ async def scene(browser: Browser, folder: Path, *, width: int = 1280, dark: bool
             yield made
     finally:
         await context.close()
-        world.database.close()
+        harness.database.close()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
@@ -109,7 +109,7 @@ async def test_codes_are_compared_on_any_screen(browser: Browser, tmp_path: Path
     """
     async with scene(browser, tmp_path, width=width, dark=dark) as at:
         page = at.visitor.page
-        await at.world.now((await at.world.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS)))
+        await at.harness.now((await at.harness.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS)))
         await at.visitor.go(f"/companies/{COMPANY}")
         await expect(page.get_by_role("heading", name="Compare the codes")).to_be_visible()
         await expect(page.locator(".pairing-code")).to_have_text("G7R3-N352")
@@ -118,7 +118,7 @@ async def test_codes_are_compared_on_any_screen(browser: Browser, tmp_path: Path
         await page.get_by_role("button", name="different" if dark else "the same").click()
         await expect(page.locator("#notice")).to_contain_text("othing was linked" if dark else "being linked")
         await at.visitor.check_page()
-        await at.world.until(lambda: at.world.state() == ("unpaired" if dark else "connected"))
+        await at.harness.until(lambda: at.harness.state() == ("unpaired" if dark else "connected"))
         assert await at.reason() == ("passkey-code-mismatch" if dark else None)
 
 
@@ -188,7 +188,7 @@ async def test_unusable_answers_are_refused_with_an_explanation(browser: Browser
         assert "not a JSON object" in await at.send(["a"])
         elsewhere = Authenticator(key=OWNER.key, id=OWNER.id, origin="https://web.whatsapp.example")
         assert "sign on https://web.whatsapp.com" in await at.send(elsewhere.sign(OPTIONS))
-        at.world.engine.passkey_answer = "refused"
+        at.harness.engine.passkey_answer = "refused"
         assert "did not accept this signature" in await at.send(OWNER.sign(OPTIONS))
         assert await at.reason() == "passkey-refused"
         assert "does not ask" in await at.send(OWNER.sign(OPTIONS))

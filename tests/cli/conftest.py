@@ -1,4 +1,4 @@
-"""Commands against an in-process gateway (`tests.world`) that listens on a real port."""
+"""Commands against an in-process gateway (`tests.gateway_harness`) that listens on a real port."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from holdfast.api.server import HttpServer
 from tests.api.api_client import registry_of
 from tests.backup_service import backup_service_of
 from tests.cli.command import Command
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 KEY = "a-key-of-a-test-of-commands"
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    made = GatewayHarness(tmp_path)
     yield made
     made.database.close()
 
@@ -35,33 +35,33 @@ def alone(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
-async def holdfast(world: World, tmp_path: Path) -> AsyncIterator[Command]:
+async def holdfast(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[Command]:
     """Commands that find a running gateway, and have its key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-            registry = registry_of(world, keys=KEY)
+        async with harness.running() as gateway, asyncio.TaskGroup() as tasks:
+            registry = registry_of(harness, keys=KEY)
             api = make_api(
                 gateway,
                 registry,
-                world.diagnoser(),
-                sending=world.sending,
-                people=world.people,
-                operations=world.operations,
-                outbox=world.outbox,
-                inbox=world.inbox,
-                chat_rows=world.chats,
-                contact_rows=world.contacts,
-                labels=world.labels,
-                call_rows=world.calls,
-                limits=world.limits,
-                events=world.events,
-                webhooks=world.webhooks,
-                media=world.media_service(),
-                quotas=world.quotas(),
+                harness.diagnoser(),
+                sending=harness.sending,
+                people=harness.people,
+                operations=harness.operations,
+                outbox=harness.outbox,
+                inbox=harness.inbox,
+                chat_rows=harness.chats,
+                contact_rows=harness.contacts,
+                labels=harness.labels,
+                call_rows=harness.calls,
+                limits=harness.limits,
+                events=harness.events,
+                webhooks=harness.webhooks,
+                media=harness.media_service(),
+                quotas=harness.quotas(),
                 settings={},
-                is_writable=lambda: world.database.is_writable,
+                is_writable=lambda: harness.database.is_writable,
             )
-            add_backups(api, backup_service_of(gateway, world.database, tmp_path / "backups", clock=world.clock))
+            add_backups(api, backup_service_of(gateway, harness.database, tmp_path / "backups", clock=harness.clock))
             add_api_keys(api, registry)
             server = HttpServer(api)
             tasks.create_task(server.serve(sockets=[listener]))

@@ -15,7 +15,7 @@ from tests import peer_stores as stores
 from tests.backup_service import FILES, bot_folder
 from tests.cli.command import Command
 from tests.databases import migrated
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 
 @pytest.fixture
@@ -188,23 +188,23 @@ async def test_clear_asks_for_confirmation(still: Command) -> None:
 # A running one.
 
 
-async def test_commands_use_the_running_holdfast(holdfast: Command, world: World) -> None:
+async def test_commands_use_the_running_holdfast(holdfast: Command, harness: GatewayHarness) -> None:
     """It makes the backup and returns the file, removes a company, and imports another, which connects."""
-    await world.pair()
+    await harness.pair()
     made = await holdfast("backup", "create", "safe.backup", "--json")
     assert (made.code, made.json["companies"]) == (0, [COMPANY])
     assert (holdfast.folder / "safe.backup").read_bytes() == (
         holdfast.folder / "backups" / made.json["name"]
     ).read_bytes()
-    world.clock.advance_to(world.clock.monotonic() + 1)
+    harness.clock.advance_to(harness.clock.monotonic() + 1)
     assert (await holdfast("clear", COMPANY, "--yes")).code == 0
-    assert world.gateway.views() == []
+    assert harness.gateway.views() == []
     assert "unknown" in (await holdfast("clear", COMPANY, "--yes")).refused(1)
     bot_folder(holdfast.folder / "auth")
     ran = await holdfast("import-baileys", COMPANY, "auth", "--json")
     assert ran.code == 0, ran
     assert (ran.code, ran.json["keys"], ran.json["skipped"]) == (0, 12, [])
-    await world.until_state("connected")
+    await harness.until_state("connected")
     assert (await holdfast("import-baileys", COMPANY, "auth")).refused(1).endswith("backs it up and removes it")
     assert "is connected: stop it first" in (await holdfast("export-baileys", COMPANY, "out")).refused(1)
     assert (await holdfast("stop", COMPANY)).code == 0

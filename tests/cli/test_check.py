@@ -13,8 +13,8 @@ from holdfast.store.migrate import revisions
 from tests.cli.command import Command, Ran
 from tests.cli.conftest import KEY
 from tests.databases import migrated
+from tests.gateway_harness import GatewayHarness
 from tests.postgres_process import PASSWORD, PostgresProcess
-from tests.world import World
 
 PARTS = {
     "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "engine sandbox", "Baileys", "HTTP",
@@ -71,9 +71,9 @@ async def test_each_problem_is_reported_with_what_to_do(alone: Command) -> None:
     assert all(row["cure"] for row in ran.json["findings"] if row["state"] != "ok")
 
 
-async def test_a_running_gateway_is_inspected(holdfast: Command, world: World) -> None:
+async def test_a_running_gateway_is_inspected(holdfast: Command, harness: GatewayHarness) -> None:
     """Its version, its sessions, and its database while it writes."""
-    await world.pair()
+    await harness.pair()
     ran = await holdfast("check", "--json", HOLDFAST_DATA_DIR=str(holdfast.folder))
     assert (ran.code, states(ran)["running Holdfast"], states(ran)["sessions"]) == (0, "ok", "ok"), ran.json
     assert sentence(ran, "database").endswith("undamaged")

@@ -15,18 +15,18 @@ from holdfast.session import events
 from holdfast.session.engine import Send
 from tests.cli.command import Command
 from tests.cli.conftest import KEY
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 
 def words(line: str) -> list[str]:
     return line.split()
 
 
-async def test_sessions_are_listed_as_a_table_and_as_json(holdfast: Command, world: World) -> None:
+async def test_sessions_are_listed_as_a_table_and_as_json(holdfast: Command, harness: GatewayHarness) -> None:
     """One row per line, also without a terminal; those that need attention first; with --json, one document."""
-    await world.pair()
-    await world.now(world.gateway.set_label(COMPANY, "Bakery"))
-    await world.now(world.gateway.put("962303"))
+    await harness.pair()
+    await harness.now(harness.gateway.set_label(COMPANY, "Bakery"))
+    await harness.now(harness.gateway.put("962303"))
     people, programs = await asyncio.gather(holdfast("sessions"), holdfast("sessions", "--json"))
     head, first, second = people.out.splitlines()
     assert words(head) == ["company", "state", "for", "why", "what", "to", "do"]
@@ -37,19 +37,19 @@ async def test_sessions_are_listed_as_a_table_and_as_json(holdfast: Command, wor
     assert [item["companyId"] for item in programs.json["items"]] == [COMPANY, "962303"]
 
 
-async def test_sessions_show_the_verdict_of_the_health_route(holdfast: Command, world: World) -> None:
+async def test_sessions_show_the_verdict_of_the_health_route(holdfast: Command, harness: GatewayHarness) -> None:
     """For example a lock on new contacts of a connected company, and the advice for a login that fails for one company
     while another is connected. Unhealthy sessions come before degraded ones, and those before unlinked ones.
     """
-    await world.pair()
-    await world.pair("962303")
-    await world.now(world.gateway.put("962304"))
-    world.engine.refuses = 408
-    world.engine.drop(world.link("962303"), code=408)
-    await world.wait(90)
-    world.engine.ack_error = "463"
-    await world.send("to a stranger")
-    await world.quiet()
+    await harness.pair()
+    await harness.pair("962303")
+    await harness.now(harness.gateway.put("962304"))
+    harness.engine.refuses = 408
+    harness.engine.drop(harness.link("962303"), code=408)
+    await harness.wait(90)
+    harness.engine.ack_error = "463"
+    await harness.send("to a stranger")
+    await harness.quiet()
     people, shown = await holdfast("sessions"), await holdfast("show", "962303")
     first, second, third = people.out.splitlines()[1:]
     assert words(first)[0] == "962303"
@@ -74,16 +74,16 @@ async def test_an_empty_list_of_sessions_is_a_success(holdfast: Command) -> None
     assert programs.json == {"items": [], "next": None}
 
 
-async def test_show_succeeds_only_for_a_connected_session(holdfast: Command, world: World) -> None:
+async def test_show_succeeds_only_for_a_connected_session(holdfast: Command, harness: GatewayHarness) -> None:
     """Exit code 0 when connected, otherwise 1, with all details in both cases."""
-    await world.pair()
+    await harness.pair()
     people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
     assert (people.code, programs.code) == (0, 0)
     assert programs.json["state"] == "connected"
     shown = dict(words(line)[:2] for line in people.out.splitlines())
     assert (shown["companyId"], shown["state"], shown["phoneNumber"]) == (COMPANY, "connected", "962700000001")
     assert (shown["autoRead"], shown["ignore"]) == ("no", "–")
-    await world.now(world.gateway.ask(COMPANY, events.LogoutAsked()))
+    await harness.now(harness.gateway.ask(COMPANY, events.LogoutAsked()))
     people, programs = await asyncio.gather(holdfast("show", COMPANY), holdfast("show", COMPANY, "--json"))
     assert (people.code, programs.code) == (1, 1)
     assert programs.json["reason"]["code"] == "logout-requested"
@@ -91,31 +91,31 @@ async def test_show_succeeds_only_for_a_connected_session(holdfast: Command, wor
     assert "it was logged out from here (logout-requested). What to do: ask for a new QR code" in people.out
 
 
-async def test_send_can_wait_for_the_message(holdfast: Command, world: World) -> None:
+async def test_send_can_wait_for_the_message(holdfast: Command, harness: GatewayHarness) -> None:
     """Without --wait success means accepted; with it, acknowledged by WhatsApp."""
-    await world.pair()
-    world.engine.acks = False
+    await harness.pair()
+    harness.engine.acks = False
     accepted = await holdfast("send", COMPANY, f"+{NUMBER}", "one", "--json")
     assert (accepted.code, accepted.json["state"]) == (0, "queued")
-    world.engine.acks = True
+    harness.engine.acks = True
     sent = await holdfast("send", COMPANY, "962790000002", "two", "--wait", "--json")
     assert (sent.code, sent.json["state"]) == (0, "sent")
-    assert [text for _, text in world.sends()] == ["one", "two"]
+    assert [text for _, text in harness.sends()] == ["one", "two"]
 
 
-async def test_waiting_for_a_message_shows_the_reason_and_ends(holdfast: Command, world: World) -> None:
+async def test_waiting_for_a_message_shows_the_reason_and_ends(holdfast: Command, harness: GatewayHarness) -> None:
     """With a company that is not linked, logged out or stopped, --wait does not hang."""
-    await world.now(world.gateway.put(COMPANY))
+    await harness.now(harness.gateway.put(COMPANY))
     ran = await holdfast("send", COMPANY, NUMBER, "x", "--wait", "--timeout", "1", "--json")
     assert (ran.code, ran.json["state"]) == (1, "queued")
     assert f"Waiting: the session is not linked to a phone yet: link it with `holdfast pair {COMPANY}`" in ran.err
     assert "not sent within 1 s; the message stays in the outbox" in ran.err
-    await world.pair()
+    await harness.pair()
     for event, words in (
         (events.StopAsked(), f"the session is stopped: start it with `holdfast start {COMPANY}`"),
         (events.LogoutAsked(), f"link it with `holdfast pair {COMPANY}`"),
     ):
-        await world.now(world.gateway.ask(COMPANY, event))
+        await harness.now(harness.gateway.ask(COMPANY, event))
         ran = await holdfast("send", COMPANY, "962790000009", "x", "--wait", "--timeout", "1")
         assert ran.code == 1
         assert words in ran.err
@@ -139,14 +139,14 @@ def test_the_reason_of_a_waiting_message_is_a_sentence(message: Json, session: J
     assert waits_for(message, {"companyId": COMPANY, **session}) == words
 
 
-async def test_logs_show_events_as_plain_lines(holdfast: Command, world: World) -> None:
+async def test_logs_show_events_as_plain_lines(holdfast: Command, harness: GatewayHarness) -> None:
     """Events of sessions and messages, of one company or of all, without texts of messages."""
-    await world.pair()
-    await world.until_message(await world.send("a secret"), "sent")
-    world.engine.receive(world.link(), text="another secret", whatsapp_id="3A1")
-    await world.until(lambda: "3A1" in world.engine.receipts_sent)
-    world.engine.drop(world.link(), code=503)
-    await world.quiet()
+    await harness.pair()
+    await harness.until_message(await harness.send("a secret"), "sent")
+    harness.engine.receive(harness.link(), text="another secret", whatsapp_id="3A1")
+    await harness.until(lambda: "3A1" in harness.engine.receipts_sent)
+    harness.engine.drop(harness.link(), code=503)
+    await harness.quiet()
     since = "2026-01-01T00:00:00Z"
     ran = await holdfast("logs", COMPANY, "--since", since)
     shown = [re.sub(r"^\S+ \S+ ", "", line) for line in ran.out.splitlines()]
@@ -171,10 +171,10 @@ async def test_an_unknown_program_to_import_from_is_wrong_use(holdfast: Command)
     assert (ran.code, ran.err) == (2, f'holdfast: "nonsense" is not a known program: give one of {PROGRAMS}\n')
 
 
-async def test_a_failed_message_is_an_error(holdfast: Command, world: World) -> None:
+async def test_a_failed_message_is_an_error(holdfast: Command, harness: GatewayHarness) -> None:
     """Exit code 1 and the reason, as text and as JSON."""
-    await world.pair()
-    world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    await harness.pair()
+    harness.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
     people, programs = await asyncio.gather(
         holdfast("send", COMPANY, NUMBER, "x", "--wait"), holdfast("send", COMPANY, NUMBER, "x", "--wait", "--json")
     )
@@ -183,16 +183,16 @@ async def test_a_failed_message_is_an_error(holdfast: Command, world: World) -> 
     assert "this number is not on WhatsApp (not-on-whatsapp)" in people.out
 
 
-async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, world: World) -> None:
+async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, harness: GatewayHarness) -> None:
     """An image as an image with its caption, anything else as a document with its name; an empty message is refused."""
-    await world.pair()
+    await harness.pair()
     (holdfast.folder / "menu.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
     (holdfast.folder / "prices & more.csv").write_text("bread,1")
     picture = await holdfast("send", COMPANY, NUMBER, "today", "--file", "menu.png", "--json")
     table = await holdfast("send", COMPANY, NUMBER, "--file", "prices & more.csv", "--json")
     assert (picture.code, table.code) == (0, 0), picture.err + table.err
-    await world.until(lambda: len(world.commands(Send)) == 2)
-    sent = [dict(each.content) for each in world.commands(Send)]
+    await harness.until(lambda: len(harness.commands(Send)) == 2)
+    sent = [dict(each.content) for each in harness.commands(Send)]
     assert [list(content) for content in sent] == [["image"], ["document"]]
     assert "nothing to send" in (await holdfast("send", COMPANY, NUMBER)).refused(2)
     assert (await holdfast("send", COMPANY, NUMBER, "--file", "none.pdf")).refused(2) == '"none.pdf" is not a file'
@@ -201,31 +201,31 @@ async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, world: Worl
     assert table.json["id"] in listed.out
 
 
-async def test_the_inbox_is_listed(holdfast: Command, world: World) -> None:
+async def test_the_inbox_is_listed(holdfast: Command, harness: GatewayHarness) -> None:
     """The newest last; with --json in the format of all lists."""
-    await world.pair()
+    await harness.pair()
     assert (await holdfast("inbox", COMPANY)).err == "There are no messages yet.\n"
     for n in ("1", "2"):
-        world.engine.receive(world.link(), text=f"hello {n}", whatsapp_id=f"3A{n}")
-        await world.until(lambda n=n: f"3A{n}" in world.engine.receipts_sent)  # type: ignore[misc]  # a default
+        harness.engine.receive(harness.link(), text=f"hello {n}", whatsapp_id=f"3A{n}")
+        await harness.until(lambda n=n: f"3A{n}" in harness.engine.receipts_sent)  # type: ignore[misc]  # a default
     people, programs = await asyncio.gather(holdfast("inbox", COMPANY), holdfast("inbox", COMPANY, "--json"))
     assert [f"hello {n}" in line for n, line in zip((1, 2), people.out.splitlines()[1:], strict=True)] == [True, True]
     assert "+962799999999" in people.out
     assert [item["text"] for item in programs.json["items"]] == ["hello 1", "hello 2"]
 
 
-async def test_sessions_are_controlled_by_commands(holdfast: Command, world: World) -> None:
+async def test_sessions_are_controlled_by_commands(holdfast: Command, harness: GatewayHarness) -> None:
     """stop, start, reconnect, logout: each shows the session afterwards. `logout` asks for confirmation, because the
     phone must scan a code again; scripts need --yes.
     """
-    await world.pair()
-    world.engine.opens = False
+    await harness.pair()
+    harness.engine.opens = False
     for command, state in (("stop", "stopped"), ("start", "connecting"), ("reconnect", "reconnecting")):
         ran = await holdfast(command, COMPANY, "--json")
         assert (ran.code, ran.json["state"]) == (0, state)
     refused = (await holdfast("logout", COMPANY)).refused(2)
     assert refused.endswith(f"nobody can confirm that company {COMPANY} is unlinked: add --yes")
-    assert world.state() == "reconnecting"
+    assert harness.state() == "reconnecting"
     ran = await holdfast("logout", COMPANY, "--yes")
     assert (ran.code, "logged_out" in ran.out) == (0, True)
 
@@ -233,9 +233,9 @@ async def test_sessions_are_controlled_by_commands(holdfast: Command, world: Wor
 # Errors.
 
 
-async def test_a_refusal_of_holdfast_is_an_error(holdfast: Command, world: World) -> None:
+async def test_a_refusal_of_holdfast_is_an_error(holdfast: Command, harness: GatewayHarness) -> None:
     """Exit code 1 and Holdfast's own message."""
-    await world.now(world.gateway.put(COMPANY))
+    await harness.now(harness.gateway.put(COMPANY))
     for arguments, sentence in (
         (("show", "nobody"), 'company "nobody" is unknown: `holdfast pair nobody` creates it'),
         (("send", COMPANY, "12ab", "x"), 'to "12ab" is not a phone number: give 7 to 15 digits'),

@@ -7,31 +7,31 @@ import re
 from holdfast.delivery.webhooks import OF_ALL, Attempt, new_endpoint
 from holdfast.store.events import record
 from tests.cli.command import Command
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 GONE = Attempt(status=410, error="the receiver answered 410")
 
 
-async def break_one(world: World) -> str:
+async def break_one(harness: GatewayHarness) -> str:
     """Create a delivery that its receiver refused forever; returns its id."""
-    rows = world.webhooks.rows
-    await world.now(rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url="https://crm.example", secret="s")))
-    await world.now(
-        world.database.write(
+    rows = harness.webhooks.rows
+    await harness.now(rows.put(OF_ALL, lambda _: new_endpoint(OF_ALL, url="https://crm.example", secret="s")))
+    await harness.now(
+        harness.database.write(
             lambda connection: record(
                 connection, COMPANY, "message.sent", {"n": 1}, chat="a", at="2026-01-01T00:00:00.000Z"
             )
         )
     )
-    due = await world.now(rows.find_due([COMPANY], now=world.clock.now(), most=9, known=(), busy=()))
-    await world.now(rows.settle(due.heads[0], GONE, now=world.clock.now(), jitter=0))
-    [event] = await world.now(world.events.after(0, companies=None, most=9))
+    due = await harness.now(rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=()))
+    await harness.now(rows.settle(due.heads[0], GONE, now=harness.clock.now(), jitter=0))
+    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
     return event.id
 
 
-async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, world: World) -> None:
+async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, harness: GatewayHarness) -> None:
     """Exit code 1 while an endpoint fails; then it is resumed."""
-    await break_one(world)
+    await break_one(harness)
     listed = await holdfast("webhooks", "list")
     assert listed.code == 1
     assert listed.out.splitlines()[1].split()[:4] == ["default", "off", "1", "0"]
@@ -45,9 +45,9 @@ async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, w
     assert (await holdfast("webhooks", "resume", "nobody")).refused(1).startswith('endpoint "nobody" is unknown')
 
 
-async def test_failed_deliveries_are_shown_and_replayed(holdfast: Command, world: World) -> None:
+async def test_failed_deliveries_are_shown_and_replayed(holdfast: Command, harness: GatewayHarness) -> None:
     """One by its id, or all, or everything since a time."""
-    id_ = await break_one(world)
+    id_ = await break_one(harness)
     failed = await holdfast("webhooks", "failed")
     assert failed.code == 1
     assert failed.out.splitlines()[1].split()[:4] == [id_, COMPANY, "message.sent", "pending"]

@@ -27,23 +27,23 @@ from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY, Answer, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.world import Chance, World
+from tests.gateway_harness import Chance, GatewayHarness
 
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
 
 def make_browser(
-    world: World,
+    harness: GatewayHarness,
     gateway: Gateway,
     *,
     quotas: Quotas | None = None,
     base_path: str = "",
     forwarder: Forwarder | None = None,
 ) -> Browser:
-    registry = registry_of(world)
-    client = make_client(world, gateway, keys=registry, base_path=base_path, forwarder=forwarder)
-    diagnoser = world.diagnoser()
-    lookup = LookupRows(world.database, SearchIndexer(world.database, clock=world.clock))
+    registry = registry_of(harness)
+    client = make_client(harness, gateway, keys=registry, base_path=base_path, forwarder=forwarder)
+    diagnoser = harness.diagnoser()
+    lookup = LookupRows(harness.database, SearchIndexer(harness.database, clock=harness.clock))
     assets = Assets()
     add_dashboard(
         client.api,
@@ -51,39 +51,39 @@ def make_browser(
             gateway=gateway,
             diagnoser=diagnoser,
             lookup=lookup,
-            chats=world.chats,
-            reading=ChatReading(world.chats, world.operations),
+            chats=harness.chats,
+            reading=ChatReading(harness.chats, harness.operations),
             logins=Logins(
                 registry,
                 secret=b"a secret of a test",
-                sign_outs=SignOutRows(world.database),
-                clock=world.clock,
+                sign_outs=SignOutRows(harness.database),
+                clock=harness.clock,
                 randomness=Chance(),
             ),
-            attention=AttentionList(lambda: world.open_alerts, WebhookRows(world.database), clock=world.clock),
-            fleet=Fleet(gateway, diagnoser, lookup, clock=world.clock),
+            attention=AttentionList(lambda: harness.open_alerts, WebhookRows(harness.database), clock=harness.clock),
+            fleet=Fleet(gateway, diagnoser, lookup, clock=harness.clock),
             assets=assets,
-            templates=Templates(assets, clock=world.clock, base_path=base_path),
-            sending=world.sending,
-            contacts=world.contacts,
-            events=world.events,
-            files=world.outbound_media,
-            operations=world.operations,
-            webhooks=WebhookRows(world.database),
-            webhook_settings=world.webhooks,
-            limits=world.limits,
+            templates=Templates(assets, clock=harness.clock, base_path=base_path),
+            sending=harness.sending,
+            contacts=harness.contacts,
+            events=harness.events,
+            files=harness.outbound_media,
+            operations=harness.operations,
+            webhooks=WebhookRows(harness.database),
+            webhook_settings=harness.webhooks,
+            limits=harness.limits,
             removal=backup_service_of(
                 gateway,
-                world.database,
-                world.spool.folder.parent / "backups",
-                clock=world.clock,
+                harness.database,
+                harness.spool.folder.parent / "backups",
+                clock=harness.clock,
                 load_api_keys=registry.load,
             ),
-            media=world.media_service(),
+            media=harness.media_service(),
             key_management=registry,
-            quotas=quotas or world.quotas(),
+            quotas=quotas or harness.quotas(),
             shutdown=client.api.state.shutdown,
-            clock=world.clock,
+            clock=harness.clock,
             randomness=Chance(),
             base_path=base_path,
         ),

@@ -1,4 +1,4 @@
-"""The dashboard over an in-process gateway (`tests.world`)."""
+"""The dashboard over an in-process gateway (`tests.gateway_harness`)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.dashboard.browser import Browser, make_browser
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    made = GatewayHarness(tmp_path)
     yield made
     made.database.close()
 
 
 @pytest.fixture
-async def browser(world: World) -> AsyncIterator[Browser]:
+async def browser(harness: GatewayHarness) -> AsyncIterator[Browser]:
     """A browser in which nobody is signed in; the gateway has no session."""
-    async with world.running() as gateway:
-        yield make_browser(world, gateway)
+    async with harness.running() as gateway:
+        yield make_browser(harness, gateway)

@@ -12,7 +12,7 @@ from holdfast.health.conditions import Condition, Severity
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import Browser
 from tests.dashboard.test_live import receives
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 REDIS = Condition(
     company=None,
@@ -27,20 +27,22 @@ ENDPOINT = Endpoint(
 )
 
 
-async def _fails(world: World, company: str) -> None:
-    await world.webhooks.rows.put(company, lambda _: replace(ENDPOINT, company=company, id=f"ep_{company}"))
-    await world.now(
-        world.database.write(lambda connection: connection.exec_driver_sql("UPDATE webhook_endpoints SET failures = 3"))
+async def _fails(harness: GatewayHarness, company: str) -> None:
+    await harness.webhooks.rows.put(company, lambda _: replace(ENDPOINT, company=company, id=f"ep_{company}"))
+    await harness.now(
+        harness.database.write(
+            lambda connection: connection.exec_driver_sql("UPDATE webhook_endpoints SET failures = 3")
+        )
     )
 
 
-async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Browser, world: World) -> None:
+async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Browser, harness: GatewayHarness) -> None:
     """The fleet page has the details; the navigation of each page has the counts, with an alert about a webhook counted
     once.
     """
-    await world.pair()
-    await _fails(world, COMPANY)
-    world.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Care.CHECK_WEBHOOK)]
+    await harness.pair()
+    await _fails(harness, COMPANY)
+    harness.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Care.CHECK_WEBHOOK)]
     await browser.sign_in()
     fleet = (await browser.get("/")).body.decode()
     assert (
@@ -54,32 +56,32 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
         assert '<span id="badge-webhooks" class="badge">1<' in text, page
 
 
-async def test_a_key_of_one_company_sees_only_its_own_problems(browser: Browser, world: World) -> None:
+async def test_a_key_of_one_company_sees_only_its_own_problems(browser: Browser, harness: GatewayHarness) -> None:
     """Neither problems of Holdfast as a whole, nor another company's endpoint."""
-    await world.pair()
-    await world.pair(OTHER)
-    await _fails(world, OTHER)
-    world.open_alerts += [REDIS, replace(REDIS, company=OTHER)]
+    await harness.pair()
+    await harness.pair(OTHER)
+    await _fails(harness, OTHER)
+    harness.open_alerts += [REDIS, replace(REDIS, company=OTHER)]
     await browser.sign_in(KEY_OF_ONE)
     text = (await browser.get("/")).body.decode()
     assert "Redis" not in text
     assert text.count('class="badge" hidden') == 2
 
 
-async def test_the_fleet_page_shows_an_alert_without_a_reload(browser: Browser, world: World) -> None:
+async def test_the_fleet_page_shows_an_alert_without_a_reload(browser: Browser, harness: GatewayHarness) -> None:
     """Notice and badge arrive by the event stream, and disappear with the alert."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     async with browser.listening("/live") as stream:
-        await receives(world, stream, "event: ")
-        world.open_alerts.append(REDIS)
-        await receives(world, stream, "Redis is unavailable.", 'id="badge-alerts"')
+        await receives(harness, stream, "event: ")
+        harness.open_alerts.append(REDIS)
+        await receives(harness, stream, "Redis is unavailable.", 'id="badge-alerts"')
         stream.forget()
-        world.open_alerts.clear()
-        await receives(world, stream, 'id="attention"', " hidden")
+        harness.open_alerts.clear()
+        await receives(harness, stream, 'id="attention"', " hidden")
 
 
-async def test_an_unknown_company_can_be_added_from_its_page(browser: Browser, world: World) -> None:
+async def test_an_unknown_company_can_be_added_from_its_page(browser: Browser, harness: GatewayHarness) -> None:
     """The page says that it does not exist and has the button, without HTTP terms."""
     await browser.sign_in()
     answer = await browser.get("/companies/nobody")

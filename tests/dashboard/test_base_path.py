@@ -10,7 +10,7 @@ import pytest
 from holdfast.api.base_path import base_path_of
 from tests.api.api_client import KEY
 from tests.dashboard.browser import make_browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 BASE = "/holdfast"
 _ADDRESS = re.compile(r'\b(?:href|src|action|formaction|hx-get|hx-post|sse-connect|data-source|data-return)="(/[^"]*)"')
@@ -38,11 +38,11 @@ def test_every_url_in_a_template_begins_with_the_base_path() -> None:
 
 
 @pytest.mark.parametrize("base", [BASE, ""], ids=["the proxy keeps the path", "the proxy removes the path"])
-async def test_links_between_pages_stay_below_the_base_path(world: World, base: str) -> None:
+async def test_links_between_pages_stay_below_the_base_path(harness: GatewayHarness, base: str) -> None:
     """Redirects, links, forms, scripts and streams, whether the proxy removes the path from requests or not."""
-    async with world.running() as gateway:
-        browser = make_browser(world, gateway, base_path=BASE)
-        await world.pair()
+    async with harness.running() as gateway:
+        browser = make_browser(harness, gateway, base_path=BASE)
+        await harness.pair()
         refused = await browser.get(f"{base}/companies/{COMPANY}")
         assert refused.headers["location"] == f"{BASE}/login?next=/companies/{COMPANY}"
         page = f"http://testserver{BASE}/companies/{COMPANY}"
@@ -62,10 +62,10 @@ async def test_links_between_pages_stay_below_the_base_path(world: World, base: 
         assert stopped.headers["location"] == f"{BASE}/companies/{COMPANY}"
 
 
-async def test_the_api_is_served_below_the_base_path(world: World) -> None:
+async def test_the_api_is_served_below_the_base_path(harness: GatewayHarness) -> None:
     """The OpenAPI document has the URL; a path that only begins with the same characters is another one."""
-    async with world.running() as gateway:
-        client = make_browser(world, gateway, base_path=BASE).client
+    async with harness.running() as gateway:
+        client = make_browser(harness, gateway, base_path=BASE).client
         assert (await client("GET", f"{BASE}/v1/sessions")).json == {"items": [], "next": None}
         assert (await client("GET", f"{BASE}/openapi.json")).json["servers"] == [{"url": BASE}]
         assert (await client("GET", BASE, key=None)).headers["location"] == f"{BASE}/login"

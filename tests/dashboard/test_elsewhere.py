@@ -15,7 +15,7 @@ from holdfast.runtime.ownership import RunsElsewhere
 from holdfast.runtime.view import View
 from holdfast.session.stores import Transition
 from tests.dashboard.browser import Browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 
 class Neighbour:
@@ -47,10 +47,10 @@ class Neighbour:
         raise RunsElsewhere(company, "other:3000")
 
 
-async def test_a_company_of_another_process_is_shown_without_buttons(browser: Browser, world: World) -> None:
+async def test_a_company_of_another_process_is_shown_without_buttons(browser: Browser, harness: GatewayHarness) -> None:
     """With its record, its history and its messages; its stability is measured by its own process."""
-    await world.pair()
-    await world.send("find me")
+    await harness.pair()
+    await harness.send("find me")
     await browser.sign_in()
     context: AppContext = browser.client.api.state.context
     neighbour = Neighbour(context)

@@ -9,22 +9,22 @@ import pytest
 
 from tests.api.two_nodes import OWNER, Nodes, two_nodes
 from tests.dashboard.browser import Browser, make_browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 PAGE = f"/companies/{COMPANY}"
 
 
 @pytest.fixture
-async def nodes(world: World) -> AsyncIterator[Nodes]:
+async def nodes(harness: GatewayHarness) -> AsyncIterator[Nodes]:
     """The owner runs one connected session."""
-    async with world.running():
-        await world.pair()
-        make = lambda world, gateway, forwarder: make_browser(world, gateway, forwarder=forwarder).client  # noqa: E731
-        async with two_nodes(world, make) as made:
+    async with harness.running():
+        await harness.pair()
+        make = lambda harness, gateway, forwarder: make_browser(harness, gateway, forwarder=forwarder).client  # noqa: E731
+        async with two_nodes(harness, make) as made:
             yield made
 
 
-async def test_pages_and_actions_of_a_company_are_forwarded_to_its_owner(nodes: Nodes, world: World) -> None:
+async def test_pages_and_actions_of_a_company_are_forwarded_to_its_owner(nodes: Nodes, harness: GatewayHarness) -> None:
     """With one sign-in for all nodes, and the headers that protect every page."""
     browser = Browser(nodes.other)
     await browser.sign_in()

@@ -8,29 +8,29 @@ import pytest
 
 from holdfast.session.engine import InboundMessage
 from tests.dashboard.browser import Browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 FRIEND = "962790000007@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
 PDF = b"%PDF-1.7 an invoice"
 
 
-async def arrive(world: World, whatsapp_id: str, **fields: object) -> None:
+async def arrive(harness: GatewayHarness, whatsapp_id: str, **fields: object) -> None:
     message = InboundMessage(whatsapp_id=whatsapp_id, **({"chat": FRIEND, "sender": FRIEND} | fields))  # type: ignore[arg-type]  # of many kinds
-    world.engine.receive(world.link(), message)
-    await world.until(lambda: whatsapp_id in world.engine.receipts_sent)
+    harness.engine.receive(harness.link(), message)
+    await harness.until(lambda: whatsapp_id in harness.engine.receipts_sent)
 
 
-async def test_rows_have_sender_text_and_a_link_to_the_file(browser: Browser, world: World) -> None:
+async def test_rows_have_sender_text_and_a_link_to_the_file(browser: Browser, harness: GatewayHarness) -> None:
     """A contact, a location, a file with a working link, and a group."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
-    world.engine.media["keys"] = PDF
+    harness.engine.media["keys"] = PDF
     media = {"mimetype": "application/pdf", "filename": "invoice <1>.pdf", "sizeBytes": len(PDF)}
-    await arrive(world, "3A01", type="contact", content={"contact": {"name": "Rania", "vcard": "BEGIN:VCARD"}})
-    await arrive(world, "3A02", type="location", content={"location": {"latitude": 32.5, "longitude": 35.8}})
-    await arrive(world, "3A03", type="document", text="for May", media=media, media_keys="keys", push_name="Omar")
-    await arrive(world, "3A04", type="text", text="in a group", chat=GROUP)
+    await arrive(harness, "3A01", type="contact", content={"contact": {"name": "Rania", "vcard": "BEGIN:VCARD"}})
+    await arrive(harness, "3A02", type="location", content={"location": {"latitude": 32.5, "longitude": 35.8}})
+    await arrive(harness, "3A03", type="document", text="for May", media=media, media_keys="keys", push_name="Omar")
+    await arrive(harness, "3A04", type="text", text="in a group", chat=GROUP)
     page = (await browser.get(f"/companies/{COMPANY}/inbox")).body.decode()
     rows = page.split("<tr>")[2:]
     assert len(rows) == 4
@@ -43,13 +43,13 @@ async def test_rows_have_sender_text_and_a_link_to_the_file(browser: Browser, wo
     assert (await browser.get(link[1].replace("&amp;", "&"))).body == PDF
 
 
-async def test_captions_and_names_are_searched(browser: Browser, world: World) -> None:
+async def test_captions_and_names_are_searched(browser: Browser, harness: GatewayHarness) -> None:
     """In addition to ids and numbers."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     media = {"mimetype": "image/jpeg"}
-    await arrive(world, "3A01", type="image", text="the new menu", media=media, media_keys="k", push_name="Omar")
-    await arrive(world, "3A02", type="text", text="something else")
+    await arrive(harness, "3A01", type="image", text="the new menu", media=media, media_keys="k", push_name="Omar")
+    await arrive(harness, "3A02", type="text", text="something else")
     for words in ("new+MENU", "omar", "3A01"):
         page = (await browser.get(f"/companies/{COMPANY}/inbox?words={words}")).body.decode()
         assert "the new menu" in page
@@ -61,11 +61,11 @@ HOSTILE_TAGS = ("<script>alert", "<img src=x")
 MOST_PAGE_BYTES = 300_000
 
 
-async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Browser, world: World) -> None:
+async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Browser, harness: GatewayHarness) -> None:
     """Texts of a megabyte, thousands of mentions, markup and direction marks: everything is escaped, the direction of a
     row ends with its own text, and no page is larger than a few hundred kilobytes.
     """
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     mentions = {"mentions": [f"{HOSTILE}{n}@lid" for n in range(2000)]}
     media = {"mimetype": HOSTILE, "filename": HOSTILE * 100, "sizeBytes": 2**62}
@@ -76,7 +76,7 @@ async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Brows
             {"type": "contact", "content": {"contact": {"name": HOSTILE, "vcard": HOSTILE * 1000}}},
             {"type": "unknown", "content": {"raw": {HOSTILE: HOSTILE * 1000}}},
         ]
-        await arrive(world, f"3A{n:04}{HOSTILE[:40]}", **kinds[n % len(kinds)])
+        await arrive(harness, f"3A{n:04}{HOSTILE[:40]}", **kinds[n % len(kinds)])
     for path in (
         f"/companies/{COMPANY}/inbox",
         f"/companies/{COMPANY}/inbox?words=script",
@@ -95,10 +95,10 @@ async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Brows
 
 
 @pytest.mark.parametrize("name", ["inbox", "chats", "groups", "contacts"])
-async def test_each_page_of_a_company_shows_its_label(browser: Browser, world: World, name: str) -> None:
+async def test_each_page_of_a_company_shows_its_label(browser: Browser, harness: GatewayHarness, name: str) -> None:
     """People know a company by its label, not by its id."""
-    await world.pair()
-    await world.now(world.gateway.set_label(COMPANY, "Bakery Irbid"))
+    await harness.pair()
+    await harness.now(harness.gateway.set_label(COMPANY, "Bakery Irbid"))
     await browser.sign_in()
     page = (await browser.get(f"/companies/{COMPANY}/{name}")).body.decode()
     assert f'{COMPANY}</a> <span dir="auto">Bakery Irbid</span>' in page

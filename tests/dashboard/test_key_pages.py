@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.api_client import KEY_OF_ONE
 from tests.dashboard.browser import Browser
-from tests.world import COMPANY
+from tests.gateway_harness import COMPANY
 
 PART = {"HX-Request": "true"}
 BAKERY: dict[str, Any] = {"name": "Bakery <CRM>", "companies": f"{COMPANY}, 962303"}

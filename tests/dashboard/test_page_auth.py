@@ -13,7 +13,7 @@ from holdfast.delivery.webhooks import OF_ALL, Endpoint
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import ORIGIN, Browser, make_browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 PAGES = (
     "/",
@@ -68,9 +68,9 @@ async def test_a_key_signs_in_and_out_again(browser: Browser) -> None:
     assert (await browser.get("/")).status == 303
 
 
-async def test_signing_in_leads_to_the_requested_page(browser: Browser, world: World) -> None:
+async def test_signing_in_leads_to_the_requested_page(browser: Browser, harness: GatewayHarness) -> None:
     """Also after a wrong key, and when only a fragment of that page was requested; never to another site."""
-    await world.pair()
+    await harness.pair()
     wanted = f"/companies/{COMPANY}/inbox?words=962"
     answer = await browser.get(wanted)
     assert answer.headers["location"] == f"/login?next=/companies/{COMPANY}/inbox%3Fwords%3D962"
@@ -123,10 +123,10 @@ async def test_a_wrong_key_is_reported_and_many_are_too_many(browser: Browser) -
     assert (await browser.sign_in()).status == 303
 
 
-async def test_every_page_has_the_strict_policy(browser: Browser, world: World) -> None:
+async def test_every_page_has_the_strict_policy(browser: Browser, harness: GatewayHarness) -> None:
     """Only our own scripts run; no page can be framed, cached, or reported to other sites."""
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     for path in PAGES:
         answer = await browser.get(path)
@@ -134,9 +134,9 @@ async def test_every_page_has_the_strict_policy(browser: Browser, world: World) 
         assert not re.search(r"<script(?![^>]*\bsrc=\"/assets/)|<style|\sstyle=|\son[a-z]+=", answer.body.decode())
 
 
-async def test_a_page_answers_head(browser: Browser, world: World) -> None:
+async def test_a_page_answers_head(browser: Browser, harness: GatewayHarness) -> None:
     """As monitors request it: the same status and headers, without the body."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     for path in (*PAGES, "/nothing-here"):
         head = await browser.client("HEAD", path, key=None, headers=browser.cookies())
@@ -157,16 +157,18 @@ async def test_assets_may_be_cached_forever(browser: Browser) -> None:
     assert (await browser.get("/assets/000000000000/dashboard.css")).status == 404
 
 
-async def test_a_form_without_its_token_or_from_elsewhere_does_nothing(browser: Browser, world: World) -> None:
+async def test_a_form_without_its_token_or_from_elsewhere_does_nothing(
+    browser: Browser, harness: GatewayHarness
+) -> None:
     """Another site's form, one that does not say where it comes from, and one with another session's token."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     for path in FORMS:
         for token, headers in _FORGED:
             given = browser.token if token is None else token
             assert (await browser.post(path, token=given, headers=headers, company="x")).status == 403
-    assert world.state() == "connected"
-    assert len(world.gateway.views()) == 1
+    assert harness.state() == "connected"
+    assert len(harness.gateway.views()) == 1
     assert (await browser.get("/")).status == 200
 
 
@@ -190,10 +192,10 @@ async def test_a_malformed_form_is_refused(browser: Browser) -> None:
         assert (await browser.client("POST", "/login", key=None, headers=headers, raw=[body])).status == 422
 
 
-async def test_a_key_of_one_company_sees_no_other(browser: Browser, world: World) -> None:
+async def test_a_key_of_one_company_sees_no_other(browser: Browser, harness: GatewayHarness) -> None:
     """Neither in the list, nor by its URL, nor in streams; whether it exists is not revealed."""
-    await world.pair()
-    await world.now(world.gateway.put(OTHER))
+    await harness.pair()
+    await harness.now(harness.gateway.put(OTHER))
     await browser.sign_in(KEY_OF_ONE)
     page = (await browser.get("/")).body.decode()
     assert f'id="c-{COMPANY}"' in page
@@ -204,12 +206,12 @@ async def test_a_key_of_one_company_sees_no_other(browser: Browser, world: World
         for path in ("/action/stop", "/messages", "/pairing-code"):
             assert (await browser.post(f"/companies/{company}{path}", to="1", text="x")).status == 403
         assert (await browser.post("/companies", company=company)).status == 422
-    assert len(world.gateway.views()) == 2
+    assert len(harness.gateway.views()) == 2
 
 
-async def test_input_is_always_escaped(browser: Browser, world: World) -> None:
+async def test_input_is_always_escaped(browser: Browser, harness: GatewayHarness) -> None:
     """In URLs, in redisplayed forms, in outbound and inbound messages, in searches."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     evil = '"><script>alert(1)</script>'
     await browser.post(f"/companies/{COMPANY}/messages", to="962790000001", text=evil)
@@ -224,23 +226,23 @@ async def test_input_is_always_escaped(browser: Browser, world: World) -> None:
     assert not any(b"<script>alert" in answer.body or b"<script>" in answer.body for answer in shown)
 
 
-async def test_pages_renew_the_cookie_of_a_used_session(browser: Browser, world: World) -> None:
+async def test_pages_renew_the_cookie_of_a_used_session(browser: Browser, harness: GatewayHarness) -> None:
     """Twelve hours without a page end it."""
     await browser.sign_in()
     first = browser.cookie
     for _ in range(3):
-        world.clock.advance_to(world.clock.monotonic() + IDLE_S - 60)
+        harness.clock.advance_to(harness.clock.monotonic() + IDLE_S - 60)
         assert (await browser.get("/")).status == 200
     assert browser.cookie != first
-    world.clock.advance_to(world.clock.monotonic() + IDLE_S + 60)
+    harness.clock.advance_to(harness.clock.monotonic() + IDLE_S + 60)
     assert (await browser.get("/")).status == 303
 
 
-async def test_the_page_waits_until_the_sessions_are_loaded(world: World) -> None:
+async def test_the_page_waits_until_the_sessions_are_loaded(harness: GatewayHarness) -> None:
     """An empty list would be misleading."""
-    world.host_starts.close()
-    async with world.running(until_ready=False) as gateway:
-        browser = make_browser(world, gateway)
+    harness.host_starts.close()
+    async with harness.running(until_ready=False) as gateway:
+        browser = make_browser(harness, gateway)
         await browser.sign_in()
         answer = await browser.get("/")
         assert answer.status == 503
@@ -256,12 +258,12 @@ async def test_the_api_is_not_affected_by_the_pages(browser: Browser) -> None:
     assert not [path for path in described if path in {"/", "/login", "/companies", "/live", "/docs"}]
 
 
-async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Browser, world: World) -> None:
+async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Browser, harness: GatewayHarness) -> None:
     """Neither a delivery, nor its endpoint, nor the default endpoint: the error says that they are unknown."""
     rows = browser.client.api.state.context.webhooks
-    await world.now(rows.set_default("https://crm.example/", "whsec_x"))
-    await world.pair(OTHER)
-    made = await world.now(world.events.after(0, companies=[OTHER], most=1))
+    await harness.now(rows.set_default("https://crm.example/", "whsec_x"))
+    await harness.pair(OTHER)
+    made = await harness.now(harness.events.after(0, companies=[OTHER], most=1))
     await browser.sign_in(KEY_OF_ONE)
     assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 404
     assert (await browser.post("/webhooks/resume", id="default")).status == 404
@@ -270,11 +272,13 @@ async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Brow
     assert (await browser.post("/webhooks/resume", id="default")).status == 303
 
 
-async def test_an_endpoint_that_is_removed_while_it_is_resumed_is_unknown(browser: Browser, world: World) -> None:
+async def test_an_endpoint_that_is_removed_while_it_is_resumed_is_unknown(
+    browser: Browser, harness: GatewayHarness
+) -> None:
     """Another request may remove it after the page was shown; the person must not read that it is active again."""
     state = browser.client.api.state
-    await world.now(WebhookRows(world.database).set_default("https://crm.example/", "whsec_x"))
-    state.context = replace(state.context, webhooks=RemovedBefore(world.database))
+    await harness.now(WebhookRows(harness.database).set_default("https://crm.example/", "whsec_x"))
+    state.context = replace(state.context, webhooks=RemovedBefore(harness.database))
     await browser.sign_in()
     answer = await browser.post("/webhooks/resume", id="default")
     assert answer.status == 404
@@ -302,13 +306,17 @@ async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_programs
     (await browser.post("/nothing", headers={"Accept": "text/html"})).problem(404, "not-found")
 
 
-async def test_an_unknown_path_while_the_database_fails_is_a_page_that_says_so(browser: Browser, world: World) -> None:
+async def test_an_unknown_path_while_the_database_fails_is_a_page_that_says_so(
+    browser: Browser, harness: GatewayHarness
+) -> None:
     """Like every other page: 503, with the headers of all pages, and no error in the log."""
     await browser.sign_in()
-    await world.now(
-        world.database.write(lambda connection: connection.exec_driver_sql("ALTER TABLE webhook_endpoints RENAME TO x"))
+    await harness.now(
+        harness.database.write(
+            lambda connection: connection.exec_driver_sql("ALTER TABLE webhook_endpoints RENAME TO x")
+        )
     )
-    await world.wait(60)  # the problems shown on every page are cached for some seconds
+    await harness.wait(60)  # the problems shown on every page are cached for some seconds
     answer = await browser.get("/no-such-page", Accept="text/html")
     assert answer.status == 503
     assert "The database is not available" in answer.body.decode()

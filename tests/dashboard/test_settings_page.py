@@ -8,34 +8,34 @@ import pytest
 
 from tests.api.api_client import KEY_OF_ONE
 from tests.dashboard.browser import Browser
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 PAGE = f"/companies/{COMPANY}"
 SETTINGS = f"{PAGE}/settings"
 PART = {"HX-Request": "true"}
 
 
-async def test_settings_are_saved_shown_and_removed_again(browser: Browser, world: World) -> None:
+async def test_settings_are_saved_shown_and_removed_again(browser: Browser, harness: GatewayHarness) -> None:
     """A first webhook shows its secret once; empty fields return to the general settings; other pacing values
     are kept.
     """
-    await world.pair()
-    await world.now(world.limits.set_pacing(COMPANY, {"gapMs": 500}))
+    await harness.pair()
+    await harness.now(harness.limits.set_pacing(COMPANY, {"gapMs": 500}))
     await browser.sign_in()
     given = {"label": "Bakery Irbid", "webhook_url": "https://8.8.8.8/hook", "perMinute": "2.5", "newPerDay": "40"}
     given |= {"deviceName": "Bakery Gateway"}
     saved = (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
     assert "Settings saved." in saved
     assert "whsec_" in saved
-    assert await world.limits.stored_pacing(COMPANY) == {"gapMs": 500, "perMinute": 2.5, "newPerDay": 40}
+    assert await harness.limits.stored_pacing(COMPANY) == {"gapMs": 500, "perMinute": 2.5, "newPerDay": 40}
     page = (await browser.get(PAGE)).body.decode()
     for value in given.values():
         assert f'value="{value}"' in page
     assert "whsec_" not in (await browser.post(SETTINGS, headers=PART, **given)).body.decode()
     await browser.post(SETTINGS, headers=PART)
-    assert await world.limits.stored_pacing(COMPANY) == {"gapMs": 500}
-    assert await world.webhooks.rows.endpoint(COMPANY) is None
-    assert await world.gateway.labels() == {}
+    assert await harness.limits.stored_pacing(COMPANY) == {"gapMs": 500}
+    assert await harness.webhooks.rows.endpoint(COMPANY) is None
+    assert await harness.gateway.labels() == {}
 
 
 @pytest.mark.parametrize(
@@ -51,58 +51,60 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, worl
     ],
 )
 async def test_an_invalid_value_changes_nothing(
-    browser: Browser, world: World, field: str, value: str, sentence: str
+    browser: Browser, harness: GatewayHarness, field: str, value: str, sentence: str
 ) -> None:
     """The error has the value and what to do, and the other fields are not stored either."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     answer = await browser.post(SETTINGS, headers=PART, **{"label": "Bakery", "perMinute": "3", field: value})
     assert (answer.status, sentence in answer.body.decode()) == (422, True), answer.body.decode()
-    assert (await world.gateway.labels(), await world.limits.stored_pacing(COMPANY)) == ({}, {})
+    assert (await harness.gateway.labels(), await harness.limits.stored_pacing(COMPANY)) == ({}, {})
 
 
-async def test_ignored_kinds_of_messages_can_be_selected(browser: Browser, world: World) -> None:
+async def test_ignored_kinds_of_messages_can_be_selected(browser: Browser, harness: GatewayHarness) -> None:
     """The ticked kinds are no longer stored; without a tick everything is stored again."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     for ticked in (("status", "channels"), ()):
         await browser.post(SETTINGS, headers=PART, **{f"ignore-{kind}": "yes" for kind in ticked})
-        assert world.gateway.view(COMPANY).record.ignored == (" ".join(ticked) or None)
+        assert harness.gateway.view(COMPANY).record.ignored == (" ".join(ticked) or None)
         page = (await browser.get(PAGE)).body.decode()
         shown = re.findall(r'name="ignore-(\w+)" value="yes" checked', page)
         assert shown == list(ticked)
 
 
-async def test_saving_starts_no_session(browser: Browser, world: World) -> None:
+async def test_saving_starts_no_session(browser: Browser, harness: GatewayHarness) -> None:
     """A stopped company stays stopped."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     await browser.post(f"{PAGE}/action/stop", headers=PART)
     await browser.post(SETTINGS, headers=PART, deviceName="Bakery Gateway")
-    assert world.gateway.view(COMPANY).record.device_name == "Bakery Gateway"
-    await world.wait(60)
-    assert world.state() == "stopped"
+    assert harness.gateway.view(COMPANY).record.device_name == "Bakery Gateway"
+    await harness.wait(60)
+    assert harness.state() == "stopped"
 
 
-async def test_a_tenant_can_only_tighten_pacing_and_not_remove_a_company(browser: Browser, world: World) -> None:
+async def test_a_tenant_can_only_tighten_pacing_and_not_remove_a_company(
+    browser: Browser, harness: GatewayHarness
+) -> None:
     """The operator's limits apply; the page has no button for removal, and the form is refused."""
-    await world.pair()
-    await world.now(world.limits.set_pacing(COMPANY, {"perMinute": 10}))
+    await harness.pair()
+    await harness.now(harness.limits.set_pacing(COMPANY, {"perMinute": 10}))
     await browser.sign_in(KEY_OF_ONE)
     assert (await browser.post(SETTINGS, headers=PART, perMinute="20")).status == 422
     assert (await browser.post(SETTINGS, headers=PART, perMinute="5")).status == 200
-    assert await world.limits.stored_pacing(COMPANY) == {"perMinute": 10, "tenant": {"perMinute": 5}}
+    assert await harness.limits.stored_pacing(COMPANY) == {"perMinute": 10, "tenant": {"perMinute": 5}}
     assert "ask-remove" not in (await browser.get(PAGE)).body.decode()
     assert (await browser.post(f"{PAGE}/remove")).status == 403
-    assert COMPANY in world.gateway.running
+    assert COMPANY in harness.gateway.running
 
 
-async def test_a_company_is_removed_after_a_backup(browser: Browser, world: World) -> None:
+async def test_a_company_is_removed_after_a_backup(browser: Browser, harness: GatewayHarness) -> None:
     """It is removed from the fleet, and there is a backup."""
-    await world.pair()
+    await harness.pair()
     await browser.sign_in()
     assert "ask-remove" in (await browser.get(PAGE)).body.decode()
     answer = await browser.post(f"{PAGE}/remove", headers=PART)
     assert (answer.status, answer.headers["hx-redirect"]) == (204, "/")
     assert (await browser.get(PAGE)).status == 404
-    assert list((world.spool.folder.parent / "backups").iterdir())
+    assert list((harness.spool.folder.parent / "backups").iterdir())

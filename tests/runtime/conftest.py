@@ -1,4 +1,4 @@
-"""An in-process gateway (`tests.world`) for every test of the runtime."""
+"""An in-process gateway (`tests.gateway_harness`) for every test of the runtime."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    made = GatewayHarness(tmp_path)
     yield made
     made.database.close()

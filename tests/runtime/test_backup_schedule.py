@@ -13,7 +13,7 @@ from holdfast.backup.backup_dir import names
 from holdfast.backup.schedule import FIRST_AFTER_S, RETRY_S, Schedule
 from holdfast.store.shared_secrets import note
 from tests.backup_service import backup_service_of
-from tests.world import World
+from tests.gateway_harness import GatewayHarness
 
 DAY_S = 86_400
 
@@ -24,10 +24,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def scheduled(world: World, folder: Path, *, every_h: float = 24, keep: int = 2) -> AsyncIterator[Schedule]:
+async def scheduled(
+    harness: GatewayHarness, folder: Path, *, every_h: float = 24, keep: int = 2
+) -> AsyncIterator[Schedule]:
     """A gateway with its schedule, until the block ends."""
-    async with world.running() as gateway, asyncio.TaskGroup() as tasks:
-        backup_service = backup_service_of(gateway, world.database, folder, clock=world.clock)
+    async with harness.running() as gateway, asyncio.TaskGroup() as tasks:
+        backup_service = backup_service_of(gateway, harness.database, folder, clock=harness.clock)
         schedule = Schedule(backup_service, every_h=every_h, keep=keep)
         running = tasks.create_task(schedule.run())
         try:
@@ -36,44 +38,44 @@ async def scheduled(world: World, folder: Path, *, every_h: float = 24, keep: in
             running.cancel()
 
 
-async def test_one_backup_a_day_and_the_oldest_are_removed(world: World, folder: Path) -> None:
+async def test_one_backup_a_day_and_the_oldest_are_removed(harness: GatewayHarness, folder: Path) -> None:
     """The first is made soon after the first start; the configured number is kept."""
-    async with scheduled(world, folder):
-        await world.until(lambda: len(names(folder)) == 1, within_s=FIRST_AFTER_S + 1)
-        await world.wait(DAY_S + 1)
-        await world.until(lambda: len(names(folder)) == 2)
+    async with scheduled(harness, folder):
+        await harness.until(lambda: len(names(folder)) == 1, within_s=FIRST_AFTER_S + 1)
+        await harness.wait(DAY_S + 1)
+        await harness.until(lambda: len(names(folder)) == 2)
         newest = names(folder)[0]
-        await world.wait(DAY_S + 1)
-        await world.until(lambda: newest != names(folder)[0])
+        await harness.wait(DAY_S + 1)
+        await harness.until(lambda: newest != names(folder)[0])
         assert [path == newest for path in names(folder)] == [False, True]
 
 
-async def test_restarts_cause_no_additional_backups(world: World, folder: Path) -> None:
+async def test_restarts_cause_no_additional_backups(harness: GatewayHarness, folder: Path) -> None:
     """The time of the last one is stored in the database; after a day without Holdfast one is due."""
-    async with scheduled(world, folder):
-        await world.until(lambda: len(names(folder)) == 1)
+    async with scheduled(harness, folder):
+        await harness.until(lambda: len(names(folder)) == 1)
     for _ in range(3):
-        async with scheduled(world, folder):
-            await world.wait(2 * FIRST_AFTER_S)
+        async with scheduled(harness, folder):
+            await harness.wait(2 * FIRST_AFTER_S)
     assert len(names(folder)) == 1
-    world.clock.advance_to(world.clock.monotonic() + DAY_S)
-    async with scheduled(world, folder):
-        await world.until(lambda: len(names(folder)) == 2, within_s=FIRST_AFTER_S + 1)
+    harness.clock.advance_to(harness.clock.monotonic() + DAY_S)
+    async with scheduled(harness, folder):
+        await harness.until(lambda: len(names(folder)) == 2, within_s=FIRST_AFTER_S + 1)
 
 
-async def test_one_of_two_processes_on_a_database_makes_the_backup(world: World, folder: Path) -> None:
+async def test_one_of_two_processes_on_a_database_makes_the_backup(harness: GatewayHarness, folder: Path) -> None:
     """The one that claims it first."""
-    async with scheduled(world, folder), asyncio.TaskGroup() as tasks:
-        backup_service = backup_service_of(world.gateway, world.database, folder / "other", clock=world.clock)
+    async with scheduled(harness, folder), asyncio.TaskGroup() as tasks:
+        backup_service = backup_service_of(harness.gateway, harness.database, folder / "other", clock=harness.clock)
         other = tasks.create_task(Schedule(backup_service, every_h=24, keep=2).run())
-        await world.wait(2 * FIRST_AFTER_S)
+        await harness.wait(2 * FIRST_AFTER_S)
         assert len(names(folder)) + len(names(folder / "other")) == 1
         other.cancel()
 
 
-async def note_begun(world: World, text: str) -> None:
+async def note_begun(harness: GatewayHarness, text: str) -> None:
     """When the last backup began, as the database has it."""
-    await world.database.write(lambda connection: note(connection, "backup-begun", text))
+    await harness.database.write(lambda connection: note(connection, "backup-begun", text))
 
 
 def block(folder: Path) -> None:
@@ -84,35 +86,35 @@ def unblock(folder: Path) -> None:
     folder.unlink()
 
 
-async def test_a_failure_is_known_until_one_succeeds(world: World, folder: Path) -> None:
+async def test_a_failure_is_known_until_one_succeeds(harness: GatewayHarness, folder: Path) -> None:
     """It is tried again in a quarter of an hour, not in a day."""
     block(folder)
-    async with scheduled(world, folder) as schedule:
-        await world.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
-        await world.wait(RETRY_S + 1)
+    async with scheduled(harness, folder) as schedule:
+        await harness.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
+        await harness.wait(RETRY_S + 1)
         assert schedule.failing_s is not None
         assert schedule.failing_s > RETRY_S
         unblock(folder)
-        await world.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
+        await harness.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
         assert len(names(folder)) == 1
 
 
 async def test_an_unexpected_error_does_not_end_the_schedule(
-    world: World, folder: Path, caplog: pytest.LogCaptureFixture
+    harness: GatewayHarness, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A defect is logged with its traceback, and the backup is retried."""
-    await note_begun(world, "no date")
-    async with scheduled(world, folder) as schedule:
-        await world.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
+    await note_begun(harness, "no date")
+    async with scheduled(harness, folder) as schedule:
+        await harness.until(lambda: schedule.failing_s is not None, within_s=FIRST_AFTER_S + 1)
         assert "it is retried in 15 min" in caplog.text
         assert "Traceback" in caplog.text
-        await note_begun(world, "2020-01-01T00:00:00.000Z")
-        await world.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
+        await note_begun(harness, "2020-01-01T00:00:00.000Z")
+        await harness.until(lambda: schedule.failing_s is None, within_s=RETRY_S + 1)
         assert len(names(folder)) == 1
 
 
-async def test_no_backup_is_made_if_the_interval_is_zero(world: World, folder: Path) -> None:
+async def test_no_backup_is_made_if_the_interval_is_zero(harness: GatewayHarness, folder: Path) -> None:
     """HOLDFAST_BACKUP_EVERY_H=0."""
-    async with scheduled(world, folder, every_h=0):
-        await world.wait(2 * DAY_S)
+    async with scheduled(harness, folder, every_h=0):
+        await harness.wait(2 * DAY_S)
     assert names(folder) == []

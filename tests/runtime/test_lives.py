@@ -37,7 +37,7 @@ from holdfast.store.sessions import SessionRows
 from tests.contract.rows import take
 from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
-from tests.world import COMPANY
+from tests.gateway_harness import COMPANY
 
 T = TypeVar("T")
 

@@ -7,22 +7,24 @@ import re
 
 import pytest
 
-from tests.world import COMPANY, NUMBER, World
+from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 
 _EVENT = re.compile(rf"(Session|Keep-alive) {COMPANY} \S.*")
 
 
-async def test_each_event_of_a_link_is_one_readable_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_event_of_a_link_is_one_readable_line(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     """From pairing to a link that died silently; ten idle minutes add nothing. No number, no text."""
     caplog.set_level(logging.INFO)
-    async with world.running():
-        link = await world.pair()
-        await world.wait(600)
+    async with harness.running():
+        link = await harness.pair()
+        await harness.wait(600)
         calm = list(caplog.messages)
-        world.engine.freeze(link)
-        await world.until_state("reconnecting")
-        await world.until_state("connected")
-        await world.wait(1)
+        harness.engine.freeze(link)
+        await harness.until_state("reconnecting")
+        await harness.until_state("connected")
+        await harness.wait(1)
         told = [line for line in caplog.messages if re.search("Session|Connection|Keep-alive", line)]
     assert all(_EVENT.fullmatch(line) for line in told), told
     assert sum("Keep-alive" in line for line in calm) == 1
@@ -33,13 +35,15 @@ async def test_each_event_of_a_link_is_one_readable_line(world: World, caplog: p
     assert re.fullmatch(rf"Keep-alive {COMPANY} answered after \d+ ms", answered)
 
 
-async def test_a_message_that_fails_is_a_line_with_the_reason(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_fails_is_a_line_with_the_reason(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     """By its id, without number and text."""
-    async with world.running():
-        await world.pair()
-        world.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
-        message = await world.send("a secret")
-        await world.until_message(message, "failed")
+    async with harness.running():
+        await harness.pair()
+        harness.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+        message = await harness.send("a secret")
+        await harness.until_message(message, "failed")
     line = f"Session {COMPANY}: message {message.id} failed: this number is not on WhatsApp (not-on-whatsapp)"
     assert line in caplog.messages
     assert not [each for each in caplog.messages if "secret" in each or NUMBER in each]

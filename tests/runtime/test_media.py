@@ -26,8 +26,8 @@ from holdfast.web.client import WebClient
 from holdfast.web.urls import place
 from tests.databases import migrated
 from tests.doubles.fake_clock import FakeClock
+from tests.gateway_harness import COMPANY
 from tests.web.site import Site
-from tests.world import COMPANY
 
 MB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5000

@@ -18,7 +18,7 @@ from holdfast.session.stores import ClusterNode, HeldLease, Share
 from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
-from tests.world import COMPANY, World
+from tests.gateway_harness import COMPANY, GatewayHarness
 
 LASTS_S = TTL_S - MARGIN_S
 
@@ -379,42 +379,42 @@ class _Deaf:
     def host_lost(self, *, detail: str) -> None: ...
 
 
-async def test_a_message_that_another_process_accepted_is_sent(world: World) -> None:
+async def test_a_message_that_another_process_accepted_is_sent(harness: GatewayHarness) -> None:
     """Also one with a lower number than those already seen, because it was committed later. No message is sent
     twice.
     """
-    async with world.running() as gateway:
-        await world.pair()
-        first = await world.send("first")
-        await world.until_message(first, "sent")
-        await world.now(world.outbox.accept(draft(7)))
-        await world.now(
-            world.database.write(
+    async with harness.running() as gateway:
+        await harness.pair()
+        first = await harness.send("first")
+        await harness.until_message(first, "sent")
+        await harness.now(harness.outbox.accept(draft(7)))
+        await harness.now(
+            harness.database.write(
                 lambda connection: connection.exec_driver_sql("UPDATE outbox SET seq = -seq WHERE seq > 1")
             )
         )
-        await world.wait(5)
-        assert [text for _, text in world.sends()] == ["first"]
+        await harness.wait(5)
+        assert [text for _, text in harness.sends()] == ["first"]
         for _ in range(3):
             gateway.work_waits(COMPANY)
-            await world.wait(1)
-        assert [text for _, text in world.sends()] == ["first", "message 7"]
+            await harness.wait(1)
+        assert [text for _, text in harness.sends()] == ["first", "message 7"]
 
 
-async def test_the_owner_is_woken_for_work_that_another_process_stored(world: World) -> None:
+async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: GatewayHarness) -> None:
     """For messages and operations, at once; where the session runs here, no wake-up is needed."""
     woken: list[str] = []
-    async with world.running() as gateway:
-        await world.pair()
-        meanwhile = Gateway(replace(world.parts, wake_owner=woken.append))
+    async with harness.running() as gateway:
+        await harness.pair()
+        meanwhile = Gateway(replace(harness.parts, wake_owner=woken.append))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(meanwhile.run(ready=lambda: None))
-            await world.now(world.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
+            await harness.now(harness.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
             meanwhile.operations_wait(COMPANY)
-            await world.now(meanwhile.accept(draft(7)))
+            await harness.now(meanwhile.accept(draft(7)))
             running.cancel()
         assert woken == [COMPANY, COMPANY]
-        assert world.sends() == []
+        assert harness.sends() == []
         gateway.work_waits(COMPANY)
-        await world.until_sends(1)
+        await harness.until_sends(1)
         assert woken == [COMPANY, COMPANY]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from holdfast.delivery.events import Event
 from holdfast.delivery.webhooks import Attempt, Endpoint
+from tests.gateway_harness import GatewayHarness
 from tests.runtime.test_webhooks import DAY_S, Office
-from tests.world import World
 
 ANSWERS = st.sampled_from([200, 200, 200, 204, 302, 429, 500, 503, None])
 STEPS = st.one_of(
@@ -30,11 +30,11 @@ async def test_every_event_arrives_in_the_order_of_its_chat(steps: list[tuple[st
     accepted.
     """
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
+        harness = GatewayHarness(Path(folder))
         try:
-            await _play(Office(world), steps)
+            await _play(Office(harness), steps)
         finally:
-            world.database.close()
+            harness.database.close()
 
 
 async def _play(office: Office, steps: list[tuple[str, object]]) -> None:
@@ -50,8 +50,8 @@ async def _play(office: Office, steps: list[tuple[str, object]]) -> None:
     office.receiver.answer = lambda endpoint, event: Attempt(status=200)
     async with office.open():
         ids = {number for _, number in happened}
-        await office.world.until(lambda: set(office.receiver.numbers) >= ids, within_s=3 * DAY_S)
-        await office.world.quiet()
+        await office.harness.until(lambda: set(office.receiver.numbers) >= ids, within_s=3 * DAY_S)
+        await office.harness.quiet()
     for chat in "abc":
         numbers = office.receiver.by_chat().get(chat, [])
         assert list(dict.fromkeys(numbers)) == [number for each, number in happened if each == chat]
@@ -65,7 +65,7 @@ async def _step(office: Office, what: str, how: object, happened: list[tuple[str
                 happened.append((chat, len(happened)))
                 await office.happen(len(happened) - 1, chat=chat)
         case "wait", float() as seconds:
-            await office.world.wait(seconds)
+            await office.harness.wait(seconds)
         case "answer", list() as answers:
             office.receiver.answer = _in_turn(answers)
 

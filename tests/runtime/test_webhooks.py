@@ -36,8 +36,8 @@ from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.webhooks import WebhookRows
+from tests.gateway_harness import COMPANY, Chance, GatewayHarness
 from tests.runtime.test_monitor import RecordedAlerts
-from tests.world import COMPANY, Chance, World
 
 OTHER = "962303"
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -49,8 +49,8 @@ URL = "https://crm.example/hook"
 class Receiver:
     """Receives webhooks, and answers as the test sets it up."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, harness: GatewayHarness) -> None:
+        self._harness = harness
         self.answer: Callable[[Endpoint, Event], Attempt] = lambda endpoint, event: OK
         self.takes_s: Callable[[Event], float] = lambda event: 0.0
         self.tries: list[tuple[float, str, str]] = []
@@ -65,9 +65,9 @@ class Receiver:
         self.under_way.add(lane)
         self.most_under_way = max(self.most_under_way, len(self.under_way))
         try:
-            self.tries.append((self._world.clock.monotonic(), endpoint.url or "", event.id))
+            self.tries.append((self._harness.clock.monotonic(), endpoint.url or "", event.id))
             if seconds := self.takes_s(event):
-                await self._world.clock.sleep(seconds)
+                await self._harness.clock.sleep(seconds)
             answer = self.answer(endpoint, event)
         finally:
             self.under_way.discard(lane)
@@ -89,10 +89,10 @@ class Receiver:
 class Office:
     """The gateway, its webhooks and their receiver."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.receiver = Receiver(world)
-        self.rows = WebhookRows(world.database)
+    def __init__(self, harness: GatewayHarness) -> None:
+        self.harness = harness
+        self.receiver = Receiver(harness)
+        self.rows = WebhookRows(harness.database)
         self.lanes = Lanes()
         self.companies: set[str] = set()
         """The companies whose sessions this process runs."""
@@ -101,14 +101,14 @@ class Office:
     async def open(self, *companies: str) -> AsyncIterator[None]:
         """Run a sender for these companies during the block; the rows remain."""
         self.companies = set(companies or (COMPANY,))
-        async with self.world.running(), asyncio.TaskGroup() as tasks:
+        async with self.harness.running(), asyncio.TaskGroup() as tasks:
             sender = WebhookSender(
                 self.rows,
-                self.world.events,
+                self.harness.events,
                 companies=lambda: self.companies,
                 post=self.receiver,
-                clock=self.world.clock,
-                clock_watch=self.world.parts.clock_watch,
+                clock=self.harness.clock,
+                clock_watch=self.harness.parts.clock_watch,
                 randomness=Chance(),
                 keep_days=7,
                 lanes=self.lanes,
@@ -124,34 +124,34 @@ class Office:
     async def set(self, company: str = OF_ALL, url: str | None = URL, events: tuple[str, ...] | None = None) -> None:
         made = replace(new_endpoint(company, url=url, secret="whsec_x"), events=events)
         if company != OF_ALL:
-            now = iso(self.world.clock.now())
+            now = iso(self.harness.clock.now())
             stopped = Record(company=company, state=State.STOPPED, since=now, created_at=now)
-            await self.world.now(SessionRows(self.world.database).create(stopped))
-        await self.world.now(self.rows.put(company, lambda before: made))
+            await self.harness.now(SessionRows(self.harness.database).create(stopped))
+        await self.harness.now(self.rows.put(company, lambda before: made))
 
     async def happen(self, *numbers: int, chat: str = "a", company: str = COMPANY, type_: str = "message.sent") -> None:
-        at = iso(self.world.clock.now())
+        at = iso(self.harness.clock.now())
         for number in numbers:
             body = {"n": number}
-            await self.world.now(
-                self.world.database.write(
+            await self.harness.now(
+                self.harness.database.write(
                     lambda connection, body=body: record(connection, company, type_, body, chat=chat, at=at)  # type: ignore[misc]
                 )
             )
 
     async def until(self, count: int, *, within_s: float = 10 * DAY_S) -> None:
-        await self.world.until(lambda: len(self.receiver.taken) >= count, within_s=within_s)
-        await self.world.quiet()
+        await self.harness.until(lambda: len(self.receiver.taken) >= count, within_s=within_s)
+        await self.harness.quiet()
 
     async def endpoint(self, company: str = OF_ALL) -> Endpoint:
-        found = await self.world.now(self.rows.endpoint(company))
+        found = await self.harness.now(self.rows.endpoint(company))
         assert found is not None
         return found
 
 
 @pytest.fixture
-def office(world: World) -> Office:
-    return Office(world)
+def office(harness: GatewayHarness) -> Office:
+    return Office(harness)
 
 
 async def test_events_arrive_once_each_in_the_order_of_their_chat(office: Office) -> None:
@@ -175,14 +175,14 @@ async def test_a_delivery_is_retried_for_three_days_and_then_fails(office: Offic
     async with office.open():
         await office.happen(1, 2)
         for number in range(100, 140):
-            await office.world.wait(300 if number == 100 else 2 * HOUR_S)
+            await office.harness.wait(300 if number == 100 else 2 * HOUR_S)
             await office.happen(number, chat="b")
         await office.until(41)
     first = office.receiver.tries[0][2]
     times = [at for at, _, id_ in office.receiver.tries if id_ == first]
     assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == list(RETRY_DELAYS_S)
     assert office.receiver.by_chat() == {"b": list(range(100, 140)), "a": [2]}
-    [failed] = await office.world.now(office.rows.failed(None, after=0, most=9))
+    [failed] = await office.harness.now(office.rows.failed(None, after=0, most=9))
     assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 12, 500)
 
 
@@ -207,11 +207,11 @@ async def test_an_endpoint_that_keeps_failing_is_suspended_without_delaying_othe
     async with office.open(COMPANY, OTHER):
         for chat in "abcdef":
             await office.happen(1, 2, 3, chat=chat, company=OTHER)
-        await office.world.wait(6 * HOUR_S)
+        await office.harness.wait(6 * HOUR_S)
         suspended = await office.endpoint(OTHER)
         assert suspended.health.state is EndpointState.SUSPENDED
         hour_tries = len(office.receiver.tries)
-        await office.world.wait(6 * HOUR_S)
+        await office.harness.wait(6 * HOUR_S)
         assert len(office.receiver.tries) - hour_tries <= 7
         await office.happen(7)
         await office.until(1, within_s=1)
@@ -220,7 +220,7 @@ async def test_an_endpoint_that_keeps_failing_is_suspended_without_delaying_othe
         await office.until(19, within_s=2 * HOUR_S)
         assert office.receiver.by_chat() == {**{chat: [1, 2, 3] for chat in "bcdef"}, "a": [7, 1, 2, 3]}
         assert (await office.endpoint(OTHER)).health.state is EndpointState.ACTIVE
-        assert await office.world.now(office.rows.counts()) == {}
+        assert await office.harness.now(office.rows.counts()) == {}
 
 
 async def test_an_endpoint_that_answered_410_is_off_until_a_person_resumes_it(office: Office) -> None:
@@ -229,12 +229,12 @@ async def test_an_endpoint_that_answered_410_is_off_until_a_person_resumes_it(of
     office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
         await office.happen(1, 2)
-        await office.world.wait(HOUR_S)
+        await office.harness.wait(HOUR_S)
         assert len(office.receiver.tries) == 1
         assert (await office.endpoint()).health.state is EndpointState.OFF
         await office.happen(3)
         office.receiver.answer = lambda endpoint, event: OK
-        await office.world.now(office.rows.resume("default"))
+        await office.harness.now(office.rows.resume("default"))
         await office.until(3, within_s=1)
     assert office.receiver.numbers == [1, 2, 3]
 
@@ -245,12 +245,12 @@ async def test_deliveries_that_are_not_accepted_for_days_fail_and_can_be_replaye
     office.receiver.answer = lambda endpoint, event: Attempt(status=410, error="gone")
     async with office.open():
         await office.happen(1, 2)
-        await office.world.wait(4.1 * DAY_S)
-        counts = await office.world.now(office.rows.counts())
+        await office.harness.wait(4.1 * DAY_S)
+        counts = await office.harness.now(office.rows.counts())
         assert (counts[COMPANY].pending, counts[COMPANY].failed) == (0, 2)
         office.receiver.answer = lambda endpoint, event: OK
-        await office.world.now(office.rows.resume("default"))
-        assert await office.world.now(office.rows.replay_all(None, since=None)) == 2
+        await office.harness.now(office.rows.resume("default"))
+        assert await office.harness.now(office.rows.replay_all(None, since=None)) == 2
         await office.until(2, within_s=1)
     assert office.receiver.numbers == [1, 2]
 
@@ -263,12 +263,12 @@ async def test_a_slow_receiver_does_not_delay_others(office: Office) -> None:
     async with office.open(COMPANY, OTHER):
         for number in range(40):
             await office.happen(number, chat=f"slow {number}", company=OTHER)
-        begun = office.world.clock.monotonic()
+        begun = office.harness.clock.monotonic()
         await office.happen(99)
-        await office.world.until(lambda: 99 in office.receiver.numbers, within_s=1)
+        await office.harness.until(lambda: 99 in office.receiver.numbers, within_s=1)
         await office.until(41)
         assert office.receiver.most_under_way == 9
-        assert office.world.clock.monotonic() - begun >= 4 * 15
+        assert office.harness.clock.monotonic() - begun >= 4 * 15
 
 
 async def test_after_a_crash_events_are_sent_again_under_the_same_ids(office: Office) -> None:
@@ -277,7 +277,7 @@ async def test_after_a_crash_events_are_sent_again_under_the_same_ids(office: Of
     office.receiver.takes_s = lambda event: 5.0
     async with office.open():
         await office.happen(1, 2, 3)
-        await office.world.until(lambda: len(office.receiver.tries) == 2)
+        await office.harness.until(lambda: len(office.receiver.tries) == 2)
     async with office.open():
         await office.until(3)
     assert office.receiver.numbers == [1, 2, 3]
@@ -292,16 +292,16 @@ async def test_a_failing_database_causes_a_repetition_and_loses_no_event(office:
     async with office.open():
         await office.happen(1, 2)
         await office.until(2)
-        office.world.database.failing = "disk full"
+        office.harness.database.failing = "disk full"
         with pytest.raises(OSError, match="disk full"):
             await office.happen(3)
-        office.world.database.failing = None
+        office.harness.database.failing = None
         office.receiver.takes_s = lambda event: 1.0
         await office.happen(4)
-        await office.world.until(lambda: len(office.receiver.tries) == 3)
-        office.world.database.failing = "disk full"
-        await office.world.wait(3)
-        office.world.database.failing = None
+        await office.harness.until(lambda: len(office.receiver.tries) == 3)
+        office.harness.database.failing = "disk full"
+        await office.harness.wait(3)
+        office.harness.database.failing = None
         await office.until(4)
     assert office.receiver.numbers == [1, 2, 4, 4]
 
@@ -315,7 +315,7 @@ async def test_a_session_with_an_endpoint_of_its_own_uses_that(office: Office) -
             for number, type_ in enumerate(("message.received", "message.sent", "message.accepted")):
                 await office.happen(number, company=company, type_=type_)
         await office.until(3)
-        await office.world.wait(60)
+        await office.harness.wait(60)
     seen = [(event.company, event.type) for event in office.receiver.taken]
     assert sorted(seen) == [(COMPANY, "message.received"), (COMPANY, "message.sent"), (OTHER, "message.received")]
 
@@ -325,45 +325,45 @@ async def test_a_replay_since_a_time_includes_delivered_events(office: Office) -
     await office.set()
     async with office.open(COMPANY, OTHER):
         await office.happen(1)
-        await office.world.wait(60)
-        since = iso(office.world.clock.now())
+        await office.harness.wait(60)
+        since = iso(office.harness.clock.now())
         await office.happen(2, 3)
         await office.happen(4, company=OTHER)
         await office.until(4)
         before = [event.id for event in office.receiver.taken]
-        assert await office.world.now(office.rows.replay_all([COMPANY], since=since)) == 2
+        assert await office.harness.now(office.rows.replay_all([COMPANY], since=since)) == 2
         await office.until(6)
         assert office.receiver.numbers[4:] == [2, 3]
         assert {event.id for event in office.receiver.taken[4:]} < set(before)
-        assert await office.world.now(office.rows.replay(before[0]))
+        assert await office.harness.now(office.rows.replay(before[0]))
         await office.until(7)
         assert office.receiver.numbers[-1] == 1
 
 
 async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office) -> None:
     """There is one alert while it is suspended, and an all-clear after it has worked for a while."""
-    world, told = office.world, RecordedAlerts()
+    harness, told = office.harness, RecordedAlerts()
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
         watching = HealthMonitor(
-            world.gateway,
-            world.parts,
-            figures=FigureRows(world.database),
+            harness.gateway,
+            harness.parts,
+            figures=FigureRows(harness.database),
             alert_sink=told,
             interval_s=30,
             webhooks=office.rows.endpoints,
         )
         await office.happen(1)
-        await world.wait(HOUR_S)
+        await harness.wait(HOUR_S)
         for _ in range(3):
-            await world.now(watching.check())
+            await harness.now(watching.check())
         assert told.words == [(AlertKind.RAISED, "webhook-suspended")]
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(1, within_s=2 * HOUR_S)
         for _ in range(10):
-            await world.wait(30)
-            await world.now(watching.check())
+            await harness.wait(30)
+            await harness.now(watching.check())
     assert told.words == [(AlertKind.RAISED, "webhook-suspended"), (AlertKind.CLEARED, "webhook-suspended")]
 
 
@@ -377,7 +377,7 @@ async def test_the_process_that_takes_over_a_session_sends_its_webhooks(office: 
         await office.happen(1, 2, 3)
         await office.happen(9, company=OTHER)
         await office.until(1)
-        await office.world.wait(30)
+        await office.harness.wait(30)
         assert {event.company for event in office.receiver.taken} == {COMPANY}
     async with office.open(OTHER):
         await office.until(4)
@@ -391,9 +391,9 @@ async def test_loaded_deliveries_of_a_session_that_moved_are_not_sent(office: Of
     for number in range(30):
         await office.happen(number, chat=f"chat {number}", company=OTHER)
     async with office.open(COMPANY, OTHER):
-        await office.world.until(lambda: len(office.receiver.under_way) == 8)
+        await office.harness.until(lambda: len(office.receiver.under_way) == 8)
         office.companies.discard(OTHER)
-        await office.world.wait(60)
+        await office.harness.wait(60)
     assert len(office.receiver.taken) == 8
 
 
@@ -411,7 +411,7 @@ async def test_a_corrected_url_gets_pending_deliveries_at_once(office: Office) -
         async with office.open():
             await office.happen(1, 2, chat=f"a{company}")
             await office.happen(3, chat=f"b{company}")
-            await office.world.wait(700)
+            await office.harness.wait(700)
             await office.set(company, NEW_URL)
             await office.until(3, within_s=5)
             assert sorted(office.receiver.numbers) == [1, 2, 3]
@@ -426,17 +426,17 @@ async def test_a_corrected_url_is_used_at_once_although_the_old_one_was_suspende
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
         await office.happen(1, 2)
-        await office.world.wait(3 * HOUR_S)
+        await office.harness.wait(3 * HOUR_S)
         assert (await office.endpoint(COMPANY)).health.state is EndpointState.SUSPENDED
         office.receiver.answer = lambda endpoint, event: OK if endpoint.url == NEW_URL else gone
         await office.set(COMPANY, NEW_URL)
         await office.until(2, within_s=5)
         await office.set(COMPANY)
         await office.happen(3)
-        await office.world.wait(60)
+        await office.harness.wait(60)
         assert (await office.endpoint(COMPANY)).health.state is EndpointState.OFF
         office.receiver.answer = lambda endpoint, event: OK
-        await office.world.now(office.rows.put(COMPANY, lambda before: None))
+        await office.harness.now(office.rows.put(COMPANY, lambda before: None))
         await office.until(3, within_s=5)
         assert office.receiver.numbers == [1, 2, 3]
 
@@ -450,8 +450,8 @@ async def test_a_failure_at_the_old_url_does_not_count_for_the_new_one(office: O
     office.receiver.takes_s = lambda event: 14.0
     async with office.open():
         await office.happen(1)
-        await office.world.wait(700)
-        await office.world.until(lambda: bool(office.receiver.under_way), within_s=HOUR_S)
+        await office.harness.wait(700)
+        await office.harness.until(lambda: bool(office.receiver.under_way), within_s=HOUR_S)
         await office.set(OF_ALL, NEW_URL)
         office.receiver.takes_s = lambda event: 0.0
         await office.until(1, within_s=20)
@@ -466,7 +466,7 @@ async def test_an_endpoint_that_answers_again_gets_deliveries_delayed_by_its_out
     async with office.open():
         await office.happen(1, chat="a")
         await office.happen(9, chat="p")
-        await office.world.wait(40)
+        await office.harness.wait(40)
         office.receiver.answer = lambda endpoint, event: poison if event.chat == "p" else OK
         tries = len(office.receiver.tries)
         await office.happen(2, chat="b")
@@ -482,16 +482,16 @@ async def test_a_replay_includes_deliveries_that_wait_for_a_retry(office: Office
     async with office.open():
         await office.happen(1, 2)
         await office.happen(3, chat="b")
-        await office.world.wait(700)
+        await office.harness.wait(700)
         office.receiver.answer = lambda endpoint, event: OK
-        assert await office.world.now(office.rows.replay_all(None, since=None)) == 2
+        assert await office.harness.now(office.rows.replay_all(None, since=None)) == 2
         await office.until(3, within_s=5)
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(4)
-        await office.world.wait(5 * HOUR_S)
+        await office.harness.wait(5 * HOUR_S)
         assert (await office.endpoint()).health.state is EndpointState.SUSPENDED
         office.receiver.answer = lambda endpoint, event: OK
-        assert await office.world.now(office.rows.replay_all([COMPANY], since=None)) == 1
+        assert await office.harness.now(office.rows.replay_all([COMPANY], since=None)) == 1
         await office.until(4, within_s=5)
 
 
@@ -502,9 +502,9 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_is_set_to(office:
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
-        await office.world.wait(RETRY_DELAYS_S[0] + 1)
+        await office.harness.wait(RETRY_DELAYS_S[0] + 1)
         office.receiver.answer = lambda endpoint, event: OK
-        office.world.clock.set_wall(office.world.clock.now() + timedelta(days=days))
+        office.harness.clock.set_wall(office.harness.clock.now() + timedelta(days=days))
         await office.until(1, within_s=RETRY_DELAYS_S[1] + 5)
 
 
@@ -516,10 +516,10 @@ async def test_a_suspended_endpoint_is_probed_whatever_the_wall_clock_is_set_to(
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
         await office.happen(2, chat="b")
-        await office.world.wait(HOUR_S / 2)
+        await office.harness.wait(HOUR_S / 2)
         assert (await office.endpoint()).health.state is EndpointState.SUSPENDED
-        office.world.clock.set_wall(office.world.clock.now() + timedelta(days=2 * days))
-        await office.world.wait(2 * HOUR_S)
+        office.harness.clock.set_wall(office.harness.clock.now() + timedelta(days=2 * days))
+        await office.harness.wait(2 * HOUR_S)
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(2, within_s=HOUR_S * 1.2)
 
@@ -530,9 +530,9 @@ async def test_a_clock_set_back_between_two_runs_delays_no_webhook(office: Offic
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
-        await office.world.wait(RETRY_DELAYS_S[0] + 1)
+        await office.harness.wait(RETRY_DELAYS_S[0] + 1)
     office.receiver.answer = lambda endpoint, event: OK
-    office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
+    office.harness.clock.set_wall(office.harness.clock.now() - timedelta(days=3))
     async with office.open():
         await office.until(1, within_s=5)
 
@@ -543,7 +543,7 @@ async def test_an_endpoint_is_suspended_in_time_after_the_clock_was_set_back(off
         await office.set()
         office.receiver.answer = lambda endpoint, event: BAD
         await office.happen(1)
-        await office.world.wait(1)
-        office.world.clock.set_wall(office.world.clock.now() - timedelta(days=3))
-        await office.world.wait(HOUR_S)
+        await office.harness.wait(1)
+        office.harness.clock.set_wall(office.harness.clock.now() - timedelta(days=3))
+        await office.harness.wait(HOUR_S)
         assert (await office.endpoint()).health.state is EndpointState.SUSPENDED

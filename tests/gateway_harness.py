@@ -260,7 +260,7 @@ class LatchedOutbox(OutboxRows):
         return await super().apply_updates(company, changes)
 
 
-class World:
+class GatewayHarness:
     """`gateway`, `engine` and `clock` are the current ones; a restart replaces gateway and engine."""
 
     gateway: Gateway
