@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from holdfast.health.stores import AlertsNotStored, PendingAlert
@@ -12,6 +13,10 @@ class FakeAlertRows:
 
     def __init__(self) -> None:
         self.fails = False
+        self.torn = False
+        """Adoptions take effect, but their results are lost."""
+        self.stale: asyncio.Event | None = None
+        """`pending` reads at once, and returns when this is set."""
         self.writes = 0
         self.orphans: list[PendingAlert] = []
         """Alerts of a node that is gone."""
@@ -31,13 +36,18 @@ class FakeAlertRows:
 
     async def pending(self) -> list[PendingAlert]:
         self._answer()
-        return list(self._pending.values())
+        found = list(self._pending.values())
+        if self.stale is not None:
+            await self.stale.wait()
+        return found
 
     async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
         self._answer()
         taken = [each for each in self.orphans if each.address in addresses or each.made_at < before]
         self.orphans = [each for each in self.orphans if each not in taken]
         self._pending |= {(alert.id, alert.address): alert for alert in taken}
+        if self.torn:
+            raise AlertsNotStored("the connection was lost")
         return taken
 
     async def is_owned(self, alert_id: str, address: str) -> bool:

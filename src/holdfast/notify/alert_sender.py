@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _ADOPT_EVERY_S = 60.0
 """How often a node looks for undelivered alerts of nodes that are gone."""
+_CATCH_UP_EVERY_S = 5.0
+"""How often work is repeated that a failing database refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +95,31 @@ class AlertSender:
     async def run(self) -> None:
         """Deliver alerts until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._adopt(), name="alerts of nodes that are gone")
+            tasks.create_task(self._catch_up(), name="alerts after database failures, and of nodes that are gone")
             for each in self._address_queues.values():
                 tasks.create_task(each.run(), name=f"alerts to {each.address}")
 
-    async def _adopt(self) -> None:
-        """Not at the start: a node that starts at the same moment may not have shown yet that it is alive."""
+    async def _catch_up(self) -> None:
+        """Repeat what a failing database refused, and adopt alerts.
+
+        None is adopted at the start: a node that starts at the same moment may not have shown yet that it is alive.
+        """
+        adopt_at = self._clock.monotonic() + _ADOPT_EVERY_S
         while True:
-            await self._clock.sleep(_ADOPT_EVERY_S)
-            before = iso(self._clock.now() - timedelta(seconds=self._pace.give_up_s))
-            await self._add(await self._queue.adopt(list(self._address_queues), before=before))
+            await self._clock.sleep(_CATCH_UP_EVERY_S)
+            await self._queue.catch_up()
+            if self._queue.may_lack_adopted or self._clock.monotonic() >= adopt_at:
+                adopt_at = self._clock.monotonic() + _ADOPT_EVERY_S
+                await self._adopt()
+
+    async def _adopt(self) -> None:
+        before = iso(self._clock.now() - timedelta(seconds=self._pace.give_up_s))
+        await self._add(await self._queue.adopt(list(self._address_queues), before=before))
 
     async def _add(self, stored: Sequence[PendingAlert]) -> None:
         for alert in stored:
             if alert.address in self._address_queues:
-                self._address_queues[alert.address].add(alert)
+                self._address_queues[alert.address].add(alert, may_be_settled=True)
                 continue
             log.warning('Alert "%s" is dropped: its address is no longer configured', alert.title)
             await self._queue.settle(alert)
@@ -145,6 +157,8 @@ class _Waiting:
     due_at: float
     tries: int = 0
     error: str | None = None
+    may_be_settled: bool = False
+    """Whether it was read from the store, and may have been settled since."""
 
 
 class _AddressQueue:
@@ -170,11 +184,13 @@ class _AddressQueue:
                 error=each.error,
             )
 
-    def add(self, alert: PendingAlert) -> None:
-        """Add an alert. It is due at once, even if older alerts wait for a retry."""
+    def add(self, alert: PendingAlert, *, may_be_settled: bool = False) -> None:
+        """Add an alert that is not waiting already. It is due at once, even if older alerts wait for a retry."""
+        if any(each.alert.id == alert.id for each in self._waiting):
+            return
         now = self._clock.monotonic()
         made_at = min(to_monotonic(self._clock, alert.made_at), now)
-        self._waiting.append(_Waiting(alert=alert, made_at=made_at, due_at=now))
+        self._waiting.append(_Waiting(alert=alert, made_at=made_at, due_at=now, may_be_settled=may_be_settled))
         self._added.set()
 
     async def run(self) -> None:
@@ -195,9 +211,10 @@ class _AddressQueue:
         return min(oldest.values(), key=lambda each: each.due_at, default=None)
 
     async def _try(self, chosen: _Waiting) -> None:
-        if chosen.tries and not await self._queue.is_owned(chosen.alert):
-            # This node was cut off from the database for so long that it counted as gone.
-            log.info('Alert "%s" is left to the node that took it over', chosen.alert.title)
+        if (chosen.tries or chosen.may_be_settled) and not await self._queue.is_owned(chosen.alert):
+            if chosen.tries:
+                # This node was cut off from the database for so long that it counted as gone.
+                log.info('Alert "%s" is left to the node that took it over', chosen.alert.title)
             self._waiting.remove(chosen)
             return
         try:

@@ -119,6 +119,52 @@ async def test_alerts_of_a_node_that_is_gone_are_delivered(caplog: pytest.LogCap
     assert "Can't look for alerts of nodes that are gone" in caplog.text
 
 
+OWN = "Holdfast: own – paused (banned)"
+
+
+async def test_adopted_alerts_whose_result_was_lost_are_delivered_when_the_database_is_back() -> None:
+    """The adoption was committed before the connection was lost, so no later one returns them. Each comes once."""
+    post = Post(MAIL)
+    own, orphan = post.now(company="own"), PendingAlert(
+        id="1", address=MAIL.fingerprint, subject="s", title="t", body="b", severity="critical",
+        made_at=iso(post.clock.now()),
+    )  # fmt: skip
+    async with post.running():
+        await post.wait(1)
+        post.transport.failing = {MAIL}
+        await post.sender.send(Book(), [own])
+        post.rows.orphans, post.rows.torn = [orphan], True
+        await post.wait(60)
+        assert (post.rows.orphans, [each.title for each in post.sender.undelivered]) == ([], [OWN])
+        post.rows.fails, post.rows.torn = True, False
+        await post.wait(600)
+        post.rows.fails, post.transport.failing = False, set()
+        await post.wait(10)
+        assert "t" in post.transport.titles
+        await post.wait(DAY_S)
+    assert sorted(post.transport.titles) == [OWN, "t"]
+    assert await post.rows.pending() == []
+
+
+async def test_an_alert_delivered_during_the_search_for_adopted_ones_is_delivered_once() -> None:
+    """The rows that the search returns may be older than the delivery."""
+    post = Post(MAIL)
+    async with post.running():
+        await post.wait(1)
+        post.rows.torn = True
+        await post.wait(60)
+        post.rows.torn, post.transport.failing = False, {MAIL}
+        await post.sender.send(Book(), [post.now()])
+        await post.tried(1)
+        post.transport.failing = set()
+        post.rows.stale = asyncio.Event()
+        await post.wait(60)
+        assert len(post.transport.titles) == 1
+        post.rows.stale.set()
+        await post.wait(60)
+    assert len(post.transport.titles) == 1
+
+
 async def test_an_alert_that_another_node_took_over_is_not_retried() -> None:
     """A node that was cut off from the database counts as gone, but goes on. While it can't ask, it retries."""
     post = Post(MAIL)
@@ -400,6 +446,28 @@ async def test_alerts_delivered_while_the_store_failed_are_settled_later(caplog:
         await post.sender.send(book, [])
         assert await post.rows.pending() == []
     assert "Can't record that an alert was delivered, so a restart may send it again" in caplog.text
+
+
+async def test_what_a_failing_store_refused_is_stored_when_it_works_again() -> None:
+    """Without waiting for the next alert: a restart until then would repeat the delivered one and lose the other."""
+    post = Post(MAIL)
+    async with post.running():
+        post.transport.failing = {MAIL}
+        await post.sender.send(Book(), [post.now(company="arrived")])
+        await post.tried(1)
+        post.transport.failing, post.rows.fails = set(), True
+        await post.wait(1.5)
+        post.transport.failing = {MAIL}
+        book, _ = update(Book(), [BANNED], now=post.clock.now(), policy=AlertPolicy())
+        await post.sender.send(book, [post.now(company="waiting")])
+        await post.wait(60)
+        post.rows.fails = False
+        await post.wait(5)
+        assert [kept.title for kept in await post.rows.pending()] == ["Holdfast: waiting – paused (banned)"]
+        assert await post.rows.book() == dump(book)
+        writes = post.rows.writes
+        await post.wait(600)
+        assert post.rows.writes == writes
 
 
 async def test_nothing_new_writes_nothing() -> None:
