@@ -243,6 +243,49 @@ async def test_an_undecodable_body_is_refused(
         await read(web, encoded(site, coding, body))
 
 
+EMPTY = {"gzip": gzip.compress(b"", mtime=0), "zstd": zstd.compress(b"")}
+SMALL_PARTS = "consists of too many small parts"
+
+
+@pytest.mark.parametrize("coding", EMPTY)
+@pytest.mark.parametrize("outer", [False, True])
+async def test_parts_without_content_are_limited(web: WebClient, site: Site, coding: str, *, outer: bool) -> None:
+    """Each takes time and yields nothing, so no limit of size is ever reached."""
+    parts = EMPTY[coding] * 20_000
+    body, coding = (gzip.compress(parts, mtime=0), f"{coding}, gzip") if outer else (parts, coding)
+    with pytest.raises(NotReached, match=SMALL_PARTS):
+        await read(web, encoded(site, coding, body))
+
+
+@pytest.mark.parametrize("coding", EMPTY)
+async def test_a_body_may_have_many_parts_of_normal_size(web: WebClient, site: Site, coding: str) -> None:
+    """Programs that compress in parallel write them."""
+    piece = bytes(5000)
+    part = gzip.compress(piece, mtime=0) if coding == "gzip" else zstd.compress(piece)
+    assert len(await read(web, encoded(site, coding, part * 1900))) == 1900 * 5000
+
+
+async def test_decoding_leaves_the_event_loop_to_others(web: WebClient, site: Site) -> None:
+    """60 kB that are 40 MB of blocks without content: the event loop runs on while they are decoded."""
+    empty_blocks = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\x02\x08\x20\x80\0" * 8_000_000
+    url = encoded(site, "gzip, gzip", gzip.compress(empty_blocks, mtime=0))
+    rounds = 0
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            await asyncio.sleep(0)
+            rounds += 1
+
+    async with web.get(url, within_s=30) as download:
+        counting = asyncio.create_task(count_rounds())
+        with pytest.raises(NotReached, match="ends in the middle of its compressed data"):
+            async for _ in download.chunks(most_bytes=100_000_000):
+                pass
+        counting.cancel()
+    assert rounds > len(empty_blocks) // 65_536
+
+
 async def test_credentials_are_not_sent_to_the_target_of_a_redirect(web: WebClient, site: Site) -> None:
     """They are meant for the first URL."""
     site.gives("/b", b"hello")

@@ -112,7 +112,7 @@ class WebDownload:
         try:
             decoder = self._decoder(most_bytes)
             async for chunk in self._raw(most_bytes):
-                for piece in decoder.feed(chunk):
+                async for piece in _fed(decoder, chunk):
                     yield piece
             decoder.end()
         except TooLong as error:
@@ -299,6 +299,14 @@ def _joined(address: URL, target: str) -> str:
     if target.startswith("/") and not target.startswith("//"):
         return f"{address.scheme}://{address.raw_authority}{target}"
     return urljoin(str(address), target)
+
+
+async def _fed(decoder: Decoder, chunk: bytes) -> AsyncIterator[bytes]:
+    """What `decoder` makes of a chunk. It runs in a thread: 64 kB can be seconds of work."""
+    pieces = decoder.feed(chunk)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        if piece:
+            yield piece
 
 
 async def _read_prefix(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 
 from holdfast.web.encodings import CannotDecode, Decoder, TooLong
@@ -63,7 +65,7 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
     decoder = Decoder(codings, mimetype=answer.content_type, most_bytes=_MOST_BYTES)
     body = bytearray()
     async for chunk in answer.content.iter_any():
-        body += b"".join(decoder.feed(chunk))
+        body += await asyncio.to_thread(b"".join, decoder.feed(chunk))
         if len(body) > _MOST_BYTES:
             raise TooLong
     decoder.end()

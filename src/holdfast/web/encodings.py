@@ -1,6 +1,7 @@
 """Decodes `Content-Encoding` in chunks.
 
-It protects against decompression bombs: the size limit applies to the output of every layer.
+It protects against decompression bombs: the size limit applies to the output of every layer. The number of parts is
+limited as well, because a body may consist of a million parts that are empty and each take time to open.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ else:
 
 _STEP = 64 * 1024
 _MOST_LAYERS = 3
+_MOST_SMALL_PARTS = 1000
+_PART_BYTES = 4096
+"""Concatenated gzip members or zstd frames: beyond `_MOST_SMALL_PARTS`, they must have this many bytes on average."""
 _MEANS_NOTHING = frozenset({"", "identity", "none", "binary", "7bit", "8bit", "utf-8", "utf8", "aws-chunked"})
 """Values that servers send for bodies that are not encoded. `aws-chunked` only describes an upload."""
 _COMPRESSED_FILES = frozenset(
@@ -60,7 +64,10 @@ class Decoder:
         self._decoded_bytes = [0] * len(self._layers)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Decode a chunk. Raises `CannotDecode` and `TooLong`."""
+        """Decode a chunk. Raises `CannotDecode` and `TooLong`.
+
+        Yields empty pieces as well, so that each step takes only a few milliseconds.
+        """
         yield from self._through(chunk, 0)
 
     def end(self) -> None:
@@ -77,6 +84,7 @@ class Decoder:
             if self._decoded_bytes[depth] > self._most_bytes:
                 raise TooLong
             yield from self._through(piece, depth + 1)
+            yield b""
 
 
 def has_coding(codings: str, *, mimetype: str | None) -> bool:
@@ -113,12 +121,33 @@ def _layer(name: str) -> _Layer:
     raise CannotDecode(f'has the Content-Encoding "{name[:40]}", which Holdfast can\'t decode: send it without')
 
 
+class _Parts:
+    """Counts the parts that a stream consists of."""
+
+    def __init__(self) -> None:
+        self._small = 0
+        self._bytes = 0
+
+    def decoded(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+
+    def begin(self) -> None:
+        """Another part begins. Raises `CannotDecode` when there are too many for what they contain."""
+        self._small += 1
+        if self._bytes >= _PART_BYTES:
+            self._small = max(self._small - self._bytes // _PART_BYTES, 0)
+            self._bytes %= _PART_BYTES
+        if self._small > _MOST_SMALL_PARTS:
+            raise CannotDecode("consists of too many small parts")
+
+
 class _Gzip:
     """One or more concatenated members (RFC 1952). Trailing zeros are padding."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self._began = False
+        self._parts = _Parts()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         while chunk:
@@ -126,8 +155,11 @@ class _Gzip:
                 chunk = chunk.lstrip(b"\0")
                 if not chunk:
                     return
+                self._parts.begin()
                 self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            yield from _inflated(self._member, chunk, "gzip")
+            for piece in _inflated(self._member, chunk, "gzip"):
+                self._parts.decoded(len(piece))
+                yield piece
             self._began, chunk = True, self._member.unused_data
 
     @property
@@ -197,18 +229,25 @@ class _Zstd:
 
     def __init__(self) -> None:
         self._frame = zstd.ZstdDecompressor()
+        self._parts = _Parts()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         try:
             while chunk:
                 if self._frame.eof:
+                    self._parts.begin()
                     self._frame = zstd.ZstdDecompressor()
-                yield from filter(None, [self._frame.decompress(chunk, _STEP)])
-                while not self._frame.eof and not self._frame.needs_input:
-                    yield self._frame.decompress(b"", _STEP)
+                for piece in self._decompressed(chunk):
+                    self._parts.decoded(len(piece))
+                    yield piece
                 chunk = self._frame.unused_data if self._frame.eof else b""
         except zstd.ZstdError as error:
             raise _invalid("zstd") from error
+
+    def _decompressed(self, chunk: bytes) -> Iterator[bytes]:
+        yield from filter(None, [self._frame.decompress(chunk, _STEP)])
+        while not self._frame.eof and not self._frame.needs_input:
+            yield self._frame.decompress(b"", _STEP)
 
     @property
     def is_whole(self) -> bool:
