@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from wasim.server.conftest import Client, ClientDevice, World
+from wasim.server.conftest import Client, ClientDevice, ServerHarness
 from wasim.store import Store
 from wasim.wire.content import Content, DeviceSent
 from wasim.wire.nodes import Node
@@ -26,14 +26,14 @@ LOGINS = 200
 
 
 def main(messages: int) -> None:
-    world = World()
-    alice, alice_client = world.online("962302")
-    bob, bob_client = world.online("962303")
-    rounds = [prepare(world, alice, alice_client, bob, bob_client, n) for n in range(messages)]
+    harness = ServerHarness()
+    alice, alice_client = harness.online("962302")
+    bob, bob_client = harness.online("962303")
+    rounds = [prepare(harness, alice, alice_client, bob, bob_client, n) for n in range(messages)]
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
-        relay_s = relay(world, store, alice_client, bob_client, rounds)
-        login_ms = log_in(world, store) * 1000
-    counts = world.server.phone_clients.decryption_counts("962303")
+        relay_s = relay(harness, store, alice_client, bob_client, rounds)
+        login_ms = log_in(harness, store) * 1000
+    counts = harness.server.phone_clients.decryption_counts("962303")
     assert (counts.decrypted, counts.undecryptable) == (messages, 0)
     print(
         json.dumps({"messages": messages, "perCpuSecond": round(messages / relay_s), "loginCpuMs": round(login_ms, 2)})
@@ -41,15 +41,15 @@ def main(messages: int) -> None:
 
 
 def prepare(
-    world: World, alice: ClientDevice, alice_client: Client, bob: ClientDevice, bob_client: Client, n: int
+    harness: ServerHarness, alice: ClientDevice, alice_client: Client, bob: ClientDevice, bob_client: Client, n: int
 ) -> tuple[bytes, bytes, bytes]:
     """Return the bytes of a message, of its receipt from Bob's device, and of the acks for four receipts."""
     id_, content = f"3EB0{n:018X}", Content(conversation="a text of usual length, as people write them")
     copy = Content(device_sent=DeviceSent(destination=f"962303{PN}", message=content))
     encs = {
         bob.jid: Node("enc", {"v": "2", "type": "msg"}, bytes(200)),
-        f"962303{PN}": world.encrypt(alice, alice_client, f"962303{PN}", content),
-        f"962302{PN}": world.encrypt(alice, alice_client, f"962302{PN}", copy),
+        f"962303{PN}": harness.encrypt(alice, alice_client, f"962303{PN}", content),
+        f"962302{PN}": harness.encrypt(alice, alice_client, f"962302{PN}", copy),
     }
     recipients = [Node("to", {"jid": jid}, [enc]) for jid, enc in encs.items()]
     message = Node("message", {"to": f"962303{PN}", "id": id_, "type": "text"}, [Node("participants", {}, recipients)])
@@ -61,9 +61,11 @@ def prepare(
     )
 
 
-def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[tuple[bytes, bytes, bytes]]) -> float:
+def relay(
+    harness: ServerHarness, store: Store, alice: Client, bob: Client, rounds: list[tuple[bytes, bytes, bytes]]
+) -> float:
     """Return the seconds for all rounds."""
-    server, now, began = world.server, world.now, time.process_time()
+    server, now, began = harness.server, harness.now, time.process_time()
     for n, (message, receipt, acks) in enumerate(rounds):
         server.receive(alice.id, message, now=now)
         server.receive(bob.id, receipt, now=now)
@@ -75,13 +77,13 @@ def relay(world: World, store: Store, alice: Client, bob: Client, rounds: list[t
     return time.process_time() - began
 
 
-def log_in(world: World, store: Store) -> float:
+def log_in(harness: ServerHarness, store: Store) -> float:
     """Return the seconds of a login without pending messages; half of it is the client's."""
-    linked, _ = world.online("962304")
+    linked, _ = harness.online("962304")
     began = time.process_time()
     for _ in range(LOGINS):
-        world.log_in(linked)
-        store.write(world.server.directory.take_changes())
+        harness.log_in(linked)
+        store.write(harness.server.directory.take_changes())
     return (time.process_time() - began) / LOGINS
 
 

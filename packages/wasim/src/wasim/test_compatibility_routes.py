@@ -16,7 +16,7 @@ from wasim.authority import open_authority
 from wasim.clock import Clock
 from wasim.compatibility_routes import SCAN_PATH, make_compatibility_app
 from wasim.pairings import FIRST_NUMBER
-from wasim.server.conftest import ClientDevice, World
+from wasim.server.conftest import ClientDevice, ServerHarness
 from wasim.shell import Simulator, running
 from wasim.store import Store
 from wasim.wire.conftest import ClientLink
@@ -68,28 +68,32 @@ async def session(simulator: Simulator, tmp_path: Path) -> AsyncIterator[aiohttp
 
 
 @asynccontextmanager
-async def connected(session: aiohttp.ClientSession, world: World, device: ClientDevice) -> AsyncIterator[Connection]:
+async def connected(
+    session: aiohttp.ClientSession, harness: ServerHarness, device: ClientDevice
+) -> AsyncIterator[Connection]:
     """The connection of a device that requests to be linked."""
-    payload = device.keys.registration(nonce=world.entropy(64))
+    payload = device.keys.registration(nonce=harness.entropy(64))
     async with session.ws_connect("/ws/chat") as socket:
-        connection = Connection(socket, ClientLink(noise=device.keys.noise, ephemeral=world.key(), payload=payload))
+        connection = Connection(socket, ClientLink(noise=device.keys.noise, ephemeral=harness.key(), payload=payload))
         await connection.send(connection.link.hello())
         yield connection
 
 
-async def scanned(session: aiohttp.ClientSession, world: World, link: Connection, device: ClientDevice) -> int:
+async def scanned(
+    session: aiohttp.ClientSession, harness: ServerHarness, link: Connection, device: ClientDevice
+) -> int:
     """Show a code to the scan route, finish the pairing, and return the route's status."""
     ref = (await link.next()).children[0].children[0].data.decode()
 
     async def body() -> AsyncIterator[bytes]:  # in chunks, without a length, as Node sends it
-        yield world.qr(device, ref).encode()
+        yield harness.qr(device, ref).encode()
 
     async def answer() -> None:
         offered = await link.next()
         success = offered.children[0].child("device")
         assert success is not None
         device.jid = success.attrs["jid"]
-        await link.send(link.link.send(world.sign(device, offered)))
+        await link.send(link.link.send(harness.sign(device, offered)))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(answer())
@@ -99,22 +103,22 @@ async def scanned(session: aiohttp.ClientSession, world: World, link: Connection
 
 async def test_a_posted_code_is_scanned_by_a_free_phone(simulator: Simulator, session: aiohttp.ClientSession) -> None:
     """Devices are linked to phones that have no linked device, oldest first, and then to new phones."""
-    world = World()
+    harness = ServerHarness()
     with simulator.update() as (server, now):
         server.phone("962302", name="Alice", now=now)
     numbers = []
     for _ in range(3):
-        device = world.new_device()
-        async with connected(session, world, device) as link:
-            assert await scanned(session, world, link, device) == 200
+        device = harness.new_device()
+        async with connected(session, harness, device) as link:
+            assert await scanned(session, harness, link, device) == 200
         numbers.append(device.jid.partition(":")[0])
     assert numbers == ["962302", str(FIRST_NUMBER), str(FIRST_NUMBER + 1)]
 
 
 async def test_a_bad_code_is_refused(simulator: Simulator, session: aiohttp.ClientSession) -> None:
     """A text that is no code gets 400, a code that no device shows gets 404, and neither counts as a client."""
-    world = World()
-    unknown = world.qr(world.new_device(), "no-such-ref")
+    harness = ServerHarness()
+    unknown = harness.qr(harness.new_device(), "no-such-ref")
     for text, status in (("hello", 400), (unknown, 404)):
         async with session.post(SCAN_PATH, data=text) as response:
             assert (response.status, bool(await response.text())) == (status, True)

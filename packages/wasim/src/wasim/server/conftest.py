@@ -96,7 +96,7 @@ class Client:
         self.received.clear()
 
 
-class World:
+class ServerHarness:
     def __init__(self, fault_hooks: FaultHooks | None = None) -> None:
         self.now = NOW
         self.fault_hooks = fault_hooks or NoFaults()
@@ -282,11 +282,11 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> ServerHarness:
+    return ServerHarness()
 
 
 @pytest.fixture
-def world_with() -> Callable[[FaultHooks], World]:
-    """Makes a world with these faults."""
-    return World
+def harness_with() -> Callable[[FaultHooks], ServerHarness]:
+    """Makes a harness with these faults."""
+    return ServerHarness

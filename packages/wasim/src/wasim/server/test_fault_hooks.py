@@ -25,7 +25,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.ratchet import CannotDecrypt
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import World
+    from wasim.server.conftest import ServerHarness
 
 PN = "@s.whatsapp.net"
 
@@ -90,11 +90,11 @@ def scripted() -> Scripted:
 
 
 @pytest.fixture
-def faulty(world_with: Callable[[FaultHooks], World], scripted: Scripted) -> World:
-    return world_with(scripted)
+def faulty(harness_with: Callable[[FaultHooks], ServerHarness], scripted: Scripted) -> ServerHarness:
+    return harness_with(scripted)
 
 
-def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
+def test_the_end_of_the_stream_ends_the_link(faulty: ServerHarness) -> None:
     """After `xmlstreamend` nothing more is read, and the server closes the connection unless the client does."""
     _, client = faulty.online("962302")
     faulty.server.links.end_stream_without_error(client.id, now=faulty.now)
@@ -107,7 +107,7 @@ def test_the_end_of_the_stream_ends_the_link(faulty: World) -> None:
     assert client.closed
 
 
-def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: World, scripted: Scripted) -> None:
+def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: ServerHarness, scripted: Scripted) -> None:
     """Queries are answered as usual."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -118,7 +118,7 @@ def test_a_dropped_message_is_not_acked_relayed_or_recorded(faulty: World, scrip
     assert faulty.ask(alice, "w:p", "get", Node("ping")).attrs["type"] == "result"
 
 
-def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_withheld_and_sent_later(faulty: ServerHarness, scripted: Scripted) -> None:
     """The message is relayed; its record says that no ack was sent."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -133,7 +133,7 @@ def test_an_ack_can_be_withheld_and_sent_later(faulty: World, scripted: Scripted
     assert alice.one("ack").attrs["id"] == "M1"
 
 
-def test_an_ack_can_be_delayed(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_delayed(faulty: ServerHarness, scripted: Scripted) -> None:
     """It is sent after its delay on its own link, and not at all when that link has ended."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -148,7 +148,7 @@ def test_an_ack_can_be_delayed(faulty: World, scripted: Scripted) -> None:
     faulty.advance(1.0)
 
 
-def test_an_ack_can_be_duplicated(faulty: World, scripted: Scripted) -> None:
+def test_an_ack_can_be_duplicated(faulty: ServerHarness, scripted: Scripted) -> None:
     """Both acks are equal."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -158,7 +158,7 @@ def test_an_ack_can_be_duplicated(faulty: World, scripted: Scripted) -> None:
     assert first == second
 
 
-def test_a_refused_message_is_not_delivered(faulty: World, scripted: Scripted) -> None:
+def test_a_refused_message_is_not_delivered(faulty: ServerHarness, scripted: Scripted) -> None:
     """Its ack and its record carry the error, and a later success clears it."""
     _, alice = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -173,7 +173,7 @@ def test_a_refused_message_is_not_delivered(faulty: World, scripted: Scripted) -
     assert (resent.error, resent.acked, resent.count) == (None, True, 2)
 
 
-def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
+def test_receipts_can_be_dropped(faulty: ServerHarness, scripted: Scripted) -> None:
     """The recipient gets an ack for its receipt; the sender gets nothing, and nothing is counted."""
     alice, alice_client = faulty.online("962302")
     bob, bob_client = faulty.online("962303")
@@ -185,7 +185,7 @@ def test_receipts_can_be_dropped(faulty: World, scripted: Scripted) -> None:
     assert faulty.server.directory.messages["962302", "M1"].delivered == 0
 
 
-def test_a_login_can_fail(faulty: World, scripted: Scripted) -> None:
+def test_a_login_can_fail(faulty: ServerHarness, scripted: Scripted) -> None:
     """The fault sets reason and attributes; the device stays linked."""
     linked = faulty.link("962302")
     scripted.failure = LoginFailure(reason="402", attrs={"code": "101", "expire": "60"})
@@ -195,7 +195,7 @@ def test_a_login_can_fail(faulty: World, scripted: Scripted) -> None:
     assert faulty.log_in(linked).all("success")
 
 
-def test_a_stream_can_be_ended_in_any_way(faulty: World) -> None:
+def test_a_stream_can_be_ended_in_any_way(faulty: ServerHarness) -> None:
     """It ends with code, attributes and reason, once, and never before the handshake."""
     _, client = faulty.online("962302")
     for _ in range(2):
@@ -216,7 +216,7 @@ def test_without_faults_no_ack_is_withheld() -> None:
         NoFaults().ack_withheld(Address("1", 1), 1, Node("ack"))
 
 
-def test_acks_can_be_reordered(faulty: World, scripted: Scripted) -> None:
+def test_acks_can_be_reordered(faulty: ServerHarness, scripted: Scripted) -> None:
     """Each ack is sent within the given time, in another order than the messages."""
     scripted.verdict = MessageVerdict(ack_jitter_s=1.0)
     _, alice = faulty.online("962302")
@@ -232,7 +232,7 @@ def test_acks_can_be_reordered(faulty: World, scripted: Scripted) -> None:
     assert sorted(acked) == sorted(sent)
 
 
-def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, scripted: Scripted) -> None:
+def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: ServerHarness, scripted: Scripted) -> None:
     """The phone answers the retry receipt by encrypting again, and that message is not damaged."""
     faulty.phone("962303")
     linked, alice = faulty.online("962302")
@@ -250,7 +250,7 @@ def test_a_damaged_message_is_resent_after_a_retry_receipt(faulty: World, script
     assert scripted.resends == [False, True]
 
 
-def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: World, scripted: Scripted) -> None:
+def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: ServerHarness, scripted: Scripted) -> None:
     """It sends a retry receipt, and decrypts the resent message; the key of the damaged one was not used up."""
     faulty.phone("962303")
     bob = f"962303{PN}"
@@ -269,7 +269,7 @@ def test_a_phone_sends_a_retry_receipt_for_a_damaged_message(faulty: World, scri
     assert (phone_message.text, phone_message.count, phone_message.undecryptable) == ("hello", 1, 1)
 
 
-def test_a_duplicated_message_arrives_twice(faulty: World, scripted: Scripted) -> None:
+def test_a_duplicated_message_arrives_twice(faulty: ServerHarness, scripted: Scripted) -> None:
     """Each copy waits for its own receipt, also for a device that is offline."""
     scripted.delivery = DeliveryVerdict(repeated=True)
     _, alice = faulty.online("962302")
@@ -281,7 +281,7 @@ def test_a_duplicated_message_arrives_twice(faulty: World, scripted: Scripted) -
         assert len(faulty.server.directory.queue(bob.address)) == left
 
 
-def test_delayed_receipts_are_stored(faulty: World, scripted: Scripted) -> None:
+def test_delayed_receipts_are_stored(faulty: ServerHarness, scripted: Scripted) -> None:
     """They are sent later; to a device that logs in again at once, and not a second time."""
     scripted.delay_s = 5.0
     linked, alice = faulty.online("962302")
@@ -297,7 +297,7 @@ def test_delayed_receipts_are_stored(faulty: World, scripted: Scripted) -> None:
     assert len(second.all("receipt")) == 1
 
 
-def test_delayed_receipts_are_sent_on_time(faulty: World, scripted: Scripted) -> None:
+def test_delayed_receipts_are_sent_on_time(faulty: ServerHarness, scripted: Scripted) -> None:
     """They are sent neither too early nor twice."""
     scripted.delay_s = 5.0
     _, alice = faulty.online("962302")
@@ -310,7 +310,7 @@ def test_delayed_receipts_are_sent_on_time(faulty: World, scripted: Scripted) ->
     assert alice.one("receipt").attrs["id"] == "M1"
 
 
-def test_faults_are_informed_whether_a_chat_is_new(faulty: World, scripted: Scripted) -> None:
+def test_faults_are_informed_whether_a_chat_is_new(faulty: ServerHarness, scripted: Scripted) -> None:
     """Only the first message to another account starts a new chat; the own account and groups are known."""
     _, alice = faulty.online("962302")
     bob, _ = faulty.online("962303")
@@ -322,7 +322,7 @@ def test_faults_are_informed_whether_a_chat_is_new(faulty: World, scripted: Scri
     assert scripted.known == [False, True, True, True]
 
 
-def test_devices_are_notified_of_a_reach_out_lock(faulty: World, scripted: Scripted) -> None:
+def test_devices_are_notified_of_a_reach_out_lock(faulty: ServerHarness, scripted: Scripted) -> None:
     """They are notified at its start and its end, and a query returns it."""
     _, alice = faulty.online("962302")
     _, bob = faulty.online("962303")
@@ -340,7 +340,7 @@ def test_devices_are_notified_of_a_reach_out_lock(faulty: World, scripted: Scrip
     assert answered == locks[0]
 
 
-def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted) -> None:
+def test_a_query_can_be_answered_with_an_error(faulty: ServerHarness, scripted: Scripted) -> None:
     """The client gets an `iq` of type error with code and text; both kinds of answers are reported for counting."""
     _, alice = faulty.online("962302")
     scripted.query_error = (429, "rate-overlimit")
@@ -356,7 +356,7 @@ def test_a_query_can_be_answered_with_an_error(faulty: World, scripted: Scripted
     ]
 
 
-def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripted: Scripted) -> None:
+def test_devices_are_notified_of_their_quota_of_new_chats(faulty: ServerHarness, scripted: Scripted) -> None:
     """Notification and query show the quota with the end of the cycle; without a quota there is no limit."""
     _, alice = faulty.online("962302")
     scripted.quota = NewChatQuota(total=2, used=2, cycle_start=faulty.now, cycle_end=faulty.now + 60)
@@ -377,7 +377,7 @@ def test_devices_are_notified_of_their_quota_of_new_chats(faulty: World, scripte
 
 @pytest.mark.parametrize("how", [None, "rst"])
 def test_a_message_can_end_the_link_of_its_sender(
-    faulty: World, scripted: Scripted, how: Literal["rst"] | None
+    faulty: ServerHarness, scripted: Scripted, how: Literal["rst"] | None
 ) -> None:
     """The link ends by a stream error, or by closing the socket, which the shell does; the message is dropped."""
     _, alice = faulty.online("962302")

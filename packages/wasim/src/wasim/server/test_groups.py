@@ -16,7 +16,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.senderkeys import SenderKey
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, ClientDevice, World
+    from wasim.server.conftest import Client, ClientDevice, ServerHarness
 
 ALICE, BOB, CAROL, DAN = "962302", "962303", "962304", "962305"
 PN = "@s.whatsapp.net"
@@ -24,48 +24,48 @@ Party = tuple["ClientDevice", "Client"]
 
 
 @pytest.fixture
-def alice(world: World) -> Party:
+def alice(harness: ServerHarness) -> Party:
     """Alice's linked device; Bob, Carol and Dan only have phones."""
     for number in (BOB, CAROL, DAN):
-        world.phone(number)
-    return world.online(ALICE)
+        harness.phone(number)
+    return harness.online(ALICE)
 
 
 @pytest.fixture
-def group(world: World, alice: Party) -> Group:
-    return make(world, ALICE, BOB, CAROL)
+def group(harness: ServerHarness, alice: Party) -> Group:
+    return make(harness, ALICE, BOB, CAROL)
 
 
-def make(world: World, *members: str, addressing: Addressing = "lid") -> Group:
-    made = world.server.groups.create("Team", members, addressing=addressing, now=world.now)
-    world.exchange()
+def make(harness: ServerHarness, *members: str, addressing: Addressing = "lid") -> Group:
+    made = harness.server.groups.create("Team", members, addressing=addressing, now=harness.now)
+    harness.exchange()
     return made
 
 
-def query(world: World, client: Client, to: str) -> Node:
+def query(harness: ServerHarness, client: Client, to: str) -> Node:
     attrs = {"id": "g1", "xmlns": "w:g2", "type": "get", "to": to}
-    world.send(client, Node("iq", attrs, [Node("query", {"request": "interactive"})]))
+    harness.send(client, Node("iq", attrs, [Node("query", {"request": "interactive"})]))
     return client.all("iq")[-1]
 
 
-def own_key(world: World) -> SenderKey:
-    return senderkeys.new_key(id_=5, chain_key=world.entropy(32), signing=world.key())
+def own_key(harness: ServerHarness) -> SenderKey:
+    return senderkeys.new_key(id_=5, chain_key=harness.entropy(32), signing=harness.key())
 
 
 def write(
-    world: World, party: Party, group: Group, key: SenderKey, text: str, id_: str, *, to: tuple[str, ...]
+    harness: ServerHarness, party: Party, group: Group, key: SenderKey, text: str, id_: str, *, to: tuple[str, ...]
 ) -> None:
     """A message to the group, with the key for those phones."""
     linked, client = party
     distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=senderkeys.distribution(key)))
-    distributions = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, distribution)]) for jid in to]
-    data = senderkeys.encrypt(key, encode_padded(Content(conversation=text), pad=4), nonce=world.entropy(64))
+    distributions = [Node("to", {"jid": jid}, [harness.encrypt(linked, client, jid, distribution)]) for jid in to]
+    data = senderkeys.encrypt(key, encode_padded(Content(conversation=text), pad=4), nonce=harness.entropy(64))
     children = [Node("participants", {}, distributions), Node("enc", {"v": "2", "type": "skmsg"}, data)]
-    world.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
+    harness.send(client, Node("message", {"to": str(group.jid), "id": id_, "type": "text"}, children))
 
 
-def texts(world: World, number: str) -> list[tuple[str, str | None]]:
-    return [(phone_message.sender, phone_message.text) for phone_message in world.server.phone_clients.inbox(number)]
+def texts(harness: ServerHarness, number: str) -> list[tuple[str, str | None]]:
+    return [(phone_message.sender, phone_message.text) for phone_message in harness.server.phone_clients.inbox(number)]
 
 
 def phone_jid(number: str) -> str:
@@ -75,7 +75,7 @@ def phone_jid(number: str) -> str:
 # Creating and changing
 
 
-def test_members_are_notified_of_a_new_group(world: World, alice: Party, group: Group) -> None:
+def test_members_are_notified_of_a_new_group(harness: ServerHarness, alice: Party, group: Group) -> None:
     """The notification has everything about it, so that a client need not query."""
     notice = alice[1].one("notification")
     assert (notice.attrs["type"], notice.attrs["from"]) == ("w:gp2", str(group.jid))
@@ -88,36 +88,38 @@ def test_members_are_notified_of_a_new_group(world: World, alice: Party, group: 
 
 
 @pytest.mark.parametrize("addressing", ["lid", "pn"])
-def test_members_are_identified_as_the_group_requires(world: World, alice: Party, addressing: Addressing) -> None:
+def test_members_are_identified_as_the_group_requires(
+    harness: ServerHarness, alice: Party, addressing: Addressing
+) -> None:
     """The other identifier is an additional attribute."""
-    made = make(world, ALICE, BOB, addressing=addressing)
-    answer = query(world, alice[1], str(made.jid))
+    made = make(harness, ALICE, BOB, addressing=addressing)
+    answer = query(harness, alice[1], str(made.jid))
     (bob,) = list(answer.children[0].all("participant"))[1:]
-    lid = f"{world.server.directory.accounts[BOB].lid}@lid"
+    lid = f"{harness.server.directory.accounts[BOB].lid}@lid"
     names = (lid, phone_jid(BOB)) if addressing == "lid" else (phone_jid(BOB), lid)
     assert (bob.attrs["jid"], bob.attrs["phone_number" if addressing == "lid" else "lid"]) == names
 
 
-def test_removed_members_are_notified_too(world: World, alice: Party, group: Group) -> None:
+def test_removed_members_are_notified_too(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Changed name, new members, removed members; members that were added or removed already are ignored."""
-    groups, (_, client) = world.server.groups, alice
+    groups, (_, client) = harness.server.groups, alice
     client.clear()
-    groups.set_subject(group, "Crew", now=world.now)
-    assert groups.add(group, [BOB, DAN], now=world.now) == [DAN]
-    assert groups.remove(group, [ALICE, "962399"], now=world.now) == [ALICE]
-    assert groups.add(group, [DAN], now=world.now) == []
-    assert groups.remove(group, [ALICE], now=world.now) == []
-    world.exchange()
+    groups.set_subject(group, "Crew", now=harness.now)
+    assert groups.add(group, [BOB, DAN], now=harness.now) == [DAN]
+    assert groups.remove(group, [ALICE, "962399"], now=harness.now) == [ALICE]
+    assert groups.add(group, [DAN], now=harness.now) == []
+    assert groups.remove(group, [ALICE], now=harness.now) == []
+    harness.exchange()
     assert [notice.children[0].tag for notice in client.all("notification")] == ["subject", "add", "remove"]
     assert (group.subject, list(group.members)) == ("Crew", [BOB, CAROL, DAN])
 
 
-def test_a_new_member_is_notified_of_the_whole_group(world: World, alice: Party, group: Group) -> None:
+def test_a_new_member_is_notified_of_the_whole_group(harness: ServerHarness, alice: Party, group: Group) -> None:
     """For the others it is a change of the members; the new member gets the group with all of them."""
-    _, dan = world.online(DAN)
+    _, dan = harness.online(DAN)
     alice[1].clear()
-    world.server.groups.add(group, [DAN], now=world.now)
-    world.exchange()
+    harness.server.groups.add(group, [DAN], now=harness.now)
+    harness.exchange()
     assert alice[1].one("notification").children[0].tag == "add"
     created = dan.one("notification").children[0]
     assert created.tag == "create"
@@ -126,83 +128,83 @@ def test_a_new_member_is_notified_of_the_whole_group(world: World, alice: Party,
 
 
 @pytest.mark.parametrize("members", [[], [ALICE, "999"]])
-def test_a_group_needs_existing_accounts(world: World, alice: Party, members: list[str]) -> None:
+def test_a_group_needs_existing_accounts(harness: ServerHarness, alice: Party, members: list[str]) -> None:
     with pytest.raises(GroupError):
-        make(world, *members)
+        make(harness, *members)
 
 
-def test_only_members_may_query_a_group(world: World, alice: Party, group: Group) -> None:
+def test_only_members_may_query_a_group(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Others get 403, an unknown group is 404, and the list has the account's own groups."""
     _, client = alice
-    others = make(world, BOB, CAROL)
-    errors = [query(world, client, jid).children[0].attrs["code"] for jid in (str(others.jid), "120363000@g.us")]
+    others = make(harness, BOB, CAROL)
+    errors = [query(harness, client, jid).children[0].attrs["code"] for jid in (str(others.jid), "120363000@g.us")]
     assert errors == ["403", "404"]
-    listed = world.ask(client, "w:g2", "get", Node("participating")).children[0]
+    listed = harness.ask(client, "w:g2", "get", Node("participating")).children[0]
     assert [one.attrs["id"] for one in listed.children] == [group.id]
 
 
 # Messages
 
 
-def test_phones_decrypt_a_clients_group_messages(world: World, alice: Party, group: Group) -> None:
+def test_phones_decrypt_a_clients_group_messages(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Phones use the sender key that they got once; receipts name the member and return to the author."""
-    key, phones = own_key(world), (phone_jid(ALICE), phone_jid(BOB), phone_jid(CAROL))
-    write(world, alice, group, key, "one", "G1", to=phones)
-    write(world, alice, group, key, "two", "G2", to=())
+    key, phones = own_key(harness), (phone_jid(ALICE), phone_jid(BOB), phone_jid(CAROL))
+    write(harness, alice, group, key, "one", "G1", to=phones)
+    write(harness, alice, group, key, "two", "G2", to=())
     for number in (BOB, CAROL):
-        assert texts(world, number) == [(ALICE, "one"), (ALICE, "two")]
+        assert texts(harness, number) == [(ALICE, "one"), (ALICE, "two")]
     receipts = [receipt for receipt in alice[1].all("receipt") if receipt.attrs.get("type") != "sender"]
     assert {receipt.attrs["from"] for receipt in receipts} == {str(group.jid)}
-    lids = {f"{world.server.directory.accounts[number].lid}@lid" for number in (BOB, CAROL)}
+    lids = {f"{harness.server.directory.accounts[number].lid}@lid" for number in (BOB, CAROL)}
     assert {receipt.attrs["participant"] for receipt in receipts} == lids
-    record = world.server.directory.messages[ALICE, "G2"]
+    record = harness.server.directory.messages[ALICE, "G2"]
     assert (record.to, record.delivered, record.acked) == (str(group.jid), 2, True)
 
 
-def test_a_member_without_the_key_sends_a_retry_receipt(world: World, alice: Party, group: Group) -> None:
+def test_a_member_without_the_key_sends_a_retry_receipt(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Bob's phone did not get the key: it sends a retry receipt, and decrypts what is encrypted only for it."""
     linked, client = alice
-    key = own_key(world)
-    write(world, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
+    key = own_key(harness)
+    write(harness, alice, group, key, "secret", "G1", to=(phone_jid(ALICE), phone_jid(CAROL)))
     retry = next(receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry")
     assert retry.attrs["from"] == str(group.jid)
     bob = retry.attrs["participant"]
     distribution = GroupSenderKey(group=str(group.jid), message=senderkeys.distribution(key))
-    enc = world.encrypt(linked, client, bob, Content(sender_key=distribution, conversation="secret"))
+    enc = harness.encrypt(linked, client, bob, Content(sender_key=distribution, conversation="secret"))
     again = Node("enc", enc.attrs | {"count": "1"}, enc.data)
     attrs = {"to": str(group.jid), "id": "G1", "type": "text", "participant": bob}
-    world.send(client, Node("message", attrs, [again]))
-    write(world, alice, group, key, "next", "G2", to=())
-    assert texts(world, BOB) == [(ALICE, "secret"), (ALICE, "next")]
-    assert [phone_message.count for phone_message in world.server.phone_clients.inbox(CAROL)] == [1, 1]
+    harness.send(client, Node("message", attrs, [again]))
+    write(harness, alice, group, key, "next", "G2", to=())
+    assert texts(harness, BOB) == [(ALICE, "secret"), (ALICE, "next")]
+    assert [phone_message.count for phone_message in harness.server.phone_clients.inbox(CAROL)] == [1, 1]
 
 
-def test_the_same_group_message_again_is_a_redelivery(world: World, alice: Party, group: Group) -> None:
+def test_the_same_group_message_again_is_a_redelivery(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Another message with the same key is counted as a reused key."""
-    key = own_key(world)
-    before = senderkeys.new_key(id_=5, chain_key=key.chain_key, signing=world.key())
+    key = own_key(harness)
+    before = senderkeys.new_key(id_=5, chain_key=key.chain_key, signing=harness.key())
     before.signing_public, before.signing_private = key.signing_public, key.signing_private
-    write(world, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
-    write(world, alice, group, before, "another", "G2", to=())
-    counts = world.server.phone_clients.decryption_counts(BOB)
+    write(harness, alice, group, key, "one", "G1", to=(phone_jid(BOB),))
+    write(harness, alice, group, before, "another", "G2", to=())
+    counts = harness.server.phone_clients.decryption_counts(BOB)
     assert (counts.decrypted, counts.reused_keys, counts.undecryptable) == (1, 1, 1)
 
 
-def test_a_non_member_cannot_write(world: World, alice: Party) -> None:
+def test_a_non_member_cannot_write(harness: ServerHarness, alice: Party) -> None:
     """The ack has error 403, and nobody gets the message."""
-    others = make(world, BOB, CAROL)
-    write(world, alice, others, own_key(world), "hello", "G1", to=())
+    others = make(harness, BOB, CAROL)
+    write(harness, alice, others, own_key(harness), "hello", "G1", to=())
     assert alice[1].one("ack").attrs["error"] == "403"
-    assert texts(world, BOB) == []
+    assert texts(harness, BOB) == []
 
 
-def test_the_phone_of_a_non_member_cannot_write(world: World, alice: Party, group: Group) -> None:
+def test_the_phone_of_a_non_member_cannot_write(harness: ServerHarness, alice: Party, group: Group) -> None:
     """The request is refused before anything is sent."""
     with pytest.raises(BadMessageRequest, match=f"{DAN} is not a member"):
-        send_text(world, DAN, group, "hello")
+        send_text(harness, DAN, group, "hello")
 
 
-def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
+def decrypted_text(harness: ServerHarness, party: Party, message: Node, keys: dict[str, SenderKey]) -> str | None:
     """The text of a phone's group message; sender keys in it are stored."""
     linked, _ = party
     text = None
@@ -211,7 +213,7 @@ def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, Se
             text = decode_padded(senderkeys.decrypt(keys[message.attrs["participant"]], enc.data)[0]).text
             continue
         content = linked.decrypt(
-            Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=world.key
+            Node("message", message.attrs | {"from": message.attrs["participant"]}, [enc]), fresh=harness.key
         )
         if content.sender_key is not None:
             keys[message.attrs["participant"]] = senderkeys.accept(content.sender_key.message or b"")
@@ -219,78 +221,78 @@ def decrypted_text(world: World, party: Party, message: Node, keys: dict[str, Se
     return text
 
 
-def send_text(world: World, number: str, group: Group, text: str) -> str:
-    id_ = world.server.phone_actions.send(number, str(group.jid), MessageRequest(text=text), None, now=world.now)
-    world.exchange()
+def send_text(harness: ServerHarness, number: str, group: Group, text: str) -> str:
+    id_ = harness.server.phone_actions.send(number, str(group.jid), MessageRequest(text=text), None, now=harness.now)
+    harness.exchange()
     return id_
 
 
-def test_a_phone_sends_its_sender_key_once(world: World, alice: Party, group: Group) -> None:
+def test_a_phone_sends_its_sender_key_once(harness: ServerHarness, alice: Party, group: Group) -> None:
     """The first message contains it, later ones don't; other phones can read them."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
     for n, text in enumerate(("one", "two")):
         client.clear()
-        send_text(world, BOB, group, text)
+        send_text(harness, BOB, group, text)
         message = client.one("message")
         assert [enc.attrs["type"] for enc in message.all("enc")] == (["pkmsg", "skmsg"] if n == 0 else ["skmsg"])
-        assert decrypted_text(world, alice, message, keys) == text
-    assert texts(world, CAROL) == [(BOB, "one"), (BOB, "two")]
-    assert texts(world, BOB) == []
+        assert decrypted_text(harness, alice, message, keys) == text
+    assert texts(harness, CAROL) == [(BOB, "one"), (BOB, "two")]
+    assert texts(harness, BOB) == []
 
 
-def test_a_former_member_cannot_read_later_messages(world: World, alice: Party, group: Group) -> None:
+def test_a_former_member_cannot_read_later_messages(harness: ServerHarness, alice: Party, group: Group) -> None:
     """The phone makes a new key and sends it to those who stayed, also after a restart."""
-    send_text(world, BOB, group, "with Carol")
-    world.server.groups.remove(group, [CAROL], now=world.now)
-    world.restart()
-    group = world.server.directory.groups[group.id]
-    client = world.log_in(alice[0])
+    send_text(harness, BOB, group, "with Carol")
+    harness.server.groups.remove(group, [CAROL], now=harness.now)
+    harness.restart()
+    group = harness.server.directory.groups[group.id]
+    client = harness.log_in(alice[0])
     client.clear()
-    send_text(world, BOB, group, "without Carol")
+    send_text(harness, BOB, group, "without Carol")
     message = client.one("message")
     assert [enc.attrs["type"] for enc in message.all("enc")] == ["pkmsg", "skmsg"]
-    assert texts(world, CAROL) == [(BOB, "with Carol")]
+    assert texts(harness, CAROL) == [(BOB, "with Carol")]
 
 
-def test_a_phone_answers_a_retry_in_a_group(world: World, alice: Party, group: Group) -> None:
+def test_a_phone_answers_a_retry_in_a_group(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Key and message are sent together to the device that asked; the next message needs no key."""
     _, client = alice
     keys: dict[str, SenderKey] = {}
-    id_ = send_text(world, BOB, group, "once more")
+    id_ = send_text(harness, BOB, group, "once more")
     participant = client.one("message").attrs["participant"]
     client.clear()
     attrs = {"id": id_, "to": str(group.jid), "participant": participant, "type": "retry"}
-    world.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": id_})]))
+    harness.send(client, Node("receipt", attrs, [Node("retry", {"count": "1", "id": id_})]))
     again = client.one("message")
     assert (again.attrs["id"], again.attrs["from"]) == (id_, str(group.jid))
-    assert decrypted_text(world, alice, again, keys) == "once more"
+    assert decrypted_text(harness, alice, again, keys) == "once more"
     client.clear()
-    send_text(world, BOB, group, "next")
-    assert decrypted_text(world, alice, client.one("message"), keys) == "next"
+    send_text(harness, BOB, group, "next")
+    assert decrypted_text(harness, alice, client.one("message"), keys) == "next"
 
 
-def test_typing_in_a_group_is_shown_to_its_members(world: World, alice: Party, group: Group) -> None:
+def test_typing_in_a_group_is_shown_to_its_members(harness: ServerHarness, alice: Party, group: Group) -> None:
     """Phones and available devices see it; the sender does not."""
     _, client = alice
-    world.send(client, Node("presence", {"type": "available", "name": "Alice"}))
-    world.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
-    seen = world.server.phone_clients.typing(BOB)
+    harness.send(client, Node("presence", {"type": "available", "name": "Alice"}))
+    harness.send(client, Node("chatstate", {"to": str(group.jid)}, [Node("composing", {"media": "audio"})]))
+    seen = harness.server.phone_clients.typing(BOB)
     assert seen is not None
     assert (seen.sender, seen.chat, seen.state) == (ALICE, str(group.jid), "recording")
-    assert world.server.phone_clients.typing(ALICE) is None
-    world.server.phone_actions.send_typing(CAROL, str(group.jid), "composing", now=world.now)
-    world.exchange()
+    assert harness.server.phone_clients.typing(ALICE) is None
+    harness.server.phone_actions.send_typing(CAROL, str(group.jid), "composing", now=harness.now)
+    harness.exchange()
     state = client.one("chatstate")
     assert (state.attrs["from"], state.children[0].tag) == (str(group.jid), "composing")
 
 
-def test_a_damaged_sender_key_is_not_accepted(world: World, alice: Party, group: Group) -> None:
+def test_a_damaged_sender_key_is_not_accepted(harness: ServerHarness, alice: Party, group: Group) -> None:
     """The message that came with it is requested again."""
     linked, client = alice
     distribution = Content(sender_key=GroupSenderKey(group=str(group.jid), message=b"\x33nonsense"))
-    enc = world.encrypt(linked, client, phone_jid(BOB), distribution)
+    enc = harness.encrypt(linked, client, phone_jid(BOB), distribution)
     children = [Node("participants", {}, [Node("to", {"jid": phone_jid(BOB)}, [enc])])]
-    world.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
+    harness.send(client, Node("message", {"to": str(group.jid), "id": "G1", "type": "text"}, children))
     retries = [receipt for receipt in client.all("receipt") if receipt.attrs.get("type") == "retry"]
     assert len(retries) == 3, "from Bob, and from Carol and the own phone, which got no key"

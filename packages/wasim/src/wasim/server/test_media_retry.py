@@ -14,7 +14,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import World
+    from wasim.server.conftest import ServerHarness
 
 ALICE, BOB = "962302", "962303"
 KEY, IV = b"k" * 32, b"i" * 12
@@ -29,20 +29,20 @@ def receipt(id_: str, *, key: bytes = KEY) -> Node:
 
 
 @pytest.fixture
-def picture(world: World) -> str:
+def picture(harness: ServerHarness) -> str:
     """The id of a message with a picture from Bob to Alice."""
-    world.phone(ALICE)
-    world.phone(BOB)
+    harness.phone(ALICE)
+    harness.phone(BOB)
     media = Image(mimetype="image/jpeg", key=KEY, direct_path="/v/image/x?a=b", sha256=b"s" * 32, length=5)
-    id_ = world.server.phone_actions.send(BOB, ALICE, MessageRequest(), None, media=media, now=world.now)
-    world.exchange()
+    id_ = harness.server.phone_actions.send(BOB, ALICE, MessageRequest(), None, media=media, now=harness.now)
+    harness.exchange()
     return id_
 
 
-def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -> None:
+def test_the_phone_answers_with_the_files_new_path(harness: ServerHarness, picture: str) -> None:
     """Encrypted with a key derived from the file's, for the device that requested it."""
-    _, client = world.online(ALICE)
-    world.send(client, receipt(picture))
+    _, client = harness.online(ALICE)
+    harness.send(client, receipt(picture))
     (notice,) = client.all("notification")
     assert (notice.attrs["type"], notice.attrs["id"]) == ("mediaretry", picture)
     encrypted, rmr = notice.children
@@ -54,12 +54,12 @@ def test_the_phone_answers_with_the_files_new_path(world: World, picture: str) -
     assert (result.direct_path, result.result) == ("/v/image/x?a=b&again=1", 1)
 
 
-def test_a_file_that_the_phone_does_not_have_is_an_error(world: World, picture: str) -> None:
+def test_a_file_that_the_phone_does_not_have_is_an_error(harness: ServerHarness, picture: str) -> None:
     """Code 2; with a wrong key it is 3. No other account's phone gets the request."""
-    _, client = world.online(ALICE)
-    world.send(client, receipt("3A0000"))
-    world.send(client, receipt(picture, key=b"x" * 32))
+    _, client = harness.online(ALICE)
+    harness.send(client, receipt("3A0000"))
+    harness.send(client, receipt(picture, key=b"x" * 32))
     assert [each.children[0].attrs["code"] for each in client.all("notification")] == ["2", "3"]
-    _, other = world.online(BOB)
-    world.send(other, receipt(picture))
+    _, other = harness.online(BOB)
+    harness.send(other, receipt(picture))
     assert other.all("notification") == []

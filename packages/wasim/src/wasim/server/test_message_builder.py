@@ -18,7 +18,7 @@ from wasim.wire.polls import PollUpdate, VoteKey
 from wasim.wire.protobuf import encode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import World
+    from wasim.server.conftest import ServerHarness
 
 ALICE, BOB = "962302", "962303"
 SEEN: dict[str, Any] = {
@@ -31,15 +31,15 @@ SEEN: dict[str, Any] = {
 
 
 @pytest.fixture
-def phones(world: World) -> World:
+def phones(harness: ServerHarness) -> ServerHarness:
     """Alice and Bob, who only have phones."""
-    world.phone(ALICE)
-    world.phone(BOB)
-    return world
+    harness.phone(ALICE)
+    harness.phone(BOB)
+    return harness
 
 
 def send(
-    world: World,
+    harness: ServerHarness,
     message_request: MessageRequest,
     id_: str | None = None,
     *,
@@ -47,13 +47,13 @@ def send(
     media: Media | None = None,
 ) -> str:
     to = BOB if sender == ALICE else ALICE
-    sent = world.server.phone_actions.send(sender, to, message_request, id_, media=media, now=world.now)
-    world.exchange()
+    sent = harness.server.phone_actions.send(sender, to, message_request, id_, media=media, now=harness.now)
+    harness.exchange()
     return sent
 
 
-def phone_message(world: World, id_: str, number: str = BOB) -> PhoneMessage:
-    found = world.server.phone_clients.phone_message(number, id_)
+def phone_message(harness: ServerHarness, id_: str, number: str = BOB) -> PhoneMessage:
+    found = harness.server.phone_clients.phone_message(number, id_)
     assert found is not None
     return found
 
@@ -61,7 +61,7 @@ def phone_message(world: World, id_: str, number: str = BOB) -> PhoneMessage:
 LUNCH = NewPoll(name="Lunch?", options=("Falafel", "Mansaf", "Pizza"), selectable=2)
 
 
-def test_a_poll_and_a_vote(phones: World) -> None:
+def test_a_poll_and_a_vote(phones: ServerHarness) -> None:
     """The question and the options arrive; the author's phone reads which options were chosen, and that a vote was
     withdrawn."""
     poll = send(phones, MessageRequest(poll=LUNCH))
@@ -76,7 +76,7 @@ def test_a_poll_and_a_vote(phones: World) -> None:
         assert set(seen.chosen or ()) == set(options)
 
 
-def test_votes_in_an_own_poll(phones: World) -> None:
+def test_votes_in_an_own_poll(phones: ServerHarness) -> None:
     """A poll's author may vote too, and accounts that are identified by number read the vote as well."""
     for addressing in ("lid", "pn"):
         phones.server.directory.accounts[ALICE].addressing = addressing
@@ -85,7 +85,7 @@ def test_votes_in_an_own_poll(phones: World) -> None:
         assert phone_message(phones, vote).chosen == ("Mansaf",)
 
 
-def test_invalid_votes_are_refused(phones: World) -> None:
+def test_invalid_votes_are_refused(phones: ServerHarness) -> None:
     """An unknown poll, an option that the poll does not have, and too many options are refused with a sentence."""
     poll = send(phones, MessageRequest(poll=LUNCH))
     text = send(phones, MessageRequest(text="Lunch?"))
@@ -95,7 +95,7 @@ def test_invalid_votes_are_refused(phones: World) -> None:
             send(phones, MessageRequest(vote=vote), sender=BOB)
 
 
-def test_an_undecryptable_vote_has_no_options(phones: World) -> None:
+def test_an_undecryptable_vote_has_no_options(phones: ServerHarness) -> None:
     """A vote that was encrypted with another secret, or in an unknown poll, is shown without options."""
     poll = send(phones, MessageRequest(poll=LUNCH))
     key = MessageKey(remote_jid=f"{ALICE}@s.whatsapp.net", from_me=0, id=poll)
@@ -107,7 +107,7 @@ def test_an_undecryptable_vote_has_no_options(phones: World) -> None:
         assert (seen.kind, seen.chosen) == ("vote", None)
 
 
-def test_locations_and_contacts(phones: World) -> None:
+def test_locations_and_contacts(phones: ServerHarness) -> None:
     place, card = PhoneLocation(latitude=31, longitude=35.9, name="Amman"), ContactCard(name="Dan", vcard="V")
     assert phone_message(phones, send(phones, MessageRequest(location=place))).location == place
     got = phone_message(phones, send(phones, MessageRequest(contact=card)))
@@ -124,7 +124,7 @@ def test_locations_and_contacts(phones: World) -> None:
         (Sticker(**SEEN), "sticker"),
     ],
 )
-def test_media(phones: World, media: Media, kind: str) -> None:
+def test_media(phones: ServerHarness, media: Media, kind: str) -> None:
     """Its keys arrive with it, and its caption is its text."""
     got = phone_message(phones, send(phones, MessageRequest(), media=media))
     assert got.media is not None
@@ -139,13 +139,13 @@ def test_only_kinds_of_media_are_accepted() -> None:
         media_content(Media())
 
 
-def test_a_message_contains_the_timer_of_its_chat(phones: World) -> None:
+def test_a_message_contains_the_timer_of_its_chat(phones: ServerHarness) -> None:
     """The message states after how long messages disappear."""
     got = phone_message(phones, send(phones, MessageRequest(text="soon gone", disappears_after_s=86_400)))
     assert (got.text, got.disappears_after_s) == ("soon gone", 86_400)
 
 
-def test_a_reply_quotes_and_mentions(phones: World) -> None:
+def test_a_reply_quotes_and_mentions(phones: ServerHarness) -> None:
     """A reply can quote the phone's own message or the other's, and mentions people."""
     question = send(phones, MessageRequest(text="when?"))
     answer = send(phones, MessageRequest(text="now", reply_to=question, mentions=(ALICE,)), sender=BOB)
@@ -157,7 +157,7 @@ def test_a_reply_quotes_and_mentions(phones: World) -> None:
     assert phone_message(phones, send(phones, MessageRequest(text="you", mentions=(BOB,)))).quoted is None
 
 
-def test_reactions_are_added_and_removed(phones: World) -> None:
+def test_reactions_are_added_and_removed(phones: ServerHarness) -> None:
     """A reaction names the message from the sender's view; an empty one removes it."""
     question = send(phones, MessageRequest(text="when?"))
     for emoji in ("❤", ""):
@@ -167,7 +167,7 @@ def test_reactions_are_added_and_removed(phones: World) -> None:
         assert (got.kind, got.target, got.emoji) == ("reaction", question, emoji)
 
 
-def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
+def test_edits_and_deletions_reach_the_older_message(phones: ServerHarness) -> None:
     """The older message has its first text and the change."""
     first = send(phones, MessageRequest(text="helo"))
     edit = phone_message(phones, send(phones, MessageRequest(edit=MessageAction(id=first, text="hello"))))
@@ -177,7 +177,7 @@ def test_edits_and_deletions_reach_the_older_message(phones: World) -> None:
     assert phone_message(phones, first).deleted
 
 
-def test_only_own_messages_can_be_changed(phones: World) -> None:
+def test_only_own_messages_can_be_changed(phones: ServerHarness) -> None:
     """The phone refuses the request."""
     first = send(phones, MessageRequest(text="hello"))
     for message_request in (
@@ -188,7 +188,7 @@ def test_only_own_messages_can_be_changed(phones: World) -> None:
             send(phones, message_request, sender=BOB)
 
 
-def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None:
+def test_changes_of_other_peoples_messages_have_no_effect(phones: ServerHarness) -> None:
     """An edit or a deletion of somebody else's message changes nothing in the inbox."""
     first = send(phones, MessageRequest(text="hello"))
     mallory = phones.phone("962304")
@@ -203,7 +203,7 @@ def test_changes_of_other_peoples_messages_have_no_effect(phones: World) -> None
     assert (phone_message(phones, first).deleted, phone_message(phones, first).edited) == (False, None)
 
 
-def test_a_reference_in_a_group_includes_the_author(phones: World) -> None:
+def test_a_reference_in_a_group_includes_the_author(phones: ServerHarness) -> None:
     """The author of an own message or of another one is identified as the group requires."""
     group = phones.server.groups.create("Team", [ALICE, BOB], addressing="lid", now=phones.now)
     question = phones.server.phone_actions.send(
@@ -231,24 +231,24 @@ def test_a_reference_in_a_group_includes_the_author(phones: World) -> None:
         (MessageRequest(text="a", mentions=("999",)), "mentions 999: there is no such phone"),
     ],
 )
-def test_an_invalid_request_is_refused(phones: World, message_request: MessageRequest, sentence: str) -> None:
+def test_an_invalid_request_is_refused(phones: ServerHarness, message_request: MessageRequest, sentence: str) -> None:
     """The error says what is wrong; nothing is sent."""
     with pytest.raises(BadMessageRequest, match=sentence):
         send(phones, message_request)
     assert phones.server.phone_clients.inbox(BOB) == []
 
 
-def test_unknown_groups_are_refused(phones: World) -> None:
+def test_unknown_groups_are_refused(phones: ServerHarness) -> None:
     with pytest.raises(UnknownNumber, match="no group 1@g"):
         phones.server.phone_actions.send(ALICE, "1@g.us", MessageRequest(text="x"), None, now=phones.now)
 
 
-def test_long_texts_are_truncated_in_the_inbox(phones: World) -> None:
+def test_long_texts_are_truncated_in_the_inbox(phones: ServerHarness) -> None:
     """A phone stores a limited number of characters."""
     assert len(phone_message(phones, send(phones, MessageRequest(text="x" * 100_000))).text or "") == 65_536
 
 
-def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
+def test_only_the_newest_messages_are_kept_for_resends(phones: ServerHarness) -> None:
     """Only the newest messages can be resent, also after a restart."""
     for n in range(MAX_SENT + 2):
         phones.server.phone_clients.phone_sender.send(ALICE, phones.phone(BOB), Content(conversation="x"), f"S{n}")
@@ -257,7 +257,7 @@ def test_only_the_newest_messages_are_kept_for_resends(phones: World) -> None:
     assert phones.server.phone_clients.phone_sender.sent(ALICE, "S2") is not None
 
 
-def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
+def test_a_pending_read_receipt_is_sent_after_a_restart(phones: ServerHarness) -> None:
     """If the process ended between delivery and reading, the sender gets the read receipt after the restart."""
     phones.online(ALICE)
     sent = send(phones, MessageRequest(text="hello"))
@@ -271,7 +271,7 @@ def test_a_pending_read_receipt_is_sent_after_a_restart(phones: World) -> None:
     assert phones.server.directory.messages[ALICE, sent].read == 1
 
 
-def test_a_message_can_be_given_as_a_complete_payload(phones: World) -> None:
+def test_a_message_can_be_given_as_a_complete_payload(phones: ServerHarness) -> None:
     """Fields that a phone does not use arrive unchanged, also in a resend."""
     poll = bytes.fromhex("8a040d") + b"\x12\x06Lunch?\x1a\x03\x0a\x01A"  # pollCreationMessageV3 and its fields
     sent = send(phones, MessageRequest(payload=encode(Content(conversation="beside", unknown_fields=poll))))
@@ -282,7 +282,7 @@ def test_a_message_can_be_given_as_a_complete_payload(phones: World) -> None:
         send(phones, MessageRequest(payload=poll[:-1]))
 
 
-def test_a_plaintext_is_encrypted_unchanged(phones: World) -> None:
+def test_a_plaintext_is_encrypted_unchanged(phones: ServerHarness) -> None:
     """An invalid plaintext can't be decrypted by the phone, which requests it again and gets the same bytes."""
     got = phone_message(phones, send(phones, MessageRequest(plaintext=b"\x0a\x02hi\x01")))
     assert (got.kind, got.text) == ("text", "hi")

@@ -35,7 +35,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode, encode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, ClientDevice, World
+    from wasim.server.conftest import Client, ClientDevice, ServerHarness
 
 NUMBER = "962302"
 UP, UV = 0x01, 0x04
@@ -80,7 +80,7 @@ class Owner:
 class Companion:
     """A device in the ceremony; tests may make every step invalid."""
 
-    world: World
+    harness: ServerHarness
     linked: ClientDevice
     client: Client
     ephemeral: KeyPair
@@ -90,7 +90,7 @@ class Companion:
     ref: str = ""
 
     def ask(self, tag: str, type_: str, content: bytes | list[Node] | None = None) -> Node:
-        return self.world.ask(self.client, "md", type_, Node(tag, {}, content))
+        return self.harness.ask(self.client, "md", type_, Node(tag, {}, content))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Companion:
             mac = invalid.get("mac", hmac.digest(key, self.payload, hashlib.sha256))
             children.append(Node("pairing_handoff_proof", {}, mac))
         answer = self.ask("passkey_prologue", "set", children)
-        self.world.advance(0)
+        self.harness.advance(0)
         return answer
 
     @property
@@ -147,7 +147,7 @@ class Companion:
     def finish(self) -> None:
         """Sign with the new secret what the phone signed."""
         self.linked.keys = _with_secret(self.linked, self.new_secret)
-        self.world.send(self.client, self.world.sign(self.linked, self.client.all("iq")[-1]))
+        self.harness.send(self.client, self.harness.sign(self.linked, self.client.all("iq")[-1]))
 
 
 def _with_secret(linked: ClientDevice, secret: bytes) -> DeviceKeys:
@@ -155,32 +155,32 @@ def _with_secret(linked: ClientDevice, secret: bytes) -> DeviceKeys:
     return replace(linked.keys, adv_secret=secret)
 
 
-def scanned(world: World, owner: Owner | None = None) -> Companion:
+def scanned(harness: ServerHarness, owner: Owner | None = None) -> Companion:
     """A device whose code was scanned by a phone with a passkey."""
-    account = world.phone(NUMBER)
+    account = harness.phone(NUMBER)
     account.passkeys = [passkey((owner or Owner()).id, (owner or Owner()).public)]
-    linked = world.new_device()
-    client = world.register(linked)
-    world.scan(linked, NUMBER, client.one("iq").children[0].children[0].data.decode())
+    linked = harness.new_device()
+    client = harness.register(linked)
+    harness.scan(linked, NUMBER, client.one("iq").children[0].children[0].data.decode())
     return Companion(
-        world=world,
+        harness=harness,
         linked=linked,
         client=client,
-        ephemeral=world.key(),
-        nonce=world.entropy(32),
-        new_secret=world.entropy(32),
+        ephemeral=harness.key(),
+        nonce=harness.entropy(32),
+        new_secret=harness.entropy(32),
     )
 
 
-def refusals(world: World) -> list[str]:
-    return [event.detail for event in world.events if isinstance(event, PairingFailed)]
+def refusals(harness: ServerHarness) -> list[str]:
+    return [event.detail for event in harness.events if isinstance(event, PairingFailed)]
 
 
-def test_a_scan_requests_a_passkey_of_the_account(world: World) -> None:
+def test_a_scan_requests_a_passkey_of_the_account(harness: ServerHarness) -> None:
     """The scan alone links nothing: the device must get an assertion by one of the account's passkeys, and may request
     the options again."""
-    companion = scanned(world)
-    assert world.events == [PasskeyRequested(number=NUMBER, link=companion.client.id)]
+    companion = scanned(harness)
+    assert harness.events == [PasskeyRequested(number=NUMBER, link=companion.client.id)]
     options = companion.options
     assert (options["rpId"], options["timeout"], options["userVerification"]) == ("whatsapp.com", 600_000, "required")
     assert options["allowCredentials"] == [{"type": "public-key", "id": base64url(Owner().id)}]
@@ -188,44 +188,44 @@ def test_a_scan_requests_a_passkey_of_the_account(world: World) -> None:
     assert json.loads(again.data_of("passkey_request_options")) == options
 
 
-def test_the_owner_signs_and_the_device_is_linked(world: World) -> None:
+def test_the_owner_signs_and_the_device_is_linked(harness: ServerHarness) -> None:
     """After assertion, commitment, proof, nonce and pairing request, the phone signs with the new secret, and the
     passkey's counter is stored."""
-    companion = scanned(world)
+    companion = scanned(harness)
     answer = companion.prologue(Owner().sign(companion.options["challenge"]))
     assert answer.attrs["type"] == "result"
     assert companion.ask("companion_nonce", "set", companion.nonce).attrs["type"] == "result"
     assert companion.request().attrs["type"] == "result"
     companion.finish()
-    assert world.events[-1] == DevicePaired(address=Address(NUMBER, 1), link=companion.client.id)
-    assert world.server.directory.accounts[NUMBER].passkeys[0].counter == 1
+    assert harness.events[-1] == DevicePaired(address=Address(NUMBER, 1), link=companion.client.id)
+    assert harness.server.directory.accounts[NUMBER].passkeys[0].counter == 1
 
 
-def test_without_proof_the_owner_compares_codes(world: World) -> None:
+def test_without_proof_the_owner_compares_codes(harness: ServerHarness) -> None:
     """A device that can't prove that the phone saw its code is linked only after the codes were compared."""
-    companion = scanned(world)
-    world.now += 301
+    companion = scanned(harness)
+    harness.now += 301
     companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
     companion.ask("companion_nonce", "set", companion.nonce)
     companion.request()
     assert companion.client.all("iq")[-1].child("pair-success") is None
-    ceremony = world.server.pairing_flow.ceremony(NUMBER)
+    ceremony = harness.server.pairing_flow.ceremony(NUMBER)
     assert ceremony is not None
     assert len(ceremony.code) == 9
-    world.server.pairing_flow.confirm(world.phone(NUMBER), ceremony.code, now=world.now)
-    world.exchange()
+    harness.server.pairing_flow.confirm(harness.phone(NUMBER), ceremony.code, now=harness.now)
+    harness.exchange()
     companion.finish()
-    assert isinstance(world.events[-1], DevicePaired)
+    assert isinstance(harness.events[-1], DevicePaired)
 
 
-def test_codes_that_differ_end_the_ceremony(world: World) -> None:
+def test_codes_that_differ_end_the_ceremony(harness: ServerHarness) -> None:
     """With somebody else's code nothing is linked, whatever the device sends afterwards."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(companion.options["challenge"]), proof=False)
     companion.ask("companion_nonce", "set", companion.nonce)
     with pytest.raises(PairingError, match="differ"):
-        world.server.pairing_flow.confirm(world.phone(NUMBER), "AAAA-AAAA", now=world.now)
-    world.exchange()
+        harness.server.pairing_flow.confirm(harness.phone(NUMBER), "AAAA-AAAA", now=harness.now)
+    harness.exchange()
     assert companion.request().attrs["type"] == "error"
 
 
@@ -256,39 +256,39 @@ def _set(name: str, value: object) -> Change:
         (_set("type", "webauthn.create"), "not of type webauthn.get"),
     ],
 )
-def test_an_invalid_assertion_is_refused(world: World, change: Change, why: str) -> None:
+def test_an_invalid_assertion_is_refused(harness: ServerHarness, change: Change, why: str) -> None:
     """Origin, relying party, flags, credential, signature and type are checked, and an error prevents the linking."""
-    companion = scanned(world, Owner())
+    companion = scanned(harness, Owner())
     owner = Owner()
     change(owner)
     assert companion.prologue(owner.sign(companion.options["challenge"])).attrs["type"] == "error"
-    (refusal,) = refusals(world)
+    (refusal,) = refusals(harness)
     assert why in refusal
     assert companion.prologue(Owner().sign(companion.options["challenge"])).attrs["type"] == "error"
 
 
-def test_another_challenge_or_an_old_one_is_refused(world: World) -> None:
+def test_another_challenge_or_an_old_one_is_refused(harness: ServerHarness) -> None:
     """An assertion is valid for the challenge that it signed, and for ten minutes."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(base64url(bytes(32))))
-    other = scanned(world)
-    world.now += 601
+    other = scanned(harness)
+    harness.now += 601
     other.prologue(Owner().sign(other.options["challenge"]))
-    assert refusals(world) == ["it answers another challenge", "the challenge is too old"]
+    assert refusals(harness) == ["it answers another challenge", "the challenge is too old"]
 
 
-def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
+def test_a_wrong_commitment_proof_or_id_is_refused(harness: ServerHarness) -> None:
     """The nonce must match the commitment, and the proof must be that of the scanned code and recent."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(companion.options["challenge"]), invalid={"identity": b"another"})
     companion.ask("companion_nonce", "set", companion.nonce)
     for invalid in ({"mac": bytes(32)}, {"credential_id": b"another"}):
-        companion = scanned(world)
+        companion = scanned(harness)
         companion.prologue(Owner().sign(companion.options["challenge"]), invalid=invalid)
-    companion = scanned(world)
-    world.now += 301
+    companion = scanned(harness)
+    harness.now += 301
     companion.prologue(Owner().sign(companion.options["challenge"]))
-    assert refusals(world) == [
+    assert refusals(harness) == [
         "the nonce is not the one of the commitment",
         "the handoff proof is wrong",
         "credential_id is not that of the assertion",
@@ -305,35 +305,35 @@ def test_a_wrong_commitment_proof_or_id_is_refused(world: World) -> None:
         ({"key": bytes(32)}, "can't be decrypted"),
     ],
 )
-def test_a_wrong_pairing_request_is_refused(world: World, invalid: dict[str, bytes], why: str) -> None:
+def test_a_wrong_pairing_request_is_refused(harness: ServerHarness, invalid: dict[str, bytes], why: str) -> None:
     """The request must be encrypted under the agreed key and contain the keys of the connected device."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
     companion.request(**invalid)
-    (refusal,) = refusals(world)
+    (refusal,) = refusals(harness)
     assert why in refusal
 
 
-def test_the_new_secret_must_differ_from_the_old_one(world: World) -> None:
+def test_the_new_secret_must_differ_from_the_old_one(harness: ServerHarness) -> None:
     """Anybody who saw the QR code knows the old secret, so the phone must not sign with it."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.ask("companion_nonce", "set", companion.nonce)
     companion.request(secret=companion.linked.keys.adv_secret)
-    assert refusals(world) == ["the pairing request has no new ADV secret of 32 bytes"]
+    assert refusals(harness) == ["the pairing request has no new ADV secret of 32 bytes"]
 
 
-def test_steps_out_of_order_are_refused(world: World) -> None:
+def test_steps_out_of_order_are_refused(harness: ServerHarness) -> None:
     """A nonce or request before the assertion, and a second assertion, end the ceremony."""
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.ask("companion_nonce", "set", companion.nonce)
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.ask("encrypted_pairing_request", "set", b"")
-    companion = scanned(world)
+    companion = scanned(harness)
     companion.prologue(Owner().sign(companion.options["challenge"]))
     companion.prologue(Owner(counter=2).sign(companion.options["challenge"]))
-    assert refusals(world) == [
+    assert refusals(harness) == [
         "the nonce came before it was requested",
         "the pairing request came before the nonce",
         "this challenge was answered already",
@@ -348,23 +348,23 @@ class FixedVerdict(NoFaults):
         return self.verdict
 
 
-def test_faults_refuse_delay_or_drop_an_assertion(world_with: Callable[[Any], World]) -> None:
+def test_faults_refuse_delay_or_drop_an_assertion(harness_with: Callable[[Any], ServerHarness]) -> None:
     """An assertion is answered with an error, or accepted and continued later, or accepted without anything
     following."""
-    refused = scanned(world_with(FixedVerdict(PasskeyVerdict(refused=True))))
+    refused = scanned(harness_with(FixedVerdict(PasskeyVerdict(refused=True))))
     assert refused.prologue(Owner().sign(refused.options["challenge"])).attrs["type"] == "error"
-    late = scanned(world_with(FixedVerdict(PasskeyVerdict(delay_s=5))))
+    late = scanned(harness_with(FixedVerdict(PasskeyVerdict(delay_s=5))))
     assert late.prologue(Owner().sign(late.options["challenge"])).attrs["type"] == "result"
     assert not late.continuations
-    late.world.advance(5)
+    late.harness.advance(5)
     assert late.continuations
-    silent = scanned(world_with(FixedVerdict(PasskeyVerdict(silent=True))))
+    silent = scanned(harness_with(FixedVerdict(PasskeyVerdict(silent=True))))
     assert silent.prologue(Owner().sign(silent.options["challenge"])).attrs["type"] == "result"
-    silent.world.advance(600)
+    silent.harness.advance(600)
     assert not silent.continuations
 
 
-def test_a_cloned_passkey_is_detected(world: World) -> None:
+def test_a_cloned_passkey_is_detected(harness: ServerHarness) -> None:
     """A counter that does not grow is refused; passkeys without a counter stay at zero."""
     owner = Owner(counter=5)
     known = passkey(owner.id, owner.public)
@@ -379,7 +379,7 @@ def test_a_cloned_passkey_is_detected(world: World) -> None:
     )
 
 
-def test_a_registration_adds_the_passkey(world: World) -> None:
+def test_a_registration_adds_the_passkey(harness: ServerHarness) -> None:
     """The result of `navigator.credentials.create` on WhatsApp's site is accepted, but no other challenge or invalid
     key."""
     owner = Owner(type="webauthn.create", flags=UP | UV | 0x40)

@@ -15,7 +15,7 @@ from wasim.wire.nodes import Node
 from wasim.wire.protobuf import decode
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, ClientDevice, World
+    from wasim.server.conftest import Client, ClientDevice, ServerHarness
 
 SIMPLE = [
     ("w:p", "get", Node("ping")),
@@ -31,17 +31,17 @@ SIMPLE = [
 
 
 @pytest.mark.parametrize(("xmlns", "type_", "body"), SIMPLE)
-def test_queries_answered_with_an_empty_result(world: World, xmlns: str, type_: str, body: Node) -> None:
+def test_queries_answered_with_an_empty_result(harness: ServerHarness, xmlns: str, type_: str, body: Node) -> None:
     """An answer without content is an empty result from the address that was asked."""
-    _, client = world.online("962302")
-    answer = world.ask(client, xmlns, type_, body)
+    _, client = harness.online("962302")
+    answer = harness.ask(client, xmlns, type_, body)
     assert (answer.attrs["type"], answer.attrs["from"], answer.children) == ("result", "@s.whatsapp.net", [])
 
 
-def test_a_query_without_type_is_answered(world: World) -> None:
+def test_a_query_without_type_is_answered(harness: ServerHarness) -> None:
     """Baileys sends its statistics without a type."""
-    _, client = world.online("962302")
-    world.send(client, Node("iq", {"id": "7", "xmlns": "w:stats", "to": "s.whatsapp.net"}, [Node("add")]))
+    _, client = harness.online("962302")
+    harness.send(client, Node("iq", {"id": "7", "xmlns": "w:stats", "to": "s.whatsapp.net"}, [Node("add")]))
     assert client.one("iq").attrs["type"] == "result"
 
 
@@ -59,10 +59,10 @@ def test_a_query_without_type_is_answered(world: World) -> None:
         ("privacy", Node("tokens", {}, [Node("token", {"jid": "962303@s.whatsapp.net"})]), "tokens"),
     ],
 )
-def test_queries_answered_with_content(world: World, xmlns: str, body: Node, tag: str) -> None:
+def test_queries_answered_with_content(harness: ServerHarness, xmlns: str, body: Node, tag: str) -> None:
     """The answer's first child is the one that the client reads."""
-    _, client = world.online("962302")
-    answer = world.ask(client, xmlns, "get", *([body] if body.tag else []))
+    _, client = harness.online("962302")
+    answer = harness.ask(client, xmlns, "get", *([body] if body.tag else []))
     assert answer.attrs["type"] == "result"
     assert answer.children[0].tag == tag
 
@@ -75,22 +75,22 @@ def test_queries_answered_with_content(world: World, xmlns: str, body: Node, tag
         ("something:new", Node("thing"), "501"),
     ],
 )
-def test_queries_answered_with_an_error(world: World, xmlns: str, body: Node, code: str) -> None:
+def test_queries_answered_with_an_error(harness: ServerHarness, xmlns: str, body: Node, code: str) -> None:
     """Requests for unknown things, and unknown queries, are answered too."""
-    _, client = world.online("962302")
-    answer = world.ask(client, xmlns, "get", body)
+    _, client = harness.online("962302")
+    answer = harness.ask(client, xmlns, "get", body)
     assert answer.attrs["type"] == "error"
     assert answer.children[0].attrs["code"] == code
 
 
-def test_a_picture_is_available_to_all_but_blocked_accounts(world: World) -> None:
+def test_a_picture_is_available_to_all_but_blocked_accounts(harness: ServerHarness) -> None:
     """It is available by number or hidden id; blocked accounts get 401, and 404 means that there is none."""
-    _, client = world.online("962302")
-    friend = world.phone("962303")
+    _, client = harness.online("962302")
+    friend = harness.phone("962303")
     request = Node("picture", {"type": "preview", "query": "url"})
 
     def ask(target: str) -> Node:
-        return world.ask(client, "w:profile:picture", "get", request, target=target).children[0]
+        return harness.ask(client, "w:profile:picture", "get", request, target=target).children[0]
 
     for target in ("962303@s.whatsapp.net", f"{friend.lid}@lid"):
         assert ask(target).attrs["code"] == "404"
@@ -103,110 +103,112 @@ def test_a_picture_is_available_to_all_but_blocked_accounts(world: World) -> Non
         friend.picture = ""
 
 
-def test_a_picture_without_a_file_is_made(world: World) -> None:
+def test_a_picture_without_a_file_is_made(harness: ServerHarness) -> None:
     """It is a JPEG of the account's own, the same each time and after a restart. Without a media host its address does
     not resolve."""
-    linked, client = world.online("962302")
-    friend = world.phone("962303")
+    linked, client = harness.online("962302")
+    friend = harness.phone("962303")
     friend.picture_id = "1"
-    world.server.directory.touch(friend)
+    harness.server.directory.touch(friend)
 
     def ask(client: Client) -> dict[str, str]:
         request = Node("picture", {"type": "preview", "query": "url"})
-        return world.ask(client, "w:profile:picture", "get", request, target="962303@s.whatsapp.net").children[0].attrs
+        return (
+            harness.ask(client, "w:profile:picture", "get", request, target="962303@s.whatsapp.net").children[0].attrs
+        )
 
     first = ask(client)
-    ((name, made),) = world.server.take_files().items()
+    ((name, made),) = harness.server.take_files().items()
     assert (made[:3], made[-2:]) == (b"\xff\xd8\xff", b"\xff\xd9")
     assert first["url"] == f"https://pps.wasim.invalid/v/picture/{name}?ccb=11-4"
-    world.restart()
-    assert ask(world.log_in(linked)) == first
-    assert world.server.take_files() == {}
+    harness.restart()
+    assert ask(harness.log_in(linked)) == first
+    assert harness.server.take_files() == {}
 
 
 def privacy(*settings: tuple[str, str]) -> Node:
     return Node("privacy", {}, [Node("category", {"name": name, "value": value}) for name, value in settings])
 
 
-def test_privacy_settings_are_stored_and_applied(world: World) -> None:
+def test_privacy_settings_are_stored_and_applied(harness: ServerHarness) -> None:
     """Every category is `all` until it is set. A picture for contacts only is hidden from others."""
-    _, client = world.online("962302")
-    friend, friends = world.online("962303")
-    world.phone("962303").picture = "https://example.test/picture"
-    assert world.ask(friends, "privacy", "set", privacy(("profile", "contacts"), ("last", "none"))).children == []
-    (listed,) = world.ask(friends, "privacy", "get", Node("privacy")).children
+    _, client = harness.online("962302")
+    friend, friends = harness.online("962303")
+    harness.phone("962303").picture = "https://example.test/picture"
+    assert harness.ask(friends, "privacy", "set", privacy(("profile", "contacts"), ("last", "none"))).children == []
+    (listed,) = harness.ask(friends, "privacy", "get", Node("privacy")).children
     found = {node.attrs["name"]: node.attrs["value"] for node in listed.children}
     assert (found["profile"], found["last"], found["online"], len(found)) == ("contacts", "none", "all", 8)
     request = Node("picture", {"type": "preview", "query": "url"})
-    (hidden,) = world.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
-    world.phone("962303").contacts.add("962302")
-    (visible,) = world.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
+    (hidden,) = harness.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
+    harness.phone("962303").contacts.add("962302")
+    (visible,) = harness.ask(client, "w:profile:picture", "get", request, target=friend.lid).children
     assert (hidden.attrs["code"], visible.tag) == ("401", "picture")
 
 
 @pytest.mark.parametrize("setting", [("last", "known"), ("online", "none"), ("colour", "all"), ("readreceipts", "")])
-def test_privacy_settings_that_do_not_exist_are_refused(world: World, setting: tuple[str, str]) -> None:
+def test_privacy_settings_that_do_not_exist_are_refused(harness: ServerHarness, setting: tuple[str, str]) -> None:
     """Error 400, and what else the request has is not set either."""
-    _, client = world.online("962302")
-    refused = world.ask(client, "privacy", "set", privacy(("profile", "none"), setting))
+    _, client = harness.online("962302")
+    refused = harness.ask(client, "privacy", "set", privacy(("profile", "none"), setting))
     assert refused.children[0].attrs["code"] == "400"
-    assert world.phone("962302").privacy == {}
+    assert harness.phone("962302").privacy == {}
 
 
-def test_an_unknown_query_is_reported(world: World) -> None:
+def test_an_unknown_query_is_reported(harness: ServerHarness) -> None:
     """An event names the query, so that it can be added to the server."""
-    _, client = world.online("962302")
-    world.ask(client, "something:new", "get", Node("thing"))
-    assert world.events[-1] == UnknownQuery(link=client.id, xmlns="something:new", tag="thing")
+    _, client = harness.online("962302")
+    harness.ask(client, "something:new", "get", Node("thing"))
+    assert harness.events[-1] == UnknownQuery(link=client.id, xmlns="something:new", tag="thing")
 
 
-def test_the_default_media_host_does_not_resolve(world: World) -> None:
+def test_the_default_media_host_does_not_resolve(harness: ServerHarness) -> None:
     """No answer of this server refers a client to the real media servers."""
-    _, client = world.online("962302")
-    (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
+    _, client = harness.online("962302")
+    (media,) = harness.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["media.wasim.invalid"]
 
 
-def test_media_is_sent_to_the_configured_host(world: World) -> None:
+def test_media_is_sent_to_the_configured_host(harness: ServerHarness) -> None:
     """It comes with the account's own authorisation, which stays valid after a restart and can't be guessed."""
-    _, client = world.online("962302")
-    world.server.media_host = "127.0.0.1:4711"
-    (media,) = world.ask(client, "w:m", "set", Node("media_conn")).children
+    _, client = harness.online("962302")
+    harness.server.media_host = "127.0.0.1:4711"
+    (media,) = harness.ask(client, "w:m", "set", Node("media_conn")).children
     assert [host.attrs["hostname"] for host in media.all("host")] == ["127.0.0.1:4711"]
     auth = media.attrs["auth"]
-    world.restart()
-    assert world.server.media_account(auth) == "962302"
+    harness.restart()
+    assert harness.server.media_account(auth) == "962302"
     lid = auth.partition(".")[0]
-    assert [world.server.media_account(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
+    assert [harness.server.media_account(false) for false in (f"{lid}.{'0' * 64}", lid, "", "1.2")] == [None] * 4
 
 
-def test_graphql_queries_are_answered(world: World) -> None:
+def test_graphql_queries_are_answered(harness: ServerHarness) -> None:
     """The account has no reach-out lock."""
-    _, client = world.online("962302")
-    (result,) = world.ask(client, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}")).children
+    _, client = harness.online("962302")
+    (result,) = harness.ask(client, "w:mex", "get", Node("query", {"query_id": "1"}, b"{}")).children
     assert json.loads(result.data)["data"]["xwa2_fetch_account_reachout_timelock"]["is_active"] is False
 
 
-def test_the_blocklist_is_stored(world: World) -> None:
+def test_the_blocklist_is_stored(harness: ServerHarness) -> None:
     """Blocking and unblocking by address works; an unknown address is an error."""
-    _, client = world.online("962302")
-    lid = f"{world.phone('962303').lid}@lid"
+    _, client = harness.online("962302")
+    lid = f"{harness.phone('962303').lid}@lid"
     block = Node("item", {"action": "block", "jid": lid})
-    (listed,) = world.ask(client, "blocklist", "set", block).children
+    (listed,) = harness.ask(client, "blocklist", "set", block).children
     assert [item.attrs["jid"] for item in listed.children] == [lid]
-    world.restart()
-    assert world.server.directory.accounts["962302"].blocked == {"962303"}
+    harness.restart()
+    assert harness.server.directory.accounts["962302"].blocked == {"962303"}
 
 
-def test_unblocking(world: World) -> None:
+def test_unblocking(harness: ServerHarness) -> None:
     """An unblocked contact is removed from the list."""
-    _, client = world.online("962302")
-    lid = f"{world.phone('962303').lid}@lid"
-    world.ask(client, "blocklist", "set", Node("item", {"action": "block", "jid": lid}))
-    (listed,) = world.ask(client, "blocklist", "set", Node("item", {"action": "unblock", "jid": lid})).children
+    _, client = harness.online("962302")
+    lid = f"{harness.phone('962303').lid}@lid"
+    harness.ask(client, "blocklist", "set", Node("item", {"action": "block", "jid": lid}))
+    (listed,) = harness.ask(client, "blocklist", "set", Node("item", {"action": "unblock", "jid": lid})).children
     assert listed.children == []
     unknown = Node("item", {"action": "block", "jid": "1@lid"})
-    assert world.ask(client, "blocklist", "set", unknown).attrs["type"] == "error"
+    assert harness.ask(client, "blocklist", "set", unknown).attrs["type"] == "error"
 
 
 # Keys
@@ -223,7 +225,7 @@ def skey(linked: ClientDevice, key: KeyPair, key_id: int, *, by: KeyPair | None 
 
 
 def upload(
-    world: World, linked: ClientDevice, ids: range, *, identity: bytes | None = None, size: int = 32
+    harness: ServerHarness, linked: ClientDevice, ids: range, *, identity: bytes | None = None, size: int = 32
 ) -> list[Node]:
     keys = [Node("key", {}, [Node("id", {}, n.to_bytes(3, "big")), Node("value", {}, bytes([n]) * size)]) for n in ids]
     return [
@@ -235,33 +237,33 @@ def upload(
     ]
 
 
-def count(world: World, client: object) -> int:
-    (node,) = world.ask(client, "encrypt", "get", Node("count")).children  # type: ignore[arg-type]
+def count(harness: ServerHarness, client: object) -> int:
+    (node,) = harness.ask(client, "encrypt", "get", Node("count")).children  # type: ignore[arg-type]
     return int(node.attrs["value"])
 
 
-def test_prekeys_are_counted_and_used_up_in_order(world: World) -> None:
+def test_prekeys_are_counted_and_used_up_in_order(harness: ServerHarness) -> None:
     """Uploaded keys are counted, each fetch consumes the oldest, and a bundle may have none."""
-    linked, client = world.online("962302")
-    assert count(world, client) == 0
-    world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 3)))
-    assert count(world, client) == 2
+    linked, client = harness.online("962302")
+    assert count(harness, client) == 0
+    harness.ask(client, "encrypt", "set", *upload(harness, linked, range(1, 3)))
+    assert count(harness, client) == 2
     fetched = []
     for _ in range(3):
         request = Node("key", {}, [Node("user", {"jid": linked.lid, "reason": "identity"})])
-        (listed,) = world.ask(client, "encrypt", "get", request).children
+        (listed,) = harness.ask(client, "encrypt", "get", request).children
         key = listed.children[0].child("key")
         fetched.append(None if key is None else key.data_of("value"))
     assert fetched == [b"\x01" * 32, b"\x02" * 32, None]
-    assert count(world, client) == 0
+    assert count(harness, client) == 0
 
 
-def test_a_bundle_is_signed_and_complete(world: World) -> None:
+def test_a_bundle_is_signed_and_complete(harness: ServerHarness) -> None:
     """Bundles of a phone and of a linked device have everything that X3DH needs; the device's also has its proof."""
-    linked, client = world.online("962302")
-    phone = f"{world.phone('962303').lid}@lid"
+    linked, client = harness.online("962302")
+    phone = f"{harness.phone('962303').lid}@lid"
     request = Node("key", {}, [Node("user", {"jid": jid}) for jid in (phone, linked.jid)])
-    (listed,) = world.ask(client, "encrypt", "get", request).children
+    (listed,) = harness.ask(client, "encrypt", "get", request).children
     for bundle in listed.children:
         signed = bundle.child("skey")
         assert signed is not None
@@ -272,45 +274,45 @@ def test_a_bundle_is_signed_and_complete(world: World) -> None:
     assert [bundle.child("device-identity") is not None for bundle in listed.children] == [False, True]
 
 
-def test_phones_upload_new_prekeys(world: World) -> None:
+def test_phones_upload_new_prekeys(harness: ServerHarness) -> None:
     """A phone's prekeys never run out, and each is used only once."""
-    _, client = world.online("962302")
-    phone = f"{world.phone('962303').lid}@lid"
+    _, client = harness.online("962302")
+    phone = f"{harness.phone('962303').lid}@lid"
     seen = set()
     for _ in range(50):
-        (listed,) = world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": phone})])).children
+        (listed,) = harness.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": phone})])).children
         key = listed.children[0].child("key")
         assert key is not None
         seen.add(key.data_of("value"))
     assert len(seen) == 50
 
 
-def test_an_unknown_device_has_no_bundle(world: World) -> None:
+def test_an_unknown_device_has_no_bundle(harness: ServerHarness) -> None:
     """The others in the same query get theirs."""
-    linked, client = world.online("962302")
+    linked, client = harness.online("962302")
     request = Node("key", {}, [Node("user", {"jid": jid}) for jid in ("962302:9@s.whatsapp.net", "5@lid", linked.jid)])
-    (listed,) = world.ask(client, "encrypt", "get", request).children
+    (listed,) = harness.ask(client, "encrypt", "get", request).children
     errors = [user.child("error") for user in listed.children]
     assert [error.attrs["code"] if error else None for error in errors] == ["404", "404", None]
 
 
-def test_a_device_with_few_prekeys_is_notified(world: World) -> None:
+def test_a_device_with_few_prekeys_is_notified(harness: ServerHarness) -> None:
     """It is notified at four left and at none, not at each key."""
-    linked, client = world.online("962302")
-    world.ask(client, "encrypt", "set", *upload(world, linked, range(1, 7)))
+    linked, client = harness.online("962302")
+    harness.ask(client, "encrypt", "set", *upload(harness, linked, range(1, 7)))
     for _ in range(6):
-        world.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": linked.jid})]))
+        harness.ask(client, "encrypt", "get", Node("key", {}, [Node("user", {"jid": linked.jid})]))
     assert {notice.attrs["from"] for notice in client.all("notification")} == {"@s.whatsapp.net"}
     counts = [notice.children[0].attrs["value"] for notice in client.all("notification")]
     assert counts == ["4", "0"]
 
 
 @pytest.mark.parametrize("flaw", ["identity", "size", "signature", "missing"])
-def test_bad_uploads_are_refused_completely(world: World, flaw: str) -> None:
+def test_bad_uploads_are_refused_completely(harness: ServerHarness, flaw: str) -> None:
     """A foreign identity, a short key, and a forged or missing signed prekey give error 400, and nothing is stored."""
-    linked, client = world.online("962302")
+    linked, client = harness.online("962302")
     nodes = upload(
-        world,
+        harness,
         linked,
         range(1, 3),
         identity=bytes(32) if flaw == "identity" else None,
@@ -320,19 +322,19 @@ def test_bad_uploads_are_refused_completely(world: World, flaw: str) -> None:
         nodes[-1] = skey(linked, linked.keys.signed_prekey, 1, by=linked.keys.noise)
     if flaw == "missing":
         nodes.pop()
-    answer = world.ask(client, "encrypt", "set", *nodes)
+    answer = harness.ask(client, "encrypt", "set", *nodes)
     assert answer.children[0].attrs["code"] == "400"
-    assert count(world, client) == 0
+    assert count(harness, client) == 0
 
 
-def test_a_signed_prekey_can_be_rotated(world: World) -> None:
+def test_a_signed_prekey_can_be_rotated(harness: ServerHarness) -> None:
     """The new one is in the next bundle; a forged one is refused."""
-    linked, client = world.online("962302")
+    linked, client = harness.online("962302")
     fresh = KeyPair.from_private(b"\x09" * 32)
     forged = Node("rotate", {}, [skey(linked, fresh, 2, by=linked.keys.noise)])
-    assert world.ask(client, "encrypt", "set", forged).attrs["type"] == "error"
-    assert world.ask(client, "encrypt", "set", Node("rotate", {}, [skey(linked, fresh, 2)])).attrs["type"] == "result"
-    (digest,) = world.ask(client, "encrypt", "get", Node("digest")).children
+    assert harness.ask(client, "encrypt", "set", forged).attrs["type"] == "error"
+    assert harness.ask(client, "encrypt", "set", Node("rotate", {}, [skey(linked, fresh, 2)])).attrs["type"] == "result"
+    (digest,) = harness.ask(client, "encrypt", "get", Node("digest")).children
     signed = digest.child("skey")
     assert signed is not None
     assert (signed.data_of("id"), signed.data_of("value")) == (b"\x00\x00\x02", fresh.public)
@@ -341,23 +343,23 @@ def test_a_signed_prekey_can_be_rotated(world: World) -> None:
 # Other people
 
 
-def usync(world: World, client: object, protocols: list[str], users: list[Node]) -> list[Node]:
+def usync(harness: ServerHarness, client: object, protocols: list[str], users: list[Node]) -> list[Node]:
     query = Node("query", {}, [Node(protocol) for protocol in protocols])
     attrs = {"sid": "1", "mode": "query", "context": "message", "last": "true", "index": "0"}
     request = Node("usync", attrs, [query, Node("list", {}, users)])
-    (answer,) = world.ask(client, "usync", "get", request).children  # type: ignore[arg-type]
+    (answer,) = harness.ask(client, "usync", "get", request).children  # type: ignore[arg-type]
     listed = answer.child("list")
     assert listed is not None
     return listed.children
 
 
-def test_devices_and_hidden_id_are_returned(world: World) -> None:
+def test_devices_and_hidden_id_are_returned(harness: ServerHarness) -> None:
     """A query by phone number returns every device with its key index, the phone first, and the hidden id."""
-    _, client = world.online("962302")
-    world.link("962303")
-    world.link("962303")
-    lid = world.server.directory.accounts["962303"].lid
-    (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": "962303@s.whatsapp.net"})])
+    _, client = harness.online("962302")
+    harness.link("962303")
+    harness.link("962303")
+    lid = harness.server.directory.accounts["962303"].lid
+    (user,) = usync(harness, client, ["devices", "lid"], [Node("user", {"jid": "962303@s.whatsapp.net"})])
     devices, lid_node = user.child("devices"), user.child("lid")
     assert devices is not None
     assert lid_node is not None
@@ -383,28 +385,28 @@ def key_indexes(node: Node | None) -> KeyIndexList:
     return indexes
 
 
-def test_a_phone_signs_the_list_of_its_devices(world: World) -> None:
+def test_a_phone_signs_the_list_of_its_devices(harness: ServerHarness) -> None:
     """Device queries and the notification about a new device contain the signed list: a client that checks it sends to
     no device outside the list. A removed device is no longer in it, and its key index is not used again."""
-    _, client = world.online("962302")
-    world.link("962302")
+    _, client = harness.online("962302")
+    harness.link("962302")
     assert key_indexes(client.one("notification").child("add")).valid_indexes == (0, 1, 2)
     client.clear()
-    world.server.unlink(Address("962302", 2), now=world.now)
-    world.exchange()
+    harness.server.unlink(Address("962302", 2), now=harness.now)
+    harness.exchange()
     removed = client.one("notification").child("remove")
     assert removed is not None
-    assert removed.child("key-index-list") == Node("key-index-list", {"ts": str(int(world.now))})
-    (user,) = usync(world, client, ["devices"], [Node("user", {"jid": "962302@s.whatsapp.net"})])
+    assert removed.child("key-index-list") == Node("key-index-list", {"ts": str(int(harness.now))})
+    (user,) = usync(harness, client, ["devices"], [Node("user", {"jid": "962302@s.whatsapp.net"})])
     indexes = key_indexes(user.child("devices"))
     assert (indexes.valid_indexes, indexes.current_index) == ((0, 1), 2)
 
 
-def test_devices_by_hidden_id(world: World) -> None:
+def test_devices_by_hidden_id(harness: ServerHarness) -> None:
     """A query by hidden id is answered by hidden id, and contains no number."""
-    _, client = world.online("962302")
-    lid = f"{world.phone('962303').lid}@lid"
-    (user,) = usync(world, client, ["devices", "lid"], [Node("user", {"jid": lid})])
+    _, client = harness.online("962302")
+    lid = f"{harness.phone('962303').lid}@lid"
+    (user,) = usync(harness, client, ["devices", "lid"], [Node("user", {"jid": lid})])
     assert user.attrs["jid"] == lid
     assert user.child("lid") is None
     devices = user.child("devices")
@@ -412,13 +414,13 @@ def test_devices_by_hidden_id(world: World) -> None:
     assert len(devices.children[0].children) == 1
 
 
-def test_accounts_are_found_by_number(world: World) -> None:
+def test_accounts_are_found_by_number(harness: ServerHarness) -> None:
     """A number with an account is `in`, however it is written; another one is `out` and has no devices."""
-    _, client = world.online("962302")
-    world.phone("962303")
+    _, client = harness.online("962302")
+    harness.phone("962303")
     users = [Node("user", {}, [Node("contact", {}, text)]) for text in (b"+962303", b"+99999")]
     users += [Node("user", {}, [Node("contact", {}, b"+962303@c.us")]), Node("user", {"jid": "+962303@c.us"})]
-    known, unknown, *others = usync(world, client, ["contact", "devices"], users)
+    known, unknown, *others = usync(harness, client, ["contact", "devices"], users)
     assert [node.attrs["jid"] for node in others] == ["962303@s.whatsapp.net"] * 2
     assert [(node.attrs["jid"], node.children[0].attrs["type"]) for node in (known, unknown)] == [
         ("962303@s.whatsapp.net", "in"),
@@ -429,36 +431,36 @@ def test_accounts_are_found_by_number(world: World) -> None:
     assert devices.children[0].children == []
 
 
-def test_status_disappearing_mode_and_unknown_protocols(world: World) -> None:
+def test_status_disappearing_mode_and_unknown_protocols(harness: ServerHarness) -> None:
     """Status and disappearing mode are answered; an unknown protocol gets an error inside the answer."""
-    _, client = world.online("962302")
-    world.phone("962303")
+    _, client = harness.online("962302")
+    harness.phone("962303")
     protocols = ["status", "disappearing_mode", "bot", "new_thing"]
-    (user,) = usync(world, client, protocols, [Node("user", {"jid": "962303@s.whatsapp.net"})])
+    (user,) = usync(harness, client, protocols, [Node("user", {"jid": "962303@s.whatsapp.net"})])
     assert [node.tag for node in user.children] == ["status", "disappearing_mode", "new_thing"]
     assert user.children[-1].children[0].attrs["code"] == "501"
 
 
-def test_a_profile_text_is_returned_to_those_who_may_see_it(world: World) -> None:
+def test_a_profile_text_is_returned_to_those_who_may_see_it(harness: ServerHarness) -> None:
     """For others the answer has a code and no text."""
-    _, client = world.online("962302")
-    other = world.phone("962303")
+    _, client = harness.online("962302")
+    other = harness.phone("962303")
     other.about = "Open from 7 to 20"
     requested = [Node("user", {"jid": "962303@s.whatsapp.net"})]
-    (user,) = usync(world, client, ["status"], requested)
+    (user,) = usync(harness, client, ["status"], requested)
     assert user.children[0].data == b"Open from 7 to 20"
     other.privacy["status"] = "contacts"
-    (user,) = usync(world, client, ["status"], requested)
+    (user,) = usync(harness, client, ["status"], requested)
     assert (user.children[0].attrs["code"], user.children[0].data) == ("401", b"")
 
 
-def test_a_business_has_a_profile(world: World) -> None:
+def test_a_business_has_a_profile(harness: ServerHarness) -> None:
     """Its fields in the nodes that Baileys reads; others have none."""
-    _, client = world.online("962302")
-    world.phone("962303").business = {"description": "Fresh bread", "category": "Bakery"}
-    world.phone("962304")
+    _, client = harness.online("962302")
+    harness.phone("962303").business = {"description": "Fresh bread", "category": "Bakery"}
+    harness.phone("962304")
     requested = [Node("profile", {"jid": f"{number}@s.whatsapp.net"}) for number in ("962303", "962304", "962399")]
-    answer = world.ask(client, "w:biz", "get", Node("business_profile", {"v": "244"}, requested))
+    answer = harness.ask(client, "w:biz", "get", Node("business_profile", {"v": "244"}, requested))
     (profile,) = answer.children[0].children
     assert profile.attrs["jid"] == "962303@s.whatsapp.net"
     assert profile.data_of("description") == b"Fresh bread"

@@ -14,7 +14,7 @@ from wasim.server.state import Device, SignedPreKey
 from wasim.wire.senderkeys import SenderKey
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import World
+    from wasim.server.conftest import ServerHarness
 
 SIGNED_PREKEY = SignedPreKey(id=1, public=b"", signature=b"")
 DEVICE = Device(
@@ -39,14 +39,14 @@ def test_renamed_fields_keep_their_names_on_disk(record: msgspec.Struct, name: s
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(record))[name] == value
 
 
-def test_record_kinds_keep_their_names(world: World) -> None:
+def test_record_kinds_keep_their_names(harness: ServerHarness) -> None:
     """A conversation of two accounts, one of which has a linked device, is stored under these kinds."""
-    world.online("962302")
-    world.phone("962303")
-    world.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), None, now=world.now)
-    world.exchange()
-    world.advance(1)
-    kinds = {kind for kind, _ in world.records}
+    harness.online("962302")
+    harness.phone("962303")
+    harness.server.phone_actions.send("962303", "962302", MessageRequest(text="hello"), None, now=harness.now)
+    harness.exchange()
+    harness.advance(1)
+    kinds = {kind for kind, _ in harness.records}
     assert kinds == {
         "account", "app-state", "device", "keyuse", "letter", "message", "pending", "phone", "prekey", "said", "server",
         "session", "settings", "tally",

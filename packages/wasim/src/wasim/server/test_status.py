@@ -16,58 +16,58 @@ from wasim.wire.jids import STATUS
 from wasim.wire.nodes import Node
 
 if TYPE_CHECKING:
-    from wasim.server.conftest import Client, ClientDevice, World
+    from wasim.server.conftest import Client, ClientDevice, ServerHarness
 
 ALICE, BOB, CAROL = "962302", "962303", "962304"
 Party = tuple["ClientDevice", "Client"]
 
 
 @pytest.fixture
-def alice(world: World) -> Party:
+def alice(harness: ServerHarness) -> Party:
     """Alice's linked device; Bob and Carol only have phones."""
     for number in (BOB, CAROL):
-        world.phone(number)
-    return world.online(ALICE)
+        harness.phone(number)
+    return harness.online(ALICE)
 
 
-def post(world: World, number: str, text: str, audience: list[str] | None = None) -> str:
+def post(harness: ServerHarness, number: str, text: str, audience: list[str] | None = None) -> str:
     request = MessageRequest(text=text)
-    id_ = world.server.phone_actions.send(number, str(STATUS), request, None, audience=audience, now=world.now)
-    world.exchange()
+    id_ = harness.server.phone_actions.send(number, str(STATUS), request, None, audience=audience, now=harness.now)
+    harness.exchange()
     return id_
 
 
-def test_a_phones_status_reaches_its_audience_and_nobody_else(world: World, alice: Party) -> None:
-    post(world, BOB, "new roses", [ALICE])
+def test_a_phones_status_reaches_its_audience_and_nobody_else(harness: ServerHarness, alice: Party) -> None:
+    post(harness, BOB, "new roses", [ALICE])
     message = alice[1].all("message")[-1]
     assert (message.attrs["from"], message.attrs["participant_pn"]) == ("status@broadcast", f"{BOB}@s.whatsapp.net")
     assert message.attrs["participant"].endswith("@lid")
     assert [enc.attrs["type"] for enc in message.all("enc")] == ["pkmsg", "skmsg"]
-    assert texts(world, CAROL) == []
+    assert texts(harness, CAROL) == []
 
 
-def test_without_an_audience_a_status_goes_to_all_contacts(world: World, alice: Party) -> None:
-    world.server.phone_actions.send(BOB, ALICE, MessageRequest(text="hello"), None, now=world.now)
-    post(world, BOB, "new roses")
+def test_without_an_audience_a_status_goes_to_all_contacts(harness: ServerHarness, alice: Party) -> None:
+    harness.server.phone_actions.send(BOB, ALICE, MessageRequest(text="hello"), None, now=harness.now)
+    post(harness, BOB, "new roses")
     assert alice[1].all("message")[-1].attrs["from"] == "status@broadcast"
     with pytest.raises(UnknownNumber, match="there is no phone 999"):
-        post(world, BOB, "new roses", ["999"])
+        post(harness, BOB, "new roses", ["999"])
 
 
-def test_phones_read_a_clients_status_and_their_receipts_name_them(world: World, alice: Party) -> None:
+def test_phones_read_a_clients_status_and_their_receipts_name_them(harness: ServerHarness, alice: Party) -> None:
     linked, client = alice
-    key = own_key(world)
+    key = own_key(harness)
     distribution = Content(sender_key=GroupSenderKey(group=str(STATUS), message=senderkeys.distribution(key)))
     jid = f"{BOB}@s.whatsapp.net"
-    holders = [Node("to", {"jid": jid}, [world.encrypt(linked, client, jid, distribution)])]
-    data = senderkeys.encrypt(key, encode_padded(Content(conversation="open today"), pad=4), nonce=world.entropy(64))
+    holders = [Node("to", {"jid": jid}, [harness.encrypt(linked, client, jid, distribution)])]
+    data = senderkeys.encrypt(key, encode_padded(Content(conversation="open today"), pad=4), nonce=harness.entropy(64))
     children = [Node("participants", {}, holders), Node("enc", {"v": "2", "type": "skmsg"}, data)]
-    world.send(client, Node("message", {"to": str(STATUS), "id": "3EB0A", "type": "text"}, children))
-    assert texts(world, BOB) == [(ALICE, "open today")]
-    assert texts(world, CAROL) == []
+    harness.send(client, Node("message", {"to": str(STATUS), "id": "3EB0A", "type": "text"}, children))
+    assert texts(harness, BOB) == [(ALICE, "open today")]
+    assert texts(harness, CAROL) == []
     assert client.all("ack")[-1].attrs["id"] == "3EB0A"
     assert "error" not in client.all("ack")[-1].attrs
     receipt = client.all("receipt")[0]
     assert (receipt.attrs["from"], receipt.attrs["id"]) == ("status@broadcast", "3EB0A")
-    bob = world.server.directory.accounts[BOB]
+    bob = harness.server.directory.accounts[BOB]
     assert receipt.attrs["participant"] == f"{bob.lid}@lid"
