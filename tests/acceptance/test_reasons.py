@@ -48,7 +48,7 @@ STATES = {"logged-out": "logged_out"} | dict.fromkeys(PAUSED, "paused")
 
 
 @dataclass(slots=True, kw_only=True)
-class Rig:
+class ReasonsHarness:
     gateway: Served
     wasim: Wasim
     redis: RedisProcess
@@ -109,13 +109,13 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Rig]:
+async def harness(tmp_path: Path, wasim: Wasim) -> AsyncIterator[ReasonsHarness]:
     async with (
         running_redis(tmp_path) as redis,
         served(tmp_path, wasim=wasim, HOLDFAST_REDIS_URL=redis.url) as gateway,
     ):
         await wasim.post("/phones", {"number": CONTACT})
-        yield Rig(gateway=gateway, wasim=wasim, redis=redis)
+        yield ReasonsHarness(gateway=gateway, wasim=wasim, redis=redis)
 
 
 # One code.
@@ -137,99 +137,99 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-async def come_back(rig: Rig, trial: Trial) -> None:
+async def come_back(harness: ReasonsHarness, trial: Trial) -> None:
     """Wait until the session reconnects automatically where the table says so, otherwise start or link it as a person
     would.
     """
     company = trial.company
-    state = (await rig.gateway.session(company))["state"]
+    state = (await harness.gateway.session(company))["state"]
     if state == "paused":
-        await rig.ask(company, "start")
+        await harness.ask(company, "start")
     elif state == "logged_out":
-        await rig.pair(company)
+        await harness.pair(company)
     elif trial.reaction in {"long-backoff", "replaced"}:
-        await rig.ask(company, "reconnect")
-    await rig.gateway.until_state(company, "connected", within_s=SOON_S)
+        await harness.ask(company, "reconnect")
+    await harness.gateway.until_state(company, "connected", within_s=SOON_S)
 
 
-async def try_mid_stream(rig: Rig, trial: Trial, fault: dict[str, Any]) -> None:
+async def try_mid_stream(harness: ReasonsHarness, trial: Trial, fault: dict[str, Any]) -> None:
     company = trial.company
-    turn = await end_link(rig, company, fault)
+    turn = await end_link(harness, company, fault)
     if turn["code"] == 428 != trial.code:  # on a busy machine Baileys may see the end before the error
-        await rig.gateway.until_state(company, "connected", within_s=SOON_S)
-        turn = await end_link(rig, company, fault)
+        await harness.gateway.until_state(company, "connected", within_s=SOON_S)
+        turn = await end_link(harness, company, fault)
     check_turn(turn, trial, after=STATES.get(trial.reaction, "reconnecting"), reaction=trial.reaction)
     if trial.reaction not in {"backoff", "restart", "confirm-logout"}:
-        await rig.agreed_everywhere(company, turn["after"], trial.name, trial.code)
-    await come_back(rig, trial)
+        await harness.agreed_everywhere(company, turn["after"], trial.name, trial.code)
+    await come_back(harness, trial)
 
 
-async def end_link(rig: Rig, company: str, fault: dict[str, Any]) -> Json:
+async def end_link(harness: ReasonsHarness, company: str, fault: dict[str, Any]) -> Json:
     """The transition that a fault on an open link caused."""
-    seen = len(await rig.history(company))
-    await rig.inject(company, fault)
+    seen = len(await harness.history(company))
+    await harness.inject(company, fault)
 
     async def look() -> Json | None:
-        return next((turn for turn in (await rig.history(company))[seen:] if turn["before"] == "connected"), None)
+        return next((turn for turn in (await harness.history(company))[seen:] if turn["before"] == "connected"), None)
 
     return await eventually(look, within_s=SOON_S, what=f"the end of {company}'s link")
 
 
-async def try_login(rig: Rig, trial: Trial, failure: dict[str, Any]) -> None:
+async def try_login(harness: ReasonsHarness, trial: Trial, failure: dict[str, Any]) -> None:
     """Every login is refused until all attempts were made. A message waits meanwhile, and is sent afterwards."""
     company = trial.company
-    await rig.ask(company, "stop")
-    seen = len(await rig.history(company))
-    fault = await rig.wasim.fault("failure", number=rig.numbers[company], **failure)
-    message = await rig.gateway.send(company, CONTACT, "kept meanwhile")
-    await rig.ask(company, "start")
-    turn = await rig.turn(trial, seen=seen)
+    await harness.ask(company, "stop")
+    seen = len(await harness.history(company))
+    fault = await harness.wasim.fault("failure", number=harness.numbers[company], **failure)
+    message = await harness.gateway.send(company, CONTACT, "kept meanwhile")
+    await harness.ask(company, "start")
+    turn = await harness.turn(trial, seen=seen)
     assert turn["before"] == "connecting"
     again = "backoff" if trial.reaction == "restart" else trial.reaction  # a second 515 within a minute is waited for
     check_turn(turn, trial, after=STATES.get(trial.reaction, "reconnecting"), reaction=again)
-    await last_state(rig, trial, seen)
-    assert (await rig.gateway.message(message["id"]))["state"] == "queued"
-    await rig.wasim.delete(f"/faults/{fault['id']}")
+    await last_state(harness, trial, seen)
+    assert (await harness.gateway.message(message["id"]))["state"] == "queued"
+    await harness.wasim.delete(f"/faults/{fault['id']}")
     if trial.reaction != "pause-until":
-        await come_back(rig, trial)
-        await rig.gateway.until_message(message["id"], "sent", "delivered", "read", within_s=SOON_S)
+        await come_back(harness, trial)
+        await harness.gateway.until_message(message["id"], "sent", "delivered", "read", within_s=SOON_S)
 
 
-async def last_state(rig: Rig, trial: Trial, seen: int) -> None:
+async def last_state(harness: ReasonsHarness, trial: Trial, seen: int) -> None:
     """The final state after a code that WhatsApp repeats."""
     company, state = trial.company, STATES.get(trial.reaction, "reconnecting")
     if trial.reaction == "confirm-logout":
-        state = (await rig.turn(trial, seen=seen, after="logged_out"))["after"]
+        state = (await harness.turn(trial, seen=seen, after="logged_out"))["after"]
     elif trial.reaction == "replaced":
-        state = (await rig.turn(trial, seen=seen, after="paused", within_s=QUARREL_S))["after"]
-        logins = [turn for turn in (await rig.history(company))[seen:] if turn["code"] == 440]
+        state = (await harness.turn(trial, seen=seen, after="paused", within_s=QUARREL_S))["after"]
+        logins = [turn for turn in (await harness.history(company))[seen:] if turn["code"] == 440]
         assert len(logins) == 3, "one login and two tries"
-    session = await rig.agreed_everywhere(company, state, trial.name, trial.code)
+    session = await harness.agreed_everywhere(company, state, trial.name, trial.code)
     if trial.reaction == "pause-until":
         for action in ("reconnect", "start"):
             with pytest.raises(Refused, match="banned this number for a time"):
-                await rig.ask(company, action)
-        assert (await rig.gateway.session(company))["state"] == "paused", "nobody gets past a ban"
+                await harness.ask(company, action)
+        assert (await harness.gateway.session(company))["state"] == "paused", "nobody gets past a ban"
         assert _seconds(session["nextAttemptAt"]) - _seconds(session["since"]) == pytest.approx(690, abs=2)
 
 
-async def try_code(rig: Rig, trial: Trial) -> None:
+async def try_code(harness: ReasonsHarness, trial: Trial) -> None:
     try:
-        await rig.pair(trial.company)
+        await harness.pair(trial.company)
         for fault in trial.mid_stream:
-            await try_mid_stream(rig, trial, fault)
+            await try_mid_stream(harness, trial, fault)
         if trial.login is not None:
-            await try_login(rig, trial, trial.login)
+            await try_login(harness, trial, trial.login)
     except Exception as error:
         error.add_note(f"while trying {trial.company} ({trial.reaction})")
-        error.add_note("\n".join(rig.gateway.log_lines(f"Session {trial.company} ")))
+        error.add_note("\n".join(harness.gateway.log_lines(f"Session {trial.company} ")))
         raise
 
 
-async def test_each_code_has_its_reaction_and_is_reported_everywhere(rig: Rig, tmp_path: Path) -> None:
+async def test_each_code_has_its_reaction_and_is_reported_everywhere(harness: ReasonsHarness, tmp_path: Path) -> None:
     """Whatever code ends a link: state, reason, plan, attempts and history are PROTOCOL's and the same in the API, in
     Redis and in the log; no message is lost over it; credentials are quarantined for a logout and for nothing else."""
-    ends = await asyncio.gather(*(try_code(rig, trial) for trial in trials()), return_exceptions=True)
+    ends = await asyncio.gather(*(try_code(harness, trial) for trial in trials()), return_exceptions=True)
     failures = [end for end in ends if isinstance(end, Exception)]
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(ends)} codes", failures)
@@ -257,20 +257,20 @@ UPGRADES_REFUSED: list[tuple[dict[str, int], str, int]] = [
 """What answers instead of WhatsApp, and the expected reason."""
 
 
-async def test_answers_of_proxies_and_portals_are_not_mistaken_for_whatsapps(rig: Rig) -> None:
+async def test_answers_of_proxies_and_portals_are_not_mistaken_for_whatsapps(harness: ReasonsHarness) -> None:
     """A proxy or portal that answers the upgrade with its own 401 or 403 costs attempts, never the credentials."""
-    await rig.pair("962302")
+    await harness.pair("962302")
     for status, reason, code in UPGRADES_REFUSED:
-        fault = await rig.wasim.fault("refuse", **status)
-        await rig.wasim.fault("cut")
-        await eventually(lambda: _has_tried_twice(rig), within_s=SOON_S, what="a second attempt")
-        await rig.agreed_everywhere("962302", "reconnecting", reason, code)
-        await rig.wasim.delete(f"/faults/{fault['id']}")
-        await rig.ask("962302", "stop")  # and the attempts are counted from the beginning
-        await rig.ask("962302", "start")
-        await rig.gateway.until_state("962302", "connected", within_s=SOON_S)
+        fault = await harness.wasim.fault("refuse", **status)
+        await harness.wasim.fault("cut")
+        await eventually(lambda: _has_tried_twice(harness), within_s=SOON_S, what="a second attempt")
+        await harness.agreed_everywhere("962302", "reconnecting", reason, code)
+        await harness.wasim.delete(f"/faults/{fault['id']}")
+        await harness.ask("962302", "stop")  # and the attempts are counted from the beginning
+        await harness.ask("962302", "start")
+        await harness.gateway.until_state("962302", "connected", within_s=SOON_S)
 
 
-async def _has_tried_twice(rig: Rig) -> bool:
-    attempts: int = (await rig.gateway.session("962302"))["reconnectAttempts"]
+async def _has_tried_twice(harness: ReasonsHarness) -> bool:
+    attempts: int = (await harness.gateway.session("962302"))["reconnectAttempts"]
     return attempts >= 2

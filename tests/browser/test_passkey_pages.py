@@ -30,10 +30,10 @@ URL, WHATSAPP = "http://localhost", "https://web.whatsapp.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class PasskeyPageHarness:
     """A person on the page of a company that WhatsApp asks for a passkey."""
 
-    harness: GatewayHarness
+    gateway_harness: GatewayHarness
     dashboard: Dashboard
     context: BrowserContext
     visitor: Visitor
@@ -44,14 +44,14 @@ class Scene:
         path = request.url.removeprefix(URL)
         if request.headers.get("accept") == "text/event-stream":
             return  # the stream of events stays silent
-        given = await request.all_headers()
-        headers = {name: value for name, value in given.items() if not name.startswith(":")}
+        received = await request.all_headers()
+        headers = {name: value for name, value in received.items() if not name.startswith(":")}
         headers |= {"host": "localhost", "cookie": f"holdfast_session={self.dashboard.cookie}"}
         body = request.post_data_buffer
-        made = await self.dashboard.client(
+        response = await self.dashboard.client(
             request.method, path, key=None, headers=headers, raw=None if body is None else [body]
         )
-        await route.fulfill(status=made.status, headers=dict(made.headers), body=made.body)
+        await route.fulfill(status=response.status, headers=dict(response.headers), body=response.body)
 
     async def send(self, assertion: object) -> str:
         """Paste an answer by hand; return the page's notice."""
@@ -66,40 +66,42 @@ class Scene:
         return await notice.inner_text()
 
     async def reason(self) -> str | None:
-        await self.harness.quiet()
-        return self.harness.gateway.view(COMPANY).record.reason
+        await self.gateway_harness.quiet()
+        return self.gateway_harness.gateway.view(COMPANY).record.reason
 
 
 @asynccontextmanager
-async def scene(browser: Browser, folder: Path, *, width: int = 1280, dark: bool = False) -> AsyncIterator[Scene]:
-    harness = GatewayHarness(folder)
+async def running_harness(
+    browser: Browser, folder: Path, *, width: int = 1280, dark: bool = False
+) -> AsyncIterator[PasskeyPageHarness]:
+    gateway_harness = GatewayHarness(folder)
     context = await browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
     )
     context.set_default_timeout(PATIENCE_MS)
     await context.add_init_script(path=AXE)
     try:
-        async with harness.running() as gateway:
-            dashboard = make_browser(harness, gateway)
-            harness.engine.passkey_answer = "compare"
-            await asked(dashboard.client, harness)
+        async with gateway_harness.running() as gateway:
+            dashboard = make_browser(gateway_harness, gateway)
+            gateway_harness.engine.passkey_answer = "compare"
+            await asked(dashboard.client, gateway_harness)
             await dashboard.sign_in()
             dashboard.client.leaps = False
-            made = Scene(
-                harness=harness,
+            harness = PasskeyPageHarness(
+                gateway_harness=gateway_harness,
                 dashboard=dashboard,
                 context=context,
                 visitor=Visitor(await context.new_page(), URL, ""),
             )
-            await context.route(f"{URL}/**", lambda route: made.answer(route))
+            await context.route(f"{URL}/**", lambda route: harness.answer(route))
             await context.route(
                 f"{WHATSAPP}/**",
                 lambda route: route.fulfill(body="<!doctype html><title>WhatsApp</title>", content_type="text/html"),
             )
-            yield made
+            yield harness
     finally:
         await context.close()
-        harness.database.close()
+        gateway_harness.database.close()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
@@ -107,19 +109,23 @@ async def test_codes_are_compared_on_any_screen(browser: Browser, tmp_path: Path
     """The code is readable, nothing is wider than the screen and axe finds nothing; each button does what its label
     says.
     """
-    async with scene(browser, tmp_path, width=width, dark=dark) as at:
-        page = at.visitor.page
-        await at.harness.now((await at.harness.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS)))
-        await at.visitor.go(f"/companies/{COMPANY}")
+    async with running_harness(browser, tmp_path, width=width, dark=dark) as harness:
+        page = harness.visitor.page
+        await harness.gateway_harness.now(
+            (await harness.gateway_harness.gateway.actor(COMPANY)).passkeys.answer(OWNER.sign(OPTIONS))
+        )
+        await harness.visitor.go(f"/companies/{COMPANY}")
         await expect(page.get_by_role("heading", name="Compare the codes")).to_be_visible()
         await expect(page.locator(".pairing-code")).to_have_text("G7R3-N352")
-        await at.visitor.check_page()
+        await harness.visitor.check_page()
         await picture(page, f"passkey-compare-{width}")
         await page.get_by_role("button", name="different" if dark else "the same").click()
         await expect(page.locator("#notice")).to_contain_text("othing was linked" if dark else "being linked")
-        await at.visitor.check_page()
-        await at.harness.until(lambda: at.harness.state() == ("unpaired" if dark else "connected"))
-        assert await at.reason() == ("passkey-code-mismatch" if dark else None)
+        await harness.visitor.check_page()
+        await harness.gateway_harness.until(
+            lambda: harness.gateway_harness.state() == ("unpaired" if dark else "connected")
+        )
+        assert await harness.reason() == ("passkey-code-mismatch" if dark else None)
 
 
 BROUGHT_BACK = (
@@ -132,40 +138,40 @@ BROUGHT_BACK = (
 
 async def test_each_result_of_the_extension_has_its_own_message(browser: Browser, tmp_path: Path) -> None:
     """The challenge stays open after each: the same page accepts a good answer afterwards."""
-    async with scene(browser, tmp_path, width=390) as at:
-        page, tab = at.visitor.page, await at.context.new_page()
-        await at.visitor.go(f"/companies/{COMPANY}")
+    async with running_harness(browser, tmp_path, width=390) as harness:
+        page, tab = harness.visitor.page, await harness.context.new_page()
+        await harness.visitor.go(f"/companies/{COMPANY}")
         for error, code, words in BROUGHT_BACK:
             await tab.goto(f"{URL}/passkey/return?{error}#company={COMPANY}&error={error}")
             await expect(page.locator("#passkey-error")).to_have_attribute("data-code", code)
             await expect(page.locator("#passkey-error")).to_contain_text(words)
-        await at.visitor.check_page()
+        await harness.visitor.check_page()
         await page.get_by_text("Without the extension").click()
-        assert "compare the codes" in await at.send(OWNER.sign(OPTIONS))
+        assert "compare the codes" in await harness.send(OWNER.sign(OPTIONS))
 
 
 async def test_a_missing_extension_shows_after_a_quarter_of_a_minute(browser: Browser, tmp_path: Path) -> None:
     """WhatsApp Web opens and no answer arrives: the page names the extension and the way without it."""
-    async with scene(browser, tmp_path) as at:
-        page = at.visitor.page
+    async with running_harness(browser, tmp_path) as harness:
+        page = harness.visitor.page
         await page.clock.install()
-        await at.visitor.go(f"/companies/{COMPANY}")
-        async with at.context.expect_page() as opened:
+        await harness.visitor.go(f"/companies/{COMPANY}")
+        async with harness.context.expect_page() as opened:
             await page.get_by_role("button", name="Sign on WhatsApp Web").click()
         assert (await opened.value).url.startswith(f"{WHATSAPP}/#holdfast=")
         await page.clock.fast_forward(15_000)
         await expect(page.locator("#passkey-error")).to_have_attribute("data-code", "extension-missing")
-        await at.visitor.check_page()
+        await harness.visitor.check_page()
         await picture(page, "passkey-extension-missing")
-        assert await at.reason() == "passkey-required"
+        assert await harness.reason() == "passkey-required"
 
 
 async def test_a_live_update_keeps_typed_text(browser: Browser, tmp_path: Path) -> None:
     """The section is replaced whenever the stream of events connects again: the way without the extension stays open,
     with the answer that was pasted."""
-    async with scene(browser, tmp_path) as at:
-        page = at.visitor.page
-        await at.visitor.go(f"/companies/{COMPANY}")
+    async with running_harness(browser, tmp_path) as harness:
+        page = harness.visitor.page
+        await harness.visitor.go(f"/companies/{COMPANY}")
         section = await page.locator("#link").evaluate("(link) => link.outerHTML")
         await page.get_by_text("Without the extension").click()
         await page.locator("#passkey-answer").fill("pasted")
@@ -181,26 +187,26 @@ async def test_a_live_update_keeps_typed_text(browser: Browser, tmp_path: Path) 
 
 async def test_unusable_answers_are_refused_with_an_explanation(browser: Browser, tmp_path: Path) -> None:
     """Not JSON, of another site, refused by WhatsApp, unanswered, too old: the page explains each."""
-    async with scene(browser, tmp_path) as at:
-        page = at.visitor.page
-        await at.visitor.go(f"/companies/{COMPANY}")
+    async with running_harness(browser, tmp_path) as harness:
+        page = harness.visitor.page
+        await harness.visitor.go(f"/companies/{COMPANY}")
         await page.get_by_text("Without the extension").click()
-        assert "not a JSON object" in await at.send(["a"])
+        assert "not a JSON object" in await harness.send(["a"])
         elsewhere = Authenticator(key=OWNER.key, id=OWNER.id, origin="https://web.whatsapp.example")
-        assert "sign on https://web.whatsapp.com" in await at.send(elsewhere.sign(OPTIONS))
-        at.harness.engine.passkey_answer = "refused"
-        assert "did not accept this signature" in await at.send(OWNER.sign(OPTIONS))
-        assert await at.reason() == "passkey-refused"
-        assert "does not ask" in await at.send(OWNER.sign(OPTIONS))
-        await at.visitor.go(f"/companies/{COMPANY}")
+        assert "sign on https://web.whatsapp.com" in await harness.send(elsewhere.sign(OPTIONS))
+        harness.gateway_harness.engine.passkey_answer = "refused"
+        assert "did not accept this signature" in await harness.send(OWNER.sign(OPTIONS))
+        assert await harness.reason() == "passkey-refused"
+        assert "does not ask" in await harness.send(OWNER.sign(OPTIONS))
+        await harness.visitor.go(f"/companies/{COMPANY}")
         await expect(page.locator("#qr-box")).to_contain_text("Show a QR code")
         await expect(page.get_by_text("did not accept the passkey").first).to_be_visible()
 
 
 async def test_the_snippet_explains_a_missing_signature(browser: Browser, tmp_path: Path) -> None:
     """In the console of WhatsApp Web; on another site it refuses to run."""
-    async with scene(browser, tmp_path) as at:
-        page, said = at.visitor.page, list[str]()
+    async with running_harness(browser, tmp_path) as harness:
+        page, said = harness.visitor.page, list[str]()
         page.on("console", lambda message: said.append(message.text))
         await page.goto(WHATSAPP)
         for error, words in (("NotAllowedError", "the dialog was closed"), ("TypeError", "a current version")):

@@ -208,7 +208,7 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Rig:
+class FuzzHarness:
     gateway: Served
     wasim: Wasim
     companies: dict[str, str]
@@ -361,7 +361,7 @@ def honest_payloads() -> list[bytes]:
 
 
 @asynccontextmanager
-async def rig(folder: Path, *, companies: int, seed: str) -> AsyncIterator[Rig]:
+async def running_harness(folder: Path, *, companies: int, seed: str) -> AsyncIterator[FuzzHarness]:
     """Linked companies, an honest and a hostile contact, and a reader of the event stream."""
     async with (
         running_wasim(folder / "wasim") as wasim,
@@ -376,13 +376,15 @@ async def rig(folder: Path, *, companies: int, seed: str) -> AsyncIterator[Rig]:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch.run(gateway))
             try:
-                yield Rig(gateway=gateway, wasim=wasim, companies=names, watch=watch, randomness=random.Random(seed))
+                yield FuzzHarness(
+                    gateway=gateway, wasim=wasim, companies=names, watch=watch, randomness=random.Random(seed)
+                )
             finally:
                 watching.cancel()
 
 
 async def assault(
-    tried: Rig,
+    harness: FuzzHarness,
     attacks: Sequence[Attack],
     *,
     per_s: float,
@@ -393,7 +395,7 @@ async def assault(
     begun = told_at = time.monotonic()
     while len(sent) < len(attacks):
         batch = attacks[len(sent) : len(sent) + max(1, int(per_s * BATCH_S))]
-        await tried.attack(batch)
+        await harness.attack(batch)
         sent += (Attack(attack.kind, id=attack.id) for attack in batch)
         await asyncio.sleep(max(0, begun + len(sent) / per_s - time.monotonic()))
         if time.monotonic() - told_at > PROGRESS_S:
@@ -416,53 +418,55 @@ async def run(
     """Attack one company that often while all exchange messages; returns the figures. Raises AssertionError when others
     were affected."""
     tell(f"seed {seed}")
-    async with rig(folder, companies=companies, seed=seed) as tried:
-        made = await tried.attacks(honest_payloads(), only=only)
+    async with running_harness(folder, companies=companies, seed=seed) as harness:
+        made = await harness.attacks(honest_payloads(), only=only)
         # In advance, so that this program does not slow down the honest messages.
         attacks = [next(made) for _ in range(count)]
-        async with tried.talk() as before:
+        async with harness.talk() as before:
             await asyncio.sleep(baseline_s)
-        logins, memory = await tried.logins(), tried.memory_mb()
-        tried.watch.stored.clear()
-        tried.watch.lost.clear()
+        logins, memory = await harness.logins(), harness.memory_mb()
+        harness.watch.stored.clear()
+        harness.watch.lost.clear()
         begun = time.monotonic()
-        async with tried.talk() as during:
+        async with harness.talk() as during:
             most = dict(memory)
 
             def progress(sent: int) -> None:
-                most.update({name: max(most[name], now) for name, now in tried.memory_mb().items()})
-                tell(_progress(tried, sent, count, time.monotonic() - begun, during, most))
+                most.update({name: max(most[name], now) for name, now in harness.memory_mb().items()})
+                tell(_progress(harness, sent, count, time.monotonic() - begun, during, most))
 
-            sent = await assault(tried, attacks, per_s=per_s, progress=progress)
+            sent = await assault(harness, attacks, per_s=per_s, progress=progress)
         took_s = time.monotonic() - begun
-        await tried.until_drained()
-        after = await tried.logins()
+        await harness.until_drained()
+        after = await harness.logins()
         figures = {
             "sent": dict(Counter(attack.kind for attack in sent)),
             "seconds": round(took_s, 1),
-            "hostsLost": len(tried.gateway.log_lines("Engine host", "lost:")),
-            "linksLostOfOthers": sum(after[company] - logins[company] for company in tried.others),
-            "linksLostOfTheAttacked": after[tried.victim] - logins[tried.victim],
+            "hostsLost": len(harness.gateway.log_lines("Engine host", "lost:")),
+            "linksLostOfOthers": sum(after[company] - logins[company] for company in harness.others),
+            "linksLostOfTheAttacked": after[harness.victim] - logins[harness.victim],
             "honestP50Ms": {"before": percentile_ms(before, 50), "during": percentile_ms(during, 50)},
             "honestP95Ms": {"before": percentile_ms(before, 95), "during": percentile_ms(during, 95)},
             "honestMessages": {"before": len(before), "during": len(during), "neverArrived": during.count(math.inf)},
-            "stored": dict(tried.watch.stored.most_common()),
-            "stubs": tried.watch.stubs,
-            "sentAndNotStored": dict(Counter(each.kind for each in sent if each.id and not tried.watch.has(each.id))),
-            "neverAcknowledged": await tried.waiting(),
+            "stored": dict(harness.watch.stored.most_common()),
+            "stubs": harness.watch.stubs,
+            "sentAndNotStored": dict(Counter(each.kind for each in sent if each.id and not harness.watch.has(each.id))),
+            "neverAcknowledged": await harness.waiting(),
             "memoryMb": {"before": memory, "most": most},
-            "errorsInTheLog": len(tried.gateway.log_lines("ERROR")),
+            "errorsInTheLog": len(harness.gateway.log_lines("ERROR")),
         }
         tell(json.dumps(figures, indent=1))
-        await tried.check_alive()
-        assert figures["hostsLost"] == 0, f"{figures['hostsLost']} engine hosts were lost: {tried.gateway.log_tail()}"
-        assert figures["linksLostOfOthers"] == 0, f"links of {dict(tried.watch.lost)} were lost"
+        await harness.check_alive()
+        assert figures["hostsLost"] == 0, f"{figures['hostsLost']} engine hosts were lost: {harness.gateway.log_tail()}"
+        assert figures["linksLostOfOthers"] == 0, f"links of {dict(harness.watch.lost)} were lost"
         assert not during.count(math.inf), "honest messages never arrived"
         return figures
 
 
-def _progress(tried: Rig, sent: int, count: int, took_s: float, during: Sequence[float], most: dict[str, int]) -> str:
-    lost, stored, p95 = dict(tried.watch.lost), tried.watch.stored.total(), percentile_ms(during[-200:], 95)
+def _progress(
+    harness: FuzzHarness, sent: int, count: int, took_s: float, during: Sequence[float], most: dict[str, int]
+) -> str:
+    lost, stored, p95 = dict(harness.watch.lost), harness.watch.stored.total(), percentile_ms(during[-200:], 95)
     rate = round(sent / took_s)
     return f"{sent:6} of {count}, {rate}/s; links lost {lost}; stored {stored}; honest p95 {p95} ms; {most} MB"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.fuzz_inbound import MALLORY, Rig, assault, baileys_encoded, honest_payloads, rig
+from tests.chaos.fuzz_inbound import MALLORY, FuzzHarness, assault, baileys_encoded, honest_payloads, running_harness
 from tests.chaos.hostile import STRINGS, Json, b64, nested, padded, text_message
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -63,9 +63,9 @@ HOSTILE_STANZAS: list[Json] = [
 ]
 
 
-async def send(tried: Rig, id_: str, plaintext: bytes) -> str:
-    body = {"to": tried.companies[tried.victim], "id": id_, "plaintext": b64(plaintext)}
-    await tried.wasim.post(f"/phones/{MALLORY}/send", body)
+async def send(harness: FuzzHarness, id_: str, plaintext: bytes) -> str:
+    body = {"to": harness.companies[harness.victim], "id": id_, "plaintext": b64(plaintext)}
+    await harness.wasim.post(f"/phones/{MALLORY}/send", body)
     return id_
 
 
@@ -73,28 +73,28 @@ async def test_nothing_that_a_contact_sends_costs_a_link_or_is_lost(tmp_path: Pa
     """Hostile texts in every field of a message, extreme sizes, invalid bytes, invalid stanzas and some hundred
     mutations: each message is in the inbox, and all companies keep their links.
     """
-    async with rig(tmp_path, companies=2, seed="1") as tried:
-        attacks = await tried.attacks(honest_payloads())
-        before, hosts = await tried.logins(), sorted(tried.gateway.hosts())
+    async with running_harness(tmp_path, companies=2, seed="1") as harness:
+        attacks = await harness.attacks(honest_payloads())
+        before, hosts = await harness.logins(), sorted(harness.gateway.hosts())
         known = [each for text in STRINGS for each in hostile_messages(text)] + EXTREMES
         expected: dict[str, str] = {}
         for n, ((type_, _), message) in enumerate(
             zip(known, baileys_encoded([each for _, each in known]), strict=True)
         ):
-            expected[await send(tried, f"K{n}", padded(message))] = type_
+            expected[await send(harness, f"K{n}", padded(message))] = type_
         for depth, type_ in NESTED.items():
-            expected[await send(tried, f"N{depth}", padded(nested(depth)))] = type_
+            expected[await send(harness, f"N{depth}", padded(nested(depth)))] = type_
         for name, plaintext in UNREADABLE.items():
-            expected[await send(tried, name, plaintext)] = "undecryptable"
-        expected[await send(tried, "last", padded(text_message("honest")))] = "text"
+            expected[await send(harness, name, plaintext)] = "undecryptable"
+        expected[await send(harness, "last", padded(text_message("honest")))] = "text"
         for stanza in HOSTILE_STANZAS:
             stanza["attrs"] = {"from": attacks.from_, **stanza.get("attrs", {})}
-        await tried.wasim.post(f"/phones/{tried.companies[tried.victim]}/stanzas", {"stanzas": HOSTILE_STANZAS})
-        await assault(tried, [next(attacks) for _ in range(FUZZ_COUNT)], per_s=150)
-        await tried.until_drained()
-        stored = {item["whatsappId"]: item["type"] for item in await tried.gateway.inbox(tried.victim)}
+        await harness.wasim.post(f"/phones/{harness.companies[harness.victim]}/stanzas", {"stanzas": HOSTILE_STANZAS})
+        await assault(harness, [next(attacks) for _ in range(FUZZ_COUNT)], per_s=150)
+        await harness.until_drained()
+        stored = {item["whatsappId"]: item["type"] for item in await harness.gateway.inbox(harness.victim)}
         wrong = {id_: (type_, stored.get(id_)) for id_, type_ in expected.items() if stored.get(id_) != type_}
         assert not wrong, f"sent, expected and stored: {wrong}"
-        assert await tried.logins() == before
-        assert sorted(tried.gateway.hosts()) == hosts
-        await tried.check_alive()
+        assert await harness.logins() == before
+        assert sorted(harness.gateway.hosts()) == hosts
+        await harness.check_alive()

@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.live.encoding import key
 from holdfast.session.stores import Availability
-from tests.live_rig import KEY, LOST, OTHER, RECORD, Rig, running
+from tests.live_harness import KEY, LOST, OTHER, RECORD, LiveStateHarness, running
 from tests.redis_process import RedisProcess, free_port, running_redis
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 
 @pytest.fixture
-async def rig(redis: RedisProcess) -> AsyncIterator[Rig]:
+async def harness(redis: RedisProcess) -> AsyncIterator[LiveStateHarness]:
     """Running, with RECORD and OTHER in Redis."""
     async with running(redis.url) as made:
         made.live.put(RECORD)
@@ -62,58 +62,62 @@ async def stored(redis: RedisProcess, company: str = "962302") -> object:
     return json.loads(str(text))["state"] if text is not None else None
 
 
-async def test_killed_and_started_again_empty(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+async def test_killed_and_started_again_empty(
+    redis: RedisProcess, harness: LiveStateHarness, logged: pytest.LogCaptureFixture
+) -> None:
     """`kill -9` is noticed without a change of a session; old records and changes in the meantime are written back."""
     await redis.kill()
-    assert "can't be reached (Connection refused)" in (await rig.next_status(Availability.DOWN)).sentence
-    rig.live.put(LOST)
-    assert await rig.state() == "reconnecting"
-    assert await rig.state("962303") == "connected"
+    assert "can't be reached (Connection refused)" in (await harness.next_status(Availability.DOWN)).sentence
+    harness.live.put(LOST)
+    assert await harness.state() == "reconnecting"
+    assert await harness.state("962303") == "connected"
     await redis.start()
-    await rig.next_status(Availability.UP)
+    await harness.next_status(Availability.UP)
     assert (await stored(redis), await stored(redis, "962303")) == ("reconnecting", "connected")
     assert said(logged) == ONCE_EACH
 
 
-async def test_frozen_and_thawed(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+async def test_frozen_and_thawed(
+    redis: RedisProcess, harness: LiveStateHarness, logged: pytest.LogCaptureFixture
+) -> None:
     """For a Redis that accepts connections and never answers, records from before are replaced when it works again."""
     redis.freeze()
-    rig.live.put(LOST)
-    assert "it does not answer" in (await rig.next_status(Availability.DOWN)).sentence
-    assert await rig.state() == "reconnecting"
-    rig.live.put(RECORD)
-    assert await rig.state() == "connected"
+    harness.live.put(LOST)
+    assert "it does not answer" in (await harness.next_status(Availability.DOWN)).sentence
+    assert await harness.state() == "reconnecting"
+    harness.live.put(RECORD)
+    assert await harness.state() == "connected"
     redis.thaw()
-    await rig.next_status(Availability.UP)
+    await harness.next_status(Availability.UP)
     assert await stored(redis) == "connected"
     assert said(logged) == ONCE_EACH
 
 
 async def test_turned_into_a_replica_of_a_dead_primary(
-    redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture
+    redis: RedisProcess, harness: LiveStateHarness, logged: pytest.LogCaptureFixture
 ) -> None:
     """A Redis that answers but accepts no writes counts as unavailable. Its address may point to another server by
     then, so each attempt opens a new connection."""
     before = await redis.clients()
     await redis.do("REPLICAOF", *NOWHERE)
-    rig.live.put(LOST)
-    assert "read-only replica" in (await rig.next_status(Availability.DOWN)).sentence
-    assert await rig.state() == "reconnecting"
+    harness.live.put(LOST)
+    assert "read-only replica" in (await harness.next_status(Availability.DOWN)).sentence
+    assert await harness.state() == "reconnecting"
     await redis.do("REPLICAOF", "NO", "ONE")
-    await rig.next_status(Availability.UP)
+    await harness.next_status(Availability.UP)
     assert not before & await redis.clients()
     assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
 
 
-async def test_full(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+async def test_full(redis: RedisProcess, harness: LiveStateHarness, logged: pytest.LogCaptureFixture) -> None:
     """maxmemory with noeviction: no write succeeds until there is space."""
     await redis.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
-    rig.live.put(LOST)
-    assert "it is full" in (await rig.next_status(Availability.DOWN)).sentence
-    assert await rig.state() == "reconnecting"
+    harness.live.put(LOST)
+    assert "it is full" in (await harness.next_status(Availability.DOWN)).sentence
+    assert await harness.state() == "reconnecting"
     await redis.do("CONFIG", "SET", "maxmemory", 0)
-    await rig.next_status(Availability.UP)
+    await harness.next_status(Availability.UP)
     assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
 
@@ -122,42 +126,42 @@ async def test_unable_to_save_to_its_disk(tmp_path: Path, logged: pytest.LogCapt
     """MISCONF: after a failed snapshot Redis accepts no writes."""
     folder = tmp_path / "gone"
     folder.mkdir()
-    async with running_redis(folder) as redis, running(redis.url) as rig:
-        await rig.next_status(Availability.UP)
+    async with running_redis(folder) as redis, running(redis.url) as harness:
+        await harness.next_status(Availability.UP)
         logged.clear()
         await redis.do("CONFIG", "SET", "save", "3600 1")
         shutil.rmtree(folder)
         await redis.do("BGSAVE")
         await redis.logs("Background saving error")
-        rig.live.put(LOST)
-        assert "can't save to its disk" in (await rig.next_status(Availability.DOWN)).sentence
+        harness.live.put(LOST)
+        assert "can't save to its disk" in (await harness.next_status(Availability.DOWN)).sentence
         await redis.do("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
-        await rig.next_status(Availability.UP)
+        await harness.next_status(Availability.UP)
         assert await stored(redis) == "reconnecting"
     assert said(logged) == ONCE_EACH
 
 
-async def test_emptied(redis: RedisProcess, rig: Rig, logged: pytest.LogCaptureFixture) -> None:
+async def test_emptied(redis: RedisProcess, harness: LiveStateHarness, logged: pytest.LogCaptureFixture) -> None:
     """FLUSHALL: every session's record is back within seconds, although no session changed. The log has a line about
     it, and Redis does not count as unavailable."""
     async with redis.sets() as sets:
         await redis.do("FLUSHALL")
         async with asyncio.timeout(5):
             assert {await anext(sets), await anext(sets)} == {KEY, key("962303")}
-    assert rig.has_no_more
+    assert harness.has_no_more
     assert said(logged) == ["WARNING up,"]
 
 
 async def test_started_after_us(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
     """If Redis is missing at the start, sessions are shown from memory, and written when Redis is available."""
     redis = RedisProcess(tmp_path)
-    async with running(redis.url) as rig:
-        rig.live.put(RECORD)
-        assert await rig.state() == "connected"
-        await rig.next_status(Availability.DOWN)
+    async with running(redis.url) as harness:
+        harness.live.put(RECORD)
+        assert await harness.state() == "connected"
+        await harness.next_status(Availability.DOWN)
         await redis.start()
         try:
-            await rig.next_status(Availability.UP)
+            await harness.next_status(Availability.UP)
             assert await stored(redis) == "connected"
         finally:
             await redis.end()
@@ -171,15 +175,15 @@ async def test_another_password(tmp_path: Path, login: str, told: str, logged: p
     """The log names the setting, but not the password, until Redis accepts the login."""
     async with running_redis(tmp_path, "--requirepass", "another") as redis:
         redis.password = "another"
-        async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as rig:
-            rig.live.put(RECORD)
-            status = await rig.next_status(Availability.DOWN)
+        async with running(f"redis://{login}127.0.0.1:{redis.port}/0") as harness:
+            harness.live.put(RECORD)
+            status = await harness.next_status(Availability.DOWN)
             assert told in status.sentence
             assert "HOLDFAST_REDIS_URL" in status.sentence
-            assert await rig.state() == "connected"
+            assert await harness.state() == "connected"
             await redis.do("CONFIG", "SET", "requirepass", SECRET if login else "")
             redis.password = SECRET if login else None
-            await rig.next_status(Availability.UP)
+            await harness.next_status(Availability.UP)
             assert await stored(redis) == "connected"
     assert said(logged) == ONCE_EACH
     assert SECRET not in logged.text
@@ -208,11 +212,11 @@ async def listener(greeting: bytes) -> AsyncIterator[str]:
 )
 async def test_a_server_that_is_not_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:
     """A server that never answers, or speaks another protocol, counts as unavailable."""
-    async with listener(greeting) as url, running(url) as rig:
-        rig.live.put(RECORD)
-        assert told in (await rig.next_status(Availability.DOWN)).sentence
-        rig.live.put(LOST)
-        assert await rig.state() == "reconnecting"
-        assert rig.has_no_more
+    async with listener(greeting) as url, running(url) as harness:
+        harness.live.put(RECORD)
+        assert told in (await harness.next_status(Availability.DOWN)).sentence
+        harness.live.put(LOST)
+        assert await harness.state() == "reconnecting"
+        assert harness.has_no_more
     assert said(logged) == ["WARNING gone"]
     assert SECRET not in logged.text

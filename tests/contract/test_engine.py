@@ -50,7 +50,7 @@ FRIEND_LINK = 100
 STRANGER = "962700000009@s.whatsapp.net"
 
 
-class Rig(Protocol):
+class EngineHarness(Protocol):
     """An engine whose other side, WhatsApp and a contact, a test can control."""
 
     @property
@@ -81,7 +81,7 @@ class Rig(Protocol):
         """Wait long enough that something that would wrongly happen has happened."""
 
 
-class FakeRig:
+class FakeEngineHarness:
     url = None
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class Split:
         self._ours.host_lost(detail=detail)
 
 
-class BaileysRig:
+class BaileysHarness:
     """Baileys against wasim. The friend is a second session on the same host."""
 
     def __init__(self, host: EngineHost, wasim: Wasim, recorder: Recorder, friend: Recorder) -> None:
@@ -204,9 +204,9 @@ class BaileysRig:
 
 
 @pytest.fixture(params=["fake", pytest.param("baileys", marks=pytest.mark.slow)])
-async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+async def harness(request: pytest.FixtureRequest) -> AsyncIterator[EngineHarness]:
     if request.param == "fake":
-        yield FakeRig()
+        yield FakeEngineHarness()
         return
     node: Node = request.getfixturevalue("node")
     bridge: Path = request.getfixturevalue("bridge")
@@ -220,7 +220,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
             clock=SystemClock(),
         ) as host,
     ):
-        real = BaileysRig(host, wasim, recorder, friend)
+        real = BaileysHarness(host, wasim, recorder, friend)
         await real.prepare()
         yield real
 
@@ -230,162 +230,164 @@ def program(node: Node, bridge: Path, wasim: Wasim, folder: Path) -> HostProgram
     return sandboxed(node, bridge, spool=folder, environment=environment)
 
 
-async def pair(rig: Rig) -> None:
+async def pair(harness: EngineHarness) -> None:
     """Pair on link 1, and store the session's credentials in the store that links 1 and 2 share."""
-    rig.recorder.stored[2] = rig.recorder.store(1)
-    rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
-    shown = await rig.recorder.wait(QrShown, 1)
-    await rig.scan(1, shown.qr)
-    await rig.recorder.wait(LinkClosed, 1)
+    harness.recorder.stored[2] = harness.recorder.store(1)
+    harness.engine.command(OpenLink(link=1, company="962302", credentials=None, url=harness.url))
+    shown = await harness.recorder.wait(QrShown, 1)
+    await harness.scan(1, shown.qr)
+    await harness.recorder.wait(LinkClosed, 1)
 
 
-async def log_in(rig: Rig) -> None:
+async def log_in(harness: EngineHarness) -> None:
     """A session that is logged in on link 2."""
-    await pair(rig)
-    credentials = rig.recorder.store(2).credentials
-    rig.engine.command(OpenLink(link=2, company="962302", credentials=credentials, url=rig.url))
-    await rig.recorder.wait(LinkOpened, 2)
+    await pair(harness)
+    credentials = harness.recorder.store(2).credentials
+    harness.engine.command(OpenLink(link=2, company="962302", credentials=credentials, url=harness.url))
+    await harness.recorder.wait(LinkOpened, 2)
 
 
-async def test_pairing_commits_credentials_before_a_code_is_shown_and_ends_with_515(rig: Rig) -> None:
+async def test_pairing_commits_credentials_before_a_code_is_shown_and_ends_with_515(harness: EngineHarness) -> None:
     """For a session that was never paired, credentials are durable before the first frame; a scan yields `Paired`, new
     credentials and 515.
     """
-    rig.recorder.hold()
-    rig.engine.command(OpenLink(link=1, company="962302", credentials=None, url=rig.url))
-    await rig.recorder.wait(Commit, 1)
-    await rig.settle()
-    assert rig.recorder.of(QrShown) == []
-    rig.recorder.release()
-    shown = await rig.recorder.wait(QrShown, 1)
-    before = rig.recorder.store(1).credentials
-    await rig.scan(1, shown.qr)
-    closed = await rig.recorder.wait(LinkClosed, 1)
+    harness.recorder.hold()
+    harness.engine.command(OpenLink(link=1, company="962302", credentials=None, url=harness.url))
+    await harness.recorder.wait(Commit, 1)
+    await harness.settle()
+    assert harness.recorder.of(QrShown) == []
+    harness.recorder.release()
+    shown = await harness.recorder.wait(QrShown, 1)
+    before = harness.recorder.store(1).credentials
+    await harness.scan(1, shown.qr)
+    closed = await harness.recorder.wait(LinkClosed, 1)
     assert closed.code == 515
-    assert [p.jid.partition("@")[2] for p in rig.recorder.of(Paired)] == ["s.whatsapp.net"]
-    assert rig.recorder.store(1).credentials != before
+    assert [p.jid.partition("@")[2] for p in harness.recorder.of(Paired)] == ["s.whatsapp.net"]
+    assert harness.recorder.store(1).credentials != before
 
 
-async def test_a_paired_session_logs_in(rig: Rig) -> None:
+async def test_a_paired_session_logs_in(harness: EngineHarness) -> None:
     """With stored credentials a link opens, reports its JID, and shows no code."""
-    await log_in(rig)
-    assert rig.recorder.of(LinkOpened, 2)[0].jid.endswith("@s.whatsapp.net")
-    assert rig.recorder.of(QrShown, 2) == []
+    await log_in(harness)
+    assert harness.recorder.of(LinkOpened, 2)[0].jid.endswith("@s.whatsapp.net")
+    assert harness.recorder.of(QrShown, 2) == []
 
 
-async def test_a_message_is_written_then_acked_under_our_id(rig: Rig) -> None:
+async def test_a_message_is_written_then_acked_under_our_id(harness: EngineHarness) -> None:
     """`Written` comes first, and WhatsApp's `Acked` carries the id that we chose."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
-    acked = await rig.recorder.wait(Acked, 2)
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    acked = await harness.recorder.wait(Acked, 2)
     assert (acked.whatsapp_id, acked.error) == ("3EB0AA01", None)
-    kinds = [type(r) for r in rig.recorder.reports if isinstance(r, Written | Acked)]
+    kinds = [type(r) for r in harness.recorder.reports if isinstance(r, Written | Acked)]
     assert kinds == [Written, Acked]
 
 
-async def test_no_frame_is_sent_before_the_commit_that_it_needs(rig: Rig) -> None:
+async def test_no_frame_is_sent_before_the_commit_that_it_needs(harness: EngineHarness) -> None:
     """While a commit is not answered, a message is neither `Written` nor at WhatsApp; afterwards it is both."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "first"}))
-    await rig.recorder.wait(Acked, 2)
-    rig.recorder.hold()
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "second"}))
-    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
-    await rig.settle()
-    assert not await rig.arrived("3EB0AA02")
-    assert [w.whatsapp_id for w in rig.recorder.of(Written, 2)] == ["3EB0AA01"]
-    rig.recorder.release()
-    assert (await rig.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA02"
-    assert await rig.arrived("3EB0AA02")
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "first"}))
+    await harness.recorder.wait(Acked, 2)
+    harness.recorder.hold()
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "second"}))
+    await harness.recorder.until(lambda: bool(harness.recorder.held), what="a held commit")
+    await harness.settle()
+    assert not await harness.arrived("3EB0AA02")
+    assert [w.whatsapp_id for w in harness.recorder.of(Written, 2)] == ["3EB0AA01"]
+    harness.recorder.release()
+    assert (await harness.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA02"
+    assert await harness.arrived("3EB0AA02")
 
 
-async def test_an_inbound_message_is_durable_before_it_is_acknowledged(rig: Rig) -> None:
+async def test_an_inbound_message_is_durable_before_it_is_acknowledged(harness: EngineHarness) -> None:
     """Plaintext, message and ratchet change come in one commit; the receipt waits for its answer."""
-    await log_in(rig)
-    rig.recorder.hold(lambda commit: any(d.message for d in commit.decrypted))
-    await rig.write(2, "good morning")
-    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
-    await rig.settle()
-    assert not await rig.confirmed("good morning")
-    commit = rig.recorder.held[0]
+    await log_in(harness)
+    harness.recorder.hold(lambda commit: any(d.message for d in commit.decrypted))
+    await harness.write(2, "good morning")
+    await harness.recorder.until(lambda: bool(harness.recorder.held), what="a held commit")
+    await harness.settle()
+    assert not await harness.confirmed("good morning")
+    commit = harness.recorder.held[0]
     message = next(d.message for d in commit.decrypted if d.message)
     assert (message.text, message.type, message.chat, message.sender) == ("good morning", "text", FRIEND, FRIEND)
     assert commit.keys
-    rig.recorder.release()
-    await rig.settle()
-    assert await rig.confirmed("good morning")
+    harness.recorder.release()
+    await harness.settle()
+    assert await harness.confirmed("good morning")
 
 
-async def test_receipts_name_the_message_and_its_state(rig: Rig) -> None:
+async def test_receipts_name_the_message_and_its_state(harness: EngineHarness) -> None:
     """A delivery receipt has the id that we chose."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
-    await rig.recorder.wait(Acked, 2)
-    await rig.deliver_receipt(2, "3EB0AA01")
-    receipt = await rig.recorder.wait(Receipted, 2)
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    await harness.recorder.wait(Acked, 2)
+    await harness.deliver_receipt(2, "3EB0AA01")
+    receipt = await harness.recorder.wait(Receipted, 2)
     assert (receipt.whatsapp_ids, receipt.kind) == (["3EB0AA01"], "delivered")
 
 
-async def test_a_message_to_a_number_without_whatsapp_is_refused(rig: Rig) -> None:
+async def test_a_message_to_a_number_without_whatsapp_is_refused(harness: EngineHarness) -> None:
     """Nothing is sent to a number without WhatsApp, and the refusal says so."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=STRANGER, content={"text": "hello"}))
-    refused = await rig.recorder.wait(SendRefused, 2)
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=STRANGER, content={"text": "hello"}))
+    refused = await harness.recorder.wait(SendRefused, 2)
     assert (refused.whatsapp_id, refused.code) == ("3EB0AA01", "not-on-whatsapp")
 
 
-async def test_content_that_the_engine_does_not_know_is_refused(rig: Rig) -> None:
+async def test_content_that_the_engine_does_not_know_is_refused(harness: EngineHarness) -> None:
     """An unknown kind of content is refused by name."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"telepathy": "hello"}))
-    refused = await rig.recorder.wait(SendRefused, 2)
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"telepathy": "hello"}))
+    refused = await harness.recorder.wait(SendRefused, 2)
     assert refused.code == "bad-content"
     assert "telepathy" in refused.detail
 
 
-async def test_media_are_prepared_once_and_durably_before_they_are_sent(rig: Rig, tmp_path: Path) -> None:
+async def test_media_are_prepared_once_and_durably_before_they_are_sent(harness: EngineHarness, tmp_path: Path) -> None:
     """The prepared content of an image is committed before its frame is sent; when it is passed again, nothing is
     prepared again.
     """
     file = tmp_path / "picture"
     file.write_bytes(b"picture" * 100)
     content: dict[str, object] = {"image": {"file": str(file), "mimetype": "image/png"}}
-    await log_in(rig)
-    rig.recorder.hold(lambda commit: bool(commit.made))
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content))
-    await rig.recorder.until(lambda: bool(rig.recorder.held), what="a held commit")
-    await rig.settle()
-    assert not await rig.arrived("3EB0AA01")
-    rig.recorder.release()
-    assert (await rig.recorder.wait(Acked, 2)).error is None
+    await log_in(harness)
+    harness.recorder.hold(lambda commit: bool(commit.made))
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content))
+    await harness.recorder.until(lambda: bool(harness.recorder.held), what="a held commit")
+    await harness.settle()
+    assert not await harness.arrived("3EB0AA01")
+    harness.recorder.release()
+    assert (await harness.recorder.wait(Acked, 2)).error is None
     file.unlink()
-    made = rig.recorder.store(2).made["3EB0AA01"]
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content, made=made))
-    assert (await rig.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA01"
-    assert [m.whatsapp_id for commit in rig.recorder.of(Commit) for m in commit.made] == ["3EB0AA01"]
+    made = harness.recorder.store(2).made["3EB0AA01"]
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content=content, made=made))
+    assert (await harness.recorder.wait(Acked, 2, nth=2)).whatsapp_id == "3EB0AA01"
+    assert [m.whatsapp_id for commit in harness.recorder.of(Commit) for m in commit.made] == ["3EB0AA01"]
 
 
-async def test_media_that_cannot_be_uploaded_are_refused_temporarily(rig: Rig, tmp_path: Path) -> None:
+async def test_media_that_cannot_be_uploaded_are_refused_temporarily(harness: EngineHarness, tmp_path: Path) -> None:
     """The file is missing: nothing is sent, and the refusal says why."""
-    await log_in(rig)
+    await log_in(harness)
     image = {"file": str(tmp_path / "none"), "mimetype": "image/png"}
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"image": image}))
-    refused = await rig.recorder.wait(SendRefused, 2)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"image": image}))
+    refused = await harness.recorder.wait(SendRefused, 2)
     assert (refused.whatsapp_id, refused.code) == ("3EB0AA01", "upload-failed")
     assert "can't be read" in refused.detail
 
 
-async def test_media_of_an_inbound_message_are_downloaded_completely_or_not_at_all(rig: Rig, tmp_path: Path) -> None:
+async def test_media_of_an_inbound_message_are_downloaded_completely_or_not_at_all(
+    harness: EngineHarness, tmp_path: Path
+) -> None:
     """An image has its size and media keys; `Download` writes the file, or says why there is none."""
-    await log_in(rig)
+    await log_in(harness)
     (tmp_path / "picture").write_bytes(b"picture" * 100)
-    await rig.send_picture(2, tmp_path / "picture")
-    await rig.recorder.until(lambda: bool(rig.recorder.store(2).inbox), what="the message")
-    [message] = rig.recorder.store(2).inbox
+    await harness.send_picture(2, tmp_path / "picture")
+    await harness.recorder.until(lambda: bool(harness.recorder.store(2).inbox), what="the message")
+    [message] = harness.recorder.store(2).inbox
     assert (message.type, message.media) == ("image", {"mimetype": "image/png", "sizeBytes": 700})
     assert message.media_keys is not None
     for request, most_bytes in ((1, 699), (2, 700)):
-        rig.engine.command(
+        harness.engine.command(
             Download(
                 link=2,
                 request=request,
@@ -394,62 +396,62 @@ async def test_media_of_an_inbound_message_are_downloaded_completely_or_not_at_a
                 most_bytes=most_bytes,
             )
         )
-        await rig.recorder.wait(Downloaded, 2, nth=request)
-    answers = [(answer.request, answer.size_bytes, answer.error) for answer in rig.recorder.of(Downloaded, 2)]
+        await harness.recorder.wait(Downloaded, 2, nth=request)
+    answers = [(answer.request, answer.size_bytes, answer.error) for answer in harness.recorder.of(Downloaded, 2)]
     assert answers == [(1, None, "too-large"), (2, 700, None)]
     assert not (tmp_path / "1").exists()
     assert (tmp_path / "2").read_bytes() == b"picture" * 100
 
 
-async def test_typing_may_be_shown_before_a_message(rig: Rig) -> None:
+async def test_typing_may_be_shown_before_a_message(harness: EngineHarness) -> None:
     """The message is sent under its id like any other."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "typed"}, typing_ms=50))
-    assert (await rig.recorder.wait(Acked, 2)).whatsapp_id == "3EB0AA01"
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "typed"}, typing_ms=50))
+    assert (await harness.recorder.wait(Acked, 2)).whatsapp_id == "3EB0AA01"
 
 
-async def test_a_ping_is_answered_with_its_number(rig: Rig) -> None:
+async def test_a_ping_is_answered_with_its_number(harness: EngineHarness) -> None:
     """`Ponged` carries the ping's number."""
-    await log_in(rig)
-    rig.engine.command(Ping(link=2, n=7))
-    assert (await rig.recorder.wait(Ponged, 2)).n == 7
+    await log_in(harness)
+    harness.engine.command(Ping(link=2, n=7))
+    assert (await harness.recorder.wait(Ponged, 2)).n == 7
 
 
-async def test_a_frozen_link_answers_nothing_and_a_cut_ends_it_at_once(rig: Rig) -> None:
+async def test_a_frozen_link_answers_nothing_and_a_cut_ends_it_at_once(harness: EngineHarness) -> None:
     """Pings stay unanswered and nobody closes the connection; the cut is reported without waiting for the network."""
-    await log_in(rig)
-    await rig.freeze(2)
-    rig.engine.command(Ping(link=2, n=1))
-    await rig.settle()
-    assert rig.recorder.of(Ponged, 2) == []
-    assert rig.recorder.of(LinkClosed, 2) == []
-    rig.engine.command(CutLink(link=2))
-    closed = await rig.recorder.wait(LinkClosed, 2, seconds=0.5)
+    await log_in(harness)
+    await harness.freeze(2)
+    harness.engine.command(Ping(link=2, n=1))
+    await harness.settle()
+    assert harness.recorder.of(Ponged, 2) == []
+    assert harness.recorder.of(LinkClosed, 2) == []
+    harness.engine.command(CutLink(link=2))
+    closed = await harness.recorder.wait(LinkClosed, 2, seconds=0.5)
     assert (closed.code, closed.detail) == (428, "cut")
 
 
-async def test_a_closed_link_reports_nothing_more(rig: Rig) -> None:
+async def test_a_closed_link_reports_nothing_more(harness: EngineHarness) -> None:
     """One `LinkClosed`, then silence, whatever was in progress or is requested of it."""
-    await log_in(rig)
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
-    rig.engine.command(CutLink(link=2))
-    rig.engine.command(CutLink(link=2))
-    await rig.recorder.wait(LinkClosed, 2)
-    rig.engine.command(Ping(link=2, n=1))
-    rig.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "hello"}))
-    await rig.settle()
-    about_it = [r for r in rig.recorder.reports if r.link == 2]
+    await log_in(harness)
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA01", to=FRIEND, content={"text": "hello"}))
+    harness.engine.command(CutLink(link=2))
+    harness.engine.command(CutLink(link=2))
+    await harness.recorder.wait(LinkClosed, 2)
+    harness.engine.command(Ping(link=2, n=1))
+    harness.engine.command(Send(link=2, whatsapp_id="3EB0AA02", to=FRIEND, content={"text": "hello"}))
+    await harness.settle()
+    about_it = [r for r in harness.recorder.reports if r.link == 2]
     assert isinstance(about_it[-1], LinkClosed)
-    assert len(rig.recorder.of(LinkClosed, 2)) == 1
+    assert len(harness.recorder.of(LinkClosed, 2)) == 1
 
 
-async def test_a_lost_host_is_reported_once_and_ignores_commands(rig: Rig) -> None:
+async def test_a_lost_host_is_reported_once_and_ignores_commands(harness: EngineHarness) -> None:
     """`host_lost` is reported once, no link reports anything afterwards, and commands raise no error."""
-    await log_in(rig)
-    await rig.lose_host()
-    await rig.recorder.until(lambda: bool(rig.recorder.lost), what="host_lost")
-    reports = len(rig.recorder.reports)
-    rig.engine.command(Ping(link=2, n=1))
-    await rig.settle()
-    assert len(rig.recorder.lost) == 1
-    assert len(rig.recorder.reports) == reports
+    await log_in(harness)
+    await harness.lose_host()
+    await harness.recorder.until(lambda: bool(harness.recorder.lost), what="host_lost")
+    reports = len(harness.recorder.reports)
+    harness.engine.command(Ping(link=2, n=1))
+    await harness.settle()
+    assert len(harness.recorder.lost) == 1
+    assert len(harness.recorder.reports) == reports

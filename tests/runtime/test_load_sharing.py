@@ -11,7 +11,7 @@ import pytest
 from holdfast.runtime.load_sharing import LoadSharing
 from holdfast.runtime.ownership import RENEW_EVERY_S
 from holdfast.session.stores import ClusterNode
-from tests.runtime.test_ownership import FakeTenant, Scene
+from tests.runtime.test_ownership import FakeTenant, OwnershipHarness
 
 
 class MovingTenant(FakeTenant):
@@ -27,7 +27,7 @@ class MovingTenant(FakeTenant):
         return sorted(self.sessions)
 
 
-class SharingScene(Scene):
+class LoadSharingHarness(OwnershipHarness):
     def __init__(self) -> None:
         super().__init__()
         self.tenant: MovingTenant = MovingTenant(self.clock)
@@ -41,109 +41,109 @@ class SharingScene(Scene):
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[SharingScene]:
+async def harness() -> AsyncIterator[LoadSharingHarness]:
     """Twelve sessions run here; there is no other node yet."""
-    made = SharingScene()
+    harness = LoadSharingHarness()
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(made.ownership.run(made.tenant, loaded=lambda: None)),
-            tasks.create_task(made.load.run(made.tenant)),
+            tasks.create_task(harness.ownership.run(harness.tenant, loaded=lambda: None)),
+            tasks.create_task(harness.load.run(harness.tenant)),
         ]
-        await made.settle()
-        yield made
+        await harness.settle()
+        yield harness
         for task in running:
             task.cancel()
 
 
-async def test_a_new_node_gets_its_share_one_session_at_a_time(scene: SharingScene) -> None:
+async def test_a_new_node_gets_its_share_one_session_at_a_time(harness: LoadSharingHarness) -> None:
     """After it has run for ten seconds. A session is ended here before it is handed over, those that ran longest first;
     one that must not be reconnected stays.
     """
-    scene.tenant.stay = frozenset({"01"})
-    scene.publish(("this", 12), ("other", 0))
-    await scene.advance(9)
-    assert not scene.leases.transferred
-    await scene.advance(20)
-    assert scene.leases.transferred == [(company, "other") for company in ("00", "02", "03", "04", "05", "06")]
-    assert [company for _, company in scene.tenant.ended] == [company for company, _ in scene.leases.transferred]
-    assert scene.tenant.sessions == scene.leases.companies
-    assert scene.connect_shares[-1] == 2
-    times = [at for at, _ in scene.tenant.ended]
+    harness.tenant.stay = frozenset({"01"})
+    harness.publish(("this", 12), ("other", 0))
+    await harness.advance(9)
+    assert not harness.leases.transferred
+    await harness.advance(20)
+    assert harness.leases.transferred == [(company, "other") for company in ("00", "02", "03", "04", "05", "06")]
+    assert [company for _, company in harness.tenant.ended] == [company for company, _ in harness.leases.transferred]
+    assert harness.tenant.sessions == harness.leases.companies
+    assert harness.connect_shares[-1] == 2
+    times = [at for at, _ in harness.tenant.ended]
     assert min(later - at for at, later in itertools.pairwise(times)) >= 0.2
 
 
-async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate(scene: SharingScene) -> None:
+async def test_a_node_that_alone_has_waiting_sessions_connects_at_the_whole_rate(harness: LoadSharingHarness) -> None:
     """Only after the others have had the time to publish that their sessions wait, too, which they do with each
     renewal.
     """
-    scene.tenant.connecting = 3
+    harness.tenant.connecting = 3
     waits = ClusterNode(id="this", name="this", holder="this", sessions=12, connecting=3)
-    scene.leases.nodes_now = [waits, ClusterNode(id="other", name="other", holder="other", sessions=12)]
-    await scene.advance(3)
-    assert scene.leases.connecting == 3
-    assert scene.connect_shares[-1] == 2
-    await scene.advance(4)
-    assert scene.connect_shares[-1] == 1
+    harness.leases.nodes_now = [waits, ClusterNode(id="other", name="other", holder="other", sessions=12)]
+    await harness.advance(3)
+    assert harness.leases.connecting == 3
+    assert harness.connect_shares[-1] == 2
+    await harness.advance(4)
+    assert harness.connect_shares[-1] == 1
 
 
-async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(scene: SharingScene) -> None:
+async def test_a_busy_writer_delays_moves_and_neither_renewals_nor_links(harness: LoadSharingHarness) -> None:
     """For example while a table is locked for a minute: the session that is to move stays connected until its writes
     are done.
     """
-    scene.publish(("this", 12), ("other", 0))
-    await scene.advance(9)
-    scene.leases.writes_end.clear()
-    await scene.advance(60)
-    assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
-    scene.leases.writes_end.set()
-    await scene.advance(10)
-    assert len(scene.leases.transferred) == 6
+    harness.publish(("this", 12), ("other", 0))
+    await harness.advance(9)
+    harness.leases.writes_end.clear()
+    await harness.advance(60)
+    assert (harness.tenant.ended, harness.leases.abandoned) == ([], 0)
+    harness.leases.writes_end.set()
+    await harness.advance(10)
+    assert len(harness.leases.transferred) == 6
 
 
-async def test_a_session_that_cannot_be_started_is_handed_over(scene: SharingScene) -> None:
+async def test_a_session_that_cannot_be_started_is_handed_over(harness: LoadSharingHarness) -> None:
     """One after another, after twenty seconds, if another node can run it: the reads may hang only here. Until then
     other nodes see that sessions wait here.
     """
-    scene.publish(("this", 12))
-    scene.tenant.may_start.clear()
-    scene.leases.companies |= {"20", "21"}
-    await scene.advance(30)
-    assert (scene.leases.transferred, scene.leases.connecting) == ([], 2)
-    scene.publish(("this", 14), ("other", 14))
-    await scene.advance(1)
-    assert scene.leases.transferred == [("20", "other")]
-    await scene.advance(1)
-    assert scene.leases.transferred == [("20", "other"), ("21", "other")]
-    scene.tenant.may_start.set()
-    await scene.advance(5)
-    assert scene.tenant.sessions == scene.leases.companies
+    harness.publish(("this", 12))
+    harness.tenant.may_start.clear()
+    harness.leases.companies |= {"20", "21"}
+    await harness.advance(30)
+    assert (harness.leases.transferred, harness.leases.connecting) == ([], 2)
+    harness.publish(("this", 14), ("other", 14))
+    await harness.advance(1)
+    assert harness.leases.transferred == [("20", "other")]
+    await harness.advance(1)
+    assert harness.leases.transferred == [("20", "other"), ("21", "other")]
+    harness.tenant.may_start.set()
+    await harness.advance(5)
+    assert harness.tenant.sessions == harness.leases.companies
 
 
-async def test_a_session_that_could_not_be_handed_over_runs_here_again(scene: SharingScene) -> None:
+async def test_a_session_that_could_not_be_handed_over_runs_here_again(harness: LoadSharingHarness) -> None:
     """The other node has ended meanwhile."""
-    scene.publish(("this", 12), ("other", 0))
-    await scene.advance(9)
-    scene.leases.refuses_transfers = True
-    await scene.advance(6)
-    assert scene.tenant.ended
-    scene.publish(("this", 12))
-    await scene.advance(RENEW_EVERY_S)
-    assert len(scene.tenant.sessions) == 12
+    harness.publish(("this", 12), ("other", 0))
+    await harness.advance(9)
+    harness.leases.refuses_transfers = True
+    await harness.advance(6)
+    assert harness.tenant.ended
+    harness.publish(("this", 12))
+    await harness.advance(RENEW_EVERY_S)
+    assert len(harness.tenant.sessions) == 12
 
 
-async def test_a_draining_node_hands_over_all_sessions_and_reports_it(scene: SharingScene) -> None:
+async def test_a_draining_node_hands_over_all_sessions_and_reports_it(harness: LoadSharingHarness) -> None:
     """Also sessions that have little of their budget left. Its leases are released at once when it stops, and those of
     a node that was not drained wait for its next process."""
-    scene.tenant.stay = frozenset({"01"})
-    scene.publish(("this", 12), ("other", 0))
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.ownership.has_peers
-    await scene.ownership.drain(drains=True)
-    await scene.advance(8)
-    assert not scene.tenant.sessions
-    assert len(scene.leases.transferred) == 12
-    await scene.ownership.release()
-    assert scene.leases.reserved_s == 0
+    harness.tenant.stay = frozenset({"01"})
+    harness.publish(("this", 12), ("other", 0))
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.ownership.has_peers
+    await harness.ownership.drain(drains=True)
+    await harness.advance(8)
+    assert not harness.tenant.sessions
+    assert len(harness.leases.transferred) == 12
+    await harness.ownership.release()
+    assert harness.leases.reserved_s == 0
 
 
 @pytest.mark.parametrize(
@@ -153,21 +153,21 @@ async def test_the_leases_of_a_stopped_node_are_reserved_for_its_next_process(
     grace_s: float, loading_s: float, reserved_s: float
 ) -> None:
     """For the time in the setting, or as long as a start takes on this machine; not at all with 0."""
-    made = Scene(restart_grace_s=grace_s, loading_s=loading_s)
-    await made.ownership.release()
-    assert made.leases.reserved_s == reserved_s
+    harness = OwnershipHarness(restart_grace_s=grace_s, loading_s=loading_s)
+    await harness.ownership.release()
+    assert harness.leases.reserved_s == reserved_s
 
 
 async def test_the_leases_stay_reserved_while_the_next_process_starts() -> None:
     """However long that takes, up to a minute; no longer once it has claimed them."""
-    made = Scene()
-    async with made.ownership.starting():
-        await made.advance(58)
-        assert len(made.leases.keeps_until) == 20
-        assert made.leases.keeps_until[-1] >= made.clock.monotonic() + 9
-        await made.advance(20)
-        assert len(made.leases.keeps_until) == 21
-    quick = Scene()
+    harness = OwnershipHarness()
+    async with harness.ownership.starting():
+        await harness.advance(58)
+        assert len(harness.leases.keeps_until) == 20
+        assert harness.leases.keeps_until[-1] >= harness.clock.monotonic() + 9
+        await harness.advance(20)
+        assert len(harness.leases.keeps_until) == 21
+    quick = OwnershipHarness()
     async with quick.ownership.starting():
         await quick.ownership.claim("00")
         await quick.advance(20)

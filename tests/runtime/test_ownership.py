@@ -1,4 +1,4 @@
-"""Which sessions a process runs: leases in memory, and time that moves when notified."""
+"""Which sessions a process runs: with leases in memory and a fake clock."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from dataclasses import replace
 import pytest
 
 from holdfast.runtime.engine_supervisor import EngineSupervisor
-from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, HostEnd, OpenLink, Ping
 from holdfast.session.stores import ClusterNode, HeldLease, Share
-from tests.contract.rows import draft
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
-from tests.gateway_harness import COMPANY, GatewayHarness
+from tests.gateway_harness import COMPANY
 
 LASTS_S = TTL_S - MARGIN_S
 
@@ -143,7 +141,7 @@ class FakeTenant:
         self.notified.append(company)
 
 
-class Scene:
+class OwnershipHarness:
     def __init__(self, *, restart_grace_s: float = 0, loading_s: float = 0) -> None:
         self.clock = FakeClock()
         self.leases = FakeLeases(self.clock)
@@ -171,176 +169,183 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def harness() -> AsyncIterator[OwnershipHarness]:
     """Two sessions that are owned and run."""
-    made = Scene()
-    made.leases.companies = {"a", "b"}
+    harness = OwnershipHarness()
+    harness.leases.companies = {"a", "b"}
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(made.ownership.run(made.tenant, loaded=lambda: None))
-        await made.settle()
-        yield made
+        running = tasks.create_task(harness.ownership.run(harness.tenant, loaded=lambda: None))
+        await harness.settle()
+        yield harness
         running.cancel()
 
 
-async def test_owned_sessions_run_and_lost_ones_end(scene: Scene) -> None:
+async def test_owned_sessions_run_and_lost_ones_end(harness: OwnershipHarness) -> None:
     """At the next renewal."""
-    assert scene.tenant.sessions == {"a", "b"}
-    scene.leases.companies = {"b", "c"}
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.sessions == {"b", "c"}
-    assert [company for _, company in scene.tenant.ended] == ["a"]
+    assert harness.tenant.sessions == {"a", "b"}
+    harness.leases.companies = {"b", "c"}
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.sessions == {"b", "c"}
+    assert [company for _, company in harness.tenant.ended] == ["a"]
 
 
-async def test_a_session_that_may_not_run_is_left_alone(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_that_may_not_run_is_left_alone(
+    harness: OwnershipHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     """Removing a company, for example, takes minutes: each renewal would report that its session was acquired."""
     caplog.set_level("INFO")
-    scene.tenant.sessions.remove("a")
-    scene.tenant.blocked.add("a")
-    scene.tenant.begun.clear()
+    harness.tenant.sessions.remove("a")
+    harness.tenant.blocked.add("a")
+    harness.tenant.begun.clear()
     caplog.clear()
-    await scene.advance(5 * RENEW_EVERY_S)
-    assert scene.tenant.begun == []
+    await harness.advance(5 * RENEW_EVERY_S)
+    assert harness.tenant.begun == []
     assert "acquired" not in caplog.text
-    scene.tenant.blocked.remove("a")
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.begun == ["a"]
+    harness.tenant.blocked.remove("a")
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.begun == ["a"]
 
 
 @pytest.mark.parametrize("failure", ["fails", "hangs"])
-async def test_links_are_cut_before_leases_that_could_not_be_renewed_expire(scene: Scene, failure: str) -> None:
+async def test_links_are_cut_before_leases_that_could_not_be_renewed_expire(
+    harness: OwnershipHarness, failure: str
+) -> None:
     """Not earlier than necessary: a short outage of the database disconnects nobody."""
-    began_at = scene.clock.monotonic()
+    began_at = harness.clock.monotonic()
     if failure == "fails":
-        scene.leases.error = OSError("server closed the connection")
+        harness.leases.error = OSError("server closed the connection")
     else:
-        scene.leases.answers.clear()
-    await scene.advance(LASTS_S - 0.1)
-    assert scene.tenant.sessions == {"a", "b"}
-    assert scene.ownership.is_held()
-    await scene.advance(0.1)
-    assert [(at - began_at, company) for at, company in sorted(scene.tenant.ended)] == [(LASTS_S, "a"), (LASTS_S, "b")]
-    assert not scene.ownership.is_held()
-    assert scene.leases.abandoned == 1
+        harness.leases.answers.clear()
+    await harness.advance(LASTS_S - 0.1)
+    assert harness.tenant.sessions == {"a", "b"}
+    assert harness.ownership.is_held()
+    await harness.advance(0.1)
+    assert [(at - began_at, company) for at, company in sorted(harness.tenant.ended)] == [
+        (LASTS_S, "a"),
+        (LASTS_S, "b"),
+    ]
+    assert not harness.ownership.is_held()
+    assert harness.leases.abandoned == 1
 
 
-async def test_leases_are_renewed_while_sessions_start(scene: Scene) -> None:
+async def test_leases_are_renewed_while_sessions_start(harness: OwnershipHarness) -> None:
     """However long a busy database takes for that: otherwise all would be cut, and started again, forever. Sessions
     that are lost meanwhile are not started.
     """
-    scene.tenant.may_start.clear()
-    scene.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}
-    await scene.advance(60)
-    assert (scene.tenant.ended, scene.leases.abandoned) == ([], 0)
-    scene.leases.companies.remove("7")
-    await scene.advance(RENEW_EVERY_S)
-    scene.tenant.may_start.set()
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.sessions == scene.leases.companies
+    harness.tenant.may_start.clear()
+    harness.leases.companies = {"a", "b", *(f"{number}" for number in range(40))}
+    await harness.advance(60)
+    assert (harness.tenant.ended, harness.leases.abandoned) == ([], 0)
+    harness.leases.companies.remove("7")
+    await harness.advance(RENEW_EVERY_S)
+    harness.tenant.may_start.set()
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.sessions == harness.leases.companies
 
 
-async def test_no_session_starts_under_an_abandoned_lease(scene: Scene) -> None:
+async def test_no_session_starts_under_an_abandoned_lease(harness: OwnershipHarness) -> None:
     """Its start was requested before the database became unavailable."""
-    scene.tenant.may_start.clear()
-    scene.leases.companies = {"a", "b", "c"}
-    await scene.advance(RENEW_EVERY_S)
-    scene.leases.error = OSError("server closed the connection")
-    await scene.advance(LASTS_S)
-    scene.tenant.may_start.set()
-    await scene.advance(1)
-    assert scene.tenant.sessions == set()
+    harness.tenant.may_start.clear()
+    harness.leases.companies = {"a", "b", "c"}
+    await harness.advance(RENEW_EVERY_S)
+    harness.leases.error = OSError("server closed the connection")
+    await harness.advance(LASTS_S)
+    harness.tenant.may_start.set()
+    await harness.advance(1)
+    assert harness.tenant.sessions == set()
 
 
-async def test_a_session_that_could_not_be_started_is_started_at_the_next_renewal(scene: Scene) -> None:
+async def test_a_session_that_could_not_be_started_is_started_at_the_next_renewal(harness: OwnershipHarness) -> None:
     """The others are started at once."""
-    scene.tenant.fails_to_start = {"c"}
-    scene.leases.companies = {"a", "b", "c", "d"}
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.sessions == {"a", "b", "d"}
-    scene.tenant.fails_to_start.clear()
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.sessions == {"a", "b", "c", "d"}
+    harness.tenant.fails_to_start = {"c"}
+    harness.leases.companies = {"a", "b", "c", "d"}
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.sessions == {"a", "b", "d"}
+    harness.tenant.fails_to_start.clear()
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.sessions == {"a", "b", "c", "d"}
 
 
-async def test_a_short_outage_of_the_database_has_no_effect(scene: Scene) -> None:
+async def test_a_short_outage_of_the_database_has_no_effect(harness: OwnershipHarness) -> None:
     """The renewal is retried several times a second."""
-    scene.leases.error = OSError("server closed the connection")
-    await scene.advance(LASTS_S - 1)
-    scene.leases.error = None
-    await scene.advance(60)
-    assert scene.tenant.ended == []
+    harness.leases.error = OSError("server closed the connection")
+    await harness.advance(LASTS_S - 1)
+    harness.leases.error = None
+    await harness.advance(60)
+    assert harness.tenant.ended == []
 
 
-async def test_sessions_are_run_again_when_the_database_is_back(scene: Scene) -> None:
+async def test_sessions_are_run_again_when_the_database_is_back(harness: OwnershipHarness) -> None:
     """Only those that no other process owns meanwhile."""
-    scene.leases.error = OSError("server closed the connection")
-    await scene.advance(30)
-    assert scene.tenant.sessions == set()
-    scene.leases.error, scene.leases.companies = None, {"b"}
-    await scene.advance(1)
-    assert scene.tenant.sessions == {"b"}
+    harness.leases.error = OSError("server closed the connection")
+    await harness.advance(30)
+    assert harness.tenant.sessions == set()
+    harness.leases.error, harness.leases.companies = None, {"b"}
+    await harness.advance(1)
+    assert harness.tenant.sessions == {"b"}
 
 
-async def test_a_resumed_process_ends_its_sessions_before_it_renews_its_leases(scene: Scene) -> None:
+async def test_a_resumed_process_ends_its_sessions_before_it_renews_its_leases(harness: OwnershipHarness) -> None:
     """From the moment it resumes it may send nothing, and it renews its leases only after it has closed its links."""
-    renewals = scene.leases.renewals
-    scene.leases.answers.clear()
-    await scene.block(60)
-    assert not scene.ownership.is_held()
-    assert {company for _, company in scene.tenant.ended} == {"a", "b"}
-    assert (scene.leases.abandoned, scene.leases.renewals) == (1, renewals + 1)
+    renewals = harness.leases.renewals
+    harness.leases.answers.clear()
+    await harness.block(60)
+    assert not harness.ownership.is_held()
+    assert {company for _, company in harness.tenant.ended} == {"a", "b"}
+    assert (harness.leases.abandoned, harness.leases.renewals) == (1, renewals + 1)
 
 
-async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(scene: Scene) -> None:
+async def test_leases_claimed_by_a_database_that_hung_are_used_at_once(harness: OwnershipHarness) -> None:
     """The renewal that hung is answered too late to count from its start: its leases are renewed instead of staying
     without an owner until they expire.
     """
-    scene.leases.answers.clear()
-    await scene.advance(LASTS_S + 15)
-    assert (scene.tenant.sessions, scene.leases.abandoned) == (set(), 1)
-    scene.leases.answers.set()
-    await scene.advance(0)
-    assert (scene.tenant.sessions, scene.leases.abandoned) == ({"a", "b"}, 1)
-    assert scene.ownership.left_s() == LASTS_S
+    harness.leases.answers.clear()
+    await harness.advance(LASTS_S + 15)
+    assert (harness.tenant.sessions, harness.leases.abandoned) == (set(), 1)
+    harness.leases.answers.set()
+    await harness.advance(0)
+    assert (harness.tenant.sessions, harness.leases.abandoned) == ({"a", "b"}, 1)
+    assert harness.ownership.left_s() == LASTS_S
 
 
-async def test_the_lifetime_of_links_counts_from_the_start_of_a_renewal(scene: Scene) -> None:
+async def test_the_lifetime_of_links_counts_from_the_start_of_a_renewal(harness: OwnershipHarness) -> None:
     """The database executed a slow renewal at an unknown moment after it was sent."""
-    scene.leases.answers.clear()
-    await scene.advance(RENEW_EVERY_S + 3)
-    scene.leases.answers.set()
-    scene.leases.answers.clear()  # this renewal is answered, and no further one
-    await scene.settle()
-    assert scene.ownership.left_s() == LASTS_S - 3
+    harness.leases.answers.clear()
+    await harness.advance(RENEW_EVERY_S + 3)
+    harness.leases.answers.set()
+    harness.leases.answers.clear()  # this renewal is answered, and no further one
+    await harness.settle()
+    assert harness.ownership.left_s() == LASTS_S - 3
 
 
-async def test_leases_of_another_process_are_claimed_when_they_expire(scene: Scene) -> None:
+async def test_leases_of_another_process_are_claimed_when_they_expire(harness: OwnershipHarness) -> None:
     """At that moment, not at the next regular renewal."""
-    scene.leases.free_in_s = 0.7
-    await scene.advance(RENEW_EVERY_S)
-    renewals = scene.leases.renewals
-    await scene.advance(0.7)
-    assert scene.leases.renewals == renewals + 1
+    harness.leases.free_in_s = 0.7
+    await harness.advance(RENEW_EVERY_S)
+    renewals = harness.leases.renewals
+    await harness.advance(0.7)
+    assert harness.leases.renewals == renewals + 1
 
 
-async def test_sessions_with_messages_from_other_processes_are_reported(scene: Scene) -> None:
+async def test_sessions_with_messages_from_other_processes_are_reported(harness: OwnershipHarness) -> None:
     """At each renewal while they wait."""
-    scene.leases.waiting = {"b"}
-    await scene.advance(RENEW_EVERY_S)
-    assert scene.tenant.notified == ["b"]
+    harness.leases.waiting = {"b"}
+    await harness.advance(RENEW_EVERY_S)
+    assert harness.tenant.notified == ["b"]
 
 
-async def test_releasing_leases_without_a_database_is_no_error(scene: Scene) -> None:
+async def test_releasing_leases_without_a_database_is_no_error(harness: OwnershipHarness) -> None:
     """The leases expire by themselves."""
-    scene.leases.error = OSError("server closed the connection")
-    await scene.ownership.release()
-    assert not scene.ownership.is_held()
+    harness.leases.error = OSError("server closed the connection")
+    await harness.ownership.release()
+    assert not harness.ownership.is_held()
 
 
 async def test_a_created_session_may_run_at_once() -> None:
     """Also before the first renewal was answered."""
-    scene = Scene()
-    assert await scene.ownership.claim("c")
-    assert scene.ownership.left_s() == LASTS_S
+    harness = OwnershipHarness()
+    assert await harness.ownership.claim("c")
+    assert harness.ownership.left_s() == LASTS_S
 
 
 # With the engine supervisor and the gateway.
@@ -377,44 +382,3 @@ class _Deaf:
         return False
 
     def host_lost(self, *, detail: str) -> None: ...
-
-
-async def test_a_message_that_another_process_accepted_is_sent(harness: GatewayHarness) -> None:
-    """Also one with a lower number than those already seen, because it was committed later. No message is sent
-    twice.
-    """
-    async with harness.running() as gateway:
-        await harness.pair()
-        first = await harness.send("first")
-        await harness.until_message(first, "sent")
-        await harness.now(harness.outbox.accept(draft(7)))
-        await harness.now(
-            harness.database.write(
-                lambda connection: connection.exec_driver_sql("UPDATE outbox SET seq = -seq WHERE seq > 1")
-            )
-        )
-        await harness.wait(5)
-        assert [text for _, text in harness.sends()] == ["first"]
-        for _ in range(3):
-            gateway.work_waits(COMPANY)
-            await harness.wait(1)
-        assert [text for _, text in harness.sends()] == ["first", "message 7"]
-
-
-async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: GatewayHarness) -> None:
-    """For messages and operations, at once; where the session runs here, no wake-up is needed."""
-    woken: list[str] = []
-    async with harness.running() as gateway:
-        await harness.pair()
-        meanwhile = Gateway(replace(harness.parts, wake_owner=woken.append))
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(meanwhile.run(ready=lambda: None))
-            await harness.now(harness.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
-            meanwhile.operations_wait(COMPANY)
-            await harness.now(meanwhile.accept(draft(7)))
-            running.cancel()
-        assert woken == [COMPANY, COMPANY]
-        assert harness.sends() == []
-        gateway.work_waits(COMPANY)
-        await harness.until_sends(1)
-        assert woken == [COMPANY, COMPANY]

@@ -1,6 +1,6 @@
-"""Histories of a session in a simulated world: every short one, random long ones, and the invariants of each.
+"""Histories of a session on a simulated engine: every short one, random long ones, and the invariants of each.
 
-The world carries out effects as an engine and WhatsApp would: links open, close, fall silent and report late. The
+The harness carries out effects as an engine and WhatsApp would: links open, close, fall silent and report late. The
 invariants are those of the machine's docstring, the user's backoff formula, and "no link without a reason to connect".
 """
 
@@ -50,7 +50,7 @@ QUIET = frozenset({State.STOPPED, State.LOGGED_OUT, State.UNPAIRED})
 
 
 @dataclass(kw_only=True)
-class World:
+class SessionHarness:
     """One session, its clock and the existing links; checks the invariants in each step and between steps."""
 
     policy: Policy = field(default_factory=Policy)
@@ -121,10 +121,10 @@ class World:
                 assert not self.links, "two links at once"
                 assert link not in self.retired, "a number used twice"
                 asked = isinstance(event, StartAsked | ReconnectAsked | PairAsked)
-                assert asked or before.state not in QUIET, "a link that nobody wants"
+                assert asked or before.state not in QUIET, "a link that nobody requested"
                 self.links |= {link}
             case CutLink(link=link) | LogOut(link=link):
-                assert link in self.links, "a cut of a link that is gone"
+                assert link in self.links, "a cut of a link that has ended"
                 self.retire(link)
             case Ping(link=link) | Presence(link=link):
                 assert link in self.opened, "a ping on a link that is not open"
@@ -156,7 +156,7 @@ class World:
     def check_state(self) -> None:
         session = self.session
         known = set() if session.link is None else {session.link.number}
-        assert known == self.links, "the machine's link and the world's differ"
+        assert known == self.links, "the machine and the harness have different links"
         is_open = session.link is not None and session.link.opened_at is not None
         assert is_open == (session.state is State.CONNECTED)
         assert session.reason is None or session.state is not State.CONNECTED
@@ -174,17 +174,21 @@ class World:
 # Every short history.
 
 
-def possible(world: World) -> list[Event]:
+def possible(harness: SessionHarness) -> list[Event]:
     """Events that are possible next: any request of a person, reports of existing links, the deadline."""
     people: list[Event] = [StartAsked(), StopAsked(), ReconnectAsked(), LogoutAsked(), PairAsked()]
-    time: list[Event] = [] if world.due_at is None else [Tick()]
-    if not world.links:
+    time: list[Event] = [] if harness.due_at is None else [Tick()]
+    if not harness.links:
         return people + time
-    reports: list[Event] = [*(link_closed(world.link, code) for code in CODES), HostLost(), CommitFailed(world.link)]
-    if world.opened:
-        return people + time + reports + [SendsWaited(world.link, world.now), ponged(world.link, 1)]
-    scanned: list[Event] = [link_paired(world.link)] if world.session.state is State.PAIRING else []
-    return people + time + reports + scanned + [qr_shown(world.link), link_opened(world.link)]
+    reports: list[Event] = [
+        *(link_closed(harness.link, code) for code in CODES),
+        HostLost(),
+        CommitFailed(harness.link),
+    ]
+    if harness.opened:
+        return people + time + reports + [SendsWaited(harness.link, harness.now), ponged(harness.link, 1)]
+    scanned: list[Event] = [link_paired(harness.link)] if harness.session.state is State.PAIRING else []
+    return people + time + reports + scanned + [qr_shown(harness.link), link_opened(harness.link)]
 
 
 @pytest.mark.parametrize("deferred_s", [None, 5])
@@ -192,19 +196,21 @@ def possible(world: World) -> list[Event]:
 @pytest.mark.parametrize("state", State)
 def test_every_history_of_five_events(state: State, paired: bool, deferred_s: float | None) -> None:
     """From every state, every sequence of five events keeps all invariants at each step; nothing is random."""
-    worlds = [World(session=restored(state=state, paired=paired, attempts=0, resumes_at=5.0), deferred_s=deferred_s)]
+    harnesses = [
+        SessionHarness(session=restored(state=state, paired=paired, attempts=0, resumes_at=5.0), deferred_s=deferred_s)
+    ]
     for _ in range(5):
-        after: dict[Session, World] = {}
-        for before, event in [(world, event) for world in worlds for event in possible(world)]:
-            moved = replace(before)
+        after: dict[Session, SessionHarness] = {}
+        for before, event in [(harness, event) for harness in harnesses for event in possible(harness)]:
+            changed = replace(before)
             if isinstance(event, Tick):
-                moved.now = max(moved.now, moved.due_at or 0)
-                moved.tick()
+                changed.now = max(changed.now, changed.due_at or 0)
+                changed.tick()
             else:
-                moved.take(event)
-            after.setdefault(moved.session, moved)
-        worlds = list(after.values())
-    assert len(worlds) > (100 if deferred_s is None else 5)
+                changed.take(event)
+            after.setdefault(changed.session, changed)
+        harnesses = list(after.values())
+    assert len(harnesses) > (100 if deferred_s is None else 5)
 
 
 # Random longer ones.
@@ -213,7 +219,7 @@ def test_every_history_of_five_events(state: State, paired: bool, deferred_s: fl
 class Histories(RuleBasedStateMachine):
     """Forty random events under random settings."""
 
-    world: World
+    harness: SessionHarness
 
     @initialize(
         paired=st.booleans(),
@@ -228,108 +234,110 @@ class Histories(RuleBasedStateMachine):
     def begin(self, presence: bool, budget: int, cap_ms: int, **before: Any) -> None:
         """A session as it was before a restart, under some settings."""
         policy = Policy(presence=presence, budget_an_hour=budget, backoff=Backoff(cap_ms=cap_ms))
-        self.world = World(policy=policy, session=restored(**before))
+        self.harness = SessionHarness(policy=policy, session=restored(**before))
 
     # What people do.
 
     @rule()
     def somebody_starts_it(self) -> None:
-        self.world.take(StartAsked())
+        self.harness.take(StartAsked())
 
     @rule(event=st.sampled_from([ReconnectAsked(), PairAsked()]))
     def somebody_insists(self, event: Event) -> None:
-        self.world.take(event)
+        self.harness.take(event)
 
-    @precondition(lambda self: self.world.session.state not in QUIET)
+    @precondition(lambda self: self.harness.session.state not in QUIET)
     @rule(event=st.sampled_from([StopAsked(), LogoutAsked()]))
     def somebody_ends_it(self, event: Event) -> None:
-        self.world.take(event)
+        self.harness.take(event)
 
     # What time does.
 
     @rule(seconds=SECONDS, jitter=JITTER)
     def time_passes(self, seconds: float, jitter: float) -> None:
         """At its deadline the session continues automatically, even while WhatsApp sends nothing."""
-        until = self.world.now + seconds
-        while (due_at := self.world.due_at) is not None and due_at <= until:
-            self.world.now = max(self.world.now, due_at)
-            self.world.tick(jitter)
-        self.world.now = until
+        until = self.harness.now + seconds
+        while (due_at := self.harness.due_at) is not None and due_at <= until:
+            self.harness.now = max(self.harness.now, due_at)
+            self.harness.tick(jitter)
+        self.harness.now = until
 
-    @precondition(lambda self: self.world.due_at is not None)
+    @precondition(lambda self: self.harness.due_at is not None)
     @rule(jitter=JITTER)
     def the_deadline_comes(self, jitter: float) -> None:
-        assert self.world.due_at is not None
-        self.world.now = max(self.world.now, self.world.due_at)
-        self.world.tick(jitter)
+        assert self.harness.due_at is not None
+        self.harness.now = max(self.harness.now, self.harness.due_at)
+        self.harness.tick(jitter)
 
     @rule()
     def an_early_tick(self) -> None:
-        if self.world.due_at is None or self.world.now < self.world.due_at:
-            assert step(self.world.session, Tick(), now=self.world.now, jitter=0.5, policy=self.world.policy) == (
-                self.world.session,
+        if self.harness.due_at is None or self.harness.now < self.harness.due_at:
+            assert step(self.harness.session, Tick(), now=self.harness.now, jitter=0.5, policy=self.harness.policy) == (
+                self.harness.session,
                 (),
             )
 
     # What WhatsApp and the engine do.
 
-    @precondition(lambda self: self.world.links - self.world.opened)
+    @precondition(lambda self: self.harness.links - self.harness.opened)
     @rule()
     def the_login_is_accepted(self) -> None:
-        self.world.take(link_opened(self.world.link))
+        self.harness.take(link_opened(self.harness.link))
 
-    @precondition(lambda self: self.world.links - self.world.opened)
+    @precondition(lambda self: self.harness.links - self.harness.opened)
     @rule()
     def a_code_is_shown(self) -> None:
-        self.world.take(qr_shown(self.world.link))
+        self.harness.take(qr_shown(self.harness.link))
 
-    @precondition(lambda self: self.world.links - self.world.opened and self.world.session.state is State.PAIRING)
+    @precondition(lambda self: self.harness.links - self.harness.opened and self.harness.session.state is State.PAIRING)
     @rule()
     def a_phone_scans(self) -> None:
-        self.world.take(link_paired(self.world.link))
+        self.harness.take(link_paired(self.harness.link))
 
-    @precondition(lambda self: self.world.links)
+    @precondition(lambda self: self.harness.links)
     @rule(code=st.sampled_from(CODES), attributes=ATTRIBUTES, detail=DETAILS, jitter=JITTER)
     def the_link_closes(self, code: int, attributes: dict[str, str], detail: str, jitter: float) -> None:
-        self.world.take(link_closed(self.world.link, code, detail, attributes), jitter)
+        self.harness.take(link_closed(self.harness.link, code, detail, attributes), jitter)
 
     @precondition(
-        lambda self: self.world.opened and self.world.session.link and self.world.session.link.pinged_at is not None
+        lambda self: (
+            self.harness.opened and self.harness.session.link and self.harness.session.link.pinged_at is not None
+        )
     )
     @rule()
     def a_pong_comes(self) -> None:
-        assert self.world.session.link is not None
-        self.world.take(ponged(self.world.link, self.world.session.link.ping))
+        assert self.harness.session.link is not None
+        self.harness.take(ponged(self.harness.link, self.harness.session.link.ping))
 
     @rule(seconds=st.one_of(st.none(), st.floats(1, 600)))
     def the_connect_limiter_defers(self, seconds: float | None) -> None:
-        self.world.deferred_s = seconds
+        self.harness.deferred_s = seconds
 
     @rule(seconds=SECONDS)
     def the_connect_limiter_wakes_it(self, seconds: float) -> None:
-        before = self.world.session
-        self.world.take(ConnectDeferred(self.world.now + seconds, CONNECT_QUEUED))
-        assert before.held is not None or self.world.session == before, "a wake for one that does not wait"
+        before = self.harness.session
+        self.harness.take(ConnectDeferred(self.harness.now + seconds, CONNECT_QUEUED))
+        assert before.held is not None or self.harness.session == before, "a wake for one that does not wait"
 
-    @precondition(lambda self: self.world.opened)
+    @precondition(lambda self: self.harness.opened)
     @rule(age_s=st.one_of(st.none(), st.floats(0, 30)))
     def the_outbox_waits(self, age_s: float | None) -> None:
-        self.world.take(SendsWaited(self.world.link, None if age_s is None else self.world.now - age_s))
+        self.harness.take(SendsWaited(self.harness.link, None if age_s is None else self.harness.now - age_s))
 
-    @precondition(lambda self: self.world.session.state not in QUIET)
+    @precondition(lambda self: self.harness.session.state not in QUIET)
     @rule(jitter=JITTER)
     def the_host_dies(self, jitter: float) -> None:
-        self.world.take(HostLost(), jitter)
+        self.harness.take(HostLost(), jitter)
 
-    @precondition(lambda self: self.world.links)
+    @precondition(lambda self: self.harness.links)
     @rule()
     def the_disk_is_full(self) -> None:
-        self.world.take(CommitFailed(self.world.link))
+        self.harness.take(CommitFailed(self.harness.link))
 
-    @precondition(lambda self: self.world.retired)
+    @precondition(lambda self: self.harness.retired)
     @rule(choice=st.data(), code=st.sampled_from(CODES))
     def an_old_link_reports(self, choice: Any, code: int) -> None:
-        old = choice.draw(st.sampled_from(sorted(self.world.retired)))
+        old = choice.draw(st.sampled_from(sorted(self.harness.retired)))
         reports: list[Event] = [
             link_closed(old, code),
             link_opened(old),
@@ -339,8 +347,8 @@ class Histories(RuleBasedStateMachine):
         ]
         reports += [ponged(old, 1), SendsWaited(old, 0), CommitFailed(old)]
         for event in reports:
-            assert step(self.world.session, event, now=self.world.now, jitter=0, policy=self.world.policy) == (
-                self.world.session,
+            assert step(self.harness.session, event, now=self.harness.now, jitter=0, policy=self.harness.policy) == (
+                self.harness.session,
                 (),
             )
 
@@ -349,38 +357,38 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def whatsapp_is_well(self) -> None:
         """From every state of a running session, it connects at its own times to a server that accepts logins."""
-        self.world.deferred_s = None
-        if self.world.session.state not in RUNNING:
+        self.harness.deferred_s = None
+        if self.harness.session.state not in RUNNING:
             return
         for _ in range(5):
-            if self.world.links and not self.world.opened:
+            if self.harness.links and not self.harness.opened:
                 self.the_login_is_accepted()
-            if self.world.session.state is State.CONNECTED:
+            if self.harness.session.state is State.CONNECTED:
                 break
-            if self.world.due_at is None:
-                self.world.take(StartAsked())
+            if self.harness.due_at is None:
+                self.harness.take(StartAsked())
                 continue
-            self.world.now = max(self.world.now, self.world.due_at)
-            self.world.tick(0.5)
-        assert self.world.session.state is State.CONNECTED, "no way back"
+            self.harness.now = max(self.harness.now, self.harness.due_at)
+            self.harness.tick(0.5)
+        assert self.harness.session.state is State.CONNECTED, "no way back"
 
-    @precondition(lambda self: self.world.opened)
+    @precondition(lambda self: self.harness.opened)
     @rule(minutes=st.integers(2, 10))
     def a_quiet_time(self, minutes: int) -> None:
         """An open link on which pings are answered and nothing is sent stays open, and the attempts are reset."""
-        number, until = self.world.link, self.world.now + 60 * minutes
+        number, until = self.harness.link, self.harness.now + 60 * minutes
         self.the_outbox_waits(None)
         for _ in range(4 * minutes):
-            if self.world.now >= until:
+            if self.harness.now >= until:
                 break
-            assert self.world.session.link is not None
-            if self.world.session.link.pinged_at is not None:
-                self.world.take(ponged(number, self.world.session.link.ping))
-            assert self.world.due_at is not None
-            self.world.now = max(self.world.now, self.world.due_at)
-            self.world.tick(0.5)
-        assert self.world.now >= until, "more than two ticks for each ping"
-        assert (self.world.links, self.world.session.attempts) == (frozenset({number}), 0)
+            assert self.harness.session.link is not None
+            if self.harness.session.link.pinged_at is not None:
+                self.harness.take(ponged(number, self.harness.session.link.ping))
+            assert self.harness.due_at is not None
+            self.harness.now = max(self.harness.now, self.harness.due_at)
+            self.harness.tick(0.5)
+        assert self.harness.now >= until, "more than two ticks for each ping"
+        assert (self.harness.links, self.harness.session.attempts) == (frozenset({number}), 0)
 
 
 TestHistories = Histories.TestCase

@@ -26,7 +26,7 @@ LOST = replace(RECORD, state=State.RECONNECTING, since="2026-11-22T10:57:00.000Z
 OTHER = replace(RECORD, company="962303")
 
 
-class Rig:
+class LiveStateHarness:
     def __init__(self, url: str | None, *, node: str = "here") -> None:
         self._statuses: asyncio.Queue[LiveStatus] = asyncio.Queue()
         self.live: LiveState = live_state(url, node=node, clock=SystemClock(), changed=self._statuses.put_nowait)
@@ -47,11 +47,11 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def running(url: str | None, *, node: str = "here") -> AsyncIterator[Rig]:
-    rig = Rig(url, node=node)
+async def running(url: str | None, *, node: str = "here") -> AsyncIterator[LiveStateHarness]:
+    harness = LiveStateHarness(url, node=node)
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(rig.live.run())
+        task = tasks.create_task(harness.live.run())
         try:
-            yield rig
+            yield harness
         finally:
             task.cancel()

@@ -1,0 +1,51 @@
+"""Messages and operations that another process stored for a session of this one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from holdfast.runtime.gateway import Gateway
+from tests.contract.rows import draft
+from tests.gateway_harness import COMPANY, GatewayHarness
+
+
+async def test_a_message_that_another_process_accepted_is_sent(harness: GatewayHarness) -> None:
+    """Also one with a lower number than those already seen, because it was committed later. No message is sent
+    twice.
+    """
+    async with harness.running() as gateway:
+        await harness.pair()
+        first = await harness.send("first")
+        await harness.until_message(first, "sent")
+        await harness.now(harness.outbox.accept(draft(7)))
+        await harness.now(
+            harness.database.write(
+                lambda connection: connection.exec_driver_sql("UPDATE outbox SET seq = -seq WHERE seq > 1")
+            )
+        )
+        await harness.wait(5)
+        assert [text for _, text in harness.sends()] == ["first"]
+        for _ in range(3):
+            gateway.work_waits(COMPANY)
+            await harness.wait(1)
+        assert [text for _, text in harness.sends()] == ["first", "message 7"]
+
+
+async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: GatewayHarness) -> None:
+    """For messages and operations, at once; where the session runs here, no wake-up is needed."""
+    woken: list[str] = []
+    async with harness.running() as gateway:
+        await harness.pair()
+        meanwhile = Gateway(replace(harness.parts, wake_owner=woken.append))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(meanwhile.run(ready=lambda: None))
+            await harness.now(harness.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))
+            meanwhile.operations_wait(COMPANY)
+            await harness.now(meanwhile.accept(draft(7)))
+            running.cancel()
+        assert woken == [COMPANY, COMPANY]
+        assert harness.sends() == []
+        gateway.work_waits(COMPANY)
+        await harness.until_sends(1)
+        assert woken == [COMPANY, COMPANY]
