@@ -61,11 +61,11 @@ async def messages_a_second(database: Database, company: str, callers: int) -> f
 async def renewal_ms(database: Database) -> tuple[float, float]:
     """Return median and maximum of fifty renewals of a thousand leases."""
     leases = LeaseRows(database, node=NodeDescription(name="bench"), randomness=SystemRandomSource(), ttl_s=60)
-    await leases.renew(most=SESSIONS)
+    await leases.renew(limit=SESSIONS)
     took = []
     for _ in range(50):
         began_at = time.monotonic()
-        await leases.renew(most=SESSIONS)
+        await leases.renew(limit=SESSIONS)
         took.append((time.monotonic() - began_at) * 1000)
     await leases.release()
     return statistics.median(took), max(took)

@@ -56,8 +56,8 @@ class Result:
     p99_s: float
     max_s: float
     connects: int
-    most_connects_a_second: int
-    most_queries_a_second: int
+    max_connects_a_second: int
+    max_queries_a_second: int
     away_by_second: tuple[int, ...]
 
 
@@ -214,8 +214,8 @@ class Fleet:
             p99_s=round(away[math.ceil(len(away) * 0.99) - 1], 1),
             max_s=round(away[-1], 1),
             connects=sum(connects.values()),
-            most_connects_a_second=max(connects.values()),
-            most_queries_a_second=round(max(connects.values()) * QUERIES_OF_A_LOGIN + renewals),
+            max_connects_a_second=max(connects.values()),
+            max_queries_a_second=round(max(connects.values()) * QUERIES_OF_A_LOGIN + renewals),
             away_by_second=_by_second(absences),
         )
 
@@ -305,7 +305,7 @@ def main() -> None:
     _print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for each in results:
         figures = (each.connects_per_second, each.sessions_away, each.p50_s, each.p99_s, each.max_s, each.connects)
-        rates = (each.most_connects_a_second, each.most_queries_a_second)
+        rates = (each.max_connects_a_second, each.max_queries_a_second)
         _print(f"| {each.what} | {' | '.join(map(str, (*figures, *rates)))} |")
 
 

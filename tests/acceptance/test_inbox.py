@@ -63,9 +63,9 @@ async def _write(wasim: Wasim, company: str, texts: list[str]) -> None:
         await wasim.post(f"/phones/{CONTACT}/send", {"to": COMPANIES[company], "text": text})
 
 
-async def _read(gateway: Served, company: str, most: int) -> list[str]:
+async def _read(gateway: Served, company: str, limit: int) -> list[str]:
     async def look() -> list[str] | None:
         texts = [item["text"] for item in await gateway.inbox(company)]
-        return texts if len(texts) >= most else None
+        return texts if len(texts) >= limit else None
 
-    return await eventually(look, within_s=30, what=f"the last of {most} lines")
+    return await eventually(look, within_s=30, what=f"the last of {limit} lines")

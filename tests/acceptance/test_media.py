@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 COMPANY, NUMBER, CONTACT = "962302", "962790000002", "962790000099"
 MESSAGES = f"/v1/sessions/{COMPANY}/messages"
 MB = 1024 * 1024
-MOST_GROWTH_MB = 64
+MAX_GROWTH_MB = 64
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100
 
 
@@ -187,7 +187,7 @@ async def test_16_mb_are_sent_and_received_with_little_memory(gateway: Served, w
         await out_and_in(gateway, wasim, http, 16 * MB)
         growth = {name: memory_mb(pid, "VmHWM") - before[name] for name, pid in pids.items()}
     print(f"16 MB out and in: {growth} MB above {before} MB")  # noqa: T201 – a figure for the note
-    assert all(grown < MOST_GROWTH_MB for grown in growth.values()), growth
+    assert all(grown < MAX_GROWTH_MB for grown in growth.values()), growth
 
 
 async def out_and_in(gateway: Served, wasim: Wasim, http: aiohttp.ClientSession, size: int) -> None:

@@ -36,7 +36,7 @@ async def come(harness: GatewayHarness, *signals: CallSignal) -> None:
 
 
 async def events(harness: GatewayHarness, *types: str) -> list[dict[str, object]]:
-    found = await harness.now(harness.events.after(0, companies=None, most=100))
+    found = await harness.now(harness.events.after(0, companies=None, limit=100))
     return [{**json.loads(event.body), "event": event.type} for event in found if event.type in types]
 
 

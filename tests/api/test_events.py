@@ -234,7 +234,7 @@ async def test_an_event_contains_a_message_as_the_api_shows_it(harness: GatewayH
 
 
 def _all(harness: GatewayHarness) -> Awaitable[list[Event]]:
-    return harness.events.after(0, companies=None, most=100)
+    return harness.events.after(0, companies=None, limit=100)
 
 
 async def test_events_are_available_in_pages(harness: GatewayHarness, client: ApiClient) -> None:

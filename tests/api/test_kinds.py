@@ -249,7 +249,7 @@ async def test_an_inbox_item_shows_choices_polls_and_unknown_fields(client: ApiC
         ("Amal", "2002@lid", None),
         ("Amal", None, None),
     ]
-    events = await client.harness.now(client.harness.events.after(0, companies=[COMPANY], most=99))
+    events = await client.harness.now(client.harness.events.after(0, companies=[COMPANY], limit=99))
     assert items == [json.loads(event.body) for event in events if event.type == "message.received"]
 
 

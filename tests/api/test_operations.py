@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.api.profile import MOST_BYTES
+from holdfast.api.profile import MAX_BYTES
 from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.gateway_harness import COMPANY, GatewayHarness
@@ -149,11 +149,11 @@ async def test_an_unknown_company_has_no_operations(client: ApiClient) -> None:
 
 async def test_a_picture_has_a_bounded_size(linked: ApiClient) -> None:
     """422 with both sizes."""
-    large = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(MOST_BYTES)).decode()
+    large = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(MAX_BYTES)).decode()
     detail = (await linked("PUT", f"{SESSION}/profile/picture", {"image": {"base64": large}})).problem(
         422, "bad-input", field="image"
     )
-    assert str(MOST_BYTES) in detail
+    assert str(MAX_BYTES) in detail
 
 
 async def test_a_picture_reaches_the_engine_as_a_file(linked: ApiClient, harness: GatewayHarness) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from holdfast.runtime.contact_presence import MOST_SUBSCRIBED, PACE
+from holdfast.runtime.contact_presence import MAX_SUBSCRIBED, PACE
 from holdfast.session.engine import Presence, PresenceSeen, RunQuery
 from tests.api.api_client import ApiClient
 from tests.gateway_harness import COMPANY, GatewayHarness
@@ -20,7 +20,7 @@ def subscriptions(harness: GatewayHarness) -> list[object]:
 
 
 async def events(harness: GatewayHarness) -> list[dict[str, object]]:
-    found = await harness.now(harness.events.after(0, companies=None, most=500))
+    found = await harness.now(harness.events.after(0, companies=None, limit=500))
     return [json.loads(event.body) for event in found if event.type == "presence.updated"]
 
 
@@ -84,9 +84,9 @@ async def test_presence_events_are_bounded(client: ApiClient) -> None:
 async def test_the_number_of_followed_contacts_is_bounded(client: ApiClient) -> None:
     harness = client.harness
     await harness.pair()
-    for number in range(MOST_SUBSCRIBED):
+    for number in range(MAX_SUBSCRIBED):
         (await harness.gateway.actor(COMPANY)).work.contacts.subscribe(f"{number}@lid")
-    assert str(MOST_SUBSCRIBED) in (await client("POST", PRESENCE)).problem(409, "conflict", field="chat")
+    assert str(MAX_SUBSCRIBED) in (await client("POST", PRESENCE)).problem(409, "conflict", field="chat")
 
 
 async def test_a_company_decides_whether_it_is_shown_as_online(client: ApiClient) -> None:

@@ -86,14 +86,14 @@ async def serving(
     *,
     head_deadline_s: float = 10,
     stop_s: float = 5,
-    most_connections: int = 0,
+    max_connections: int = 0,
     trusted_proxies: str = "",
 ) -> AsyncIterator[Running]:
     server = HttpServer(
         client.api,
         head_deadline_s=head_deadline_s,
         stop_s=stop_s,
-        most_connections=most_connections,
+        max_connections=max_connections,
         trusted_proxies=trusted_proxies,
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -305,7 +305,7 @@ async def test_idle_connections_do_not_block_new_ones(client: ApiClient) -> None
     """At the limit the oldest idle one without a key is closed; connections with a key or with a request in progress
     stay open.
     """
-    async with serving(client, most_connections=4) as running:
+    async with serving(client, max_connections=4) as running:
         keyed, stream = await running.call(), await running.call()
         await keyed.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
         assert (await keyed.answer())[0] == 200

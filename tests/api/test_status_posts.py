@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.delivery.requests import MOST_AUDIENCE
+from holdfast.delivery.requests import MAX_AUDIENCE
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import Receipted, Send
 from tests.api.api_client import ApiClient
@@ -78,7 +78,7 @@ PICTURE = {"base64": "aGVsbG8="}
         ({"to": "status", "text": "x", "audience": []}, "audience"),
         ({"to": "status", "text": "x", "audience": ["12ab"]}, "audience.0"),
         ({"to": "status", "text": "x", "audience": ["120363001@g.us"]}, "audience.0"),
-        ({"to": "status", "text": "x", "audience": ["962790000001"] * (MOST_AUDIENCE + 1)}, "audience"),
+        ({"to": "status", "text": "x", "audience": ["962790000001"] * (MAX_AUDIENCE + 1)}, "audience"),
         ({"to": "962790000001", "text": "x", "audience": ["962790000002"]}, "audience"),
         ({"to": "status", "text": "x", "audience": [AMAL], "mentions": ["962790000001"]}, "mentions"),
         ({"to": "status", "text": "x", "audience": [AMAL], "replyTo": "msg_1"}, "replyTo"),
@@ -103,7 +103,7 @@ async def test_more_saved_contacts_than_a_status_can_reach_are_refused(
     linked: ApiClient, harness: GatewayHarness
 ) -> None:
     """No contact is left out silently."""
-    await save(harness, *(f"9627{n:08}@s.whatsapp.net" for n in range(MOST_AUDIENCE + 1)))
+    await save(harness, *(f"9627{n:08}@s.whatsapp.net" for n in range(MAX_AUDIENCE + 1)))
     answer = await linked("POST", MESSAGES, {"to": "status", "text": "x"})
     assert "1,000" in answer.problem(422, "bad-input", field="audience")
 

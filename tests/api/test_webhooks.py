@@ -32,7 +32,7 @@ async def happen(harness: GatewayHarness, *numbers: int, company: str = COMPANY)
 async def try_all(harness: GatewayHarness, company: str, attempt: Attempt) -> None:
     """Attempt all due deliveries, as the sender would."""
     rows = harness.webhooks.rows
-    due = await harness.now(rows.find_due([company], now=harness.clock.now(), most=50, known=(), busy=()))
+    due = await harness.now(rows.find_due([company], now=harness.clock.now(), limit=50, known=(), busy=()))
     for head in due.heads:
         await harness.now(rows.settle(head, attempt, now=harness.clock.now(), jitter=0))
 
@@ -175,13 +175,13 @@ async def test_an_endpoint_that_is_off_is_switched_on_again(client: ApiClient, h
     await harness.now(harness.webhooks.rows.put(COMPANY, lambda _: off))
     await happen(harness, 1)
     due = await harness.now(
-        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=())
+        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), limit=9, known=(), busy=())
     )
     assert due.heads == []
     resumed = (await client("POST", f"/v1/webhooks/endpoints/session-{COMPANY}/resume", key=KEY_OF_ONE)).json
     assert (resumed["state"], resumed["pending"]) == ("active", 1)
     due = await harness.now(
-        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=())
+        harness.webhooks.rows.find_due([COMPANY], now=harness.clock.now(), limit=9, known=(), busy=())
     )
     assert len(due.heads) == 1
 
@@ -222,7 +222,7 @@ async def test_a_key_can_neither_see_nor_replay_deliveries_of_other_companies(
     """For that key they do not exist."""
     await set_default(harness)
     await happen(harness, 1, company=OTHER)
-    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
+    [event] = await harness.now(harness.events.after(0, companies=None, limit=9))
     for path, field in (
         (f"/v1/webhooks/{event.id}/replay", "id"),
         ("/v1/webhooks/evt_none/replay", "id"),
@@ -254,7 +254,7 @@ async def test_a_key_for_one_company_does_not_see_the_operators_webhook_url(
 async def test_an_invalid_replay_is_refused(client: ApiClient, harness: GatewayHarness) -> None:
     """An invalid time, or an event of a company without a webhook."""
     await happen(harness, 1)
-    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
+    [event] = await harness.now(harness.events.after(0, companies=None, limit=9))
     told = (await client("POST", f"/v1/webhooks/{event.id}/replay")).problem(409, "conflict", field="id")
     assert told.startswith(f"company {COMPANY} has no webhook")
     for since in ("yesterday", "2026-13-01", ""):

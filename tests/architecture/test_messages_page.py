@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdfast.delivery.content import MediaKind
 from holdfast.delivery.kinds import DELETE_WITHIN, EDIT_WITHIN, KINDS
-from holdfast.delivery.media import MB, MEDIA_TYPES, most_bytes
+from holdfast.delivery.media import MB, MEDIA_TYPES, max_bytes
 from holdfast.delivery.media_links import VALID
 from holdfast.runtime.outbound_media import FETCH_S, REDIRECTS
 from holdfast.settings import load
@@ -19,7 +19,7 @@ def test_types_and_sizes_of_media_are_those_that_are_checked() -> None:
     """A row for each kind."""
     for kind in (MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.AUDIO, MediaKind.DOCUMENT, MediaKind.STICKER):
         types = ", ".join(MEDIA_TYPES.get(kind, ("any",)))
-        assert f"| {kind} | {types} | {most_bytes(kind, limit_bytes=1 << 40) // MB} MB |" in PAGE
+        assert f"| {kind} | {types} | {max_bytes(kind, limit_bytes=1 << 40) // MB} MB |" in PAGE
 
 
 def test_every_kind_has_its_row_and_every_number_is_the_codes() -> None:

@@ -45,7 +45,7 @@ async def cause_fault(cluster: Cluster, name: str) -> str:
         str(observed.posted),
         counted(observed.first_failures),
         *pairs,
-        f"≤ {observed.most_links}",
+        f"≤ {observed.max_links}",
         str(cluster.replaced() - replaced_before),
         str(len(observed.ever_down)),
         times,

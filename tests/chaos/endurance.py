@@ -108,7 +108,7 @@ class Endurance:
         late = await cluster.until_arrived(within_s=_ARRIVED_WITHIN_S)
         replaced = cluster.replaced() - replaced_before
         notes += [f"late: {text}" for text in late[:3]]
-        notes += [f"{observed.most_links} links of a number"] if observed.most_links > 1 else []
+        notes += [f"{observed.max_links} links of a number"] if observed.max_links > 1 else []
         notes += [f"{replaced} links replaced"] if replaced else []
         for note in notes:
             self._record_failure(f"{name} at minute {self._minute(began_at):.1f}: {note}")
@@ -121,7 +121,7 @@ class Endurance:
             f"{back[0]:.1f}/{median(back):.1f}/{back[-1]:.1f}" if back else "–",
             str(observed.posted),
             counted(observed.first_failures),
-            f"≤ {observed.most_links}",
+            f"≤ {observed.max_links}",
             str(replaced),
             str(len(late)),
             "/".join(map(str, await cluster.shares())),

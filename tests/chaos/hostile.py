@@ -69,8 +69,8 @@ NOTIFICATIONS = (
 TAGS = ("message", "receipt", "notification", "presence", "chatstate", "call", "ack", "iq", "ib", "x")
 KNOWN_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 17, 20, 26, 31, 35, 37, 40, 46, 49, 53, 55, 58, 60, 62, 64, 77)
 """Field numbers of WAProto's `Message`: its most common kinds and its wrappers."""
-_MOST_BYTES = 300_000
-_MOST_DEPTH = 12
+_MAX_BYTES = 300_000
+_MAX_DEPTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Mutator:
 
     def bytes_(self, data: bytes) -> bytes:
         """A few changes at random places."""
-        changed = bytearray(data[:_MOST_BYTES])
+        changed = bytearray(data[:_MAX_BYTES])
         for _ in range(self._random.randint(1, 4)):
             self._random.choice(self._byte_changes)(self, changed)
         return bytes(changed)
@@ -228,12 +228,12 @@ class Mutator:
                     fields = [Field(self._random.choice((26, 31, 37, 40, 53, 55, 58)), 2, wrapped)]
                 case _:
                     fields[at] = self._changed(fields[at], depth)
-        return encoded(fields)[:_MOST_BYTES]
+        return encoded(fields)[:_MAX_BYTES]
 
     def _changed(self, field: Field, depth: int) -> Field:
         if isinstance(field.value, int):
             return Field(field.number, 0, self._random.choice(NUMBERS))
-        if field.wire != 2 or depth > _MOST_DEPTH:
+        if field.wire != 2 or depth > _MAX_DEPTH:
             return Field(field.number, field.wire, self._random.randbytes(len(field.value)))
         return Field(field.number, 2, self.message(field.value, depth + 1))
 
@@ -246,7 +246,7 @@ class Mutator:
         match self._random.randrange(4):
             case 0:
                 return Field(number, 0, self._random.choice(NUMBERS))
-            case 1 if depth < _MOST_DEPTH:
+            case 1 if depth < _MAX_DEPTH:
                 return Field(number, 2, self.any_message(depth + 1))
             case 2:
                 return Field(number, self._random.choice((1, 5)), self._random.randbytes(8))
@@ -255,7 +255,7 @@ class Mutator:
 
     def any_message(self, depth: int = 0) -> bytes:
         """A message of random fields."""
-        return encoded([self.field(depth) for _ in range(self._random.randint(0, 5))])[:_MOST_BYTES]
+        return encoded([self.field(depth) for _ in range(self._random.randint(0, 5))])[:_MAX_BYTES]
 
     def _number(self) -> int:
         return self._random.choice(KNOWN_FIELDS) if self._random.random() < 0.8 else self._random.randint(1, 2**20)
@@ -309,6 +309,6 @@ class Mutator:
             self._random.choice(("id", "type", "v", "count", "t", "jid", "x")): self._attribute() for _ in range(3)
         }
         content: object = self._random.choice((None, self.text(), binary(self._random.randbytes(20))))
-        if depth < _MOST_DEPTH and self._random.random() < 0.25:
+        if depth < _MAX_DEPTH and self._random.random() < 0.25:
             content = [self.node(depth + 1) for _ in range(self._random.randint(0, 3))]
         return {"tag": self._random.choice(names), "attrs": attrs, "content": content}

@@ -68,7 +68,7 @@ class Observed:
     first_failures: Counter[str] = field(default_factory=Counter)
     probes: Counter[str] = field(default_factory=Counter)
     """Answers to requests that only an owner can answer, by status and code."""
-    most_links: int = 0
+    max_links: int = 0
     """The most links of one number at once."""
     ever_down: set[str] = field(default_factory=set)
     back_at: dict[str, float] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Cluster:
         while True:
             links = Counter([link["number"] for link in await self.wasim.get("/links") if link["state"] == "open"])
             is_open, now, seen = self.numbers & links.keys(), loop.time(), self.observed
-            seen.most_links = max([seen.most_links, *links.values()])
+            seen.max_links = max([seen.max_links, *links.values()])
             seen.ever_down |= self.numbers - is_open
             for number in is_open - self._seen_open:
                 seen.back_at[number] = now

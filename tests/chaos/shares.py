@@ -45,7 +45,7 @@ class Step:
     what: str
     shares: dict[str, int]
     """Sessions of each node a minute later, or when the operation ended."""
-    most_logins: int
+    max_logins: int
     """The longest disconnection of one session."""
     logins: int
     longest_away_s: float
@@ -157,7 +157,7 @@ class Shares:
             Step(
                 what=what,
                 shares={str(node): int(str(count)) for node, count in sorted(rows)},
-                most_logins=max(logins.values()),
+                max_logins=max(logins.values()),
                 logins=sum(logins.values()),
                 longest_away_s=round(away[-1], 1),
                 median_away_s=round(away[len(away) // 2], 1),
@@ -211,7 +211,7 @@ def main() -> None:
     for step in steps:
         shares = ", ".join(f"{node} {count}" for node, count in step.shares.items())
         _print(
-            f"{step.what}: {shares}; logins {step.logins}, of one session {step.most_logins}; "
+            f"{step.what}: {shares}; logins {step.logins}, of one session {step.max_logins}; "
             f"away {step.median_away_s} s, at most {step.longest_away_s} s; "
             f"440: {step.replaced}; double: {step.doubled}"
         )

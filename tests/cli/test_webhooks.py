@@ -23,9 +23,9 @@ async def break_one(harness: GatewayHarness) -> str:
             )
         )
     )
-    due = await harness.now(rows.find_due([COMPANY], now=harness.clock.now(), most=9, known=(), busy=()))
+    due = await harness.now(rows.find_due([COMPANY], now=harness.clock.now(), limit=9, known=(), busy=()))
     await harness.now(rows.settle(due.heads[0], GONE, now=harness.clock.now(), jitter=0))
-    [event] = await harness.now(harness.events.after(0, companies=None, most=9))
+    [event] = await harness.now(harness.events.after(0, companies=None, limit=9))
     return event.id
 
 

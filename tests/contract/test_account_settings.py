@@ -145,7 +145,7 @@ async def test_labels_are_edited_attached_and_deleted_with_their_uses(
         Label(id="4", name="Late"),
     ]
     assert await settings.labels_of(COMPANY, [CHAT]) == {CHAT: ("3", "4")}
-    assert await settings.chats_with(COMPANY, "3", after="", most=10) == [CHAT]
+    assert await settings.chats_with(COMPANY, "3", after="", limit=10) == [CHAT]
     await commit(store, Labelled(label="4", chat=CHAT, on=False), LabelChanged(label="3"))
     assert await settings.labels_of(COMPANY, [CHAT]) == {}
     assert await settings.labels(COMPANY) == [Label(id="4", name="Late")]

@@ -233,7 +233,7 @@ async def test_a_backup_is_consistent_while_writers_continue(installation: Insta
         made.set()
     assert inspect(backup.path, Opener()).problem is None
     assert backup.manifest.tables["outbox"].rows <= 1 + writing.result()
-    assert len(await InboxRows(installation.database).received(COMPANY, after=0, most=9)) == 1
+    assert len(await InboxRows(installation.database).received(COMPANY, after=0, limit=9)) == 1
 
 
 async def test_the_manifest_describes_the_backup(lone: Installation) -> None:
@@ -517,7 +517,7 @@ async def test_a_staging_copy_can_send_nothing(
         (OTHER, State.UNPAIRED, None),
     ]
     outbox = OutboxRows(copy.database, clock=copy.clock)
-    messages = await outbox.messages(COMPANY, state=None, after=0, most=99)
+    messages = await outbox.messages(COMPANY, state=None, after=0, limit=99)
     assert {message.state for message in messages} == {MessageState.CANCELLED}
 
 

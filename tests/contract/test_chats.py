@@ -27,11 +27,11 @@ async def test_rows_of_an_older_version_are_added(store: Store) -> None:
     await store.database.write(lambda connection: connection.execute(update(chats).values(empty)).close())
     await store.database.write(lambda connection: connection.execute(update(outbox).values(target=None)).close())
     rows = ChatRows(store.database)
-    assert (await rows.overview(COMPANY, after=None, most=10)).chats == []
+    assert (await rows.overview(COMPANY, after=None, limit=10)).chats == []
     for _ in range(2):
         with store.database._opened.writing.connect() as connection:
             chat_filling.fill_in_parts(connection)
-    found = (await rows.overview(COMPANY, after=None, most=10)).chats
+    found = (await rows.overview(COMPANY, after=None, limit=10)).chats
     assert [chat.unread for chat in found] == [0, 0]
     last = {type(chat.last.message): chat.last for chat in found if chat.last is not None}
     assert last.keys() == {SentEntry, Received}
@@ -55,15 +55,15 @@ async def test_one_page_of_a_search_compares_a_bounded_number_of_names(store: St
 
     await store.database.write(fill)
     rows, people = ChatRows(store.database), ContactRows(store.database, clock=store.clock)
-    first = await rows.overview(COMPANY, after=None, most=1, words="rania")
+    first = await rows.overview(COMPANY, after=None, limit=1, words="rania")
     assert first.chats == []
-    second = await rows.overview(COMPANY, after=first.next, most=1, words="rania")
+    second = await rows.overview(COMPANY, after=first.next, limit=1, words="rania")
     assert ([each.chat for each in second.chats], second.next) == ([jids[0]], None)
-    one = await rows.overview(COMPANY, after=None, most=1, words="omar")
+    one = await rows.overview(COMPANY, after=None, limit=1, words="omar")
     assert ([each.chat for each in one.chats], one.next and one.next.chat) == ([jids[-2]], jids[-2])
-    found = await people.contacts(COMPANY, after="", most=1, words="Bakery")
+    found = await people.contacts(COMPANY, after="", limit=1, words="Bakery")
     assert (found.people, found.next) == ([], jids[4999])
-    found = await people.contacts(COMPANY, after=jids[4999], most=1, words="Bakery")
+    found = await people.contacts(COMPANY, after=jids[4999], limit=1, words="Bakery")
     assert ([each.jid for each in found.people], found.next) == ([jids[-1]], None)
-    found = await people.contacts(COMPANY, after="", most=1, words="omar")
+    found = await people.contacts(COMPANY, after="", limit=1, words="omar")
     assert ([each.jid for each in found.people], found.next) == ([jids[1]], jids[1])

@@ -104,7 +104,7 @@ def _fill(connection: Connection) -> None:
 
 async def found(installation: Installation, company: str) -> int:
     lookup = LookupRows(installation.database, SearchIndexer(installation.database, clock=installation.clock))
-    return len(await lookup.sent_messages(company, words="order", state=None, before=None, most=500))
+    return len(await lookup.sent_messages(company, words="order", state=None, before=None, limit=500))
 
 
 async def test_a_cleared_company_is_restored_and_others_are_unchanged(installation: Installation) -> None:

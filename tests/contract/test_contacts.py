@@ -133,7 +133,7 @@ async def test_an_inbound_message_says_which_spelling_is_canonical(store: Store)
     assert (await accepted(store, 2, LID)).chat == EIGHT
     assert (await accepted(store, 3, NINE)).chat == EIGHT
     assert await sent_in_order(store) == ["msg_1", "msg_2", "msg_3"]
-    (received,) = await store.inbox.received(COMPANY, after=0, most=9, chat=NINE)
+    (received,) = await store.inbox.received(COMPANY, after=0, limit=9, chat=NINE)
     assert received.chat == EIGHT
 
 
@@ -148,10 +148,10 @@ async def test_history_under_a_hidden_id_is_found_under_the_number(store: Store)
     assert store.rows("SELECT chat FROM chats") == [(NUMBER,)]
     while await store.contacts.catch_up():
         pass
-    found = await store.inbox.received(COMPANY, after=0, most=999, chat=LID)
+    found = await store.inbox.received(COMPANY, after=0, limit=999, chat=LID)
     assert [each.whatsapp_id for each in found] == [f"3A{n:04}" for n in range(1, count + 1)]
     assert {(each.chat, each.sender) for each in found} == {(NUMBER, NUMBER)}
-    assert [each.id for each in await store.outbox.messages(COMPANY, state=None, after=0, most=9, chat=NUMBER)] == [
+    assert [each.id for each in await store.outbox.messages(COMPANY, state=None, after=0, limit=9, chat=NUMBER)] == [
         message.id
     ]
     assert store.rows("SELECT count(*) FROM inbox WHERE chat <> 'x' AND chat = '5550001@lid'") == [(0,)]
@@ -161,7 +161,7 @@ async def test_a_message_that_whatsapp_repeats_under_the_other_name_is_stored_on
     await receive(store, chat=LID, sender=LID)
     await map_lid(store)
     await receive(store, chat=NUMBER, sender=NUMBER, sender_lid=LID)
-    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+    assert len(await store.inbox.received(COMPANY, after=0, limit=9)) == 1
 
 
 async def test_a_reassigned_number_leaves_the_former_owners_chat_unchanged(store: Store) -> None:
@@ -185,7 +185,7 @@ async def test_a_person_who_changes_the_number_keeps_the_hidden_id(store: Store)
     await receive(store, 1, chat=NUMBER, sender=NUMBER)
     await map_lid(store, number=EIGHT)
     assert (await accepted(store, 1, LID)).chat == EIGHT
-    assert [each.chat for each in await store.inbox.received(COMPANY, after=0, most=9)] == [NUMBER]
+    assert [each.chat for each in await store.inbox.received(COMPANY, after=0, limit=9)] == [NUMBER]
 
 
 async def test_a_persons_names_are_found_under_every_id(store: Store) -> None:

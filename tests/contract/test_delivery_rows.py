@@ -67,7 +67,7 @@ async def known(store: Store, company: str = COMPANY) -> set[str]:
     for number, chat in enumerate(PEOPLE):
         values = replace(draft(1000 + number), company=company, chat=chat, id=f"msg_probe_{company}_{number}")
         await store.outbox.accept(values)
-    rows = await store.outbox.messages(company, state=None, after=0, most=99)
+    rows = await store.outbox.messages(company, state=None, after=0, limit=99)
     return {row.chat for row in rows if row.id.startswith("msg_probe") and not row.is_to_new_contact}
 
 
@@ -350,11 +350,11 @@ UNREAD = Undecryptable(whatsapp_id="3A0001", chat=PERSON, sender=PERSON, sent_at
 
 
 async def inbox(store: Store) -> list[Received]:
-    return await store.inbox.received(COMPANY, after=0, most=9)
+    return await store.inbox.received(COMPANY, after=0, limit=9)
 
 
 async def event_types(store: Store) -> list[str]:
-    return [event.type for event in await store.events.after(0, companies=None, most=99)]
+    return [event.type for event in await store.events.after(0, companies=None, limit=99)]
 
 
 async def test_an_undecryptable_message_is_stored_once(store: Store) -> None:
@@ -365,7 +365,7 @@ async def test_an_undecryptable_message_is_stored_once(store: Store) -> None:
     assert (unread.type, unread.text, unread.completed_at, unread.from_me) == ("undecryptable", None, None, False)
     assert unread.sent_at == "2026-01-01T00:00:00.000Z"
     assert await event_types(store) == [RECEIVED]
-    assert await store.inbox.received(OTHER, after=0, most=9) == []
+    assert await store.inbox.received(OTHER, after=0, limit=9) == []
 
 
 async def test_the_second_copy_completes_it(store: Store) -> None:
@@ -384,7 +384,7 @@ async def test_the_second_copy_completes_it(store: Store) -> None:
     assert (read.type, read.text, read.media) == ("image", "text 1", {"mimetype": "image/png"})
     assert read.completed_at == "2026-01-01T00:16:45.000Z"
     assert store.rows("SELECT media_keys FROM inbox") == [("secret",)]
-    told = await store.events.after(0, companies=[COMPANY], most=9)
+    told = await store.events.after(0, companies=[COMPANY], limit=9)
     assert [event.type for event in told] == [RECEIVED, COMPLETED]
     assert [json.loads(event.body)["id"] for event in told] == [unread.id, unread.id]
     assert json.loads(told[1].body)["text"] == "text 1"
@@ -430,7 +430,7 @@ async def test_the_sender_and_the_group_of_a_message_are_shown_by_name(store: St
     found = await store.inbox.find(first.id)
     assert found is not None
     assert found.group_subject == "Drivers Irbid"
-    told = [json.loads(event.body) for event in await store.events.after(0, companies=[COMPANY], most=9)]
+    told = [json.loads(event.body) for event in await store.events.after(0, companies=[COMPANY], limit=9)]
     assert [(body["senderName"], body["senderLid"], body["groupSubject"]) for body in told] == [
         ("Amal", "2002@lid", None),
         ("Amal", None, "Drivers Irbid"),

@@ -386,14 +386,14 @@ async def test_media_of_an_inbound_message_are_downloaded_completely_or_not_at_a
     [message] = harness.recorder.store(2).inbox
     assert (message.type, message.media) == ("image", {"mimetype": "image/png", "sizeBytes": 700})
     assert message.media_keys is not None
-    for request, most_bytes in ((1, 699), (2, 700)):
+    for request, max_bytes in ((1, 699), (2, 700)):
         harness.engine.command(
             Download(
                 link=2,
                 request=request,
                 media_keys=message.media_keys,
                 file=str(tmp_path / str(request)),
-                most_bytes=most_bytes,
+                most_bytes=max_bytes,
             )
         )
         await harness.recorder.wait(Downloaded, 2, nth=request)

@@ -78,7 +78,7 @@ async def add(database: Database, number: int, *, company: str = COMPANY, at: st
 
 
 async def all_of(events: EventRows, *, after: int = 0) -> list[Event]:
-    return await events.after(after, companies=None, most=100)
+    return await events.after(after, companies=None, limit=100)
 
 
 def bodies(found: list[Event]) -> list[dict[str, object]]:
@@ -171,7 +171,7 @@ async def test_a_reason_of_an_earlier_version_is_read_under_its_current_name(dat
     """A requested reconnection is excluded from the uptime by its name."""
     timeline = TimelineRows(database)
     await timeline.add(replace(LOSS, reason="asked", code=None))
-    [transition] = await timeline.last(LOSS.company, since=T1, most=9)
+    [transition] = await timeline.last(LOSS.company, since=T1, limit=9)
     assert transition.reason == "reconnect-requested"
 
 
@@ -215,11 +215,11 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
     """A page has the events after the last one that was seen."""
     for number, company in enumerate((COMPANY, OTHER, COMPANY, OTHER)):
         await add(database, number, company=company)
-    first, second = await events.after(0, companies=None, most=2)
+    first, second = await events.after(0, companies=None, limit=2)
     assert bodies(await all_of(events, after=second.seq)) == [{"n": 2}, {"n": 3}]
-    assert bodies(await events.after(first.seq, companies=[OTHER], most=9)) == [{"n": 1}, {"n": 3}]
-    assert await events.after(0, companies=[], most=9) == []
-    assert bodies(await events.after(0, companies=[OTHER, OTHER], most=9)) == [{"n": 1}, {"n": 3}]
+    assert bodies(await events.after(first.seq, companies=[OTHER], limit=9)) == [{"n": 1}, {"n": 3}]
+    assert await events.after(0, companies=[], limit=9) == []
+    assert bodies(await events.after(0, companies=[OTHER, OTHER], limit=9)) == [{"n": 1}, {"n": 3}]
     assert await events.newest() == second.seq + 2
 
 
@@ -279,7 +279,9 @@ async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresPr
 
         async def read_on() -> None:
             while len(seen) < 120:
-                seen.extend(event.seq for event in await reader.after(seen[-1] if seen else 0, companies=None, most=50))
+                seen.extend(
+                    event.seq for event in await reader.after(seen[-1] if seen else 0, companies=None, limit=50)
+                )
 
         async def write(database: Database) -> None:
             for number in range(60):
@@ -288,7 +290,7 @@ async def test_no_reader_misses_an_event_of_another_process(postgres: PostgresPr
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             for work in (read_on(), write(one), write(two)):
                 tasks.create_task(work)
-        assert seen == [event.seq for event in await reader.after(0, companies=None, most=200)]
+        assert seen == [event.seq for event in await reader.after(0, companies=None, limit=200)]
 
 
 # Pruning.

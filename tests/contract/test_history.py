@@ -21,7 +21,7 @@ async def test_history_is_stored_without_events_and_unread_messages(store: Store
     await history(store, inbound(1, chat=CHAT, sender=CHAT, sent_at_s=1_700_000_000))
     assert (store.rows("SELECT unread, last_seq FROM chats"), store.rows("SELECT seq FROM events")) == before
     assert store.rows("SELECT whatsapp_id, origin FROM inbox ORDER BY seq") == [("3A0009", None), ("3A0001", "history")]
-    rows = await store.inbox.received(COMPANY, after=0, most=9)
+    rows = await store.inbox.received(COMPANY, after=0, limit=9)
     assert [row.origin for row in rows] == [None, "history"]
 
 

@@ -31,9 +31,9 @@ async def test_every_string_of_a_message_may_be_hostile(store: Store, field: str
     for number, text in enumerate(HOSTILE):
         message = inbound(number, **{field: text})
         assert len(await store.engine.commit(COMPANY, _commit(message, number))) == 1
-    received = await store.inbox.received(COMPANY, after=0, most=99)
+    received = await store.inbox.received(COMPANY, after=0, limit=99)
     assert len(received) == len(HOSTILE)
-    for event in await store.events.after(0, companies=None, most=99):
+    for event in await store.events.after(0, companies=None, limit=99):
         json.loads(event.payload)
 
 
@@ -51,7 +51,7 @@ async def test_content_and_media_may_be_hostile(store: Store, content: dict[str,
     """Lists are truncated, nesting is limited, and values that JSON can't represent become null."""
     message = inbound(content=content, media={"mimetype": NUL, "filename": LONG})
     await store.engine.commit(COMPANY, _commit(message))
-    [received] = await store.inbox.received(COMPANY, after=0, most=9)
+    [received] = await store.inbox.received(COMPANY, after=0, limit=9)
     assert received.content is not None
     json.dumps(received.content, allow_nan=False).encode()
     assert len(received.content.get("mentions", [])) <= LIST_ITEMS  # type: ignore[arg-type]  # a list, if it is there
@@ -62,14 +62,14 @@ async def test_an_undecryptable_message_may_be_hostile(store: Store) -> None:
     for text in HOSTILE:
         item = Undecryptable(whatsapp_id=text, chat=text, sender=text, push_name=text, sent_at_s=10**15)
         await store.engine.commit(COMPANY, Commit(link=1, seq=1, undecryptable=[item]))
-    assert len(await store.inbox.received(COMPANY, after=0, most=99)) == len(HOSTILE)
+    assert len(await store.inbox.received(COMPANY, after=0, limit=99)) == len(HOSTILE)
 
 
 @pytest.mark.parametrize("sent_at_s", [10**12, -(10**12), 2**62, 253_402_300_800])
 async def test_a_time_beyond_the_calendar_is_the_nearest_one_in_it(store: Store, sent_at_s: int) -> None:
     """The years 1970 to 9999."""
     await store.engine.commit(COMPANY, _commit(inbound(sent_at_s=sent_at_s)))
-    [received] = await store.inbox.received(COMPANY, after=0, most=9)
+    [received] = await store.inbox.received(COMPANY, after=0, limit=9)
     assert received.sent_at in {"1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"}
 
 
@@ -78,11 +78,11 @@ async def test_a_long_text_is_truncated_with_a_note(store: Store) -> None:
     text = "x" * 1_000_000
     item = Decrypted(ciphertext_sha256="ab" * 32, plaintext="AAAA" * 300_000, message=inbound(text=text))
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[item]))
-    [received] = await store.inbox.received(COMPANY, after=0, most=9)
+    [received] = await store.inbox.received(COMPANY, after=0, limit=9)
     assert received.text is not None
     assert len(received.text) == TEXT_CHARS
     assert received.text.endswith("… [cut: 1000000 characters, Holdfast stores 65536]")
-    [event] = await store.events.after(0, companies=None, most=9)
+    [event] = await store.events.after(0, companies=None, limit=9)
     assert len(event.body) < TEXT_CHARS + 1000
     assert await store.engine.plaintext(COMPANY, "ab" * 32) == b"\x01"
 
@@ -91,7 +91,7 @@ async def test_ids_that_differ_only_at_their_end_stay_two_messages(store: Store)
     """Also when both are too long to be stored in full; the same long id twice is one message."""
     for number, id_ in enumerate((LONG + "a", LONG + "b", LONG + "a")):
         await store.engine.commit(COMPANY, _commit(inbound(whatsapp_id=id_), number))
-    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 2
+    assert len(await store.inbox.received(COMPANY, after=0, limit=9)) == 2
 
 
 async def test_a_group_may_have_a_hostile_subject(store: Store) -> None:
@@ -147,5 +147,5 @@ _JSON = st.recursive(
 async def test_any_message_is_stored(store: Store, message: InboundMessage) -> None:
     """Any characters, any JSON, any number: the commit succeeds and the inbox can be read."""
     await store.engine.commit(COMPANY, _commit(message))
-    for received in await store.inbox.received(COMPANY, after=0, most=999):
+    for received in await store.inbox.received(COMPANY, after=0, limit=999):
         json.dumps(received.content).encode()

@@ -49,8 +49,8 @@ class Node:
         self.outbox = OutboxRows(database, clock=clock, fence=self.leases)
         self.timeline = TimelineRows(database, fence=self.leases)
 
-    async def owned(self, *, most: int = 100) -> set[str]:
-        return set((await self.leases.renew(most=most)).companies)
+    async def owned(self, *, limit: int = 100) -> set[str]:
+        return set((await self.leases.renew(limit=limit)).companies)
 
 
 Start = Callable[[str], Node]
@@ -108,8 +108,8 @@ async def test_a_session_has_one_owner(one: Node, two: Node) -> None:
     assert await one.owned() == {COMPANY, OTHER}
     assert await two.owned() == set()
     assert await one.owned() == {COMPANY, OTHER}
-    assert (await two.leases.renew(most=9)).elsewhere == {COMPANY: "one", OTHER: "one"}
-    assert (await one.leases.renew(most=9)).elsewhere == {}
+    assert (await two.leases.renew(limit=9)).elsewhere == {COMPANY: "one", OTHER: "one"}
+    assert (await one.leases.renew(limit=9)).elsewhere == {}
     assert await two.leases.claim(COMPANY) is False
     assert await one.leases.claim(COMPANY) is True
 
@@ -118,7 +118,7 @@ async def test_simultaneous_claims_give_each_session_to_one_process(one: Node, t
     """A renewal claims no more than it may."""
     for number in range(50):
         await one.sessions.create(record(f"c{number}"))
-    found = await asyncio.gather(*(node.owned(most=5) for _ in range(8) for node in (one, two)))
+    found = await asyncio.gather(*(node.owned(limit=5) for _ in range(8) for node in (one, two)))
     first, second = set().union(*found[::2]), set().union(*found[1::2])
     assert not first & second
     assert len(first | second) == 52
@@ -148,7 +148,7 @@ async def test_released_sessions_can_be_claimed_at_once(one: Node, two: Node) ->
     """After a graceful stop no process has to wait."""
     await one.owned()
     await one.leases.release()
-    assert (await two.leases.renew(most=0)).elsewhere == {COMPANY: "", OTHER: ""}
+    assert (await two.leases.renew(limit=0)).elsewhere == {COMPANY: "", OTHER: ""}
     assert await two.owned() == {COMPANY, OTHER}
 
 
@@ -279,10 +279,10 @@ async def test_the_owner_is_notified_of_messages_that_any_process_accepted(one: 
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
     await two.outbox.accept(draft())
-    assert (await one.leases.renew(most=0)).waiting == {COMPANY}
-    assert (await two.leases.renew(most=0)).waiting == set()
+    assert (await one.leases.renew(limit=0)).waiting == {COMPANY}
+    assert (await two.leases.renew(limit=0)).waiting == set()
     assert len(await take(one.outbox)) == 1
-    assert (await one.leases.renew(most=0)).waiting == set()
+    assert (await one.leases.renew(limit=0)).waiting == set()
 
 
 @pytest.mark.parametrize("lock", ["outbox IN SHARE MODE", "outbox, sessions, inbox IN ACCESS EXCLUSIVE MODE"])
@@ -366,7 +366,7 @@ async def test_the_time_of_the_database_comes_with_each_renewal(one: Node, url: 
     """It is a clock that all nodes share, whatever their own clocks say."""
     now = "SELECT extract(epoch FROM clock_timestamp())::float8"
     ((before,),) = postgres.rows(url, now)
-    held = await one.leases.renew(most=9)
+    held = await one.leases.renew(limit=9)
     ((after,),) = postgres.rows(url, now)
     assert float(str(before)) <= held.database_time <= float(str(after))
 
@@ -469,11 +469,11 @@ async def test_a_process_announces_its_start_before_its_code_is_loaded(
 
 async def test_a_node_publishes_how_many_sessions_wait_to_connect(one: Node, two: Node) -> None:
     """The other nodes read it at their next renewal."""
-    await one.leases.renew(most=0, connecting=7)
-    await two.leases.renew(most=0, connecting=0)
+    await one.leases.renew(limit=0, connecting=7)
+    await two.leases.renew(limit=0, connecting=0)
     assert {node.name: node.connecting for node in await two.leases.nodes()} == {"one": 7, "two": 0}
-    await one.leases.renew(most=0)
-    assert [node.connecting for node in (await two.leases.renew(most=0)).nodes] == [0, 0]
+    await one.leases.renew(limit=0)
+    assert [node.connecting for node in (await two.leases.renew(limit=0)).nodes] == [0, 0]
 
 
 async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
@@ -484,6 +484,6 @@ async def test_a_node_claims_as_many_as_its_share_allows(one: Node) -> None:
         seen.append(([node.name for node in nodes], own, total))
         return 1
 
-    assert len((await one.leases.renew(most=100, share=share)).companies) == 1
-    assert len((await one.leases.renew(most=100, share=share)).companies) == 2
+    assert len((await one.leases.renew(limit=100, share=share)).companies) == 1
+    assert len((await one.leases.renew(limit=100, share=share)).companies) == 2
     assert seen == [(["one"], 0, 2), (["one"], 1, 2)]

@@ -70,17 +70,17 @@ def _received(n: int) -> dict[str, object]:
 
 
 async def found(
-    rows: LookupRows, words: str = "", *, state: MessageState | None = None, before: int | None = None, most: int = 9
+    rows: LookupRows, words: str = "", *, state: MessageState | None = None, before: int | None = None, limit: int = 9
 ) -> list[str]:
-    sent_messages = await rows.sent_messages(COMPANY, words=words, state=state, before=before, most=most)
+    sent_messages = await rows.sent_messages(COMPANY, words=words, state=state, before=before, limit=limit)
     return [sent_message.id for sent_message in sent_messages]
 
 
 async def test_the_newest_comes_first_in_parts(rows: LookupRows) -> None:
     """Each page continues below the last number of the one before; messages of other companies are left out."""
     assert await found(rows) == ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]
-    part = await rows.sent_messages(COMPANY, words="", state=None, before=None, most=2)
-    assert await found(rows, before=part[-1].seq, most=2) == ["msg_2", "msg_1"]
+    part = await rows.sent_messages(COMPANY, words="", state=None, before=None, limit=2)
+    assert await found(rows, before=part[-1].seq, limit=2) == ["msg_2", "msg_1"]
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ async def test_inbound_messages_are_found_by_id_number_text_and_name(
     rows: LookupRows, words: str, ids: list[str]
 ) -> None:
     """The newest first; a caption counts as text. Messages of other companies are left out."""
-    assert [each.id for each in await rows.inbound(COMPANY, words=words, before=None, most=2)] == ids
-    assert await rows.inbound(OTHER, words=words, before=None, most=2) == []
+    assert [each.id for each in await rows.inbound(COMPANY, words=words, before=None, limit=2)] == ids
+    assert await rows.inbound(OTHER, words=words, before=None, limit=2) == []
 
 
 async def test_an_inbound_message_has_everything_that_a_page_shows(rows: LookupRows) -> None:
     """Its file, the sender's name and the group's subject."""
-    (found,) = await rows.inbound(COMPANY, words="in_6", before=None, most=2)
+    (found,) = await rows.inbound(COMPANY, words="in_6", before=None, limit=2)
     assert found.media == {"mimetype": "application/pdf", "filename": "invoice.pdf"}
     assert (found.sender_name, found.group_subject, found.text) == ("Rania", "Suppliers", "فاتورة")
 

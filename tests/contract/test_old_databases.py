@@ -97,8 +97,8 @@ async def test_a_database_of_the_first_version_is_migrated_with_all_its_data(old
     try:
         records = await SessionRows(database).all()
         outbox = OutboxRows(database, clock=SystemClock())
-        messages = await outbox.messages(COMPANY, state=None, after=0, most=9)
-        inbox = await InboxRows(database).received(COMPANY, after=0, most=9)
+        messages = await outbox.messages(COMPANY, state=None, after=0, limit=9)
+        inbox = await InboxRows(database).received(COMPANY, after=0, limit=9)
     finally:
         database.close()
     after = contents(old)

@@ -31,8 +31,8 @@ def made(number: int = 1, *, company: str = COMPANY, key: str | None = None, req
     )
 
 
-async def accept(operations: OperationRows, draft: OperationDraft, *, most_open: int = 10) -> Operation:
-    accepted = await operations.accept(draft, most_open=most_open)
+async def accept(operations: OperationRows, draft: OperationDraft, *, max_open: int = 10) -> Operation:
+    accepted = await operations.accept(draft, max_open=max_open)
     assert accepted is not None
     return accepted.operation
 
@@ -40,16 +40,16 @@ async def accept(operations: OperationRows, draft: OperationDraft, *, most_open:
 async def test_a_key_is_accepted_once(store: Store, operations: OperationRows) -> None:
     """The same request finds the first operation, another request is refused; other companies have keys of their
     own."""
-    first = await operations.accept(made(1, key="k"), most_open=10)
-    again = await operations.accept(made(2, key="k"), most_open=10)
+    first = await operations.accept(made(1, key="k"), max_open=10)
+    again = await operations.accept(made(2, key="k"), max_open=10)
     assert first is not None
     assert again is not None
     assert (again.operation, first.is_new, again.is_new) == (first.operation, True, False)
     with pytest.raises(Conflict):
-        await operations.accept(made(3, key="k", request_hash="other"), most_open=10)
+        await operations.accept(made(3, key="k", request_hash="other"), max_open=10)
     assert (await accept(operations, made(4, company=OTHER, key="k"))).company == OTHER
     with pytest.raises(NotFound):
-        await operations.accept(made(5, company="nobody"), most_open=10)
+        await operations.accept(made(5, company="nobody"), max_open=10)
     assert len(store.rows("SELECT seq FROM operations")) == 2
 
 
@@ -75,7 +75,7 @@ async def test_everything_of_an_operation_is_stored(store: Store, operations: Op
     assert await operations.find(operation.id) == failed
     with pytest.raises(Conflict):
         await operations.cancel(operation.id)
-    events = await store.events.after(0, companies=[COMPANY], most=10)
+    events = await store.events.after(0, companies=[COMPANY], limit=10)
     bodies = [(each.type, each.chat, json.loads(each.body)["state"]) for each in events]
     chat = "962790000001@s.whatsapp.net"
     assert bodies == [("operation.updated", chat, state) for state in ("queued", "running", "failed")]
@@ -84,17 +84,17 @@ async def test_everything_of_an_operation_is_stored(store: Store, operations: Op
 async def test_open_operations_are_counted_and_listed_in_order(operations: OperationRows) -> None:
     """Beyond the limit nothing is accepted; lists have pages and can be filtered by state."""
     for number in range(3):
-        await accept(operations, made(number), most_open=3)
-    assert await operations.accept(made(9), most_open=3) is None
+        await accept(operations, made(number), max_open=3)
+    assert await operations.accept(made(9), max_open=3) is None
     await operations.cancel("op_1")
-    assert [each.id for each in await operations.open(COMPANY, most=10)] == ["op_0", "op_2"]
-    assert [each.id for each in await operations.open(COMPANY, most=1)] == ["op_0"]
-    page = await operations.operations(COMPANY, state=None, after=0, most=2)
+    assert [each.id for each in await operations.open(COMPANY, limit=10)] == ["op_0", "op_2"]
+    assert [each.id for each in await operations.open(COMPANY, limit=1)] == ["op_0"]
+    page = await operations.operations(COMPANY, state=None, after=0, limit=2)
     assert [each.id for each in page] == ["op_0", "op_1"]
-    rest = await operations.operations(COMPANY, state=None, after=page[-1].seq, most=2)
+    rest = await operations.operations(COMPANY, state=None, after=page[-1].seq, limit=2)
     assert [each.id for each in rest] == ["op_2"]
-    queued = await operations.operations(COMPANY, state=OperationState.QUEUED, after=0, most=9)
-    cancelled = await operations.operations(COMPANY, state=OperationState.CANCELLED, after=0, most=9)
+    queued = await operations.operations(COMPANY, state=OperationState.QUEUED, after=0, limit=9)
+    cancelled = await operations.operations(COMPANY, state=OperationState.CANCELLED, after=0, limit=9)
     assert ([each.id for each in queued], [each.id for each in cancelled]) == (["op_0", "op_2"], ["op_1"])
 
 

@@ -130,7 +130,7 @@ async def test_interactive_messages_come_before_bulk(store: Store) -> None:
     ):
         await accepted(store, n, chat, priority=priority)
     assert await numbers(store, bulk=1) == [2, 5]
-    messages = await store.outbox.messages(COMPANY, state=None, after=0, most=9)
+    messages = await store.outbox.messages(COMPANY, state=None, after=0, limit=9)
     for n in (1, 2):
         await apply_updates(store, messages[n], StatusUpdate.ACKED)
     assert sorted(await numbers(store, but=(5,))) == [1, 4]

@@ -159,9 +159,9 @@ async def workload(database: Database) -> set[str]:
     await settings.labels_of(COMPANY, [CHAT])
     await settings.labels(COMPANY)
     await settings.oldest_in(COMPANY, CHAT)
-    await settings.chats_with(COMPANY, "3", after="", most=100)
+    await settings.chats_with(COMPANY, "3", after="", limit=100)
     for companies in (None, [COMPANY], [COMPANY, filling.company(8)]):
-        await events.after(ROWS // 2, companies=companies, most=100)
+        await events.after(ROWS // 2, companies=companies, limit=100)
     await events.add(COMPANY, "presence.updated", {}, chat=CHAT, at=iso(NOW))
     await events.first_since(_ago(1))
     await events.newest()
@@ -181,17 +181,17 @@ async def _operations(operations: Called) -> None:
             id=f"op_{number}", company=COMPANY, kind="block", target=CHAT, arguments={"jid": CHAT, "blocked": True},
             request_hash="h", idempotency_key=f"operation {number}",
         )  # fmt: skip
-        accepted = await operations.accept(made, most_open=1000)
-        await operations.accept(made, most_open=1000)
+        accepted = await operations.accept(made, max_open=1000)
+        await operations.accept(made, max_open=1000)
     await operations.cancel("op_0")
     running = replace(accepted.operation, state=OperationState.RUNNING)
     await operations.save(running, before=OperationState.QUEUED)
     await operations.follow_clock(COMPANY, STEP)
     await operations.find("op_1")
-    await operations.open(COMPANY, most=200)
+    await operations.open(COMPANY, limit=200)
     for state in (None, OperationState.QUEUED, OperationState.SUCCEEDED):
-        await operations.operations(COMPANY, state=state, after=0, most=101)
-    await operations.newest(COMPANY, most=30)
+        await operations.operations(COMPANY, state=state, after=0, limit=101)
+    await operations.newest(COMPANY, limit=30)
 
 
 async def _queue(outbox: Called) -> None:
@@ -235,16 +235,16 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await outbox.receipts(found)
     for state in (None, *MessageState):
         for chat in (None, CHAT):
-            await outbox.messages(COMPANY, state=state, after=0, most=100, chat=chat)
+            await outbox.messages(COMPANY, state=state, after=0, limit=100, chat=chat)
         for words in ("", "nothing like it", "962790000700", "ready"):
-            await lookup.sent_messages(COMPANY, words=words, state=state, before=ROWS, most=50)
+            await lookup.sent_messages(COMPANY, words=words, state=state, before=ROWS, limit=50)
     for words in ("", "nothing like it", "962790000700", "ready"):
-        await lookup.sent_messages(COMPANY, words=words, state=None, before=None, most=50)
-        await lookup.inbound(COMPANY, words=words, before=None, most=50)
-        await lookup.inbound(COMPANY, words=words, before=ROWS, most=50)
+        await lookup.sent_messages(COMPANY, words=words, state=None, before=None, limit=50)
+        await lookup.inbound(COMPANY, words=words, before=None, limit=50)
+        await lookup.inbound(COMPANY, words=words, before=ROWS, limit=50)
     await lookup.sent_message(COMPANY, found.id)
     for chat in (None, CHAT):
-        await inbox.received(COMPANY, after=0, most=100, chat=chat)
+        await inbox.received(COMPANY, after=0, limit=100, chat=chat)
     await inbox.find("in_000000000007")
     await figures.backlogs()
     await figures.backlogs(COMPANY)
@@ -254,7 +254,7 @@ async def _messages(outbox: Called, inbox: Called, lookup: Called, figures: Call
     await references.find(COMPANY, found.id, chat=None)
     await references.replayed(COMPANY, "k")
     await references.canonical(COMPANY, CHAT)
-    await references.saved_contacts(COMPANY, most=1000)
+    await references.saved_contacts(COMPANY, limit=1000)
 
 
 def _draft(
@@ -276,7 +276,7 @@ def _draft(
 async def _webhooks(webhooks: Called) -> None:
     companies = [filling.company(n) for n in range(COMPANIES)]
     await webhooks.set_default("https://example.com/hook", "secret")
-    due = await webhooks.find_due(companies, now=NOW, most=32, known=(), busy=())
+    due = await webhooks.find_due(companies, now=NOW, limit=32, known=(), busy=())
     await webhooks.event(due.heads[0].seq)
     await webhooks.settle(due.heads[0], Attempt(status=200), now=NOW, jitter=0.5)
     await webhooks.settle(due.heads[1], Attempt(status=500), now=NOW, jitter=0.5)
@@ -287,7 +287,7 @@ async def _webhooks(webhooks: Called) -> None:
     await webhooks.counts()
     for some in (None, [COMPANY], [COMPANY, filling.company(8)]):
         for after in (0, ROWS // 2):
-            await webhooks.failed(some, after=after, most=100)
+            await webhooks.failed(some, after=after, limit=100)
     await webhooks.company_of("evt_7")
     await webhooks.replay("evt_7")
     await webhooks.replay_all([COMPANY], since=None)
@@ -344,7 +344,7 @@ async def _engine(engine: Called, accounts: Called, sessions: Called, timeline: 
         code=None, attempts=1, next_attempt_at=None, lasted_s=1.0,
     )  # fmt: skip
     await timeline.add(transition)
-    await timeline.last(COMPANY, since=_ago(7), most=100)
+    await timeline.last(COMPANY, since=_ago(7), limit=100)
     await timeline.seen_alive(iso(NOW))
 
 
@@ -362,15 +362,15 @@ async def _chats(chats: Called) -> None:
     for after in (None, ChatCursor(last_at=_ago(1), chat=CHAT)):
         for unread in (False, True):
             for words in ("", "nothing like it"):
-                await chats.overview(COMPANY, after=after, most=50, unread=unread, words=words)
+                await chats.overview(COMPANY, after=after, limit=50, unread=unread, words=words)
     await chats.chat(COMPANY, CHAT)
     await chats.names(COMPANY, [CHAT, "120363012345678901@g.us"])
     await chats.unread(COMPANY, CHAT)
     await chats.set_unread(COMPANY, CHAT)
     await chats.set_read(COMPANY, CHAT, up_to=ROWS // 2)
-    page = await chats.timeline(COMPANY, CHAT, most=20)
-    await chats.timeline(COMPANY, CHAT, before=page.older, most=20)
-    await chats.timeline(COMPANY, CHAT, after=page.newer, most=20)
+    page = await chats.timeline(COMPANY, CHAT, limit=20)
+    await chats.timeline(COMPANY, CHAT, before=page.older, limit=20)
+    await chats.timeline(COMPANY, CHAT, after=page.newer, limit=20)
 
 
 async def _contacts(contacts: Called, outbox: Called) -> None:
@@ -387,7 +387,7 @@ async def _contacts(contacts: Called, outbox: Called) -> None:
     await contacts.find(COMPANY, hidden)
     await contacts.by_username(COMPANY, "rami")
     for words in ("", "nothing like it"):
-        await contacts.contacts(COMPANY, after="9", most=50, words=words)
+        await contacts.contacts(COMPANY, after="9", limit=50, words=words)
 
 
 async def _media(media: Called) -> None:

@@ -359,7 +359,7 @@ async def test_a_node_locks_the_order_of_events_only_for_writing_them(url: str) 
         await EventRows(two).add(OTHER, SESSION, {"n": 2}, chat="", at=T1)
     gate.go.set()
     await held
-    found = await EventRows(one).after(0, companies=None, most=9)
+    found = await EventRows(one).after(0, companies=None, limit=9)
     assert [json.loads(event.body)["n"] for event in found] == [2, 1]
     one.close()
     two.close()
@@ -416,7 +416,7 @@ async def test_a_message_that_is_committed_late_is_found_by_a_search(url: str) -
     await asyncio.gather(gathering, late, held)
     for _ in range(3):
         await indexer.catch_up()
-    found = await lookup.sent_messages(COMPANY, words="message", state=None, before=None, most=9)
+    found = await lookup.sent_messages(COMPANY, words="message", state=None, before=None, limit=9)
     assert [each.id for each in found] == ["msg_1"]
     one.close()
     two.close()

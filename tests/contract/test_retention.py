@@ -138,5 +138,5 @@ async def test_contacts_events_and_webhooks_are_kept_and_references_to_removed_m
         await remove(database, each, before=HALF)
     assert await database.read(lambda connection: [connection.scalar(each) for each in kept]) == before
     assert await references.find(company, "msg_000000000003", chat=chat) is None
-    assert (await EventRows(database).after(0, companies=[company], most=1))[0].id
+    assert (await EventRows(database).after(0, companies=[company], limit=1))[0].id
     database.close()

@@ -26,7 +26,7 @@ from holdfast.store.database import Database
 from holdfast.store.lookup import LookupRows
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.retention import RetentionRows
-from holdfast.store.search_indexer import MOST_AT_ONCE, RETRY_S, SearchIndexer
+from holdfast.store.search_indexer import MAX_AT_ONCE, RETRY_S, SearchIndexer
 from holdfast.store.sessions import SessionRows
 from tests import filling
 from tests.contract.rows import record
@@ -65,11 +65,11 @@ class Store:
         await rows.commit(COMPANY, commit)
 
     async def sent(self, words: str, *, state: MessageState | None = None, company: str = COMPANY) -> list[str]:
-        found = await self.lookup.sent_messages(company, words=words, state=state, before=None, most=9)
+        found = await self.lookup.sent_messages(company, words=words, state=state, before=None, limit=9)
         return [each.id.rpartition("_")[2] for each in found]
 
     async def received(self, words: str) -> list[str]:
-        found = await self.lookup.inbound(COMPANY, words=words, before=None, most=9)
+        found = await self.lookup.inbound(COMPANY, words=words, before=None, limit=9)
         return [each.whatsapp_id for each in found]
 
     async def entries(self) -> int:
@@ -128,7 +128,7 @@ async def test_a_message_completed_before_it_was_indexed_is_found_by_its_text(st
 async def test_many_messages_are_indexed_in_batches_and_a_failure_is_tried_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    count = 2 * MOST_AT_ONCE + 1
+    count = 2 * MAX_AT_ONCE + 1
     for n in range(count):
         await store.send(n, {"text": "order"})
     with monkeypatch.context() as patched:

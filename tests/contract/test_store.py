@@ -285,9 +285,9 @@ async def test_messages_are_listed_by_company_and_state_in_parts(store: Store) -
     await store.outbox.accept(draft(9, company=OTHER))
     await apply_updates(store, messages[1], StatusUpdate.ACKED)
     listed = store.outbox.messages
-    assert [each.id for each in await listed(COMPANY, state=None, after=0, most=2)] == ["msg_1", "msg_2"]
-    assert [each.id for each in await listed(COMPANY, state=None, after=messages[1].seq, most=9)] == ["msg_3", "msg_4"]
-    assert [each.id for each in await listed(COMPANY, state=MessageState.SENT, after=0, most=9)] == ["msg_2"]
+    assert [each.id for each in await listed(COMPANY, state=None, after=0, limit=2)] == ["msg_1", "msg_2"]
+    assert [each.id for each in await listed(COMPANY, state=None, after=messages[1].seq, limit=9)] == ["msg_3", "msg_4"]
+    assert [each.id for each in await listed(COMPANY, state=MessageState.SENT, after=0, limit=9)] == ["msg_2"]
 
 
 # The state of an engine.
@@ -343,7 +343,7 @@ async def test_a_commit_is_stored_completely_or_not_at_all(store: Store) -> None
     assert await store.engine.credentials(COMPANY) == "old"
     assert await store.engine.keys(COMPANY, "s", ["a", "b"]) == {"a": "1"}
     assert await store.engine.plaintext(COMPANY, f"{1:064x}") is None
-    assert await store.inbox.received(COMPANY, after=0, most=9) == []
+    assert await store.inbox.received(COMPANY, after=0, limit=9) == []
 
 
 async def test_a_message_that_arrives_again_is_in_the_inbox_once(store: Store) -> None:
@@ -352,14 +352,14 @@ async def test_a_message_that_arrives_again_is_in_the_inbox_once(store: Store) -
     assert await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[first, again])) == [inbound(1)]
     assert await store.engine.commit(COMPANY, Commit(link=2, seq=1, decrypted=[first])) == []
     assert await store.engine.commit(OTHER, Commit(link=3, seq=1, decrypted=[first])) == [inbound(1)]
-    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+    assert len(await store.inbox.received(COMPANY, after=0, limit=9)) == 1
 
 
 async def test_a_character_that_databases_cannot_store_is_replaced(store: Store) -> None:
     """Anybody may send one; it must not keep the rest of a commit from being stored."""
     message = inbound(1, text="a\0b", push_name="\0")
     await store.engine.commit(COMPANY, Commit(link=1, seq=1, decrypted=[decrypted(1, message)]))
-    [received] = await store.inbox.received(COMPANY, after=0, most=9)
+    [received] = await store.inbox.received(COMPANY, after=0, limit=9)
     assert received.text == "a\N{REPLACEMENT CHARACTER}b"
 
 
@@ -380,11 +380,11 @@ async def test_the_inbox_is_read_in_order_and_in_parts(store: Store) -> None:
         await store.engine.commit(
             COMPANY, Commit(link=1, seq=number, decrypted=[decrypted(number, inbound(number, push_name="Maha"))])
         )
-    first, second = await store.inbox.received(COMPANY, after=0, most=2)
+    first, second = await store.inbox.received(COMPANY, after=0, limit=2)
     assert (first.text, second.text) == ("text 1", "text 2")
     assert (first.company, first.type, first.from_me) == (COMPANY, "text", False)
     assert (first.sent_at, first.stored_at) == ("2026-01-01T00:00:00.000Z", "2026-01-01T00:16:40.000Z")
-    assert [each.text for each in await store.inbox.received(COMPANY, after=second.seq, most=9)] == ["text 3"]
+    assert [each.text for each in await store.inbox.received(COMPANY, after=second.seq, limit=9)] == ["text 3"]
 
 
 async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: Store) -> None:
@@ -402,7 +402,7 @@ async def test_quarantine_keeps_everything_and_empties_the_live_tables(store: St
         (COMPANY, "2026-01-01T00:16:40.000Z", "unlinked", "creds", '[["s", "a", "1"]]')
     ]
     assert await store.engine.plaintext(COMPANY, f"{1:064x}") == b"hello"
-    assert len(await store.inbox.received(COMPANY, after=0, most=9)) == 1
+    assert len(await store.inbox.received(COMPANY, after=0, limit=9)) == 1
     assert await store.engine.keys(OTHER, "s", ["a"]) == {"a": "1"}
 
 

@@ -59,11 +59,11 @@ class Service:
 
         before = await self.events.newest()
         await self.database.write(work)
-        return [event.seq for event in await self.events.after(before, companies=None, most=100)]
+        return [event.seq for event in await self.events.after(before, companies=None, limit=100)]
 
-    async def find_due(self, *companies: str, at: datetime = NOW, most: int = 100, known: tuple[int, ...] = ()) -> Due:
+    async def find_due(self, *companies: str, at: datetime = NOW, limit: int = 100, known: tuple[int, ...] = ()) -> Due:
         wanted = companies or (COMPANY, OTHER)
-        return await self.rows.find_due(wanted, now=at, most=most, known=known, busy=())
+        return await self.rows.find_due(wanted, now=at, limit=limit, known=known, busy=())
 
     async def heads(self, *companies: str, at: datetime = NOW) -> list[int]:
         return [head.seq for head in (await self.find_due(*companies, at=at)).heads]
@@ -127,7 +127,7 @@ async def test_companies_take_turns(service: Service) -> None:
     many = await service.happen(*(f"chat {n}" for n in range(40)))
     [late] = await service.happen("a", company=OTHER)
     await service.happen("a", company=THIRD)
-    found = [head.seq for head in (await service.find_due(most=4)).heads]
+    found = [head.seq for head in (await service.find_due(limit=4)).heads]
     assert late in found
     assert set(found) - {late} < set(many)
     assert len(found) == 4
@@ -202,7 +202,7 @@ async def test_a_settled_delivery_does_not_change(service: Service) -> None:
     await service.rows.settle(head, OK, now=NOW, jitter=0)
     await service.rows.settle(head, BAD, now=NOW, jitter=0)
     assert await service.heads(at=NOW + timedelta(days=1)) == []
-    assert await service.rows.failed(None, after=0, most=9) == []
+    assert await service.rows.failed(None, after=0, limit=9) == []
     event = await service.rows.event(seq)
     assert event is not None
     assert event.seq == seq
@@ -268,9 +268,9 @@ async def test_events_are_kept_while_a_delivery_needs_them(service: Service) -> 
         head = Head(seq=failed, company=COMPANY, chat="b", attempts=n, endpoint="default")
         await service.rows.settle(head, BAD, now=NOW - timedelta(days=2), jitter=0)
     await service.events.prune(before=iso(NOW - timedelta(days=7)), now=iso(NOW))
-    assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [failed, pending]
+    assert [event.seq for event in await service.events.after(0, companies=None, limit=9)] == [failed, pending]
     await service.events.prune(before=iso(NOW - timedelta(days=1)), now=iso(NOW))
-    assert [event.seq for event in await service.events.after(0, companies=None, most=9)] == [pending]
+    assert [event.seq for event in await service.events.after(0, companies=None, limit=9)] == [pending]
 
 
 @pytest.mark.slow

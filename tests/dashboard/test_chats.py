@@ -52,7 +52,7 @@ async def test_a_chat_has_both_directions_and_accepts_a_reply(browser: Browser, 
         assert sent.status == 200, sent.body
     await harness.until(lambda: len(harness.engine.arrived) == 1)
     await harness.quiet()
-    (message,) = await harness.outbox.messages(COMPANY, state=None, after=0, most=10)
+    (message,) = await harness.outbox.messages(COMPANY, state=None, after=0, limit=10)
     await arrive(harness, "3A02", type="reaction", target=message.whatsapp_id, content={"reaction": {"emoji": "👍"}})
     page = await read(browser, f"{CHATS}/{RAMI}")
     bubbles = page.split('class="bubble ')[1:]

@@ -58,7 +58,7 @@ async def test_captions_and_names_are_searched(browser: Browser, harness: Gatewa
 
 HOSTILE = "\u202e<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u2066 https://evil.example/?a=<b> "
 HOSTILE_TAGS = ("<script>alert", "<img src=x")
-MOST_PAGE_BYTES = 300_000
+MAX_PAGE_BYTES = 300_000
 
 
 async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Browser, harness: GatewayHarness) -> None:
@@ -86,7 +86,7 @@ async def test_pages_stay_small_and_safe_whatever_a_contact_sends(browser: Brows
         page = await browser.get(path)
         assert page.status == 200
         text = page.body.decode()
-        assert len(page.body) < MOST_PAGE_BYTES, f"{path}: {len(page.body)} bytes"
+        assert len(page.body) < MAX_PAGE_BYTES, f"{path}: {len(page.body)} bytes"
         assert not [tag for tag in HOSTILE_TAGS if tag in text]
         for mark in re.finditer("\u202e", text):
             tag = text.rindex("<", 0, mark.start())

@@ -263,7 +263,7 @@ async def test_a_key_of_one_company_controls_no_webhook_of_another(browser: Brow
     rows = browser.client.api.state.context.webhooks
     await harness.now(rows.set_default("https://crm.example/", "whsec_x"))
     await harness.pair(OTHER)
-    made = await harness.now(harness.events.after(0, companies=[OTHER], most=1))
+    made = await harness.now(harness.events.after(0, companies=[OTHER], limit=1))
     await browser.sign_in(KEY_OF_ONE)
     assert (await browser.post("/webhooks/replay", id=made[0].id)).status == 404
     assert (await browser.post("/webhooks/resume", id="default")).status == 404

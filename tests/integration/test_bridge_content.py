@@ -42,14 +42,12 @@ async def received(party: Party, count: int) -> list[InboundMessage]:
     return party.store.inbox[-count:]
 
 
-async def download(party: Party, message: InboundMessage, file: Path, *, most_bytes: int = 1 << 30) -> Downloaded:
+async def download(party: Party, message: InboundMessage, file: Path, *, max_bytes: int = 1 << 30) -> Downloaded:
     """Fetch a message's media."""
     assert message.media_keys is not None
     done = len(party.recorder.of(Downloaded, party.link))
     party.host.command(
-        Download(
-            link=party.link, request=done + 1, media_keys=message.media_keys, file=str(file), most_bytes=most_bytes
-        )
+        Download(link=party.link, request=done + 1, media_keys=message.media_keys, file=str(file), most_bytes=max_bytes)
     )
     return await party.recorder.wait(Downloaded, party.link, nth=done + 1)
 
@@ -201,7 +199,7 @@ async def test_media_that_cannot_be_downloaded_leave_no_file(
     )
     [image] = await received(friend, 1)
     copy = tmp_path / "copy"
-    assert (await download(friend, image, copy, most_bytes=199_999)).error == "too-large"
+    assert (await download(friend, image, copy, max_bytes=199_999)).error == "too-large"
     await wasim.fault("media-refuse", status=404, direction="down", count=1)
     assert (await download(friend, image, copy)).error == "gone"
     await wasim.fault("media-cut", afterBytes=100_000, direction="down", count=1)

@@ -19,7 +19,7 @@ async def change(harness: GatewayHarness, *changes: GroupChange) -> None:
 
 
 async def events(harness: GatewayHarness) -> list[dict[str, Any]]:
-    found = await harness.now(harness.events.after(0, companies=None, most=100))
+    found = await harness.now(harness.events.after(0, companies=None, limit=100))
     return [json.loads(event.body) for event in found if event.type == "group.updated"]
 
 
@@ -61,7 +61,7 @@ async def test_a_new_subject_is_stored(harness: GatewayHarness) -> None:
         assert (event["subject"], event["value"], event["actor"]) == ("Tulips", "Tulips", None)
         harness.engine.receive(harness.link(), text="hello", sender=GROUP)
         await harness.until(lambda: harness.engine.receipts_sent[-1] == "3A0001")
-        (message,) = await harness.now(harness.inbox.received(COMPANY, after=0, most=9))
+        (message,) = await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))
         assert message.group_subject == "Tulips"
 
 

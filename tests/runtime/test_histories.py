@@ -212,7 +212,7 @@ class History:
         for text in written:
             self._deliver(text)
         await harness.until(lambda: written <= set(self.confirmed))
-        received = await harness.now(harness.inbox.received(COMPANY, after=0, most=500))
+        received = await harness.now(harness.inbox.received(COMPANY, after=0, limit=500))
         assert sorted(str(each.text) for each in received) == sorted(written)
 
     async def _until_settled(self, message: Message) -> None:

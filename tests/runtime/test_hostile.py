@@ -18,7 +18,7 @@ MALLORY = "962788888888@s.whatsapp.net"
 
 
 async def _inbox(harness: GatewayHarness) -> list[tuple[str, str, str | None]]:
-    rows = await harness.now(harness.inbox.received(COMPANY, after=0, most=99))
+    rows = await harness.now(harness.inbox.received(COMPANY, after=0, limit=99))
     return [(row.whatsapp_id, row.type, row.text) for row in rows]
 
 
@@ -56,7 +56,7 @@ async def test_a_stub_has_a_hash_and_a_reason(harness: GatewayHarness) -> None:
             await harness.until(lambda: harness.link() is not None)
             await harness.wait(60)
             link = harness.link()
-        [row] = await harness.now(harness.inbox.received(COMPANY, after=0, most=9))
+        [row] = await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))
         assert row.content is not None
         stub = row.content["notStored"]
         assert isinstance(stub, dict)

@@ -94,7 +94,7 @@ class Life(RuleBasedStateMachine):
     def event_types(self) -> dict[str, list[str]]:
         """The types of the events of each message, by its id."""
         told: dict[str, list[str]] = {}
-        for event in self.run(self.events.after(0, companies=[COMPANY], most=1000)):
+        for event in self.run(self.events.after(0, companies=[COMPANY], limit=1000)):
             told.setdefault(json.loads(event.body)["id"], []).append(event.type)
         return told
 
@@ -273,7 +273,7 @@ class OutboundLife(Life):
 
     @invariant()
     def rows_agree_with_the_model(self) -> None:
-        rows = self.run(self.outbox.messages(COMPANY, state=None, after=0, most=100))
+        rows = self.run(self.outbox.messages(COMPANY, state=None, after=0, limit=100))
         assert [row.id for row in rows] == [each.first.id for each in self.messages]
         for row, each in zip(rows, self.messages, strict=True):
             assert (row.state, row.attempts, row.held_code is not None) == (each.state, each.begun, each.held)
@@ -362,7 +362,7 @@ class InboundLife(Life):
 
     @invariant()
     def each_message_has_one_row(self) -> None:
-        rows = self.run(self.inbox.received(COMPANY, after=0, most=100))
+        rows = self.run(self.inbox.received(COMPANY, after=0, limit=100))
         assert {(row.chat, row.sender, row.whatsapp_id) for row in rows} == set(self.told)
         assert len(rows) == len(self.told)
         events = self.event_types()

@@ -180,7 +180,7 @@ async def test_a_file_is_written_once_and_again_after_its_removal(rows: MediaRow
 async def test_unused_files_are_removed(rows: MediaRows, tmp_path: Path) -> None:
     """After a while, at the next start, and when space is short; the newest is kept."""
     clock = FakeClock()
-    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, max_bytes=2 * len(PNG))
     async with outbound_media(rows) as taking:
         ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(3)]
     for media_id in ids:
@@ -200,7 +200,7 @@ async def test_unused_files_are_removed(rows: MediaRows, tmp_path: Path) -> None
 async def test_a_file_that_is_being_written_is_not_evicted(rows: SlowRows, tmp_path: Path) -> None:
     """While a slow file is being written, faster ones need its space; it is removed later like any other."""
     clock = FakeClock()
-    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, most_bytes=2 * len(PNG))
+    spool = Spool(rows, folder=tmp_path / "spool", clock=clock, max_bytes=2 * len(PNG))
     async with outbound_media(rows) as taking:
         ids = [(await taking.put(COMPANY, one(PNG), mimetype=None, filename=None)).id for _ in range(4)]
     rows.held = ids[0]

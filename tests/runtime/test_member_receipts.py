@@ -99,5 +99,5 @@ async def listen(harness: GatewayHarness, types: tuple[str, ...] | None) -> None
 
 
 async def events(harness: GatewayHarness) -> list[dict[str, Any]]:
-    found = await harness.now(harness.events.after(0, companies=None, most=100))
+    found = await harness.now(harness.events.after(0, companies=None, limit=100))
     return [json.loads(event.body) for event in found if event.type == "message.receipt"]

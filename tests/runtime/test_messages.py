@@ -18,7 +18,7 @@ from holdfast.delivery.rate_limits import Pace
 from holdfast.delivery.requests import MessageOptions
 from holdfast.delivery.stores import BULK, Message
 from holdfast.runtime.composer import SendRequest, text_request
-from holdfast.runtime.rate_limiter import LEAST, MOST
+from holdfast.runtime.rate_limiter import MAX_IN_FLIGHT, MIN_IN_FLIGHT
 from holdfast.session import events
 from holdfast.session.engine import (
     Acked,
@@ -259,9 +259,9 @@ async def test_the_number_of_messages_in_flight_is_limited(harness: GatewayHarne
     """A backlog is sent as acks arrive, and completely in the end."""
     async with harness.running():
         await acked_by_hand(harness)
-        messages = [await harness.send(to=f"96279100{number:04}") for number in range(MOST + 5)]
+        messages = [await harness.send(to=f"96279100{number:04}") for number in range(MAX_IN_FLIGHT + 5)]
         await harness.quiet()
-        assert len(harness.sends()) == MOST
+        assert len(harness.sends()) == MAX_IN_FLIGHT
         harness.engine.acks = True
         for send in harness.commands(Send):
             ack(harness, send)
@@ -276,14 +276,14 @@ async def test_a_company_that_sends_beside_others_has_a_share_of_the_engine(harn
         for n in range(12):
             await harness.pair(company := f"96240{n}")
             await harness.send(company=company)
-        for n in range(MOST):
+        for n in range(MAX_IN_FLIGHT):
             await harness.send(to=f"96279100{n:04}")
         await harness.quiet()
-        assert len(harness.sends()) == LEAST
+        assert len(harness.sends()) == MIN_IN_FLIGHT
         await harness.wait(2)
         ack(harness, harness.commands(Send)[0])
         await harness.quiet()
-        assert len(harness.sends()) == MOST
+        assert len(harness.sends()) == MAX_IN_FLIGHT
 
 
 async def test_a_large_backlog_is_sent_completely_and_in_order(harness: GatewayHarness) -> None:

@@ -308,7 +308,7 @@ async def test_a_company_has_a_bounded_number_of_open_operations(harness: Gatewa
             events=harness.events,
             clock=harness.clock,
             randomness=Chance(),
-            most_open=2,
+            max_open=2,
         )
         first = await harness.now(few.accept(COMPANY, FLOWERS))
         await harness.now(few.accept(COMPANY, FLOWERS))
@@ -324,7 +324,7 @@ async def test_every_change_of_state_is_an_event(harness: GatewayHarness) -> Non
         await harness.pair()
         Groups(harness)
         await until_settled(harness, await begin(harness, FLOWERS))
-        found = await harness.now(harness.events.after(0, companies=None, most=100))
+        found = await harness.now(harness.events.after(0, companies=None, limit=100))
         bodies = [each.body for each in found if each.type == "operation.updated"]
         assert [
             next(state for state in ("queued", "running", "succeeded") if f'"{state}"' in body) for body in bodies

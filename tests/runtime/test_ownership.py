@@ -48,7 +48,7 @@ class FakeLeases:
         self.writes_end.set()
         self.reserved_s: float | None = None
 
-    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+    async def renew(self, *, limit: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
         self.renewals += 1
         self.connecting = connecting
         await self.answers.wait()

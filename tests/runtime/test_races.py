@@ -192,7 +192,7 @@ async def test_the_end_of_a_lock_may_be_reported_after_the_refusal(harness: Gate
         ends = int(harness.clock.now().timestamp()) + 3600
         harness.listener.report(NewChatsLocked(link=harness.link(), lock="reach-out-lock", active=True, until_s=ends))
         await harness.quiet()
-        listed = await harness.now(harness.outbox.messages(COMPANY, state=None, after=0, most=9))
+        listed = await harness.now(harness.outbox.messages(COMPANY, state=None, after=0, limit=9))
         assert {each.held_until for each in listed if each.held_code} == {"2026-01-01T01:16:40.000Z"}
         await harness.until_message(stranger, "sent", within_s=3700)
         await harness.until(lambda: texts(harness).count("refused") == 2, within_s=10)

@@ -436,7 +436,7 @@ async def test_a_receipt_is_sent_only_when_the_message_is_durable(harness: Gatew
         assert harness.engine.receipts_sent == []
         harness.commits.open()
         await harness.until(lambda: harness.engine.receipts_sent == ["3A01"])
-        received = await harness.now(harness.inbox.received(COMPANY, after=0, most=9))
+        received = await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))
     assert [(each.text, each.sender) for each in received] == [("good morning", "962799999999@s.whatsapp.net")]
 
 
@@ -452,7 +452,7 @@ async def test_a_failing_store_ends_the_link_and_loses_no_message(harness: Gatew
         await harness.until(lambda: harness.link() != link and harness.state() == "connected")
         harness.engine.receive(harness.link(), text="good morning", whatsapp_id="3A01")
         await harness.until(lambda: harness.engine.receipts_sent == ["3A01"])
-        assert len(await harness.now(harness.inbox.received(COMPANY, after=0, most=9))) == 1
+        assert len(await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))) == 1
 
 
 async def test_nothing_is_stored_after_a_failed_commit(harness: GatewayHarness) -> None:
@@ -467,7 +467,7 @@ async def test_nothing_is_stored_after_a_failed_commit(harness: GatewayHarness) 
         await harness.quiet()
         harness.commits.open()
         await harness.until(lambda: harness.link() != link)
-        assert await harness.now(harness.inbox.received(COMPANY, after=0, most=9)) == []
+        assert await harness.now(harness.inbox.received(COMPANY, after=0, limit=9)) == []
         assert harness.engine.receipts_sent == []
 
 
@@ -481,7 +481,7 @@ async def test_requests_queued_behind_a_commit_are_stored_and_answered(harness: 
             await harness.quiet()
         harness.commits.open()
         await harness.until(lambda: len(harness.engine.receipts_sent) == 5)
-        received = await harness.now(harness.inbox.received(COMPANY, after=0, most=9))
+        received = await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))
     assert [each.text for each in received] == [f"message {number}" for number in range(1, 6)]
     assert [each.seq for each in harness.commands(Committed) if each.link == link] == [1, 2, 3, 4, 5]
 
@@ -598,7 +598,7 @@ async def test_a_logout_is_sent_although_a_commit_has_to_precede_it(harness: Gat
         harness.commits.open()
         await harness.now(asked)
         await harness.until(lambda: link not in harness.engine.links)
-        received = await harness.now(harness.inbox.received(COMPANY, after=0, most=9))
+        received = await harness.now(harness.inbox.received(COMPANY, after=0, limit=9))
         assert [each.text for each in received] == ["a last word", "another"]
         assert await harness.now(harness.store.keys(COMPANY, "session", ["962799999999@s.whatsapp.net.0"])) == {}
 

@@ -57,13 +57,13 @@ class Receiver:
         """Time, URL and event id of each request."""
         self.taken: list[Event] = []
         self.under_way: set[tuple[str, str]] = set()
-        self.most_under_way = 0
+        self.max_under_way = 0
 
     async def __call__(self, endpoint: Endpoint, event: Event) -> Attempt:
         lane = (event.company, event.chat)
         assert lane not in self.under_way, "two of a chat are under way"
         self.under_way.add(lane)
-        self.most_under_way = max(self.most_under_way, len(self.under_way))
+        self.max_under_way = max(self.max_under_way, len(self.under_way))
         try:
             self.tries.append((self._harness.clock.monotonic(), endpoint.url or "", event.id))
             if seconds := self.takes_s(event):
@@ -182,7 +182,7 @@ async def test_a_delivery_is_retried_for_three_days_and_then_fails(office: Offic
     times = [at for at, _, id_ in office.receiver.tries if id_ == first]
     assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == list(RETRY_DELAYS_S)
     assert office.receiver.by_chat() == {"b": list(range(100, 140)), "a": [2]}
-    [failed] = await office.harness.now(office.rows.failed(None, after=0, most=9))
+    [failed] = await office.harness.now(office.rows.failed(None, after=0, limit=9))
     assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 12, 500)
 
 
@@ -267,7 +267,7 @@ async def test_a_slow_receiver_does_not_delay_others(office: Office) -> None:
         await office.happen(99)
         await office.harness.until(lambda: 99 in office.receiver.numbers, within_s=1)
         await office.until(41)
-        assert office.receiver.most_under_way == 9
+        assert office.receiver.max_under_way == 9
         assert office.harness.clock.monotonic() - begun >= 4 * 15
 
 

@@ -27,9 +27,9 @@ else:
 MANY = 10_000_000
 
 
-async def read(client: WebClient, url: str, *, most: int = MANY, within_s: float = 5, redirects: int = 0) -> bytes:
+async def read(client: WebClient, url: str, *, limit: int = MANY, within_s: float = 5, redirects: int = 0) -> bytes:
     async with client.get(url, within_s=within_s, redirects=redirects) as download:
-        return b"".join([chunk async for chunk in download.chunks(most_bytes=most)])
+        return b"".join([chunk async for chunk in download.chunks(max_bytes=limit)])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
@@ -214,7 +214,7 @@ async def test_decompressed_size_is_limited(web: WebClient, site: Site, coding: 
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge, match="is larger than 1 MB"):
-            await read(web, encoded(site, coding, body), most=1_000_000)
+            await read(web, encoded(site, coding, body), limit=1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
@@ -280,7 +280,7 @@ async def test_decoding_leaves_the_event_loop_to_others(web: WebClient, site: Si
     async with web.get(url, within_s=30) as download:
         counting = asyncio.create_task(count_rounds())
         with pytest.raises(NotReached, match="ends in the middle of its compressed data"):
-            async for _ in download.chunks(most_bytes=100_000_000):
+            async for _ in download.chunks(max_bytes=100_000_000):
                 pass
         counting.cancel()
     assert rounds > len(empty_blocks) // 65_536
@@ -298,9 +298,9 @@ async def test_a_body_that_is_too_large_is_refused(web: WebClient, site: Site) -
     """When its length is announced, and when it is not announced and the body never ends."""
     site.gives("/", b"x" * 1_000_001)
     with pytest.raises(TooLarge, match="is larger than 1 MB"):
-        await read(web, site.url(), most=1_000_000)
+        await read(web, site.url(), limit=1_000_000)
     with pytest.raises(TooLarge):
-        await read(web, site.url("/endless"), most=1_000_000)
+        await read(web, site.url("/endless"), limit=1_000_000)
 
 
 @pytest.mark.parametrize("path", ["/hangs", "/dawdles"])
@@ -371,7 +371,7 @@ async def test_a_post_sends_body_and_headers_and_accepts_any_status(web: WebClie
     method, path, headers, body = site.asked[0]
     assert (method, path, headers["webhook-id"], body) == ("POST", "/hook", "1", b"{}")
     site.gives("/hook", b"y" * 100_000)
-    answer = await web.post(site.url("/hook"), body=b"{}", headers={}, within_s=5, most_bytes=100)
+    answer = await web.post(site.url("/hook"), body=b"{}", headers={}, within_s=5, max_bytes=100)
     assert (answer.status, answer.body) == (200, b"y" * 100)
     assert len(site.asked) == 2
 

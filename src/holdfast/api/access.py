@@ -133,8 +133,8 @@ async def media_quota(request: Request, company: str) -> AsyncIterator[None]:
         yield
         return
     length = request.headers.get("Content-Length", "")
-    most = int(length) if length.isdigit() else request.app.state.media.limit_bytes
-    async with access_of(request).quotas.media(company, most):
+    limit = int(length) if length.isdigit() else request.app.state.media.limit_bytes
+    async with access_of(request).quotas.media(company, limit):
         yield
 
 

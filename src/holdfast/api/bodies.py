@@ -25,8 +25,8 @@ from holdfast.delivery.requests import MessageOptions, MessageRequest
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json", re.ASCII)
 _LARGE = 1024 * 1024
 """Bodies of more bytes than this are decoded in a separate thread."""
-_MOST_CREDENTIALS = 1024 * 1024
-_MOST_KEYS = 50_000
+_MAX_CREDENTIALS = 1024 * 1024
+_MAX_KEYS = 50_000
 """Upper bound of the Signal keys of one device; devices in use have some thousands."""
 _EXPLAINED = 128 * 1024
 """Only for bodies of up to this many bytes does an error show the value at fault."""
@@ -61,8 +61,8 @@ class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Import(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """The outline of an import, as `holdfast.api.backups.ImportRequest` describes it."""
 
-    credentials: Annotated[str, msgspec.Meta(max_length=_MOST_CREDENTIALS)]
-    keys: Annotated[list[_Key], msgspec.Meta(max_length=_MOST_KEYS)]
+    credentials: Annotated[str, msgspec.Meta(max_length=_MAX_CREDENTIALS)]
+    keys: Annotated[list[_Key], msgspec.Meta(max_length=_MAX_KEYS)]
     in_use: bool = False
 
 
@@ -194,8 +194,8 @@ def _unknown(path: str, name: str) -> BadInput:
     if ours := _OTHER_NAMES.get(path, {}).get(name) or next(iter(near), None):
         cure = f'did you mean "{ours}"?'
     elif path in KINDS and issubclass(KINDS[path], MediaBody) and having:
-        *most, last = having
-        kinds = f"{', '.join(most)} or {last}" if most else last
+        *others, last = having
+        kinds = f"{', '.join(others)} or {last}" if others else last
         cure = f"remove it, or send the file as {kinds}"
     elif names and path:
         cure = f"remove it; {path} has {', '.join(names)}"

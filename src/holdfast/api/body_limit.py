@@ -27,20 +27,20 @@ _LARGER = {
 
 
 class BodyLimit:
-    """Refuses bodies of more than `most` bytes, and those that take longer than `within_s` seconds."""
+    """Refuses bodies of more than `max_bytes` bytes, and those that take longer than `within_s` seconds."""
 
     def __init__(
-        self, app: ASGIApp, *, shutdown: ShutdownScope, most: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
+        self, app: ASGIApp, *, shutdown: ShutdownScope, max_bytes: int = LARGEST_BODY, within_s: float = BODY_DEADLINE_S
     ) -> None:
         self._app = app
         self._shutdown = shutdown
-        self._most = most
+        self._max_bytes = max_bytes
         self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            most, within_s = _larger(scope["path"]) or (self._most, self._within_s)
-            receive = _Body(scope, receive, shutdown=self._shutdown, most=most, within_s=within_s)
+            max_bytes, within_s = _larger(scope["path"]) or (self._max_bytes, self._within_s)
+            receive = _Body(scope, receive, shutdown=self._shutdown, max_bytes=max_bytes, within_s=within_s)
         await self._app(scope, receive, send)
 
 
@@ -52,13 +52,15 @@ def _larger(path: str) -> tuple[int, float] | None:
 class _Body:
     """`receive` of one request. Its errors are raised where the body is read, and so become problem responses."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, shutdown: ShutdownScope, most: int, within_s: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, *, shutdown: ShutdownScope, max_bytes: int, within_s: float
+    ) -> None:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         self._scope = scope
         self._announced = int(announced) if announced.isdigit() else 0
         self._receive = receive
         self._shutdown = shutdown
-        self._most = most
+        self._max_bytes = max_bytes
         self._within_s = within_s
         self._deadline: float | None = None
         self._received = 0
@@ -67,12 +69,12 @@ class _Body:
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()  # the end of the connection, which may be much later
-        if self._announced > self._most:
+        if self._announced > self._max_bytes:
             raise self._too_large()
         message = await self._next()
         self._received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
-        if self._received > self._most:
+        if self._received > self._max_bytes:
             raise self._too_large()
         return message
 
@@ -101,5 +103,5 @@ class _Body:
     def _too_large(self) -> HTTPException:
         # The connection stays open and the server discards the rest: a close would reach the caller before this
         # response.
-        detail = f"the body is larger than {self._most} bytes: send less at once"
+        detail = f"the body is larger than {self._max_bytes} bytes: send less at once"
         return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)

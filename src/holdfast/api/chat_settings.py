@@ -252,7 +252,7 @@ async def list_labelled_chats(
 ) -> ListPage[LabelledChatModel]:
     """The chats with a label, by JID."""
     await gateway.require(company)
-    found = await labels.chats_with(company, label, after=after or "", most=limit + 1)
+    found = await labels.chats_with(company, label, after=after or "", limit=limit + 1)
     items = [LabelledChatModel(chat=chat) for chat in found[:limit]]
     return ListPage(items=items, next=found[limit - 1] if len(found) > limit else None)
 

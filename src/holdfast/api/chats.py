@@ -60,7 +60,7 @@ async def list_chats(
     """The chats of a company, those with the newest messages first."""
     await gateway.require(company)
     start = None if after is None else ChatCursor.parse(after)
-    found = await chats.overview(company, after=start, most=limit, unread=unread, words=q.strip())
+    found = await chats.overview(company, after=start, limit=limit, unread=unread, words=q.strip())
     items = [ChatModel.of(chat, media.url) for chat in found.chats]
     return ListPage(items=items, next=None if found.next is None else str(found.next))
 
@@ -99,7 +99,7 @@ async def list_chat_messages(
         jid,
         before=None if after is None else TimelineCursor.parse(after),
         after=None if before is None else TimelineCursor.parse(before),
-        most=limit,
+        limit=limit,
     )
     return TimelinePageModel(
         items=[ChatMessageModel.of(entry, media.url) for entry in page.entries],

@@ -18,9 +18,9 @@ class Closable(Protocol):
 class Connections:
     """The open connections of one server."""
 
-    def __init__(self, most: int) -> None:
-        """most: maximum number of open connections; 0: no limit."""
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        """`limit`: maximum number of open connections; 0: no limit."""
+        self._limit = limit
         self._open: set[Closable] = set()
         self._idle: dict[Closable, None] = {}
         """Connections without a valid API key so far; the one that has been idle longest is first."""
@@ -31,7 +31,7 @@ class Connections:
 
         At the limit an idle connection is closed in its favour, preferably one without a key.
         """
-        if self._most and len(self._open) >= self._most and not self._close_idle():
+        if self._limit and len(self._open) >= self._limit and not self._close_idle():
             return False
         self._open.add(connection)
         self._idle[connection] = None

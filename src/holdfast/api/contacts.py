@@ -20,7 +20,7 @@ from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.contacts import HIDDEN, PERSON, Contacts, KnownContact
 
-MOST_NUMBERS = 500
+MAX_NUMBERS = 500
 _LONGEST_JID = 200
 
 
@@ -29,7 +29,7 @@ class NumbersRequest(ApiModel):
         list[Annotated[Text, Field(max_length=100)]],
         Field(
             min_length=1,
-            max_length=MOST_NUMBERS,
+            max_length=MAX_NUMBERS,
             description="phone numbers in any usual spelling; also hidden ids (…@lid) and usernames (@name)",
         ),
     ]
@@ -180,7 +180,7 @@ async def list_contacts(
 ) -> ListPage[PersonModel]:
     """The people about whom WhatsApp reported anything, ordered by JID."""
     await gateway.require(company)
-    found = await contacts.contacts(company, after=after or "", most=limit, words=q.strip())
+    found = await contacts.contacts(company, after=after or "", limit=limit, words=q.strip())
     return ListPage(items=[PersonModel.of(contact) for contact in found.people], next=found.next)
 
 

@@ -47,7 +47,7 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
     with events.listening(companies=companies) as flag:
         while True:
             flag.clear()
-            found = await events.after(seen, companies=companies, most=_PART)
+            found = await events.after(seen, companies=companies, limit=_PART)
             if found:
                 seen = found[-1].seq
                 yield b"".join(map(_written, found))
@@ -74,7 +74,7 @@ async def page_of_events(
     after: int, *, events: Events, companies: Collection[str] | None, limit: int
 ) -> dict[str, object]:
     """Events after event `after`, in the form of the stream, with their numbers."""
-    found = await events.after(after, companies=companies, most=limit + 1)
+    found = await events.after(after, companies=companies, limit=limit + 1)
     items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found[:limit]]
     return {"items": items, "next": str(found[limit - 1].seq) if len(found) > limit else None}
 

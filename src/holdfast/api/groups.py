@@ -49,10 +49,10 @@ class GroupDetailsModel(GroupModel):
     members: list[GroupMemberModel]
 
 
-MOST_MEMBERS = 1023
+MAX_MEMBERS = 1023
 _Subject = Annotated[Text, Field(min_length=1, max_length=100, description="the name of the group")]
 Members = Annotated[
-    list[Annotated[Text, Field(max_length=100)]], Field(max_length=MOST_MEMBERS, description="phone numbers or JIDs")
+    list[Annotated[Text, Field(max_length=100)]], Field(max_length=MAX_MEMBERS, description="phone numbers or JIDs")
 ]
 
 

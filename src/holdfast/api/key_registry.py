@@ -21,8 +21,8 @@ from holdfast.session.labels import checked_name
 log = logging.getLogger(__name__)
 
 REFRESH_S = 5
-MOST_KEYS = 1000
-MOST_COMPANIES = 1000
+MAX_KEYS = 1000
+MAX_COMPANIES = 1000
 """Of one key."""
 
 
@@ -98,8 +98,8 @@ class KeyRegistry:
             used_at=None,
         )
         async with self._lock:
-            if len(self._created) >= MOST_KEYS:
-                raise Conflict(f"there are {MOST_KEYS} API keys already: revoke those that nobody uses")
+            if len(self._created) >= MAX_KEYS:
+                raise Conflict(f"there are {MAX_KEYS} API keys already: revoke those that nobody uses")
             await self._rows.add(created)
             self._created[digest] = created
         log.info("API key %s created for %s", created.id, ", ".join(sorted(created.companies)))
@@ -168,8 +168,8 @@ def _checked_name(text: str) -> str:
 def _checked_companies(companies: Collection[str]) -> frozenset[str]:
     if not companies:
         raise BadInput("companies is empty: name the companies that the key may access", field="companies")
-    if len(companies) > MOST_COMPANIES:
-        raise BadInput(f"companies has {len(companies)} ids: give at most {MOST_COMPANIES}", field="companies")
+    if len(companies) > MAX_COMPANIES:
+        raise BadInput(f"companies has {len(companies)} ids: give at most {MAX_COMPANIES}", field="companies")
     wrong = next((each for each in companies if not is_company_id(each)), None)
     if wrong is not None:
         raise BadInput(f'companies: "{wrong[:80]}" is not a valid company id: {COMPANY_RULE}', field="companies")

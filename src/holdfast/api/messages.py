@@ -75,7 +75,7 @@ async def list_messages(
 ) -> ListPage[MessageModel]:
     """Messages of a company, oldest first."""
     await gateway.require(company)
-    rows = await stored.messages(company, state=state, after=cursor(after), most=limit + 1, chat=chat)
+    rows = await stored.messages(company, state=state, after=cursor(after), limit=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
     view, restrictions = await gateway.cluster_view(company), await _restrictions(limits, found)
     items = [MessageModel.of(message, hold_notice(message, view, restrictions)) for message in found]
@@ -141,7 +141,7 @@ async def list_inbox(
     """Inbound messages of a company, in the order in which they were stored."""
     await gateway.require(company)
     inbox: Inbox = request.app.state.inbox
-    found, next_ = _part(await inbox.received(company, after=cursor(after), most=limit + 1, chat=chat), limit)
+    found, next_ = _part(await inbox.received(company, after=cursor(after), limit=limit + 1, chat=chat), limit)
     media: MediaService = request.app.state.media
     return ListPage(items=[ReceivedModel.of(received, media.url(received)) for received in found], next=next_)
 

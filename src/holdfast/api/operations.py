@@ -156,7 +156,7 @@ async def list_operations(
     limit: Limit = 100,
 ) -> ListPage[OperationModel]:
     """Operations of a company, oldest first."""
-    found = await service.operations(company, state=state, after=cursor(after), most=limit + 1)
+    found = await service.operations(company, state=state, after=cursor(after), limit=limit + 1)
     next_ = str(found[limit - 1].seq) if len(found) > limit else None
     return ListPage(items=[OperationModel.of(each) for each in found[:limit]], next=next_)
 

@@ -19,7 +19,7 @@ from holdfast.runtime.outbound_media import OutboundMediaService
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 
-MOST_BYTES = 512 * 1024
+MAX_BYTES = 512 * 1024
 """Of a picture. Phones make squares of 640 pixels, which have about 100 kB."""
 
 
@@ -119,9 +119,9 @@ async def _stored(request: Request, company: str, image: PictureSourceModel) -> 
         stored = await service.take(company, body)
     if stored.mimetype != "image/jpeg":
         raise BadInput(f"image is {stored.mimetype}: WhatsApp accepts only JPEG pictures, convert it", field="image")
-    if stored.size_bytes > MOST_BYTES:
+    if stored.size_bytes > MAX_BYTES:
         raise BadInput(
-            f"image has {stored.size_bytes} bytes, and may have {MOST_BYTES}: make it a square of 640 pixels",
+            f"image has {stored.size_bytes} bytes, and may have {MAX_BYTES}: make it a square of 640 pixels",
             field="image",
         )
     return stored.id

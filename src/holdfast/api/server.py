@@ -45,14 +45,14 @@ class HttpServer(uvicorn.Server):
         *,
         head_deadline_s: float = HEAD_DEADLINE_S,
         stop_s: float = STOP_S,
-        most_connections: int = 0,
+        max_connections: int = 0,
         trusted_proxies: str = "",
     ) -> None:
         """most_connections: maximum number of open connections; 0: no limit. trusted_proxies: networks, separated by
         commas."""
         shared = {
             "head_deadline_s": head_deadline_s,
-            "open_connections": Connections(most_connections),
+            "open_connections": Connections(max_connections),
             "refusals": LimitedLog(log, monotonic=api.state.access.quotas.clock.monotonic),
         }
         connection = type("Connection", (_Connection,), shared)

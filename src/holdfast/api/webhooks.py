@@ -128,11 +128,11 @@ class WebhookService:
         return found
 
     async def failed(
-        self, grant: KeyGrant, companies: Companies, *, after: int, most: int
+        self, grant: KeyGrant, companies: Companies, *, after: int, limit: int
     ) -> list[tuple[Failed, Endpoint | None, str | None]]:
         """With the endpoint of each, and its URL if the key may see it."""
         endpoints = await self.rows.endpoints()
-        found = await self.rows.failed(companies, after=after, most=most)
+        found = await self.rows.failed(companies, after=after, limit=limit)
         routes = {each.company: endpoint_of(each.company, endpoints) for each in found}
         urls = {
             company: each.url for company, each in routes.items() if each is not None and grant.covers(each.company)
@@ -275,7 +275,7 @@ async def list_failed_webhooks(
     limit: Limit = 100,
 ) -> ListPage[FailedModel]:
     """Deliveries that were given up, and those that failed and are being retried; oldest first."""
-    found = await service.failed(grant, _of(grant, company), after=cursor(after), most=limit + 1)
+    found = await service.failed(grant, _of(grant, company), after=cursor(after), limit=limit + 1)
     next_ = str(found[limit - 1][0].seq) if len(found) > limit else None
     return ListPage(items=[_failed_shape(*each) for each in found[:limit]], next=next_)
 

@@ -145,8 +145,8 @@ def make_http_api(
 
 def make_server(api: FastAPI, settings: Settings) -> HttpServer:
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = min(settings.http_connections, max(64, open_files - _OTHER_FILES))
-    return HttpServer(api, most_connections=most, trusted_proxies=settings.trusted_proxies)
+    limit = min(settings.http_connections, max(64, open_files - _OTHER_FILES))
+    return HttpServer(api, max_connections=limit, trusted_proxies=settings.trusted_proxies)
 
 
 def _allowed_hosts(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ import base64
 import json
 from typing import Any
 
-from holdfast.session.credentials import MOST_BYTES, buffer_bytes, fault_of, parsed
+from holdfast.session.credentials import MAX_BYTES, buffer_bytes, fault_of, parsed
 
 KEY_TYPES = (
     "app-state-sync-version",
@@ -26,11 +26,11 @@ KEY_TYPES = (
     "tctoken",
 )
 """The types of Signal keys that Baileys 7 stores, longer names before those that they begin with."""
-MOST_KEYS_BYTES = 512 * 1024 * 1024
+MAX_KEYS_BYTES = 512 * 1024 * 1024
 """Total size of the keys of one device."""
-MOST_KEY_BYTES = 8 * 1024 * 1024
+MAX_KEY_BYTES = 8 * 1024 * 1024
 """The largest real one, the state of an account with tens of thousands of chats, has a few megabytes."""
-_MOST_DEPTH = 64
+_MAX_DEPTH = 64
 _LONGEST_ID = 500
 """Characters. Real ids have fewer than 100; PostgreSQL can't index one of thousands."""
 _WANTED = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey", "me", "account")
@@ -49,8 +49,8 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 def credentials_text(content: bytes) -> str:
     """Check the credentials of a linked device and return them as text. Raises `Damaged`."""
-    if len(content) > MOST_BYTES:
-        raise Damaged(f"has {len(content)} bytes: credentials have {MOST_BYTES} at most")
+    if len(content) > MAX_BYTES:
+        raise Damaged(f"has {len(content)} bytes: credentials have {MAX_BYTES} at most")
     text, found = _parsed(content)
     if not isinstance(found, dict):
         raise Damaged("holds no credentials: it is not a JSON object")
@@ -78,8 +78,8 @@ def key_text(type_: str, id_: str, content: bytes) -> str:
     """Check a Signal key of this type and id, and return it as text. Raises `Damaged`."""
     if not 0 < len(id_) <= _LONGEST_ID or not id_.isprintable():
         raise Damaged(f"has an id that can't be stored: 1 to {_LONGEST_ID} visible characters are allowed")
-    if len(content) > MOST_KEY_BYTES:
-        raise Damaged(f"has {len(content)} bytes: a key has {MOST_KEY_BYTES} at most")
+    if len(content) > MAX_KEY_BYTES:
+        raise Damaged(f"has {len(content)} bytes: a key has {MAX_KEY_BYTES} at most")
     text, found = _parsed(content)
     changed = _with_base64(found)
     if changed is None:
@@ -133,7 +133,7 @@ def _as_written(text: str, found: Any, changed: Any) -> str:
 
 
 def _with_base64(value: Any, depth: int = 0) -> Any:
-    if depth > _MOST_DEPTH:
+    if depth > _MAX_DEPTH:
         raise Damaged("is nested too deeply")
     match value:
         case {"type": "Buffer", "data": str()}:

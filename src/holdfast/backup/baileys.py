@@ -15,8 +15,8 @@ from pathlib import Path
 
 from holdfast.backup.auth_values import (
     KEY_TYPES,
-    MOST_KEY_BYTES,
-    MOST_KEYS_BYTES,
+    MAX_KEY_BYTES,
+    MAX_KEYS_BYTES,
     Damaged,
     credentials_text,
     key_text,
@@ -33,7 +33,7 @@ IN_USE_S = 60
 
 _NO_NAME = re.compile(r"^\.|\.(tmp|swp|bak)$|~$")
 _TRIES = 3
-_MOST_FILES = 200_000
+_MAX_FILES = 200_000
 
 
 class BadFolder(HoldfastError):
@@ -93,8 +93,8 @@ def checked(credentials: str, keys: Sequence[RatchetKey]) -> Device:
     except Damaged as error:
         raise BadInput(f"credentials {error}", field="credentials") from error
     total = sum(len(key.value) for key in keys)
-    if total > MOST_KEYS_BYTES:
-        raise BadInput(f"keys have {total} characters together: {MOST_KEYS_BYTES} are allowed", field="keys")
+    if total > MAX_KEYS_BYTES:
+        raise BadInput(f"keys have {total} characters together: {MAX_KEYS_BYTES} are allowed", field="keys")
     try:
         device = Device(credentials=text, keys=tuple(RatchetKey(key.type, key.id, _known(key)) for key in keys))
     except Damaged as error:
@@ -165,10 +165,10 @@ def _times(folder: Path) -> dict[str, tuple[float, int]]:
     files = (path for path in folder.iterdir() if not _NO_NAME.search(path.name) and path.is_file())
     times = {path.name: (path.stat().st_mtime, path.stat().st_size) for path in files}
     wanted = [size for name, (_, size) in times.items() if _is_key_file(name)]
-    if len(wanted) > _MOST_FILES or sum(wanted) > MOST_KEYS_BYTES:
+    if len(wanted) > _MAX_FILES or sum(wanted) > MAX_KEYS_BYTES:
         raise BadFolder(
             f'"{folder}" has {len(wanted)} files of keys with {sum(wanted)} bytes: '
-            f"{_MOST_FILES} files with {MOST_KEYS_BYTES} bytes are allowed",
+            f"{_MAX_FILES} files with {MAX_KEYS_BYTES} bytes are allowed",
             field="DIR",
         )
     return times
@@ -181,7 +181,7 @@ def _is_key_file(name: str) -> bool:
 def _content(path: Path) -> bytes:
     """Read at most one byte more than a key may have."""
     with path.open("rb") as file:
-        return file.read(MOST_KEY_BYTES + 1)
+        return file.read(MAX_KEY_BYTES + 1)
 
 
 def _keys(texts: Mapping[str, bytes | None]) -> tuple[list[RatchetKey], list[str], list[str]]:

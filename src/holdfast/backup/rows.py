@@ -64,9 +64,9 @@ EVERYTHING = Expected(shift={})
 def read(connection: Connection, table: Table, company: str | None = None) -> Iterator[Sequence[Any]]:
     """All rows, or those of one company, streamed."""
     statement = select(table) if company is None else _of_company(table, company)
-    most = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
+    limit = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
     if statement is not None:
-        yield from connection.execute(statement, execution_options={"yield_per": most})
+        yield from connection.execute(statement, execution_options={"yield_per": limit})
 
 
 def is_of_companies(table: Table) -> bool:
@@ -98,9 +98,9 @@ def write(
         if name not in table.c:
             raise CantRestore(f'its rows of {table.name} have a column "{name[:80]}", which no version of Holdfast has')
     coded = {name for name in columns if isinstance(table.c[name].type, LargeBinary)}
-    most = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
+    limit = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
     rows = iter(rows)
-    while batch := list(itertools.islice(rows, most)):
+    while batch := list(itertools.islice(rows, limit)):
         named = (dict(zip(columns, row, strict=True)) for row in batch)
         checked = [_checked(table, _decoded(row, coded), expected) for row in named]
         connection.execute(insert(table), checked)
@@ -146,12 +146,12 @@ def empty(connection: Connection) -> None:
 def first_free(connection: Connection, table: Table) -> int:
     """Return a number from which on all are free and were never assigned."""
     column = table.c[NUMBERED[table.name]]
-    most: int = connection.scalar(select(func.coalesce(func.max(column), 0))) or 0
+    limit: int = connection.scalar(select(func.coalesce(func.max(column), 0))) or 0
     if connection.dialect.name == "postgresql":
         drawn = connection.scalar(text(f"SELECT last_value FROM {_sequence(connection, table)}"))  # noqa: S608
     else:
         drawn = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table.name})
-    return max(most, drawn or 0) + 1
+    return max(limit, drawn or 0) + 1
 
 
 def _sequence(connection: Connection, table: Table) -> str:
@@ -169,10 +169,10 @@ def count_on(connection: Connection) -> None:
         column = next((each for each in table.primary_key if each.name == "seq"), None)
         if column is None or not isinstance(column.type, (Integer, BigInteger)):
             continue
-        most = select(func.coalesce(func.max(column), 0)).scalar_subquery()
+        limit = select(func.coalesce(func.max(column), 0)).scalar_subquery()
         sequence = _sequence(connection, table)
         drawn = connection.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 – PostgreSQL's own answer
-        connection.execute(select(func.setval(sequence, func.greatest(most, drawn))))
+        connection.execute(select(func.setval(sequence, func.greatest(limit, drawn))))
 
 
 def continue_from(connection: Connection, table: Table, number: int) -> None:

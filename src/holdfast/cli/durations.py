@@ -8,7 +8,7 @@ import typer
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TYPED = re.compile(r"([0-9]{1,6})\s*([smhd])")
-LEAST_S, MOST_S = 1, 7 * 86_400
+MIN_S, MAX_S = 1, 7 * 86_400
 
 
 def seconds(text: str) -> int:
@@ -17,7 +17,7 @@ def seconds(text: str) -> int:
     if typed is None:
         raise typer.BadParameter(f'"{text}" is not a duration: give a number and its unit, such as 30s, 5m, 1h or 7d')
     found = int(typed[1]) * _UNITS_S[typed[2]]
-    if not LEAST_S <= found <= MOST_S:
+    if not MIN_S <= found <= MAX_S:
         raise typer.BadParameter(f'"{text}" is out of range: give 1s to 7d')
     return found
 

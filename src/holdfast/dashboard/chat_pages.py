@@ -28,7 +28,7 @@ from holdfast.runtime.composer import SendRequest
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 uploads = APIRouter(route_class=UploadPage, include_in_schema=False)
 
-_CHATS_SHOWN, _MESSAGES_SHOWN, _MOST_NEWER = 40, 40, 400
+_CHATS_SHOWN, _MESSAGES_SHOWN, _MAX_NEWER = 40, 40, 400
 _HEARTBEAT_S = 10.0
 _SHOWN_IN_PLACE = ("image/jpeg", "image/png", "image/webp", "image/gif", "audio/", "video/")
 _PICTURES = frozenset({"image/jpeg", "image/png"})
@@ -57,7 +57,7 @@ async def show_chats(request: Request, company: CompanyPath) -> Response:
 async def show_chat(request: Request, company: CompanyPath, chat: ChatPath) -> Response:
     context = context_of(request)
     found = await context.chats.chat(company, chat)
-    newest = await context.chats.timeline(company, chat, most=_MESSAGES_SHOWN)
+    newest = await context.chats.timeline(company, chat, limit=_MESSAGES_SHOWN)
     return page(
         request,
         "chats.html",
@@ -76,12 +76,12 @@ async def show_chat_messages(request: Request, company: CompanyPath, chat: ChatP
     context, query = context_of(request), request.query_params
     if since := query.get("since"):
         after = TimelineCursor.parse(since)
-        found = await context.chats.timeline(company, chat, after=after, most=_MOST_NEWER)
-        if len(found.entries) == _MOST_NEWER:
-            found = await context.chats.timeline(company, chat, most=_MESSAGES_SHOWN)
+        found = await context.chats.timeline(company, chat, after=after, limit=_MAX_NEWER)
+        if len(found.entries) == _MAX_NEWER:
+            found = await context.chats.timeline(company, chat, limit=_MESSAGES_SHOWN)
     else:
         before = TimelineCursor.parse(query.get("before", ""))
-        found = await context.chats.timeline(company, chat, before=before, most=_MESSAGES_SHOWN)
+        found = await context.chats.timeline(company, chat, before=before, limit=_MESSAGES_SHOWN)
     opened = chat_view(await context.chats.chat(company, chat) or _new(chat))
     is_older = "before" in query
     template = "chat_older.html" if is_older else "chat_renewed.html"
@@ -144,8 +144,8 @@ async def upload(request: Request, company: CompanyPath, chat: ChatPath) -> Resp
     filename = unquote(request.headers.get("x-filename", ""))[:200] or None
     check_filename(filename, field="filename")
     is_tenant, length = login_of(request).grant.companies is not None, request.headers.get("content-length", "")
-    most = int(length) if length.isdigit() else context.files.limit_bytes
-    async with context.quotas.media(company, most) if is_tenant else contextlib.nullcontext():
+    limit = int(length) if length.isdigit() else context.files.limit_bytes
+    async with context.quotas.media(company, limit) if is_tenant else contextlib.nullcontext():
         mimetype = request.headers.get("content-type") or None
         stored = await context.files.put(company, request.stream(), mimetype=mimetype, filename=filename)
     return JSONResponse({"id": stored.id, "mimetype": stored.mimetype, "bytes": stored.size_bytes})
@@ -179,7 +179,7 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
         with context.events.listening(companies=[company]) as flag:
             while True:
                 flag.clear()
-                found = await context.events.after(seen, companies=[company], most=500)
+                found = await context.events.after(seen, companies=[company], limit=500)
                 if found:
                     seen = found[-1].seq
                     yield event("chats", "")
@@ -200,7 +200,7 @@ async def _list(request: Request, company: str, *, open_chat: str | None) -> dic
     query = request.query_params
     words, unread, after = query.get("words", "").strip()[:80], query.get("unread") == "yes", query.get("after")
     found = await context_of(request).chats.overview(
-        company, after=ChatCursor.parse(after) if after else None, most=_CHATS_SHOWN, unread=unread, words=words
+        company, after=ChatCursor.parse(after) if after else None, limit=_CHATS_SHOWN, unread=unread, words=words
     )
     return {
         "chats": [chat_view(chat) for chat in found.chats],

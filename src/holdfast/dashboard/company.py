@@ -180,7 +180,7 @@ class Fragments:
 
     async def messages_changed(self) -> bool:
         newest = await self._context.lookup.sent_messages(
-            self._company, words="", state=None, before=None, most=MESSAGES_SHOWN
+            self._company, words="", state=None, before=None, limit=MESSAGES_SHOWN
         )
         known, self._messages = self._messages, newest
         return known != newest
@@ -189,7 +189,7 @@ class Fragments:
         """Read the history again after a transition, until it includes that transition: the database has it a moment
         later than the session's record."""
         record = view.record
-        operations = await self._context.operations.newest(self._company, most=ENTRIES_SHOWN)
+        operations = await self._context.operations.newest(self._company, limit=ENTRIES_SHOWN)
         sign = (record.state, record.since, record.reason, record.attempts, view.next_attempt_at, operations)
         is_new = self._history_state != sign
         if is_new or not self._is_current:

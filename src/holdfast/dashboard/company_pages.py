@@ -178,7 +178,7 @@ async def _messages(request: Request, company: str) -> dict[str, object]:
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
     state = MessageState(query["state"]) if query.get("state") in set(MessageState) else None
     found = await context_of(request).lookup.sent_messages(
-        company, words=words, state=state, before=before, most=MESSAGES_SHOWN + 1
+        company, words=words, state=state, before=before, limit=MESSAGES_SHOWN + 1
     )
     return {
         "found": found[:MESSAGES_SHOWN],
@@ -213,7 +213,7 @@ async def _queue_notes(request: Request, company: str) -> dict[bool, str]:
 async def show_inbox(request: Request, company: CompanyPath) -> Response:
     query = request.query_params
     words, before = query.get("words", "").strip()[:80], _number(query.get("before"))
-    found = await context_of(request).lookup.inbound(company, words=words, before=before, most=_INBOX_SHOWN + 1)
+    found = await context_of(request).lookup.inbound(company, words=words, before=before, limit=_INBOX_SHOWN + 1)
     older = found[_INBOX_SHOWN - 1].seq if len(found) > _INBOX_SHOWN else None
     return page(
         request,

@@ -26,7 +26,7 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _HEARTBEAT_EVERY = 5
 """Number of reads without a change after which the stream sends a heartbeat."""
-_MOST_ANNOUNCEMENTS = 3
+_MAX_ANNOUNCEMENTS = 3
 
 
 @pages.get("/")
@@ -154,6 +154,6 @@ class Watcher:
 def _announcements(before: dict[str, FleetRow], changed: Sequence[FleetRow]) -> list[str]:
     """Changes of state for screen readers: a few, worst first."""
     turned = [row for row in ranked(changed) if row.company in before and before[row.company].state is not row.state]
-    lines = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MOST_ANNOUNCEMENTS]]
+    lines = [f"{row.company}: {STATES[row.state].lower()}" for row in turned[:_MAX_ANNOUNCEMENTS]]
     left = len(turned) - len(lines)
     return [*lines, *([f"and {left} more"] if left > 0 else [])]

@@ -13,7 +13,7 @@ from typing import Any, cast
 from holdfast.delivery.content import Content
 from holdfast.delivery.stores import Received
 
-_MOST_CHARACTERS = 500
+_MAX_CHARACTERS = 500
 """Of all details of one message; the API has everything."""
 _NUMBER = re.compile(r"^(?:\w+\.)?TEL[^:\r\n]*:(?:tel:)?([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
 
@@ -27,7 +27,7 @@ def details(received: Received) -> str | None:
     if received.target is not None:
         lines.append(f"about message {received.target}")
     line = "; ".join(lines)
-    return None if not line else line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]} …"
+    return None if not line else line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]} …"
 
 
 def empty_note(content: Content, type_: str) -> str:

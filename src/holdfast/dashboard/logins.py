@@ -33,9 +33,9 @@ LONGEST_S = 7 * 24 * 3600
 RENEW_S = 300
 """A cookie older than this is renewed by the next page."""
 
-_MOST_TRIES = 10
+_MAX_TRIES = 10
 _TRIES_WITHIN_S = 60
-_MOST_ADDRESSES = 1000
+_MAX_ADDRESSES = 1000
 
 
 class TooManyAttempts(HoldfastError):
@@ -177,13 +177,13 @@ class Tries:
         tries = self._failed.get(address, deque())
         while tries and tries[0] <= now - _TRIES_WITHIN_S:
             tries.popleft()
-        if len(tries) >= _MOST_TRIES:
+        if len(tries) >= _MAX_TRIES:
             wait_s = int(tries[0] + _TRIES_WITHIN_S - now) + 1
             raise TooManyAttempts(f"{len(tries)} wrong keys came from your address within a minute: wait {wait_s} s")
 
     def failed(self, address: str) -> None:
-        tries = self._failed.pop(address, deque(maxlen=_MOST_TRIES))
+        tries = self._failed.pop(address, deque(maxlen=_MAX_TRIES))
         tries.append(self._clock.monotonic())
         self._failed[address] = tries
-        if len(self._failed) > _MOST_ADDRESSES:
+        if len(self._failed) > _MAX_ADDRESSES:
             del self._failed[next(iter(self._failed))]

@@ -28,7 +28,7 @@ R = TypeVar("R")
 _GROUPS_SHOWN, _CONTACTS_SHOWN = 200, 100
 _CREATION_WAIT_S = 15
 _THIS = "This account"
-_LONGEST_SUBJECT, _MOST_MEMBERS = 100, 1023
+_LONGEST_SUBJECT, _MAX_MEMBERS = 100, 1023
 _BETWEEN = re.compile("[\\r\\n,;،؛、，；]")
 
 
@@ -93,8 +93,8 @@ def _subject(text: str) -> str:
 def _members(text: str) -> list[str]:
     """The JIDs of the people on the lines of a text, or between commas of any script."""
     lines = [line.strip() for line in _BETWEEN.split(text) if line.strip()]
-    if not 1 <= len(lines) <= _MOST_MEMBERS:
-        raise BadInput(f"there are {len(lines)} members: give 1 to {_MOST_MEMBERS} numbers", field="members")
+    if not 1 <= len(lines) <= _MAX_MEMBERS:
+        raise BadInput(f"there are {len(lines)} members: give 1 to {_MAX_MEMBERS} numbers", field="members")
     jids = [parse_recipient(line, field="members")[1] for line in lines]
     if group := next((jid for jid in jids if jid.endswith("@g.us")), None):
         raise BadInput(f'members "{group}" is a group: give phone numbers of people', field="members")
@@ -139,7 +139,7 @@ async def show_group(request: Request, company: CompanyPath, group: GroupPath) -
 async def show_contacts(request: Request, company: CompanyPath) -> Response:
     query = request.query_params
     words, after = query.get("words", "").strip()[:80], query.get("after", "")[:200]
-    found = await context_of(request).contacts.contacts(company, after=after, most=_CONTACTS_SHOWN, words=words)
+    found = await context_of(request).contacts.contacts(company, after=after, limit=_CONTACTS_SHOWN, words=words)
     own = await _own_jid(request, company)
     return page(
         request,

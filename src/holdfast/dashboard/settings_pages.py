@@ -72,12 +72,12 @@ async def _new_pacing(request: Request, company: str) -> dict[str, object]:
 
 
 def _figure(name: str, text: str) -> float | int:
-    label, most = _FIGURES[name]
+    label, limit = _FIGURES[name]
     is_number = text.isascii() and text.replace(".", "", 1).isdigit() and (name == "perMinute" or text.isdigit())
-    if not is_number or float(text) > most:
+    if not is_number or float(text) > limit:
         kind = "number" if name == "perMinute" else "whole number"
         raise BadInput(
-            f'{label}: "{text[:20]}" can\'t be used; give a {kind} from 0 to {most}, 0 for no limit', field=name
+            f'{label}: "{text[:20]}" can\'t be used; give a {kind} from 0 to {limit}, 0 for no limit', field=name
         )
     return int(text) if text.isdigit() else float(text)
 

@@ -114,7 +114,7 @@ def _done(request: Request, message: str) -> Response:
 async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
     endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
-    failed = await webhooks.failed(grant.companies, after=0, most=_SHOWN)
+    failed = await webhooks.failed(grant.companies, after=0, limit=_SHOWN)
     return {
         "endpoints": [
             _endpoint_row(each, counts_of(each, endpoints, counts))

@@ -24,7 +24,7 @@ QUIET = FOLDED | {"pin", "keep", "poll_vote", "event_response"}
 """Types of messages that are not counted as unread, and are never the last message of a chat."""
 MARKED_UNREAD = -1
 """The count of unread messages in a chat that a person marked as unread."""
-MOST_UNREAD = 100
+MAX_UNREAD = 100
 """Messages for which one request sends read receipts."""
 
 _ON_ARRIVAL = timedelta(seconds=5)
@@ -222,22 +222,22 @@ def timeline_at(message: TimelineMessage) -> str:
     return message.stored_at if delay <= _ON_ARRIVAL else message.sent_at
 
 
-def older_page(sent: Sequence[SentEntry], received: Sequence[Received], *, before: TimelineCursor, most: int) -> Slice:
-    """Merge the newest messages before a cursor, each direction newest first; up to one more than `most` of each."""
+def older_page(sent: Sequence[SentEntry], received: Sequence[Received], *, before: TimelineCursor, limit: int) -> Slice:
+    """Merge the newest messages before a cursor, each direction newest first; up to one more than `limit` of each."""
     taken = _merge(sent, received, newest_first=True)
-    shown = taken[:most]
+    shown = taken[:limit]
     newest_sent, newest_received = sent[0] if sent else None, received[0] if received else None
     ground = _BEGINNING if before == END else before
     return Slice(
         messages=shown,
-        older=_below(shown, before) if len(taken) > most else None,
+        older=_below(shown, before) if len(taken) > limit else None,
         newer=_above([each for each in (newest_sent, newest_received) if each is not None], ground),
     )
 
 
-def newer_page(sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, most: int) -> Slice:
+def newer_page(sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, limit: int) -> Slice:
     """Merge the messages from a cursor on, each direction oldest first."""
-    shown = _merge(sent, received, newest_first=False)[:most]
+    shown = _merge(sent, received, newest_first=False)[:limit]
     return Slice(messages=shown[::-1], older=after, newer=_above(shown, after))
 
 
@@ -344,13 +344,13 @@ class Chats(Protocol):
     """Reads chats for people, and keeps what was read."""
 
     async def overview(
-        self, company: str, *, after: ChatCursor | None, most: int, unread: bool = False, words: str = ""
+        self, company: str, *, after: ChatCursor | None, limit: int, unread: bool = False, words: str = ""
     ) -> ChatsPage:
         """Chats with a message, that with the newest message first.
 
         unread: only those with unread messages, or marked as unread.
         words: a part of the name or of the number. One page is a search of some thousand chats, so it may have fewer
-        than `most`, or none, although there is a next one.
+        than `limit`, or none, although there is a next one.
         """
 
     async def chat(self, company: str, chat: str) -> Chat | None: ...
@@ -365,12 +365,12 @@ class Chats(Protocol):
         *,
         before: TimelineCursor | None = None,
         after: TimelineCursor | None = None,
-        most: int,
+        limit: int,
     ) -> TimelinePage:
         """One page of a timeline: before a cursor, from a cursor on, or the newest one."""
 
     async def unread(self, company: str, chat: str) -> list[Received]:
-        """The newest inbound messages that nobody has read, at most `MOST_UNREAD`, oldest first."""
+        """The newest inbound messages that nobody has read, at most `MAX_UNREAD`, oldest first."""
 
     async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
         """The messages of a chat up to this `seq` are read. An older position changes nothing."""

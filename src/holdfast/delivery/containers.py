@@ -15,7 +15,7 @@ _EMPTY_ZIP = _END
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 ZIP, OLE = "application/zip", "application/x-ole-storage"
-_MOST_ENTRIES = 20_000
+_MAX_ENTRIES = 20_000
 _DECLARED = re.compile(rb"application/[a-z0-9][a-z0-9.+-]{1,80}")
 
 OPUS = "audio/ogg; codecs=opus"
@@ -84,7 +84,7 @@ def _entries(head: bytes, tail: bytes) -> set[str]:
 
 def _local(head: bytes) -> Iterator[bytes]:
     at = 0
-    for _ in range(_MOST_ENTRIES):
+    for _ in range(_MAX_ENTRIES):
         if head[at : at + 4] != _LOCAL or len(head) < at + 30:
             return
         flags, size, name, extra = struct.unpack_from("<6xH10xI4xHH", head, at)
@@ -101,7 +101,7 @@ def _directory(head: bytes, tail: bytes) -> Iterator[bytes]:
         return
     size = int.from_bytes(end[last + 12 : last + 16], "little")
     at = last - size if size <= last else end.find(_CENTRAL)
-    for _ in range(_MOST_ENTRIES):
+    for _ in range(_MAX_ENTRIES):
         if at < 0 or end[at : at + 4] != _CENTRAL or len(end) < at + 46:
             return
         name, extra, comment = struct.unpack_from("<28xHHH", end, at)

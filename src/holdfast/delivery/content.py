@@ -29,7 +29,7 @@ LONGEST_TEXT = 65_536
 LONGEST_CAPTION = 1024
 """Characters (source: WhatsApp's Cloud API reference)."""
 LONGEST_NAME = 256
-MOST_MENTIONS = 1024
+MAX_MENTIONS = 1024
 """The maximum number of members of a group (source: WhatsApp's help)."""
 LONGEST_MESSAGE_ID = 128
 
@@ -92,8 +92,8 @@ class MessageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Raises `BadInput`, naming the field, for content that no WhatsApp message can have."""
         given = [name for name in self.one_of if getattr(self, _attribute(name)) is not None]
         if self.one_of and len(given) != 1:
-            *most, last = self.one_of
-            names = f"{', '.join(most)} and {last}"
+            *others, last = self.one_of
+            names = f"{', '.join(others)} and {last}"
             what = f"{' and '.join(given)}: give exactly one of {names}" if given else f"none of {names}: give one"
             raise BadInput(f"{self.kind} has {what}", field=self.kind)
 
@@ -187,10 +187,10 @@ def check_text(text: str, *, field: str) -> None:
         )
 
 
-def check_length(text: str | None, most: int, *, field: str) -> None:
+def check_length(text: str | None, limit: int, *, field: str) -> None:
     """Raises `BadInput` for a text that is too long."""
-    if text is not None and len(text) > most:
-        raise BadInput(f"{field} has {len(text)} characters: give at most {most}", field=field)
+    if text is not None and len(text) > limit:
+        raise BadInput(f"{field} has {len(text)} characters: give at most {limit}", field=field)
 
 
 def check_filename(name: str | None, *, field: str) -> None:
@@ -202,8 +202,8 @@ def check_filename(name: str | None, *, field: str) -> None:
 
 def mentioned(mentions: list[str]) -> list[str]:
     """The JIDs of the mentioned people, who are given by phone number or JID. Raises `BadInput`."""
-    if len(mentions) > MOST_MENTIONS:
-        raise BadInput(f"mentions has {len(mentions)} people: give at most {MOST_MENTIONS}", field="mentions")
+    if len(mentions) > MAX_MENTIONS:
+        raise BadInput(f"mentions has {len(mentions)} people: give at most {MAX_MENTIONS}", field="mentions")
     return people(mentions, field="mentions")
 
 

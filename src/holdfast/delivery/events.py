@@ -89,7 +89,7 @@ class Events(Protocol):
     def poll_interval_s(self) -> float | None:
         """Polling interval for events of other processes, which can't set a flag here. None if there are none."""
 
-    async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
+    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> list[Event]:
         """Events with a greater `seq`, in order, of these companies. None for all companies."""
 
     async def first_since(self, at: str) -> int:

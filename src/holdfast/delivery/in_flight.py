@@ -32,10 +32,10 @@ class _Flight:
 
 
 class InFlight:
-    """At most `most` messages, oldest first."""
+    """At most `limit` messages, oldest first."""
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
         self._flights: dict[str, _Flight] = {}
         self._reserved: set[str] = set()
 
@@ -45,12 +45,12 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more messages may be taken."""
-        return self._most - len(self._flights) - len(self._reserved)
+        return self._limit - len(self._flights) - len(self._reserved)
 
     @property
     def is_empty(self) -> bool:
         """Is nothing in flight or reserved?"""
-        return self.room == self._most
+        return self.room == self._limit
 
     @property
     def whatsapp_ids(self) -> Collection[str]:

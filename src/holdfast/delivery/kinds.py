@@ -32,7 +32,7 @@ from holdfast.delivery.recipient import phone_number
 LONGEST_VCARD = 65_536
 LONGEST_QUESTION = 255
 LONGEST_OPTION = 100
-MOST_OPTIONS = 12
+MAX_OPTIONS = 12
 """Limits of polls (source: WhatsApp's own apps)."""
 EDIT_WITHIN = timedelta(minutes=15)
 DELETE_WITHIN = timedelta(hours=60)
@@ -113,10 +113,10 @@ class Location(MessageBody, frozen=True, kw_only=True):
     address: str | None = None
 
     def check(self) -> None:
-        for name, value, most in (("latitude", self.latitude, 90), ("longitude", self.longitude, 180)):
-            if not math.isfinite(value) or abs(value) > most:
+        for name, value, limit in (("latitude", self.latitude, 90), ("longitude", self.longitude, 180)):
+            if not math.isfinite(value) or abs(value) > limit:
                 raise BadInput(
-                    f"location.{name} is {value:g}: give degrees from -{most} to {most}", field=f"location.{name}"
+                    f"location.{name} is {value:g}: give degrees from -{limit} to {limit}", field=f"location.{name}"
                 )
         check_length(self.name, LONGEST_NAME, field="location.name")
         check_length(self.address, LONGEST_CAPTION, field="location.address")
@@ -179,20 +179,20 @@ class Poll(MessageBody, frozen=True, kw_only=True):
 
     text: Annotated[str, Meta(description="the question, up to 255 characters")]
     options: Annotated[
-        Annotated[list[str], Meta(max_length=MOST_OPTIONS)],
+        Annotated[list[str], Meta(max_length=MAX_OPTIONS)],
         Meta(description="2 to 12 different ones, up to 100 characters each"),
     ]
     selectable: Annotated[
-        Annotated[int, Meta(ge=1, le=MOST_OPTIONS)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_OPTIONS)] | None,
         Meta(description="how many options a person may choose; default: any number"),
     ] = None
 
     def check(self) -> None:
         check_text(self.text, field="poll.text")
         check_length(self.text, LONGEST_QUESTION, field="poll.text")
-        if not 2 <= len(self.options) <= MOST_OPTIONS:
+        if not 2 <= len(self.options) <= MAX_OPTIONS:
             raise BadInput(
-                f"poll.options has {len(self.options)} options: give 2 to {MOST_OPTIONS}", field="poll.options"
+                f"poll.options has {len(self.options)} options: give 2 to {MAX_OPTIONS}", field="poll.options"
             )
         for n, option in enumerate(self.options):
             self._check_option(n, option)

@@ -37,7 +37,7 @@ class Labels(Protocol):
     async def labels_of(self, company: str, chats: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """The ids of the labels of those of these chats that have any."""
 
-    async def chats_with(self, company: str, label: str, *, after: str, most: int) -> list[str]:
+    async def chats_with(self, company: str, label: str, *, after: str, limit: int) -> list[str]:
         """Chats that have this label, by JID, from the first one after `after`."""
 
     async def oldest_in(self, company: str, chat: str) -> StoredMessage | None:

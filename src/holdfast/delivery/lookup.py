@@ -36,7 +36,7 @@ class OutboundRow:
 
 class Lookup(Protocol):
     async def sent_messages(
-        self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
+        self, company: str, *, words: str, state: MessageState | None, before: int | None, limit: int
     ) -> list[OutboundRow]:
         """Outbound messages with `seq` below `before`.
 
@@ -46,7 +46,7 @@ class Lookup(Protocol):
 
     async def sent_message(self, company: str, message_id: str) -> OutboundRow | None: ...
 
-    async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
+    async def inbound(self, company: str, *, words: str, before: int | None, limit: int) -> list[Received]:
         """Inbound messages with `seq` below `before`.
 
         words: the beginning of the id or WhatsApp id, digits of the sender's or the chat's number, or beginnings of

@@ -17,7 +17,7 @@ HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 128 * 1024
 """How many of the first and how many of the last bytes of a medium are examined to detect its type."""
 
-_MOST = {
+_MAX_BYTES = {
     MediaKind.IMAGE: 16 * MB,
     MediaKind.VIDEO: 16 * MB,
     MediaKind.AUDIO: 16 * MB,
@@ -84,9 +84,9 @@ _CODECS = re.compile(
 )
 
 
-def most_bytes(kind: MediaKind, *, limit_bytes: int) -> int:
+def max_bytes(kind: MediaKind, *, limit_bytes: int) -> int:
     """The largest size of a medium of this kind in bytes: the lower of WhatsApp's limit and the operator's."""
-    return min(_MOST[kind], limit_bytes)
+    return min(_MAX_BYTES[kind], limit_bytes)
 
 
 def _size_shown(size_bytes: int) -> str:
@@ -98,15 +98,15 @@ def check_size(kind: MediaKind, size_bytes: int, *, limit_bytes: int, field: str
     """Raises `BadInput` for a medium that is empty or too large."""
     if size_bytes == 0:
         raise BadInput(f"{field} is empty: give at least one byte", field=field)
-    if size_bytes > most_bytes(kind, limit_bytes=limit_bytes):
+    if size_bytes > max_bytes(kind, limit_bytes=limit_bytes):
         raise too_large(kind, limit_bytes=limit_bytes, field=field)
 
 
 def too_large(kind: MediaKind, *, limit_bytes: int, field: str) -> BadInput:
-    most, whose = most_bytes(kind, limit_bytes=limit_bytes), "WhatsApp accepts no larger"
-    if most == limit_bytes:
+    limit, whose = max_bytes(kind, limit_bytes=limit_bytes), "WhatsApp accepts no larger"
+    if limit == limit_bytes:
         whose = "HOLDFAST_MEDIA_MAX_MB allows no larger"
-    return BadInput(f"{field} has more than {_size_shown(most)}: {whose} {kind}", field=field)
+    return BadInput(f"{field} has more than {_size_shown(limit)}: {whose} {kind}", field=field)
 
 
 def check_voice(mimetype: str, *, field: str) -> None:

@@ -79,7 +79,7 @@ class References(Protocol):
     async def canonical(self, company: str, chat: str) -> str:
         """The canonical id of a chat."""
 
-    async def saved_contacts(self, company: str, *, most: int) -> list[str]:
+    async def saved_contacts(self, company: str, *, limit: int) -> list[str]:
         """The JIDs of people who are saved in the phone's address book."""
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:

@@ -120,9 +120,9 @@ def visible(text: str) -> str:
     return "".join(char for char in text if unicodedata.category(char) != "Cf" and char not in _IGNORED).strip()
 
 
-def shown(text: str, *, most: int = 40) -> str:
+def shown(text: str, *, limit: int = 40) -> str:
     """The text with names for its invisible characters: `<U+200E>+962…`."""
-    return "".join(char if _is_seen(char) else f"<U+{ord(char):04X}>" for char in text[:most])
+    return "".join(char if _is_seen(char) else f"<U+{ord(char):04X}>" for char in text[:limit])
 
 
 def _is_seen(char: str) -> bool:
@@ -201,8 +201,8 @@ def _without_address(text: str, given: str, *, field: str) -> str:
 def _without_extension(number: str, given: str, *, field: str) -> str:
     if ";" in number:
         raise BadInput(
-            f'{field} "{shown(given, most=80)}" has an extension or a parameter after ";": WhatsApp numbers have none, '
-            "give the number without it",
+            f'{field} "{shown(given, limit=80)}" has an extension or a parameter after ";": WhatsApp numbers have '
+            "none, give the number without it",
             field=field,
         )
     return number
@@ -235,7 +235,7 @@ def _the_one(phones: list[str], given: str, *, field: str) -> str:
 
 def _no_number(given: str, *, field: str) -> BadInput:
     return BadInput(
-        f'{field} "{shown(given, most=80)}" is a link without a phone number: give the number itself, '
+        f'{field} "{shown(given, limit=80)}" is a link without a phone number: give the number itself, '
         "or a link such as https://wa.me/962790000001",
         field=field,
     )

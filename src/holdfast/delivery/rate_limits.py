@@ -298,11 +298,11 @@ class RateLimits:
         return Hold(code=code, until=until)
 
     def _daily_limit(self, now: float) -> Hold | None:
-        most = self.pacing.new_per_day
-        if not most or self._places_left(now) > 0:
+        limit = self.pacing.new_per_day
+        if not limit or self._places_left(now) > 0:
             return None
         counted = [*self._first_contacts, *(now for _ in self._approached)]
-        return Hold(code=DAILY_LIMIT, until=counted[-most] + _DAY_S)
+        return Hold(code=DAILY_LIMIT, until=counted[-limit] + _DAY_S)
 
     def _places_left(self, now: float) -> float:
         while self._first_contacts and self._first_contacts[0] <= now - _DAY_S:

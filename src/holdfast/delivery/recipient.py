@@ -71,7 +71,7 @@ def parse_recipient(text: str, *, field: str) -> tuple[str, str]:
         lid = f"{hidden['user']}@lid"
         return lid, lid
     raise BadInput(
-        f'{field} "{shown(text, most=60)}" is not a valid recipient: give a phone number, '
+        f'{field} "{shown(text, limit=60)}" is not a valid recipient: give a phone number, '
         "a group such as 120363012345678901@g.us, a hidden id such as 123456789012345@lid, or a username such as @rami",
         field=field,
     )
@@ -101,7 +101,7 @@ def parse_channel(text: str, *, field: str) -> str:
     plain = visible(text).lower()
     if _CHANNEL.fullmatch(plain) is None:
         raise BadInput(
-            f'{field} "{shown(text, most=60)}" is not a channel: give one such as 120363012345678901@newsletter',
+            f'{field} "{shown(text, limit=60)}" is not a channel: give one such as 120363012345678901@newsletter',
             field=field,
         )
     return plain

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from holdfast.base.errors import BadInput
-from holdfast.delivery.content import MOST_MENTIONS, MessageBody, MessageId
+from holdfast.delivery.content import MAX_MENTIONS, MessageBody, MessageId
 from holdfast.delivery.kinds import KINDS, Text
 
 LONGEST_EXPIRY_S = 30 * 24 * 3600
-MOST_AUDIENCE = 1_000
+MAX_AUDIENCE = 1_000
 """People who get one status. Each of their devices gets a key of its own in one stanza."""
 
 
@@ -29,14 +29,14 @@ class MessageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = None
     audience: Annotated[
-        Annotated[list[str], Meta(min_length=1, max_length=MOST_AUDIENCE)] | None,
+        Annotated[list[str], Meta(min_length=1, max_length=MAX_AUDIENCE)] | None,
         Meta(
             description="only to `status`: who can see it, by number or JID. Default: the people saved in the phone's "
-            f"address book, up to {MOST_AUDIENCE:,}"
+            f"address book, up to {MAX_AUDIENCE:,}"
         ),
     ] = None
     mentions: Annotated[
-        Annotated[list[str], Meta(max_length=MOST_MENTIONS)] | None,
+        Annotated[list[str], Meta(max_length=MAX_MENTIONS)] | None,
         Meta(description="people that `@number` in the text refers to, by number or JID"),
     ] = None
     reply_to: Annotated[MessageId | None, Meta(description="the message that this one answers")] = None
@@ -85,5 +85,5 @@ def body_of(message: MessageOptions) -> MessageBody:
 
 
 def listed(names: Iterable[str], word: str = "or") -> str:
-    *most, last = names
-    return f"{', '.join(most)} {word} {last}" if most else last
+    *others, last = names
+    return f"{', '.join(others)} {word} {last}" if others else last

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _LONGEST_TOKEN = 32
-_MOST_WORDS = 1000
+_MAX_WORDS = 1000
 """Distinct words of one message that are indexed. A very long text is found only by its beginning."""
-_MOST_WORDS = 12
+_MAX_WORDS = 12
 _LONGEST_SEARCH = 400
 """Characters of a search that are used; the rest is ignored."""
 _LONGEST_TEXT = 20_000
@@ -55,7 +55,7 @@ def parse_search(asked: str) -> Search:
     """Parse what somebody typed. Accepts any text, hostile ones included."""
     asked = asked[:_LONGEST_SEARCH]
     words = dict.fromkeys(f"w{_without_article(word)}" for word in _words(asked))
-    return Search(words=tuple(words)[:_MOST_WORDS], names=tuple(_searched_names(asked)))
+    return Search(words=tuple(words)[:_MAX_WORDS], names=tuple(_searched_names(asked)))
 
 
 def _searched_names(asked: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def tokens(*, texts: Iterable[str | None], ids: Iterable[str], numbers: Iterable
     found: dict[str, None] = {}
     for text in texts:
         for word in _words((text or "")[:_LONGEST_TEXT]):
-            if len(found) >= _MOST_WORDS:
+            if len(found) >= _MAX_WORDS:
                 break
             found[f"w{word}"] = None
             found[f"w{_without_article(word)}"] = None

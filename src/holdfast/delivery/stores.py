@@ -16,7 +16,7 @@ Content = dict[str, object]
 
 INTERACTIVE, BULK = 0, 1
 """Priorities: bulk messages are sent when no interactive message waits, at a rate of their own."""
-_TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MOST_TYPING_MS = 40, 600, 4000
+_TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS, _MAX_TYPING_MS = 40, 600, 4000
 
 
 def disappearing(content: Content, timer_s: int | None) -> Content:
@@ -118,7 +118,7 @@ class Outgoing:
             return 0
         text = self.content.get("text")
         characters = len(text) if isinstance(text, str) else 0
-        return min(max(characters * _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS), _MOST_TYPING_MS)
+        return min(max(characters * _TYPING_MS_PER_CHARACTER, _LEAST_TYPING_MS), _MAX_TYPING_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,7 +364,7 @@ class Outbox(Protocol):
     async def message(self, message_id: str) -> Message | None: ...
 
     async def messages(
-        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+        self, company: str, *, state: MessageState | None, after: int, limit: int, chat: str | None = None
     ) -> list[Message]:
         """Messages in a state, or in a chat (JID), or all, ordered by `seq`, after `after`."""
 
@@ -405,7 +405,7 @@ class MediaFiles(Protocol):
 class Inbox(Protocol):
     """Durable inbound messages."""
 
-    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
+    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> list[Received]:
         """Messages of a chat (JID), or all, ordered by `seq`, after `after`."""
 
     async def find(self, inbox_id: str) -> Received | None: ...

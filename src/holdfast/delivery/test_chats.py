@@ -62,8 +62,8 @@ def test_a_message_that_waited_is_placed_by_the_time_that_it_was_sent() -> None:
 _TIMES = st.lists(st.floats(0, 50), max_size=12).map(sorted)
 
 
-@given(mine=_TIMES, theirs=_TIMES, most=st.integers(1, 5))
-def test_pages_have_every_message_once_in_either_direction(mine: list[float], theirs: list[float], most: int) -> None:
+@given(mine=_TIMES, theirs=_TIMES, limit=st.integers(1, 5))
+def test_pages_have_every_message_once_in_either_direction(mine: list[float], theirs: list[float], limit: int) -> None:
     """Each direction in its own order."""
     outbox = [sent(n, seconds) for n, seconds in enumerate(mine, start=1)]
     inbox = sorted((came(n, s) for n, s in enumerate(theirs, start=1)), key=lambda each: (each.sent_at, each.seq))
@@ -71,18 +71,18 @@ def test_pages_have_every_message_once_in_either_direction(mine: list[float], th
     def older(place: TimelineCursor) -> tuple[list[SentEntry], list[Received]]:
         below = [each for each in outbox if each.message.seq < place.sent]
         before = [each for each in inbox if (each.sent_at, each.seq) < (place.received_at, place.received)]
-        return below[::-1][: most + 1], before[::-1][: most + 1]
+        return below[::-1][: limit + 1], before[::-1][: limit + 1]
 
     def newer(place: TimelineCursor) -> tuple[list[SentEntry], list[Received]]:
         above = [each for each in outbox if each.message.seq >= place.sent]
         after = [each for each in inbox if (each.sent_at, each.seq) >= (place.received_at, place.received)]
-        return above[: most + 1], after[: most + 1]
+        return above[: limit + 1], after[: limit + 1]
 
-    page = older_page(*older(END), before=END, most=most)
+    page = older_page(*older(END), before=END, limit=limit)
     newest, found = page, list(page.messages)
     while page.older is not None:
         place = TimelineCursor.parse(str(page.older))
-        page = older_page(*older(place), before=place, most=most)
+        page = older_page(*older(place), before=place, limit=limit)
         found += page.messages
     assert len(found) == len(outbox) + len(inbox)
     assert [each for each in found if isinstance(each, SentEntry)] == outbox[::-1]
@@ -90,7 +90,7 @@ def test_pages_have_every_message_once_in_either_direction(mine: list[float], th
     assert not any(newer(newest.newer))
     if found:
         back = list(page.messages)
-        while (page := newer_page(*newer(page.newer), after=page.newer, most=most)).messages:
+        while (page := newer_page(*newer(page.newer), after=page.newer, limit=limit)).messages:
             back = [*page.messages, *back]
         assert sorted(map(id, back)) == sorted(map(id, found))
 

@@ -11,7 +11,7 @@ from holdfast.base.errors import BadInput
 from holdfast.delivery.content import (
     LONGEST_CAPTION,
     LONGEST_TEXT,
-    MOST_MENTIONS,
+    MAX_MENTIONS,
     Content,
     MediaBody,
     MessageBody,
@@ -284,7 +284,7 @@ def test_people_are_mentioned_by_number_or_jid_and_once() -> None:
     with pytest.raises(BadInput, match=r'^mentions.1 "1-2@g.us" is a group: give people only$'):
         mentioned(["123@lid", "1-2@g.us"])
     with pytest.raises(BadInput, match=r"^mentions has 1025 people: give at most 1024$"):
-        mentioned(["123@lid"] * (MOST_MENTIONS + 1))
+        mentioned(["123@lid"] * (MAX_MENTIONS + 1))
 
 
 def test_an_answer_contains_the_quoted_message() -> None:

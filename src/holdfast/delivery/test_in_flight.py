@@ -10,8 +10,8 @@ def message(name: str) -> Outgoing:
     return Outgoing(seq=1, id=f"msg_{name}", whatsapp_id=name, chat=name, content={}, attempts=1, accepted_at="")
 
 
-def flying(*names: str, most: int = 3) -> InFlight:
-    made = InFlight(most=most)
+def flying(*names: str, limit: int = 3) -> InFlight:
+    made = InFlight(limit=limit)
     for moment, name in enumerate(names):
         made.add(message(name), float(moment))
     return made
@@ -65,7 +65,7 @@ def test_messages_are_unwritten_until_their_frame_left() -> None:
 
 def test_a_frame_that_left_late_has_its_time_for_an_answer() -> None:
     """The time that the engine took before does not count; the next moment to look is never in the past."""
-    made = InFlight(most=1)
+    made = InFlight(limit=1)
     made.add(message("slow"), 0, is_slow=True)
     for moment in (UNWRITTEN_S - 1, UNWRITTEN_S):
         made.written("slow", moment)

@@ -29,8 +29,8 @@ def limits(pacing: Pacing = UNPACED, *, jitter: float = 0.0) -> RateLimits:
     return RateLimits(pacing, jitter=lambda: jitter)
 
 
-def daily(most: int) -> Pacing:
-    return Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=most)
+def daily(limit: int) -> Pacing:
+    return Pacing(every=FREE, bulk=FREE, new=FREE, new_per_day=limit)
 
 
 def test_without_limits_there_is_as_much_as_there_is_room() -> None:
@@ -157,9 +157,9 @@ def test_no_minute_sees_more_than_burst_and_rate(gaps: list[float], burst: int) 
     st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(ContactStatus), st.booleans()), max_size=40),
     st.integers(0, 3),
 )
-def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, ContactStatus, bool]], most: int) -> None:
+def test_no_allowance_is_larger_than_the_whole(sent: list[tuple[str, ContactStatus, bool]], limit: int) -> None:
     """The allowance of a kind is neither above the total nor negative."""
-    made = limits(Pacing(every=Pace(per_minute=5, burst=9), new_per_day=most))
+    made = limits(Pacing(every=Pace(per_minute=5, burst=9), new_per_day=limit))
     for now, (chat, contact, is_bulk) in enumerate(sent):
         made.spend(chat, contact, is_bulk=is_bulk, now=float(now))
         found = made.allowance(float(now), room=5)

@@ -164,7 +164,7 @@ def test_one_of_a_chat_is_under_way_and_others_go_past_it() -> None:
 
 def test_a_slow_endpoint_uses_only_its_share() -> None:
     """Deliveries to other endpoints are sent in the meantime."""
-    lanes = Lanes(most=3, most_for_one=2)
+    lanes = Lanes(limit=3, limit_per_endpoint=2)
     lanes.add([head(n, chat=f"{n}", to="slow") for n in range(5)] + [head(9, chat="9")])
     assert [each.seq for each in lanes.take({"c"})] == [0, 1, 9]
     assert not lanes.has_room
@@ -194,7 +194,7 @@ def test_deliveries_of_sessions_that_moved_are_discarded() -> None:
 @given(st.data())
 def test_the_limits_hold_in_any_history(data: st.DataObject) -> None:
     """Never two of one chat in flight, never more than the limits; and whatever may be sent is sent."""
-    lanes, under_way = Lanes(most=4, most_for_one=2), list[Head]()
+    lanes, under_way = Lanes(limit=4, limit_per_endpoint=2), list[Head]()
     heads = st.builds(
         head, st.integers(0, 30), company=st.sampled_from("cd"), chat=st.sampled_from("abc"), to=st.sampled_from("xyz")
     )

@@ -205,10 +205,10 @@ class Head:
 class Lanes:
     """The deliveries that were loaded from the database, waiting or in flight."""
 
-    def __init__(self, *, most: int = 32, most_for_one: int = 8) -> None:
-        """`most`: how many may be in flight at once; `most_for_one`: how many of them to one endpoint."""
-        self._most = most
-        self._most_for_one = most_for_one
+    def __init__(self, *, limit: int = 32, limit_per_endpoint: int = 8) -> None:
+        """`limit`: how many may be in flight at once; `limit_per_endpoint`: how many of them to one endpoint."""
+        self._limit = limit
+        self._limit_per_endpoint = limit_per_endpoint
         self._waiting: dict[int, Head] = {}
         self._under_way: dict[int, Head] = {}
 
@@ -227,9 +227,9 @@ class Lanes:
         busy = {head.lane for head in self._under_way.values()}
         load = Counter(head.endpoint for head in self._under_way.values())
         for head in list(self._waiting.values()):
-            if len(self._under_way) >= self._most:
+            if len(self._under_way) >= self._limit:
                 return
-            is_free = head.lane not in busy and load[head.endpoint] < (1 if head.is_probe else self._most_for_one)
+            is_free = head.lane not in busy and load[head.endpoint] < (1 if head.is_probe else self._limit_per_endpoint)
             if is_free and head.company in companies:
                 self._under_way[head.seq] = self._waiting.pop(head.seq)
                 busy.add(head.lane)
@@ -255,13 +255,13 @@ class Lanes:
 
     @property
     def has_room(self) -> bool:
-        return len(self._under_way) < self._most
+        return len(self._under_way) < self._limit
 
     @property
     def busy_endpoints(self) -> Collection[str]:
         """The endpoints that have the maximum number of deliveries in flight."""
         load = Counter(head.endpoint for head in self._under_way.values())
-        return {endpoint for endpoint, count in load.items() if count >= self._most_for_one}
+        return {endpoint for endpoint, count in load.items() if count >= self._limit_per_endpoint}
 
     @property
     def used_endpoints(self) -> Collection[str]:
@@ -346,9 +346,9 @@ class Webhooks(Protocol):
     """Durable endpoints and deliveries. A method that changes something returns after the change is on disk."""
 
     async def find_due(
-        self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
+        self, companies: Collection[str], *, now: datetime, limit: int, known: Collection[int], busy: Collection[str]
     ) -> Due:
-        """Up to `most` due heads, round-robin over the companies, without the `known` seqs and the `busy` endpoints.
+        """Up to `limit` due heads, round-robin over the companies, without the `known` seqs and the `busy` endpoints.
 
         An endpoint that is suspended gets one probe when that is due.
         """
@@ -394,7 +394,7 @@ class Webhooks(Protocol):
     async def counts(self) -> dict[str, Counts]:
         """The counts by company, for companies that have deliveries."""
 
-    async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]: ...
+    async def failed(self, companies: Companies, *, after: int, limit: int) -> list[Failed]: ...
 
     async def company_of(self, event_id: str) -> str | None:
         """The company of an event; None if there is no such event."""

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 _UNREADABLE_CODE = 500
 """As the bridge reports every end of a link that has no code of its own."""
-_MOST_CUT = 1_000
+_MAX_CUT = 1_000
 """Links of one host that may end because of an invalid report."""
 
 
@@ -295,7 +295,7 @@ class EngineHost:
         and lines of very many links, mean that the host can't be trusted.
         """
         link = link_of(line) if self.hello is not None else None
-        if link is None or len(self._cut) == _MOST_CUT:
+        if link is None or len(self._cut) == _MAX_CUT:
             self.condemn(error.sentence.rstrip("."))
             return
         if link in self._cut:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 LEAST_PERCENT = 95.0
 """Uptime and delivery must both be above this percentage."""
-MOST_RECONNECT_S = 10.0
-MOST_DISCONNECTIONS_AN_HOUR = 1.0
+MAX_RECONNECT_S = 10.0
+MAX_DISCONNECTIONS_AN_HOUR = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from holdfast.delivery.stores import DeliveryTally
 from holdfast.health.goals import (
     LEAST_PERCENT,
-    MOST_DISCONNECTIONS_AN_HOUR,
-    MOST_RECONNECT_S,
+    MAX_DISCONNECTIONS_AN_HOUR,
+    MAX_RECONNECT_S,
     GoalResult,
     percent_of,
     percentile,
@@ -120,12 +120,12 @@ class Stability:
         times = tuple(sorted((*self.reconnects_s, *(() if self.disconnected_s is None else (self.disconnected_s,)))))
         p95_s = percentile(times, 95)
         measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
-        is_back_soon = self.disconnected_s is None or self.disconnected_s < MOST_RECONNECT_S
-        return GoalResult("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MOST_RECONNECT_S)
+        is_back_soon = self.disconnected_s is None or self.disconnected_s < MAX_RECONNECT_S
+        return GoalResult("reconnection, p95", measured, "< 10 s", is_back_soon and (p95_s or 0) < MAX_RECONNECT_S)
 
     def _disconnections(self) -> GoalResult:
         rate = self.disconnections_an_hour
-        return GoalResult("disconnections an hour", f"{rate:.1f}", "< 1", rate < MOST_DISCONNECTIONS_AN_HOUR)
+        return GoalResult("disconnections an hour", f"{rate:.1f}", "< 1", rate < MAX_DISCONNECTIONS_AN_HOUR)
 
 
 def stability(history: Sequence[PresencePeriod], messages: DeliveryTally, *, now: float, window_s: float) -> Stability:

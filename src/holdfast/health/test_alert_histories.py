@@ -115,10 +115,10 @@ def test_flapping_causes_few_alerts(history: list[tuple[int, bool]]) -> None:
         present = [condition(("zombie", "c1"))] if is_there else []
         book, alerts = update(book, present, now=now, policy=POLICY)
         raised += sum(alert.kind is AlertKind.RAISED for alert in alerts)
-    assert raised <= _most_alerts((now - NOON).total_seconds())
+    assert raised <= _max_alerts((now - NOON).total_seconds())
 
 
-def _most_alerts(seconds: float) -> int:
+def _max_alerts(seconds: float) -> int:
     """The largest possible number of alerts in that time, each after the quiet time that the one before requires."""
     count, spent_s = 1, 0.0
     while (spent_s := spent_s + min(POLICY.clear_after_s * 2.0 ** (count - 1), POLICY.clear_cap_s)) <= seconds:

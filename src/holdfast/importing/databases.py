@@ -25,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 from holdfast.importing.device import CantImport
 from holdfast.importing.folders import recent
 
-_MOST_COPIED = 8 * 1024**3
+_MAX_COPIED = 8 * 1024**3
 _LONGEST_VALUE = 64 * 1024 * 1024
 _BESIDE = ("-wal", "-journal")
 _HEADER = b"SQLite format 3\0"
@@ -210,7 +210,7 @@ def _whole(path: Path, shown: str) -> Iterator[tuple[Path, str]]:
         return
     size = sum(map(_size, files))
     with tempfile.TemporaryDirectory(prefix="holdfast-import-") as folder:
-        if size > _MOST_COPIED or size > shutil.disk_usage(folder).free:
+        if size > _MAX_COPIED or size > shutil.disk_usage(folder).free:
             raise CantImport(
                 f"{shown} has a log of {_size(files[1])} bytes beside it and must be copied ({size} bytes), but "
                 f"{folder} has too little space: stop the program cleanly, so that it merges the log"

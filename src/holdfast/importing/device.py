@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from holdfast.backup.auth_values import MOST_KEYS_BYTES, Damaged, credentials_text, key_text, split_name
+from holdfast.backup.auth_values import MAX_KEYS_BYTES, Damaged, credentials_text, key_text, split_name
 from holdfast.backup.baileys import unescaped
 from holdfast.backup.company import Device
 from holdfast.backup.ratchets import RatchetKey
 from holdfast.base.errors import Fault, HoldfastError
 
-MOST_KEYS = 200_000
+MAX_KEYS = 200_000
 """Upper bound of the entries of one session. Real sessions have a few thousand."""
-MOST_SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 _SHOWN = 20
 
 
@@ -165,8 +165,8 @@ def check_size(count: int, size: int, largest: int, *, session: StoredSession, s
 
     `size` is that of all entries and `largest` that of the largest one, in bytes.
     """
-    if count > MOST_KEYS or size > MOST_KEYS_BYTES or largest > MOST_KEYS_BYTES // 8:
+    if count > MAX_KEYS or size > MAX_KEYS_BYTES or largest > MAX_KEYS_BYTES // 8:
         raise CantImport(
             f'session "{session.name}" in {shown} has {count} entries with {size} bytes, the largest with {largest}: '
-            f"{MOST_KEYS} entries with {MOST_KEYS_BYTES} bytes are allowed, {MOST_KEYS_BYTES // 8} for one"
+            f"{MAX_KEYS} entries with {MAX_KEYS_BYTES} bytes are allowed, {MAX_KEYS_BYTES // 8} for one"
         )

@@ -17,7 +17,7 @@ from typing import Protocol
 from holdfast.backup.baileys import BadFolder, read_keys
 from holdfast.importing.databases import ForeignDatabase, open_postgres
 from holdfast.importing.device import (
-    MOST_SESSIONS,
+    MAX_SESSIONS,
     CantImport,
     ImportedDevice,
     Source,
@@ -86,8 +86,8 @@ class EvolutionPostgres:
                 "address needs its schema (?schema=…)"
             )
         found = self.database.rows(
-            'SELECT id, name, coalesce("connectionStatus"::text, \'\') FROM "Instance" ORDER BY name LIMIT :most',
-            most=MOST_SESSIONS,
+            'SELECT id, name, coalesce("connectionStatus"::text, \'\') FROM "Instance" ORDER BY name LIMIT :limit',
+            limit=MAX_SESSIONS,
         )
         return [StoredSession(name=str(name), id=str(id_), about=str(status)) for id_, name, status in found]
 

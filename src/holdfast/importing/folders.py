@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.backup.baileys import CREDENTIALS, IN_USE_S, BadFolder, changed_at, read_folder
 from holdfast.health.advice import format_duration
-from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, StoredSession
+from holdfast.importing.device import MAX_SESSIONS, CantImport, ImportedDevice, StoredSession
 
 _BROWSER_PROFILE = ("Default", "Local State", "session", "SingletonLock")
 """Names that Chromium, and programs that drive it, create in their folder."""
@@ -30,7 +30,7 @@ class FolderSource:
 
     def sessions(self) -> Sequence[StoredSession]:
         try:
-            return list(self._sessions())[:MOST_SESSIONS]
+            return list(self._sessions())[:MAX_SESSIONS]
         except OSError as error:
             raise CantImport(f"{self.shown} can't be read: {error.strerror}") from error
 

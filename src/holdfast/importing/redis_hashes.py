@@ -17,18 +17,18 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from holdfast.backup.auth_values import MOST_KEY_BYTES
-from holdfast.importing.device import MOST_KEYS, MOST_SESSIONS, CantImport, StoredSession, check_size
+from holdfast.backup.auth_values import MAX_KEY_BYTES
+from holdfast.importing.device import MAX_KEYS, MAX_SESSIONS, CantImport, StoredSession, check_size
 
 CREDENTIALS = "creds"
-_MOST_SCANNED = 5_000_000
+_MAX_SCANNED = 5_000_000
 """Upper bound of the keys of a database that is searched for sessions."""
 _AT_ONCE = 500
 _BYTES_AT_ONCE = 4 * 1024 * 1024
 _TIMEOUT_S = 10
 _PASSED_ON = {"db", "ssl_cert_reqs", "ssl_ca_certs"}
 """URL parameters that are passed to the client library. Others are meant for the program that the URL comes from."""
-_MOST_WRAPPED = 3
+_MAX_WRAPPED = 3
 
 
 class ForeignRedis:
@@ -47,11 +47,11 @@ class ForeignRedis:
                 cursor, keys = self._client.scan(cursor, match=pattern, count=1000)
                 found.update(key for key in keys if isinstance(key, bytes))
                 scanned += 1000
-                if cursor == 0 or scanned > _MOST_SCANNED or len(found) > MOST_SESSIONS:
+                if cursor == 0 or scanned > _MAX_SCANNED or len(found) > MAX_SESSIONS:
                     break
         if cursor != 0:
             raise CantImport(
-                f"{self.shown} has more than {MOST_SESSIONS} keys that match {pattern}, or more than {_MOST_SCANNED} "
+                f"{self.shown} has more than {MAX_SESSIONS} keys that match {pattern}, or more than {_MAX_SCANNED} "
                 "keys: it can't be searched for sessions"
             )
         return sorted(key.decode(errors="replace") for key in found)
@@ -71,7 +71,7 @@ class ForeignRedis:
         """All fields of a hash. Raises `CantImport` before the values are read if the hash is too large."""
         with self._sentences():
             count = int(self._each([("HLEN", key)])[0])
-            if count > MOST_KEYS:
+            if count > MAX_KEYS:
                 check_size(count, 0, 0, session=session, shown=self.shown)
             names: list[bytes] = self._each([("HKEYS", key)])[0]
             sizes = [int(size) for size in self._each([("HSTRLEN", key, name) for name in names])]
@@ -174,8 +174,8 @@ def unwrapped(name: str, value: bytes) -> bytes:
 
     The value of a `lid-mapping` is itself a JSON string, whose content never begins with a quotation mark.
     """
-    for _ in range(_MOST_WRAPPED):
-        if len(value) > 2 * MOST_KEY_BYTES or not value.startswith(b'"'):
+    for _ in range(_MAX_WRAPPED):
+        if len(value) > 2 * MAX_KEY_BYTES or not value.startswith(b'"'):
             break
         try:
             inner = json.loads(value)

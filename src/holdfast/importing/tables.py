@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from holdfast.importing.databases import ForeignDatabase
-from holdfast.importing.device import MOST_SESSIONS, ImportedDevice, StoredSession, check_size, checked_device
+from holdfast.importing.device import MAX_SESSIONS, ImportedDevice, StoredSession, check_size, checked_device
 
 _CREDENTIALS = {"creds", "creds-creds"}
 
@@ -36,8 +36,8 @@ class Layout:
 def session_ids(database: ForeignDatabase, layout: Layout) -> Sequence[str]:
     assert layout.session is not None
     found = database.rows(
-        f'SELECT DISTINCT "{layout.session}" FROM "{layout.table}" ORDER BY 1 LIMIT :most',  # noqa: S608
-        most=MOST_SESSIONS,
+        f'SELECT DISTINCT "{layout.session}" FROM "{layout.table}" ORDER BY 1 LIMIT :limit',  # noqa: S608
+        limit=MAX_SESSIONS,
     )
     return [str(row[0]) for row in found]
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
-from holdfast.importing.device import MOST_SESSIONS, CantImport, ImportedDevice, Source, StoredSession
+from holdfast.importing.device import MAX_SESSIONS, CantImport, ImportedDevice, Source, StoredSession
 from holdfast.importing.folders import FolderSource, looks_like_a_browser
 from holdfast.importing.tables import Layout, read_table, session_ids
 
@@ -127,8 +127,8 @@ class WahaServer:
 
     def sessions(self) -> Sequence[StoredSession]:
         found = self.database.rows(
-            "SELECT datname FROM pg_database WHERE datname LIKE 'waha\\_%' AND datallowconn ORDER BY 1 LIMIT :most",
-            most=MOST_SESSIONS,
+            "SELECT datname FROM pg_database WHERE datname LIKE 'waha\\_%' AND datallowconn ORDER BY 1 LIMIT :limit",
+            limit=MAX_SESSIONS,
         )
         matches = (_DATABASE.fullmatch(str(row[0])) for row in found)
         return [

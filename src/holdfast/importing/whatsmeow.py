@@ -19,8 +19,8 @@ from typing import Any
 
 from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
 from holdfast.importing.device import (
-    MOST_KEYS,
-    MOST_SESSIONS,
+    MAX_KEYS,
+    MAX_SESSIONS,
     CantImport,
     ImportedDevice,
     Source,
@@ -66,7 +66,7 @@ class Whatsmeow:
         if missing := sorted(_WANTED - columns):
             what = f"no table {_DEVICE}" if not columns else f"a table {_DEVICE} without {', '.join(missing[:5])}"
             raise CantImport(f"{self.shown} has {what}: it is not a database of whatsmeow, or of an unknown version")
-        found = self.database.rows(f"SELECT jid FROM {_DEVICE} ORDER BY 1 LIMIT :most", most=MOST_SESSIONS)  # noqa: S608
+        found = self.database.rows(f"SELECT jid FROM {_DEVICE} ORDER BY 1 LIMIT :limit", limit=MAX_SESSIONS)  # noqa: S608
         return [StoredSession(name=str(jid).partition("@")[0], id=str(jid)) for (jid,) in found]
 
     def signs_of_use(self, session: StoredSession, *, now: datetime) -> Sequence[str]:
@@ -136,17 +136,17 @@ class Whatsmeow:
 
     def _keys(self, session: StoredSession) -> Iterator[tuple[str, Any]]:
         """The Signal keys, with names and values as Baileys writes them."""
-        mine = {"id": session.id, "most": MOST_KEYS}
+        mine = {"id": session.id, "limit": MAX_KEYS}
         for key_id, key in self._rows("whatsmeow_pre_keys", "key_id, key", "WHERE jid = :id", **mine):
             yield f"pre-key-{int(key_id)}", _pair(key)
         for key_id, content, at in self._settings_keys(session):
             yield f"app-state-sync-key-{_base64(key_id)}", {"keyData": _base64(content), "timestamp": str(at)}
-        for lid, number in self._rows("whatsmeow_lid_map", "lid, pn", "", most=MOST_KEYS):
+        for lid, number in self._rows("whatsmeow_lid_map", "lid, pn", "", limit=MAX_KEYS):
             yield f"lid-mapping-{number}", str(lid)
             yield f"lid-mapping-{lid}_reverse", str(number)
 
     def _settings_keys(self, session: StoredSession) -> Sequence[Sequence[Any]]:
-        columns, mine = "key_id, key_data, timestamp", {"id": session.id, "most": MOST_KEYS}
+        columns, mine = "key_id, key_data, timestamp", {"id": session.id, "limit": MAX_KEYS}
         return self._rows("whatsmeow_app_state_sync_keys", columns, "WHERE jid = :id", **mine)
 
     def _newest_settings_key(self, session: StoredSession) -> dict[str, str]:
@@ -156,7 +156,7 @@ class Whatsmeow:
     def _rows(self, table: str, columns: str, condition: str, **values: object) -> Sequence[Sequence[Any]]:
         if not self.database.has(table):
             return []
-        return self.database.rows(f"SELECT {columns} FROM {table} {condition} LIMIT :most", **values)  # noqa: S608
+        return self.database.rows(f"SELECT {columns} FROM {table} {condition} LIMIT :limit", **values)  # noqa: S608
 
 
 def _bytes(value: object) -> bytes:

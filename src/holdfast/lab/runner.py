@@ -18,7 +18,7 @@ from pathlib import Path
 from holdfast.base.clock import Clock, SystemClock
 from holdfast.base.errors import HoldfastError
 from holdfast.client import Client, Json, Refused, connect
-from holdfast.health.goals import MOST_RECONNECT_S
+from holdfast.health.goals import MAX_RECONNECT_S
 from holdfast.lab.children import child
 from holdfast.lab.scenarios import USUAL_S, Scenario, Step
 from holdfast.lab.screen import Screen
@@ -180,7 +180,7 @@ async def _sever(stage: Stage, step: Step) -> None:
     await stage.clock.sleep(now + step.lasts_s - stage.clock.monotonic())
     if step.kind in _HELD:
         await _end(stage, started)
-    until = now + step.lasts_s + MOST_RECONNECT_S + 5
+    until = now + step.lasts_s + MAX_RECONNECT_S + 5
     while any(fault.back_at is None for fault in faults) and stage.clock.monotonic() < until:
         await stage.clock.sleep(_SAMPLE_S)
     await _end(stage, started)
@@ -238,7 +238,7 @@ async def _watch(stage: Stage, screen: Screen) -> None:
 
 def _is_excused(stage: Stage, company: str, now: float) -> bool:
     return any(
-        fault.company == company and fault.at <= now < fault.reachable_at + MOST_RECONNECT_S
+        fault.company == company and fault.at <= now < fault.reachable_at + MAX_RECONNECT_S
         for fault in stage.tally.faults
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.health.goals import LEAST_PERCENT, MOST_RECONNECT_S, GoalResult, percent_of, percentile
+from holdfast.health.goals import LEAST_PERCENT, MAX_RECONNECT_S, GoalResult, percent_of, percentile
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 
@@ -46,7 +46,7 @@ class Uptime:
     up_s: float = 0
     down_s: float = 0
     excused_s: float = 0
-    """Part of `down_s` that falls within a fault's first `MOST_RECONNECT_S`."""
+    """Part of `down_s` that falls within a fault's first `MAX_RECONNECT_S`."""
 
     def add(self, seconds: float, *, up: bool, excused: bool) -> None:
         if up:
@@ -142,7 +142,7 @@ class Result:
         ]
 
     def _reconnects_hold(self, p95: float | None) -> bool:
-        return self.not_recovered == 0 and (p95 is None or p95 < MOST_RECONNECT_S)
+        return self.not_recovered == 0 and (p95 is None or p95 < MAX_RECONNECT_S)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ import hmac
 from holdfast.base.errors import BadInput
 
 PREFIX = "whsec_"
-_FEWEST, _MOST = 24, 64
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
 """The minimum and maximum length of a secret in bytes (source: the specification)."""
 
 
@@ -31,9 +31,9 @@ def checked_secret(secret: str, *, field: str) -> str:
         count = len(_bytes(secret))
     except (binascii.Error, ValueError):
         count = 0
-    if not _FEWEST <= count <= _MOST:
+    if not _MIN_KEY_BYTES <= count <= _MAX_KEY_BYTES:
         raise BadInput(
-            f"{field} is not a webhook secret: give whsec_ and {_FEWEST} to {_MOST} bytes in base64, "
+            f"{field} is not a webhook secret: give whsec_ and {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes in base64, "
             "such as whsec_$(openssl rand -base64 32), or leave it out to have one generated",
             field=field,
         )

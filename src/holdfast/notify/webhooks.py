@@ -12,7 +12,7 @@ from holdfast.delivery.webhooks import OF_ALL, Attempt, Endpoint
 from holdfast.notify.signing import sign
 from holdfast.web.client import NotReached, WebClient, WebResponse
 
-_MOST_BYTES = 1024
+_MAX_BYTES = 1024
 
 
 class WebhookPost:
@@ -39,7 +39,7 @@ class WebhookPost:
                 body=body,
                 headers=headers,
                 within_s=self._timeout_s,
-                most_bytes=_MOST_BYTES,
+                max_bytes=_MAX_BYTES,
                 is_trusted=endpoint.company == OF_ALL,  # the operator set it, not a tenant
             )
         except (NotReached, BadInput) as error:

@@ -13,7 +13,7 @@ from holdfast.base.ids import RandomSource
 from holdfast.delivery.chats import MARKED_UNREAD, QUIET, Chat, ChatKind, Chats, SentEntry, chat_kind
 from holdfast.delivery.stores import Received
 from holdfast.session.engine import InboundMessage
-from holdfast.session.operation_states import MOST_OPEN, Operation, draft
+from holdfast.session.operation_states import MAX_OPEN, Operation, draft
 from holdfast.session.operations import Arguments, ReadChat, UpdateChat
 from holdfast.session.stores import Operations
 
@@ -137,7 +137,7 @@ class AutomaticReading:
             now=self._clock.now(),
             expires_in_s=None,
         )
-        if await self._operations.accept(made, most_open=MOST_OPEN) is None:
+        if await self._operations.accept(made, max_open=MAX_OPEN) is None:
             return  # too many are open: the next message of the chat reads these, too
         await self._chats.set_read(self._company, chat, up_to=unread[-1].seq)
         self._accepted()

@@ -28,7 +28,7 @@ from holdfast.delivery.content import (
 from holdfast.delivery.kinds import KINDS, Text
 from holdfast.delivery.media_stores import References
 from holdfast.delivery.recipient import STATUS, parse_destination, parse_recipient, username_in
-from holdfast.delivery.requests import MOST_AUDIENCE, MessageOptions, listed
+from holdfast.delivery.requests import MAX_AUDIENCE, MessageOptions, listed
 from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
 from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
 
@@ -137,16 +137,16 @@ class Composer:
         """The JIDs of the people who get a status."""
         if options.audience is not None:
             return people(options.audience, field="audience")
-        saved = await self._references.saved_contacts(company, most=MOST_AUDIENCE + 1)
+        saved = await self._references.saved_contacts(company, limit=MAX_AUDIENCE + 1)
         if not saved:
             raise BadInput(
                 "the phone has shared no saved contacts, so nobody would see the status: give audience, a list of "
                 "phone numbers",
                 field="audience",
             )
-        if len(saved) > MOST_AUDIENCE:
+        if len(saved) > MAX_AUDIENCE:
             raise BadInput(
-                f"the phone has more than {MOST_AUDIENCE:,} saved contacts, and a status goes to at most as many: give "
+                f"the phone has more than {MAX_AUDIENCE:,} saved contacts, and a status goes to at most as many: give "
                 "audience, a list of phone numbers",
                 field="audience",
             )

@@ -20,7 +20,7 @@ from holdfast.session.state import Session
 
 log = logging.getLogger(__name__)
 
-_MOST_PER_S = RatePolicy().cap
+_MAX_PER_S = RatePolicy().cap
 
 
 class Waiter(Protocol):
@@ -43,7 +43,7 @@ class Waiter(Protocol):
 class ConnectLimiter:
     """Limits the connects of all sessions of this process."""
 
-    def __init__(self, *, clock: Clock, connects_per_s: float = _MOST_PER_S) -> None:
+    def __init__(self, *, clock: Clock, connects_per_s: float = _MAX_PER_S) -> None:
         """`connects_per_s`: most links that start within a second, of all processes of a cluster together."""
         self._clock = clock
         self._connects_per_s = connects_per_s

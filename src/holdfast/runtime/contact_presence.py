@@ -18,8 +18,8 @@ from holdfast.delivery.events import PRESENCE, Body
 from holdfast.delivery.rate_limits import Bucket, Pace
 from holdfast.session.engine import PresenceSeen
 
-MOST_SUBSCRIBED = 200
-MOST_KNOWN = 2_000
+MAX_SUBSCRIBED = 200
+MAX_KNOWN = 2_000
 PACE = Pace(per_minute=120, burst=60)
 """Events about the presence of all contacts of one session."""
 
@@ -61,9 +61,9 @@ class ContactPresence:
 
     def subscribe(self, chat: str) -> None:
         """Subscribe to the presence of a contact from now on, on every link. Raises `Conflict` past the limit."""
-        if chat not in self._subscribed and len(self._subscribed) >= MOST_SUBSCRIBED:
+        if chat not in self._subscribed and len(self._subscribed) >= MAX_SUBSCRIBED:
             raise Conflict(
-                f"company {self._company} is subscribed to the presence of {MOST_SUBSCRIBED} contacts: end one "
+                f"company {self._company} is subscribed to the presence of {MAX_SUBSCRIBED} contacts: end one "
                 "(DELETE …/contacts/{chat}/presence) before another",
                 field="chat",
             )
@@ -98,7 +98,7 @@ class ContactPresence:
         )
         self._known.pop((seen.chat, seen.sender), None)
         self._known[seen.chat, seen.sender] = seen
-        if len(self._known) > MOST_KNOWN:
+        if len(self._known) > MAX_KNOWN:
             del self._known[next(iter(self._known))]
         if self._bucket.available(now) >= 1:
             self._bucket.spend(now)

@@ -28,7 +28,7 @@ from holdfast.session.stores import LiveStatus, Transition
 
 _HISTORY_SHOWN = 100
 _REQUESTED = {RECONNECT_REQUESTED.name, LOGOUT_REQUESTED.name}
-_MOST_TURNS = 20_000
+_MAX_TURNS = 20_000
 _UNDER_WAY_S = 60
 """A message younger than this may still be in flight: it does not count for stability yet."""
 _UNDER_WAY_PART = 0.1
@@ -134,7 +134,7 @@ class Diagnoser:
     async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
         """The transitions of the last `seconds`, and the one before them, oldest first."""
         since = _ago(self._services.clock.now(), seconds)
-        return await self._services.timeline.last(company, since=since, most=_MOST_TURNS)
+        return await self._services.timeline.last(company, since=since, limit=_MAX_TURNS)
 
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
         """The verdicts on all sessions of this process."""
@@ -154,7 +154,7 @@ class Diagnoser:
         now = self._services.clock.now()
         windows = WINDOWS_S if since is None else {**WINDOWS_S, REQUESTED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
-            company, since=_ago(now, max(WINDOWS_S.values())), most=_MOST_TURNS
+            company, since=_ago(now, max(WINDOWS_S.values())), limit=_MAX_TURNS
         )
         policy = self._services.policy
         return Diagnosis(

@@ -99,7 +99,7 @@ class EngineSupervisor:
         self._ready = ready
         async with asyncio.TaskGroup() as self._tasks:
             if self._memory_bytes is not None:
-                watching = self._moves.watch_memory(self._current_hosts, most_bytes=self._memory_bytes)
+                watching = self._moves.watch_memory(self._current_hosts, max_bytes=self._memory_bytes)
                 self._tasks.create_task(watching, name="engine host memory")
             self._slot(0)
             await asyncio.Event().wait()  # a task group without tasks would end here

@@ -28,12 +28,12 @@ class HostMoves:
         self.retiring: list[RunningHost] = []
         """Hosts that were replaced, and live until their last session has moved."""
 
-    async def watch_memory(self, hosts: Callable[[], Collection[RunningHost]], *, most_bytes: int) -> None:
-        """Replace hosts with more resident memory than `most_bytes`, until cancelled."""
+    async def watch_memory(self, hosts: Callable[[], Collection[RunningHost]], *, max_bytes: int) -> None:
+        """Replace hosts with more resident memory than `max_bytes`, until cancelled."""
         while True:
             await self._clock.sleep(_MEMORY_CHECK_S)
             for host in hosts():
-                if self._is_too_large(host, most_bytes):
+                if self._is_too_large(host, max_bytes):
                     log.warning(
                         "Engine host %d exceeds its memory limit: its sessions move to another one", host.slot.number
                     )
@@ -50,10 +50,10 @@ class HostMoves:
         if host in self.retiring:
             self.retiring.remove(host)
 
-    def _is_too_large(self, host: RunningHost, most_bytes: int) -> bool:
+    def _is_too_large(self, host: RunningHost, max_bytes: int) -> bool:
         rss = None if host.engine is None else host.engine.facts.rss_bytes
         is_old = self._clock.monotonic() - host.started_at > _YOUNGEST_RECYCLED_S
-        return is_old and rss is not None and rss > most_bytes
+        return is_old and rss is not None and rss > max_bytes
 
     async def _move_all(self, host: RunningHost) -> None:
         """The reconnection budget of each session decides when it moves."""

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
-MOST_AT_ONCE = 4
+MAX_AT_ONCE = 4
 """Downloads at the same time; more would only share the engine host's time."""
 _WHY = {
     "damaged": "the file from WhatsApp is damaged: try again, or ask the sender to send it again",
@@ -73,7 +73,7 @@ class InboundMediaService:
         self._outbound_media = outbound_media
         self._gateway = gateway
         self._folder = folder
-        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By inbox id: concurrent requests for one file share one download."""
 
@@ -132,8 +132,8 @@ class InboundMediaService:
 
     async def _download(self, known: InboundMedia, keys: str, file: Path) -> Downloaded:
         actor = await self._gateway.actor(known.company)
-        most_bytes = self._outbound_media.limit_bytes
-        return await actor.work.download(keys, file, most_bytes=most_bytes, within_s=DOWNLOAD_S)
+        max_bytes = self._outbound_media.limit_bytes
+        return await actor.work.download(keys, file, max_bytes=max_bytes, within_s=DOWNLOAD_S)
 
     async def _keys_again(self, known: InboundMedia, keys: str) -> str | None:
         """Ask the phone to upload the file again; returns the keys with its new place. None: nobody can decrypt it."""
@@ -159,8 +159,8 @@ class InboundMediaService:
             case "gone":
                 return Gone("WhatsApp no longer has this file: ask the sender to send it again")
             case "too-large":
-                most = self._outbound_media.limit_bytes // MB
-                return TooLargeMedia(f"the file is larger than {most} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
+                limit = self._outbound_media.limit_bytes // MB
+                return TooLargeMedia(f"the file is larger than {limit} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
         return NotFetched(
             _WHY.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: try again shortly")
         )

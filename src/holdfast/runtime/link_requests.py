@@ -43,13 +43,13 @@ class LinkRequests:
             del self._pairing_codes[number]
 
     async def download(
-        self, link: LinkId, media_keys: str, file: Path, *, most_bytes: int, within_s: float
+        self, link: LinkId, media_keys: str, file: Path, *, max_bytes: int, within_s: float
     ) -> Downloaded:
         """Fetch the media of an inbound message into a file."""
         number = self._next_number()
         answer: asyncio.Future[Downloaded] = asyncio.get_running_loop().create_future()
         self._downloads[number] = answer
-        self._command(Download(link=link, request=number, media_keys=media_keys, file=str(file), most_bytes=most_bytes))
+        self._command(Download(link=link, request=number, media_keys=media_keys, file=str(file), most_bytes=max_bytes))
         try:
             async with self._clock.until(self._clock.monotonic() + within_s):
                 return await answer

@@ -150,11 +150,9 @@ class LinkWork:
             raise self._not_connected()
         return self._link
 
-    async def download(self, media_keys: str, file: Path, *, most_bytes: int, within_s: float) -> engine.Downloaded:
+    async def download(self, media_keys: str, file: Path, *, max_bytes: int, within_s: float) -> engine.Downloaded:
         """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
-        return await self.requests.download(
-            self.open_link(), media_keys, file, most_bytes=most_bytes, within_s=within_s
-        )
+        return await self.requests.download(self.open_link(), media_keys, file, max_bytes=max_bytes, within_s=within_s)
 
     def recheck(self) -> None:
         """Messages or operations wait in the database."""

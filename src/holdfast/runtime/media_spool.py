@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SPOOL_KEPT_S = 15 * 60
 """How long the engine may take to read a file."""
-MOST_BYTES = 1024 * 1024 * 1024
+MAX_BYTES = 1024 * 1024 * 1024
 """Upper bound of the size of all files together."""
 FIRST_SWEEP_S = 300
 SWEEP_INTERVAL_S = 6 * 3600
@@ -38,10 +38,10 @@ class MediaGone(HoldfastError):
 class Spool:
     """Implements `holdfast.delivery.stores.MediaFiles`."""
 
-    def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, store: MediaStore, *, folder: Path, clock: Clock, max_bytes: int = MAX_BYTES) -> None:
         """Files that an earlier process left in the folder are removed."""
         self._store = store
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self.folder = folder.absolute()
         self._clock = clock
         self._requested_at: dict[str, float] = {}
@@ -84,7 +84,7 @@ class Spool:
         sizes = {file.name: file.stat().st_size for file in self.folder.iterdir()}
         total = sum(sizes.values())
         for media_id in [media_id for media_id in self._requested_at if not self._is_being_written(media_id)]:
-            if total <= self._most_bytes:
+            if total <= self._max_bytes:
                 return
             total -= sizes.get(media_id, 0)
             self._remove(media_id)

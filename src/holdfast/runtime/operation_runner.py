@@ -31,7 +31,7 @@ PACE = Pace(per_minute=60, burst=20)
 """The rate of one session's attempts: WhatsApp restricts accounts that change much in a short time."""
 DEADLINE_S = 90.0
 """Longer than every timeout of the engine; the next step of the operation waits in the engine for this one to end."""
-_MOST_AT_ONCE = 4
+_MAX_AT_ONCE = 4
 _WINDOW = 200
 """Open operations that are considered at a time, the oldest first."""
 
@@ -112,7 +112,7 @@ class OperationRunner:
         """Start the operations that are due; returns when the next one will be due (monotonic seconds)."""
         await self._follow_clock()
         busy = set(self._busy)  # their rows may change while they are being read
-        read = await self._store.open(self._company, most=_WINDOW)
+        read = await self._store.open(self._company, limit=_WINDOW)
         found = [await self._unless_expired(each) for each in read if each.target not in busy]
         waiting = [operation for operation in found if operation is not None]
         moments = [to_monotonic(self._clock, each.expires_at) for each in waiting if each.expires_at is not None]
@@ -137,7 +137,7 @@ class OperationRunner:
         due_at = max(due_at, self._paused.get(operation.kind, now), now if is_light else self._bucket.ready_at(now))
         if due_at > now:
             return [due_at]
-        if len(self._busy) < _MOST_AT_ONCE:
+        if len(self._busy) < _MAX_AT_ONCE:
             if not is_light:
                 self._bucket.spend(now)
             name = f"operation {operation.id}"

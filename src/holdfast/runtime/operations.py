@@ -8,7 +8,7 @@ from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.events import Events
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import QuotaExceeded
-from holdfast.session.operation_states import MOST_OPEN, OPEN, Operation, OperationState, draft
+from holdfast.session.operation_states import MAX_OPEN, OPEN, Operation, OperationState, draft
 from holdfast.session.operations import Arguments
 from holdfast.session.stores import Operations
 
@@ -30,15 +30,15 @@ class OperationService:
         events: Events,
         clock: Clock,
         randomness: RandomSource,
-        most_open: int = MOST_OPEN,
+        max_open: int = MAX_OPEN,
     ) -> None:
-        """`most_open`: operations of one company that may be open at a time."""
+        """`max_open`: operations of one company that may be open at a time."""
         self._gateway = gateway
         self._store = store
         self._events = events
         self._clock = clock
         self._randomness = randomness
-        self._most_open = most_open
+        self._max_open = max_open
         self._stalls = gateway.stalls
 
     async def accept(
@@ -58,10 +58,10 @@ class OperationService:
             now=self._clock.now(),
             expires_in_s=expires_in_s,
         )
-        accepted = await self._stalls.answered(lambda: self._store.accept(made, most_open=self._most_open))
+        accepted = await self._stalls.answered(lambda: self._store.accept(made, max_open=self._max_open))
         if accepted is None:
             raise TooManyOperations(
-                f"company {company} has {self._most_open} operations that are not settled: wait until some are, or "
+                f"company {company} has {self._max_open} operations that are not settled: wait until some are, or "
                 "cancel some with DELETE /v1/operations/{id}",
                 retry_after_s=_RETRY_AFTER_S,
             )
@@ -76,14 +76,16 @@ class OperationService:
             raise unknown_operation(operation_id)
         return found
 
-    async def operations(self, company: str, *, state: OperationState | None, after: int, most: int) -> list[Operation]:
+    async def operations(
+        self, company: str, *, state: OperationState | None, after: int, limit: int
+    ) -> list[Operation]:
         """Raises `NotFound` for an unknown company."""
         await self._gateway.require(company)
-        return await self._store.operations(company, state=state, after=after, most=most)
+        return await self._store.operations(company, state=state, after=after, limit=limit)
 
-    async def newest(self, company: str, *, most: int) -> list[Operation]:
+    async def newest(self, company: str, *, limit: int) -> list[Operation]:
         """Newest first."""
-        return await self._store.newest(company, most=most)
+        return await self._store.newest(company, limit=limit)
 
     async def cancel(self, operation_id: str) -> Operation:
         """Raises `NotFound`, and `Conflict` when it may have been done."""

@@ -25,7 +25,7 @@ from holdfast.delivery.media import (
     Evidence,
     check_size,
     checked_mimetype,
-    most_bytes,
+    max_bytes,
     resolved_mimetype,
     too_large,
 )
@@ -148,7 +148,7 @@ class OutboundMediaService:
 
     async def _fetched(self, company: str, part: MediaBody, url: str, declared: str | None) -> StoredMedia:
         field = f"{part.kind}.url"
-        most = most_bytes(part.kind, limit_bytes=self.limit_bytes)
+        limit = max_bytes(part.kind, limit_bytes=self.limit_bytes)
         try:
             async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
                 _check_status(download, field=field)
@@ -157,7 +157,7 @@ class OutboundMediaService:
                 return await self._store_as(
                     company,
                     part.kind,
-                    download.chunks(most_bytes=most),
+                    download.chunks(max_bytes=limit),
                     declared=declared or _usable(download.mimetype),
                     filename=filename or from_path,
                     field=field,

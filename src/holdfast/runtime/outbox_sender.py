@@ -25,7 +25,7 @@ from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles,
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.message_expiry import MessageExpiry
 from holdfast.runtime.outcomes import Outcomes, UpdateBatch
-from holdfast.runtime.rate_limiter import MOST, RateLimiter, SendShares
+from holdfast.runtime.rate_limiter import MAX_IN_FLIGHT, RateLimiter, SendShares
 from holdfast.session.engine import HostEnd, InboundMessage, LinkId, Send
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class OutboxSender:
         self._clock = clock
         self._clock_watch = clock_watch
         self._clock_was_set = False
-        self._in_flight = InFlight(most=MOST)
+        self._in_flight = InFlight(limit=MAX_IN_FLIGHT)
         self._breaker = Breaker(jitter=jitter)
         self._queue = QueueWatch()
         self._has_messages = False
@@ -274,7 +274,7 @@ class OutboxSender:
     @property
     def _free_slots(self) -> int:
         """How many more messages the engine may get now."""
-        return max(self._in_flight.room - MOST + self._shares.share(self._company), 0)
+        return max(self._in_flight.room - MAX_IN_FLIGHT + self._shares.share(self._company), 0)
 
     def _send(self, link: LinkId, message: Outgoing) -> None:
         self._shares.sends(self._company)

@@ -42,7 +42,7 @@ _CLOSE_SUSPICION_S = 10
 _LINK_DOWN = "link-down"
 _REPORTED_AFTER_S = 1
 """Most acks take less, and the session does nothing about a wait before `ack_deadline_s` (`session.state`)."""
-_MOST_AT_ONCE = 500
+_MAX_AT_ONCE = 500
 """Updates of one transaction. A receipt may name tens of thousands of messages, and all companies share the writer."""
 _RECEIPTS = {"delivered": StatusUpdate.DELIVERED, "read": StatusUpdate.READ, "played": StatusUpdate.PLAYED}
 
@@ -100,10 +100,10 @@ class Outcomes:
     def take_batch(self) -> UpdateBatch:
         """The updates to commit now, a bounded number; later ones go into the next batch."""
         batch = self.batch
-        if len(batch.updates) <= _MOST_AT_ONCE:
+        if len(batch.updates) <= _MAX_AT_ONCE:
             self.batch = UpdateBatch()
             return batch
-        first, batch.updates = batch.updates[:_MOST_AT_ONCE], batch.updates[_MOST_AT_ONCE:]
+        first, batch.updates = batch.updates[:_MAX_AT_ONCE], batch.updates[_MAX_AT_ONCE:]
         self._wake()
         return UpdateBatch(updates=first)
 

@@ -24,7 +24,7 @@ from typing import Protocol
 from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.runtime.session_starts import SessionStarts
-from holdfast.session.sharing import Cluster, SharingPolicy, emptiest_peer, expects_sessions, members, most_to_claim
+from holdfast.session.sharing import Cluster, SharingPolicy, emptiest_peer, expects_sessions, max_to_claim, members
 from holdfast.session.stores import ClusterNode, HeldLease, Leases
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _HOST_GRACE_S = 0.25
 """An engine host that still has links this long after they should have been cut ends."""
 _RETRY_S = 0.25
 _SOON_S = 0.1
-_MOST_CLAIMED = 200
+_MAX_CLAIMED = 200
 """Sessions claimed at once."""
 _ANNOUNCED_WITHIN_S = 0.5
 _RESERVED_S = 10.0
@@ -264,15 +264,15 @@ class Ownership:
         except Exception as error:  # noqa: BLE001 – the leases expire
             log.warning("Ownership of sessions could not be released; it ends in %.0f s: %s", TTL_S, error)
 
-    def _most_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:
-        return most_to_claim(Cluster(me=self.node_id, nodes=tuple(nodes), own=own, total=total), policy=self._policy)
+    def _max_to_claim(self, nodes: Sequence[ClusterNode], own: int, total: int) -> int:
+        return max_to_claim(Cluster(me=self.node_id, nodes=tuple(nodes), own=own, total=total), policy=self._policy)
 
     async def _renew_once(self, began_at: float, connecting: int) -> HeldLease | None:
         """None when the database did not answer in time."""
         held: HeldLease | None = None
         try:
             async with self._clock.until(self._until), self._claiming:
-                held = await self._leases.renew(most=_MOST_CLAIMED, share=self._most_to_claim, connecting=connecting)
+                held = await self._leases.renew(limit=_MAX_CLAIMED, share=self._max_to_claim, connecting=connecting)
         except Exception as error:  # noqa: BLE001 – whatever the error is, the leases run out in time
             self._log_failure(error)
         if held is not None:

@@ -96,10 +96,10 @@ class Quotas:
     @contextlib.contextmanager
     def stream(self, key: str) -> Iterator[None]:
         """An event stream of a tenant's key is open during the block. Raises `QuotaExceeded`."""
-        count, most = self._streams.get(key, 0), self._limits.streams
-        if most and count >= most:
+        count, limit = self._streams.get(key, 0), self._limits.streams
+        if limit and count >= limit:
             raise QuotaExceeded(
-                f"this API key has {count} event streams open, and may have {most} (HOLDFAST_QUOTA_STREAMS): "
+                f"this API key has {count} event streams open, and may have {limit} (HOLDFAST_QUOTA_STREAMS): "
                 "close one, or let one stream serve several readers",
                 retry_after_s=STREAM_RETRY_S,
             )
@@ -138,13 +138,13 @@ class Quotas:
             raise
 
     @contextlib.asynccontextmanager
-    async def media(self, company: str, most_bytes: int) -> AsyncIterator[None]:
+    async def media(self, company: str, max_bytes: int) -> AsyncIterator[None]:
         """A tenant stores a file of at most this size during the block. Raises `QuotaExceeded`."""
         limit = self._limits.media_bytes
         if not limit:
             yield
             return
-        self._reserved_media[company] = self._reserved_media.get(company, 0) + most_bytes
+        self._reserved_media[company] = self._reserved_media.get(company, 0) + max_bytes
         try:
             used = await self._usage.media_bytes(company)
             if used + self._reserved_media[company] > limit:
@@ -155,7 +155,7 @@ class Quotas:
                 )
             yield
         finally:
-            self._reserved_media[company] -= most_bytes
+            self._reserved_media[company] -= max_bytes
             if not self._reserved_media[company]:
                 del self._reserved_media[company]
 
@@ -197,10 +197,10 @@ class Quotas:
 
     def _exceeded(self, found: _Estimate, size_bytes: int) -> str | None:
         """The exhausted part of the quota, for people."""
-        messages, most_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
+        messages, max_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
         if messages and found.messages >= messages:
             return f"{found.messages} messages waiting, and may have {messages} (HOLDFAST_QUOTA_OUTBOX_MESSAGES)"
-        if most_bytes and found.bytes + size_bytes > most_bytes:
+        if max_bytes and found.bytes + size_bytes > max_bytes:
             used = f"{found.bytes / MB:.1f} MB of messages waiting"
-            return f"{used}, and may have {most_bytes // MB} MB (HOLDFAST_QUOTA_OUTBOX_MB)"
+            return f"{used}, and may have {max_bytes // MB} MB (HOLDFAST_QUOTA_OUTBOX_MB)"
         return None

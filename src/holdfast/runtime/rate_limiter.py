@@ -153,7 +153,7 @@ class RateLimiter:
         self._limits.forget(chat)
 
 
-MOST, LEAST = 20, 4
+MAX_IN_FLIGHT, MIN_IN_FLIGHT = 20, 4
 """Limits of messages in flight: of a session that sends alone, and of one among many."""
 _ACTIVE_S = 1.0
 """A session counts as sending for this long after its last message."""
@@ -173,4 +173,4 @@ class SendShares:
         since = self._clock.monotonic() - _ACTIVE_S
         self._sent_at = {name: at for name, at in self._sent_at.items() if at >= since}
         others = len(self._sent_at.keys() - {company})
-        return max(MOST // (1 + others), LEAST)
+        return max(MAX_IN_FLIGHT // (1 + others), MIN_IN_FLIGHT)

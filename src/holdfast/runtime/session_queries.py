@@ -28,8 +28,8 @@ DEADLINE_S = 20.0
 PACE = Pace(per_minute=60, burst=30)
 """Queries of one session."""
 _EXISTS_CACHE_S, _ABSENT_CACHE_S = 3600.0, 300.0
-_MOST_CACHED = 10_000
-_MOST_ANSWERS_CACHED = 1_000
+_MAX_CACHED = 10_000
+_MAX_ANSWERS_CACHED = 1_000
 """More than can be valid at a time, given their pace and how long they are kept."""
 _NOT_FOUND = frozenset({"not-found", "no-such-group"})
 
@@ -188,7 +188,7 @@ class SessionQueries:
             raise QueryFailed(f"WhatsApp's answer can't be read ({error})") from error
         if query.cache_s:
             now = self._clock.monotonic()
-            if len(self._cache) >= _MOST_ANSWERS_CACHED:  # a link may stay open for weeks; few of these are valid still
+            if len(self._cache) >= _MAX_ANSWERS_CACHED:  # a link may stay open for weeks; few of these are valid still
                 self._cache = {key: kept for key, kept in self._cache.items() if now < kept.until}
             self._cache[query.key] = _CacheEntry(now + query.cache_s, value)
         return value
@@ -224,5 +224,5 @@ class SessionQueries:
             cache_s = _ABSENT_CACHE_S if row.chat is None else _EXISTS_CACHE_S
             self._numbers.pop(number, None)
             self._numbers[number] = _CacheEntry(now + cache_s, row)
-        for number in list(self._numbers)[: max(len(self._numbers) - _MOST_CACHED, 0)]:
+        for number in list(self._numbers)[: max(len(self._numbers) - _MAX_CACHED, 0)]:
             del self._numbers[number]

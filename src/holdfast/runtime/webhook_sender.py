@@ -94,7 +94,7 @@ class WebhookSender:
             due = await self._rows.find_due(
                 tuple(self._companies()),
                 now=now,
-                most=_WINDOW - self._lanes.waiting,
+                limit=_WINDOW - self._lanes.waiting,
                 known=tuple(self._lanes.known),
                 busy=self._lanes.busy_endpoints,
             )

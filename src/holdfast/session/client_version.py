@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 OLDEST = 1_000_000_000
-MOST_AHEAD = 50_000_000
+MAX_AHEAD = 50_000_000
 """WhatsApp advances by about 100,000 a week: a revision further ahead than this is not valid."""
 ENGINE_REVISION = 1_043_857_760
 """The client revision of the pinned Baileys."""
@@ -84,7 +84,7 @@ def pinned_revision(text: str) -> int | None:
 def revision_in(script: str) -> int | None:
     """The revision that WhatsApp's `sw.js` names; None where it names no valid one."""
     found = _IN_SCRIPT.search(script)
-    if found is None or not OLDEST <= int(found[1]) <= ENGINE_REVISION + MOST_AHEAD:
+    if found is None or not OLDEST <= int(found[1]) <= ENGINE_REVISION + MAX_AHEAD:
         return None
     return int(found[1])
 

@@ -60,11 +60,11 @@ class Contacts(Protocol):
     async def find(self, company: str, jid: str) -> KnownContact | None:
         """The person by any JID."""
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> ContactsPage:
+    async def contacts(self, company: str, *, after: str, limit: int, words: str = "") -> ContactsPage:
         """People ordered by JID, after `after`.
 
         words: a part of a name or of the number. One page is a search of some thousand contacts, so it may have fewer
-        than `most`, or none, although there is a next one.
+        than `limit`, or none, although there is a next one.
         """
 
     async def by_username(self, company: str, username: str) -> KnownContact | None: ...

@@ -12,26 +12,26 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Upper bound of the length of credentials as text. Real credentials have a few kilobytes."""
-MOST_BUFFER_BYTES = 16 * 1024
-_MOST_TEXT = 16 * 1024
-_MOST_ITEMS = 10_000
-_MOST_DEPTH = 20
-_MOST_ID = 2**24 - 1
-_MOST_REGISTRATION = 2**32 - 1
+MAX_BUFFER_BYTES = 16 * 1024
+_MAX_TEXT = 16 * 1024
+_MAX_ITEMS = 10_000
+_MAX_DEPTH = 20
+_MAX_ID = 2**24 - 1
+_MAX_REGISTRATION = 2**32 - 1
 """The largest registration id. Baileys draws 14 bits, whatsmeow 32; WhatsApp accepts four bytes."""
-_MOST_NUMBER = 2**53 - 1
+_MAX_NUMBER = 2**53 - 1
 """The largest integer that JavaScript represents exactly."""
-_MOST_UNUPLOADED = 1000
+_MAX_UNUPLOADED = 1000
 _PAIRS = ("noiseKey", "pairingEphemeralKeyPair", "signedIdentityKey")
 _IDS = ("registrationId", "nextPreKeyId", "firstUnuploadedPreKeyId")
 
 
 def fault_of_text(credentials: str) -> str | None:
     """The first fault of stored credentials, phrased to follow the word "credentials"; None if there is none."""
-    if len(credentials) > MOST_BYTES or len(credentials.encode()) > MOST_BYTES:
-        return f"have {len(credentials.encode())} bytes: {MOST_BYTES} are allowed"
+    if len(credentials) > MAX_BYTES or len(credentials.encode()) > MAX_BYTES:
+        return f"have {len(credentials.encode())} bytes: {MAX_BYTES} are allowed"
     try:
         found = parsed(credentials)
     except (ValueError, RecursionError):
@@ -57,7 +57,7 @@ def fault_of(credentials: Mapping[str, Any]) -> str | None:
 
 def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
     for name in _IDS:
-        yield from _id_faults(credentials, name, most=_MOST_REGISTRATION if name == "registrationId" else _MOST_ID)
+        yield from _id_faults(credentials, name, limit=_MAX_REGISTRATION if name == "registrationId" else _MAX_ID)
     yield from _range_faults(credentials)
     for name in _PAIRS:
         yield from _pair_faults(credentials.get(name), name)
@@ -73,13 +73,13 @@ def _faults(credentials: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _id_faults(
-    holder: Mapping[str, Any], name: str, *, shown: str | None = None, most: int = _MOST_ID
+    holder: Mapping[str, Any], name: str, *, shown: str | None = None, limit: int = _MAX_ID
 ) -> Iterator[str]:
     value = holder.get(name)
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        yield f"have {shown or name} {_shown(value)}: a whole number from 0 to {most} is allowed"
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
+        yield f"have {shown or name} {_shown(value)}: a whole number from 0 to {limit} is allowed"
 
 
 def _range_faults(credentials: Mapping[str, Any]) -> Iterator[str]:
@@ -88,10 +88,10 @@ def _range_faults(credentials: Mapping[str, Any]) -> Iterator[str]:
         return
     if first > following:
         yield f"have firstUnuploadedPreKeyId {first} after nextPreKeyId {following}: it can't be larger"
-    elif following - first > _MOST_UNUPLOADED:
+    elif following - first > _MAX_UNUPLOADED:
         yield (
             f"have {following - first} pre-keys from firstUnuploadedPreKeyId {first} to nextPreKeyId {following}: "
-            f"{_MOST_UNUPLOADED} are allowed"
+            f"{_MAX_UNUPLOADED} are allowed"
         )
 
 
@@ -123,18 +123,18 @@ def _secret_faults(secret: Any) -> Iterator[str]:
 def _value_faults(value: Any, path: str, depth: int) -> Iterator[str]:
     """Check sizes and numbers at every depth."""
     name = path or "value"
-    if depth > _MOST_DEPTH:
-        yield f"are nested more than {_MOST_DEPTH} deep at {name[:80]}"
+    if depth > _MAX_DEPTH:
+        yield f"are nested more than {_MAX_DEPTH} deep at {name[:80]}"
         return
     match value:
         case bool() | None:
             pass
         case int() | float():
-            if not -_MOST_NUMBER <= value <= _MOST_NUMBER:
-                yield f"have {name} {_shown(value)}: a number up to {_MOST_NUMBER} is allowed"
+            if not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+                yield f"have {name} {_shown(value)}: a number up to {_MAX_NUMBER} is allowed"
         case str():
-            if len(value) > _MOST_TEXT:
-                yield f"have {len(value)} characters in {name}: {_MOST_TEXT} are allowed"
+            if len(value) > _MAX_TEXT:
+                yield f"have {len(value)} characters in {name}: {_MAX_TEXT} are allowed"
         case {"type": "Buffer", "data": data}:
             yield from _buffer_faults(data, name)
         case dict() | list():
@@ -142,8 +142,8 @@ def _value_faults(value: Any, path: str, depth: int) -> Iterator[str]:
 
 
 def _item_faults(value: dict[str, Any] | list[Any], path: str, depth: int) -> Iterator[str]:
-    if len(value) > _MOST_ITEMS:
-        yield f"have {len(value)} entries in {path or 'all'}: {_MOST_ITEMS} are allowed"
+    if len(value) > _MAX_ITEMS:
+        yield f"have {len(value)} entries in {path or 'all'}: {_MAX_ITEMS} are allowed"
         return
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, each in items:
@@ -152,8 +152,8 @@ def _item_faults(value: dict[str, Any] | list[Any], path: str, depth: int) -> It
 
 def _buffer_faults(data: Any, name: str) -> Iterator[str]:
     size = len(data) if isinstance(data, list) else len(data) * 3 // 4 if isinstance(data, str) else 0
-    if size > MOST_BUFFER_BYTES:
-        yield f"have {size} bytes in {name}: {MOST_BUFFER_BYTES} are allowed"
+    if size > MAX_BUFFER_BYTES:
+        yield f"have {size} bytes in {name}: {MAX_BUFFER_BYTES} are allowed"
     elif buffer_bytes({"type": "Buffer", "data": data}) is None:
         yield f"have bytes in {name} that are not base64"
 

@@ -18,7 +18,7 @@ import msgspec
 from holdfast.session.operations import KINDS, Arguments, CantTell, Done, Failure, NotDone
 
 LONGEST_EXPIRY_S = 30 * 24 * 3600
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 """Operations of one company that are not settled."""
 RETRY_FOR_DAYS = 7
 """An operation without an expiry of its own fails after it was put off for so long."""

@@ -23,7 +23,7 @@ class SharingPolicy:
     """A node that has not renewed its leases for this long gets no sessions. It renews every second."""
     fresh_s: float = 2.5
     """A node that has not renewed its leases for this long gets no session at the moment: it may just have died."""
-    most_connecting: int = 10
+    max_connecting: int = 10
     """A node with more sessions than this waiting to start or connect gets none: it, or WhatsApp, is slow."""
     return_s: float = 5
     """After all nodes were killed at once, the first to be back leaves the others their shares for this long."""
@@ -31,7 +31,7 @@ class SharingPolicy:
     """Moving begins when the nodes have been the same for this long."""
     tolerance: float = 0.06
     """Moving begins when a node is this part of its share above it, or below it, and stops at the share."""
-    least_excess: int = 2
+    min_excess: int = 2
     """See `tolerance`: in a small cluster the difference must be at least this."""
     inflow_per_s: float = 5
     """Most sessions that one node should get within a second from all others together."""
@@ -87,7 +87,7 @@ def shares(nodes: Sequence[ClusterNode], total: int) -> dict[str, float]:
     return {id_: total * weight / whole for id_, weight in weights.items()}
 
 
-def most_to_claim(cluster: Cluster, *, policy: SharingPolicy) -> int:
+def max_to_claim(cluster: Cluster, *, policy: SharingPolicy) -> int:
     """How many free sessions the node may claim. The shares of all are rounded up, so nothing stays free."""
     sharing = members(cluster.nodes, policy)
     if all(node.id != cluster.me for node in sharing):
@@ -112,7 +112,7 @@ def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
     """Is another node about to transfer sessions that this one may get?"""
     sharing = members(cluster.nodes, policy)
     wanted = shares(sharing, cluster.total)
-    if cluster.me not in wanted or cluster.own >= math.ceil(wanted[cluster.me]) + policy.least_excess:
+    if cluster.me not in wanted or cluster.own >= math.ceil(wanted[cluster.me]) + policy.min_excess:
         return False
     lacks = _exceeds(wanted[cluster.me], cluster.own, policy)
     others = [node for node in cluster.nodes if node.id != cluster.me and node.seen_ago_s < policy.alive_s]
@@ -175,7 +175,7 @@ def connect_share(before: ConnectShare, cluster: Cluster, *, now: float, policy:
 def _able(cluster: Cluster, sharing: Sequence[ClusterNode], policy: SharingPolicy) -> list[ClusterNode]:
     """The other nodes that can accept sessions now. If all of them are slow, a draining node uses any of them."""
     fresh = [node for node in sharing if node.id != cluster.me and node.seen_ago_s < policy.fresh_s]
-    able = [node for node in fresh if node.connecting <= policy.most_connecting]
+    able = [node for node in fresh if node.connecting <= policy.max_connecting]
     return able or (fresh if cluster.is_draining else [])
 
 
@@ -204,7 +204,7 @@ def _is_moving(balance: Balance, cluster: Cluster, wanted: Mapping[str, float], 
 
 
 def _exceeds(one: float, other: float, policy: SharingPolicy) -> bool:
-    return one - other >= max(policy.least_excess, other * policy.tolerance)
+    return one - other >= max(policy.min_excess, other * policy.tolerance)
 
 
 def _count(balance: Balance, node: ClusterNode) -> int:

@@ -151,7 +151,7 @@ class Timeline(Protocol):
 
     async def add(self, transition: Transition) -> None: ...
 
-    async def last(self, company: str, *, since: str, most: int) -> list[Transition]:
+    async def last(self, company: str, *, since: str, limit: int) -> list[Transition]:
         """The newest transitions at or after `since`, and the one before them, oldest first."""
 
     async def seen_alive(self, at: str) -> str | None:
@@ -236,8 +236,8 @@ class Leases(Protocol):
     def ttl_s(self) -> float:
         """How long a lease lives after each renewal, by the database's own clock."""
 
-    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
-        """Renew all own leases and claim what is free or has run out: `most` at most, and as many as `share` allows.
+    async def renew(self, *, limit: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+        """Renew all own leases and claim what is free or has run out: `limit` at most, and as many as `share` allows.
 
         `connecting`: own sessions that wait to connect; it is published with the node.
         """
@@ -310,7 +310,7 @@ class EngineStore(Protocol):
 class Operations(Protocol):
     """Durable operations. Every method that changes something returns when the change is on disk."""
 
-    async def accept(self, draft: OperationDraft, *, most_open: int) -> AcceptedOperation | None:
+    async def accept(self, draft: OperationDraft, *, max_open: int) -> AcceptedOperation | None:
         """Store a request, or find the one with its Idempotency-Key; None when so many are open already.
 
         Raises `NotFound`, and `Conflict` for a key that was used for another request.
@@ -327,12 +327,12 @@ class Operations(Protocol):
 
     async def find(self, operation_id: str) -> Operation | None: ...
 
-    async def open(self, company: str, *, most: int) -> list[Operation]:
+    async def open(self, company: str, *, limit: int) -> list[Operation]:
         """Operations that are not settled, in their order."""
 
     async def operations(
-        self, company: str, *, state: OperationState | None, after: int, most: int
+        self, company: str, *, state: OperationState | None, after: int, limit: int
     ) -> list[Operation]: ...
 
-    async def newest(self, company: str, *, most: int) -> list[Operation]:
+    async def newest(self, company: str, *, limit: int) -> list[Operation]:
         """Newest first."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from holdfast.session.client_version import (
     ENGINE_REVISION,
-    MOST_AHEAD,
+    MAX_AHEAD,
     OLDEST,
     ClientVersion,
     choose,
@@ -37,7 +37,7 @@ def test_the_revision_is_found_in_the_script(script: str) -> None:
         '{"client_revision":1}',
         '{"client_revision":99999999999}',
         '{"client_revision":"1045000001"}',
-        f'{{"client_revision":{ENGINE_REVISION + MOST_AHEAD + 1}}}',
+        f'{{"client_revision":{ENGINE_REVISION + MAX_AHEAD + 1}}}',
     ],
 )
 def test_an_invalid_revision_is_ignored(script: str) -> None:
@@ -49,7 +49,7 @@ def test_an_invalid_revision_is_ignored(script: str) -> None:
 def test_any_text_gives_a_revision_within_bounds_or_none(script: str) -> None:
     """Hostile scripts never cause an error or an invalid revision."""
     found = revision_in(script)
-    assert found is None or OLDEST <= found <= ENGINE_REVISION + MOST_AHEAD
+    assert found is None or OLDEST <= found <= ENGINE_REVISION + MAX_AHEAD
 
 
 def version(revision: int) -> ClientVersion:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.session.credentials import MOST_BYTES, fault_of, fault_of_text
+from holdfast.session.credentials import MAX_BYTES, fault_of, fault_of_text
 
 
 def octets(size: int) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def test_a_fault_names_field_and_value(name: str, value: object, says: str) -> N
         ('{"nextPreKeyId": NaN}', "are not JSON"),
         ("9" * 5000, "are not JSON"),
         ("[]", "are not a JSON object"),
-        (" " * (MOST_BYTES + 1), "1048577 bytes: 1048576 are allowed"),
-        ("ä" * (MOST_BYTES - 1), "2097150 bytes"),
+        (" " * (MAX_BYTES + 1), "1048577 bytes: 1048576 are allowed"),
+        ("ä" * (MAX_BYTES - 1), "2097150 bytes"),
     ],
 )
 def test_text_that_a_host_could_not_read_is_refused(text: str, says: str) -> None:

@@ -413,5 +413,5 @@ def test_links_an_hour_are_bounded(lives_s: list[float], jitter: float) -> None:
         assert session.next_attempt_at is not None
         now = session.next_attempt_at
         session, _ = granted_step(session, Tick(), now=now, jitter=jitter, policy=policy)
-    most = max(sum(start <= at < start + 3600 for at in begun) for start in begun)
-    assert most <= policy.budget_an_hour
+    limit = max(sum(start <= at < start + 3600 for at in begun) for start in begun)
+    assert limit <= policy.budget_an_hour

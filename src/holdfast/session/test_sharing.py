@@ -14,8 +14,8 @@ from holdfast.session.sharing import (
     connect_share,
     emptiest_peer,
     expects_sessions,
+    max_to_claim,
     members,
-    most_to_claim,
     next_transfer,
     shares,
 )
@@ -52,24 +52,24 @@ def test_shares_are_even_unless_all_nodes_have_a_capacity() -> None:
 
 def test_a_node_claims_up_to_its_share() -> None:
     """Rounded up, so that no session stays free; a node that drains claims only what nobody else could."""
-    assert most_to_claim(cluster("a", node("a", 10), node("b", 10), free=11), policy=POLICY) == 6
-    assert most_to_claim(cluster("a", node("a", 20), node("b", 0), free=5), policy=POLICY) == 0
-    assert most_to_claim(cluster("a", node("a", 10, drains=True), node("b", 10), free=10), policy=POLICY) == 0
-    assert most_to_claim(cluster("a", node("a", drains=True), free=10), policy=POLICY) == 10
+    assert max_to_claim(cluster("a", node("a", 10), node("b", 10), free=11), policy=POLICY) == 6
+    assert max_to_claim(cluster("a", node("a", 20), node("b", 0), free=5), policy=POLICY) == 0
+    assert max_to_claim(cluster("a", node("a", 10, drains=True), node("b", 10), free=10), policy=POLICY) == 0
+    assert max_to_claim(cluster("a", node("a", drains=True), free=10), policy=POLICY) == 10
 
 
 def test_the_first_node_after_all_were_killed_leaves_the_others_their_shares() -> None:
     """For five seconds. Its own predecessor gets none, nor one that died while another ran, nor one that drained."""
     before = [replace(node(f"{name}-before", ago_s=9), name=name) for name in "aabc"]
     back = replace(node("a"), up_s=0)
-    assert most_to_claim(cluster("a", back, *before, free=30), policy=POLICY) == 10
-    assert most_to_claim(cluster("a", replace(back, up_s=5), *before, free=30), policy=POLICY) == 30
+    assert max_to_claim(cluster("a", back, *before, free=30), policy=POLICY) == 10
+    assert max_to_claim(cluster("a", replace(back, up_s=5), *before, free=30), policy=POLICY) == 30
     other = replace(node("b", 10), up_s=1)
-    assert most_to_claim(cluster("a", back, other, *before, free=20), policy=POLICY) == 10
+    assert max_to_claim(cluster("a", back, other, *before, free=20), policy=POLICY) == 10
     old = replace(node("b", 10), up_s=1000)
-    assert most_to_claim(cluster("a", back, old, *before, free=20), policy=POLICY) == 15
+    assert max_to_claim(cluster("a", back, old, *before, free=20), policy=POLICY) == 15
     drained = [replace(each, is_draining=True) for each in before]
-    assert most_to_claim(cluster("a", back, *drained, free=30), policy=POLICY) == 30
+    assert max_to_claim(cluster("a", back, *drained, free=30), policy=POLICY) == 30
 
 
 def waiting(id_: str, sessions: int) -> ClusterNode:
@@ -253,8 +253,8 @@ class Simulated:
     def _act(self, member: Member) -> None:
         if self.now >= member.looks_at:
             member.published, member.seen_at = len(member.sessions), self.now
-            most = most_to_claim(self._cluster(member), policy=POLICY)
-            for company in sorted(self.free)[:most]:
+            limit = max_to_claim(self._cluster(member), policy=POLICY)
+            for company in sorted(self.free)[:limit]:
                 self._own(member, company)
             self.free -= member.sessions
             member.looks_at = self.now + (0.5 if expects_sessions(self._cluster(member), policy=POLICY) else 2)

@@ -73,7 +73,7 @@ PLAINTEXT_CHARS = 131_072
 """Upper bound of a stored plaintext in base64. It is only needed to acknowledge a redelivery."""
 LONGEST_TIMER_S = 366 * 86_400
 """Upper bound of the timer of disappearing messages. WhatsApp's longest is 90 days."""
-MOST_COLOR = 1_000
+MAX_COLOR = 1_000
 """Upper bound of a label's color. WhatsApp's palette has 20."""
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999, in Unix seconds."""
@@ -147,7 +147,7 @@ def bounded_change(change: AnyAccountChange) -> AnyAccountChange:
         case ChatRead():
             return _bounded(change, whatsapp_ids=_ids(change.whatsapp_ids[:LIST_ITEMS]))
         case LabelChanged():
-            known = change.color is not None and 0 <= change.color <= MOST_COLOR
+            known = change.color is not None and 0 <= change.color <= MAX_COLOR
             return _bounded(change, color=change.color if known else None)
         case _:
             return _bounded(change)
@@ -186,12 +186,12 @@ def bounded_name(text: str) -> str:
     return clean(text) if len(text) <= NAME_CHARS else f"{clean(text[: NAME_CHARS - 1])}…"
 
 
-def bounded_text(text: str, most: int = TEXT_CHARS) -> str:
+def bounded_text(text: str, limit: int = TEXT_CHARS) -> str:
     """A cleaned text. A text that is too long is truncated and ends in a mark that says how much was stored."""
-    if len(text) <= most:
+    if len(text) <= limit:
         return clean(text)
-    mark = f"… [cut: {len(text)} characters, Holdfast stores {most}]"
-    return clean(text[: max(most - len(mark), 0)]) + mark
+    mark = f"… [cut: {len(text)} characters, Holdfast stores {limit}]"
+    return clean(text[: max(limit - len(mark), 0)]) + mark
 
 
 def _decrypted(item: Decrypted) -> Decrypted:

@@ -43,10 +43,10 @@ def allowed(field: FieldInfo) -> str:
     """The allowed values of a setting, in words: `a whole number from 0 to 65535`."""
     if field.annotation is bool:
         return "on or off"
-    least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
-    most = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
-    if least is not None:
-        return f"a {'whole ' if field.annotation is int else ''}number from {least} to {most}"
+    minimum = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+    maximum = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
+    if minimum is not None:
+        return f"a {'whole ' if field.annotation is int else ''}number from {minimum} to {maximum}"
     given = _note(field, AllowedValues)
     return given.text if given else "text"
 

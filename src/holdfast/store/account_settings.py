@@ -188,7 +188,7 @@ class AccountSettingRows:
 
         return await self._database.read(work)
 
-    async def chats_with(self, company: str, label: str, *, after: str, most: int) -> list[str]:
+    async def chats_with(self, company: str, label: str, *, after: str, limit: int) -> list[str]:
         mine = select(labelled.c.chat).where(
             labelled.c.company_id == company,
             labelled.c.label_id == label,
@@ -197,7 +197,7 @@ class AccountSettingRows:
         )
 
         def work(connection: Connection) -> list[str]:
-            return list(connection.scalars(mine.order_by(labelled.c.chat).limit(most)))
+            return list(connection.scalars(mine.order_by(labelled.c.chat).limit(limit)))
 
         return await self._database.read(work)
 

@@ -12,7 +12,7 @@ from holdfast.store.database import announce
 from holdfast.store.events import NewEvents
 from holdfast.store.tables import chats, inbox
 
-_MOST_COUNTED = 1000
+_MAX_COUNTED = 1000
 """Unread messages that are counted again after some were read."""
 _C, _I = chats.c, inbox.c
 
@@ -26,7 +26,7 @@ def read_up_to(connection: Connection, company: str, chat: str, up_to: int) -> N
     """The messages of a chat up to this `seq` are read. An older position changes nothing."""
     mine = (_C.company_id == company, _C.chat == chat)
     read_seq = max(up_to, connection.scalar(select(_C.read_seq).where(*mine)) or 0)
-    later = select(_I.seq).where(*unread_messages(company, chat), _I.seq > read_seq).limit(_MOST_COUNTED).subquery()
+    later = select(_I.seq).where(*unread_messages(company, chat), _I.seq > read_seq).limit(_MAX_COUNTED).subquery()
     left = connection.scalar(select(func.count()).select_from(later)) or 0
     connection.execute(update(chats).where(*mine).values(unread=left, read_seq=read_seq))
     announce(connection, NewEvents(company))

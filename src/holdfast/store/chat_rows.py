@@ -12,7 +12,7 @@ from holdfast.delivery.chats import (
     END,
     FOLDED,
     MARKED_UNREAD,
-    MOST_UNREAD,
+    MAX_UNREAD,
     Change,
     Chat,
     ChatCursor,
@@ -44,7 +44,7 @@ _SENT = (*READ, outbox.c.content)
 _IS_UNREAD = text("unread <> 0")
 """Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
-_MOST_SEARCHED = 5000
+_MAX_SEARCHED = 5000
 """Chats whose names one page of a search compares, however many there are."""
 _A, _C, _I, _O, _P = chat_aliases.c, chats.c, inbox.c, outbox.c, contacts.c
 
@@ -56,14 +56,14 @@ class ChatRows:
         self._database = database
 
     async def overview(
-        self, company: str, *, after: ChatCursor | None, most: int, unread: bool = False, words: str = ""
+        self, company: str, *, after: ChatCursor | None, limit: int, unread: bool = False, words: str = ""
     ) -> ChatsPage:
         def work(connection: Connection) -> ChatsPage:
             if words:
-                return _searched(connection, company, words, after=after, most=most, unread=unread)
-            rows = _page(connection, company, after=after, most=most + 1, unread=unread)
-            next_ = _place(rows[most - 1]) if len(rows) > most else None
-            return ChatsPage(chats=_chats(connection, company, rows[:most]), next=next_)
+                return _searched(connection, company, words, after=after, limit=limit, unread=unread)
+            rows = _page(connection, company, after=after, limit=limit + 1, unread=unread)
+            next_ = _place(rows[limit - 1]) if len(rows) > limit else None
+            return ChatsPage(chats=_chats(connection, company, rows[:limit]), next=next_)
 
         return await self._database.read(work)
 
@@ -85,11 +85,11 @@ class ChatRows:
         *,
         before: TimelineCursor | None = None,
         after: TimelineCursor | None = None,
-        most: int,
+        limit: int,
     ) -> TimelinePage:
         def work(connection: Connection) -> TimelinePage:
             name = canonical(connection, company, chat)
-            found = _slice(connection, company, name, before=before or END, after=after, most=most)
+            found = _slice(connection, company, name, before=before or END, after=after, limit=limit)
             entries = _folded(connection, company, name, found.messages)
             return TimelinePage(entries=entries, older=found.older, newer=found.newer)
 
@@ -100,7 +100,7 @@ class ChatRows:
             name = canonical(connection, company, chat)
             after = connection.scalar(select(_C.read_seq).where(_C.company_id == company, _C.chat == name)) or 0
             statement = select(*RECEIVED).where(*unread_messages(company, name), _I.seq > after)
-            newest = _received(connection, company, statement.order_by(_I.seq.desc()).limit(MOST_UNREAD))
+            newest = _received(connection, company, statement.order_by(_I.seq.desc()).limit(MAX_UNREAD))
             return newest[::-1]
 
         return await self._database.read(work)
@@ -127,9 +127,9 @@ class ChatRows:
 
 
 def _page(
-    connection: Connection, company: str, *, after: ChatCursor | None, most: int, unread: bool
+    connection: Connection, company: str, *, after: ChatCursor | None, limit: int, unread: bool
 ) -> Sequence[RowMapping]:
-    return connection.execute(_older(select(chats), company, after, unread=unread).limit(most)).mappings().all()
+    return connection.execute(_older(select(chats), company, after, unread=unread).limit(limit)).mappings().all()
 
 
 def _place(row: RowMapping) -> ChatCursor:
@@ -162,12 +162,12 @@ def _older(statement: Select[Any], company: str, after: ChatCursor | None, *, un
 
 
 def _searched(
-    connection: Connection, company: str, words: str, *, after: ChatCursor | None, most: int, unread: bool
+    connection: Connection, company: str, words: str, *, after: ChatCursor | None, limit: int, unread: bool
 ) -> ChatsPage:
     """Compare in Python, because databases fold the case of few scripts only. Of each chat only the names are read."""
     wanted = words.casefold().lstrip("+@")
     found: list[ChatCursor] = []
-    for _ in range(0, _MOST_SEARCHED, _SEARCHED_AT_ONCE):
+    for _ in range(0, _MAX_SEARCHED, _SEARCHED_AT_ONCE):
         rows = connection.execute(_older(_NAMED, company, after, unread=unread).limit(_SEARCHED_AT_ONCE)).all()
         found += [
             ChatCursor(chat=chat, last_at=last_at)
@@ -176,14 +176,14 @@ def _searched(
         ]
         is_end = len(rows) < _SEARCHED_AT_ONCE
         after = None if is_end else ChatCursor(chat=rows[-1][0], last_at=rows[-1][1])
-        if is_end or len(found) > most:
+        if is_end or len(found) > limit:
             break
-    shown = found[:most]
+    shown = found[:limit]
     names = [each.chat for each in shown]
     chosen = select(chats).where(_C.company_id == company, among(connection, _C.chat, names))
     by_chat = {row["chat"]: row for row in connection.execute(chosen).mappings()} if names else {}
     rows_shown = [by_chat[name] for name in names]
-    return ChatsPage(chats=_chats(connection, company, rows_shown), next=shown[-1] if len(found) > most else after)
+    return ChatsPage(chats=_chats(connection, company, rows_shown), next=shown[-1] if len(found) > limit else after)
 
 
 def _chats(connection: Connection, company: str, rows: Sequence[RowMapping]) -> list[Chat]:
@@ -258,7 +258,7 @@ def _slice(
     *,
     before: TimelineCursor,
     after: TimelineCursor | None,
-    most: int,
+    limit: int,
 ) -> Slice:
     sent = select(*_SENT).where(_O.company_id == company, _O.chat == chat, _O.kind.not_in(FOLDED))
     came = select(*RECEIVED).where(_I.company_id == company, _I.chat == chat, _I.type.not_in(FOLDED))
@@ -270,11 +270,11 @@ def _slice(
         sent = sent.where(_O.seq >= after.sent).order_by(_O.seq)
         is_newer = (_I.sent_at > after.received_at) | (_I.seq >= after.received)
         came = came.where(_I.sent_at >= after.received_at, is_newer).order_by(_I.sent_at, _I.seq)
-    mine = _sent(connection, sent.limit(most + 1))
-    theirs = _received(connection, company, came.limit(most + 1))
+    mine = _sent(connection, sent.limit(limit + 1))
+    theirs = _received(connection, company, came.limit(limit + 1))
     if after is None:
-        return older_page(mine, theirs, before=before, most=most)
-    return newer_page(mine, theirs, after=after, most=most)
+        return older_page(mine, theirs, before=before, limit=limit)
+    return newer_page(mine, theirs, after=after, limit=limit)
 
 
 def _sent(connection: Connection, statement: Select[Any]) -> list[SentEntry]:

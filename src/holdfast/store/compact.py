@@ -75,10 +75,10 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     return Compacted(before=file.bytes, after=after.bytes, advice=None)
 
 
-async def release_free_pages(database: Database, *, most_parts: int) -> None:
-    """Return up to `most_parts` megabytes of free pages of an SQLite file; does nothing on PostgreSQL."""
+async def release_free_pages(database: Database, *, max_parts: int) -> None:
+    """Return up to `max_parts` megabytes of free pages of an SQLite file; does nothing on PostgreSQL."""
     if not database.is_shared:
-        for _ in range(most_parts):
+        for _ in range(max_parts):
             if not await database.write(_vacuum_part):
                 break
 

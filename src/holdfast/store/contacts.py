@@ -20,7 +20,7 @@ from holdfast.store.tables import contacts
 
 _C = contacts.c
 _SEARCHED_AT_ONCE = 1000
-_MOST_SEARCHED = 5000
+_MAX_SEARCHED = 5000
 """Contacts whose names one page of a search compares, however many there are."""
 
 
@@ -42,17 +42,17 @@ class ContactRows:
 
         return await self._database.read(work)
 
-    async def contacts(self, company: str, *, after: str, most: int, words: str = "") -> ContactsPage:
+    async def contacts(self, company: str, *, after: str, limit: int, words: str = "") -> ContactsPage:
         wanted = words.casefold().lstrip("+@")
         mine = select(contacts).where(_C.company_id == company).order_by(_C.jid)
 
         def work(connection: Connection) -> ContactsPage:
             if wanted:
-                jids, next_ = _named(connection, company, wanted, after=after, most=most)
+                jids, next_ = _named(connection, company, wanted, after=after, limit=limit)
                 chosen = mine.where(among(connection, _C.jid, jids))
                 return ContactsPage(people=_people(connection, chosen) if jids else [], next=next_)
-            found = _people(connection, mine.where(_C.jid > after).limit(most + 1))
-            return ContactsPage(people=found[:most], next=found[most - 1].jid if len(found) > most else None)
+            found = _people(connection, mine.where(_C.jid > after).limit(limit + 1))
+            return ContactsPage(people=found[:limit], next=found[limit - 1].jid if len(found) > limit else None)
 
         return await self._database.read(work)
 
@@ -87,7 +87,9 @@ class ContactRows:
         )
 
 
-def _named(connection: Connection, company: str, wanted: str, *, after: str, most: int) -> tuple[list[str], str | None]:
+def _named(
+    connection: Connection, company: str, wanted: str, *, after: str, limit: int
+) -> tuple[list[str], str | None]:
     """Compare in Python, because databases fold the case of few scripts only; nothing but names is read.
 
     Returns the JIDs, and where the search continues.
@@ -95,11 +97,11 @@ def _named(connection: Connection, company: str, wanted: str, *, after: str, mos
     columns = contacts.c["jid", "saved_name", "push_name", "business_name", "username"]
     mine = select(*columns).where(_C.company_id == company).order_by(_C.jid).limit(_SEARCHED_AT_ONCE)
     found: list[str] = []
-    for _ in range(0, _MOST_SEARCHED, _SEARCHED_AT_ONCE):
+    for _ in range(0, _MAX_SEARCHED, _SEARCHED_AT_ONCE):
         rows = connection.execute(mine.where(_C.jid > after)).all()
         found += [jid for jid, *names in rows if wanted in "\n".join(filter(None, (jid, *names))).casefold()]
-        if len(found) > most:
-            return found[:most], found[most - 1]
+        if len(found) > limit:
+            return found[:limit], found[limit - 1]
         if len(rows) < _SEARCHED_AT_ONCE:
             return found, None
         after = rows[-1][0]

@@ -171,15 +171,15 @@ class EventRows:
             lambda connection: record(connection, company, type_, body, chat=chat, at=at), company=company
         )
 
-    async def after(self, seq: int, *, companies: Collection[str] | None, most: int) -> list[Event]:
-        later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
+    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> list[Event]:
+        later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
         # One query for each company reads a range of an index; for several at once a database would sort all events.
         mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in set(companies)]
 
         def work(connection: Connection) -> list[Event]:
             rows = [dict(row) for statement in mine for row in connection.execute(statement).mappings()]
             rows.sort(key=lambda row: int(row["seq"]))
-            return [Event(company=row.pop("company_id"), **row) for row in rows[:most]]
+            return [Event(company=row.pop("company_id"), **row) for row in rows[:limit]]
 
         return await self._database.read(work)
 

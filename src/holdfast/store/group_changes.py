@@ -24,7 +24,7 @@ from holdfast.store.identities import learn
 from holdfast.store.inbox import subjects_of
 from holdfast.store.tables import decrypted, groups
 
-_MOST_LEARNED = 64
+_MAX_LEARNED = 64
 """People of one change whose hidden ids are learned with it."""
 Names = Mapping[str, str | None]
 
@@ -73,7 +73,7 @@ def _by_canonical_ids(connection: Connection, company: str, change: GroupChange,
         actor = learn(connection, company, identity, now=at)
     people = []
     for place, member in enumerate(change.participants):
-        if place < _MOST_LEARNED and member.lid is not None:
+        if place < _MAX_LEARNED and member.lid is not None:
             learn(connection, company, Identity(jid=member.jid, lid=member.lid), now=at)
         people.append(replace(member, jid=canonical(connection, company, member.jid)))
     return replace(change, actor=actor, participants=people)

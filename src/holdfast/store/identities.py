@@ -23,7 +23,7 @@ _UNIQUE = ("lid", "username")
 _READ = Prepared(
     lambda _: select(*_C[_NAMES]).where(_C.company_id == bindparam("company"), _C.jid == bindparam("name"))
 )
-_MOST_MAPPINGS = 500
+_MAX_MAPPINGS = 500
 """Mappings of one commit that are learned with it. A phone's history may bring many more; `canonical` finds those."""
 
 
@@ -77,7 +77,7 @@ def learn_sender(connection: Connection, company: str, message: InboundMessage |
 
 def learn_keys(connection: Connection, company: str, keys: Mapping[str, Mapping[str, str | None]], *, now: str) -> None:
     """Learn from the keys that an engine stores: hidden ids with their numbers, and WhatsApp's spellings of numbers."""
-    for id_, value in list(keys.get("lid-mapping", {}).items())[: 2 * _MOST_MAPPINGS]:
+    for id_, value in list(keys.get("lid-mapping", {}).items())[: 2 * _MAX_MAPPINGS]:
         if id_.endswith("_reverse") and value is not None and (jid := jid_in(value)) is not None:
             lid = f"{id_.removesuffix('_reverse')}{HIDDEN}"
             learn(connection, company, Identity(jid=jid, lid=lid), now=now)

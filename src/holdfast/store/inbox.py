@@ -39,9 +39,9 @@ class InboxRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def received(self, company: str, *, after: int, most: int, chat: str | None = None) -> list[Received]:
+    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> list[Received]:
         statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
-        return await self._found(statement.order_by(inbox.c.seq).limit(most), company, chat)
+        return await self._found(statement.order_by(inbox.c.seq).limit(limit), company, chat)
 
     async def _found(self, statement: Select[Any], company: str, chat: str | None) -> list[Received]:
         def work(connection: Connection) -> list[Received]:

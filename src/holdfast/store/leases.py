@@ -122,8 +122,8 @@ class LeaseRows:
 
         return check
 
-    async def renew(self, *, most: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
-        """Renew the leases of this process, then claim free ones: `most` at most, and as many as `share` allows.
+    async def renew(self, *, limit: int, share: Share | None = None, connecting: int = 0) -> HeldLease:
+        """Renew the leases of this process, then claim free ones: `limit` at most, and as many as `share` allows.
 
         When only claiming fails, for example because an operator locked another table, the renewed leases count.
         """
@@ -132,7 +132,7 @@ class LeaseRows:
         try:
             own = len(held)
             claimed, self._seen = await self._writer.write(
-                lambda connection: self._claim_free(connection, holder, own, most=most, share=share)
+                lambda connection: self._claim_free(connection, holder, own, limit=limit, share=share)
             )
             held |= claimed
         except DBAPIError as error:
@@ -145,7 +145,7 @@ class LeaseRows:
         return replace(self._seen, companies=frozenset(self._epochs), database_time=at.timestamp())
 
     def _claim_free(
-        self, connection: Connection, holder: str, own: int, *, most: int, share: Share | None
+        self, connection: Connection, holder: str, own: int, *, limit: int, share: Share | None
     ) -> tuple[dict[str, int], HeldLease]:
         queried_at, in_time = self._in_time(connection, holder)
         connection.execute(delete(nodes).where(nodes.c.seen_at < _NOW - literal(_FORGOTTEN_AFTER, Interval)))
@@ -153,11 +153,11 @@ class LeaseRows:
         all_nodes = tuple(_nodes(connection, _recent_nodes()))
         if share is not None:
             total: int = connection.scalar(select(func.count()).select_from(leases)) or 0
-            most = min(most, share(all_nodes, own, total))
+            limit = min(limit, share(all_nodes, own, total))
         claimed = self._reclaim_abandoned(connection, holder, in_time, queried_at)
         if not self._abandoned_holders:
             is_free = or_(leases.c.expires_at <= _NOW, self._is_reserved_for_this())
-            claimed = self._claim_where(connection, holder, in_time, is_free, most=most)
+            claimed = self._claim_where(connection, holder, in_time, is_free, limit=limit)
         waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
         others = select(leases.c.company_id, leases.c.node, leases.c.holder).where(leases.c.holder != holder)
         elsewhere = {row.company_id: row.node if row.holder else "" for row in connection.execute(others)}
@@ -319,9 +319,9 @@ class LeaseRows:
         connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": _NOW, **shown}))
 
     def _claim_where(
-        self, connection: Connection, holder: str, *which: ColumnElement[bool], most: int | None = None
+        self, connection: Connection, holder: str, *which: ColumnElement[bool], limit: int | None = None
     ) -> dict[str, int]:
-        free = select(leases.c.company_id).where(*which).limit(most).with_for_update(skip_locked=True)
+        free = select(leases.c.company_id).where(*which).limit(limit).with_for_update(skip_locked=True)
         statement = (
             update(leases)
             .where(leases.c.company_id.in_(free))

@@ -29,7 +29,7 @@ _OUTBOUND = (
     ],
     IS_TO_NEW_CONTACT,
 )  # fmt: skip
-_MOST_OF_ANY_STATE = 10_000
+_MAX_OF_ANY_STATE = 10_000
 """Number of matches among which a search for one state looks at most."""
 _AT_ONCE = 500
 _END = 2**62
@@ -44,7 +44,7 @@ class LookupRows:
         self._indexer = indexer
 
     async def sent_messages(
-        self, company: str, *, words: str, state: MessageState | None, before: int | None, most: int
+        self, company: str, *, words: str, state: MessageState | None, before: int | None, limit: int
     ) -> list[OutboundRow]:
         statement = select(*_OUTBOUND).where(outbox.c.company_id == company)
         if state is not None:
@@ -52,9 +52,9 @@ class LookupRows:
 
         def work(connection: Connection) -> list[OutboundRow]:
             if words:
-                rows = _found(connection, statement, outbox, company, words, before=before, most=most, state=state)
+                rows = _found(connection, statement, outbox, company, words, before=before, limit=limit, state=state)
             else:
-                rows = _newest(connection, statement, outbox, before=before, most=most)
+                rows = _newest(connection, statement, outbox, before=before, limit=limit)
             return [_outbound(row) for row in rows]
 
         if words:
@@ -70,14 +70,14 @@ class LookupRows:
 
         return await self._database.read(work)
 
-    async def inbound(self, company: str, *, words: str, before: int | None, most: int) -> list[Received]:
+    async def inbound(self, company: str, *, words: str, before: int | None, limit: int) -> list[Received]:
         statement = select(*RECEIVED).where(inbox.c.company_id == company)
 
         def work(connection: Connection) -> list[Received]:
             if words:
-                rows = _found(connection, statement, inbox, company, words, before=before, most=most)
+                rows = _found(connection, statement, inbox, company, words, before=before, limit=limit)
             else:
-                rows = _newest(connection, statement, inbox, before=before, most=most)
+                rows = _newest(connection, statement, inbox, before=before, limit=limit)
             return received(connection, company, rows)
 
         if words:
@@ -106,11 +106,11 @@ class LookupRows:
 
 
 def _newest(
-    connection: Connection, statement: Select[Any], table: Table, *, before: int | None, most: int
+    connection: Connection, statement: Select[Any], table: Table, *, before: int | None, limit: int
 ) -> Sequence[RowMapping]:
     if before is not None:
         statement = statement.where(table.c.seq < before)
-    return connection.execute(statement.order_by(table.c.seq.desc()).limit(most)).mappings().all()
+    return connection.execute(statement.order_by(table.c.seq.desc()).limit(limit)).mappings().all()
 
 
 def _found(
@@ -121,24 +121,24 @@ def _found(
     words: str,
     *,
     before: int | None,
-    most: int,
+    limit: int,
     state: MessageState | None = None,
 ) -> Sequence[RowMapping]:
     """Rows of the statement that fit the words. The index knows no states: of each state the newest that fit count."""
     search = parse_search(words)
     if search.is_empty:
         return []
-    wanted = most if state is None else _MOST_OF_ANY_STATE
+    wanted = limit if state is None else _MAX_OF_ANY_STATE
     numbers = search_index.find(
-        connection, table, company, search, before=before or _END, most=most, wanted=wanted, state=state
+        connection, table, company, search, before=before or _END, limit=limit, wanted=wanted, state=state
     )
     rows: list[RowMapping] = []
     for start in range(0, len(numbers), _AT_ONCE):
         page = connection.execute(statement.where(table.c.seq.in_(numbers[start : start + _AT_ONCE]))).mappings()
         rows += sorted(page, key=lambda row: int(row["seq"]), reverse=True)
-        if len(rows) >= most:
+        if len(rows) >= limit:
             break
-    return rows[:most]
+    return rows[:limit]
 
 
 def _outbound(row: RowMapping) -> OutboundRow:

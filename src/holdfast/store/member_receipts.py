@@ -21,7 +21,7 @@ from holdfast.store.connection import Insert, Prepared
 from holdfast.store.events import is_listed, record
 from holdfast.store.tables import member_receipts
 
-MOST_MEMBERS = 1_024
+MAX_MEMBERS = 1_024
 """The largest group on WhatsApp."""
 _M = member_receipts.c
 _CHANGES = {
@@ -63,7 +63,7 @@ def note_receipt(connection: Connection, row: Mapping[str, Any], change: Message
     mine = {"company": company, "message": message_id}
     known = _KNOWN.rows(connection, {**mine, "name": member})
     names = _CHANGES[change.update]
-    if not known and _COUNT["member"].scalar(connection, mine) >= MOST_MEMBERS:
+    if not known and _COUNT["member"].scalar(connection, mine) >= MAX_MEMBERS:
         return change
     if not known or known[0][_TIMES.index(names[-1])] is None:
         times = {name: change.at if name in names else None for name in _TIMES}
@@ -104,5 +104,5 @@ def receipts_of(connection: Connection, company: str, message_id: str) -> list[M
     """The receipts of a message, in the order of the members' ids."""
     mine = (_M.company_id == company, _M.message_id == message_id)
     columns = _M["member", "delivered_at", "read_at", "played_at"]
-    rows = connection.execute(select(*columns).where(*mine).order_by(_M.member).limit(MOST_MEMBERS))
+    rows = connection.execute(select(*columns).where(*mine).order_by(_M.member).limit(MAX_MEMBERS))
     return [MemberReceipt(**row) for row in rows.mappings()]

@@ -47,7 +47,7 @@ class OperationRows:
         self._clock = clock
         self._fence = fence
 
-    async def accept(self, draft: OperationDraft, *, most_open: int) -> AcceptedOperation | None:
+    async def accept(self, draft: OperationDraft, *, max_open: int) -> AcceptedOperation | None:
         values = _accepted(draft, iso(self._clock.now()))
 
         def work(connection: Connection) -> AcceptedOperation | Refusal | None:
@@ -58,8 +58,8 @@ class OperationRows:
             if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
                 return before
             open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
-            count = select(func.count()).select_from(open_ones.limit(most_open).subquery())
-            if (connection.scalar(count) or 0) >= most_open:
+            count = select(func.count()).select_from(open_ones.limit(max_open).subquery())
+            if (connection.scalar(count) or 0) >= max_open:
                 return None
             row = connection.execute(insert(connection, operations).returning(*_SHOWN), values).mappings().one()
             _record(connection, made := _operation(row), at=made.accepted_at)
@@ -129,25 +129,27 @@ class OperationRows:
     async def find(self, operation_id: str) -> Operation | None:
         return await self._database.read(lambda connection: _first(connection, operation_id))
 
-    async def open(self, company: str, *, most: int) -> list[Operation]:
+    async def open(self, company: str, *, limit: int) -> list[Operation]:
         statement = select(*_SHOWN).where(operations.c.company_id == company, IS_OPEN).order_by(operations.c.seq)
         return await self._database.read(
-            lambda connection: [_operation(row) for row in connection.execute(statement.limit(most)).mappings()]
+            lambda connection: [_operation(row) for row in connection.execute(statement.limit(limit)).mappings()]
         )
 
-    async def operations(self, company: str, *, state: OperationState | None, after: int, most: int) -> list[Operation]:
+    async def operations(
+        self, company: str, *, state: OperationState | None, after: int, limit: int
+    ) -> list[Operation]:
         statement = select(*_SHOWN).where(operations.c.company_id == company, operations.c.seq > after)
         if state is not None:
             statement = statement.where(operations.c.state == state.value, *([IS_OPEN] if state in OPEN else []))
-        statement = statement.order_by(operations.c.seq).limit(most)
+        statement = statement.order_by(operations.c.seq).limit(limit)
         return await self._database.read(
             lambda connection: [_operation(row) for row in connection.execute(statement).mappings()]
         )
 
-    async def newest(self, company: str, *, most: int) -> list[Operation]:
+    async def newest(self, company: str, *, limit: int) -> list[Operation]:
         statement = select(*_SHOWN).where(operations.c.company_id == company).order_by(operations.c.seq.desc())
         return await self._database.read(
-            lambda connection: [_operation(row) for row in connection.execute(statement.limit(most)).mappings()]
+            lambda connection: [_operation(row) for row in connection.execute(statement.limit(limit)).mappings()]
         )
 
 

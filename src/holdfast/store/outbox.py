@@ -214,12 +214,12 @@ class OutboxRows:
         return await self._database.read(lambda connection: receipts_of(connection, message.company, message.id))
 
     async def messages(
-        self, company: str, *, state: MessageState | None, after: int, most: int, chat: str | None = None
+        self, company: str, *, state: MessageState | None, after: int, limit: int, chat: str | None = None
     ) -> list[Message]:
         statement = select(*READ).where(outbox.c.company_id == company, outbox.c.seq > after)
         if state is not None:
             statement = statement.where(*in_state(state))
-        statement = statement.order_by(outbox.c.seq).limit(most)
+        statement = statement.order_by(outbox.c.seq).limit(limit)
 
         def work(connection: Connection) -> list[Message]:
             mine = statement

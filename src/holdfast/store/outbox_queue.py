@@ -114,7 +114,7 @@ _NEXT = text(
     )
     + ") AS times"
 )
-_OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("most"))
+_OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("limit"))
 
 
 def place(connection: Connection, company: str, found: KnownChat, *, priority: int, now: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def take_due(
         found = {row["seq"]: _outgoing(dict(row), chosen) for row in begun}
         messages = _timed(connection, company, [found[seq] for seq in chosen if seq in found])
     taken_now = {message.whatsapp_id for message in messages}
-    waiting = connection.scalars(_OPEN_ONES, {"company": company, "most": len(but) + len(messages) + 1})
+    waiting = connection.scalars(_OPEN_ONES, {"company": company, "limit": len(but) + len(messages) + 1})
     has_more = any(id_ not in but and id_ not in taken_now for id_ in waiting)
     return Taken(
         messages=messages,

@@ -35,9 +35,9 @@ class ReferenceRows:
     async def canonical(self, company: str, chat: str) -> str:
         return await self._database.read(lambda connection: canonical(connection, company, chat))
 
-    async def saved_contacts(self, company: str, *, most: int) -> list[str]:
+    async def saved_contacts(self, company: str, *, limit: int) -> list[str]:
         saved = contacts.c.company_id == company, contacts.c.saved_name.is_not(None)
-        statement = select(contacts.c.jid).where(*saved).order_by(contacts.c.jid).limit(most)
+        statement = select(contacts.c.jid).where(*saved).order_by(contacts.c.jid).limit(limit)
         return await self._database.read(lambda connection: list(connection.scalars(statement)))
 
     async def replayed(self, company: str, key: str) -> tuple[str, str | None] | None:

@@ -42,7 +42,7 @@ class RetentionRows:
         )
 
     async def reclaim_space(self) -> None:
-        await release_free_pages(self._database, most_parts=_PARTS_RELEASED)
+        await release_free_pages(self._database, max_parts=_PARTS_RELEASED)
         await refresh_statistics(self._database)
 
 

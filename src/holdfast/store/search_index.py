@@ -92,7 +92,7 @@ def create(connection: Connection) -> None:
     """Make the index and fill it with the messages that are not in it yet."""
     _execute(connection, _CREATE)
     for table in INDEXED:
-        while index_part(connection, table=table, most=_AT_ONCE):
+        while index_part(connection, table=table, limit=_AT_ONCE):
             pass
     create_lookup(connection)
 
@@ -107,7 +107,7 @@ def create_in_parts(connection: Connection) -> None:
     for table in INDEXED:
         total = connection.scalar(select(func.count()).select_from(table).where(table.c.seq > _last(connection, table)))
         done = 0
-        while count := index_part(connection, table=table, most=_AT_ONCE):
+        while count := index_part(connection, table=table, limit=_AT_ONCE):
             connection.commit()
             done += count
             if done % _LOGGED_EVERY == 0:
@@ -131,13 +131,13 @@ def _execute(connection: Connection, statements: Mapping[str, Sequence[str]]) ->
             connection.exec_driver_sql(statement.format(table=table.name))
 
 
-def index_part(connection: Connection, *, table: Table, most: int, complete_to: int | None = None) -> int:
+def index_part(connection: Connection, *, table: Table, limit: int, complete_to: int | None = None) -> int:
     """Index the oldest messages that are not indexed yet, at most so many; returns how many.
 
     complete_to: see `is_behind`.
     """
     missing = _missing(connection, table, complete_to)
-    page = select(*_COLUMNS[table]).where(*missing).order_by(table.c.seq).limit(most)
+    page = select(*_COLUMNS[table]).where(*missing).order_by(table.c.seq).limit(limit)
     if table is inbox:  # the content of an undecryptable message can change meanwhile
         page = page.with_for_update(read=True)
     rows = connection.execute(page).mappings().all()
@@ -207,19 +207,19 @@ def find(
     search: Search,
     *,
     before: int,
-    most: int,
+    limit: int,
     wanted: int,
     state: MessageState | None,
 ) -> list[int]:
-    """Return the `seq` of matching messages below `before`, newest first: `most` of them, or `wanted` from the index.
+    """Return the `seq` of matching messages below `before`, newest first: `limit` of them, or `wanted` from the index.
 
     Some may have another state, or belong to a company with the same hash: the caller must check the rows.
     """
     for window in _WINDOWS[:1] if state is None else _WINDOWS:
         scanned = _find_in_window(connection, table, company, search, before=before, state=state, window=window)
         newest = [seq for seq, matches in scanned if matches]
-        if len(newest) >= most or len(scanned) < window:
-            return newest[:most]
+        if len(newest) >= limit or len(scanned) < window:
+            return newest[:limit]
     match = _match(connection, company, search)
     return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
 

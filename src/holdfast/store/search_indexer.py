@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 RETRY_S = 30.0
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """Messages in one transaction, during which SQLite stores nothing else: some milliseconds."""
 _LOOK_BACK = 1_000
 """Messages before the last indexed one that are looked at after a start, as other nodes may have been storing some."""
@@ -57,9 +57,9 @@ class SearchIndexer:
             complete = await self._stable_number(table) if self._database.is_shared else None
             known = self._complete_to.get(table)
             is_behind = functools.partial(search_index.is_behind, table=table, complete_to=known)
-            index_part = functools.partial(search_index.index_part, table=table, most=MOST_AT_ONCE, complete_to=known)
+            index_part = functools.partial(search_index.index_part, table=table, limit=MAX_AT_ONCE, complete_to=known)
             if await self._database.read(is_behind):
-                while await self._write(index_part) == MOST_AT_ONCE:
+                while await self._write(index_part) == MAX_AT_ONCE:
                     pass
             if complete is not None:
                 self._complete_to[table] = complete

@@ -45,9 +45,9 @@ class TimelineRows:
 
         await self._database.write(work)
 
-    async def last(self, company: str, *, since: str, most: int) -> list[Transition]:
+    async def last(self, company: str, *, since: str, limit: int) -> list[Transition]:
         mine = select(transitions).where(transitions.c.company_id == company).order_by(transitions.c.seq.desc())
-        newest = mine.where(transitions.c.at >= since).limit(most)
+        newest = mine.where(transitions.c.at >= since).limit(limit)
         before = mine.where(transitions.c.at < since).limit(1)
 
         def work(connection: Connection) -> list[Transition]:

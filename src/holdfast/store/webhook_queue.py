@@ -58,13 +58,13 @@ _REFUSED_BY_OUTAGE = or_(_D.last_status.is_(None), _D.last_status.in_(_OUTAGE_ST
 
 
 def find_due(
-    connection: Connection, open_ones: dict[str, str], *, now: str, most: int, known: Collection[int]
+    connection: Connection, open_ones: dict[str, str], *, now: str, limit: int, known: Collection[int]
 ) -> list[Head]:
     turn = func.row_number().over(partition_by=_D.company_id, order_by=(_D.next_at, _D.event_seq))
     mine = (_D.next_at.is_not(None), _D.next_at <= now, _D.company_id.in_(open_ones), _D.event_seq.not_in(known))
     columns = (_D.event_seq, _D.company_id, _D.chat, _D.attempts, _D.next_at)
     ranked = select(*columns, turn.label("turn")).where(*mine).subquery()
-    statement = select(ranked).where(ranked.c.turn <= _TURNS).order_by(ranked.c.turn, ranked.c.next_at).limit(most)
+    statement = select(ranked).where(ranked.c.turn <= _TURNS).order_by(ranked.c.turn, ranked.c.next_at).limit(limit)
     return [_head(row, open_ones[row["company_id"]]) for row in connection.execute(statement).mappings()]
 
 

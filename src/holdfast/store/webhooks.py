@@ -76,7 +76,7 @@ class WebhookRows:
     # Sending.
 
     async def find_due(
-        self, companies: Collection[str], *, now: datetime, most: int, known: Collection[int], busy: Collection[str]
+        self, companies: Collection[str], *, now: datetime, limit: int, known: Collection[int], busy: Collection[str]
     ) -> Due:
         def work(connection: Connection) -> Due:
             found = endpoint_rows.read_all(connection)
@@ -89,7 +89,7 @@ class WebhookRows:
                 for company, endpoint in routes.items()
                 if endpoint.health.state is EndpointState.ACTIVE and endpoint.id not in busy
             }
-            heads = queue.find_due(connection, open_ones, now=iso(now), most=most, known=known)
+            heads = queue.find_due(connection, open_ones, now=iso(now), limit=limit, known=known)
             probes, probe_at = queue.find_probes(connection, routes, now=now, known=known)
             later = queue.next_due_at(connection, open_ones, now=iso(now))
             times = [time for time in (later, probe_at) if time is not None]
@@ -221,21 +221,21 @@ class WebhookRows:
 
         return await self._database.read(work)
 
-    async def failed(self, companies: Companies, *, after: int, most: int) -> list[Failed]:
+    async def failed(self, companies: Companies, *, after: int, limit: int) -> list[Failed]:
         """Failed and retried deliveries of any number of companies: each has a query with its own index."""
         found = (
             select(deliveries, events.c.id, events.c.type)
             .join(events, events.c.seq == _D.event_seq)
             .where(_D.event_seq > after)
             .order_by(_D.event_seq)
-            .limit(most)
+            .limit(limit)
         )
         whose = [literal(value=True)] if companies is None else [_D.company_id == company for company in companies]
         statements = [found.where(kind, mine) for mine in whose for kind in (queue.HAS_FAILED, queue.IS_RETRIED)]
 
         def work(connection: Connection) -> list[Failed]:
             rows = [row for statement in statements for row in connection.execute(statement).mappings()]
-            return [_failed(row) for row in sorted(rows, key=lambda row: int(row["event_seq"]))[:most]]
+            return [_failed(row) for row in sorted(rows, key=lambda row: int(row["event_seq"]))[:limit]]
 
         return await self._database.read(work)
 

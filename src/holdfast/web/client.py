@@ -101,29 +101,29 @@ class WebDownload:
         """Content-Type in lower case without parameters; None when the header is missing."""
         return self._response.content_type.lower() if "Content-Type" in self.headers else None
 
-    async def chunks(self, *, most_bytes: int) -> AsyncIterator[bytes]:
+    async def chunks(self, *, max_bytes: int) -> AsyncIterator[bytes]:
         """The body in chunks, with its `Content-Encoding` decoded.
 
         Raises `TooLarge` as soon as the limit is exceeded, and `NotReached`.
         """
         announced = self._response.content_length
-        if announced is not None and announced > most_bytes:
-            raise _too_large(self.place, most_bytes)
+        if announced is not None and announced > max_bytes:
+            raise _too_large(self.place, max_bytes)
         try:
-            decoder = self._decoder(most_bytes)
-            async for chunk in self._raw(most_bytes):
+            decoder = self._decoder(max_bytes)
+            async for chunk in self._raw(max_bytes):
                 async for piece in _fed(decoder, chunk):
                     yield piece
             decoder.end()
         except TooLong as error:
-            raise _too_large(self.place, most_bytes) from error
+            raise _too_large(self.place, max_bytes) from error
         except CannotDecode as error:
             raise NotReached(f"what {self.place} gives {error}") from error
 
-    def _decoder(self, most_bytes: int) -> Decoder:
-        return Decoder(self._codings, mimetype=self.mimetype, most_bytes=most_bytes)
+    def _decoder(self, max_bytes: int) -> Decoder:
+        return Decoder(self._codings, mimetype=self.mimetype, max_bytes=max_bytes)
 
-    async def _raw(self, most_bytes: int) -> AsyncIterator[bytes]:
+    async def _raw(self, max_bytes: int) -> AsyncIterator[bytes]:
         taken = 0
         stream = self._response.content.iter_chunked(_CHUNK)
         while True:
@@ -132,8 +132,8 @@ class WebDownload:
             if not chunk:
                 return
             taken += len(chunk)
-            if taken > most_bytes:
-                raise _too_large(self.place, most_bytes)
+            if taken > max_bytes:
+                raise _too_large(self.place, max_bytes)
             yield chunk
 
 
@@ -184,12 +184,12 @@ class WebClient:
         body: bytes,
         headers: Mapping[str, str],
         within_s: float,
-        most_bytes: int = 4096,
+        max_bytes: int = 4096,
         is_trusted: bool = False,
     ) -> WebResponse:
         """Send a POST request. Any status is a response; redirects are not followed.
 
-        `most_bytes`: how much of the response body is read. `is_trusted`: the operator configured this URL, so it may
+        `max_bytes`: how much of the response body is read. `is_trusted`: the operator configured this URL, so it may
         be private. Raises `BadInput` for an invalid URL, `AddressNotAllowed`, `NotReached`.
         """
         address = checked_url(url)
@@ -199,7 +199,7 @@ class WebClient:
             )
             with _translated(place(address)):
                 return WebResponse(
-                    status=response.status, headers=response.headers, body=await _read_prefix(response, most_bytes)
+                    status=response.status, headers=response.headers, body=await _read_prefix(response, max_bytes)
                 )
 
     async def check_reachable(self, url: str, *, field: str) -> None:
@@ -309,9 +309,9 @@ async def _fed(decoder: Decoder, chunk: bytes) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def _read_prefix(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def _read_prefix(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     body = bytearray()
-    while len(body) < most_bytes and (chunk := await response.content.read(most_bytes - len(body))):
+    while len(body) < max_bytes and (chunk := await response.content.read(max_bytes - len(body))):
         body += chunk
     return bytes(body)
 
@@ -354,5 +354,5 @@ def _private(where: str) -> str:
     )
 
 
-def _too_large(where: str, most_bytes: int) -> TooLarge:
-    return TooLarge(f"what {where} gives is larger than {most_bytes // 1_000_000} MB")
+def _too_large(where: str, max_bytes: int) -> TooLarge:
+    return TooLarge(f"what {where} gives is larger than {max_bytes // 1_000_000} MB")

@@ -16,7 +16,7 @@ _HEADERS = {
     "sec-fetch-site": "none",
 }
 _DEADLINE_S = 5
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 
 
 class CannotRead(Exception):
@@ -62,11 +62,11 @@ def _cause(url: str, proxy_url: str | None, error: Exception) -> str:
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
     """Raises `TooLong` and `CannotDecode`."""
     codings = ",".join(answer.headers.getall("Content-Encoding", ()))
-    decoder = Decoder(codings, mimetype=answer.content_type, most_bytes=_MOST_BYTES)
+    decoder = Decoder(codings, mimetype=answer.content_type, max_bytes=_MAX_BYTES)
     body = bytearray()
     async for chunk in answer.content.iter_any():
         body += await asyncio.to_thread(b"".join, decoder.feed(chunk))
-        if len(body) > _MOST_BYTES:
+        if len(body) > _MAX_BYTES:
             raise TooLong
     decoder.end()
     return bytes(body)

@@ -19,10 +19,10 @@ else:
     from backports import zstd
 
 _STEP = 64 * 1024
-_MOST_LAYERS = 3
-_MOST_SMALL_PARTS = 1000
+_MAX_LAYERS = 3
+_MAX_SMALL_PARTS = 1000
 _PART_BYTES = 4096
-"""Concatenated gzip members or zstd frames: beyond `_MOST_SMALL_PARTS`, they must have this many bytes on average."""
+"""Concatenated gzip members or zstd frames: beyond `_MAX_SMALL_PARTS`, they must have this many bytes on average."""
 _MEANS_NOTHING = frozenset({"", "identity", "none", "binary", "7bit", "8bit", "utf-8", "utf8", "aws-chunked"})
 """Values that servers send for bodies that are not encoded. `aws-chunked` only describes an upload."""
 _COMPRESSED_FILES = frozenset(
@@ -57,9 +57,9 @@ class _Layer(Protocol):
 class Decoder:
     """Decodes a body that is fed to it in chunks."""
 
-    def __init__(self, codings: str, *, mimetype: str | None, most_bytes: int) -> None:
+    def __init__(self, codings: str, *, mimetype: str | None, max_bytes: int) -> None:
         """`codings` is the value of the header. Raises `CannotDecode` for an unsupported encoding."""
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._layers = [_layer(name) for name in reversed(_names(codings, mimetype))]
         self._decoded_bytes = [0] * len(self._layers)
 
@@ -81,7 +81,7 @@ class Decoder:
             return
         for piece in self._layers[depth].feed(chunk):
             self._decoded_bytes[depth] += len(piece)
-            if self._decoded_bytes[depth] > self._most_bytes:
+            if self._decoded_bytes[depth] > self._max_bytes:
                 raise TooLong
             yield from self._through(piece, depth + 1)
             yield b""
@@ -94,7 +94,7 @@ def has_coding(codings: str, *, mimetype: str | None) -> bool:
 
 def _names(codings: str, mimetype: str | None) -> list[str]:
     names = _to_undo(codings, mimetype)
-    if len(names) > _MOST_LAYERS:
+    if len(names) > _MAX_LAYERS:
         raise CannotDecode(f"is encoded {len(names)} times over")
     return names
 
@@ -137,7 +137,7 @@ class _Parts:
         if self._bytes >= _PART_BYTES:
             self._small = max(self._small - self._bytes // _PART_BYTES, 0)
             self._bytes %= _PART_BYTES
-        if self._small > _MOST_SMALL_PARTS:
+        if self._small > _MAX_SMALL_PARTS:
             raise CannotDecode("consists of too many small parts")
 
 
