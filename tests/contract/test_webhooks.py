@@ -258,6 +258,36 @@ async def test_a_replay_restores_the_order(service: Service) -> None:
     assert await service.rows.replay_all([OTHER], since=iso(NOW)) == 0
 
 
+async def test_a_long_replay_restores_the_order_in_every_chat(service: Service) -> None:
+    """Also of failed deliveries only; the heads of other companies stay."""
+    await service.rows.set_default(None, None)  # so that these have no deliveries yet
+    await service.happen(*["a", "b", "c"] * 400)
+    await service.rows.set_default("https://crm.example", "whsec_x")
+    [head_of_other] = await service.happen("a", company=OTHER)
+    [pending] = await service.happen("c")
+    assert await service.rows.replay_all([COMPANY, COMPANY], since=iso(NOW)) == 1201
+    assert sorted(await service.heads()) == [1, 2, 3, head_of_other]
+    for seq in (1, 4, 2, 5):
+        for _ in range(12):
+            await service.settle(seq, BAD, at=NOW + timedelta(days=30))
+    assert 1 not in await service.heads()
+    assert await service.rows.replay_all([COMPANY], since=None) == 4
+    assert sorted(await service.heads()) == [1, 2, 3, head_of_other]
+    assert (await service.rows.counts())[COMPANY].pending == pending - 1
+
+
+async def test_a_long_replay_lets_others_write(service: Service) -> None:
+    """It is done in several transactions, one replay of a company after the other."""
+    await service.happen(*(str(n) for n in range(3000)))
+    replays = [asyncio.create_task(service.rows.replay_all([COMPANY], since=iso(NOW))) for _ in range(3)]
+    writes = 0
+    while not all(replay.done() for replay in replays):
+        await service.database.write(lambda connection: None, company=OTHER)
+        writes += 1
+    assert writes > 12
+    assert [replay.result() for replay in replays] == [3000] * 3
+
+
 async def test_events_are_kept_while_a_delivery_needs_them(service: Service) -> None:
     """A pending delivery keeps its event however old it is; a failed one for as long again after its failure."""
     old = NOW - timedelta(days=30)

@@ -7,7 +7,8 @@ its chat the head, in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,6 +41,7 @@ from holdfast.delivery.webhooks import (
     health_after,
 )
 from holdfast.store import webhook_endpoints as endpoint_rows
+from holdfast.store.tables import events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
 
@@ -160,6 +162,34 @@ def schedule_heads(connection: Connection, *, at: str) -> None:
         update(deliveries).where(_D.next_at.is_not(None), _D.event_seq.not_in(heads)).values(next_at=None)
     )
     connection.execute(update(deliveries).where(_D.next_at.is_(None), _D.event_seq.in_(heads)).values(next_at=at))
+
+
+@contextlib.contextmanager
+def heads_kept(connection: Connection, seqs: Sequence[int]) -> Iterator[None]:
+    """The block makes deliveries of these events pending, without `next_at`. After it, each of their chats has its
+    first pending delivery as its head.
+
+    It reads the first delivery of each chat only: a chat may have a hundred thousand of them.
+    """
+    before = _first_of_chats(connection, seqs)
+    yield
+    heads = _first_of_chats(connection, seqs)
+    connection.execute(update(deliveries).where(_D.event_seq.in_(before - heads)).values(next_at=None))
+    connection.execute(update(deliveries).where(_D.event_seq.in_(heads), _D.next_at.is_(None)).values(next_at=""))
+
+
+def _first_of_chats(connection: Connection, seqs: Sequence[int]) -> set[int]:
+    """The first pending delivery of each chat of these events, and of each chat that their deliveries moved to."""
+    moved = deliveries.alias()
+    found = set[int | None]()
+    for seq, company, chat in (
+        (events.c.seq, events.c.company_id, events.c.chat),
+        (moved.c.event_seq, moved.c.company_id, moved.c.chat),
+    ):
+        same_chat = (_D.company_id == company, _D.chat == chat, IS_PENDING)
+        first = select(_D.event_seq).where(*same_chat).order_by(_D.event_seq).limit(1).correlate(seq.table)
+        found.update(connection.scalars(select(first.scalar_subquery()).where(seq.in_(seqs))))
+    return {seq for seq in found if seq is not None}
 
 
 def probe_now(connection: Connection, companies: Collection[str]) -> None:

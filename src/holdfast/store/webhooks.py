@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import asyncio
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     RowMapping,
-    and_,
     delete,
     func,
     literal,
-    or_,
     select,
     update,
 )
@@ -53,6 +53,8 @@ from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
 
 _D = deliveries.c
+_REPLAYED_AT_ONCE = 500
+"""Deliveries of one transaction."""
 
 
 class WebhookRows:
@@ -60,6 +62,7 @@ class WebhookRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._replays: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def set_default(self, url: str | None, secret: str | None) -> None:
         """Set the default endpoint. Without a URL, pending deliveries are kept and no more are added."""
@@ -244,43 +247,78 @@ class WebhookRows:
         return await self._database.read(lambda connection: connection.scalar(statement))
 
     async def replay(self, event_id: str) -> bool:
-        return await self._replay(events.c.id == event_id, wanted_by_filter=False) > 0
+        """A suspended endpoint is probed at once: somebody believes that it works again."""
+        found = select(events.c.seq, events.c.company_id).where(events.c.id == event_id)
+        row = await self._database.read(lambda connection: connection.execute(found).first())
+        if row is None:
+            return False
+        seq, company = row
+        return await self._replay_part([seq], company=company, by_filter=False) > 0
 
     async def replay_all(self, companies: Companies, *, since: str | None) -> int:
-        mine = literal(value=True) if companies is None else events.c.company_id.in_(companies)
-        if since is not None:
-            return await self._replay(and_(mine, events.c.at >= since), wanted_by_filter=True)
-        which = (select(_D.event_seq).where(kind, _in(companies)) for kind in (queue.HAS_FAILED, queue.IS_RETRIED))
-        return await self._replay(and_(mine, or_(*(events.c.seq.in_(each) for each in which))), wanted_by_filter=False)
+        """In small transactions, oldest first, so that writes of other companies hardly wait."""
+        return sum([await self._replay_of(company, since=since) for company in _each(companies)])
 
-    async def _replay(self, which: ColumnElement[bool], *, wanted_by_filter: bool) -> int:
-        """Start the deliveries again; with `wanted_by_filter`, only event types that the endpoint wants.
+    async def _replay_of(self, company: str | None, *, since: str | None) -> int:
+        replayed = 0
+        async with self._replays[company]:  # many at once would fill the groups of the writer
+            after, last = await self._database.read(lambda connection: _range_of_replay(connection, since))
+            while True:
+                page = functools.partial(_page_of_replay, company=company, since=since, after=after, last=last)
+                seqs = await self._database.read(page)
+                if not seqs:
+                    return replayed
+                replayed += await self._replay_part(seqs, company=company, by_filter=since is not None)
+                after = seqs[-1]
 
-        A suspended endpoint is probed at once: somebody believes that it works again.
-        """
+    async def _replay_part(self, seqs: Sequence[int], *, company: str | None, by_filter: bool) -> int:
+        """Start the deliveries of these events again; with `by_filter`, only of types that the endpoint wants."""
 
         def work(connection: Connection) -> int:
             lock_event_order(connection)
-            wanted = endpoint_rows.is_wanted(endpoint_rows.read_all(connection), by_filter=wanted_by_filter)
+            wanted = endpoint_rows.is_wanted(endpoint_rows.read_all(connection), by_filter=by_filter)
             fresh = {"state": "pending", "attempts": 0, "next_at": None, "first_at": None}
             columns = ["event_seq", "company_id", "chat", "state", "at", "attempts"]
             source = select(
                 events.c.seq, events.c.company_id, events.c.chat, literal("pending"), events.c.at, literal(0)
-            ).where(which, wanted)
+            ).where(events.c.seq.in_(seqs), wanted)
             rows = insert(connection, deliveries).from_select(columns, source)
             again = rows.on_conflict_do_update(index_elements=["event_seq"], set_=fresh).returning(_D.company_id)
-            replayed = connection.scalars(again).all()
+            with queue.heads_kept(connection, seqs):
+                replayed = connection.scalars(again).all()
             if replayed:
-                queue.schedule_heads(connection, at="")
                 queue.probe_now(connection, set(replayed))
                 announce(connection, DELIVERIES)
             return len(replayed)
 
-        return await self._database.write(work, last=True)
+        return await self._database.write(work, company=company, last=True)
 
 
-def _in(companies: Companies) -> ColumnElement[bool]:
-    return literal(value=True) if companies is None else _D.company_id.in_(companies)
+def _each(companies: Companies) -> Sequence[str | None]:
+    """None: all companies together. A query over several ones would sort all of their events for each page."""
+    return [None] if companies is None else sorted(set(companies))
+
+
+def _range_of_replay(connection: Connection, since: str | None) -> tuple[int, int]:
+    """The number before the first event, and the last one: events that are added meanwhile are delivered anyway."""
+    first = None if since is None else connection.scalar(select(func.min(events.c.seq)).where(events.c.at >= since))
+    return (first or 1) - 1, connection.scalar(select(func.max(events.c.seq))) or 0
+
+
+def _page_of_replay(
+    connection: Connection, *, company: str | None, since: str | None, after: int, last: int
+) -> Sequence[int]:
+    if since is not None:
+        mine = literal(value=True) if company is None else events.c.company_id == company
+        page = select(events.c.seq).where(mine, events.c.seq > after, events.c.seq <= last, events.c.at >= since)
+        return connection.scalars(page.order_by(events.c.seq).limit(_REPLAYED_AT_ONCE)).all()
+    mine = literal(value=True) if company is None else _D.company_id == company
+    pages = [
+        select(_D.event_seq).where(kind, mine, _D.event_seq > after, _D.event_seq <= last).order_by(_D.event_seq)
+        for kind in (queue.HAS_FAILED, queue.IS_RETRIED)
+    ]
+    found = [seq for page in pages for seq in connection.scalars(page.limit(_REPLAYED_AT_ONCE))]
+    return sorted(found)[:_REPLAYED_AT_ONCE]
 
 
 def _failed(row: RowMapping) -> Failed:
