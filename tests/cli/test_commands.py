@@ -183,6 +183,18 @@ async def test_a_failed_message_is_an_error(holdfast: Command, harness: GatewayH
     assert "this number is not on WhatsApp (not-on-whatsapp)" in people.out
 
 
+async def test_messages_say_why_one_waits_or_has_failed(holdfast: Command, harness: GatewayHarness) -> None:
+    """The reason is beside the state, so that an operator need not ask for each message."""
+    await harness.pair()
+    harness.engine.not_on_whatsapp.add(f"{NUMBER}@s.whatsapp.net")
+    await holdfast("send", COMPANY, NUMBER, "x", "--wait")
+    await harness.now(harness.gateway.ask(COMPANY, events.StopAsked()))
+    await holdfast("send", COMPANY, "962790000009", "y")
+    _, failed, waiting = (await holdfast("messages", COMPANY)).out.splitlines()
+    assert "this number is not on WhatsApp" in failed
+    assert "the session is stopped" in waiting
+
+
 async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, harness: GatewayHarness) -> None:
     """An image as an image with its caption, anything else as a document with its name; an empty message is refused."""
     await harness.pair()

@@ -110,11 +110,11 @@ def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False
 
 
 def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
-    """Show the newest messages accepted for sending, with their states, the newest last."""
+    """Show the newest messages accepted for sending, the newest last: state, and why one waits or has failed."""
 
     def row(item: Json) -> tuple[object, ...]:
-        error = item["error"] or {}
-        return short(item["acceptedAt"]), item["to"], item["state"], error.get("message"), item["id"]
+        why = item["error"] or item["held"] or item["retries"] or {}
+        return short(item["acceptedAt"]), item["to"], item["state"], why.get("message"), item["id"]
 
     _show_newest(company, "/messages", newest, ("accepted (UTC)", "to", "state", "why", "id"), row, as_json=as_json)
 
