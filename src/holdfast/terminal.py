@@ -74,7 +74,17 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, widt
         table.add_column(column, overflow="fold", width=None if widths is None else widths[index])
     for row in cells:
         table.add_row(*map(Text, row))  # in a str rich takes [fe80::1] for a style and [/x] for an error
-    out.print(table, width=width)
+    _print_rows(table, width)
+
+
+def _print_rows(table: Table, width: int | None) -> None:
+    """Print a table. Rich fills each line up with blanks, which would be part of a file or a pasted report."""
+    if out.is_terminal:
+        out.print(table, width=width)
+        return
+    with out.capture() as capture:
+        out.print(table, width=width)
+    print_stdout("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def _bare_table(*, show_header: bool) -> Table:

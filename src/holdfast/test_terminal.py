@@ -57,6 +57,14 @@ def test_a_table_shows_values_as_they_are(capsys: pytest.CaptureFixture[str]) ->
     assert rows == [["a", "b"], ["http://[fe80::1]/[/x]", r"a\x1b[2Jb"], ["–", "1"]]
 
 
+def test_a_table_in_a_file_has_no_blanks_at_the_ends_of_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """One long value would else make every line as long, also in a report that somebody pastes."""
+    terminal.show_table(("name", "value"), [("state", "connected"), ("health", "unhealthy " * 30)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert len(lines) == 3
+
+
 ROWS = [
     ("962401 Bakery Irbid +962790000401", "reconnecting", "not connected for 3 min because of WhatsApp (503)", None),
     ("962400 مخبز الزرقاء +962790000400", "connected", None, "12 h 3 min"),
