@@ -119,7 +119,7 @@ def _session(_: str, data: dict[str, Any]) -> str:
         parts.append(f": {reason.get('message') or reason['code']}{number}")
     if at := data.get("nextAttemptAt"):
         wait_s = (datetime.fromisoformat(at) - datetime.fromisoformat(data["since"])).total_seconds()
-        parts.append(f"; next attempt in {format_duration(wait_s)}" if wait_s >= 1 else "; next attempt at once")
+        parts.append(f"; next attempt in {format_duration(wait_s)}" if wait_s >= 0.1 else "; next attempt at once")
     if advice := needed_advice(reason.get("action", "none"), reason.get("code", "")):
         parts.append(f". What to do: {advice}")
     return "".join(parts)

@@ -56,6 +56,18 @@ async def shown(server: Server, *, follow: bool) -> tuple[list[int], HoldfastErr
     return found, None
 
 
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [("10.020", "next attempt at once"), ("10.990", "next attempt in 0.9 s"), ("43.000", "next attempt in 33 s")],
+)
+def test_the_wait_until_the_next_attempt_is_shown(at: str, words: str) -> None:
+    """As in the log of the server, also when it is shorter than a second."""
+    times = {"since": "2026-11-28T07:10:10.000Z", "nextAttemptAt": f"2026-11-28T07:10:{at}Z"}
+    data = {"companyId": "962302", "before": "connected", "state": "reconnecting", "reason": None, **times}
+    event = {"type": "session.state", "timestamp": "2026-11-28T07:10:10.000Z", "data": data}
+    assert logs.line(event) == f"2026-11-28 07:10:10 962302 connected → reconnecting; {words}"
+
+
 async def test_all_parts_are_shown_and_that_is_the_end() -> None:
     """Each page begins after the last event of the page before."""
     server = Server(page(3, 4, more=True), page(7))
