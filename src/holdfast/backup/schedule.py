@@ -67,9 +67,8 @@ class Schedule:
             raise
         gone = backup_dir.prune(self._backup_service.folder, keep=self._keep)
         count, size = len(made.manifest.companies), made.size_bytes / 1e6
-        log.info(
-            "Backup made of %d companies, %.1f MB: %s; %d old ones removed", count, size, made.path.name, len(gone)
-        )
+        words = "Backup made: %s, companies: %d, %.1f MB; old ones removed: %d"
+        log.info(words, made.path.name, count, size, len(gone))
         return self._every.total_seconds()
 
     def _claim(self, connection: Connection, now: datetime) -> float:

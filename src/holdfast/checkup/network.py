@@ -86,9 +86,9 @@ def judge_sessions(sessions: list[dict[str, Any]]) -> CheckResult:
     degraded = [each["companyId"] for each in sessions if each["state"] == "connected" and _is_degraded(each)]
     if not away and not degraded:
         return ok(what, f"{len(sessions)}, all connected or stopped on purpose")
-    found = [f"{len(away)} of {len(sessions)} are not connected: {_named(away)}"] if away else []
+    found = [f"not connected: {len(away)} of {len(sessions)} ({_named(away)})"] if away else []
     if degraded:
-        found.append(f"{len(degraded)} of {len(sessions)} are connected and degraded: {_named(degraded)}")
+        found.append(f"connected but degraded: {len(degraded)} of {len(sessions)} ({_named(degraded)})")
     return warning(what, "; ".join(found), "`holdfast sessions` says why")
 
 

@@ -161,9 +161,9 @@ def test_disconnected_sessions_are_named() -> None:
     stopped = {"companyId": "b", "state": "stopped", "health": {"status": "unhealthy"}}
     assert judge_sessions([good, stopped, of_another_process]).state == "ok"
     found = judge_sessions(rows)
-    assert (found.state, found.sentence) == ("warning", "7 of 7 are not connected: 0, 1, 2, 3, 4 …")
+    assert (found.state, found.sentence) == ("warning", "not connected: 7 of 7 (0, 1, 2, 3, 4 …)")
     found = judge_sessions([good, {**good, "companyId": "d", "health": {"status": "degraded"}}])
-    assert (found.state, found.sentence) == ("warning", "1 of 2 are connected and degraded: d")
+    assert (found.state, found.sentence) == ("warning", "connected but degraded: 1 of 2 (d)")
 
 
 def test_sessions_that_are_suspected_of_ending_hosts_are_a_warning() -> None:

@@ -129,7 +129,7 @@ def _row(found: Json) -> tuple[object, ...]:
         age,
         its_companies,
         _size(found["sizeBytes"]),
-        found["problem"] or ("encrypted, not examined" if made_at is None else "whole"),
+        found["problem"] or ("encrypted, not examined" if made_at is None else "intact"),
     )
 
 

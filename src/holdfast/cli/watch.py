@@ -31,8 +31,8 @@ def watch(
 ) -> None:
     """Watch a session, and evaluate that time: uptime, delivery, reconnection, disconnections.
 
-    Ends after the given time, or at Ctrl-C with the result so far. Exit code 0 when all goals hold, 1 when one fails,
-    which is named.
+    Ends after the given time, or at Ctrl-C with the result so far. Exit code 0 when every goal is met, 1 when one is
+    missed, which is named.
     """
     session_path(company)  # refuses an invalid company id
 
@@ -86,9 +86,10 @@ def _seconds(value: float | None) -> str:
 
 def _verdict(company: str, seen: Sample) -> Group:
     rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in seen.stability["table"]]
-    verdict = Text(f"{company} is good: all goals hold over {clock(seen.watched_s)}", "bold green")
+    verdict = Text(f"{company} met every goal over {clock(seen.watched_s)}", "bold green")
     if not seen.holds:
-        verdict = Text(f"{company} is not good over {clock(seen.watched_s)}: {', '.join(seen.failing)}", "bold red")
+        failing = "; ".join(seen.failing)  # the name of a goal may have a comma
+        verdict = Text(f"{company} missed goals over {clock(seen.watched_s)}: {failing}", "bold red")
     turns = [Text(_format_transition(transition)) for transition in seen.turns]
     return Group(*turns, *([Text()] if turns else []), terminal.goals(rows), Text(), verdict)
 
