@@ -1,9 +1,11 @@
-"""Which data becomes durable on the disk, and in which order."""
+"""Which data becomes durable on the disk, and in which order; and a file that can't be read."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -29,3 +31,10 @@ def survives_power_cut(file: Path, syncs: Syncs) -> bool:
     has_content = any(inode == content and file.name not in names for inode, names in syncs)
     has_name = any(inode == folder and file.name in names for inode, names in syncs)
     return has_content and has_name
+
+
+class FileOfAnotherUser(type(Path())):  # type: ignore[misc]  # root, who may run this test, can read every real file
+    """A file that this user may not read."""
+
+    def open(self, *_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))

@@ -15,6 +15,9 @@ def read_private(path: Path, *, what: str) -> str | None:
         return path.read_text().strip()
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        sentence = f'{what} in "{path}" can\'t be read by this user: run this as the user of Holdfast'
+        raise Misconfigured(sentence) from error
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         raise Misconfigured(f'{what} in "{path}" can\'t be read: {why}') from error

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.errors import Misconfigured
-from holdfast.base.private import read_or_create_private
-from tests.doubles.disk import record_syncs, survives_power_cut
+from holdfast.base.private import read_or_create_private, read_private
+from tests.doubles.disk import FileOfAnotherUser, record_syncs, survives_power_cut
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
@@ -29,6 +29,15 @@ def test_a_secret_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Monke
     syncs = record_syncs(monkeypatch, tmp_path)
     read_or_create_private(path, lambda: "one", what="the word")
     assert survives_power_cut(path, syncs)
+
+
+def test_a_secret_of_another_user_says_who_may_read_it() -> None:
+    """As when somebody runs a command without `sudo -u holdfast`."""
+    with pytest.raises(Misconfigured) as refused:
+        read_private(FileOfAnotherUser("/data/word"), what="the word")
+    assert str(refused.value).endswith(
+        'the word in "/data/word" can\'t be read by this user: run this as the user of Holdfast'
+    )
 
 
 def test_a_secret_that_cannot_be_read_or_stored_is_named(tmp_path: Path) -> None:

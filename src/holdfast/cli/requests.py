@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -53,13 +54,33 @@ def with_client(work: Callable[[Client], Awaitable[T]], *, timeout_s: float = 60
     except Refused as refused:
         if refused.status != HTTPStatus.UNAUTHORIZED:
             raise Refused(refused.status, _for_commands(refused.sentence)) from refused
-        where = "commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
-        raise Refused(refused.status, f"{refused.sentence}; {where}") from refused
+        raise Refused(refused.status, _without_access(refused.sentence, key, settings.data_dir)) from refused
+
+
+def _without_access(sentence: str, key: str | None, data_dir: Path) -> str:
+    if key is None:
+        return (
+            f'there is no API key for this command: HOLDFAST_API_KEY is not set, and "{data_dir.absolute()}" has no '
+            "file api-key. Run the command in the folder in which Holdfast runs, or set HOLDFAST_DATA_DIR to its data "
+            "folder"
+        )
+    return f"{sentence}; commands take it from HOLDFAST_API_KEY, or from the file api-key in HOLDFAST_DATA_DIR"
+
+
+_REQUESTS = {
+    r"create it with PUT /v1/sessions/(\S+)": r"`holdfast pair \1` creates it",
+    r"GET /v1/webhooks lists all": "`holdfast webhooks list` lists all",
+    r"the list of keys has its id": "`holdfast keys list` shows the ids",
+    r"GET /v1/backups lists all backups": "`holdfast backup list` lists all",
+}
+"""Commands for what sentences of the API say about requests."""
 
 
 def _for_commands(sentence: str) -> str:
     """A sentence of the API, with commands in place of the requests that it names."""
-    return re.sub(r"create it with PUT /v1/sessions/(\S+)", r"`holdfast pair \1` creates it", sentence)
+    for request, command in _REQUESTS.items():
+        sentence = re.sub(request, command, sentence)
+    return sentence
 
 
 def session_path(company: str, rest: str = "") -> str:

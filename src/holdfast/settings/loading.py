@@ -158,6 +158,8 @@ def _from_file(file: Path) -> dict[str, Any]:
             return {name: value for name, value in _flat(tomllib.load(opened)) if value != ""}
     except FileNotFoundError:
         return {}
+    except PermissionError as error:
+        raise BadSetting(f"{file} can't be read by this user: run this as the user of Holdfast") from error
     except OSError as error:
         raise BadSetting(f"{file} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.base.errors import BadSetting
 from holdfast.settings import Settings, load, origins, variable
+from tests.doubles.disk import FileOfAnotherUser
 
 NO_FILE = Path("no-such-file.toml")
 
@@ -182,6 +183,12 @@ def test_a_file_that_cannot_be_read_is_named(toml: Path, content: bytes | None, 
     else:
         toml.write_bytes(content)
     assert refused(file=toml).startswith(f"{toml} {what}")
+
+
+def test_a_file_of_another_user_says_who_may_read_it() -> None:
+    """As when somebody runs a command in `/etc/holdfast` without `sudo -u holdfast`."""
+    sentence = refused(file=FileOfAnotherUser("/etc/holdfast/holdfast.toml"))
+    assert sentence == "/etc/holdfast/holdfast.toml can't be read by this user: run this as the user of Holdfast"
 
 
 SECRETS = {
