@@ -185,3 +185,51 @@ async def test_settings_of_a_chat_accept_any_name(linked: ApiClient, harness: Ga
         answer = await linked("PUT", f"{SESSION}/chats/{quote(to, safe='')}/labels/7")
         operation = (await linked("GET", f"/v1/operations/{answer.json['id']}")).json
         assert operation["target"] == CHAT
+
+
+def asked(harness: GatewayHarness) -> list[RunQuery]:
+    return [each for each in harness.engine.commands if isinstance(each, RunQuery)]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"location": {"latitude": 100, "longitude": 0}}, "location.latitude"),
+        ({"text": " "}, "text"),
+        ({"text": "hello", "mentions": ["12ab"]}, "mentions.0"),
+        ({"text": "hello", "audience": ["962790000001"]}, "audience"),
+        ({"reaction": {"messageId": "1", "emoji": "👍"}, "replyTo": "1"}, "replyTo"),
+    ],
+)
+async def test_whatsapp_is_not_asked_for_the_username_of_a_bad_message(
+    linked: ApiClient, harness: GatewayHarness, body: dict[str, object], field: str
+) -> None:
+    """The queries of an account are few, and a caller that repeats a bad request would use them up."""
+    (await linked("POST", f"{SESSION}/messages", {"to": "@rami.h", **body})).problem(422, "bad-input", field=field)
+    assert asked(harness) == []
+
+
+@pytest.mark.parametrize("body", [{"text": "hello"}, {"poll": {"text": "When?", "options": ["now", "later"]}}])
+async def test_whatsapp_is_not_asked_again_for_the_username_of_an_accepted_message(
+    linked: ApiClient, harness: GatewayHarness, body: dict[str, object]
+) -> None:
+    """Nor for another message with its Idempotency-Key, which is refused."""
+    messages, key = f"{SESSION}/messages", {"Idempotency-Key": "1"}
+    first = await linked("POST", messages, {"to": "@rami.h", **body}, headers=key)
+    before = len(asked(harness))
+    await harness.wait(600)  # WhatsApp's answer is kept for ten minutes
+    again = await linked("POST", messages, {"to": "@Rami.h", **body}, headers=key)
+    assert (again.status, again.json["id"]) == (202, first.json["id"])
+    other = await linked("POST", messages, {"to": "@rami.h", "text": "goodbye"}, headers=key)
+    other.problem(409, "conflict", field="Idempotency-Key")
+    assert len(asked(harness)) == before
+
+
+async def test_a_medium_is_not_stored_for_a_message_to_nobody(linked: ApiClient, harness: GatewayHarness) -> None:
+    """An invalid number in the audience of a status is found first."""
+    image = {"base64": "/9j/4AAQSkZJRgABAQEASABIAAD/2wBDAP//////////////////////////////////////////////"}
+    given = {"to": "status", "image": image, "audience": ["12ab"]}
+    (await linked("POST", f"{SESSION}/messages", given)).problem(422, "bad-input", field="audience.0")
+    assert (
+        await harness.database.read(lambda connection: connection.exec_driver_sql("SELECT id FROM media").all()) == []
+    )

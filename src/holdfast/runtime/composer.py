@@ -66,6 +66,19 @@ class Repeated:
     message_id: str
 
 
+def check_request(request: SendRequest) -> None:
+    """Raises `BadInput`, naming the field, for everything that is wrong with the request itself."""
+    options, body = request.options, request.body
+    is_username = options.to is not None and username_in(options.to) is not None
+    chat = None if options.to is None or is_username else parse_destination(options.to, field="to")[1]
+    body.check()
+    _check_options(body, options)
+    _check_post(body, options, chat)
+    mentioned(options.mentions or [])
+    if options.audience is not None:
+        people(options.audience, field="audience")
+
+
 class Composer:
     def __init__(
         self, *, references: References, outbound_media: OutboundMediaService, clock: Clock, randomness: RandomSource
@@ -76,25 +89,28 @@ class Composer:
         self._randomness = randomness
 
     async def compose(self, company: str, request: SendRequest, *, named: str | None = None) -> Draft | Repeated:
-        """`named`: the JID of the person whose username `to` is.
+        """Compose a request that `check_request` accepts. `named`: the JID of the person whose username `to` is.
 
         Raises `BadInput`, naming the field, and `Conflict` for a key that was used for another request.
         """
         options, body = request.options, request.body
         recipient, chat = _recipient(options.to, named)
-        body.check()
-        _check_options(body, options)
-        _check_post(body, options, chat)
         request_hash = None if request.idempotency_key is None else _hash(request, recipient)
-        if not isinstance(body, Text) and request.idempotency_key is not None:
-            before = await self._references.replayed(company, request.idempotency_key)
-            if before is not None:
-                return _repeated(request.idempotency_key, before, request_hash)
+        if not isinstance(body, Text) and (before := await self.repeated(company, request)) is not None:
+            return before
         target = await self._target(company, body, chat)
         if recipient is None or chat is None:
             recipient, chat = _chat_of(target)
         content = await self._content(company, request, target, chat)
         return self._draft(company, request, recipient=recipient, chat=chat, content=content, request_hash=request_hash)
+
+    async def repeated(self, company: str, request: SendRequest) -> Repeated | None:
+        """What was accepted before with the idempotency key of a request. Raises `Conflict` for another request."""
+        key = request.idempotency_key
+        before = None if key is None else await self._references.replayed(company, key)
+        if key is None or before is None:
+            return None
+        return _repeated(key, before, _hash(request, _shown_recipient(request.options.to)))
 
     def _draft(
         self,
@@ -220,7 +236,14 @@ def _recipient(to: str | None, named: str | None) -> tuple[str | None, str | Non
     """The recipient as it is shown, and the JID of the chat."""
     if to is None:
         return None, None
-    return parse_destination(to, field="to") if named is None else (f"@{username_in(to)}", named)
+    return parse_destination(to, field="to") if named is None else (_shown_recipient(to), named)
+
+
+def _shown_recipient(to: str | None) -> str | None:
+    if to is None:
+        return None
+    username = username_in(to)
+    return parse_destination(to, field="to")[0] if username is None else f"@{username}"
 
 
 def _chat_of(target: Referred | None) -> tuple[str, str]:

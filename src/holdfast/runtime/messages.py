@@ -5,8 +5,8 @@ from __future__ import annotations
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.recipient import username_in
-from holdfast.delivery.stores import Message, Outbox
-from holdfast.runtime.composer import Composer, Repeated, SendRequest
+from holdfast.delivery.stores import Draft, Message, Outbox
+from holdfast.runtime.composer import Composer, Repeated, SendRequest, check_request
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.people import People
 
@@ -25,16 +25,24 @@ class Messages:
         Needs neither an engine host nor a loaded session, unless WhatsApp must be asked whose username `to` is. Raises
         `NotFound`, `BadInput`, `Conflict` and `DatabaseStalled`; and for a username what a query raises.
         """
+        check_request(request)
         if self._gateway.find(company) is None:  # else no database is asked
             await self._stalls.answered(lambda: self._gateway.require(company))
-        to = request.options.to
-        username = None if to is None else username_in(to)
-        named = None if username is None else await self._people.by_username(company, username, field="to")
-        draft = await self._composer.compose(company, request, named=named)
+        draft = await self._compose(company, request)
         if isinstance(draft, Repeated):
             return await self.find(draft.message_id)
         accepted = await self._stalls.answered(lambda: self._gateway.accept(draft))
         return accepted.message
+
+    async def _compose(self, company: str, request: SendRequest) -> Draft | Repeated:
+        to = request.options.to
+        username = None if to is None else username_in(to)
+        if username is None:
+            return await self._composer.compose(company, request)
+        if (repeated := await self._composer.repeated(company, request)) is not None:
+            return repeated  # without asking WhatsApp once more whose username it is
+        named = await self._people.by_username(company, username, field="to")
+        return await self._composer.compose(company, request, named=named)
 
     async def find(self, message_id: str) -> Message:
         """Raises `NotFound`."""
