@@ -14,6 +14,7 @@ from holdfast.api.bodies import check_import
 from holdfast.api.forwarding import elsewhere, others_of
 from holdfast.api.keys import KeyGrant
 from holdfast.api.routing import (
+    MAY_BE_NEW,
     CompanyPath,
     KeyedRoute,
     LoadedGateway,
@@ -171,6 +172,8 @@ async def compact_database(_: ForAll, backup_service: Keeping, waits: ShutdownDe
 class ImportRoute(KeyedRoute):
     """Takes up to 64 MB, so a hostile body is refused before it is parsed as a whole."""
 
+    validates_first = False
+
     async def check_body(self, request: Request) -> None:
         await check_import(await request.body())
 
@@ -178,7 +181,7 @@ class ImportRoute(KeyedRoute):
 imports = keyed_router("backups", route_class=ImportRoute)
 
 
-@imports.post("/v1/sessions/{company}/import")
+@imports.post("/v1/sessions/{company}/import", dependencies=[MAY_BE_NEW])
 async def import_session(
     company: CompanyPath, body: ImportRequest, gateway: LoadedGateway, answers: Answers, backup_service: Keeping
 ) -> SessionModel:

@@ -6,14 +6,14 @@ import re
 from typing import Annotated, Self
 
 from fastapi import Path, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ask
 from holdfast.api.routing import CompanyPath, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage
+from holdfast.api.schemas import ApiModel, ListPage, checked_by
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_channel
 from holdfast.session import operations as kinds
@@ -46,9 +46,31 @@ class ChannelModel(ApiModel):
         )
 
 
-ChannelId = Annotated[str, Path(description="such as 120363012345678901@newsletter", max_length=100)]
+def _jid(text: str) -> str:
+    return parse_channel(text, field="id")
+
+
+def _query(named: str) -> asked.Query[asked.Channel]:
+    """Raises `BadInput`."""
+    if "@" in named:
+        return asked.channel(jid=_jid(named))
+    if _CODE.fullmatch(named) is None:
+        raise BadInput(
+            f'id "{named[:60]}" is neither a channel such as 120363012345678901@newsletter nor the code of an invite '
+            f"link ({_LINK}CODE)",
+            field="id",
+        )
+    return asked.channel(invite=named)
+
+
+ChannelId = Annotated[
+    str, Path(description="such as 120363012345678901@newsletter", max_length=100), AfterValidator(_jid)
+]
+"""The JID of the channel that the path names."""
 NamedChannel = Annotated[
-    str, Path(description="such as 120363012345678901@newsletter, or the code of an invite link", max_length=100)
+    str,
+    Path(description="such as 120363012345678901@newsletter, or the code of an invite link", max_length=100),
+    checked_by(_query),
 ]
 
 
@@ -66,31 +88,16 @@ async def list_channels(company: CompanyPath, request: Request) -> ListPage[Chan
 @router.get("/v1/sessions/{company}/channels/{id}", responses={**ASKING, 404: problem("there is no such channel")})
 async def get_channel(company: CompanyPath, id: NamedChannel, request: Request) -> ChannelModel:
     """One channel, also one that the account does not follow."""
-    query = _query(id)
-    return ChannelModel.of(await ask(request, company, query))
+    return ChannelModel.of(await ask(request, company, _query(id)))
 
 
 @router.post("/v1/sessions/{company}/channels/{id}/follow", status_code=202, responses=STARTING)
 async def follow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
     """Follow a channel: its posts come to the inbox."""
-    channel = parse_channel(id, field="id")
-    return await starter.start(company, kinds.FollowChannel(channel=channel, followed=True))
+    return await starter.start(company, kinds.FollowChannel(channel=id, followed=True))
 
 
 @router.post("/v1/sessions/{company}/channels/{id}/unfollow", status_code=202, responses=STARTING)
 async def unfollow_channel(company: CompanyPath, id: ChannelId, starter: StarterDependency) -> OperationModel:
     """Leave a channel. Its owner can't."""
-    channel = parse_channel(id, field="id")
-    return await starter.start(company, kinds.FollowChannel(channel=channel, followed=False))
-
-
-def _query(named: str) -> asked.Query[asked.Channel]:
-    if "@" in named:
-        return asked.channel(jid=parse_channel(named, field="id"))
-    if _CODE.fullmatch(named) is None:
-        raise BadInput(
-            f'id "{named[:60]}" is neither a channel such as 120363012345678901@newsletter nor the code of an invite '
-            f"link ({_LINK}CODE)",
-            field="id",
-        )
-    return asked.channel(invite=named)
+    return await starter.start(company, kinds.FollowChannel(channel=id, followed=False))

@@ -12,8 +12,8 @@ from pydantic import Field
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, Starter, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ask
-from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, Moment, from_state, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, Moment, from_state, keyed_router
+from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import Chats
 from holdfast.delivery.labels import Labels
@@ -37,7 +37,7 @@ class DisappearingRequest(ApiModel):
     seconds: Annotated[DisappearingSeconds, Field(description=_TIMERS)]
 
 
-class ChangeChatRequest(ApiModel):
+class ChangeChatRequest(RequestModel):
     """Fields that are left out stay unchanged."""
 
     archived: bool | None = None
@@ -53,7 +53,6 @@ class ChangeChatRequest(ApiModel):
     cleared: Annotated[Literal[True] | None, Field(description="remove its messages from the account's devices")] = None
 
     def check(self) -> None:
-        """Raises `BadInput`."""
         if not self.model_fields_set:
             raise BadInput("the body names nothing to change: give at least one field", field="body")
         if self.muted_until is not None and self.muted is False:
@@ -86,7 +85,6 @@ async def change_chat(
     company: CompanyPath, chat: ChatJid, body: ChangeChatRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Change settings of a chat, on all devices of the account."""
-    body.check()
     change = kinds.UpdateChat(
         chat=chat,
         archived=body.archived,
@@ -194,9 +192,8 @@ async def fetch_history(
 
 
 @router.get("/v1/sessions/{company}/labels")
-async def list_labels(company: CompanyPath, gateway: LoadedGateway, labels: LabelsDependency) -> ListPage[LabelModel]:
+async def list_labels(company: CompanyPath, _: LoadedGateway, labels: LabelsDependency) -> ListPage[LabelModel]:
     """The labels of a WhatsApp Business account, as the phone last reported them."""
-    await gateway.require(company)
     found = await labels.labels(company)
     items = [LabelModel.from_fields(each) for each in found]
     return ListPage(items=items, next=None)
@@ -204,14 +201,9 @@ async def list_labels(company: CompanyPath, gateway: LoadedGateway, labels: Labe
 
 @router.post("/v1/sessions/{company}/labels", status_code=202, responses=STARTING)
 async def create_label(
-    company: CompanyPath,
-    body: LabelRequest,
-    gateway: LoadedGateway,
-    labels: LabelsDependency,
-    starter: StarterDependency,
+    company: CompanyPath, body: LabelRequest, labels: LabelsDependency, starter: StarterDependency
 ) -> OperationModel:
     """Create a label. Its id is in the result."""
-    await gateway.require(company)
     numbers = [int(each.id) for each in await labels.labels(company) if each.id.isdecimal()]
     arguments = kinds.EditLabel(label=str(max(numbers, default=0) + 1), name=body.name, color=body.color)
     return await starter.start(company, arguments)
@@ -231,10 +223,9 @@ async def change_label(
     responses={**STARTING, 404: problem("there is no such label")},
 )
 async def delete_label(
-    company: CompanyPath, label: LabelPath, gateway: LoadedGateway, labels: LabelsDependency, starter: StarterDependency
+    company: CompanyPath, label: LabelPath, labels: LabelsDependency, starter: StarterDependency
 ) -> OperationModel:
     """Delete a label. Chats lose it."""
-    await gateway.require(company)
     known = next((each for each in await labels.labels(company) if each.id == label), None)
     if known is None:
         raise NotFound(f'there is no label "{label}": GET …/labels lists them', field="label")
@@ -245,13 +236,12 @@ async def delete_label(
 async def list_labelled_chats(
     company: CompanyPath,
     label: LabelPath,
-    gateway: LoadedGateway,
+    _: LoadedGateway,
     labels: LabelsDependency,
-    after: After = None,
+    after: Annotated[str | None, Query(description="`next` of the previous page", max_length=200)] = None,
     limit: Limit = 50,
 ) -> ListPage[LabelledChatModel]:
     """The chats with a label, by JID."""
-    await gateway.require(company)
     found = await labels.chats_with(company, label, after=after or "", limit=limit + 1)
     items = [LabelledChatModel(chat=chat) for chat in found[:limit]]
     return ListPage(items=items, next=found[limit - 1] if len(found) > limit else None)

@@ -12,8 +12,8 @@ from holdfast.api.description import problem
 from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ask
-from holdfast.api.routing import After, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
-from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text
+from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
+from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text, checked_by
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import ChatCursor, Chats, TimelineCursor
 from holdfast.runtime.chat_reading import ChatReading
@@ -49,16 +49,15 @@ router = keyed_router("chats")
 @router.get("/v1/sessions/{company}/chats")
 async def list_chats(
     company: CompanyPath,
-    gateway: LoadedGateway,
+    _: LoadedGateway,
     chats: ChatsDependency,
     media: MediaDependency,
-    after: After = None,
+    after: Annotated[str | None, Query(description="`next` of the previous page"), checked_by(ChatCursor.parse)] = None,
     limit: Limit = 50,
     unread: Annotated[bool, Query(description="only chats with unread messages, or marked as unread")] = False,
     q: Annotated[Text, Query(description=f"a part of the name or of the number{SHORT_PAGES}", max_length=100)] = "",
 ) -> ListPage[ChatModel]:
     """The chats of a company, those with the newest messages first."""
-    await gateway.require(company)
     start = None if after is None else ChatCursor.parse(after)
     found = await chats.overview(company, after=start, limit=limit, unread=unread, words=q.strip())
     items = [ChatModel.of(chat, media.url) for chat in found.chats]
@@ -66,34 +65,42 @@ async def list_chats(
 
 
 @router.get("/v1/sessions/{company}/chats/{chat}", responses={404: problem("there is no such chat")})
-async def get_chat(
-    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, chats: ChatsDependency, media: MediaDependency
-) -> ChatModel:
+async def get_chat(company: CompanyPath, jid: ChatJid, chats: ChatsDependency, media: MediaDependency) -> ChatModel:
     """One chat, as the list shows it."""
-    await gateway.require(company)
     found = await chats.chat(company, jid)
     if found is None:
         raise NotFound(f'there is no chat "{jid}": nobody has written in it', field="chat")
     return ChatModel.of(found, media.url)
 
 
+_Older = Annotated[str | None, Query(description="`next` of the previous page"), checked_by(TimelineCursor.parse)]
+_Newer = Annotated[
+    str | None,
+    Query(description="`previous` of a page: what is newer than that page"),
+    checked_by(TimelineCursor.parse),
+]
+
+
+class _OneDirection(Check):
+    async def __call__(self, after: _Older = None, before: _Newer = None) -> None:
+        if after is not None and before is not None:
+            raise BadInput("after and before can't be combined: give one of them", field="before")
+
+
 @router.get("/v1/sessions/{company}/chats/{chat}/messages")
 async def list_chat_messages(
     company: CompanyPath,
     jid: ChatJid,
-    gateway: LoadedGateway,
     chats: ChatsDependency,
     media: MediaDependency,
-    after: After = None,
-    before: Annotated[str | None, Query(description="`previous` of a page: what is newer than that page")] = None,
+    _: Annotated[None, Depends(_OneDirection())],
+    after: _Older = None,
+    before: _Newer = None,
     limit: Limit = 50,
 ) -> TimelinePageModel:
     """The messages of a chat in both directions, newest first. Reactions, edits and deletions are merged into the
     messages that they change.
     """
-    await gateway.require(company)
-    if after is not None and before is not None:
-        raise BadInput("after and before can't be combined: give one of them", field="before")
     page = await chats.timeline(
         company,
         jid,
@@ -109,12 +116,9 @@ async def list_chat_messages(
 
 
 @router.post("/v1/sessions/{company}/chats/{chat}/read", status_code=202, responses=STARTING)
-async def mark_read(
-    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, starter: StarterDependency, reading: Reading
-) -> OperationModel:
+async def mark_read(company: CompanyPath, jid: ChatJid, starter: StarterDependency, reading: Reading) -> OperationModel:
     """Mark the newest 100 unread messages of a chat as read. The unread count is 0 at once; the senders see it,
     unless the account hides it, as soon as the session is connected."""
-    await gateway.require(company)
     operation = await reading.mark_read(
         company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
     )
@@ -127,11 +131,10 @@ async def mark_read(
     responses={**STARTING, 404: problem("there is no such chat")},
 )
 async def mark_unread(
-    company: CompanyPath, jid: ChatJid, gateway: LoadedGateway, starter: StarterDependency, reading: Reading
+    company: CompanyPath, jid: ChatJid, starter: StarterDependency, reading: Reading
 ) -> OperationModel:
     """Mark a chat as unread, as a reminder: in Holdfast's list at once, and on the phone
     as soon as the session is connected."""
-    await gateway.require(company)
     operation = await reading.mark_unread(
         company, jid, idempotency_key=starter.idempotency_key, expires_in_s=starter.expires_in_s
     )

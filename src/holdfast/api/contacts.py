@@ -12,10 +12,12 @@ from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, queries_of
-from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
-from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text
+from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
+from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
+from holdfast.delivery.recipient import parse_recipient, username_in
+from holdfast.runtime.people import check_people
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
 from holdfast.session.contacts import HIDDEN, PERSON, Contacts, KnownContact
@@ -24,7 +26,7 @@ MAX_NUMBERS = 500
 _LONGEST_JID = 200
 
 
-class NumbersRequest(ApiModel):
+class NumbersRequest(RequestModel):
     numbers: Annotated[
         list[Annotated[Text, Field(max_length=100)]],
         Field(
@@ -33,6 +35,9 @@ class NumbersRequest(ApiModel):
             description="phone numbers in any usual spelling; also hidden ids (…@lid) and usernames (@name)",
         ),
     ]
+
+    def check(self) -> None:
+        check_people(self.numbers, field="numbers")
 
 
 class CheckedNumberModel(ApiModel):
@@ -123,12 +128,23 @@ class PersonModel(ApiModel):
         )
 
 
+class _NamesPerson(Check):
+    """A person is named in the path, not a group. `cure` says who may be named."""
+
+    def __init__(self, cure: str) -> None:
+        self._cure = cure
+
+    async def __call__(self, chat: ChatPath) -> str:
+        if username_in(chat) is None and not parse_recipient(chat, field="chat")[1].endswith((PERSON, HIDDEN)):
+            raise BadInput(f'chat "{chat[:60]}" is not a person: {self._cure}', field="chat")
+        return chat
+
+
 def _person(only: str) -> Any:
     """A dependency: the JID of the person in the path. Raises `BadInput`, in which `only` says who may be named."""
+    names_person = Depends(_NamesPerson(f"only {only}"))
 
-    async def read(chat: ChatPath, jid: ChatJid) -> str:
-        if not jid.endswith((PERSON, HIDDEN)):
-            raise BadInput(f'chat "{chat[:60]}" is not a person: only {only}', field="chat")
+    async def read(jid: ChatJid, _: str = names_person) -> str:
         return jid
 
     return Depends(read)
@@ -172,14 +188,13 @@ async def check_numbers(
 @router.get("/v1/sessions/{company}/contacts")
 async def list_contacts(
     company: CompanyPath,
-    gateway: LoadedGateway,
+    _: LoadedGateway,
     contacts: Annotated[Contacts, from_state("contacts")],
     after: Annotated[str | None, Query(description="`next` of the previous page", max_length=_LONGEST_JID)] = None,
     limit: Limit = 100,
     q: Annotated[Text, Query(description=f"a part of a name or of the number{SHORT_PAGES}", max_length=100)] = "",
 ) -> ListPage[PersonModel]:
     """The people about whom WhatsApp reported anything, ordered by JID."""
-    await gateway.require(company)
     found = await contacts.contacts(company, after=after or "", limit=limit, words=q.strip())
     return ListPage(items=[PersonModel.of(contact) for contact in found.people], next=found.next)
 
@@ -189,12 +204,13 @@ async def list_contacts(
     responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
 )
 async def get_contact(
-    company: CompanyPath, chat: ChatPath, people: PeopleDependency, gateway: LoadedGateway
+    company: CompanyPath,
+    chat: Annotated[str, Depends(_NamesPerson("give a number, a hidden id or a username"))],
+    people: PeopleDependency,
 ) -> PersonModel:
     """What is known about a person, found by number or by hidden id. WhatsApp is queried for the one that is
     missing; it reveals nobody's number by the hidden id alone.
     """
-    await gateway.require(company)
     return PersonModel.of(await people.contact(company, chat, field="chat"))
 
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import Path, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ask
 from holdfast.api.routing import CompanyPath, PeopleDependency, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.recipient import parse_recipient
@@ -56,12 +56,15 @@ Members = Annotated[
 ]
 
 
-class CreateGroupRequest(ApiModel):
+class CreateGroupRequest(RequestModel):
     subject: _Subject
     members: Annotated[Members, Field(min_length=1)]
 
+    def check(self) -> None:
+        people_of(self.members, field="members")
 
-class ChangeGroupRequest(ApiModel):
+
+class ChangeGroupRequest(RequestModel):
     """Fields that are left out stay unchanged."""
 
     subject: _Subject | None = None
@@ -75,12 +78,24 @@ class ChangeGroupRequest(ApiModel):
         Field(description="after how many seconds messages disappear: 0 (never), a day, a week or 90 days"),
     ] = None
 
+    def check(self) -> None:
+        if not self.model_dump(exclude_none=True):
+            raise BadInput("nothing to change: give at least one field, such as subject", field="body")
 
-class ChangeMembersRequest(ApiModel):
+
+class ChangeMembersRequest(RequestModel):
     add: Members | None = None
     remove: Members | None = None
     promote: Annotated[Members | None, Field(description="make them admins")] = None
     demote: Annotated[Members | None, Field(description="take the admin role from them")] = None
+
+    def check(self) -> None:
+        if not self.people():
+            raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
+
+    def people(self) -> dict[str, list[str]]:
+        """The JIDs of the people by what happens to them. Raises `BadInput`."""
+        return {name: people_of(people, field=name) for name, people in self.model_dump().items() if people}
 
 
 def people_of(given: list[str], *, field: str) -> list[str]:
@@ -96,7 +111,16 @@ def shown_time(seconds: int | None) -> str | None:
     return iso(datetime.fromtimestamp(seconds, UTC)) if seconds is not None and 0 <= seconds <= _LAST_SECOND else None
 
 
-GroupId = Annotated[str, Path(description="such as 120363012345678901@g.us", max_length=100)]
+def group_of(text: str, *, field: str = "id") -> str:
+    """The JID of a group. Raises `BadInput`."""
+    _, jid = parse_recipient(text, field=field)
+    if not jid.endswith("@g.us"):
+        raise BadInput(f'{field} "{text[:60]}" is not a group: give one such as 120363012345678901@g.us', field=field)
+    return jid
+
+
+GroupId = Annotated[str, Path(description="such as 120363012345678901@g.us", max_length=100), AfterValidator(group_of)]
+"""The JID of the group that the path names."""
 
 
 router = keyed_router("groups")
@@ -118,8 +142,7 @@ async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupM
 )
 async def get_group(company: CompanyPath, id: GroupId, request: Request, people: PeopleDependency) -> GroupDetailsModel:
     """One group with its members. They are contacts from then on, with the number and the hidden id of each."""
-    jid = group_of(id)
-    found = await ask(request, company, asked.group(jid))
+    found = await ask(request, company, asked.group(id))
     await people.learn_members(company, found.members or [])
     members = [GroupMemberModel.from_fields(member) for member in found.members or []]
     return GroupDetailsModel.from_fields(found, created_at=shown_time(found.created_at_s), members=members)
@@ -141,10 +164,7 @@ async def change_group(
     company: CompanyPath, id: GroupId, body: ChangeGroupRequest, starter: StarterDependency
 ) -> OperationModel:
     """Change a group's name, description or settings. The `result` names what was changed."""
-    given = body.model_dump(exclude_none=True)
-    if not given:
-        raise BadInput("nothing to change: give at least one field, such as subject", field="body")
-    return await starter.start(company, kinds.UpdateGroup(group=group_of(id), **given))
+    return await starter.start(company, kinds.UpdateGroup(group=id, **body.model_dump(exclude_none=True)))
 
 
 @router.post("/v1/sessions/{company}/groups/{id}/members", status_code=202, responses=STARTING)
@@ -153,21 +173,10 @@ async def change_members(
 ) -> OperationModel:
     """Add, remove, promote and demote members, in this order. The `result` has WhatsApp's answer about each: who
     can't be added gets an `inviteCode`."""
-    given = {name: people_of(people, field=name) for name, people in body.model_dump().items() if people}
-    if not given:
-        raise BadInput("nobody to add, remove, promote or demote: name at least one member", field="body")
-    return await starter.start(company, kinds.ChangeMembers(group=group_of(id), **given))
+    return await starter.start(company, kinds.ChangeMembers(group=id, **body.people()))
 
 
 @router.post("/v1/sessions/{company}/groups/{id}/leave", status_code=202, responses=STARTING)
 async def leave_group(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
     """Leave a group."""
-    return await starter.start(company, kinds.LeaveGroup(group=group_of(id)))
-
-
-def group_of(text: str, *, field: str = "id") -> str:
-    """The JID of a group. Raises `BadInput`."""
-    _, jid = parse_recipient(text, field=field)
-    if not jid.endswith("@g.us"):
-        raise BadInput(f'{field} "{text[:60]}" is not a group: give one such as 120363012345678901@g.us', field=field)
-    return jid
+    return await starter.start(company, kinds.LeaveGroup(group=id))

@@ -10,15 +10,15 @@ import re
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.message_models import ReceivedModel
-from holdfast.api.routing import CompanyPath, LoadedGateway, from_state, keyed_router, keyless_router
-from holdfast.api.schemas import ApiModel
+from holdfast.api.routing import Check, CompanyPath, LoadedGateway, from_state, keyed_router, keyless_router
+from holdfast.api.schemas import ApiModel, checked_by
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.base.ids import may_be_id
@@ -119,20 +119,31 @@ open_router = keyless_router("media", responses={404: problem("the address has e
 """For the only media route without an API key: its URL is signed instead."""
 
 
+class _FileType(Check):
+    """The type of the file in the body, as the caller names it."""
+
+    async def __call__(self, request: Request) -> str | None:
+        _check_is_file(request)
+        return request.headers.get("Content-Type")
+
+
+def _check_filename(name: str) -> None:
+    check_filename(name, field="filename")
+
+
 @router.post("/v1/sessions/{company}/media", status_code=201, openapi_extra=_BODY)
 async def store_media(
     company: CompanyPath,
     request: Request,
-    gateway: LoadedGateway,
+    _: LoadedGateway,
     service: MediaDependency,
-    filename: Annotated[str | None, Query(description="shown for documents", max_length=LONGEST_NAME)] = None,
+    mimetype: Annotated[str | None, Depends(_FileType())],
+    filename: Annotated[
+        str | None, Query(description="shown for documents", max_length=LONGEST_NAME), checked_by(_check_filename)
+    ] = None,
 ) -> StoredModel:
     """Store a file for later messages, for at least a day. The body is the file itself; it is streamed, so its
     size needs no memory."""
-    check_filename(filename, field="filename")
-    _check_is_file(request)
-    mimetype = request.headers.get("Content-Type")
-    await gateway.require(company)
     async with media_quota(request, company):
         stored = await service.outbound.put(company, request.stream(), mimetype=mimetype, filename=filename)
     return StoredModel.from_fields(stored)
@@ -155,10 +166,9 @@ async def get_media(company: CompanyPath, id: MediaId, _: LoadedGateway, service
 
 
 @router.delete("/v1/sessions/{company}/media-links", status_code=204)
-async def revoke_media_links(company: CompanyPath, gateway: LoadedGateway, service: MediaDependency) -> None:
+async def revoke_media_links(company: CompanyPath, _: LoadedGateway, service: MediaDependency) -> None:
     """Revoke the signed URLs of inbound media that were given so far, in webhooks and inbox. The inbox has new
     ones. Use it when URLs have leaked; the media themselves stay."""
-    await gateway.require(company)
     await service.revoke_links(company)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Protocol, TypeVar
 
-from fastapi import Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 
 from holdfast.api import access, description
 from holdfast.api.bodies import read_message
@@ -16,6 +16,7 @@ from holdfast.api.message_models import AcceptedModel, MessageModel, ReceiptMode
 from holdfast.api.routing import (
     After,
     Chat,
+    Check,
     CompanyPath,
     KeyDependency,
     Limit,
@@ -31,7 +32,7 @@ from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
 from holdfast.delivery.stores import Inbox, Message
 from holdfast.runtime.account_limits import AccountLimits, Restrictions, hold_notice
-from holdfast.runtime.composer import SendRequest
+from holdfast.runtime.composer import SendRequest, check_request
 from holdfast.runtime.messages import Messages, unknown_message
 
 N = TypeVar("N", bound="_Numbered")
@@ -41,16 +42,25 @@ MESSAGES = "/v1/sessions/{company}/messages"
 router = keyed_router("messages")
 
 
+class _MessageInBody(Check):
+    """Also checks here what `Messages.accept` checks, which is after the company."""
+
+    async def __call__(self, request: Request) -> MessageOptions:
+        message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))
+        check_request(SendRequest(body=body_of(message), options=message))
+        return message
+
+
 @router.post(MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
 async def send_message(
     request: Request,
     company: CompanyPath,
+    message: Annotated[MessageOptions, Depends(_MessageInBody())],
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
     """Accept a message. 202 means that it is stored on disk and will be sent."""
-    body = await request.body()
-    message = await read_message(body, content_type=request.headers.get("Content-Type"))
-    return await accept(request, company, message, body_bytes=len(body), idempotency_key=idempotency_key)
+    body_bytes = len(await request.body())
+    return await accept(request, company, message, body_bytes=body_bytes, idempotency_key=idempotency_key)
 
 
 async def accept(
@@ -74,7 +84,6 @@ async def list_messages(
     limit: Limit = 100,
 ) -> ListPage[MessageModel]:
     """Messages of a company, oldest first."""
-    await gateway.require(company)
     rows = await stored.messages(company, state=state, after=cursor(after), limit=limit + 1, chat=chat)
     found, next_ = _part(rows, limit)
     view, restrictions = await gateway.cluster_view(company), await _restrictions(limits, found)
@@ -136,10 +145,9 @@ async def _message(id: str, grant: KeyGrant, sending: Messages) -> Message:
 
 @router.get("/v1/sessions/{company}/inbox")
 async def list_inbox(
-    request: Request, company: CompanyPath, gateway: LoadedGateway, chat: Chat, after: After = None, limit: Limit = 100
+    request: Request, company: CompanyPath, _: LoadedGateway, chat: Chat, after: After = None, limit: Limit = 100
 ) -> ListPage[ReceivedModel]:
     """Inbound messages of a company, in the order in which they were stored."""
-    await gateway.require(company)
     inbox: Inbox = request.app.state.inbox
     found, next_ = _part(await inbox.received(company, after=cursor(after), limit=limit + 1, chat=chat), limit)
     media: MediaService = request.app.state.media

@@ -10,7 +10,7 @@ from pydantic import Field
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ask
 from holdfast.api.routing import CompanyPath, keyed_router
-from holdfast.api.schemas import ApiModel
+from holdfast.api.schemas import ApiModel, RequestModel
 from holdfast.base.errors import BadInput
 from holdfast.session import operations as kinds
 from holdfast.session import queries as asked
@@ -42,7 +42,7 @@ class PrivacyModel(ApiModel):
 Seen = Literal["all", "contacts", "none"]
 
 
-class PrivacyRequest(ApiModel):
+class PrivacyRequest(RequestModel):
     """Fields that are left out stay unchanged. `contact_blacklist` can be chosen on the phone only, with its people."""
 
     last_seen: Annotated[Seen | None, Field(description=_LAST_SEEN)] = None
@@ -53,6 +53,11 @@ class PrivacyRequest(ApiModel):
     groups_add: Annotated[Literal["all", "contacts"] | None, Field(description=_GROUPS_ADD)] = None
     calls: Annotated[Literal["all", "known"] | None, Field(description=_CALLS)] = None
     messages: Annotated[Literal["all", "contacts"] | None, Field(description=_MESSAGES)] = None
+
+    def check(self) -> None:
+        if not self.model_dump(exclude_none=True):
+            names = ", ".join(str(field.alias) for field in PrivacyRequest.model_fields.values())
+            raise BadInput(f"nothing to change: give one of {names}", field="body")
 
 
 router = keyed_router("profile")
@@ -68,8 +73,4 @@ async def get_privacy(company: CompanyPath, request: Request) -> PrivacyModel:
 @router.patch("/v1/sessions/{company}/privacy", status_code=202, responses=STARTING)
 async def change_privacy(company: CompanyPath, body: PrivacyRequest, starter: StarterDependency) -> OperationModel:
     """Change the account's privacy settings. The result names what was changed."""
-    wanted = body.model_dump(exclude_none=True)
-    if not wanted:
-        names = ", ".join(str(field.alias) for field in PrivacyRequest.model_fields.values())
-        raise BadInput(f"nothing to change: give one of {names}", field="body")
-    return await starter.start(company, kinds.SetPrivacy(**wanted))
+    return await starter.start(company, kinds.SetPrivacy(**body.model_dump(exclude_none=True)))

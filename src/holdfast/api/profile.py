@@ -8,11 +8,11 @@ from fastapi import Request
 from pydantic import Field
 
 from holdfast.api.access import message_quota
-from holdfast.api.groups import GroupId, group_of
+from holdfast.api.groups import GroupId
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import ASKING, ask
 from holdfast.api.routing import CompanyPath, keyed_router
-from holdfast.api.schemas import ApiModel, ListPage, Text
+from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.kinds import Image
 from holdfast.runtime.outbound_media import OutboundMediaService
@@ -29,7 +29,7 @@ class ProfileModel(ApiModel):
     picture: Annotated[str | None, Field(description="its address at WhatsApp, which expires after some days")]
 
 
-class ProfileRequest(ApiModel):
+class ProfileRequest(RequestModel):
     """Fields that are left out stay unchanged."""
 
     name: Annotated[
@@ -37,13 +37,23 @@ class ProfileRequest(ApiModel):
     ] = None
     about: Annotated[Text | None, Field(max_length=139, description="the text about the account; empty: none")] = None
 
+    def check(self) -> None:
+        if self.name is None and self.about is None:
+            raise BadInput("nothing to change: give name or about", field="body")
 
-class PictureSourceModel(ApiModel):
+
+class PictureSourceModel(RequestModel):
     """A JPEG, given in exactly one of three ways."""
 
     url: Annotated[Text | None, Field(description="where Holdfast fetches it; http or https")] = None
     base64: Annotated[str | None, Field(description="the file itself")] = None
     media: Annotated[Text | None, Field(description="id of a file that was stored with POST …/media")] = None
+
+    def check(self) -> None:
+        self.body().check()
+
+    def body(self) -> Image:
+        return Image(url=self.url, base64=self.base64, media=self.media)
 
 
 class PictureRequest(ApiModel):
@@ -67,8 +77,6 @@ async def get_profile(company: CompanyPath, request: Request) -> ProfileModel:
 @router.patch("/v1/sessions/{company}/profile", status_code=202, responses=STARTING)
 async def change_profile(company: CompanyPath, body: ProfileRequest, starter: StarterDependency) -> OperationModel:
     """Change the account's name, or the text about it."""
-    if body.name is None and body.about is None:
-        raise BadInput("nothing to change: give name or about", field="body")
     return await starter.start(company, kinds.SetProfile(name=body.name, about=body.about))
 
 
@@ -91,16 +99,13 @@ async def set_group_picture(
     company: CompanyPath, id: GroupId, body: PictureRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Set the picture of a group."""
-    group = group_of(id)
-    return await starter.start(
-        company, kinds.SetPicture(jid=group, media_id=await _stored(request, company, body.image))
-    )
+    return await starter.start(company, kinds.SetPicture(jid=id, media_id=await _stored(request, company, body.image)))
 
 
 @router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=STARTING)
 async def remove_group_picture(company: CompanyPath, id: GroupId, starter: StarterDependency) -> OperationModel:
     """Remove the picture of a group."""
-    return await starter.start(company, kinds.SetPicture(jid=group_of(id)))
+    return await starter.start(company, kinds.SetPicture(jid=id))
 
 
 @router.get("/v1/sessions/{company}/blocklist", responses=ASKING)
@@ -112,8 +117,7 @@ async def list_blocked(company: CompanyPath, request: Request) -> ListPage[Block
 
 async def _stored(request: Request, company: str, image: PictureSourceModel) -> str:
     """Store a picture; returns its id. Raises `BadInput` for what WhatsApp would not accept."""
-    body = Image(url=image.url, base64=image.base64, media=image.media)
-    body.check()
+    body = image.body()
     service: OutboundMediaService = request.app.state.media.outbound
     async with message_quota(request, company, body, body_bytes=0):
         stored = await service.take(company, body)

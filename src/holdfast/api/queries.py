@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Path, Request
 
 from holdfast.api.description import Answers, problem
-from holdfast.api.routing import CompanyPath, PeopleDependency
+from holdfast.api.routing import NAMES_CHAT, CompanyPath, PeopleDependency
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.gateway import Gateway
@@ -18,7 +18,7 @@ from holdfast.session.queries import Query
 
 T = TypeVar("T")
 
-ChatPath = Annotated[str, Path(description="a phone number, a JID or a username (@name)", max_length=100)]
+ChatPath = Annotated[str, Path(description="a phone number, a JID or a username (@name)", max_length=100), NAMES_CHAT]
 
 ASKING: Answers = {
     429: problem("the session has used up its queries to WhatsApp; `Retry-After` says when the next one is possible"),

@@ -1,16 +1,21 @@
-"""What every route is built from: the check of the API key, and the dependencies that routes use as arguments."""
+"""What every route is built from: the checks that come before it, and the dependencies that routes use as arguments.
+
+Every route checks a request in the same order: key, syntax, company. Only what passed them all may cause a look-up, so
+WhatsApp is never asked for a request that is refused anyway, and what is wrong with a request never depends on what
+exists.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, get_request_handler
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -18,8 +23,11 @@ from pydantic_core import PydanticCustomError
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
 from holdfast.api.keys import KeyGrant, NotAllowed
+from holdfast.api.schemas import checked_by, cursor
 from holdfast.base.clock import in_utc
 from holdfast.base.errors import BadInput
+from holdfast.base.ids import COMPANY_RULE, is_company_id
+from holdfast.delivery.recipient import parse_recipient, username_in
 from holdfast.delivery.stores import Outbox
 from holdfast.http.encoded_slashes import with_slashes
 from holdfast.http.shutdown import ShutdownScope
@@ -33,11 +41,25 @@ from holdfast.runtime.people import People
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
+class Check:
+    """A dependency that only checks the request, and looks nothing up. It is called before anything is looked up, and
+    again with the other dependencies."""
+
+
 class KeyedRoute(APIRoute):
-    """Checks the API key, and whether it covers the company in the path, before anything else of a request is read."""
+    """Checks the API key, and whether it covers the company in the path, before anything else of a request is read;
+    then the path, the query and the body; then whether the company exists.
+
+    FastAPI calls the dependencies of a route before it validates its body, and they may ask WhatsApp. Therefore a first
+    handler validates everything that the route and its dependencies take.
+    """
+
+    validates_first = True
+    """False only for a route whose dependencies look nothing up: then its body is validated once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
+        answer, check_syntax = super().get_route_handler(), self._syntax_handler()
+        is_for_known = MAY_BE_NEW not in self.dependencies
         known = _query_names(self.dependant)
         if "items" in getattr(self.response_model, "model_fields", ()):
             known |= _OF_PAGES
@@ -52,12 +74,55 @@ class KeyedRoute(APIRoute):
             _refuse_unknown_names(request, known)
             async with access.large_body(request):
                 await self.check_body(request)
+                if self.validates_first:
+                    await check_syntax(request)
+                if company is not None and is_for_known:
+                    await _require(request, company)
                 return await answer(request)
 
         return keyed
 
+    def _syntax_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Validates what the route and its dependencies take, and calls those that are a `Check`."""
+        return get_request_handler(
+            dependant=_parameters(self.dependant),
+            body_field=self.body_field,
+            response_class=Response,
+            embed_body_fields=self._embed_body_fields,
+        )
+
     async def check_body(self, request: Request) -> None:
         """Refuse a bad body before the framework parses it, which takes time and memory on the event loop."""
+
+
+def _parameters(dependant: Dependant) -> Dependant:
+    """The parameters of a route and of all its dependencies, of which only the checks are left."""
+    found = Dependant(call=_nothing, path=dependant.path)
+    for each in _with_dependencies(dependant):
+        found.path_params += each.path_params
+        found.query_params += each.query_params
+        found.header_params += each.header_params
+        found.body_params += each.body_params
+        if isinstance(each.call, Check):
+            found.dependencies.append(each)
+    return found
+
+
+def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for each in dependant.dependencies:
+        yield from _with_dependencies(each)
+
+
+async def _nothing(**_: object) -> Response:
+    return Response()
+
+
+async def _require(request: Request, company: str) -> None:
+    """Raises `NotFound` for an unknown company, and `DatabaseStalled`."""
+    gateway: Gateway = request.app.state.gateway
+    if gateway.find(company) is None:  # else no database is asked
+        await gateway.stalls.answered(lambda: gateway.require(company))
 
 
 _OF_PAGES = {"after", "limit"}
@@ -104,15 +169,19 @@ async def _grant(request: Request) -> KeyGrant:
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
 
 
-def for_all_companies(refusal: str) -> Any:
-    """A dependency: the request's key, which must be one for all companies. Raises `NotAllowed` with `refusal`."""
+class _ForAllCompanies(Check):
+    def __init__(self, refusal: str) -> None:
+        self._refusal = refusal
 
-    async def check(grant: KeyDependency) -> KeyGrant:
+    async def __call__(self, grant: KeyDependency) -> KeyGrant:
         if grant.companies is not None:
-            raise NotAllowed(refusal)
+            raise NotAllowed(self._refusal)
         return grant
 
-    return Depends(check)
+
+def for_all_companies(refusal: str) -> Any:
+    """A dependency: the request's key, which must be one for all companies. Raises `NotAllowed` with `refusal`."""
+    return Depends(_ForAllCompanies(refusal))
 
 
 def from_state(name: str, *, loaded: bool = False) -> Any:
@@ -137,10 +206,32 @@ Limits = Annotated[AccountLimits, from_state("limits")]
 ShutdownDependency = Annotated[ShutdownScope, from_state("shutdown")]
 PeopleDependency = Annotated[People, from_state("people", loaded=True)]
 CompanyPath = Annotated[str, Path(description="the company id")]
-"""`KeyedRoute` has checked that the key covers it."""
-After = Annotated[str | None, Query(description="`next` of the previous page")]
+"""`KeyedRoute` has checked that the key covers it, and that it exists unless the route is marked with `MAY_BE_NEW`."""
+
+
+class _NewCompany(Check):
+    async def __call__(self, company: CompanyPath) -> None:
+        if not is_company_id(company):
+            raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
+
+
+MAY_BE_NEW = Depends(_NewCompany())
+"""For `dependencies` of a route: the company in its path need not exist."""
+After = Annotated[str | None, Query(description="`next` of the previous page"), checked_by(cursor)]
+"""The position in a list whose rows are numbered."""
+
+
+def _names_chat(text: str) -> None:
+    """Raises `BadInput` for what can't name a chat."""
+    if username_in(text) is None:
+        parse_recipient(text, field="chat")
+
+
+NAMES_CHAT = checked_by(_names_chat)
 _ChatText = Annotated[
-    str | None, Query(description="only of this chat: a phone number, a JID or a username (@name)", max_length=100)
+    str | None,
+    Query(description="only of this chat: a phone number, a JID or a username (@name)", max_length=100),
+    NAMES_CHAT,
 ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -23,6 +24,17 @@ def _valid_unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(_valid_unicode)]
 
 
+def checked_by(check: Callable[[str], object]) -> AfterValidator:
+    """For the type of a parameter: refuse a text for which `check` raises `BadInput`; others stay as they are."""
+
+    def checked(text: str | None) -> str | None:
+        if text is not None:
+            check(text)
+        return text
+
+    return AfterValidator(checked)
+
+
 class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, hide_input_in_errors=True
@@ -35,6 +47,19 @@ class ApiModel(BaseModel):
             name: getattr(source, name) for name in cls.model_fields if name not in others and hasattr(source, name)
         }
         return cls.model_validate(same | others, from_attributes=True)
+
+
+class RequestModel(ApiModel):
+    """The body of a request. Everything that is wrong with the body itself is found here, before anything is looked
+    up for the request."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raises `BadInput` for values that their types allow."""
 
 
 class ErrorModel(ApiModel):

@@ -7,18 +7,23 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from holdfast.api.schemas import ApiModel, Text
+from holdfast.api.schemas import ApiModel, RequestModel, Text
 from holdfast.base.clock import iso
 from holdfast.base.device_names import device_name
 from holdfast.base.errors import BadInput
 from holdfast.base.proxy_urls import proxy_url, redacted
 from holdfast.delivery.calls import checked_call_text
+from holdfast.delivery.events import TYPES
+from holdfast.delivery.recipient import phone_number
 from holdfast.delivery.webhooks import Endpoint
 from holdfast.health.verdict import Verdict
+from holdfast.notify.signing import checked_secret
 from holdfast.runtime.view import Qr, View
 from holdfast.session.ignoring import checked_ignored, ignored_kinds
+from holdfast.session.labels import checked_label
 from holdfast.session.reasons import Reason
 from holdfast.session.state import State
+from holdfast.web.urls import checked_url
 
 _PerMinute = Annotated[float | None, Field(ge=0, le=6000, description="messages a minute on average; 0: no limit")]
 _Burst = Annotated[
@@ -48,7 +53,7 @@ class PacingRequest(ApiModel):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class SessionRequest(ApiModel):
+class SessionRequest(RequestModel):
     """The settings of a session; fields that are left out stay unchanged."""
 
     model_config = ConfigDict(
@@ -124,6 +129,12 @@ class SessionRequest(ApiModel):
         Field(description="text that the caller gets when a call is rejected automatically; null or empty: none"),
     ] = None
 
+    def check(self) -> None:
+        _check_webhook(self)
+        if self.label is not None:
+            checked_label(self.label)
+        self.connection()
+
     def connection(self) -> dict[str, str | None]:
         """The given settings of the session's actor. Raises `BadInput`."""
         given: dict[str, str | None] = {}
@@ -144,8 +155,25 @@ class SessionRequest(ApiModel):
         return given
 
 
-class PairingRequest(ApiModel):
+def _check_webhook(body: SessionRequest) -> None:
+    """Raises `BadInput` for settings that are never valid."""
+    if body.webhook_url is not None:
+        checked_url(body.webhook_url, field="webhookUrl")
+    if body.webhook_secret is not None:
+        checked_secret(body.webhook_secret, field="webhookSecret")
+    for type_ in body.webhook_events or ():
+        if type_ not in TYPES:
+            raise BadInput(
+                f'webhookEvents has "{type_[:40]}", which is not an event type: give some of {", ".join(TYPES)}',
+                field="webhookEvents",
+            )
+
+
+class PairingRequest(RequestModel):
     phone_number: Annotated[Text, Field(description="the phone to be linked, 7 to 15 digits with country code")]
+
+    def check(self) -> None:
+        phone_number(self.phone_number, field="phoneNumber")
 
 
 class ReasonModel(ApiModel):

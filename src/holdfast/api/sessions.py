@@ -13,6 +13,7 @@ from fastapi import Depends, Response
 from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
 from holdfast.api.routing import (
+    MAY_BE_NEW,
     CompanyPath,
     DiagnoserDependency,
     KeyDependency,
@@ -31,7 +32,6 @@ from holdfast.runtime.pairing import pairing_code, qr_code
 from holdfast.runtime.view import View
 from holdfast.session import events as asked
 from holdfast.session.events import Event
-from holdfast.session.labels import checked_label
 
 _QR_WAIT_S = 15
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -81,7 +81,7 @@ async def _answers(
 Answers = Annotated[SessionAnswers, Depends(_answers)]
 
 
-@router.put("/v1/sessions/{company}")
+@router.put("/v1/sessions/{company}", dependencies=[MAY_BE_NEW])
 async def put_session(
     company: CompanyPath,
     grant: KeyDependency,
@@ -94,8 +94,6 @@ async def put_session(
     """Create the session of a company if it does not exist, apply the given settings, and start it."""
     body = body or SessionRequest()
     await webhooks.check(company, body)
-    if body.label is not None:
-        checked_label(body.label)
     pacing = None if body.pacing is None else body.pacing.changes()
     is_tenant = grant.companies is not None
     if is_tenant and "pacing" in body.model_fields_set:

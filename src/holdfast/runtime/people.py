@@ -148,6 +148,12 @@ class People:
         return Checked(given=name.given, chat=chat, number=known.number, lid=known.lid, username=known.username)
 
 
+def check_people(given: Sequence[str], *, field: str) -> None:
+    """Raises `BadInput`, naming `field`, for what `People.check` can't look up."""
+    for text in given:
+        _Name.of(text, field=field)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Name:
     """What a caller gave: one of the three."""
