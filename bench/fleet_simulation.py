@@ -27,7 +27,7 @@ from pathlib import Path
 from holdfast.runtime.ownership import RENEW_EVERY_S, TTL_S
 from holdfast.session import connect_limiter
 from holdfast.session.backoff import Backoff, immediate_delay_s
-from holdfast.session.connect_limiter import Go, Limiter, LimiterPolicy
+from holdfast.session.connect_limiter import ConnectNow, Limiter, LimiterPolicy
 from holdfast.session.connect_rate import RatePolicy
 from holdfast.session.reasons import BY_CODE
 from holdfast.session.sharing import SharingPolicy
@@ -105,7 +105,7 @@ class Node:
     def _ask(self, company: str, now: float) -> None:
         self.unreached.discard(company)
         self.limiter, answer = connect_limiter.ask(self.limiter, company, now=now, policy=self.policy_at(now))
-        if not isinstance(answer, Go):
+        if not isinstance(answer, ConnectNow):
             self._ask_at(company, answer.until)
             return
         del self.due[company]

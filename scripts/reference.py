@@ -21,9 +21,9 @@ from holdfast.cli import COMMANDS, cli
 from holdfast.cli.examples import EXAMPLES
 from holdfast.delivery.webhooks import Endpoint, EndpointHealth, EndpointState
 from holdfast.health.advice import what_to_do
-from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
+from holdfast.health.conditions import Condition, SystemSignals, conditions_of, system_conditions
 from holdfast.health.conftest import QUIET
-from holdfast.health.signals import HoldSigns, HourSigns, Limits, MessageSigns, NotStoredSigns
+from holdfast.health.signals import HoldSignals, HourlySignals, Limits, MessageSignals, NotStoredSignals
 from holdfast.health.verdict import HOLDS
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.session import reasons
@@ -298,15 +298,15 @@ def conditions() -> list[Condition]:
         for reason in (*reasons.BY_CODE.values(), reasons.DEVICE_REMOVED)
         if reason.reaction in {reasons.SessionReaction.LOGGED_OUT, reasons.SessionReaction.CONFIRM_LOGOUT}
     ]
-    bad_hour = [replace(QUIET, hour=HourSigns(lost=30, zombies=30, calm_s=0), budget_left=0)]
-    locks = [HoldSigns(code=code, until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC)) for code in HOLDS]
+    bad_hour = [replace(QUIET, hour=HourlySignals(lost=30, zombies=30, calm_s=0), budget_left=0)]
+    locks = [HoldSignals(code=code, until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC)) for code in HOLDS]
     bad_hour += [replace(QUIET, hold=lock) for lock in locks]
-    bad_hour.append(replace(QUIET, messages=MessageSigns(waiting=3, oldest_s=840, late_s=840)))
-    bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA6", since_s=60)))
-    bad_hour.append(replace(QUIET, not_stored=NotStoredSigns(count=2, newest="3EB0A9253FA64269E11C", since_s=60)))
+    bad_hour.append(replace(QUIET, messages=MessageSignals(waiting=3, oldest_s=840, late_s=840)))
+    bad_hour.append(replace(QUIET, not_stored=NotStoredSignals(count=2, newest="3EB0A9253FA6", since_s=60)))
+    bad_hour.append(replace(QUIET, not_stored=NotStoredSignals(count=2, newest="3EB0A9253FA64269E11C", since_s=60)))
     found = [each for signals in (*away, *stopped, *gone, *bad_hour) for each in conditions_of(signals, limits)]
-    everything = {name: _bad(hint) for name, hint in inspect.get_annotations(Surroundings, eval_str=True).items()}
-    found += conditions_around(Surroundings(**everything), limits)
+    everything = {name: _bad(hint) for name, hint in inspect.get_annotations(SystemSignals, eval_str=True).items()}
+    found += system_conditions(SystemSignals(**everything), limits)
     found += conditions_of_webhooks(_dead_endpoints(), now=_MOMENT)
     return list({each.cause: each for each in reversed(found)}.values())[::-1]
 

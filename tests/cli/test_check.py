@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.base.errors import Misconfigured
-from holdfast.store.inspect import peek
+from holdfast.store.inspect import inspect_database
 from holdfast.store.migrate import revisions
 from tests.cli.command import Command, Ran
 from tests.cli.conftest import KEY
@@ -96,18 +96,18 @@ def test_an_inspection_of_sqlite_reads_version_newest_row_and_damage(tmp_path: P
             " VALUES ('962302', '2026-01-01T00:00:00.000Z', 'stopped', 'connecting', 'StartAsked', 0, 0)"
         )
     before = path.read_bytes()
-    seen = peek(path)
+    seen = inspect_database(path)
     assert (seen.revision, seen.newest_at, seen.damage) == (revisions()[0], "2026-01-01T00:00:00.000Z", None)
     assert path.read_bytes() == before
     half = len(before) // 2
     path.write_bytes(before[:half] + b"\xaa" * 4096 + before[half + 4096 :])
-    assert peek(path).damage
+    assert inspect_database(path).damage
 
 
 def test_an_inspection_creates_no_database(tmp_path: Path) -> None:
     """A missing database is reported as unreadable and is not created."""
     with pytest.raises(Misconfigured, match="can't be read"):
-        peek(tmp_path / "holdfast.db")
+        inspect_database(tmp_path / "holdfast.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,9 +115,9 @@ def test_an_inspection_creates_no_database(tmp_path: Path) -> None:
 def test_an_inspection_of_postgres_reads_the_version_and_shows_no_password(postgres: PostgresProcess) -> None:
     """Also for an empty database, and for one that refuses the connection."""
     url = postgres.new_migrated()
-    seen = peek(url)
+    seen = inspect_database(url)
     assert (seen.revision, seen.newest_at, seen.damage) == (revisions()[0], None, None)
     assert PASSWORD not in seen.name
     with pytest.raises(Misconfigured) as caught:
-        peek(url + "_gone")
+        inspect_database(url + "_gone")
     assert PASSWORD not in caught.value.sentence

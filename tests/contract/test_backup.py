@@ -19,8 +19,8 @@ from sqlalchemy import URL, Connection, select
 
 from holdfast.backup.backup_dir import Opener, inspect, names, prune
 from holdfast.backup.creating import About, BackupMaker, BackupResult
-from holdfast.backup.encryption import NO_SEAL, Seal
-from holdfast.backup.errors import BadBackup, CantBackUp, CantRestore
+from holdfast.backup.encryption import NO_ENCRYPTION, BackupEncryption
+from holdfast.backup.errors import BackupFailed, BadBackup, RestoreRefused
 from holdfast.backup.restoring import EVERY, Restored, Restorer
 from holdfast.backup.rows import KEPT, NOT_KEPT
 from holdfast.base.errors import Misconfigured
@@ -59,7 +59,7 @@ class Installation:
     database: Database
     folder: Path
     clock: FakeClock
-    how: Seal = NO_SEAL
+    encryption: BackupEncryption = NO_ENCRYPTION
 
     async def make(self, *, kind: str = "manual") -> BackupResult:
         return await self.maker.make(kind=kind, now=self.clock.now())
@@ -67,14 +67,14 @@ class Installation:
     @property
     def maker(self) -> BackupMaker:
         about = About(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
-        return BackupMaker(self.database, self.folder, about=about, how=self.how)
+        return BackupMaker(self.database, self.folder, about=about, encryption=self.encryption)
 
     async def restore(self, file: Path, *, take_stale: tuple[str, ...] = (), staging: bool = False) -> Restored:
         restorer = Restorer(
             self.database,
             self.maker,
             folder=self.folder,
-            opener=Opener(passphrase=self.how.passphrase),
+            opener=Opener(passphrase=self.encryption.passphrase),
             clock=self.clock,
         )
         return await restorer.restore(file, take_stale=take_stale, staging=staging, progress=lambda _: None)
@@ -252,10 +252,14 @@ async def test_the_manifest_describes_the_backup(lone: Installation) -> None:
         assert json.loads(plain.read("manifest.json"))["companies"][0]["companyId"] == COMPANY
 
 
-@pytest.mark.parametrize("how", [NO_SEAL, Seal(passphrase="correct horse")], ids=["plain", "encrypted"])
-async def test_a_backup_survives_a_power_cut(lone: Installation, monkeypatch: pytest.MonkeyPatch, how: Seal) -> None:
+@pytest.mark.parametrize(
+    "encryption", [NO_ENCRYPTION, BackupEncryption(passphrase="correct horse")], ids=["plain", "encrypted"]
+)
+async def test_a_backup_survives_a_power_cut(
+    lone: Installation, monkeypatch: pytest.MonkeyPatch, encryption: BackupEncryption
+) -> None:
     """A backup that was reported is on disk: first the content, then the name."""
-    lone.how = how
+    lone.encryption = encryption
     lone.folder.mkdir()
     syncs = record_syncs(monkeypatch, lone.folder)
     made = await lone.make()
@@ -274,7 +278,7 @@ async def test_a_backup_that_fails_leaves_nothing(lone: Installation) -> None:
     lone.folder.mkdir()
     lone.folder = lone.folder / "holdfast.db"
     lone.folder.write_text("a file in the way")
-    with pytest.raises(CantBackUp, match="check that the disk has free space"):
+    with pytest.raises(BackupFailed, match="check that the disk has free space"):
         await lone.make()
 
 
@@ -397,7 +401,7 @@ async def test_a_backup_of_a_newer_holdfast_is_refused(
     _rewrite(made.path, "manifest.json", lambda _: text)
     with zipfile.ZipFile(made.path, "a") as changed:
         changed.comment = hashlib.sha256(text).hexdigest().encode()
-    with pytest.raises((CantRestore, BadBackup), match=said):
+    with pytest.raises((RestoreRefused, BadBackup), match=said):
         await lone.restore(made.path)
 
 
@@ -454,7 +458,7 @@ async def test_a_stale_company_is_started_on_request(lone: Installation, told: s
     made = await lone.make()
     await lone.use_keys()
     lone.clock.advance_to(lone.clock.monotonic() + 1)
-    with pytest.raises(CantRestore, match='company "962309" of --take-stale is not in this backup'):
+    with pytest.raises(RestoreRefused, match='company "962309" of --take-stale is not in this backup'):
         await lone.restore(made.path, take_stale=("962309",))
     restored = await lone.restore(made.path, take_stale=(told,))
     assert restored.refused == {}
@@ -524,7 +528,7 @@ async def test_a_staging_copy_can_send_nothing(
 async def test_a_staging_copy_never_replaces_an_installation_with_linked_phones(lone: Installation) -> None:
     """Unless another folder is given, there is an error, and nothing is changed."""
     made, before = await lone.make(), await lone.contents()
-    with pytest.raises(CantRestore, match=r'company "962302" is linked in this installation.*HOLDFAST_DATA_DIR'):
+    with pytest.raises(RestoreRefused, match=r'company "962302" is linked in this installation.*HOLDFAST_DATA_DIR'):
         await lone.restore(made.path, staging=True)
     assert await lone.contents() == before
 
@@ -541,7 +545,7 @@ async def test_a_restore_refuses_a_database_in_use(
     lease = f"INSERT INTO leases VALUES ('{COMPANY}', 'node-a', 'h', 1, now() + interval '1 hour')"
     with postgres.operator(url) as operator:
         operator.execute(lease)
-        with pytest.raises(CantRestore, match='in use by the Holdfast process "node-a"'):
+        with pytest.raises(RestoreRefused, match='in use by the Holdfast process "node-a"'):
             await installation.restore(made.path)
         operator.execute("UPDATE leases SET expires_at = now()")
     installation.clock.advance_to(installation.clock.monotonic() + 1)
@@ -553,7 +557,7 @@ async def test_a_restore_refuses_a_database_in_use(
 
 async def test_an_encrypted_backup_shows_nothing_and_opens_with_its_passphrase(lone: Installation) -> None:
     """It opens with no other passphrase; nothing unencrypted is left in the folder."""
-    lone.how = Seal(passphrase="correct horse battery")
+    lone.encryption = BackupEncryption(passphrase="correct horse battery")
     made = await lone.make()
     assert list(lone.folder.iterdir()) == [made.path]
     assert made.path.read_bytes().startswith(b"age-encryption.org/")
@@ -568,10 +572,10 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
     """The machine that makes it need not be able to read it."""
     import pyrage
 
-    from holdfast.backup.encryption import read_seal
+    from holdfast.backup.encryption import read_encryption
 
     identity = pyrage.x25519.Identity.generate()
-    lone.how = read_seal(passphrase=None, recipients=str(identity.to_public()))
+    lone.encryption = read_encryption(passphrase=None, recipients=str(identity.to_public()))
     made = await lone.make()
     file = tmp_path / "key.txt"
     file.write_text(f"# created: today\n{identity}\n")
@@ -580,7 +584,7 @@ async def test_a_backup_for_recipients_opens_with_their_identity(lone: Installat
     assert "holds no secret key of age" in str(inspect(made.path, Opener(identity=file)).problem)
     for passphrase, recipients, said in [(None, "age1nonsense", "begin with age1"), ("p", "age1x", "both set")]:
         with pytest.raises(Misconfigured, match=said):
-            read_seal(passphrase=passphrase, recipients=recipients)
+            read_encryption(passphrase=passphrase, recipients=recipients)
 
 
 # The folder of backups.

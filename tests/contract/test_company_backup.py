@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, insert, select, update
 from holdfast.backup.backup_dir import Opener, inspect
 from holdfast.backup.clearing import clear_in_parts
 from holdfast.backup.creating import About, BackupMaker, BackupResult
-from holdfast.backup.errors import CantRestore
+from holdfast.backup.errors import RestoreRefused
 from holdfast.backup.restoring import Restored, Restorer
 from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
 from holdfast.base.clock import SystemClock
@@ -135,7 +135,7 @@ async def test_an_existing_company_is_replaced_only_on_request(installation: Ins
     """The error says how; the replaced company is backed up, that company alone."""
     made, before = await installation.make(), await installation.contents(COMPANY)
     await installation.database.write(lambda connection: connection.execute(_CHANGE))
-    with pytest.raises(CantRestore, match=f"company {COMPANY} exists in this installation: --replace backs it up"):
+    with pytest.raises(RestoreRefused, match=f"company {COMPANY} exists in this installation: --replace backs it up"):
         await installation.restore(made.path)
     restored = await installation.restore(made.path, replace=True)
     assert await installation.contents(COMPANY) == before
@@ -203,5 +203,5 @@ async def test_a_backup_of_one_company_makes_no_staging_copy(
 ) -> None:
     """A staging copy needs a backup of everything."""
     made = await installation.make()
-    with pytest.raises(CantRestore, match="--staging refused: the backup holds company"):
+    with pytest.raises(RestoreRefused, match="--staging refused: the backup holds company"):
         await build().restore(made.path, staging=True)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.backup_dir import Opener
 from holdfast.backup.creating import About, BackupMaker
-from holdfast.backup.errors import BadBackup, CantRestore
+from holdfast.backup.errors import BadBackup, RestoreRefused
 from holdfast.backup.restoring import Restorer
 from holdfast.store.database import Database
 from holdfast.store.tables import metadata
@@ -135,7 +135,7 @@ async def test_an_invalid_row_is_refused(database: Database, maker: BackupMaker,
     made = await maker.make(kind="manual", now=FakeClock().now())
     before = await count(database)
     forge(made.path, change)
-    with pytest.raises((BadBackup, CantRestore), match=said):
+    with pytest.raises((BadBackup, RestoreRefused), match=said):
         await restore(database, maker, made.path)
     assert await count(database) == before
 
@@ -160,7 +160,7 @@ async def test_a_backup_of_one_company_changes_no_other(database: Database, make
     made = await maker.make(kind="manual", now=FakeClock().now(), company=COMPANY)
     before = await count(database)
     forge(made.path, change)
-    with pytest.raises((BadBackup, CantRestore), match=said):
+    with pytest.raises((BadBackup, RestoreRefused), match=said):
         await restore(database, maker, made.path)
     assert await count(database) == before
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from holdfast.delivery.webhooks import Endpoint, EndpointHealth
-from holdfast.health.advice import Care
+from holdfast.health.advice import Remedy
 from holdfast.health.conditions import Condition, Severity
 from tests.api.api_client import KEY_OF_ONE, OTHER
 from tests.dashboard.browser import Browser
@@ -20,7 +20,7 @@ REDIS = Condition(
     severity=Severity.WARNING,
     title="Redis is unavailable",
     sentence="Redis does not answer.",
-    action=Care.CHECK_REDIS,
+    action=Remedy.CHECK_REDIS,
 )
 ENDPOINT = Endpoint(
     id="ep_1", company=OTHER, url="http://receiver.test/", secret="s", events=None, health=EndpointHealth(failures=3)
@@ -42,7 +42,7 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
     """
     await harness.pair()
     await _fails(harness, COMPANY)
-    harness.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Care.CHECK_WEBHOOK)]
+    harness.open_alerts += [REDIS, replace(REDIS, company=COMPANY, action=Remedy.CHECK_WEBHOOK)]
     await browser.sign_in()
     fleet = (await browser.get("/")).body.decode()
     assert (

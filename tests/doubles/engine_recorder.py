@@ -15,7 +15,7 @@ from holdfast.session.account_changes import AnyAccountChange
 from holdfast.session.engine import (
     AnsweredMessage,
     AnsweredMessageFound,
-    AnsweredMessageWanted,
+    AnsweredMessageRequested,
     AnyReport,
     CallSignal,
     Commit,
@@ -24,12 +24,12 @@ from holdfast.session.engine import (
     Engine,
     GroupChange,
     InboundMessage,
-    KeysWanted,
+    KeysRequested,
     LinkId,
     Plaintext,
-    PlaintextWanted,
+    PlaintextRequested,
     SentContent,
-    SentContentWanted,
+    SentContentRequested,
     SignalKeys,
     Undecryptable,
 )
@@ -121,18 +121,18 @@ class Recorder:
         match report:
             case Commit():
                 self._commit(report)
-            case KeysWanted(link=link, request=request, type=kind, ids=ids):
+            case KeysRequested(link=link, request=request, type=kind, ids=ids):
                 known = self.store(link).keys.get(kind, {})
                 self._answer(SignalKeys(link=link, request=request, values={i: known[i] for i in ids if i in known}))
-            case PlaintextWanted(link=link, request=request, ciphertext_sha256=digest):
+            case PlaintextRequested(link=link, request=request, ciphertext_sha256=digest):
                 plaintext = self.store(link).plaintexts.get(digest)
                 self._answer(Plaintext(link=link, request=request, plaintext=plaintext))
-            case SentContentWanted(link=link, request=request, whatsapp_id=id_):
+            case SentContentRequested(link=link, request=request, whatsapp_id=id_):
                 store = self.store(link)
                 self._answer(
                     SentContent(link=link, request=request, content=store.sent.get(id_), made=store.made.get(id_))
                 )
-            case AnsweredMessageWanted(link=link, request=request, chat=chat, whatsapp_id=id_):
+            case AnsweredMessageRequested(link=link, request=request, chat=chat, whatsapp_id=id_):
                 found = self.store(link).answered(chat, id_)
                 self._answer(AnsweredMessageFound(link=link, request=request, message=found))
             case _:

@@ -67,7 +67,7 @@ from holdfast.session.engine import (
     Send,
     SendRefused,
     SentContent,
-    SentContentWanted,
+    SentContentRequested,
     SignalKeys,
     Undecryptable,
     Written,
@@ -315,7 +315,7 @@ class FakeEngine:
 
     def ask_again(self, link_id: LinkId, *, whatsapp_id: str, chat: str, request: int = 1) -> None:
         """The recipient's device could not decrypt a message and sends a retry receipt."""
-        report = SentContentWanted(link=link_id, request=request, chat=chat, whatsapp_id=whatsapp_id)
+        report = SentContentRequested(link=link_id, request=request, chat=chat, whatsapp_id=whatsapp_id)
         self._unless_frozen(link_id, lambda: self._report(link_id, report))
 
     def drop(self, link_id: LinkId, *, code: int, detail: str = "", attributes: Fields | None = None) -> None:
@@ -330,7 +330,7 @@ class FakeEngine:
     def facts(self) -> HostFacts:
         return HostFacts(pid=1, engine="fake", version="1", rss_bytes=None, links=len(self.links))
 
-    def condemn(self, detail: str) -> None:
+    def kill(self, detail: str) -> None:
         self.lose_host(detail=detail)
 
     def lose_host(self, *, detail: str = "killed by SIGKILL") -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.importing.device import CantImport, ImportedDevice, import_from
+from holdfast.importing.device import ImportedDevice, ImportRefused, import_from
 from holdfast.importing.kinds import KINDS, open_source
 from holdfast.importing.redis_hashes import unwrapped
 from tests import peer_stores as stores
@@ -48,7 +48,7 @@ def read(
 
 
 def refused(kind: str, source: object, **how: Any) -> str:
-    with pytest.raises(CantImport) as error:
+    with pytest.raises(ImportRefused) as error:
         read(kind, source, **how)
     return error.value.sentence
 

@@ -25,11 +25,11 @@ from holdfast.session.engine import (
     Paired,
     PairingCodeShown,
     Ping,
-    PlaintextWanted,
+    PlaintextRequested,
     Ponged,
     Presence,
     QrShown,
-    SentContentWanted,
+    SentContentRequested,
 )
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
@@ -73,7 +73,7 @@ async def test_a_message_that_was_stored_before_a_crash_is_confirmed_after_it_an
     recorder = Recorder()
     async with start_host(recorder) as host:
         await ours.log_in(host=host, recorder=recorder)
-        await recorder.wait(PlaintextWanted, ours.link)
+        await recorder.wait(PlaintextRequested, ours.link)
         friend.send("3EB0BB03", ours.jid, "the third one")
         texts = await ours.shown(3)
         # A receipt, not one of the refusals that also make WhatsApp forget a message.
@@ -99,7 +99,7 @@ async def test_a_message_whose_commit_was_lost_in_a_crash_comes_again(
     async with start_host(recorder) as host:
         await ours.log_in(host=host, recorder=recorder)
         assert await ours.shown(2) == ["the first one", "the second one"]
-        assert recorder.of(PlaintextWanted) == []
+        assert recorder.of(PlaintextRequested) == []
 
 
 async def test_a_crash_while_a_ratchet_is_being_stored_makes_nothing_unreadable(
@@ -123,7 +123,7 @@ async def test_a_crash_while_a_ratchet_is_being_stored_makes_nothing_unreadable(
         ours.send("3EB0AA03", friend.jid, "the third one")
         ours.send("3EB0AA02", friend.jid, "the second one")
         assert await friend.shown(3) == ["the first one", "the third one", "the second one"]
-        assert recorder.of(SentContentWanted) == []  # no retry receipt was needed
+        assert recorder.of(SentContentRequested) == []  # no retry receipt was needed
 
 
 async def test_a_message_that_the_recipient_cannot_read_is_sent_again_from_the_outbox(
@@ -139,7 +139,7 @@ async def test_a_message_that_the_recipient_cannot_read_is_sent_again_from_the_o
     friend.store.keys["session"].clear()
     await friend.log_in()
     ours.send("3EB0AA02", friend.jid, "the second one")
-    wanted = await ours.recorder.wait(SentContentWanted, ours.link)
+    wanted = await ours.recorder.wait(SentContentRequested, ours.link)
     assert wanted.whatsapp_id == "3EB0AA02"
     assert await friend.shown(2) == ["the first one", "the second one"]
     assert friend.store.inbox[1].whatsapp_id == "3EB0AA02"

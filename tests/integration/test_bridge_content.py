@@ -23,7 +23,7 @@ from holdfast.session.engine import (
     QueryAnswered,
     RunQuery,
     SendRefused,
-    SentContentWanted,
+    SentContentRequested,
     Written,
 )
 from holdfast.session.queries import uploaded_again
@@ -275,7 +275,7 @@ async def test_an_undecryptable_message_is_stored_before_its_retry_receipt(
         friend.send("3EB0BB02", ours.jid, "the second one")
         await recorder.until(lambda: bool(recorder.held), what="a held commit")
         await asyncio.sleep(0.2)
-        assert friend.recorder.of(SentContentWanted) == []
+        assert friend.recorder.of(SentContentRequested) == []
         recorder.release()
         assert await ours.shown(2) == ["the first one", "the second one"]
         [missed] = ours.store.undecryptable
@@ -296,7 +296,7 @@ async def test_a_retry_receipt_is_answered_with_the_prepared_content(
         ours.send_content("3EB0AA02", friend.jid, {"reaction": reaction})
         _, arrived = await received(friend, 2)
     assert arrived.content == {"reaction": {"emoji": "👍"}}
-    assert [wanted.whatsapp_id for wanted in ours.recorder.of(SentContentWanted)] == ["3EB0AA02"]
+    assert [wanted.whatsapp_id for wanted in ours.recorder.of(SentContentRequested)] == ["3EB0AA02"]
     assert [made.whatsapp_id for commit in ours.recorder.of(Commit) for made in commit.made] == ["3EB0AA02"]
     assert times_read(friend, ours.store.made["3EB0AA02"]) >= 1
 

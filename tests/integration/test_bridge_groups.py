@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.session.engine import NewChatsLocked, Ping, Ponged, SendRefused, SentContentWanted
+from holdfast.session.engine import NewChatsLocked, Ping, Ponged, SendRefused, SentContentRequested
 from tests.doubles.engine_recorder import Recorder
 from tests.integration.conftest import Party, StartHost
 from tests.processes import Wasim
@@ -117,7 +117,7 @@ async def test_a_member_who_lost_its_keys_gets_the_message_again(
         await friend.log_in(host=host, recorder=recorder)
         ours.send("3EB0AA02", group, "the second one")
         assert await friend.shown(2) == ["the first one", "the second one"]
-    assert {wanted.whatsapp_id for wanted in ours.recorder.of(SentContentWanted)} == {"3EB0AA02"}
+    assert {wanted.whatsapp_id for wanted in ours.recorder.of(SentContentRequested)} == {"3EB0AA02"}
     missed = friend.store.undecryptable[0]
     assert (missed.whatsapp_id, missed.chat, missed.sender) == ("3EB0AA02", group, ours.jid)
 

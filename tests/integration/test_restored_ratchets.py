@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from holdfast.backup.ratchets import RatchetKey, without_sending
-from holdfast.session.engine import CutLink, LinkClosed, SentContentWanted
+from holdfast.session.engine import CutLink, LinkClosed, SentContentRequested
 from tests.doubles.engine_recorder import Stored
 from tests.integration.conftest import Party
 
@@ -31,7 +31,7 @@ async def test_a_restored_ratchet_sends_nothing(ours: Party, friend: Party) -> N
     await friend_reads(ours, friend, ["three", "four"])
     await restore(ours, then)
     await friend_reads(ours, friend, ["five", "six"])
-    assert ours.recorder.of(SentContentWanted) == []
+    assert ours.recorder.of(SentContentRequested) == []
     assert friend.store.undecryptable == []
 
 
@@ -47,7 +47,7 @@ async def test_a_restored_ratchet_still_reads(ours: Party, friend: Party) -> Non
     await friend.acked("F2")
     await restore(ours, then)
     assert await ours.shown(2) == ["answer", "while you were away"]
-    assert friend.recorder.of(SentContentWanted) == []
+    assert friend.recorder.of(SentContentRequested) == []
     assert ours.store.undecryptable == []
 
 

@@ -5,7 +5,7 @@ forged.
 from __future__ import annotations
 
 from holdfast.health.alerts import AlertKind
-from holdfast.session.engine import Commit, Committed, InboundMessage, Receipted, Send, SentContentWanted
+from holdfast.session.engine import Commit, Committed, InboundMessage, Receipted, Send, SentContentRequested
 from holdfast.session.engine import SentContent as Answer
 from tests.gateway_harness import COMPANY, NUMBER, GatewayHarness
 from tests.runtime.test_monitor import RecordedAlerts, monitor
@@ -142,7 +142,7 @@ async def test_a_message_is_resent_only_to_its_own_chat(harness: GatewayHarness)
         [send] = harness.commands(Send)
         for number, chat in enumerate([MALLORY, f"{NUMBER}@s.whatsapp.net"]):
             harness.listener.report(
-                SentContentWanted(link=link, request=number, chat=chat, whatsapp_id=send.whatsapp_id)
+                SentContentRequested(link=link, request=number, chat=chat, whatsapp_id=send.whatsapp_id)
             )
             await harness.quiet()
         answers = {answer.request: answer.content for answer in harness.commands(Answer)}
@@ -155,7 +155,7 @@ async def test_hostile_ids_in_receipts_and_requests_are_unknown_ids(harness: Gat
         link = await harness.pair()
         for text in ("\0", "\ud800", "x" * 100_000):
             harness.listener.report(Receipted(link=link, whatsapp_ids=[text], chat=text, kind="read", at_s=10**15))
-            harness.listener.report(SentContentWanted(link=link, request=1, chat=text, whatsapp_id=text))
+            harness.listener.report(SentContentRequested(link=link, request=1, chat=text, whatsapp_id=text))
         await harness.wait(30)
         assert harness.link() == link
 

@@ -15,7 +15,7 @@ from holdfast.session import events
 from holdfast.session.engine import (
     AnsweredMessage,
     AnsweredMessageFound,
-    AnsweredMessageWanted,
+    AnsweredMessageRequested,
     AnyCommand,
     AskPairingCode,
     Commit,
@@ -23,17 +23,17 @@ from holdfast.session.engine import (
     CutLink,
     Decrypted,
     InboundMessage,
-    KeysWanted,
+    KeysRequested,
     LinkClosed,
     LogOut,
     OpenLink,
     Paired,
     Ping,
     Plaintext,
-    PlaintextWanted,
+    PlaintextRequested,
     QrShown,
     SentContent,
-    SentContentWanted,
+    SentContentRequested,
     SignalKeys,
 )
 from holdfast.session.state import State
@@ -513,13 +513,13 @@ async def test_an_engine_reads_stored_data(harness: GatewayHarness) -> None:
         kept = Decrypted(ciphertext_sha256="c1", plaintext="aGVsbG8=", message=poll)
         for report in (
             Commit(link=link, seq=50, keys={"session": {"a": "1"}}, decrypted=[kept]),
-            KeysWanted(link=link, request=1, type="session", ids=["a", "never kept"]),
-            PlaintextWanted(link=link, request=2, ciphertext_sha256="c1"),
-            PlaintextWanted(link=link, request=3, ciphertext_sha256="c2"),
-            SentContentWanted(link=link, request=4, chat=message.chat, whatsapp_id=message.whatsapp_id),
-            SentContentWanted(link=link, request=5, chat=message.chat, whatsapp_id="3EB0"),
-            AnsweredMessageWanted(link=link, request=6, chat="c", whatsapp_id="3A"),
-            AnsweredMessageWanted(link=link, request=7, chat="c", whatsapp_id="3B"),
+            KeysRequested(link=link, request=1, type="session", ids=["a", "never kept"]),
+            PlaintextRequested(link=link, request=2, ciphertext_sha256="c1"),
+            PlaintextRequested(link=link, request=3, ciphertext_sha256="c2"),
+            SentContentRequested(link=link, request=4, chat=message.chat, whatsapp_id=message.whatsapp_id),
+            SentContentRequested(link=link, request=5, chat=message.chat, whatsapp_id="3EB0"),
+            AnsweredMessageRequested(link=link, request=6, chat="c", whatsapp_id="3A"),
+            AnsweredMessageRequested(link=link, request=7, chat="c", whatsapp_id="3B"),
         ):
             harness.listener.report(report)
         await harness.quiet()

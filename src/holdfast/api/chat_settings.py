@@ -10,7 +10,7 @@ from fastapi import Path, Query, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
-from holdfast.api.operations import STARTING, OperationModel, Starter, StarterDependency
+from holdfast.api.operations import STARTING, OperationModel, OperationStarter, StarterDependency
 from holdfast.api.queries import ASKING, ChatJid, ask
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, Moment, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
@@ -263,7 +263,7 @@ async def unlabel_chat(
     return await starter.start(company, kinds.LabelChat(chat=chat, label=label, labelled=False))
 
 
-async def _start(request: Request, company: str, change: kinds.UpdateChat, starter: Starter) -> OperationModel:
+async def _start(request: Request, company: str, change: kinds.UpdateChat, starter: OperationStarter) -> OperationModel:
     chats: Chats = request.app.state.chats
     chat = await chats.chat(company, change.chat)
     last = None if chat is None else newest_of(chat)

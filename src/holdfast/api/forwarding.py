@@ -59,7 +59,7 @@ _KEYS = frozenset(["authorization", "x-api-key"])
 """Not sent on: the signed header has the caller's rights."""
 
 
-class _NotThere(Exception):
+class _NotExecuted(Exception):
     """The node did not carry the request out: it can't be reached, or does not run the session."""
 
 
@@ -119,7 +119,7 @@ class Forwarder:
                 if owner.id == self._ownership.node_id and self._clock.monotonic() < until:
                     await self._clock.sleep(_LOOK_S)
                     return RepeatedRequest(request, body)
-                with contextlib.suppress(_NotThere):
+                with contextlib.suppress(_NotExecuted):
                     try:
                         return await self._forward(request, body, owner)
                     except _Unanswered as unanswered:
@@ -151,7 +151,7 @@ class Forwarder:
         return {name: task.result() for name, task in asked.items()}
 
     async def _fetch_body(self, request: Request, node: ClusterNode, within_s: float) -> bytes | None:
-        with contextlib.suppress(_NotThere, _Unanswered, aiohttp.ClientError, TimeoutError):
+        with contextlib.suppress(_NotExecuted, _Unanswered, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(within_s):
                 async with await self._response(request, b"", node) as found:
                     return await found.read() if found.ok else None
@@ -160,7 +160,7 @@ class Forwarder:
     async def find(self, request: Request) -> Response | None:
         """The response of the first other node that does not answer 404 to the same request."""
         for node in [] if FORWARDED in request.scope else await self.others():
-            with contextlib.suppress(_NotThere, _Unanswered):
+            with contextlib.suppress(_NotExecuted, _Unanswered):
                 response = await self._forward(request, b"", node)
                 if response.status_code != HTTPStatus.NOT_FOUND:
                     return response
@@ -174,7 +174,7 @@ class Forwarder:
 
     async def _forward(self, request: Request, body: bytes, owner: ClusterNode) -> PassedOnResponse:
         if not owner.url or owner.id == self._ownership.node_id or owner.seen_ago_s > ALIVE_S:
-            raise _NotThere
+            raise _NotExecuted
         shutdown: ShutdownScope = request.app.state.shutdown
         reads = request.method in _READS
         async with contextlib.AsyncExitStack() as stack:
@@ -183,7 +183,7 @@ class Forwarder:
             found = await self._response(request, body, owner)
         if NOT_HERE in found.headers:
             found.close()
-            raise _NotThere
+            raise _NotExecuted
         return PassedOnResponse(found, shutdown=shutdown)
 
     async def _response(self, request: Request, body: bytes, owner: ClusterNode) -> aiohttp.ClientResponse:
@@ -209,10 +209,10 @@ class Forwarder:
             self._failures.warning(
                 "Requests can't be forwarded to node %s", f"{owner.name} at {owner.url}: {error.strerror}"
             )
-            raise _NotThere from error
+            raise _NotExecuted from error
         except aiohttp.ServerTimeoutError as error:
             self._failures.warning("Requests can't be forwarded to node %s", f"{owner.name} at {owner.url}: timeout")
-            raise _NotThere from error
+            raise _NotExecuted from error
         except aiohttp.ClientError as error:
             raise _Unanswered(type(error).__name__) from error
 

@@ -74,7 +74,7 @@ Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Starter:
+class OperationStarter:
     """Begins an operation as the request asks: options that all kinds share."""
 
     service: OperationService
@@ -117,8 +117,8 @@ async def _starter(
         Query(alias="expiresInS", ge=1, le=LONGEST_EXPIRY_S, description="seconds after which it is no longer started"),
     ] = None,
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
-) -> Starter:
-    return Starter(
+) -> OperationStarter:
+    return OperationStarter(
         service=service,
         shutdown=shutdown,
         response=response,
@@ -128,7 +128,7 @@ async def _starter(
     )
 
 
-StarterDependency = Annotated[Starter, Depends(_starter)]
+StarterDependency = Annotated[OperationStarter, Depends(_starter)]
 
 
 @router.get("/v1/operations/{id}")

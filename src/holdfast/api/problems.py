@@ -20,7 +20,7 @@ from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.http.shutdown import Stopping
 from holdfast.http.startup import Starting
 from holdfast.runtime.errors import NotConnected, SessionRestarting
-from holdfast.runtime.inbound_media import Gone, NotFetched, TooLargeMedia
+from holdfast.runtime.inbound_media import MediaExpired, NotFetched, TooLargeMedia
 from holdfast.runtime.pairing import PairingCodeRefused
 from holdfast.runtime.passkeys import PasskeyTimedOut
 from holdfast.runtime.quotas import DiskFull, QuotaExceeded
@@ -57,7 +57,7 @@ _STATUS = {
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
     NotConnected: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseStalled: HTTPStatus.SERVICE_UNAVAILABLE,
-    Gone: HTTPStatus.GONE,
+    MediaExpired: HTTPStatus.GONE,
     TooLargeMedia: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotFetched: HTTPStatus.SERVICE_UNAVAILABLE,
     PasskeyTimedOut: HTTPStatus.GATEWAY_TIMEOUT,

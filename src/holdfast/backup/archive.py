@@ -120,11 +120,11 @@ class ArchiveReader:
         if others := members - {_MANIFEST, *map(_part, self.manifest.tables)}:
             raise self._bad(f"its manifest does not list the part {min(others)}")
 
-    def check(self, wanted: CancelToken) -> None:
+    def check(self, cancel_token: CancelToken) -> None:
         """Read every member and compare it with its checksum."""
         for table, part in self.manifest.tables.items():
             digest, lines = hashlib.sha256(), 0
-            for chunk in wanted.each(self._chunks(_part(table))):
+            for chunk in cancel_token.each(self._chunks(_part(table))):
                 digest.update(chunk)
                 lines += chunk.count(b"\n")
             if digest.hexdigest() != part.sha256 or lines != part.rows + 1:

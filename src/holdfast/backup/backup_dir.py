@@ -14,7 +14,7 @@ from pathlib import Path
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.creating import ENDING
-from holdfast.backup.encryption import SUFFIX, is_sealed, unseal
+from holdfast.backup.encryption import SUFFIX, decrypt_file, is_encrypted_file
 from holdfast.backup.errors import BadBackup, Locked
 from holdfast.backup.manifest import Manifest
 
@@ -32,13 +32,13 @@ class Opener:
     def open(self, path: Path) -> Iterator[ArchiveReader]:
         """Open a backup; an encrypted one is decrypted into a temporary file beside it. Raises `BadBackup`."""
         try:
-            if not is_sealed(path):
+            if not is_encrypted_file(path):
                 with ArchiveReader(path, name=str(path)) as reader:
                     yield reader
                 return
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".opened-") as folder:
                 plain = Path(folder) / "plain"
-                unseal(path, plain, passphrase=self.passphrase, identity=self.identity)
+                decrypt_file(path, plain, passphrase=self.passphrase, identity=self.identity)
                 with ArchiveReader(plain, name=str(path)) as reader:
                     yield reader
         except FileNotFoundError:
@@ -67,14 +67,14 @@ def names(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None) -> Found:
-    """Read the manifest; with `verify`, read the whole file and compare checksums until `wanted` is cancelled."""
+def inspect(path: Path, opener: Opener, *, verify: bool = True, cancel_token: CancelToken | None = None) -> Found:
+    """Read the manifest; with `verify`, read the whole file and compare checksums until `cancel_token` is cancelled."""
     manifest, problem = None, None
     try:
         with opener.open(path) as reader:
             manifest = reader.manifest
             if verify:
-                reader.check(wanted or CancelToken())
+                reader.check(cancel_token or CancelToken())
     except Locked:
         pass  # without the key nobody can say whether it is damaged
     except BadBackup as error:
@@ -83,12 +83,12 @@ def inspect(path: Path, opener: Opener, *, verify: bool = True, wanted: CancelTo
 
 
 def inspect_all(
-    folder: Path, opener: Opener, *, verify: bool = True, wanted: CancelToken | None = None
+    folder: Path, opener: Opener, *, verify: bool = True, cancel_token: CancelToken | None = None
 ) -> Iterator[Found]:
     """Inspect all backups, newest first. Skip a backup that is removed in the meantime, as old scheduled ones are."""
     for path in names(folder):
         try:
-            found = inspect(path, opener, verify=verify, wanted=wanted)
+            found = inspect(path, opener, verify=verify, cancel_token=cancel_token)
         except FileNotFoundError:
             continue
         yield found

@@ -21,7 +21,7 @@ class Cancelled(Exception):
 
 
 class CancelToken:
-    """Leaving the block `with CancelToken() as wanted:` cancels the work, which checks the token regularly."""
+    """Leaving the block `with CancelToken() as cancel_token:` cancels the work, which checks the token regularly."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
@@ -54,10 +54,10 @@ class CancelToken:
 class CancellableFile(BufferedIOBase):
     """A file whose reads raise `Cancelled` when the work is cancelled."""
 
-    def __init__(self, file: BufferedReader, wanted: CancelToken) -> None:
+    def __init__(self, file: BufferedReader, cancel_token: CancelToken) -> None:
         self._file = file
-        self._wanted = wanted
+        self._cancel_token = cancel_token
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._wanted.check()
+        self._cancel_token.check()
         return self._file.read(size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from holdfast.backup.errors import CantRestore
+from holdfast.backup.errors import RestoreRefused
 from holdfast.backup.ratchets import RatchetKey, without_sending
 from holdfast.base.errors import Conflict, NotFound
 from holdfast.session.credentials import fault_of_text
@@ -120,13 +120,13 @@ def close_sending(connection: Connection, company: str, *, closed_at_ms: int) ->
 
 
 def refuse_in_use(connection: Connection, *, company: str | None = None) -> None:
-    """Raises `CantRestore` while a Holdfast process runs the company, or any company, of a shared database.
+    """Raises `RestoreRefused` while a Holdfast process runs the company, or any company, of a shared database.
 
     A process that starts now waits until this transaction ends.
     """
     node = node_in_use(connection, company=company)
     if node is not None:
-        raise CantRestore(
+        raise RestoreRefused(
             f'the database is in use by the Holdfast process "{node}": stop it first, or send the request to it'
         )
 

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Select, Table, select
 from holdfast.backup import rows
 from holdfast.backup.archive import ArchiveWriter
 from holdfast.backup.cancellation import CancelToken
-from holdfast.backup.encryption import NO_SEAL, SUFFIX, Seal, read_seal, seal
-from holdfast.backup.errors import CantBackUp
+from holdfast.backup.encryption import NO_ENCRYPTION, SUFFIX, BackupEncryption, encrypt_file, read_encryption
+from holdfast.backup.errors import BackupFailed
 from holdfast.backup.manifest import FORMAT, CompanySummary, Manifest
 from holdfast.backup.ratchets import Fingerprint
 from holdfast.base.clock import iso
@@ -63,17 +63,19 @@ class About:
 class BackupMaker:
     """Makes backups of one database into one folder."""
 
-    def __init__(self, database: Database, folder: Path, *, about: About, how: Seal = NO_SEAL) -> None:
+    def __init__(
+        self, database: Database, folder: Path, *, about: About, encryption: BackupEncryption = NO_ENCRYPTION
+    ) -> None:
         self._database = database
         self._folder = folder
         self._about = about
-        self._how = how
+        self._encryption = encryption
         self._lock = asyncio.Lock()
 
     async def make(
         self, *, kind: str, now: datetime, company: str | None = None, progress: Progress = lambda _: None
     ) -> BackupResult:
-        """Back up everything, or one company. Raises `CantBackUp`; the folder is then unchanged."""
+        """Back up everything, or one company. Raises `BackupFailed`; the folder is then unchanged."""
         kind_of_file = kind if company is None else f"{kind}-{company}"
         try:
             async with self._lock:
@@ -81,36 +83,36 @@ class BackupMaker:
                 remove_unfinished(self._folder)
                 while (self._folder / (name := self._name(kind_of_file, now))).exists():
                     now += timedelta(milliseconds=1)  # another backup began in the same millisecond
-                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as wanted:
+                with _unfinished(self._folder / f".{name}{_UNFINISHED}") as plain, CancelToken() as cancel_token:
                     manifest = await self._database.read(
-                        lambda each: self._write(each, plain, kind, now, company, progress, wanted)
+                        lambda each: self._write(each, plain, kind, now, company, progress, cancel_token)
                     )
-                    size = await self._finish(plain, self._folder / name, wanted)
+                    size = await self._finish(plain, self._folder / name, cancel_token)
         except OSError as error:
-            raise CantBackUp(
+            raise BackupFailed(
                 f'no backup could be made in "{self._folder}" ({error.strerror or error}): '
                 "check that the disk has free space and that the folder is writable"
             ) from error
         return BackupResult(path=self._folder / name, manifest=manifest, size_bytes=size)
 
     def _name(self, kind: str, now: datetime) -> str:
-        return f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._how.is_used else ''}"
+        return f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._encryption.is_used else ''}"
 
-    async def _finish(self, plain: Path, name: Path, wanted: CancelToken) -> int:
+    async def _finish(self, plain: Path, name: Path, cancel_token: CancelToken) -> int:
         """Encrypt the file if configured, and rename it; returns its size.
 
         Called after the snapshot's transaction: PostgreSQL would end one that is idle while the file is encrypted.
         """
-        if self._how.is_used:
-            return await asyncio.to_thread(self._seal, plain, name, wanted)
+        if self._encryption.is_used:
+            return await asyncio.to_thread(self._encrypt, plain, name, cancel_token)
         return _publish(plain, name)
 
-    def _seal(self, plain: Path, name: Path, wanted: CancelToken) -> int:
-        with _unfinished(plain.with_name(f".sealed{plain.name}")) as sealed:
-            sealed.unlink()
-            seal(plain, sealed, self._how, wanted)
-            wanted.check()
-            return _publish(sealed, name)
+    def _encrypt(self, plain: Path, name: Path, cancel_token: CancelToken) -> int:
+        with _unfinished(plain.with_name(f".sealed{plain.name}")) as encrypted:
+            encrypted.unlink()
+            encrypt_file(plain, encrypted, self._encryption, cancel_token)
+            cancel_token.check()
+            return _publish(encrypted, name)
 
     def _write(
         self,
@@ -120,7 +122,7 @@ class BackupMaker:
         now: datetime,
         company: str | None,
         progress: Progress,
-        wanted: CancelToken,
+        cancel_token: CancelToken,
     ) -> Manifest:
         with ArchiveWriter(path) as archive:
             companies = companies_of(connection, company)  # the first query fixes the snapshot
@@ -130,7 +132,7 @@ class BackupMaker:
                     continue
                 found = rows.read(connection, table, company)
                 # `clear` makes a backup of one company, which may take longer: other companies must not wait for it.
-                read = wanted.each(found) if company is None else wanted.each_gently(found)
+                read = cancel_token.each(found) if company is None else cancel_token.each_gently(found)
                 parts[table.name] = archive.add(table.name, table.columns.keys(), read)
                 if parts[table.name].rows >= WORTH_TELLING:
                     progress(f"{table.name}: {parts[table.name].rows} rows")
@@ -151,9 +153,9 @@ class BackupMaker:
 
 def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupMaker:
     """Return the backup maker for these settings. Raises `Misconfigured`."""
-    how = read_seal(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
+    encryption = read_encryption(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
     about = About(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
-    return BackupMaker(database, folder, about=about, how=how)
+    return BackupMaker(database, folder, about=about, encryption=encryption)
 
 
 def companies_of(connection: Connection, only: str | None = None) -> Sequence[CompanySummary]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyrage
 
 from holdfast.backup.cancellation import CancellableFile, CancelToken
-from holdfast.backup.errors import BadBackup, CantBackUp, Locked
+from holdfast.backup.errors import BackupFailed, BadBackup, Locked
 from holdfast.base.errors import Misconfigured
 
 SUFFIX = ".age"
@@ -24,7 +24,7 @@ _LARGEST_WITH_PASSPHRASE = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class BackupEncryption:
     """How backups are encrypted. Without passphrase and recipients they are not."""
 
     passphrase: str | None = field(default=None, repr=False)
@@ -35,10 +35,10 @@ class Seal:
         return bool(self.passphrase or self.recipients)
 
 
-NO_SEAL = Seal()
+NO_ENCRYPTION = BackupEncryption()
 
 
-def read_seal(*, passphrase: str | None, recipients: str | None) -> Seal:
+def read_encryption(*, passphrase: str | None, recipients: str | None) -> BackupEncryption:
     """Parse the settings. Raises `Misconfigured` for an invalid recipient, and when both are set."""
     names = tuple((recipients or "").replace(",", " ").split())
     if passphrase and names:
@@ -48,7 +48,7 @@ def read_seal(*, passphrase: str | None, recipients: str | None) -> Seal:
         )
     for name in names:
         _recipient(name)
-    return Seal(passphrase=passphrase, recipients=names)
+    return BackupEncryption(passphrase=passphrase, recipients=names)
 
 
 def _recipient(name: str) -> pyrage.x25519.Recipient:
@@ -61,55 +61,57 @@ def _recipient(name: str) -> pyrage.x25519.Recipient:
         ) from error
 
 
-def seal(plain: Path, sealed: Path, how: Seal, wanted: CancelToken) -> None:
+def encrypt_file(plain: Path, encrypted: Path, encryption: BackupEncryption, cancel_token: CancelToken) -> None:
     """Encrypt a file into a new one."""
-    if how.recipients:
-        with plain.open("rb") as source, _new(sealed) as target:
-            pyrage.encrypt_io(CancellableFile(source, wanted), target, [_recipient(name) for name in how.recipients])
+    if encryption.recipients:
+        with plain.open("rb") as source, _new(encrypted) as target:
+            pyrage.encrypt_io(
+                CancellableFile(source, cancel_token), target, [_recipient(name) for name in encryption.recipients]
+            )
         return
-    assert how.passphrase is not None
+    assert encryption.passphrase is not None
     if plain.stat().st_size > _LARGEST_WITH_PASSPHRASE:
-        raise CantBackUp(
+        raise BackupFailed(
             "the backup is larger than 512 MB, and with a passphrase it is encrypted in memory: "
             "use HOLDFAST_BACKUP_RECIPIENTS (`age-keygen` makes such keys)"
         )
-    with _new(sealed) as target:
-        target.write(pyrage.passphrase.encrypt(plain.read_bytes(), how.passphrase))
+    with _new(encrypted) as target:
+        target.write(pyrage.passphrase.encrypt(plain.read_bytes(), encryption.passphrase))
 
 
-def is_sealed(path: Path) -> bool:
+def is_encrypted_file(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(_HEADER)) == _HEADER
 
 
-def unseal(sealed: Path, plain: Path, *, passphrase: str | None, identity: Path | None) -> None:
+def decrypt_file(encrypted: Path, plain: Path, *, passphrase: str | None, identity: Path | None) -> None:
     """Decrypt a file into a new one. Raises `BadBackup` with the cure."""
     try:
-        _decrypting(sealed, passphrase, identity)(plain)
+        _decrypting(encrypted, passphrase, identity)(plain)
     except pyrage.DecryptError as error:
         raise BadBackup(
-            f'the backup "{sealed}" can\'t be decrypted ({error}): it is damaged, or encrypted for another key'
+            f'the backup "{encrypted}" can\'t be decrypted ({error}): it is damaged, or encrypted for another key'
         ) from error
 
 
-def _decrypting(sealed: Path, passphrase: str | None, identity: Path | None) -> Callable[[Path], None]:
+def _decrypting(encrypted: Path, passphrase: str | None, identity: Path | None) -> Callable[[Path], None]:
     if identity is not None:
         identities = _identities(identity)
 
         def by_identity(plain: Path) -> None:
-            with sealed.open("rb") as source, _new(plain) as target:
+            with encrypted.open("rb") as source, _new(plain) as target:
                 pyrage.decrypt_io(source, target, identities)
 
         return by_identity
     if passphrase is None:
         raise Locked(
-            f'the backup "{sealed}" is encrypted: set HOLDFAST_BACKUP_PASSPHRASE, or name the file with the secret key '
-            "of age with --identity"
+            f'the backup "{encrypted}" is encrypted: set HOLDFAST_BACKUP_PASSPHRASE, or name the file with the secret '
+            "key of age with --identity"
         )
 
     def by_passphrase(plain: Path) -> None:
         with _new(plain) as target:
-            target.write(pyrage.passphrase.decrypt(sealed.read_bytes(), passphrase))
+            target.write(pyrage.passphrase.decrypt(encrypted.read_bytes(), passphrase))
 
     return by_passphrase
 

@@ -23,14 +23,14 @@ class Locked(BadBackup):
     code = "backup-encrypted"
 
 
-class CantBackUp(HoldfastError):
+class BackupFailed(HoldfastError):
     """No backup was made; existing backups are unchanged."""
 
     code = "backup-failed"
     fault = Fault.OPERATOR
 
 
-class CantRestore(HoldfastError):
+class RestoreRefused(HoldfastError):
     """Nothing was restored; the database is unchanged."""
 
     code = "restore-refused"

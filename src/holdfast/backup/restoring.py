@@ -24,7 +24,7 @@ from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.clearing import remove
 from holdfast.backup.company import close_sending, refuse_duplicate_device, refuse_in_use
 from holdfast.backup.creating import WORTH_TELLING, BackupMaker, BackupResult, Progress, companies_of
-from holdfast.backup.errors import CantRestore
+from holdfast.backup.errors import RestoreRefused
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.staging import make_harmless, refuse_original
 from holdfast.backup.staleness import Known, moved_on
@@ -85,7 +85,7 @@ class Restorer:
     ) -> Restored:
         """Replace everything with the content of the file, or add the one company in it.
 
-        Raises `BadBackup`, `CantRestore` or `Conflict`, and then nothing is changed.
+        Raises `BadBackup`, `RestoreRefused` or `Conflict`, and then nothing is changed.
 
         staging: restore without linked devices, pending messages and webhooks.
         replace: the one company may exist already.
@@ -128,7 +128,7 @@ class Restorer:
         except (IntegrityError, DataError, StatementError, ValueError, OverflowError) as error:
             if isinstance(error, OperationalError):
                 raise
-            raise CantRestore(
+            raise RestoreRefused(
                 f"the backup has rows that can't be stored ({type(error).__name__}): it is damaged, or was not made "
                 "by Holdfast; nothing was changed, use another"
             ) from error
@@ -225,7 +225,7 @@ def _replace_company(
 
 
 def _refuse_mixed(connection: Connection, company: str) -> None:
-    """Raises `CantRestore` when restored rows refer to rows of another company."""
+    """Raises `RestoreRefused` when restored rows refer to rows of another company."""
     delivered = webhook_deliveries.join(events, events.c.seq == webhook_deliveries.c.event_seq)
     shown = inbox.join(media, media.c.id == inbox.c.media_id)
     for joined, mine, theirs in (
@@ -233,7 +233,7 @@ def _refuse_mixed(connection: Connection, company: str) -> None:
         (shown, inbox.c.company_id, media.c.company_id),
     ):
         if connection.scalar(select(theirs).select_from(joined).where(mine == company, theirs != company).limit(1)):
-            raise CantRestore("it has rows that refer to those of another company")
+            raise RestoreRefused("it has rows that refer to those of another company")
 
 
 def _shift(connection: Connection, source: ArchiveSource, table: Table) -> int:
@@ -242,7 +242,7 @@ def _shift(connection: Connection, source: ArchiveSource, table: Table) -> int:
     place, lowest, is_taken = list(columns).index("seq"), None, False
     while batch := [row[place] for row in itertools.islice(values, _AT_ONCE)]:
         if not all(isinstance(seq, int) for seq in batch):
-            raise CantRestore(f"it has rows of {table.name} whose numbers are not integers")
+            raise RestoreRefused(f"it has rows of {table.name} whose numbers are not integers")
         lowest = min(batch) if lowest is None else min(lowest, *batch)
         taken = select(table.c.seq).where(table.c.seq.in_(batch)).limit(1)
         is_taken = is_taken or connection.scalar(taken) is not None
@@ -257,14 +257,14 @@ def _log(progress: Progress, table: str, manifest: Manifest) -> None:
 
 def _refuse_one(connection: Connection, company: str, staging: bool, replace: bool) -> None:
     if staging:
-        raise CantRestore(
+        raise RestoreRefused(
             f"--staging refused: the backup holds company {company} only, and a staging copy needs one of everything"
         )
     if not is_company_id(company):
-        raise CantRestore(f"the backup holds {company[:80]!r}, which is not a valid company id")
+        raise RestoreRefused(f"the backup holds {company[:80]!r}, which is not a valid company id")
     its = select(sessions.c.company_id).where(sessions.c.company_id == company)
     if not replace and connection.scalar(its) is not None:
-        raise CantRestore(
+        raise RestoreRefused(
             f"company {company} exists in this installation: --replace backs it up and replaces it with the one in the "
             "backup; other companies are not changed"
         )
@@ -273,7 +273,7 @@ def _refuse_one(connection: Connection, company: str, staging: bool, replace: bo
 def _refuse_newer(manifest: Manifest) -> None:
     known = revisions()
     if manifest.revision not in known:
-        raise CantRestore(
+        raise RestoreRefused(
             f"the backup has database version {manifest.revision}, newer than this Holdfast (up to {known[0]}): "
             f"install Holdfast {manifest.made_by} or newer, then restore"
         )
@@ -282,7 +282,7 @@ def _refuse_newer(manifest: Manifest) -> None:
 def _refuse_unknown(manifest: Manifest, take_stale: Collection[str]) -> None:
     unknown = [company for company in take_stale if company != EVERY and manifest.company(company) is None]
     if unknown:
-        raise CantRestore(f'company "{unknown[0]}" of --take-stale is not in this backup: leave it out')
+        raise RestoreRefused(f'company "{unknown[0]}" of --take-stale is not in this backup: leave it out')
 
 
 def _sentence(company: str, why: str, manifest: Manifest) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, LargeBinary, Select, Table, delete, func, insert, select, text
 from sqlalchemy.sql.sqltypes import Integer
 
-from holdfast.backup.errors import CantRestore
+from holdfast.backup.errors import RestoreRefused
 from holdfast.base.ids import is_company_id
 from holdfast.session.state import State
 from holdfast.store.tables import (
@@ -92,11 +92,13 @@ def write(
 ) -> Iterator[list[dict[str, Any]]]:
     """Insert rows, and yield them batch by batch; bytes may be base64, as in a backup.
 
-    Raises `CantRestore` for an invalid row.
+    Raises `RestoreRefused` for an invalid row.
     """
     for name in columns:
         if name not in table.c:
-            raise CantRestore(f'its rows of {table.name} have a column "{name[:80]}", which no version of Holdfast has')
+            raise RestoreRefused(
+                f'its rows of {table.name} have a column "{name[:80]}", which no version of Holdfast has'
+            )
     coded = {name for name in columns if isinstance(table.c[name].type, LargeBinary)}
     limit = _LARGE_AT_ONCE if table.name == "media_chunks" else _AT_ONCE
     rows = iter(rows)
@@ -115,26 +117,26 @@ def _checked(table: Table, row: dict[str, Any], expected: Expected) -> dict[str,
     if "company_id" in row:
         _check_company(table, row["company_id"], expected)
     if table is media_chunks and expected.company is not None and row["media_id"] not in expected.media:
-        raise CantRestore("it has a chunk of a media file that does not belong to the company")
+        raise RestoreRefused("it has a chunk of a media file that does not belong to the company")
     if table is sessions and row["state"] not in set(State):
-        raise CantRestore(f"it has a session in a state that does not exist: {str(row['state'])[:80]!r}")
+        raise RestoreRefused(f"it has a session in a state that does not exist: {str(row['state'])[:80]!r}")
     if (number := NUMBERED.get(table.name)) is not None:
         seq = row[number]
         if not isinstance(seq, int) or not 0 < seq < _LARGEST_SEQ:
-            raise CantRestore(f"it has a row of {table.name} with the number {str(seq)[:40]}")
+            raise RestoreRefused(f"it has a row of {table.name} with the number {str(seq)[:40]}")
         return {**row, number: seq + expected.shift.get(table.name, 0)}
     return row
 
 
 def _check_company(table: Table, company: Any, expected: Expected) -> None:
-    """Raises `CantRestore`. Other code relies on company ids that are safe in paths, headers and logs."""
+    """Raises `RestoreRefused`. Other code relies on company ids that are safe in paths, headers and logs."""
     if expected.company is not None and company != expected.company:
-        raise CantRestore(
+        raise RestoreRefused(
             f"its manifest lists company {expected.company} only, but it has rows of {str(company)[:80]!r}"
         )
     is_default = table is webhook_endpoints and company == ""
     if not is_default and not (isinstance(company, str) and is_company_id(company)):
-        raise CantRestore(f"it has rows of {str(company)[:80]!r}, which is not a valid company id")
+        raise RestoreRefused(f"it has rows of {str(company)[:80]!r}, which is not a valid company id")
 
 
 def empty(connection: Connection) -> None:

@@ -41,17 +41,21 @@ class BackupService:
     """Reads the API keys from the database again, after those of a removed company were withdrawn."""
 
     async def make(self, *, kind: str = backup_dir.MANUAL) -> BackupResult:
-        """Back up everything. Raises `CantBackUp`."""
+        """Back up everything. Raises `BackupFailed`."""
         return await self.maker.make(kind=kind, now=self.clock.now())
 
     async def found(self, *, verify: bool) -> Sequence[backup_dir.Found]:
         """Return all backups, newest first; `verify` reads each of them whole."""
 
-        def work(wanted: CancelToken) -> list[backup_dir.Found]:
-            return list(wanted.each(backup_dir.inspect_all(self.folder, self.opener, verify=verify, wanted=wanted)))
+        def work(cancel_token: CancelToken) -> list[backup_dir.Found]:
+            return list(
+                cancel_token.each(
+                    backup_dir.inspect_all(self.folder, self.opener, verify=verify, cancel_token=cancel_token)
+                )
+            )
 
-        with CancelToken() as wanted:
-            return await asyncio.to_thread(work, wanted)
+        with CancelToken() as cancel_token:
+            return await asyncio.to_thread(work, cancel_token)
 
     def file(self, name: str) -> tuple[Path, os.stat_result]:
         """Return the path and the status of a backup.
@@ -68,7 +72,7 @@ class BackupService:
     async def clear(self, company: str) -> BackupResult:
         """Back up the company, then remove it with all its rows, and from the API keys that name it.
 
-        Raises `NotFound`, and `CantBackUp` when nothing was removed.
+        Raises `NotFound`, and `BackupFailed` when nothing was removed.
         """
         await self.gateway.ask(company, events.StopAsked())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select, update
 
-from holdfast.backup.errors import CantRestore
+from holdfast.backup.errors import RestoreRefused
 from holdfast.session.state import State
 from holdfast.store.tables import (
     alerts,
@@ -27,10 +27,10 @@ _LEFT_OUT = (credentials, signal_keys, quarantine, decrypted, limits, alerts, we
 
 
 def refuse_original(connection: Connection) -> None:
-    """Raises `CantRestore` when this installation has linked phones: it is not a staging installation."""
+    """Raises `RestoreRefused` when this installation has linked phones: it is not a staging installation."""
     company = connection.scalar(select(credentials.c.company_id).where(credentials.c.paired).limit(1))
     if company is not None:
-        raise CantRestore(
+        raise RestoreRefused(
             f'--staging refused: company "{company}" is linked in this installation, and a staging copy would replace '
             "it: set HOLDFAST_DATA_DIR (or HOLDFAST_DATABASE_URL) to another place"
         )

@@ -12,7 +12,7 @@ from holdfast.base.errors import Misconfigured
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
 from holdfast.health.advice import format_duration
 from holdfast.settings import Settings, variable
-from holdfast.store.inspect import Peeked, peek
+from holdfast.store.inspect import DatabaseInspection, inspect_database
 from holdfast.store.migrate import revisions
 
 _AHEAD_S = 60
@@ -20,21 +20,21 @@ _AHEAD_S = 60
 _NTP_S = 10
 
 
-async def database(settings: Settings) -> tuple[CheckResult, Peeked | None]:
+async def database(settings: Settings) -> tuple[CheckResult, DatabaseInspection | None]:
     """Reads the database without a lock, also while a gateway uses it."""
     what = "database"
     place: Path | str = settings.database_url or settings.data_dir.absolute() / "holdfast.db"
     if isinstance(place, Path) and not await asyncio.to_thread(place.exists):
         return ok(what, f"{place} does not exist yet: the first start creates it"), None
     try:
-        seen = await asyncio.to_thread(peek, place)
+        seen = await asyncio.to_thread(inspect_database, place)
     except Misconfigured as error:
         cure = f"restore a backup, or set {variable('database_url')} or {variable('data_dir')} to the right one"
         return problem(what, error.sentence, cure), None
     return judge_database(seen, revisions()), seen
 
 
-def judge_database(seen: Peeked, known: Sequence[str]) -> CheckResult:
+def judge_database(seen: DatabaseInspection, known: Sequence[str]) -> CheckResult:
     """`known`: this Holdfast's revisions, newest first."""
     what = "database"
     if seen.damage is not None:

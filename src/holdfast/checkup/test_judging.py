@@ -15,16 +15,16 @@ from holdfast.checkup.whatsapp import judge_client_version
 from holdfast.dashboard.fleet import advice_on
 from holdfast.engine.baileys.install import locked_version
 from holdfast.health.advice import needed_advice, what_to_do
-from holdfast.store.inspect import Peeked
+from holdfast.store.inspect import DatabaseInspection
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GB = 1_000_000_000
 KNOWN = ["0002", "0001"]
 
 
-def peeked(**changes: str | None) -> Peeked:
+def peeked(**changes: str | None) -> DatabaseInspection:
     seen: dict[str, str | None] = {"name": "holdfast.db", "revision": "0002", "newest_at": None, "damage": None}
-    return Peeked(**{**seen, **changes})  # type: ignore[arg-type]  # the revision is never None here
+    return DatabaseInspection(**{**seen, **changes})  # type: ignore[arg-type]  # the revision is never None here
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_disk_is_reported_before_it_is_full(free: int, state: str) -> None:
         (peeked(damage="row 3 missing from index"), "problem", "row 3 missing from index"),
     ],
 )
-def test_a_database_is_judged_by_version_and_integrity(seen: Peeked, state: str, words: str) -> None:
+def test_a_database_is_judged_by_version_and_integrity(seen: DatabaseInspection, state: str, words: str) -> None:
     """An older one is migrated at the next start; a newer one must not be changed."""
     found = judge_database(seen, KNOWN)
     assert (found.state, words in found.sentence) == (state, True), found

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from holdfast.base.proxy_urls import redacted
 from holdfast.checkup.check_result import CheckResult, ok, problem, warning
-from holdfast.health.advice import Care, what_to_do
+from holdfast.health.advice import Remedy, what_to_do
 from holdfast.settings import Settings, variable
 from holdfast.web.proxies import ProxyError, probe
 
@@ -41,7 +41,7 @@ def judge_client_version(client: dict[str, Any]) -> CheckResult:
     """Whether WhatsApp accepts the client version in use, and whether it is about to become too old."""
     what, version_, refused = "client version", client["version"], client["refused"]
     if refused:
-        cure = what_to_do(Care.UNPIN_VERSION if client["origin"] == "setting" else "update", "client-version-refused")
+        cure = what_to_do(Remedy.UNPIN_VERSION if client["origin"] == "setting" else "update", "client-version-refused")
         return problem(what, f"WhatsApp refuses {', '.join(refused)} (405)", cure)
     age = timedelta(seconds=client["ageS"])
     description = f"{version_}, {_ORIGINS.get(client['origin'], client['origin'])} {_age(age)}"

@@ -9,7 +9,7 @@ from holdfast.base.clock import Clock
 from holdfast.dashboard.fleet import advice_on
 from holdfast.dashboard.ports import CompanyGrant
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState, Webhooks
-from holdfast.health.advice import Care
+from holdfast.health.advice import Remedy
 from holdfast.health.conditions import Condition
 
 _ENDPOINTS_EVERY_S = 4.0
@@ -53,7 +53,7 @@ class AttentionList:
         if self._clock.monotonic() - self._read_at >= _ENDPOINTS_EVERY_S:
             self._endpoints, self._read_at = await self._webhooks.endpoints(), self._clock.monotonic()
         alerts = [
-            each for each in self._open_alerts() if _sees(grant, each.company) and each.action != Care.CHECK_WEBHOOK
+            each for each in self._open_alerts() if _sees(grant, each.company) and each.action != Remedy.CHECK_WEBHOOK
         ]
         failing = [each for each in self._endpoints if _fails(each) and _sees(grant, each.company or None)]
         items = [_item(each) for each in alerts if each.company is None]

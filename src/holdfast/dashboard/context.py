@@ -31,7 +31,7 @@ from holdfast.runtime.quotas import Quotas
 from holdfast.session.contacts import Contacts
 
 
-class NotYours(HoldfastError):
+class CompanyForbidden(HoldfastError):
     """The signed-in key does not cover this company."""
 
     code = "forbidden"
@@ -84,8 +84,8 @@ async def label_of(request: Request, company: str) -> str | None:
 
 
 def check_company(request: Request, company: str) -> None:
-    """Raise `NotYours` unless the signed-in key covers the company, whether or not the company exists."""
+    """Raise `CompanyForbidden` unless the signed-in key covers the company, whether or not the company exists."""
     if not login_of(request).grant.covers(company):
-        raise NotYours(
+        raise CompanyForbidden(
             f'the API key that you signed in with has no access to company "{company[:80]}"', field="company"
         )

@@ -15,7 +15,7 @@ from enum import StrEnum
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.lookup import Lookup
 from holdfast.delivery.stores import Backlog, DeliveryTally
-from holdfast.health.advice import Care, because, needed_advice
+from holdfast.health.advice import Remedy, because, needed_advice
 from holdfast.health.goals import percent_of
 from holdfast.health.verdict import Status, Verdict
 from holdfast.runtime.diagnosis import Diagnoser
@@ -56,7 +56,7 @@ LABELS: Mapping[Tone, str] = {
 _ADVICE: Mapping[str, str] = {
     Action.SCAN_QR: "open the company and scan its QR code with the phone",
     Action.SIGN_PASSKEY: "open the company together with the account's owner and follow the steps for the passkey",
-    Care.CHECK_OUTBOX: "open the company's messages to see why they are waiting",
+    Remedy.CHECK_OUTBOX: "open the company's messages to see why they are waiting",
 }
 """Advice that is more specific on a page than in an alert."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from holdfast.dashboard.context import NotYours, context_of, login_of
+from holdfast.dashboard.context import CompanyForbidden, context_of, login_of
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page, part
 
 
@@ -16,7 +16,7 @@ class OperatorPage(ProtectedPage):
     async def enter(self, request: Request) -> Response | None:
         response = await super().enter(request)
         if response is None and login_of(request).grant.companies is not None:
-            raise NotYours("only an API key for all companies can manage API keys")
+            raise CompanyForbidden("only an API key for all companies can manage API keys")
         return response
 
 

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.base.ids import is_company_id
 from holdfast.dashboard.attention import NOTHING
-from holdfast.dashboard.context import AppContext, NotYours, check_company, context_of
+from holdfast.dashboard.context import AppContext, CompanyForbidden, check_company, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyAttempts, WrongKey
 from holdfast.dashboard.return_path import login_address
 from holdfast.http.forwarded import FROM_RECORD
@@ -49,7 +49,7 @@ _STATUS = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     NotPossible: HTTPStatus.CONFLICT,
-    NotYours: HTTPStatus.FORBIDDEN,
+    CompanyForbidden: HTTPStatus.FORBIDDEN,
     WrongKey: HTTPStatus.UNAUTHORIZED,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     SessionRestarting: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -10,7 +10,7 @@ from holdfast.base.device_names import BadDeviceName, device_name
 from holdfast.base.errors import BadInput
 from holdfast.dashboard.company_pages import CompanyPath
 from holdfast.dashboard.company_settings import pacing_figures
-from holdfast.dashboard.context import NotYours, context_of, login_of
+from holdfast.dashboard.context import CompanyForbidden, context_of, login_of
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, part
 from holdfast.delivery.rate_limits import TENANT
 from holdfast.session.ignoring import IGNORABLE, checked_ignored
@@ -87,7 +87,7 @@ async def remove_company(request: Request, company: CompanyPath) -> Response:
     """Back up and remove a company. Requires a key for all companies, as backups do."""
     context = context_of(request)
     if login_of(request).grant.companies is not None:
-        raise NotYours("only an API key for all companies can remove one", field="company")
+        raise CompanyForbidden("only an API key for all companies can remove one", field="company")
     async with context.shutdown.until_stopping():
         await context.removal.clear(company)
     context.fleet.forget()

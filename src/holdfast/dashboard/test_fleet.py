@@ -12,7 +12,7 @@ from holdfast.dashboard.rendering import hold_sentence, percent, prose, sentence
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.signals import HoldSigns
+from holdfast.health.signals import HoldSignals
 from holdfast.health.verdict import Status, restriction_sentence
 from holdfast.runtime.view import View
 from holdfast.session.reasons import Action
@@ -112,7 +112,7 @@ def test_sentences_are_complete() -> None:
 def test_times_in_sentences_are_shown_in_the_readers_time_zone() -> None:
     """They are marked for the script that shows all times; a date that does not exist stays as somebody wrote it."""
     until = datetime(2026, 11, 28, 23, 51, tzinfo=UTC)
-    hold = HoldSigns(code=REACH_OUT_LOCK, until=until - timedelta(milliseconds=1))
+    hold = HoldSignals(code=REACH_OUT_LOCK, until=until - timedelta(milliseconds=1))
     marked = (
         'until <time datetime="2026-11-28T23:51:00.000Z" title="23:51 UTC on 28 Nov 2026" data-minute>'
         "23:51 UTC on 28 Nov 2026</time>."

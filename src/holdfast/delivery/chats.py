@@ -204,7 +204,7 @@ def _no_cursor(text: str) -> BadInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class TimelineSlice:
     """One page of a timeline, newest message first."""
 
     messages: Sequence[TimelineMessage]
@@ -222,23 +222,27 @@ def timeline_at(message: TimelineMessage) -> str:
     return message.stored_at if delay <= _ON_ARRIVAL else message.sent_at
 
 
-def older_page(sent: Sequence[SentEntry], received: Sequence[Received], *, before: TimelineCursor, limit: int) -> Slice:
+def older_page(
+    sent: Sequence[SentEntry], received: Sequence[Received], *, before: TimelineCursor, limit: int
+) -> TimelineSlice:
     """Merge the newest messages before a cursor, each direction newest first; up to one more than `limit` of each."""
     taken = _merge(sent, received, newest_first=True)
     shown = taken[:limit]
     newest_sent, newest_received = sent[0] if sent else None, received[0] if received else None
     ground = _BEGINNING if before == END else before
-    return Slice(
+    return TimelineSlice(
         messages=shown,
         older=_below(shown, before) if len(taken) > limit else None,
         newer=_above([each for each in (newest_sent, newest_received) if each is not None], ground),
     )
 
 
-def newer_page(sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, limit: int) -> Slice:
+def newer_page(
+    sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, limit: int
+) -> TimelineSlice:
     """Merge the messages from a cursor on, each direction oldest first."""
     shown = _merge(sent, received, newest_first=False)[:limit]
-    return Slice(messages=shown[::-1], older=after, newer=_above(shown, after))
+    return TimelineSlice(messages=shown[::-1], older=after, newer=_above(shown, after))
 
 
 def _merge(sent: Sequence[SentEntry], received: Sequence[Received], *, newest_first: bool) -> list[TimelineMessage]:
@@ -333,7 +337,7 @@ def _may_delete(message: TimelineMessage, change: Change) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelinePage:
-    """A `Slice` with reactions, edits and deletions folded into their messages."""
+    """A `TimelineSlice` with reactions, edits and deletions folded into their messages."""
 
     entries: Sequence[Entry]
     older: TimelineCursor | None

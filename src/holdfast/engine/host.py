@@ -199,7 +199,7 @@ class EngineHost:
 
     async def ended(self) -> str:
         """Wait until the process is gone, and return why: `exited with code 70`."""
-        await self._state.gone.wait()
+        await self._state.ended.wait()
         return self._state.detail
 
     # -- starting
@@ -224,7 +224,7 @@ class EngineHost:
         deadline_s = self._limits.hello_deadline_s
         try:
             async with asyncio.timeout(deadline_s):
-                await self._state.greeted_or_gone.wait()
+                await self._state.greeted_or_ended.wait()
         except TimeoutError:
             raise EngineUnavailable(
                 f"The engine host sent nothing within {deadline_s:g} s of its start: it was ended."
@@ -244,37 +244,37 @@ class EngineHost:
 
     async def _watch(self) -> None:
         """Ask for a heartbeat, and end a host that stops answering."""
-        while not self._state.gone.is_set():
+        while not self._state.ended.is_set():
             self._ask_heartbeat()
             due_at = self._clock.monotonic() + self._limits.heartbeat_interval_s
             await self._clock.sleep(self._limits.heartbeat_interval_s)
             self._silence.excuse(self._clock.monotonic() - due_at)
-            if self.silent_s > self._limits.heartbeat_deadline_s and not self._state.gone.is_set():
-                self.condemn(f"hung: no heartbeat for {self.silent_s:.1f} s")
+            if self.silent_s > self._limits.heartbeat_deadline_s and not self._state.ended.is_set():
+                self.kill(f"hung: no heartbeat for {self.silent_s:.1f} s")
                 return
 
     def _ask_heartbeat(self) -> None:
         lifetime_s = self._lifetime_s()
         self._write(AskHeartbeat(lifetime_ms=None if lifetime_s is None else int(lifetime_s * 1000)))
 
-    def _write(self, word: AnyCommand | AnyHostCommand) -> None:
-        if self._pipes is None or self._state.over:
+    def _write(self, command: AnyCommand | AnyHostCommand) -> None:
+        if self._pipes is None or self._state.is_over:
             return
-        self._pipes.write(encode(word))
+        self._pipes.write(encode(command))
         unread = self._pipes.stdin.get_write_buffer_size()
         if unread > self._limits.unread_bytes:
-            self.condemn(f"stuck: it left {unread // 1024 // 1024} MiB of commands unread")
+            self.kill(f"stuck: it left {unread // 1024 // 1024} MiB of commands unread")
 
     def handle_line(self, line: bytes) -> None:
         """One line of the host's standard output."""
-        if self._state.over:
+        if self._state.is_over:
             return
         self._silence.end(now=self._clock.monotonic())
         try:
             report = decode_report(line)
             if self.hello is None:
                 self.hello = check_hello(report)
-                self._state.greeted_or_gone.set()
+                self._state.greeted_or_ended.set()
                 return
         except WireError as error:
             self._handle_invalid_line(line, error)
@@ -285,7 +285,7 @@ class EngineHost:
             case Logged(level=level, message=message):
                 log.log(_LEVELS[level], "Engine host: %s", message[:STDERR_LINE_CHARS])
             case Hello():
-                self.condemn("protocol error: it sent hello twice")
+                self.kill("protocol error: it sent hello twice")
             case _:
                 self._listener.report(report)
 
@@ -296,7 +296,7 @@ class EngineHost:
         """
         link = link_of(line) if self.hello is not None else None
         if link is None or len(self._cut) == _MAX_CUT:
-            self.condemn(error.sentence.rstrip("."))
+            self.kill(error.sentence.rstrip("."))
             return
         if link in self._cut:
             return
@@ -307,20 +307,20 @@ class EngineHost:
 
     # -- ending
 
-    def condemn(self, detail: str) -> None:
+    def kill(self, detail: str) -> None:
         """Kill a host that violated the protocol; `host_lost` follows when its process is gone."""
-        if self._state.over:
+        if self._state.is_over:
             return
-        self._state.condemned = detail
+        self._state.kill_reason = detail
         log.warning("Engine host %s is being killed: %s", self.pid, detail)
         self._signal(signal.SIGKILL)
 
     def process_ended(self, detail: str) -> None:
         """The process has ended, and everything it wrote was read."""
         state = self._state
-        state.detail = state.condemned or detail
-        state.gone.set()
-        state.greeted_or_gone.set()
+        state.detail = state.kill_reason or detail
+        state.ended.set()
+        state.greeted_or_ended.set()
         if self.hello is not None and not state.stopping:
             log.warning("Engine host %d lost: %s", self.hello.pid, state.detail)
             self._listener.host_lost(detail=state.detail)
@@ -339,7 +339,7 @@ class EngineHost:
 
     async def _end_in_order(self, pipes: Pipes) -> None:
         limits = self._limits
-        if self._state.gone.is_set():
+        if self._state.ended.is_set():
             return
         pipes.write(encode(Stop()))
         pipes.flush()
@@ -355,14 +355,14 @@ class EngineHost:
     async def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._state.gone.wait()
-        return self._state.gone.is_set()
+                await self._state.ended.wait()
+        return self._state.ended.is_set()
 
     def _signal(self, number: signal.Signals) -> None:
         pid = self.pid
         # The process may have ended since the check above; then there is nothing left to do.
         with contextlib.suppress(ProcessLookupError):
-            if pid is not None and not self._state.gone.is_set():
+            if pid is not None and not self._state.ended.is_set():
                 os.killpg(pid, number)
 
 
@@ -371,13 +371,13 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 @dataclass(slots=True, kw_only=True)
 class _State:
-    greeted_or_gone: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    greeted_or_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
-    condemned: str | None = None
+    kill_reason: str | None = None
     detail: str = ""
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Nothing more is passed in or out."""
-        return self.stopping or self.condemned is not None or self.gone.is_set()
+        return self.stopping or self.kill_reason is not None or self.ended.is_set()

@@ -30,7 +30,7 @@ class PipeReader(Protocol):
     def handle_line(self, line: bytes) -> None:
         """One line of standard output."""
 
-    def condemn(self, detail: str) -> None:
+    def kill(self, detail: str) -> None:
         """Standard output can't be split into lines."""
 
     def process_ended(self, detail: str) -> None:
@@ -75,7 +75,7 @@ class Pipes(asyncio.SubprocessProtocol):
         try:
             lines = self._out.feed(data)
         except WireError as error:
-            self._reader.condemn(error.sentence.rstrip("."))
+            self._reader.kill(error.sentence.rstrip("."))
             return
         for line in lines:
             self._reader.handle_line(line)

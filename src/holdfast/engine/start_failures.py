@@ -28,10 +28,10 @@ def reason_line(lines: Sequence[str]) -> str:
     return re.sub(r"^(#+|/\S+:)\s*", "", found.strip())
 
 
-def failure(how: str, lines: Sequence[str], environment: Mapping[str, str]) -> str:
-    """A sentence about a program that ended at its start, with the cure. `how` says how: `exited with code 9`."""
+def failure(outcome: str, lines: Sequence[str], environment: Mapping[str, str]) -> str:
+    """A sentence about a program that ended at its start, with the cure. `outcome`: `exited with code 9`."""
     reason = reason_line(lines)
-    parts = [how if not reason else f"{reason.rstrip('.')} ({how})"]
+    parts = [outcome if not reason else f"{reason.rstrip('.')} ({outcome})"]
     is_memory, options = bool(_MEMORY.search(reason)), environment.get("NODE_OPTIONS", "")
     module = _MODULE.search(reason)
     if options and (is_memory or _OPTION.search(reason) or (module is not None and module[1] in options)):

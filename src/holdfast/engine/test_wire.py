@@ -22,7 +22,7 @@ from holdfast.session.engine import (
     Acked,
     AnsweredMessage,
     AnsweredMessageFound,
-    AnsweredMessageWanted,
+    AnsweredMessageRequested,
     AnyCommand,
     AnyReport,
     Commit,
@@ -44,7 +44,7 @@ REPORTS: list[AnyReport | Hello | Logged] = [
     Hello(v=1, engine="baileys", engine_version="7.0.0-rc14", node_version="v24.0.0", pid=7),
     Logged(level="warning", message="a promise of Baileys was rejected"),
     LinkClosed(link=1, code=515, detail="Stream Errored (restart required)", attributes={"code": "515"}),
-    AnsweredMessageWanted(link=1, request=2, chat="c", whatsapp_id="3A"),
+    AnsweredMessageRequested(link=1, request=2, chat="c", whatsapp_id="3A"),
     Acked(link=1, whatsapp_id="3EB0AA", chat="962700000001@s.whatsapp.net", at_s=1, error="463"),
     Commit(
         link=1,

@@ -74,12 +74,12 @@ _encoder = msgspec.json.Encoder()
 _report_decoder: msgspec.json.Decoder[AnyReport | AnyHostReport] = msgspec.json.Decoder(AnyReport | AnyHostReport)
 
 
-def encode(word: AnyCommand | AnyHostCommand | AnyReport | AnyHostReport) -> bytes:
+def encode(message: AnyCommand | AnyHostCommand | AnyReport | AnyHostReport) -> bytes:
     """One line with its newline; `WireError` when it is longer than `MAX_LINE_BYTES`."""
-    line = _encoder.encode(word) + b"\n"
+    line = _encoder.encode(message) + b"\n"
     if len(line) > MAX_LINE_BYTES:
         raise WireError(
-            f"A {type(word).__name__} of {len(line)} bytes is too long: a line has {MAX_LINE_BYTES} bytes at most."
+            f"A {type(message).__name__} of {len(line)} bytes is too long: a line has {MAX_LINE_BYTES} bytes at most."
         )
     return line
 

@@ -1,7 +1,7 @@
 """Texts for people: durations, times, and advice for each kind of problem.
 
 The keys of `WHAT_TO_DO` are the stable codes in the field `action` of verdicts and alerts: the actions of the table of
-reasons (`Action`), and the actions for problems that are not the end of a link (`Care`).
+reasons (`Action`), and the actions for problems that are not the end of a link (`Remedy`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MINUTE = re.compile(r"([0-9]{2}:[0-9]{2} UTC on [0-9]{2} [A-Z][a-z]{2} [0-9]{4})
 """A time that `to_minute` wrote into a sentence."""
 
 
-class Care(StrEnum):
+class Remedy(StrEnum):
     """Advice codes for problems that are not the end of a link."""
 
     CHECK_SESSION = "check-session"
@@ -35,7 +35,7 @@ class Care(StrEnum):
     UNPIN_VERSION = "unpin-version"
 
 
-Advice = Action | Care
+Advice = Action | Remedy
 
 WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.WAIT: "nothing now: Holdfast continues automatically as soon as WhatsApp allows it",
@@ -51,21 +51,21 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     Action.START: "start the session when it is needed again",
     Action.NONE: "nothing needs to be done",
-    Care.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's own "
-    "proxy if it has one, otherwise wait: the problem is most likely on WhatsApp's side",
-    Care.CHECK_REDIS: "check whether Redis runs and can be reached",
-    Care.CHECK_DATABASE: "check whether the disk is full and the database can be reached",
-    Care.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp accepts today",
-    Care.CHECK_BACKUP: "check whether the data folder's disk has free space and its folder `backups` is writable",
-    Care.CHECK_MESSAGE: "ask its sender what it said: in the inbox it has the type `unknown`, and the reason in "
+    Remedy.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's "
+    "own proxy if it has one, otherwise wait: the problem is most likely on WhatsApp's side",
+    Remedy.CHECK_REDIS: "check whether Redis runs and can be reached",
+    Remedy.CHECK_DATABASE: "check whether the disk is full and the database can be reached",
+    Remedy.UNPIN_VERSION: "set HOLDFAST_WHATSAPP_VERSION to auto, or to a version that WhatsApp accepts today",
+    Remedy.CHECK_BACKUP: "check whether the data folder's disk has free space and its folder `backups` is writable",
+    Remedy.CHECK_MESSAGE: "ask its sender what it said: in the inbox it has the type `unknown`, and the reason in "
     "`content.notStored`",
-    Care.CHECK_OUTBOX: "look at the company's messages: each says why it waits (GET /v1/sessions/{company}/messages)",
-    Care.WRITE_LESS: "send no first messages to strangers from this number until then, and fewer afterwards: WhatsApp "
-    "bans numbers that continue",
-    Care.CHECK_HOST: "look in the log for the engine host's last lines; memory may have run out",
-    Care.CHECK_WEBHOOK: "make sure that its receiver answers 2xx in time (GET /v1/webhooks shows its last answer), "
+    Remedy.CHECK_OUTBOX: "look at the company's messages: each says why it waits (GET /v1/sessions/{company}/messages)",
+    Remedy.WRITE_LESS: "send no first messages to strangers from this number until then, and fewer afterwards: "
+    "WhatsApp bans numbers that continue",
+    Remedy.CHECK_HOST: "look in the log for the engine host's last lines; memory may have run out",
+    Remedy.CHECK_WEBHOOK: "make sure that its receiver answers 2xx in time (GET /v1/webhooks shows its last answer), "
     "and resume it if it is off",
-    Care.CHECK_ALERTS: "check the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
+    Remedy.CHECK_ALERTS: "check the addresses in HOLDFAST_ALERT_URLS, and whether this machine reaches them",
 })  # fmt: skip
 
 

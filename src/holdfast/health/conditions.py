@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from holdfast.health.advice import Advice, Care, because, format_duration
+from holdfast.health.advice import Advice, Remedy, because, format_duration
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.verdict import (
     OUTBOX_LATE,
@@ -143,16 +143,16 @@ def _failing(signals: Signals, *, quiet: bool) -> Condition:
 
 
 def _not_stored(signals: Signals) -> Condition:
-    seen = signals.not_stored
+    messages = signals.not_stored
     return Condition(
         company=signals.company,
         cause="message-not-stored",
         severity=Severity.WARNING,
         title="a message could not be stored",
-        sentence=f"Inbound messages that could not be stored within the last hour: {seen.count}, the newest with the "
-        f"WhatsApp id {_shown(seen.newest)}. Each was acknowledged, and the inbox has a stub for it.",
-        action=Care.CHECK_MESSAGE,
-        lasting_s=seen.since_s,
+        sentence=f"Inbound messages that could not be stored within the last hour: {messages.count}, the newest with "
+        f"the WhatsApp id {_shown(messages.newest)}. Each was acknowledged, and the inbox has a stub for it.",
+        action=Remedy.CHECK_MESSAGE,
+        lasting_s=messages.since_s,
     )
 
 
@@ -173,7 +173,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             severity=Severity.WARNING,
             title="no messages to new contacts",
             sentence=f"{restriction_sentence(hold)}. Messages to new contacts wait; known chats are not affected.",
-            action=Care.WRITE_LESS,
+            action=Remedy.WRITE_LESS,
         )
     if is_late(signals.messages, limits.queue_alert_s):
         yield Condition(
@@ -182,7 +182,7 @@ def _messages(signals: Signals, limits: Limits) -> Iterator[Condition]:
             severity=Severity.WARNING,
             title="messages are not sent",
             sentence=f"The link is open, but {late_sentence(signals.messages)}.",
-            action=Care.CHECK_OUTBOX,
+            action=Remedy.CHECK_OUTBOX,
             lasting_s=(signals.messages.late_s or 0) - limits.queue_late_s,
             quiet=hold is not None,
         )
@@ -232,7 +232,7 @@ def _warning(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class SystemSignals:
     """The state of the parts that all of Holdfast depends on."""
 
     redis_down_s: float | None = None
@@ -253,76 +253,76 @@ class Surroundings:
     version_is_pinned: bool = False
 
 
-def conditions_around(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
+def system_conditions(signals: SystemSignals, limits: Limits) -> Iterator[Condition]:
     """The conditions of Holdfast as a whole."""
-    if seen.redis_down_s is not None and seen.redis_down_s >= limits.redis_down_s:
+    if signals.redis_down_s is not None and signals.redis_down_s >= limits.redis_down_s:
         yield _whole(
             "redis-unavailable",
             Severity.WARNING,
             "Redis is unavailable",
             "Redis does not answer: Holdfast keeps its state in memory, and writes it back when Redis returns.",
-            Care.CHECK_REDIS,
-            lasting_s=seen.redis_down_s,
+            Remedy.CHECK_REDIS,
+            lasting_s=signals.redis_down_s,
         )
-    if seen.database_failing_s is not None:
+    if signals.database_failing_s is not None:
         yield _whole(
             "database-failing",
             Severity.CRITICAL,
             "the database is failing",
             "Nothing can be stored: no message is accepted, and links whose keys can't be stored are cut.",
-            Care.CHECK_DATABASE,
-            lasting_s=seen.database_failing_s,
+            Remedy.CHECK_DATABASE,
+            lasting_s=signals.database_failing_s,
         )
-    if seen.backup_failing_s is not None:
+    if signals.backup_failing_s is not None:
         yield _whole(
             "backup-failing",
             Severity.WARNING,
             "backups fail",
             "The scheduled backup could not be made; Holdfast tries again every 15 minutes, and its log says why.",
-            Care.CHECK_BACKUP,
-            lasting_s=seen.backup_failing_s,
+            Remedy.CHECK_BACKUP,
+            lasting_s=signals.backup_failing_s,
         )
-    yield from _client_version(seen)
-    yield from _host(seen, limits)
-    if seen.undelivered_s is not None and seen.undelivered_s >= limits.undelivered_s:
+    yield from _client_version(signals)
+    yield from _host(signals, limits)
+    if signals.undelivered_s is not None and signals.undelivered_s >= limits.undelivered_s:
         yield _whole(
             "alerts-undelivered",
             Severity.WARNING,
             "alerts are not delivered",
             "At least one address in HOLDFAST_ALERT_URLS accepts no alerts; Holdfast keeps them and retries.",
-            Care.CHECK_ALERTS,
-            lasting_s=seen.undelivered_s,
+            Remedy.CHECK_ALERTS,
+            lasting_s=signals.undelivered_s,
         )
 
 
-def _client_version(seen: Surroundings) -> Iterator[Condition]:
-    if seen.versions_refused_s is None:
+def _client_version(signals: SystemSignals) -> Iterator[Condition]:
+    if signals.versions_refused_s is None:
         return
-    tried = ", ".join(seen.versions_refused)
+    tried = ", ".join(signals.versions_refused)
     yield _whole(
         "client-version-refused",
         Severity.CRITICAL,
         "WhatsApp refuses this client version",
         f"WhatsApp refuses the pinned client version {tried} (405): no session can connect with it."
-        if seen.version_is_pinned
+        if signals.version_is_pinned
         else f"WhatsApp refuses client version {tried} (405) and publishes no newer one: sessions can't connect again. "
         "Holdfast reads the published version every few seconds and connects automatically when there is a newer one.",
-        Care.UNPIN_VERSION if seen.version_is_pinned else Action.UPDATE,
-        lasting_s=seen.versions_refused_s,
+        Remedy.UNPIN_VERSION if signals.version_is_pinned else Action.UPDATE,
+        lasting_s=signals.versions_refused_s,
     )
 
 
-def _host(seen: Surroundings, limits: Limits) -> Iterator[Condition]:
-    is_down = seen.host_down_s is not None and seen.host_down_s >= limits.host_down_s
-    if is_down or seen.host_restarts >= limits.host_restarts:
+def _host(signals: SystemSignals, limits: Limits) -> Iterator[Condition]:
+    is_down = signals.host_down_s is not None and signals.host_down_s >= limits.host_down_s
+    if is_down or signals.host_restarts >= limits.host_restarts:
         now = "There is no engine host" if is_down else "The engine host had to be restarted"
         yield _whole(
             "engine-host",
             Severity.CRITICAL,
             "the engine host keeps exiting",
-            f"{now}; restarts within the last hour: {seen.host_restarts}. Each costs its sessions a reconnection.",
-            Care.CHECK_HOST,
-            lasting_s=seen.host_down_s or 0,
+            f"{now}; restarts within the last hour: {signals.host_restarts}. Each costs its sessions a reconnection.",
+            Remedy.CHECK_HOST,
+            lasting_s=signals.host_down_s or 0,
         )
 
 

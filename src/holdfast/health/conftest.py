@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.signals import HourSigns, LinkSigns, MachinerySigns, MessageSigns, Signals
+from holdfast.health.signals import HourlySignals, LinkSignals, MessageSignals, ProcessSignals, Signals
 from holdfast.session.state import State
 
-QUIET_LINK = LinkSigns(age_s=7200, open_s=7199, pong_s=21, ping_s=None, unacked_s=None, frame_s=21)
-LOGGING_IN = LinkSigns(age_s=3, open_s=None, pong_s=None, ping_s=None, unacked_s=None, frame_s=None)
+QUIET_LINK = LinkSignals(age_s=7200, open_s=7199, pong_s=21, ping_s=None, unacked_s=None, frame_s=21)
+LOGGING_IN = LinkSignals(age_s=3, open_s=None, pong_s=None, ping_s=None, unacked_s=None, frame_s=None)
 
 QUIET = Signals(
     company="962302",
@@ -23,16 +23,16 @@ QUIET = Signals(
     budget_left=119,
     link=QUIET_LINK,
     keepalives=KeepAlives(sent=240, answered=240, outcomes=(0.2,) * 120),
-    messages=MessageSigns(),
-    hour=HourSigns(),
-    machinery=MachinerySigns(),
+    messages=MessageSignals(),
+    hour=HourlySignals(),
+    machinery=ProcessSignals(),
     qr_wanted=False,
 )
 """Connected for two hours, without any messages since, and every ping was answered."""
 
 
 def with_link(**changes: Any) -> Signals:
-    """The quiet company with changes to its link. `changes` are fields of `LinkSigns`, which `replace` checks."""
+    """The quiet company with changes to its link. `changes` are fields of `LinkSignals`, which `replace` checks."""
     return replace(QUIET, link=replace(QUIET_LINK, **changes))
 
 

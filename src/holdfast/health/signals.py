@@ -23,7 +23,7 @@ ZOMBIES = frozenset({reasons.NO_PONG.name, reasons.NO_ACKS.name})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSigns:
+class LinkSignals:
     """The ages of the current link's signs of life, in seconds. None means that there was none yet."""
 
     age_s: float
@@ -46,7 +46,7 @@ class LinkSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageSigns:
+class MessageSignals:
     """The messages that wait in the outbox."""
 
     waiting: int = 0
@@ -56,7 +56,7 @@ class MessageSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HoldSigns:
+class HoldSignals:
     """A temporary limit of WhatsApp: it accepts no messages from this number to new contacts."""
 
     code: str
@@ -65,7 +65,7 @@ class HoldSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HourSigns:
+class HourlySignals:
     """Links that were open and were lost within the last hour. Attempts that never opened are not counted."""
 
     lost: int = 0
@@ -76,7 +76,7 @@ class HourSigns:
     """Name of the most frequent reason."""
 
     @classmethod
-    def of(cls, ends: Iterable[tuple[float, str, str]]) -> HourSigns:
+    def of(cls, ends: Iterable[tuple[float, str, str]]) -> HourlySignals:
         """Summarise ends of links: seconds ago, reason name and fault. Ends with the fault `nobody` are not counted."""
         counted = [(ago_s, name) for ago_s, name, fault in ends if ago_s < _HOUR_S and fault != "nobody"]
         names = Counter(name for _, name in counted)
@@ -89,7 +89,7 @@ class HourSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotStoredSigns:
+class NotStoredSignals:
     """Inbound messages of the last hour that could not be stored; the inbox has a stub for each."""
 
     count: int = 0
@@ -99,14 +99,14 @@ class NotStoredSigns:
     """Seconds since the first such message."""
 
     @classmethod
-    def of(cls, messages: Iterable[tuple[float, str]]) -> NotStoredSigns:
+    def of(cls, messages: Iterable[tuple[float, str]]) -> NotStoredSignals:
         """Summarise messages, given as seconds ago and WhatsApp id, in order of arrival."""
         lately = [(ago_s, id_) for ago_s, id_ in messages if ago_s < _HOUR_S]
         return cls(count=len(lately), newest=lately[-1][1], since_s=lately[0][0]) if lately else cls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MachinerySigns:
+class ProcessSignals:
     """The actor and the engine host of the session, as the health monitor sees them."""
 
     actor_silent_s: float = 0
@@ -132,15 +132,15 @@ class Signals:
     """How long the session's next action has been overdue; None when no action is due."""
     budget_left: int
     """Links that may still be started this hour without the maximum backoff."""
-    link: LinkSigns | None
+    link: LinkSignals | None
     keepalives: KeepAlives
-    messages: MessageSigns
-    hour: HourSigns
-    machinery: MachinerySigns
+    messages: MessageSignals
+    hour: HourlySignals
+    machinery: ProcessSignals
     qr_wanted: bool
     """True while somebody asks for a QR code."""
-    not_stored: NotStoredSigns = NotStoredSigns()
-    hold: HoldSigns | None = None
+    not_stored: NotStoredSignals = NotStoredSignals()
+    hold: HoldSignals | None = None
     others_connected: bool = False
     """True when another session of this process is connected, which shows that the machine's network works."""
 
@@ -154,12 +154,12 @@ def observe(
     in_state_s: float,
     frame_at: float | None,
     keepalives: KeepAlives,
-    messages: MessageSigns,
-    hour: HourSigns,
-    machinery: MachinerySigns,
+    messages: MessageSignals,
+    hour: HourlySignals,
+    machinery: ProcessSignals,
     qr_wanted: bool,
-    not_stored: NotStoredSigns = NotStoredSigns(),
-    hold: HoldSigns | None = None,
+    not_stored: NotStoredSignals = NotStoredSignals(),
+    hold: HoldSignals | None = None,
     others_connected: bool = False,
 ) -> Signals:
     """Collect the evidence at `now` (monotonic seconds) from the session machine and from the other arguments.
@@ -188,12 +188,12 @@ def observe(
     )
 
 
-def _link_signs(session: Session, now: float, frame_at: float | None) -> LinkSigns | None:
+def _link_signs(session: Session, now: float, frame_at: float | None) -> LinkSignals | None:
     link = session.link
     if link is None:
         return None
     is_of_this_link = frame_at is not None and frame_at >= link.began_at
-    return LinkSigns(
+    return LinkSignals(
         age_s=now - link.began_at,
         open_s=_age(link.opened_at, now),
         pong_s=_age(link.ponged_at, now),

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
-from holdfast.health.signals import Limits, MachinerySigns, Signals
+from holdfast.health.signals import Limits, ProcessSignals, Signals
 from holdfast.session.state import State
 
 LIMITS = Limits()
@@ -60,7 +60,7 @@ def test_a_session_that_waits_for_a_person_is_left_alone(state: State) -> None:
 
 
 def late(signals: Signals, *, actor_s: float, overdue_s: float | None, check_s: float = 0) -> Signals:
-    machinery = MachinerySigns(actor_silent_s=actor_s, check_late_s=check_s)
+    machinery = ProcessSignals(actor_silent_s=actor_s, check_late_s=check_s)
     return replace(signals, overdue_s=overdue_s, machinery=machinery)
 
 
@@ -80,11 +80,11 @@ def test_an_actor_that_hangs_is_replaced_in_every_state() -> None:
 
 def test_a_host_that_hangs_comes_first() -> None:
     """No link can be repaired on a host that does not answer."""
-    hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=31))
+    hung = replace(with_link(ping_s=60), machinery=ProcessSignals(host_silent_s=31))
     assert decide(hung, LIMITS) == ReplaceHost("the engine host has not responded for 31 s")
 
 
 def test_a_late_check_takes_no_action() -> None:
     """After a pause of the process by a minute everything is a minute old, so the first check judges nothing."""
-    hung = replace(with_link(ping_s=60), machinery=MachinerySigns(host_silent_s=70, check_late_s=11))
+    hung = replace(with_link(ping_s=60), machinery=ProcessSignals(host_silent_s=70, check_late_s=11))
     assert decide(hung, LIMITS) == Nothing()

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast.health.advice import WHAT_TO_DO, Care
+from holdfast.health.advice import WHAT_TO_DO, Remedy
 from holdfast.health.conditions import (
     Condition,
     Severity,
-    Surroundings,
-    conditions_around,
+    SystemSignals,
     conditions_of,
     needs_person,
+    system_conditions,
 )
 from holdfast.health.conftest import QUIET, away
-from holdfast.health.signals import HoldSigns, HourSigns, Limits, MessageSigns, Signals
+from holdfast.health.signals import HoldSignals, HourlySignals, Limits, MessageSignals, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, OWN, Action, Reason
 from holdfast.session.state import State
@@ -113,24 +113,24 @@ def test_failures_are_quiet_while_a_person_is_needed() -> None:
 
 def test_warnings_about_an_unsteady_session() -> None:
     """Zombies, flapping and a used-up budget are reported although the session is connected right now."""
-    conditions = found(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0))
+    conditions = found(replace(QUIET, hour=HourlySignals(lost=6, zombies=2), budget_left=0))
     assert [(condition.cause, condition.severity) for condition in conditions.values()] == [
         ("zombie", Severity.WARNING),
         ("flapping", Severity.WARNING),
         ("reconnect-budget-exhausted", Severity.WARNING),
     ]
-    assert found(replace(QUIET, hour=HourSigns(lost=4, zombies=1), budget_left=1)) == {}
+    assert found(replace(QUIET, hour=HourlySignals(lost=4, zombies=1), budget_left=1)) == {}
 
 
 def test_flapping_is_over_when_a_link_has_held() -> None:
     """Ten minutes without a loss end it, however many links were lost in the hour before."""
-    assert list(found(replace(QUIET, hour=HourSigns(lost=60, calm_s=599)))) != []
-    assert found(replace(QUIET, hour=HourSigns(lost=60, calm_s=600))) == {}
+    assert list(found(replace(QUIET, hour=HourlySignals(lost=60, calm_s=599)))) != []
+    assert found(replace(QUIET, hour=HourlySignals(lost=60, calm_s=600))) == {}
 
 
 def test_a_flapping_session_is_one_alert() -> None:
     """Many attempts are part of flapping and quiet, unless the session stays disconnected for long."""
-    flaps = away(State.RECONNECTING, attempts=9, hour=HourSigns(lost=9))
+    flaps = away(State.RECONNECTING, attempts=9, hour=HourlySignals(lost=9))
     for in_state_s, quiet in ((4.0, True), (300.0, False)):
         conditions = found(replace(flaps, in_state_s=in_state_s))
         assert {condition.cause: condition.quiet for condition in conditions.values()} == {
@@ -141,28 +141,33 @@ def test_a_flapping_session_is_one_alert() -> None:
 
 def test_a_stopped_session_deserves_none() -> None:
     """The last hour does not matter, because somebody stopped the session on purpose."""
-    assert found(away(State.STOPPED, hour=HourSigns(lost=60, zombies=20), budget_left=0)) == {}
+    assert found(away(State.STOPPED, hour=HourlySignals(lost=60, zombies=20), budget_left=0)) == {}
 
 
 def around(**seen: float | int) -> list[Condition]:
-    return list(conditions_around(Surroundings(**seen), LIMITS))  # type: ignore[arg-type]  # fields by name
+    return list(system_conditions(SystemSignals(**seen), LIMITS))  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.mark.parametrize(
     ("quiet", "loud", "cause", "action"),
     [
-        ({"redis_down_s": 59}, {"redis_down_s": 60}, "redis-unavailable", Care.CHECK_REDIS),
-        ({}, {"database_failing_s": 0}, "database-failing", Care.CHECK_DATABASE),
-        ({"host_down_s": 29}, {"host_down_s": 30}, "engine-host", Care.CHECK_HOST),
-        ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Care.CHECK_HOST),
-        ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Care.CHECK_ALERTS),
-        ({}, {"backup_failing_s": 0}, "backup-failing", Care.CHECK_BACKUP),
+        ({"redis_down_s": 59}, {"redis_down_s": 60}, "redis-unavailable", Remedy.CHECK_REDIS),
+        ({}, {"database_failing_s": 0}, "database-failing", Remedy.CHECK_DATABASE),
+        ({"host_down_s": 29}, {"host_down_s": 30}, "engine-host", Remedy.CHECK_HOST),
+        ({"host_restarts": 2}, {"host_restarts": 3}, "engine-host", Remedy.CHECK_HOST),
+        ({"undelivered_s": 899}, {"undelivered_s": 900}, "alerts-undelivered", Remedy.CHECK_ALERTS),
+        ({}, {"backup_failing_s": 0}, "backup-failing", Remedy.CHECK_BACKUP),
         ({}, {"versions_refused_s": 0}, "client-version-refused", Action.UPDATE),
-        ({}, {"versions_refused_s": 0, "version_is_pinned": True}, "client-version-refused", Care.UNPIN_VERSION),
+        (
+            {},
+            {"versions_refused_s": 0, "version_is_pinned": True},
+            "client-version-refused",
+            Remedy.UNPIN_VERSION,
+        ),
     ],
 )
 def test_conditions_of_the_whole_installation(
-    quiet: dict[str, float], loud: dict[str, float], cause: str, action: Care
+    quiet: dict[str, float], loud: dict[str, float], cause: str, action: Remedy
 ) -> None:
     """Each condition starts at its limit, and concerns no single company."""
     assert around(**quiet) == []
@@ -188,7 +193,7 @@ def test_actions_have_words() -> None:
     """Every action that a condition advises has a text."""
     everything = [
         *conditions_of(away(State.PAUSED, reason=BY_CODE[406], in_state_s=4000), LIMITS),
-        *conditions_of(replace(QUIET, hour=HourSigns(lost=6, zombies=2), budget_left=0), LIMITS),
+        *conditions_of(replace(QUIET, hour=HourlySignals(lost=6, zombies=2), budget_left=0), LIMITS),
         *around(redis_down_s=60, database_failing_s=1, host_restarts=3, undelivered_s=900),
     ]
     assert len(everything) == 9
@@ -197,26 +202,26 @@ def test_actions_have_words() -> None:
 
 # Messages.
 
-LOCKED = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
+LOCKED = HoldSignals(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("code", ["reach-out-lock", "new-chat-quota"])
 def test_a_lock_on_new_contacts_reaches_a_person_with_its_end(code: str) -> None:
     """The alert is raised at the next check, under its own name; messages that wait for the lock raise none."""
-    late = MessageSigns(waiting=4, oldest_s=700, late_s=700)
+    late = MessageSignals(waiting=4, oldest_s=700, late_s=700)
     conditions = found(replace(QUIET, hold=replace(LOCKED, code=code), messages=late))
     assert [(each.cause, each.quiet) for each in conditions.values()] == [(code, False), ("outbox-late", True)]
     assert "only to people it already knows, until 23:51 UTC on 28 Nov 2026." in conditions[code].sentence
-    assert conditions[code].action is Care.WRITE_LESS
+    assert conditions[code].action is Remedy.WRITE_LESS
 
 
 def test_messages_that_are_not_sent_raise_an_alert() -> None:
     """The alert follows ten minutes after they could have been sent; held or paced messages do not count."""
-    late = found(replace(QUIET, messages=MessageSigns(waiting=1, oldest_s=840, late_s=840)))["outbox-late"]
+    late = found(replace(QUIET, messages=MessageSignals(waiting=1, oldest_s=840, late_s=840)))["outbox-late"]
     assert late.sentence == "The link is open, but a message has been waiting for 14 min."
-    assert found(replace(QUIET, messages=MessageSigns(waiting=9, oldest_s=9000, late_s=600))) == {}
-    assert found(replace(QUIET, messages=MessageSigns(waiting=9, oldest_s=9000))) == {}
-    assert found(away(in_state_s=20, messages=MessageSigns(waiting=1, late_s=840), hold=LOCKED)) == {}
+    assert found(replace(QUIET, messages=MessageSignals(waiting=9, oldest_s=9000, late_s=600))) == {}
+    assert found(replace(QUIET, messages=MessageSignals(waiting=9, oldest_s=9000))) == {}
+    assert found(away(in_state_s=20, messages=MessageSignals(waiting=1, late_s=840), hold=LOCKED)) == {}
 
 
 @pytest.mark.parametrize(
@@ -229,5 +234,5 @@ def test_messages_that_are_not_sent_raise_an_alert() -> None:
 )
 def test_flapping_is_reported_with_its_cause(cause: str, words: str, action: Action) -> None:
     """The advice fits the most frequent cause; WhatsApp's own problems are not blamed on this machine's network."""
-    told = found(replace(QUIET, hour=HourSigns(lost=5, main_cause=cause)))["flapping"]
+    told = found(replace(QUIET, hour=HourlySignals(lost=5, main_cause=cause)))["flapping"]
     assert (told.sentence, told.action) == (f"5 open links were lost within the last hour, {words}.", action)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.signals import HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals, observe
+from holdfast.health.signals import HourlySignals, Limits, LinkSignals, MessageSignals, ProcessSignals, Signals, observe
 from holdfast.session.state import Link, Policy, Session, State
 
 POLICY = Policy()
@@ -34,9 +34,9 @@ def seen(session: Session, *, frame_at: float | None = None, now: float = NOW) -
         in_state_s=100,
         frame_at=frame_at,
         keepalives=KeepAlives(sent=4),
-        messages=MessageSigns(waiting=2, oldest_s=1),
-        hour=HourSigns(lost=1),
-        machinery=MachinerySigns(actor_silent_s=2),
+        messages=MessageSignals(waiting=2, oldest_s=1),
+        hour=HourlySignals(lost=1),
+        machinery=ProcessSignals(actor_silent_s=2),
         qr_wanted=True,
     )
 
@@ -44,7 +44,7 @@ def seen(session: Session, *, frame_at: float | None = None, now: float = NOW) -
 def test_a_link_is_seen_by_its_ages() -> None:
     """Every sign of life is given by its age."""
     link = seen(CONNECTED, frame_at=999.5).link
-    assert link == LinkSigns(age_s=101, open_s=100, pong_s=31.5, ping_s=2, unacked_s=1, frame_s=0.5)
+    assert link == LinkSignals(age_s=101, open_s=100, pong_s=31.5, ping_s=2, unacked_s=1, frame_s=0.5)
 
 
 @pytest.mark.parametrize("frame_at", [None, 898.9])
@@ -78,7 +78,7 @@ def test_a_missed_deadline_is_overdue() -> None:
 
 def test_the_last_sign_of_life_is_the_youngest() -> None:
     """The latest of bytes, a pong and the opening counts; a login in progress has none yet."""
-    link = LinkSigns(age_s=100, open_s=99, pong_s=40, ping_s=None, unacked_s=None, frame_s=12)
+    link = LinkSignals(age_s=100, open_s=99, pong_s=40, ping_s=None, unacked_s=None, frame_s=12)
     assert link.silent_s == 12
     assert replace(link, frame_s=None).silent_s == 40
     assert replace(link, frame_s=None, pong_s=None).silent_s == 99
@@ -94,7 +94,7 @@ def test_the_last_hour_counts_unintended_losses() -> None:
         (40.0, "reconnect-requested", "nobody"),
         (3600.0, "no-pong", "network"),
     ]
-    assert HourSigns.of(ends) == HourSigns(lost=3, zombies=2, calm_s=10, main_cause="no-pong")
+    assert HourlySignals.of(ends) == HourlySignals(lost=3, zombies=2, calm_s=10, main_cause="no-pong")
 
 
 def test_limits_follow_the_policy() -> None:

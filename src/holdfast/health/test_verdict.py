@@ -5,11 +5,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast.health.advice import WHAT_TO_DO, Advice, Care, because, format_duration
+from holdfast.health.advice import WHAT_TO_DO, Advice, Remedy, because, format_duration
 from holdfast.health.conditions import conditions_of
 from holdfast.health.conftest import LOGGING_IN, QUIET, away, with_link
 from holdfast.health.keepalive import KeepAlives
-from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MachinerySigns, MessageSigns, Signals
+from holdfast.health.signals import (
+    HoldSignals,
+    HourlySignals,
+    Limits,
+    LinkSignals,
+    MessageSignals,
+    ProcessSignals,
+    Signals,
+)
 from holdfast.health.verdict import Finding, Status, judge
 from holdfast.session import reasons
 from holdfast.session.reasons import BY_CODE, Action
@@ -79,11 +87,11 @@ def test_a_moment_without_an_answer_is_nothing(changes: dict[str, float]) -> Non
 
 def test_old_messages_on_an_open_link_are_a_finding() -> None:
     """An open link on which messages wait for long does not work."""
-    finding = only(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=180, late_s=180)))
+    finding = only(replace(QUIET, messages=MessageSignals(waiting=12, oldest_s=180, late_s=180)))
     assert finding.code == "outbox-late"
     assert finding.message == "the link is open, but the oldest of 12 messages has been waiting for 3 min"
     assert (
-        judge(replace(QUIET, messages=MessageSigns(waiting=12, oldest_s=900, late_s=20)), LIMITS).status
+        judge(replace(QUIET, messages=MessageSignals(waiting=12, oldest_s=900, late_s=20)), LIMITS).status
         is Status.HEALTHY
     )
 
@@ -99,7 +107,7 @@ def test_poor_keepalives_are_a_finding() -> None:
 
 def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
     """Repeated losses are reported although the session is connected now, and so is a budget that is nearly used up."""
-    verdict = judge(replace(QUIET, hour=HourSigns(lost=3), budget_left=2), LIMITS)
+    verdict = judge(replace(QUIET, hour=HourlySignals(lost=3), budget_left=2), LIMITS)
     assert [(found.code, found.status) for found in verdict.reasons] == [
         ("unsteady", Status.DEGRADED),
         ("budget-low", Status.DEGRADED),
@@ -108,13 +116,13 @@ def test_an_unsteady_hour_and_a_small_budget_are_findings() -> None:
 
 def test_a_repeated_zombie_is_a_finding() -> None:
     """One zombie can happen; a second one within the hour is reported, although the next link is open."""
-    assert judge(replace(QUIET, hour=HourSigns(lost=1, zombies=1)), LIMITS).reasons == ()
-    finding = only(replace(QUIET, hour=HourSigns(lost=2, zombies=2)))
+    assert judge(replace(QUIET, hour=HourlySignals(lost=1, zombies=1)), LIMITS).reasons == ()
+    finding = only(replace(QUIET, hour=HourlySignals(lost=2, zombies=2)))
     assert (finding.code, finding.status) == ("zombie", Status.DEGRADED)
 
 
 @pytest.mark.parametrize("link", [None, LOGGING_IN])
-def test_connected_without_an_open_link_is_a_contradiction(link: LinkSigns | None) -> None:
+def test_connected_without_an_open_link_is_a_contradiction(link: LinkSignals | None) -> None:
     """A state without an open link proves nothing."""
     finding = only(replace(QUIET, link=link))
     assert (finding.status, finding.code) == (Status.UNHEALTHY, "no-link")
@@ -223,7 +231,7 @@ def test_an_unpaired_session_shows_the_reason() -> None:
 
 def test_the_worst_finding_comes_first() -> None:
     """A hanging engine host decides, whatever the link seems to be."""
-    hung = replace(with_link(ping_s=3), machinery=MachinerySigns(host_silent_s=31, actor_silent_s=45), overdue_s=40)
+    hung = replace(with_link(ping_s=3), machinery=ProcessSignals(host_silent_s=31, actor_silent_s=45), overdue_s=40)
     verdict = judge(hung, LIMITS)
     assert [finding.code for finding in verdict.reasons] == ["host-hangs", "session-hangs", "ping-late"]
     assert verdict.status is Status.UNHEALTHY
@@ -231,12 +239,12 @@ def test_the_worst_finding_comes_first() -> None:
 
 def test_a_host_that_is_being_started_does_not_hang() -> None:
     """A missing host is not a host that does not answer."""
-    assert judge(replace(QUIET, machinery=MachinerySigns(host_silent_s=None)), LIMITS).reasons == ()
+    assert judge(replace(QUIET, machinery=ProcessSignals(host_silent_s=None)), LIMITS).reasons == ()
 
 
 def test_every_advice_has_words() -> None:
     """Each action that a verdict can advise has a text, a phrase without a full stop."""
-    every: list[Advice] = [*Action, *Care]
+    every: list[Advice] = [*Action, *Remedy]
     assert set(WHAT_TO_DO) == set(every)
     assert not [words for words in WHAT_TO_DO.values() if words.endswith(".") or not words[0].islower()]
 
@@ -268,8 +276,8 @@ def test_own_reasons_have_no_number() -> None:
 
 def test_a_lock_on_new_contacts_is_seen_at_a_glance() -> None:
     """The finding has the sentence and the end of the lock, before any finding about late messages."""
-    lock = HoldSigns(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
-    finding = only(replace(QUIET, hold=lock, messages=MessageSigns(waiting=1, oldest_s=900, late_s=900)))
+    lock = HoldSignals(code="reach-out-lock", until=datetime(2026, 11, 28, 23, 51, tzinfo=UTC))
+    finding = only(replace(QUIET, hold=lock, messages=MessageSignals(waiting=1, oldest_s=900, late_s=900)))
     assert (finding.status, finding.code) == (Status.DEGRADED, "reach-out-lock")
     assert finding.message.endswith("only to people it already knows, until 23:51 UTC on 28 Nov 2026")
 
@@ -278,6 +286,6 @@ def test_advice_for_one_company_is_not_that_for_all() -> None:
     """While other companies are connected, the machine's network is not blamed; health and alerts agree."""
     away = replace(QUIET, state=State.RECONNECTING, reason=reasons.LOGIN_TIMEOUT, link=None, in_state_s=400, attempts=9)
     alone = replace(away, others_connected=True)
-    for signals, action in ((away, Action.CHECK_NETWORK), (alone, Care.CHECK_SESSION)):
+    for signals, action in ((away, Action.CHECK_NETWORK), (alone, Remedy.CHECK_SESSION)):
         assert only(signals).action == action
         assert {condition.action for condition in conditions_of(signals, LIMITS)} == {action}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointHealth, EndpointState, endpoint_id
-from holdfast.health.advice import WHAT_TO_DO, Care
+from holdfast.health.advice import WHAT_TO_DO, Remedy
 from holdfast.health.conditions import Severity
 from holdfast.health.webhooks import conditions_of_webhooks
 
@@ -41,7 +41,7 @@ def test_an_endpoint_that_fails_deserves_an_alert() -> None:
     )
     assert suspended.sentence.startswith("The receiver has accepted no delivery for 20 min, after 7 attempts in a row")
     for condition in (suspended, off):
-        assert (condition.severity, condition.action) == (Severity.CRITICAL, Care.CHECK_WEBHOOK)
+        assert (condition.severity, condition.action) == (Severity.CRITICAL, Remedy.CHECK_WEBHOOK)
         assert condition.lasting_s == 1200
         assert "secret" not in condition.sentence + condition.title
-    assert Care.CHECK_WEBHOOK in WHAT_TO_DO
+    assert Remedy.CHECK_WEBHOOK in WHAT_TO_DO

@@ -12,8 +12,8 @@ from enum import IntEnum
 from typing import TypeVar
 
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK
-from holdfast.health.advice import Advice, Care, because, format_duration, to_minute
-from holdfast.health.signals import HoldSigns, HourSigns, Limits, LinkSigns, MessageSigns, Signals
+from holdfast.health.advice import Advice, Remedy, because, format_duration, to_minute
+from holdfast.health.signals import HoldSignals, HourlySignals, Limits, LinkSignals, MessageSignals, Signals
 from holdfast.session import reasons
 from holdfast.session.reasons import Action, Reason
 from holdfast.session.state import State
@@ -68,7 +68,7 @@ A = TypeVar("A", Advice, str)
 
 def nearest_advice(action: A, signals: Signals) -> A | Advice:
     """The advice with the machine's network ruled out while other sessions are connected over it."""
-    return Care.CHECK_SESSION if action == Action.CHECK_NETWORK and signals.others_connected else action
+    return Remedy.CHECK_SESSION if action == Action.CHECK_NETWORK and signals.others_connected else action
 
 
 def _degraded(code: str, message: str, action: Advice = Action.WAIT) -> Finding:
@@ -181,22 +181,22 @@ def _connected(signals: Signals, limits: Limits) -> Iterator[Finding]:
     yield from _steady(signals, limits)
 
 
-def no_pong(link: LinkSigns, limits: Limits) -> bool:
+def no_pong(link: LinkSignals, limits: Limits) -> bool:
     """A ping went unanswered for longer than the session machine itself would have waited."""
     return link.ping_s is not None and link.ping_s > limits.pong_deadline_s + limits.grace_s
 
 
-def no_acks(link: LinkSigns, limits: Limits) -> bool:
+def no_acks(link: LinkSignals, limits: Limits) -> bool:
     """A message went without an ack for longer than the session machine itself would have waited."""
     return link.unacked_s is not None and link.unacked_s > limits.no_acks_deadline_s + limits.grace_s
 
 
-def is_silent(link: LinkSigns, limits: Limits) -> bool:
+def is_silent(link: LinkSignals, limits: Limits) -> bool:
     """Whether an open link was silent for so long that it should be pinged. Silence alone does not prove it dead."""
     return link.ping_s is None and link.silent_s is not None and link.silent_s > limits.silent_s
 
 
-def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
+def _answers(link: LinkSignals, limits: Limits) -> Iterator[Finding]:
     if no_pong(link, limits):
         yield _unhealthy(
             reasons.NO_PONG.name, f"{reasons.NO_PONG.sentence}: none for {format_duration(link.ping_s or 0)}"
@@ -211,42 +211,42 @@ def _answers(link: LinkSigns, limits: Limits) -> Iterator[Finding]:
         )
 
 
-def _takes_messages(signals: Signals, link: LinkSigns, limits: Limits) -> Iterator[Finding]:
+def _takes_messages(signals: Signals, link: LinkSignals, limits: Limits) -> Iterator[Finding]:
     late_s, messages = link.unacked_s, signals.messages
     if no_acks(link, limits):
         yield _unhealthy(reasons.NO_ACKS.name, f"{reasons.NO_ACKS.sentence}: no ack for {format_duration(late_s or 0)}")
     elif late_s is not None and late_s > limits.ack_deadline_s:
         yield _degraded("sends-unacked", f"WhatsApp has not acknowledged a message for {format_duration(late_s)}")
     elif is_late(messages, limits.queue_late_s) and signals.hold is None:
-        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_sentence(messages)}", Care.CHECK_OUTBOX)
+        yield _degraded(OUTBOX_LATE, f"the link is open, but {late_sentence(messages)}", Remedy.CHECK_OUTBOX)
     if signals.hold is not None:
-        yield _degraded(signals.hold.code, restriction_sentence(signals.hold), Care.WRITE_LESS)
+        yield _degraded(signals.hold.code, restriction_sentence(signals.hold), Remedy.WRITE_LESS)
 
 
-def is_late(messages: MessageSigns, limit_s: float) -> bool:
+def is_late(messages: MessageSignals, limit_s: float) -> bool:
     """Whether a message that nothing holds back has waited for longer than this."""
     return messages.late_s is not None and messages.late_s > limit_s
 
 
-def late_sentence(messages: MessageSigns) -> str:
+def late_sentence(messages: MessageSignals) -> str:
     """`a message has been waiting for 14 min`."""
     which = "a message" if messages.waiting == 1 else f"the oldest of {messages.waiting} messages"
     return f"{which} has been waiting for {format_duration(messages.late_s or 0)}"
 
 
-def restriction_sentence(hold: HoldSigns) -> str:
+def restriction_sentence(hold: HoldSignals) -> str:
     """Which messages WhatsApp does not accept for now, and until when."""
     return f"{HOLDS[hold.code]}, until {to_minute(hold.until)}"
 
 
-def losses_sentence(hour: HourSigns) -> str:
+def losses_sentence(hour: HourlySignals) -> str:
     """`open links were lost within the last hour, most of them because …`."""
     reason = _main_reason(hour)
     why = "" if reason is None else f", most of them because {reason.sentence}"
     return f"open links were lost within the last hour{why}"
 
 
-def losses_advice(hour: HourSigns) -> Action:
+def losses_advice(hour: HourlySignals) -> Action:
     """The advice for the most frequent cause of the losses."""
     reason = _main_reason(hour)
     if reason is None or (reason.action is Action.WAIT and reason.fault == "network"):
@@ -254,7 +254,7 @@ def losses_advice(hour: HourSigns) -> Action:
     return reason.action
 
 
-def _main_reason(hour: HourSigns) -> Reason | None:
+def _main_reason(hour: HourlySignals) -> Reason | None:
     return None if hour.main_cause is None else reasons.stored_reason(hour.main_cause, None)
 
 

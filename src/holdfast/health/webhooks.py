@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from holdfast.delivery.webhooks import OF_ALL, Endpoint, EndpointState
-from holdfast.health.advice import Care, format_duration
+from holdfast.health.advice import Remedy, format_duration
 from holdfast.health.conditions import Condition, Severity
 
 
@@ -49,6 +49,6 @@ def _condition(endpoint: Endpoint, *, cause: str, title: str, sentence: str, las
         severity=Severity.CRITICAL,
         title=title,
         sentence=sentence,
-        action=Care.CHECK_WEBHOOK,
+        action=Remedy.CHECK_WEBHOOK,
         lasting_s=lasting_s,
     )

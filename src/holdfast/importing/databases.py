@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from holdfast.importing.device import CantImport
+from holdfast.importing.device import ImportRefused
 from holdfast.importing.folders import recent
 
 _MAX_COPIED = 8 * 1024**3
@@ -43,7 +43,7 @@ _COLUMNS = {
 
 
 class ForeignDatabase:
-    """A consistent view of a database. Every failure raises `CantImport`."""
+    """A consistent view of a database. Every failure raises `ImportRefused`."""
 
     def __init__(self, connection: Connection, *, shown: str, secret: str | None, file: Path | None = None) -> None:
         """`secret`: the password, which is removed from errors. `file`: the path of an SQLite database."""
@@ -105,7 +105,7 @@ class ForeignDatabase:
 def open_postgres(address: str, *, database: str | None = None) -> Iterator[ForeignDatabase]:
     """Open the database at `address`, which is written as in the program's own configuration.
 
-    `database` names another database on the same server. Raises `CantImport`.
+    `database` names another database on the same server. Raises `ImportRefused`.
     """
     url, schema = _url_of(address)
     url = url if database is None else url.set(database=database)
@@ -115,11 +115,11 @@ def open_postgres(address: str, *, database: str | None = None) -> Iterator[Fore
             url, connect_args={"application_name": "holdfast import", "connect_timeout": 10}, hide_parameters=True
         )
     except ModuleNotFoundError as error:
-        raise CantImport(
+        raise ImportRefused(
             "reading PostgreSQL needs a driver that is not installed: pip install 'holdfast[postgres]'"
         ) from error
     reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with contextlib.closing(_Disposed(engine)), _connected(reading, shown, secret=url.password) as connection:
+    with contextlib.closing(_DisposeOnClose(engine)), _connected(reading, shown, secret=url.password) as connection:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
         if schema is not None:
             connection.exec_driver_sql(f'SET LOCAL search_path TO "{schema}"')
@@ -127,7 +127,7 @@ def open_postgres(address: str, *, database: str | None = None) -> Iterator[Fore
 
 
 def _url_of(address: str) -> tuple[URL, str | None]:
-    malformed = CantImport(
+    malformed = ImportRefused(
         "the address can't be parsed: write postgresql://user:password@host:5432/database; in user and password write "
         "%40 for @, %3A for : and %2F for /"
     )
@@ -139,12 +139,12 @@ def _url_of(address: str) -> tuple[URL, str | None]:
     if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database or "@" in (url.host or ""):
         raise malformed
     if schema is not None and not (isinstance(schema, str) and _SCHEMA.fullmatch(schema)):
-        raise CantImport("the schema in the address is not valid: 1 to 63 letters, digits, _ and $ are allowed")
+        raise ImportRefused("the schema in the address is not valid: 1 to 63 letters, digits, _ and $ are allowed")
     kept = {name: value for name, value in url.query.items() if name in _PASSED_ON}
     return url.set(drivername="postgresql+psycopg", query=kept), schema
 
 
-class _Disposed:
+class _DisposeOnClose:
     def __init__(self, engine: Engine) -> None:
         self.close = engine.dispose
 
@@ -159,11 +159,11 @@ def _connected(engine: Engine, shown: str, *, secret: str | None) -> Iterator[Co
         yield connection
 
 
-def _unreadable(shown: str, error: Exception, *, secret: str | None) -> CantImport:
+def _unreadable(shown: str, error: Exception, *, secret: str | None) -> ImportRefused:
     cause = " ".join(str(getattr(error, "orig", None) or error).split("\nDETAIL:")[0].split("\nLINE ")[0].split())
     if secret:
         cause = cause.replace(str(secret), "…")
-    return CantImport(
+    return ImportRefused(
         f"{shown} can't be read ({cause[:300]}): check that the address is right, and that the database runs and is "
         "not damaged"
     )
@@ -178,10 +178,10 @@ def open_sqlite(path: Path) -> Iterator[ForeignDatabase]:
     before = _stamps(path)
     with _whole(path, shown) as (file, mode):
         engine = create_engine("sqlite://", creator=lambda: _opened(file, mode), poolclass=StaticPool)
-        with contextlib.closing(_Disposed(engine)), _connected(engine, shown, secret=None) as connection:
+        with contextlib.closing(_DisposeOnClose(engine)), _connected(engine, shown, secret=None) as connection:
             yield ForeignDatabase(connection, shown=shown, secret=None, file=path)
     if _stamps(path) != before:
-        raise CantImport(f"{shown} changed while it was read: stop the program that uses it")
+        raise ImportRefused(f"{shown} changed while it was read: stop the program that uses it")
 
 
 def is_sqlite(path: Path) -> bool:
@@ -211,7 +211,7 @@ def _whole(path: Path, shown: str) -> Iterator[tuple[Path, str]]:
     size = sum(map(_size, files))
     with tempfile.TemporaryDirectory(prefix="holdfast-import-") as folder:
         if size > _MAX_COPIED or size > shutil.disk_usage(folder).free:
-            raise CantImport(
+            raise ImportRefused(
                 f"{shown} has a log of {_size(files[1])} bytes beside it and must be copied ({size} bytes), but "
                 f"{folder} has too little space: stop the program cleanly, so that it merges the log"
             )
@@ -219,7 +219,7 @@ def _whole(path: Path, shown: str) -> Iterator[tuple[Path, str]]:
             for each in files:
                 shutil.copyfile(each, Path(folder, each.name))
         except OSError as error:
-            raise CantImport(f"{shown} can't be copied: {error.strerror}") from error
+            raise ImportRefused(f"{shown} can't be copied: {error.strerror}") from error
         yield Path(folder, path.name), "mode=rw"
 
 
@@ -241,7 +241,7 @@ def _stamps(path: Path) -> list[tuple[float, int] | None]:
         except FileNotFoundError:
             stamps.append(None)
         except OSError as error:
-            raise CantImport(f'"{each}" can\'t be read: {error.strerror}') from error
+            raise ImportRefused(f'"{each}" can\'t be read: {error.strerror}') from error
     return stamps
 
 

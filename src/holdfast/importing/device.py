@@ -22,7 +22,7 @@ MAX_SESSIONS = 10_000
 _SHOWN = 20
 
 
-class CantImport(HoldfastError):
+class ImportRefused(HoldfastError):
     """A source can't be imported. Nothing was imported."""
 
     code = "import-failed"
@@ -64,7 +64,7 @@ class ImportedDevice:
 
 
 class Source(Protocol):
-    """An open store of another program. Every method may raise `CantImport`."""
+    """An open store of another program. Every method may raise `ImportRefused`."""
 
     @property
     def shown(self) -> str:
@@ -81,14 +81,14 @@ class Source(Protocol):
 def import_from(
     source: Source, *, wanted: str | None, now: datetime, force: bool = False, skip_damaged: bool = False
 ) -> ImportedDevice:
-    """Read the device of one session. Raises `CantImport`, also if another program seems to use the device.
+    """Read the device of one session. Raises `ImportRefused`, also if another program seems to use the device.
 
     wanted: the session's name; None if the source has only one session. force: import a device that is in use.
     """
     session = _chosen(source, wanted)
     signs = tuple(source.signs_of_use(session, now=now))
     if signs and not force:
-        raise CantImport(
+        raise ImportRefused(
             f'session "{session.name}" in {source.shown} seems to be in use: {"; ".join(signs)}. Stop that program '
             "first, because two programs on one device disconnect each other (440). If it is stopped, repeat this with "
             "--force; chats then get new keys before Holdfast sends"
@@ -105,13 +105,15 @@ def _chosen(source: Source, wanted: str | None) -> StoredSession:
     if len(matching) == 1:
         return matching[0]
     if not sessions:
-        raise CantImport(f"{source.shown} holds no session: check that it is the store of the program that you named")
+        raise ImportRefused(
+            f"{source.shown} holds no session: check that it is the store of the program that you named"
+        )
     listed = ", ".join(f'"{each.name}"{f" ({each.about})" if each.about else ""}' for each in sessions[:_SHOWN])
     listed += f" and {len(sessions) - _SHOWN} more" if len(sessions) > _SHOWN else ""
     if wanted is None:
-        raise CantImport(f"{source.shown} holds {len(sessions)} sessions: name one with --session: {listed}")
+        raise ImportRefused(f"{source.shown} holds {len(sessions)} sessions: name one with --session: {listed}")
     problem = f'has no session "{wanted[:80]}"' if not matching else f'has {len(matching)} sessions "{wanted[:80]}"'
-    raise CantImport(f"{source.shown} {problem}: it has {listed}")
+    raise ImportRefused(f"{source.shown} {problem}: it has {listed}")
 
 
 def checked_device(
@@ -122,14 +124,17 @@ def checked_device(
     shown: str,
     skip_damaged: bool,
 ) -> ImportedDevice:
-    """Check the credentials and keys of a session. `entries` have names such as `pre-key-12`. Raises `CantImport`."""
+    """Check the credentials and keys of a session. Raises `ImportRefused`.
+
+    `entries` have names such as `pre-key-12`.
+    """
     where = f'session "{session.name}" in {shown}'
     if credentials is None:
-        raise CantImport(f"{where} has no credentials: it was never linked, or it was logged out; link it again")
+        raise ImportRefused(f"{where} has no credentials: it was never linked, or it was logged out; link it again")
     try:
         text = credentials_text(credentials)
     except Damaged as error:
-        raise CantImport(f"the credentials of {where}: the value {error}. Nothing was imported") from error
+        raise ImportRefused(f"the credentials of {where}: the value {error}. Nothing was imported") from error
     keys, damaged, ignored = list[RatchetKey](), list[str](), list[str]()
     for name, content in entries:
         place = split_name(name)
@@ -152,21 +157,21 @@ def _unique(keys: Iterable[RatchetKey]) -> Iterable[RatchetKey]:
     return {(key.type, key.id): key for key in keys}.values()
 
 
-def _too_damaged(where: str, damaged: Sequence[str]) -> CantImport:
+def _too_damaged(where: str, damaged: Sequence[str]) -> ImportRefused:
     shown = "; ".join(damaged[:5]) + (f"; and {len(damaged) - 5} more" if len(damaged) > 5 else "")
-    return CantImport(
+    return ImportRefused(
         f"{where} has {len(damaged)} damaged key{'s' if len(damaged) > 1 else ''}: {shown}. Nothing was imported; "
         "with --skip-damaged these are left out, and their chats get new keys"
     )
 
 
 def check_size(count: int, size: int, largest: int, *, session: StoredSession, shown: str) -> None:
-    """Refuse a session that is larger than a device can be, before its values are read. Raises `CantImport`.
+    """Refuse a session that is larger than a device can be, before its values are read. Raises `ImportRefused`.
 
     `size` is that of all entries and `largest` that of the largest one, in bytes.
     """
     if count > MAX_KEYS or size > MAX_KEYS_BYTES or largest > MAX_KEYS_BYTES // 8:
-        raise CantImport(
+        raise ImportRefused(
             f'session "{session.name}" in {shown} has {count} entries with {size} bytes, the largest with {largest}: '
             f"{MAX_KEYS} entries with {MAX_KEYS_BYTES} bytes are allowed, {MAX_KEYS_BYTES // 8} for one"
         )

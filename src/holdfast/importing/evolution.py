@@ -18,8 +18,8 @@ from holdfast.backup.baileys import BadFolder, read_keys
 from holdfast.importing.databases import ForeignDatabase, open_postgres
 from holdfast.importing.device import (
     MAX_SESSIONS,
-    CantImport,
     ImportedDevice,
+    ImportRefused,
     Source,
     StoredSession,
     checked_device,
@@ -43,7 +43,7 @@ class _Keys(Protocol):
 def open_evolution_postgres(address: str, keys: str | None) -> Iterator[Source]:
     """`keys`: the address of Redis, a folder, or `NO_KEYS`."""
     if keys is None:
-        raise CantImport(
+        raise ImportRefused(
             "Evolution API keeps only credentials in PostgreSQL: name the place of the Signal keys with --keys, which "
             "is its Redis (CACHE_REDIS_URI) with CACHE_REDIS_ENABLED=true and its folder `instances` otherwise; "
             f'with "--keys {NO_KEYS}" nothing but the credentials is imported, and every chat gets new keys'
@@ -81,7 +81,7 @@ class EvolutionPostgres:
 
     def sessions(self) -> Sequence[StoredSession]:
         if not {"sessionId", "creds"} <= self.database.columns("Session") or not self.database.has("Instance"):
-            raise CantImport(
+            raise ImportRefused(
                 f"{self.shown} has no tables Instance and Session: it is not a database of Evolution API 2, or the "
                 "address needs its schema (?schema=…)"
             )
@@ -123,7 +123,7 @@ class EvolutionPostgres:
         found = self.database.rows('SELECT integration FROM "Instance" WHERE id = :id', id=session.id)
         kind = str((found and found[0][0]) or _BAILEYS)
         if kind != _BAILEYS:
-            raise CantImport(
+            raise ImportRefused(
                 f'instance "{session.name}" in {self.shown} is of the kind {kind[:60]}, which has no linked device: '
                 f"only {_BAILEYS} can be imported"
             )
@@ -149,7 +149,7 @@ class _FolderKeys:
         try:
             found = read_keys(self._of(session))
         except BadFolder as error:
-            raise CantImport(error.sentence) from error
+            raise ImportRefused(error.sentence) from error
         if not found:
             raise _no_keys(session, f'folder "{self.folder}"')
         return found.items()
@@ -158,7 +158,7 @@ class _FolderKeys:
         try:
             files = [each.stat().st_mtime for each in self._of(session).iterdir() if each.is_file()]
         except OSError as error:
-            raise CantImport(f'"{self.folder}" can\'t be read: {error.strerror}') from error
+            raise ImportRefused(f'"{self.folder}" can\'t be read: {error.strerror}') from error
         return recent(max(files, default=0), now=now, what="its folder of keys")
 
 
@@ -177,15 +177,15 @@ class _RedisKeys:
         return clients_of_node(self.redis)
 
 
-def _no_keys(session: StoredSession, shown: str) -> CantImport:
-    return CantImport(
+def _no_keys(session: StoredSession, shown: str) -> ImportRefused:
+    return ImportRefused(
         f'{shown} has no keys of instance "{session.name}" (id {session.id}): Evolution API keeps them in Redis with '
         "CACHE_REDIS_ENABLED=true and in its folder `instances` otherwise"
     )
 
 
-def _several(session: StoredSession, keys: Sequence[str], shown: str) -> CantImport:
-    return CantImport(
+def _several(session: StoredSession, keys: Sequence[str], shown: str) -> ImportRefused:
+    return ImportRefused(
         f'{shown} has {len(keys)} hashes for instance "{session.name}": {", ".join(keys[:5])}. Leave only the one of '
         "the prefix that is used (CACHE_REDIS_PREFIX_KEY)"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.backup.baileys import CREDENTIALS, IN_USE_S, BadFolder, changed_at, read_folder
 from holdfast.health.advice import format_duration
-from holdfast.importing.device import MAX_SESSIONS, CantImport, ImportedDevice, StoredSession
+from holdfast.importing.device import MAX_SESSIONS, ImportedDevice, ImportRefused, StoredSession
 
 _BROWSER_PROFILE = ("Default", "Local State", "session", "SingletonLock")
 """Names that Chromium, and programs that drive it, create in their folder."""
@@ -32,7 +32,7 @@ class FolderSource:
         try:
             return list(self._sessions())[:MAX_SESSIONS]
         except OSError as error:
-            raise CantImport(f"{self.shown} can't be read: {error.strerror}") from error
+            raise ImportRefused(f"{self.shown} can't be read: {error.strerror}") from error
 
     def _sessions(self) -> Iterator[StoredSession]:
         if (self.folder / CREDENTIALS).is_file():
@@ -49,13 +49,13 @@ class FolderSource:
         try:
             return recent(changed_at(Path(session.id)), now=now, what="its folder")
         except OSError as error:
-            raise CantImport(f'"{error.filename}" can\'t be read: {error.strerror}') from error
+            raise ImportRefused(f'"{error.filename}" can\'t be read: {error.strerror}') from error
 
     def read(self, session: StoredSession, *, now: datetime, skip_damaged: bool) -> ImportedDevice:
         try:
             read = read_folder(Path(session.id), now=now, skip_damaged=skip_damaged)
         except BadFolder as error:
-            raise CantImport(error.sentence) from error
+            raise ImportRefused(error.sentence) from error
         return ImportedDevice(device=read.device, session=session.name, skipped=read.skipped, ignored=read.ignored)
 
 

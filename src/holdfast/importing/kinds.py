@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from holdfast.importing.baileys_api import open_baileys_api
 from holdfast.importing.databases import is_sqlite
-from holdfast.importing.device import CantImport, Source
+from holdfast.importing.device import ImportRefused, Source
 from holdfast.importing.evolution import open_evolution_postgres, open_evolution_redis
 from holdfast.importing.folders import FolderSource
 from holdfast.importing.openwa import open_openwa_postgres, open_openwa_sqlite
@@ -74,16 +74,16 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
 
 
 def open_source(kind: str, source: str, *, keys: str | None = None) -> Opened:
-    """Open the store of a program. Raises `CantImport`, also when the context is entered.
+    """Open the store of a program. Raises `ImportRefused`, also when the context is entered.
 
     keys: the place of the Signal keys, for programs that keep them apart from the credentials.
     """
     chosen = KINDS[kind]
     opened = _opened(chosen, source, keys)
     if opened is None:
-        raise CantImport(f"{_described(source)} is not a source for {kind}: give {chosen.expects}")
+        raise ImportRefused(f"{_described(source)} is not a source for {kind}: give {chosen.expects}")
     if keys is not None and (chosen.postgres_with_keys is None or not _is_postgres(source)):
-        raise CantImport(
+        raise ImportRefused(
             "--keys is only for Evolution API with PostgreSQL: other sources have keys and credentials in one place"
         )
     return opened
@@ -105,7 +105,7 @@ def _opened(kind: Kind, source: str, keys: str | None) -> Opened | None:
         return kind.sqlite and kind.sqlite(path)
     if path.exists() or (kind.folder is None and kind.sqlite is None):
         return None
-    raise CantImport(f'"{source}" does not exist: give {kind.expects}')
+    raise ImportRefused(f'"{source}" does not exist: give {kind.expects}')
 
 
 def _is_postgres(source: str) -> bool:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
-from holdfast.importing.device import CantImport, ImportedDevice, Source, StoredSession
+from holdfast.importing.device import ImportedDevice, ImportRefused, Source, StoredSession
 from holdfast.importing.folders import recent
 from holdfast.importing.tables import Layout, read_table, session_ids
 
@@ -45,7 +45,7 @@ class OpenWa:
     def sessions(self) -> Sequence[StoredSession]:
         found = session_ids(self.database, _LAYOUT) if _LAYOUT.is_in(self.database) else []
         if not found:
-            raise CantImport(
+            raise ImportRefused(
                 f"{self.shown} has no credentials of Baileys: give the folder data/baileys unless OpenWA runs with "
                 "BAILEYS_AUTH_STORE=database. Sessions of its engine whatsapp-web.js can't be imported: link them again"
             )

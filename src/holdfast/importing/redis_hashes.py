@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from holdfast.backup.auth_values import MAX_KEY_BYTES
-from holdfast.importing.device import MAX_KEYS, MAX_SESSIONS, CantImport, StoredSession, check_size
+from holdfast.importing.device import MAX_KEYS, MAX_SESSIONS, ImportRefused, StoredSession, check_size
 
 CREDENTIALS = "creds"
 _MAX_SCANNED = 5_000_000
@@ -32,7 +32,7 @@ _MAX_WRAPPED = 3
 
 
 class ForeignRedis:
-    """A database of a Redis server. Every method may raise `CantImport`."""
+    """A database of a Redis server. Every method may raise `ImportRefused`."""
 
     def __init__(self, client: Redis, *, shown: str, database: int) -> None:
         self._client = client
@@ -50,7 +50,7 @@ class ForeignRedis:
                 if cursor == 0 or scanned > _MAX_SCANNED or len(found) > MAX_SESSIONS:
                     break
         if cursor != 0:
-            raise CantImport(
+            raise ImportRefused(
                 f"{self.shown} has more than {MAX_SESSIONS} keys that match {pattern}, or more than {_MAX_SCANNED} "
                 "keys: it can't be searched for sessions"
             )
@@ -68,7 +68,7 @@ class ForeignRedis:
             return [key for key, is_there in zip(hashes, has, strict=True) if is_there]
 
     def fields(self, key: str, *, session: StoredSession) -> dict[str, bytes]:
-        """All fields of a hash. Raises `CantImport` before the values are read if the hash is too large."""
+        """All fields of a hash. Raises `ImportRefused` before the values are read if the hash is too large."""
         with self._sentences():
             count = int(self._each([("HLEN", key)])[0])
             if count > MAX_KEYS:
@@ -118,7 +118,7 @@ class ForeignRedis:
 
 @contextlib.contextmanager
 def open_redis(address: str) -> Iterator[ForeignRedis]:
-    """Connect to `address`, which is written as in the program's own configuration. Raises `CantImport`."""
+    """Connect to `address`, which is written as in the program's own configuration. Raises `ImportRefused`."""
     try:
         parts = urlsplit(address)
         kept = urlencode([each for each in parse_qsl(parts.query) if each[0] in _PASSED_ON])
@@ -134,7 +134,7 @@ def open_redis(address: str) -> Iterator[ForeignRedis]:
         database = int(arguments.get("db") or 0)
         where = arguments.get("path") or f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
     except (ValueError, TypeError, RedisError):
-        raise CantImport(
+        raise ImportRefused(
             "the address can't be parsed: write redis://user:password@host:6379/database; in user and password write "
             "%40 for @, %3A for : and %2F for /"
         ) from None  # its text may hold the password
@@ -147,13 +147,13 @@ def open_redis(address: str) -> Iterator[ForeignRedis]:
         yield ForeignRedis(client, shown=shown, database=database)
 
 
-def _unreadable(shown: str, error: Exception, *, secret: str | None = None) -> CantImport:
+def _unreadable(shown: str, error: Exception, *, secret: str | None = None) -> ImportRefused:
     cause = " ".join(str(error).split())
     cause = cause.replace(secret, "…") if secret else cause
     why = "check that the server runs, and that address and password are right"
     if isinstance(error, ResponseError) and "unknown command" in cause.lower():
         why = "the server refuses a command that the import needs"
-    return CantImport(f"{shown} can't be read ({cause[:300]}): {why}")
+    return ImportRefused(f"{shown} can't be read ({cause[:300]}): {why}")
 
 
 def _parts(names: Sequence[bytes], sizes: Sequence[int]) -> Iterator[list[bytes]]:

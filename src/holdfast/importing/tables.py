@@ -45,7 +45,7 @@ def session_ids(database: ForeignDatabase, layout: Layout) -> Sequence[str]:
 def read_table(
     database: ForeignDatabase, layout: Layout, session: StoredSession, *, skip_damaged: bool
 ) -> ImportedDevice:
-    """Read the device of one session. Raises `CantImport`."""
+    """Read the device of one session. Raises `ImportRefused`."""
     mine = "" if layout.session is None else f' WHERE "{layout.session}" = :session'
     values: dict[str, object] = {} if layout.session is None else {"session": session.id}
     value = f'CAST("{layout.value}" AS TEXT)'

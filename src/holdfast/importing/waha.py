@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sqlite
-from holdfast.importing.device import MAX_SESSIONS, CantImport, ImportedDevice, Source, StoredSession
+from holdfast.importing.device import MAX_SESSIONS, ImportedDevice, ImportRefused, Source, StoredSession
 from holdfast.importing.folders import FolderSource, looks_like_a_browser
 from holdfast.importing.tables import Layout, read_table, session_ids
 
@@ -65,13 +65,13 @@ def _session_of(database: str) -> str:
     return database if found is None else found[2]
 
 
-def _other_engine(shown: str, engine: str) -> CantImport:
+def _other_engine(shown: str, engine: str) -> ImportRefused:
     if engine == "GOWS":
-        return CantImport(
+        return ImportRefused(
             f"{shown} is of WAHA's engine GOWS, which stores a device as whatsmeow does: give its database to "
             "`holdfast import whatsmeow`, which is an SQLite file in the session's folder, or waha_gows_<session>"
         )
-    return CantImport(
+    return ImportRefused(
         f"{shown} is of WAHA's engine {engine}: only its engine NOWEB keeps a device that can be imported. Link the "
         "phone again with `holdfast pair`"
     )
@@ -102,7 +102,7 @@ class WahaDatabase:
         for table, engine in (("whatsmeow_device", "GOWS"), ("files", "WPP")):
             if self.database.has(table):
                 raise _other_engine(self.shown, engine)
-        raise CantImport(
+        raise ImportRefused(
             f"{self.shown} has no table of NOWEB's credentials: with local storage they are files in the folder "
             ".sessions/noweb/<session>, which you can give instead"
         )

@@ -21,8 +21,8 @@ from holdfast.importing.databases import ForeignDatabase, open_postgres, open_sq
 from holdfast.importing.device import (
     MAX_KEYS,
     MAX_SESSIONS,
-    CantImport,
     ImportedDevice,
+    ImportRefused,
     Source,
     StoredSession,
     check_size,
@@ -65,7 +65,7 @@ class Whatsmeow:
         columns = self.database.columns(_DEVICE)
         if missing := sorted(_WANTED - columns):
             what = f"no table {_DEVICE}" if not columns else f"a table {_DEVICE} without {', '.join(missing[:5])}"
-            raise CantImport(f"{self.shown} has {what}: it is not a database of whatsmeow, or of an unknown version")
+            raise ImportRefused(f"{self.shown} has {what}: it is not a database of whatsmeow, or of an unknown version")
         found = self.database.rows(f"SELECT jid FROM {_DEVICE} ORDER BY 1 LIMIT :limit", limit=MAX_SESSIONS)  # noqa: S608
         return [StoredSession(name=str(jid).partition("@")[0], id=str(jid)) for (jid,) in found]
 
@@ -78,7 +78,7 @@ class Whatsmeow:
             check_size(len(entries), 0, 0, session=session, shown=self.shown)
             credentials = self._credentials(session, entries)
         except (ValueError, TypeError) as error:  # SQLite takes texts for numbers
-            raise CantImport(f"{self.shown} can't be read: a column of numbers holds something else") from error
+            raise ImportRefused(f"{self.shown} can't be read: a column of numbers holds something else") from error
         written = ((name, json.dumps(value).encode()) for name, value in entries.items())
         return checked_device(
             json.dumps(credentials).encode(),

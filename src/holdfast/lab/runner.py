@@ -44,7 +44,7 @@ class LabFailed(HoldfastError):
 
 
 @dataclass(slots=True, kw_only=True)
-class Stage:
+class ScenarioRun:
     """A running scenario: its clients, and what was observed."""
 
     holdfast: Client
@@ -64,17 +64,17 @@ async def play(scenario: Scenario, *, seconds: int, environment: Mapping[str, st
     """Run it in a temporary folder and return the result. The folder is removed, also after Ctrl-C."""
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="holdfast-lab-") as folder:
-        async with _stage(Path(folder), {**environment, **scenario.settings}, clock, screen, seconds) as stage:
-            await _pair_all(stage, screen)
-            await _play(stage, scenario, seconds, screen)
+        async with _scenario_run(Path(folder), {**environment, **scenario.settings}, clock, screen, seconds) as run:
+            await _pair_all(run, screen)
+            await _play(run, scenario, seconds, screen)
             receivers = {number: company for company, number in COMPANIES.items()} | {CONTACT: CONTACT}
-            return stage.tally.result(receivers, seconds=seconds)
+            return run.tally.result(receivers, seconds=seconds)
 
 
 @contextlib.asynccontextmanager
-async def _stage(
+async def _scenario_run(
     folder: Path, environment: Mapping[str, str], clock: Clock, screen: Screen, seconds: int
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[ScenarioRun]:
     key = "hf_lab_key_of_a_temporary_folder"
     wasim_arguments = ["serve", "--port", "0", "--control-port", "0", "--state-dir", str(folder / "wasim")]
     async with contextlib.AsyncExitStack() as stack:
@@ -100,7 +100,7 @@ async def _stage(
             raise LabFailed(f'Holdfast printed "{line}" instead of its address')
         holdfast = await stack.enter_async_context(connect(url[0], key))
         wasim = await stack.enter_async_context(connect(places["control"], None))
-        yield Stage(holdfast=holdfast, wasim=wasim, clock=clock, seconds=seconds)
+        yield ScenarioRun(holdfast=holdfast, wasim=wasim, clock=clock, seconds=seconds)
 
 
 _KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE", "HOLDFAST_REDIS_URL")
@@ -109,88 +109,88 @@ _KEPT_SETTINGS = ("HOLDFAST_CACHE_DIR", "HOLDFAST_NODE_BIN", "HOLDFAST_NPM_CACHE
 # Pairing.
 
 
-async def _pair_all(stage: Stage, screen: Screen) -> None:
-    await stage.wasim.post("/phones", {"number": CONTACT})
+async def _pair_all(run: ScenarioRun, screen: Screen) -> None:
+    await run.wasim.post("/phones", {"number": CONTACT})
     for company, number in COMPANIES.items():
         screen.print_line(f"Linking company {company}: its phone scans the QR code")
-        await stage.holdfast.put(f"/v1/sessions/{company}")
-        code = (await stage.holdfast.get(f"/v1/sessions/{company}/qr"))["qr"]
-        await stage.wasim.post(f"/phones/{number}/scan", {"qr": code})
+        await run.holdfast.put(f"/v1/sessions/{company}")
+        code = (await run.holdfast.get(f"/v1/sessions/{company}/qr"))["qr"]
+        await run.wasim.post(f"/phones/{number}/scan", {"qr": code})
     async with asyncio.timeout(_PAIR_S):
         while True:
-            await _record_sessions(stage)
-            await _record_links(stage)
-            if len(stage.links) == len(COMPANIES) and set(stage.states.values()) == {"connected"}:
+            await _record_sessions(run)
+            await _record_links(run)
+            if len(run.links) == len(COMPANIES) and set(run.states.values()) == {"connected"}:
                 return
-            await stage.clock.sleep(_SAMPLE_S)
+            await run.clock.sleep(_SAMPLE_S)
 
 
 # Playing.
 
 
-async def _play(stage: Stage, scenario: Scenario, seconds: int, screen: Screen) -> None:
-    stage.began_at = stage.clock.monotonic()
-    stage.tally.uptime = {company: Uptime() for company in COMPANIES}
-    with screen.live(stage):
+async def _play(run: ScenarioRun, scenario: Scenario, seconds: int, screen: Screen) -> None:
+    run.began_at = run.clock.monotonic()
+    run.tally.uptime = {company: Uptime() for company in COMPANIES}
+    with screen.live(run):
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(_watch(stage, screen))
+            watching = tasks.create_task(_watch(run, screen))
             async with asyncio.TaskGroup() as work:
                 for company in COMPANIES:
-                    work.create_task(_send(stage, company, seconds))
-                work.create_task(_break(stage, scenario.steps, seconds))
-            stage.fault = "none; waiting for the rest to arrive"
-            await _settle(stage)
+                    work.create_task(_send(run, company, seconds))
+                work.create_task(_break(run, scenario.steps, seconds))
+            run.fault = "none; waiting for the rest to arrive"
+            await _settle(run)
             watching.cancel()
-    await _count(stage)
+    await _count(run)
 
 
-async def _send(stage: Stage, company: str, seconds: int) -> None:
+async def _send(run: ScenarioRun, company: str, seconds: int) -> None:
     """Send a message every 0.4 s, alternately to the other company and to the contact, whatever the link does."""
     other = next(number for name, number in COMPANIES.items() if name != company)
     for n in range(int(seconds * _RATE)):
-        await stage.clock.sleep(stage.began_at + n / _RATE - stage.clock.monotonic())
+        await run.clock.sleep(run.began_at + n / _RATE - run.clock.monotonic())
         to = CONTACT if n % 3 == 2 else other
         text = f"{company} message {n + 1}"
         headers = {"Idempotency-Key": f"lab-{company}-{n}"}
-        answer = await stage.holdfast.post(f"/v1/sessions/{company}/messages", {"to": to, "text": text}, headers)
-        stage.tally.sent[answer["id"]] = Sent(id=answer["id"], text=text, company=company, to=to)
+        answer = await run.holdfast.post(f"/v1/sessions/{company}/messages", {"to": to, "text": text}, headers)
+        run.tally.sent[answer["id"]] = Sent(id=answer["id"], text=text, company=company, to=to)
 
 
-async def _break(stage: Stage, steps: Sequence[Step], seconds: int) -> None:
+async def _break(run: ScenarioRun, steps: Sequence[Step], seconds: int) -> None:
     """Run the steps one after the other. A step that is late because of the one before starts at once."""
     for step in steps:
-        await stage.clock.sleep(stage.began_at + step.at_s * seconds / USUAL_S - stage.clock.monotonic())
-        stage.fault = f"{step.kind} ({', '.join(step.whom)})"
-        await (_sever if step.severs else _disturb)(stage, step)
-        stage.fault = ""
+        await run.clock.sleep(run.began_at + step.at_s * seconds / USUAL_S - run.clock.monotonic())
+        run.fault = f"{step.kind} ({', '.join(step.whom)})"
+        await (_sever if step.severs else _disturb)(run, step)
+        run.fault = ""
 
 
-async def _sever(stage: Stage, step: Step) -> None:
+async def _sever(run: ScenarioRun, step: Step) -> None:
     """Break links, and wait until they are back or ten seconds have passed."""
-    now = stage.clock.monotonic()
+    now = run.clock.monotonic()
     faults = [
         InjectedFault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.whom
     ]
     for company in step.whom:
-        stage.links.pop(company, None)
-    stage.tally.faults += faults
-    started = await _begin(stage, step)
+        run.links.pop(company, None)
+    run.tally.faults += faults
+    started = await _begin(run, step)
     if step.kind in _ONLY_NEW_LINKS:
-        await _begin(stage, replace(step, kind="cut", details={}))
-    await stage.clock.sleep(now + step.lasts_s - stage.clock.monotonic())
+        await _begin(run, replace(step, kind="cut", details={}))
+    await run.clock.sleep(now + step.lasts_s - run.clock.monotonic())
     if step.kind in _HELD:
-        await _end(stage, started)
+        await _end(run, started)
     until = now + step.lasts_s + MAX_RECONNECT_S + 5
-    while any(fault.back_at is None for fault in faults) and stage.clock.monotonic() < until:
-        await stage.clock.sleep(_SAMPLE_S)
-    await _end(stage, started)
+    while any(fault.back_at is None for fault in faults) and run.clock.monotonic() < until:
+        await run.clock.sleep(_SAMPLE_S)
+    await _end(run, started)
 
 
-async def _disturb(stage: Stage, step: Step) -> None:
+async def _disturb(run: ScenarioRun, step: Step) -> None:
     """Inject a fault that must not end any link."""
-    started = await _begin(stage, step)
-    await stage.clock.sleep(step.lasts_s)
-    await _end(stage, started)
+    started = await _begin(run, step)
+    await run.clock.sleep(step.lasts_s)
+    await _end(run, started)
 
 
 _ONLY_NEW_LINKS = {"failure", "flap", "refuse"}
@@ -200,98 +200,98 @@ _HELD = {"flap", "refuse"}
 _WHOLE_SERVER = {"restart", "refuse"}
 
 
-async def _begin(stage: Stage, step: Step) -> Json:
+async def _begin(run: ScenarioRun, step: Step) -> Json:
     """Start the fault at wasim; a `cut` of several companies is one fault for each."""
     begun: Json = {}
     for company in step.whom if step.kind not in _WHOLE_SERVER else step.whom[:1]:
         number = {} if step.kind in _WHOLE_SERVER else {"number": COMPANIES[company]}
-        begun = await stage.wasim.post("/faults", {"kind": step.kind, **number, **step.details})
+        begun = await run.wasim.post("/faults", {"kind": step.kind, **number, **step.details})
     return begun
 
 
-async def _end(stage: Stage, started: Json) -> None:
+async def _end(run: ScenarioRun, started: Json) -> None:
     with contextlib.suppress(Refused):  # it may have ended already
-        await stage.wasim.delete(f"/faults/{started['id']}")
+        await run.wasim.delete(f"/faults/{started['id']}")
 
 
 # Watching.
 
 
-async def _watch(stage: Stage, screen: Screen) -> None:
+async def _watch(run: ScenarioRun, screen: Screen) -> None:
     """Sample the links ten times a second, Holdfast's own view once a second."""
-    last = stage.clock.monotonic()
+    last = run.clock.monotonic()
     n = 0
     while True:
-        await _record_links(stage)
-        now = stage.clock.monotonic()
-        for company, uptime in stage.tally.uptime.items():
-            uptime.add(now - last, up=company in stage.links, excused=_is_excused(stage, company, now))
+        await _record_links(run)
+        now = run.clock.monotonic()
+        for company, uptime in run.tally.uptime.items():
+            uptime.add(now - last, up=company in run.links, excused=_is_excused(run, company, now))
         last = now
-        stage.elapsed_s = now - stage.began_at
+        run.elapsed_s = now - run.began_at
         if n % 10 == 0:
-            await _record_sessions(stage)
-            await _record_messages(stage)
-        screen.refresh(stage)
+            await _record_sessions(run)
+            await _record_messages(run)
+        screen.refresh(run)
         n += 1
-        await stage.clock.sleep(_SAMPLE_S)
+        await run.clock.sleep(_SAMPLE_S)
 
 
-def _is_excused(stage: Stage, company: str, now: float) -> bool:
+def _is_excused(run: ScenarioRun, company: str, now: float) -> bool:
     return any(
         fault.company == company and fault.at <= now < fault.reachable_at + MAX_RECONNECT_S
-        for fault in stage.tally.faults
+        for fault in run.tally.faults
     )
 
 
-def _is_on(stage: Stage, company: str, now: float) -> bool:
+def _is_on(run: ScenarioRun, company: str, now: float) -> bool:
     """Whether an injected fault that no link can survive is active now."""
-    return any(fault.company == company and fault.back_at is None for fault in stage.tally.faults)
+    return any(fault.company == company and fault.back_at is None for fault in run.tally.faults)
 
 
-async def _record_links(stage: Stage) -> None:
+async def _record_links(run: ScenarioRun) -> None:
     """The links that the server considers open and not frozen."""
-    now = stage.clock.monotonic()
+    now = run.clock.monotonic()
     companies = {number: company for company, number in COMPANIES.items()}
     up = {
         companies[link["number"]]: link["id"]
-        for link in await stage.wasim.get("/links")
+        for link in await run.wasim.get("/links")
         if link["number"] in companies and link["state"] == "open" and not link["frozen"]
     }
-    for company, link in stage.links.items():
-        if up.get(company) != link and not _is_on(stage, company, now):
-            stage.tally.unprovoked += 1
-    for fault in stage.tally.faults:
+    for company, link in run.links.items():
+        if up.get(company) != link and not _is_on(run, company, now):
+            run.tally.unprovoked += 1
+    for fault in run.tally.faults:
         if fault.back_at is None and now >= fault.reachable_at and fault.company in up:
             fault.back_at = now
-    stage.links = up
+    run.links = up
 
 
-async def _record_sessions(stage: Stage) -> None:
-    page = await stage.holdfast.get("/v1/sessions")
-    stage.states = {session["companyId"]: session["state"] for session in page["items"]}
+async def _record_sessions(run: ScenarioRun) -> None:
+    page = await run.holdfast.get("/v1/sessions")
+    run.states = {session["companyId"]: session["state"] for session in page["items"]}
 
 
-async def _record_messages(stage: Stage) -> None:
+async def _record_messages(run: ScenarioRun) -> None:
     for company in COMPANIES:
-        async for message in stage.holdfast.items(f"/v1/sessions/{company}/messages"):
-            if sent := stage.tally.sent.get(message["id"]):
+        async for message in run.holdfast.items(f"/v1/sessions/{company}/messages"):
+            if sent := run.tally.sent.get(message["id"]):
                 sent.state = message["state"]
 
 
-async def _settle(stage: Stage) -> None:
+async def _settle(run: ScenarioRun) -> None:
     """Wait until every message has arrived, or until the timeout."""
-    until = stage.clock.monotonic() + _SETTLE_S
-    while stage.clock.monotonic() < until:
-        if all(sent.state in ARRIVED for sent in stage.tally.sent.values()):
+    until = run.clock.monotonic() + _SETTLE_S
+    while run.clock.monotonic() < until:
+        if all(sent.state in ARRIVED for sent in run.tally.sent.values()):
             return
-        await stage.clock.sleep(_SAMPLE_S)
+        await run.clock.sleep(_SAMPLE_S)
 
 
-async def _count(stage: Stage) -> None:
+async def _count(run: ScenarioRun) -> None:
     """Count what the receivers were shown."""
-    await _record_messages(stage)
+    await _record_messages(run)
     for company in COMPANIES:
-        async for item in stage.holdfast.items(f"/v1/sessions/{company}/inbox"):
-            stage.tally.received[company, item["text"]] += 1
-    for item in await stage.wasim.get(f"/phones/{CONTACT}/inbox"):
-        stage.tally.received[CONTACT, item["text"]] += 1
+        async for item in run.holdfast.items(f"/v1/sessions/{company}/inbox"):
+            run.tally.received[company, item["text"]] += 1
+    for item in await run.wasim.get(f"/phones/{CONTACT}/inbox"):
+        run.tally.received[CONTACT, item["text"]] += 1

@@ -18,7 +18,7 @@ from holdfast.lab.tally import ARRIVED, Result, RunTally
 _COLOURS = {"connected": "green", "reconnecting": "yellow", "connecting": "yellow"}
 
 
-class Watched(Protocol):
+class RunView(Protocol):
     """What the screen shows of a run."""
 
     @property
@@ -48,7 +48,7 @@ class Screen:
         self._console.print(text, highlight=False)
 
     @contextlib.contextmanager
-    def live(self, watched: Watched) -> Iterator[None]:
+    def live(self, watched: RunView) -> Iterator[None]:
         if self._quiet:
             yield
             return
@@ -56,7 +56,7 @@ class Screen:
             yield
         self._live = None
 
-    def refresh(self, watched: Watched) -> None:
+    def refresh(self, watched: RunView) -> None:
         if self._live is not None:
             self._live.update(picture(watched))
 
@@ -76,12 +76,12 @@ class Screen:
         )
 
 
-def picture(watched: Watched) -> Group:
+def picture(watched: RunView) -> Group:
     """The present moment."""
     return Group(_companies(watched), "", _messages(watched.tally), "", _faults(watched))
 
 
-def _companies(watched: Watched) -> Table:
+def _companies(watched: RunView) -> Table:
     table = Table("company", "Holdfast says", "the server says", box=None, pad_edge=False, header_style="bold")
     for company, state in sorted(watched.states.items()):
         up = company in watched.links
@@ -97,7 +97,7 @@ def _messages(tally: RunTally) -> Text:
     return Text(f"messages  accepted {len(tally.sent)}   acked {acked}   delivered {arrived}")
 
 
-def _faults(watched: Watched) -> Text:
+def _faults(watched: RunView) -> Text:
     on = watched.fault or "none"
     over = _durations([fault.reconnect_s for fault in watched.tally.faults if fault.reconnect_s is not None])
     return Text(f"fault now  {on}\nback in    {over}\ntime       {watched.elapsed_s:.0f} s of {watched.seconds} s")

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from holdfast.base.clock import iso
-from holdfast.health.advice import Care, format_duration, what_to_do
+from holdfast.health.advice import Remedy, format_duration, what_to_do
 from holdfast.health.alerts import Alert, AlertKind
 from holdfast.health.stores import PendingAlert
 
@@ -89,7 +89,7 @@ def body(alert: Alert, *, public_url: str | None = None, labels: Labels = NO_LAB
 
 def _page(alert: Alert) -> str:
     """The dashboard page about the alert: of the company, of webhooks, or of the fleet."""
-    if alert.condition.action == Care.CHECK_WEBHOOK:
+    if alert.condition.action == Remedy.CHECK_WEBHOOK:
         return "/webhooks"
     return f"/companies/{quote(alert.companies[0], safe='')}" if len(alert.companies) == 1 else "/"
 

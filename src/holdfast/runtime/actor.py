@@ -194,10 +194,10 @@ class SessionActor:
         match report:
             case (
                 engine.Commit()
-                | engine.KeysWanted()
-                | engine.PlaintextWanted()
-                | engine.SentContentWanted()
-                | engine.AnsweredMessageWanted()
+                | engine.KeysRequested()
+                | engine.PlaintextRequested()
+                | engine.SentContentRequested()
+                | engine.AnsweredMessageRequested()
             ):
                 if report.link in {self._link, self._leaving}:
                     self.work.storage.handle(report)

@@ -23,19 +23,19 @@ from holdfast.delivery.stores import Outbox
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.engine import (
     AnsweredMessageFound,
-    AnsweredMessageWanted,
+    AnsweredMessageRequested,
     AnyCommand,
     CallSignal,
     Commit,
     Committed,
     HistoryProgress,
     InboundMessage,
-    KeysWanted,
+    KeysRequested,
     LinkId,
     Plaintext,
-    PlaintextWanted,
+    PlaintextRequested,
     SentContent,
-    SentContentWanted,
+    SentContentRequested,
     SignalKeys,
 )
 from holdfast.session.ignoring import without_ignored
@@ -48,7 +48,7 @@ _REFUSED_KEPT = 10_000
 _SLOW_S = 1.0
 """A store that takes this long delays pings noticeably, so late answers are not WhatsApp's fault."""
 
-Question = KeysWanted | PlaintextWanted | SentContentWanted | AnsweredMessageWanted
+Question = KeysRequested | PlaintextRequested | SentContentRequested | AnsweredMessageRequested
 EngineQuery = Commit | Question
 
 
@@ -209,17 +209,17 @@ class EngineStorage:
         match wanted:
             case Commit(link=link, seq=seq):
                 return Committed(link=link, seq=seq)
-            case KeysWanted(link=link, request=request):
+            case KeysRequested(link=link, request=request):
                 values = await self._store.keys(self._company, wanted.type, wanted.ids)
                 return SignalKeys(link=link, request=request, values=values)
-            case PlaintextWanted(link=link, request=request):
+            case PlaintextRequested(link=link, request=request):
                 known = await self._store.plaintext(self._company, wanted.ciphertext_sha256)
                 text = None if known is None else base64.b64encode(known).decode()
                 return Plaintext(link=link, request=request, plaintext=text)
-            case SentContentWanted(link=link, request=request):
+            case SentContentRequested(link=link, request=request):
                 content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id, chat=wanted.chat)
                 return SentContent(link=link, request=request, content=content, made=made)
-            case AnsweredMessageWanted(link=link, request=request):
+            case AnsweredMessageRequested(link=link, request=request):
                 message = await self._store.answered_message(self._company, wanted.whatsapp_id, chat=wanted.chat)
                 return AnsweredMessageFound(link=link, request=request, message=message)
 

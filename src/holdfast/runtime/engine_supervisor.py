@@ -149,7 +149,7 @@ class EngineSupervisor:
         """End the host of a session, if there is one; the next is started as after any loss."""
         host = self._host_of(company)
         if host is not None and host.engine is not None:
-            host.engine.condemn(because)
+            host.engine.kill(because)
 
     def _host_of(self, company: str) -> RunningHost | None:
         number = self._placement.hosts.get(company)

@@ -8,10 +8,10 @@ from datetime import datetime
 from holdfast.base.clock import Clock
 from holdfast.delivery.stores import Backlog
 from holdfast.health.signals import (
-    HourSigns,
-    MachinerySigns,
-    MessageSigns,
-    NotStoredSigns,
+    HourlySignals,
+    MessageSignals,
+    NotStoredSignals,
+    ProcessSignals,
     Signals,
     observe,
 )
@@ -40,18 +40,18 @@ def signals_of(
         frame_at=view.frame_at,
         keepalives=view.keepalives,
         messages=messages_of(backlogs.get(company, Backlog()), clock),
-        hour=HourSigns.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
-        machinery=MachinerySigns(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
+        hour=HourlySignals.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
+        machinery=ProcessSignals(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
         qr_wanted=view.record.state is State.PAIRING,
         hold=view.hold,
         others_connected=any(other != company for other in connected),
-        not_stored=NotStoredSigns.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
+        not_stored=NotStoredSignals.of((now - each.at, each.whatsapp_id) for each in view.not_stored),
     )
 
 
-def messages_of(backlog: Backlog, clock: Clock) -> MessageSigns:
+def messages_of(backlog: Backlog, clock: Clock) -> MessageSignals:
     """The backlog of a company, as evidence."""
-    return MessageSigns(
+    return MessageSignals(
         waiting=backlog.waiting, oldest_s=age_s(backlog.oldest_at, clock), late_s=age_s(backlog.late_since, clock)
     )
 

@@ -17,7 +17,7 @@ from holdfast.delivery.stores import Backlog, Figures
 from holdfast.delivery.webhooks import OF_ALL, Endpoint
 from holdfast.health.actions import Nothing, Probe, Reconnect, ReplaceActor, ReplaceHost, decide
 from holdfast.health.alerts import Alert, AlertPolicy, Book, update
-from holdfast.health.conditions import Condition, Surroundings, conditions_around, conditions_of
+from holdfast.health.conditions import Condition, SystemSignals, conditions_of, system_conditions
 from holdfast.health.signals import Limits, Signals
 from holdfast.health.webhooks import conditions_of_webhooks
 from holdfast.runtime.evidence import age_s, signals_of
@@ -111,7 +111,7 @@ class HealthMonitor:
         ]
         self._act(seen)
         conditions = [condition for signals in seen for condition in conditions_of(signals, self._limits)]
-        around = conditions_around(self._surroundings(), self._limits)
+        around = system_conditions(self._surroundings(), self._limits)
         await self._alert([*conditions, *around, *await self._webhook_conditions()])
 
     async def _ask_database(self) -> Mapping[str, Backlog]:
@@ -171,12 +171,12 @@ class HealthMonitor:
         if link is not None:
             self._gateway.post(company, events.ProbeAsked(link.number))
 
-    def _surroundings(self) -> Surroundings:
+    def _surroundings(self) -> SystemSignals:
         supervisor, status = self._services.supervisor, self._services.live.status
         failing_since = self._database_failing_since
         versions = self._services.client_versions
         refusal = None if versions is None else versions.refusal
-        return Surroundings(
+        return SystemSignals(
             redis_down_s=age_s(status.since, self._services.clock)
             if status.availability is Availability.DOWN
             else None,

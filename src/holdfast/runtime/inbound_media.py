@@ -41,7 +41,7 @@ _WHY = {
 }
 
 
-class Gone(HoldfastError):
+class MediaExpired(HoldfastError):
     """WhatsApp no longer has the file, and neither has Holdfast."""
 
     code = "media-gone"
@@ -80,8 +80,8 @@ class InboundMediaService:
     async def open(self, inbox_id: str, *, may_touch: Callable[[str], bool] = lambda company: True) -> OpenedMedia:
         """Open the media file of an inbound message, downloading it if necessary.
 
-        Raises `NotFound` (also for companies for which `may_touch` is false), `Gone`, `TooLargeMedia`, `NotFetched`,
-        and the errors of a session without a link.
+        Raises `NotFound` (also for companies for which `may_touch` is false), `MediaExpired`, `TooLargeMedia`,
+        `NotFetched`, and the errors of a session without a link.
         """
         known = await self._known(inbox_id, may_touch)
         media_id = known.media_id
@@ -144,7 +144,7 @@ class InboundMediaService:
         try:
             found = await actor.work.queries.ask(uploaded_again(known.message, media_key=given["mediaKey"]))
         except NotFound as error:
-            raise Gone(
+            raise MediaExpired(
                 "neither WhatsApp nor the account's phone has this file: ask the sender to send it again"
             ) from error
         except PhoneTimedOut as error:
@@ -157,7 +157,7 @@ class InboundMediaService:
     def _failure(self, error: str) -> HoldfastError:
         match error:
             case "gone":
-                return Gone("WhatsApp no longer has this file: ask the sender to send it again")
+                return MediaExpired("WhatsApp no longer has this file: ask the sender to send it again")
             case "too-large":
                 limit = self._outbound_media.limit_bytes // MB
                 return TooLargeMedia(f"the file is larger than {limit} MB: HOLDFAST_MEDIA_MAX_MB allows no more")

@@ -20,7 +20,7 @@ from holdfast.delivery.rate_limits import (
     effective_pacing,
 )
 from holdfast.delivery.stores import Account, Accounts, Outbox, Outgoing
-from holdfast.health.signals import HoldSigns
+from holdfast.health.signals import HoldSignals
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +126,10 @@ class RateLimiter:
         await self._accounts.set_tight(self._company, until=_wall(self._clock, self._tight_until))
 
     @property
-    def lock_now(self) -> HoldSigns | None:
+    def lock_now(self) -> HoldSignals | None:
         """WhatsApp's lock that ends last, while there is one."""
         lock = self._limits.longest_lock(self._clock.monotonic())
-        return None if lock is None else HoldSigns(code=lock.code, until=to_wall(self._clock, lock.until))
+        return None if lock is None else HoldSignals(code=lock.code, until=to_wall(self._clock, lock.until))
 
     # Sending.
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from holdfast.base.clock import Clock
 from holdfast.health.keepalive import KeepAlives, RoundTrips
-from holdfast.health.signals import HoldSigns
+from holdfast.health.signals import HoldSignals
 from holdfast.runtime.history_status import HistoryStatus
 from holdfast.runtime.passkeys import Passkey
 from holdfast.session.reasons import Reason, stored_reason
@@ -65,7 +65,7 @@ class View:
     """The progress of storing the phone's history."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Messages that were not stored because the company ignores their kind, by kind, since the session's start here."""
-    hold: HoldSigns | None = None
+    hold: HoldSignals | None = None
     """WhatsApp's lock on messages to new contacts, while there is one."""
 
     @property

@@ -86,7 +86,7 @@ class Limiter:
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
+class ConnectNow:
     """Connect now."""
 
 
@@ -107,7 +107,7 @@ Wakes = tuple[tuple[str, float], ...]
 
 def ask(
     limiter: Limiter, company: str, *, now: float, policy: LimiterPolicy, urgent: bool = False
-) -> tuple[Limiter, Go | DeferConnect]:
+) -> tuple[Limiter, ConnectNow | DeferConnect]:
     """Decide whether this company's link may start now. `urgent`: it has messages to send."""
     rate = connect_rate.resumed(limiter.rate, now=now, policy=policy.rate)
     if rate is not limiter.rate:
@@ -123,14 +123,14 @@ def ask(
         limiter, place = _next_slot(_without(limiter, company), now, policy)
     if place > now:
         return _reserve(limiter, company, place), DeferConnect(until=place)
-    return _begin(limiter, company, now), Go()
+    return _begin(limiter, company, now), ConnectNow()
 
 
 def _ask_breaker(
     limiter: Limiter, breaker: OpenBreaker, company: str, now: float, policy: LimiterPolicy, *, urgent: bool
-) -> tuple[Limiter, Go | DeferConnect]:
+) -> tuple[Limiter, ConnectNow | DeferConnect]:
     if breaker.prober is None and now >= breaker.probe_at:
-        return replace(_begin(limiter, company, now), breaker=replace(breaker, prober=company)), Go()
+        return replace(_begin(limiter, company, now), breaker=replace(breaker, prober=company)), ConnectNow()
     queued = _enqueue(limiter, company, urgent=urgent)
     if breaker.prober is None and queued.waiting[0] == company:
         return queued, DeferConnect(until=breaker.probe_at, because=CIRCUIT_BREAKER_OPEN)

@@ -145,21 +145,21 @@ class Committed(Command, frozen=True, kw_only=True, tag="committed"):
 
 
 class SignalKeys(Command, frozen=True, kw_only=True, tag="keys"):
-    """Answer to `KeysWanted`: the stored values by id; an unknown id is absent."""
+    """Answer to `KeysRequested`: the stored values by id; an unknown id is absent."""
 
     request: int
     values: dict[str, str]
 
 
 class Plaintext(Command, frozen=True, kw_only=True, tag="plaintext"):
-    """Answer to `PlaintextWanted`: base64, or None when that ciphertext was never decrypted here."""
+    """Answer to `PlaintextRequested`: base64, or None when that ciphertext was never decrypted here."""
 
     request: int
     plaintext: str | None
 
 
 class SentContent(Command, frozen=True, kw_only=True, tag="sent-content", omit_defaults=True):
-    """Answer to `SentContentWanted`: what was sent under that id, or None."""
+    """Answer to `SentContentRequested`: what was sent under that id, or None."""
 
     request: int
     content: dict[str, object] | None
@@ -179,7 +179,7 @@ class AnsweredMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
 
 
 class AnsweredMessageFound(Command, frozen=True, kw_only=True, tag="answered-message"):
-    """Answer to `AnsweredMessageWanted`; None when the inbox has no such message, or none with a secret."""
+    """Answer to `AnsweredMessageRequested`; None when the inbox has no such message, or none with a secret."""
 
     request: int
     message: AnsweredMessage | None
@@ -494,20 +494,20 @@ class Commit(Report, frozen=True, kw_only=True, tag="commit"):
     group_changes: list[GroupChange] = []
 
 
-class KeysWanted(Report, frozen=True, kw_only=True, tag="keys-wanted"):
+class KeysRequested(Report, frozen=True, kw_only=True, tag="keys-wanted"):
     request: int
     type: str
     ids: list[str]
 
 
-class PlaintextWanted(Report, frozen=True, kw_only=True, tag="plaintext-wanted"):
+class PlaintextRequested(Report, frozen=True, kw_only=True, tag="plaintext-wanted"):
     """A ciphertext could not be decrypted: was it decrypted before, and the receipt lost in a crash?"""
 
     request: int
     ciphertext_sha256: str
 
 
-class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wanted"):
+class SentContentRequested(Report, frozen=True, kw_only=True, tag="sent-content-wanted"):
     """A recipient asks for a message again (retry receipt)."""
 
     request: int
@@ -516,7 +516,7 @@ class SentContentWanted(Report, frozen=True, kw_only=True, tag="sent-content-wan
     whatsapp_id: str
 
 
-class AnsweredMessageWanted(Report, frozen=True, kw_only=True, tag="answered-message-wanted"):
+class AnsweredMessageRequested(Report, frozen=True, kw_only=True, tag="answered-message-wanted"):
     """An encrypted answer came, a vote in a poll for example: which message does it answer?"""
 
     request: int
@@ -591,10 +591,10 @@ AnyReport = (
     | Acked
     | Receipted
     | Commit
-    | KeysWanted
-    | PlaintextWanted
-    | SentContentWanted
-    | AnsweredMessageWanted
+    | KeysRequested
+    | PlaintextRequested
+    | SentContentRequested
+    | AnsweredMessageRequested
     | Downloaded
     | NewChatsLocked
     | PresenceSeen
@@ -661,5 +661,5 @@ class Engine(Protocol):
     @property
     def facts(self) -> HostFacts: ...
 
-    def condemn(self, detail: str) -> None:
+    def kill(self, detail: str) -> None:
         """Kill the host, with a reason for the log; `host_lost` follows."""

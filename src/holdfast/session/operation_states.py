@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.session.operations import KINDS, Arguments, CantTell, Done, Failure, NotDone
+from holdfast.session.operations import KINDS, Arguments, Done, Failure, NotDone, Undetermined
 
 LONGEST_EXPIRY_S = 30 * 24 * 3600
 MAX_OPEN = 1000
@@ -231,7 +231,7 @@ def after_observation(operation: Operation, arguments: Arguments, answer: Answer
     match arguments.judge(operation.observed, answer.result):
         case Done(result):
             return succeeded(operation, arguments, result, now=now)
-        case CantTell(sentence):
+        case Undetermined(sentence):
             return _settle(operation, OperationState.UNKNOWN, now=now, error_code="unknown-outcome", error=sentence)
         case NotDone():
             tried_at = now if operation.tried_at is None else datetime.fromisoformat(operation.tried_at)

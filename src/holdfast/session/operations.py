@@ -31,13 +31,13 @@ class NotDone:
 
 
 @dataclass(frozen=True, slots=True)
-class CantTell:
+class Undetermined:
     """An observation does not show whether the operation was carried out; `sentence` says why."""
 
     sentence: str
 
 
-Verdict = Done | NotDone | CantTell
+Verdict = Done | NotDone | Undetermined
 
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -113,7 +113,7 @@ class CreateGroup(Arguments, frozen=True, kw_only=True):
             return NotDone()
         if len(new) > 1:
             ids = ", ".join(str(group["id"]) for group in new)
-            return CantTell(
+            return Undetermined(
                 f"the connection ended before WhatsApp answered, and then there were several new groups with this "
                 f"subject ({ids}): one of them may be the one it created, so it is not retried"
             )

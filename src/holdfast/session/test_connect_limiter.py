@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.session import connect_limiter, reasons
-from holdfast.session.connect_limiter import DeferConnect, Go, Limiter, LimiterPolicy, Wakes, ask, ended, opened
+from holdfast.session.connect_limiter import ConnectNow, DeferConnect, Limiter, LimiterPolicy, Wakes, ask, ended, opened
 from holdfast.session.connect_rate import Rate
 from holdfast.session.reasons import BY_CODE, CIRCUIT_BREAKER_OPEN, CONNECT_QUEUED
 
@@ -22,7 +22,7 @@ BUSY, OUTDATED = BY_CODE[503], BY_CODE[405]
 
 def asked(
     known: Limiter, *companies: str, now: float = NOW, policy: LimiterPolicy = POLICY
-) -> tuple[Limiter, list[Go | DeferConnect]]:
+) -> tuple[Limiter, list[ConnectNow | DeferConnect]]:
     answers = []
     for company in companies:
         known, answer = ask(known, company, now=now, policy=policy)
@@ -48,11 +48,11 @@ TRIPPED, _ = refused(Limiter(), "a", "b", "c")
 def test_a_few_begin_at_once_and_the_rest_one_after_another() -> None:
     """Ten links start at once, and one more every 50 ms; each session gets a start time and starts then."""
     known, answers = asked(Limiter(), *(f"{number:02}" for number in range(13)))
-    assert answers[:11] == [Go()] * 11
+    assert answers[:11] == [ConnectNow()] * 11
     places = [answer.until for answer in answers[11:] if isinstance(answer, DeferConnect)]
     assert places == pytest.approx([NOW + 0.05, NOW + 0.1])
     known, again = asked(known, "11", now=known.reserved["11"])
-    assert again == [Go()]
+    assert again == [ConnectNow()]
     assert set(known.reserved) == {"12"}
 
 
@@ -67,7 +67,7 @@ def test_an_early_repetition_gets_the_same_answer() -> None:
 def test_no_more_open_at_once_than_allowed() -> None:
     """A session that finds no free slot waits in line; asking twice does not queue it twice."""
     known, answers = asked(Limiter(), "a", "b", "c", "d", "c", policy=SMALL)
-    assert answers == [Go(), Go(), *[DeferConnect(until=NOW + 60, because=CONNECT_QUEUED)] * 3]
+    assert answers == [ConnectNow(), ConnectNow(), *[DeferConnect(until=NOW + 60, because=CONNECT_QUEUED)] * 3]
     assert known.waiting == ("c", "d")
 
 
@@ -80,7 +80,7 @@ def test_a_link_that_opened_or_ended_makes_room_for_the_next_in_line() -> None:
     assert wakes == ()
     known, wakes = ended(known, "b", BUSY, was_open=False, now=NOW, policy=SMALL)
     assert wakes == (("e", NOW),)
-    assert asked(known, "c", "e", policy=SMALL)[1] == [Go(), Go()]
+    assert asked(known, "c", "e", policy=SMALL)[1] == [ConnectNow(), ConnectNow()]
 
 
 # The breaker.
@@ -95,7 +95,7 @@ def test_three_equal_refusals_open_the_breaker_and_one_session_probes() -> None:
         DeferConnect(until=NOW + 65, because=CIRCUIT_BREAKER_OPEN),
     ]
     known, answers = asked(known, "d", "e", now=NOW + 5)
-    assert answers == [Go(), DeferConnect(until=NOW + 65, because=CIRCUIT_BREAKER_OPEN)]
+    assert answers == [ConnectNow(), DeferConnect(until=NOW + 65, because=CIRCUIT_BREAKER_OPEN)]
     assert known.breaker is not None
     assert known.breaker.prober == "d"
 
@@ -228,7 +228,7 @@ def test_all_get_in_once_whatsapp_lets_them(
         else:
             was_held = known.breaker is not None
             known, answer = ask(known, company, now=now, policy=POLICY)
-            if isinstance(answer, Go):
+            if isinstance(answer, ConnectNow):
                 assert not (was_held and known.breaker and known.breaker.prober != company), "a second probe"
                 del asks[company]
                 ends[company] = now + login_s

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from holdfast.session import connect_limiter
-from holdfast.session.connect_limiter import Go, Limiter, LimiterPolicy
+from holdfast.session.connect_limiter import ConnectNow, Limiter, LimiterPolicy
 from holdfast.session.connect_rate import Rate, RatePolicy, accepted, late, refused, resumed, unreached
 from holdfast.session.reasons import BY_CODE, Reason
 
@@ -171,7 +171,7 @@ class Fleet:
             if due.get(company) != now:
                 continue
             known, answer = connect_limiter.ask(known, company, now=now, policy=self.policy)
-            if isinstance(answer, Go):
+            if isinstance(answer, ConnectNow):
                 del due[company]
                 end, reason = self.server.login(now)
                 heapq.heappush(ends, (end, company, reason))

@@ -30,7 +30,7 @@ from holdfast.session.account_changes import (
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import (
     Acked,
-    AnsweredMessageWanted,
+    AnsweredMessageRequested,
     AnyReport,
     Commit,
     Decrypted,
@@ -43,7 +43,7 @@ from holdfast.session.engine import (
     QueryAnswered,
     Receipted,
     SendRefused,
-    SentContentWanted,
+    SentContentRequested,
 )
 
 S = TypeVar("S", bound=Struct)
@@ -87,7 +87,9 @@ _REPLACEMENT = "\ufffd"
 def bounded(report: AnyReport) -> AnyReport:
     """The same report, safe to store and to look up. Commits are bounded where they are stored, by `bounded_commit`."""
     match report:
-        case Acked() | Receipted() | PresenceSeen() | SentContentWanted() | AnsweredMessageWanted() | SendRefused():
+        case (
+            Acked() | Receipted() | PresenceSeen() | SentContentRequested() | AnsweredMessageRequested() | SendRefused()
+        ):
             return _bounded(report)
         case PasskeyFailed():
             return _bounded(report, code=bounded_id(report.code))

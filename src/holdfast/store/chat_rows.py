@@ -20,10 +20,10 @@ from holdfast.delivery.chats import (
     Entry,
     Names,
     SentEntry,
-    Slice,
     TimelineCursor,
     TimelineMessage,
     TimelinePage,
+    TimelineSlice,
     fold,
     newer_page,
     older_page,
@@ -259,7 +259,7 @@ def _slice(
     before: TimelineCursor,
     after: TimelineCursor | None,
     limit: int,
-) -> Slice:
+) -> TimelineSlice:
     sent = select(*_SENT).where(_O.company_id == company, _O.chat == chat, _O.kind.not_in(FOLDED))
     came = select(*RECEIVED).where(_I.company_id == company, _I.chat == chat, _I.type.not_in(FOLDED))
     if after is None:

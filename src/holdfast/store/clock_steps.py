@@ -13,7 +13,7 @@ from holdfast.base.clock_step import ClockStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class ClockShift:
     """Which rows to change after a clock step, and their new times."""
 
     which: ColumnElement[bool]
@@ -23,13 +23,13 @@ class Moved:
 
 def moved_with_clock(
     connection: Connection, times: ColumnElement[Any], step: ClockStep, *, made_at: ColumnElement[Any]
-) -> Moved:
+) -> ClockShift:
     """Move `times` by the clock step, so that they keep their distance from now. Rows made since then are not changed.
 
     Rows that the old clock dated into the same span are not changed either: those of a minute at most.
     """
     new = and_(made_at >= iso(step.after), made_at <= iso(step.at))
-    return Moved(which=not_(new), to=_shifted(connection, times, step.set_by_s))
+    return ClockShift(which=not_(new), to=_shifted(connection, times, step.set_by_s))
 
 
 def _shifted(connection: Connection, times: ColumnElement[Any], by_s: float) -> ColumnElement[str]:

@@ -24,7 +24,7 @@ _WAIT_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peeked:
+class DatabaseInspection:
     name: str
     """Path or address for messages, without a password."""
     revision: str
@@ -34,12 +34,12 @@ class Peeked:
     """Faults that SQLite's integrity check found; None for none, and on PostgreSQL, which has no such check."""
 
 
-def peek(place: Path | str) -> Peeked:
+def inspect_database(place: Path | str) -> DatabaseInspection:
     """Inspect the SQLite file, or the PostgreSQL database at the URL. Raises `Misconfigured` when it can't be read."""
     return _sqlite(place) if isinstance(place, Path) else _postgres(place)
 
 
-def _sqlite(path: Path) -> Peeked:
+def _sqlite(path: Path) -> DatabaseInspection:
     # A file name may have characters that a URI may not; mode=ro creates and repairs nothing.
     uri = f"file:{quote(str(path))}?mode=ro"
     engine = create_engine(
@@ -56,11 +56,11 @@ def _sqlite(path: Path) -> Peeked:
     except SQLAlchemyError as error:
         cause = cause_of(error)
         if "malformed" in cause:
-            return Peeked(name=str(path), revision="", newest_at=None, damage=cause)
+            return DatabaseInspection(name=str(path), revision="", newest_at=None, damage=cause)
         raise Misconfigured(f'the database "{path}" can\'t be read ({cause})') from error
 
 
-def _postgres(text: str) -> Peeked:
+def _postgres(text: str) -> DatabaseInspection:
     url = parse(text)
     try:
         with _open(url) as connection:
@@ -79,7 +79,7 @@ def _open(url: URL) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _inspect(connection: Connection, name: str, damage: str | None) -> Peeked:
+def _inspect(connection: Connection, name: str, damage: str | None) -> DatabaseInspection:
     there = set(inspect(connection).get_table_names())
     revision = revision_of(connection)
     newest: list[str | None] = [
@@ -87,4 +87,6 @@ def _inspect(connection: Connection, name: str, damage: str | None) -> Peeked:
         for column in _NEWEST
         if column.table.name in there
     ]
-    return Peeked(name=name, revision=revision, newest_at=max(filter(None, newest), default=None), damage=damage)
+    return DatabaseInspection(
+        name=name, revision=revision, newest_at=max(filter(None, newest), default=None), damage=damage
+    )

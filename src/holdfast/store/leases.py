@@ -63,7 +63,7 @@ _QUEUED = or_(
 """The state is a literal: with a bound value PostgreSQL would not use the partial index of what is open."""
 
 
-class Abandoned(Exception):
+class LeasesAbandoned(Exception):
     """The leases were abandoned before the database executed the statement."""
 
 
@@ -273,7 +273,7 @@ class LeaseRows:
     def _in_time(self, connection: Connection, holder: str) -> tuple[datetime, ColumnElement[bool]]:
         """Return the database's time, and a condition that makes a statement do nothing when it is executed late.
 
-        Raises `Abandoned`.
+        Raises `LeasesAbandoned`.
 
         A database that hung executes statements that it received before, when nobody waits for them any more: their
         leases would belong to nobody and block the sessions until they expire. The condition compares the server's
@@ -281,7 +281,7 @@ class LeaseRows:
         """
         queried_at: datetime = connection.execute(select(_NOW)).scalar_one()
         if holder != self._holder:
-            raise Abandoned
+            raise LeasesAbandoned
         return queried_at, literal(queried_at + timedelta(seconds=_LATE_S)) > _NOW
 
     def _is_reserved_for_this(self) -> ColumnElement[bool]:
