@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -215,6 +216,19 @@ async def test_a_session_takes_no_field_that_it_does_not_know(client: ApiClient,
     """A setting that is silently ignored would be believed to be in force."""
     (field,) = body
     (await client("PUT", SESSION, body)).problem(422, "bad-input", field=field)
+
+
+async def test_a_hundred_thousand_unknown_fields_cost_one_error(client: ApiClient) -> None:
+    """The first one is named. An error for each would take a second of the event loop and 100 MB."""
+    many = "{" + ",".join(f'"k{n:05}":0' for n in range(90_000)) + "}"
+    for body, field in ((many, "k00000"), ('{"label":"x","pacing":' + many + "}", "pacing.k00000")):
+        tracemalloc.start()
+        try:
+            answer = await client("PUT", "/v1/sessions/962302", raw=[body.encode()], headers=JSON)
+            assert tracemalloc.get_traced_memory()[1] < 40_000_000
+        finally:
+            tracemalloc.stop()
+        answer.problem(422, "bad-input", field=field)
 
 
 async def test_a_body_is_refused_when_its_length_is_too_large(client: ApiClient) -> None:

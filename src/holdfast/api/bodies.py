@@ -31,6 +31,8 @@ _MAX_KEYS = 50_000
 _EXPLAINED = 128 * 1024
 """Only for bodies of up to this many bytes does an error show the value at fault."""
 _LONGEST_SHOWN = 80
+_LONGEST_MESSAGE = 1000
+"""A decoder's error contains the whole name of an unknown field, or the whole value that is none of an enumeration."""
 _decode = msgspec.json.Decoder(MessageRequest).decode
 
 
@@ -134,10 +136,16 @@ _NAMES = {"": _names(MessageRequest)} | {kind: _names(each) for kind, each in KI
 
 def _explained(error: Exception, body: bytes) -> HoldfastError:
     if isinstance(error, msgspec.ValidationError):
-        return _invalid(str(error), body)
+        return _invalid(_without_middle(str(error)), body)
     if isinstance(error, UnicodeDecodeError | RecursionError):
         return Unreadable()
     return _malformed(str(error), body)
+
+
+def _without_middle(message: str) -> str:
+    """The beginning says what is wrong and the end says where."""
+    half = _LONGEST_MESSAGE // 2
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:half]}…{message[-half:]}"
 
 
 def _malformed(message: str, body: bytes) -> HoldfastError:

@@ -142,7 +142,7 @@ def _refuse_unknown_names(request: Request, known: Collection[str]) -> None:
     """
     for name in request.query_params:
         if name not in known:
-            near = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+            near = next(iter(difflib.get_close_matches(name[:80], sorted(known), n=1)), None)
             others = f"this route has {', '.join(sorted(known))}" if known else "this route has none"
             cure = f'did you mean "{near}"?' if near else f"remove it; {others}"
             raise BadInput(f"{name[:80]} is not a known query parameter: {cure}", field=name[:80])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from holdfast.api.bodies import check_import, read_message, schemas
@@ -39,6 +41,35 @@ async def test_a_hostile_body_costs_one_error(body: bytes, field: str, sentence:
     with pytest.raises(BadInput, match=f"^{sentence}") as refused:
         await read_message(body, content_type=JSON)
     assert refused.value.field == field
+
+
+LONG = b"ab" * 4 * MB
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"' + LONG + b'":1}', None),
+        (b'{"image":{"' + LONG + b'":1}}', None),
+        (b'{"to":"1","text":"x","priority":"' + LONG + b'"}', "priority"),
+    ],
+    ids=["name", "name in a kind", "enumeration"],
+)
+async def test_a_long_name_or_value_costs_no_time(body: bytes, field: str | None) -> None:
+    """The error is made of its beginning: nothing compares eight million characters."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput) as refused:
+            await read_message(body, content_type=JSON)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert len(str(refused.value)) < 500
+    assert field is None or refused.value.field == field
+    if field is None:
+        assert refused.value.field is not None
+        assert "ababab" in refused.value.field
+        assert refused.value.field.startswith("image.") == body.startswith(b'{"image"')
 
 
 async def test_a_large_body_is_accepted() -> None:
