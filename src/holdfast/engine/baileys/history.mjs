@@ -24,7 +24,8 @@ const CHANGES_AT_ONCE = 200
 const MAPPINGS_AT_ONCE = 200
 const MOST_PENDING = 100
 const MOST_UNREAD = 200 // parts that can be read again
-const MOST_INLINE_BYTES = 64 * 1024 // of a part that is kept in the credentials until it is read
+const MOST_PART_BYTES = 64 * 1024 // of a part that is kept in the credentials until it is read
+const MOST_UNREAD_BYTES = 1024 * 1024 // of all parts that are kept
 const MOST_ATTEMPTS = 3
 const { FULL, ON_DEMAND } = proto.HistorySync.HistorySyncType
 const ON_DEMAND_DEADLINE_MS = 18_000
@@ -91,12 +92,14 @@ export class History {
     await Promise.all(this.#reads)
   }
 
-  // A part whose content would not fit into the credentials can't be read again.
+  // A part whose content would not fit into the credentials can't be read again. Credentials that are too long for a
+  // commit would end the link, and WhatsApp would deliver the announcement again.
   #announce(part, progress) {
     const { parts, percent } = this.ledger.get()
-    const fits = (part.inline?.length ?? 0) <= MOST_INLINE_BYTES
-    const entry = { ...part, inline: fits ? part.inline : undefined, attempts: fits ? 0 : MOST_ATTEMPTS - 1 }
     const others = parts.filter(({ id }) => id !== part.id)
+    const fits = bytesOf(part) <= MOST_PART_BYTES && sum(others.map(bytesOf)) + bytesOf(part) <= MOST_UNREAD_BYTES
+    const { id, syncType } = part
+    const entry = fits ? { ...part, attempts: 0 } : { id, syncType, attempts: MOST_ATTEMPTS - 1 }
     this.#note({ parts: others.length < MOST_UNREAD ? [...others, entry] : others, percent: progress ?? percent })
   }
 
@@ -190,12 +193,16 @@ export class History {
   }
 }
 
+const lengthOf = value => value?.length ?? 0
+const sum = numbers => numbers.reduce((total, number) => total + number, 0)
+const bytesOf = ({ mediaKey, directPath, fileSha256, inline, request }) => sum([mediaKey, directPath, fileSha256, inline, request].map(lengthOf))
+
 class Batch {
   count = 0
   #messages = []
   #chars = 0
   #changes = []
-  #groups = {}
+  #groups = new Map()
   #mappings = []
   #tokens = []
 
@@ -208,6 +215,7 @@ class Batch {
       this.#messages.length >= MESSAGES_AT_ONCE ||
       this.#chars >= CHARS_AT_ONCE ||
       this.#changes.length >= CHANGES_AT_ONCE ||
+      this.#groups.size >= CHANGES_AT_ONCE ||
       this.#mappings.length >= MAPPINGS_AT_ONCE ||
       this.#tokens.length >= MAPPINGS_AT_ONCE
     )
@@ -226,7 +234,7 @@ class Batch {
   conversation({ id, name, ephemeralExpiration, ephemeralSettingTimestamp: setAt, pnJid, lidJid, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp }) {
     if (!id) return
     if (tcToken?.length) this.#tokens.push({ id, tcToken, tcTokenTimestamp, tcTokenSenderTimestamp })
-    if (isJidGroup(id) && name) this.#groups[id] = name
+    if (isJidGroup(id) && name) this.#groups.set(id, name)
     if (ephemeralExpiration) this.#changes.push({ t: 'chat', chat: id, disappearingS: ephemeralExpiration, timerSetAtS: Number(setAt ?? 0) })
     if (isLidUser(id) ? pnJid : lidJid) this.mapping(isLidUser(id) ? { lid: id, pn: pnJid } : { lid: lidJid, pn: id })
   }
@@ -245,12 +253,12 @@ class Batch {
     const kept = this.history.keep({
       history: this.#messages,
       changes: this.#changes,
-      groups: Object.keys(this.#groups).length ? this.#groups : undefined,
+      groups: this.#groups.size ? Object.fromEntries(this.#groups) : undefined,
       historyProgress: this.history.progress
     })
     this.#messages = []
     this.#changes = []
-    this.#groups = {}
+    this.#groups = new Map()
     this.#mappings = []
     this.#tokens = []
     this.#chars = 0

@@ -241,3 +241,24 @@ test('a part that is too large to be kept is lost when the link ends', async () 
   second.history.resume()
   assert.deepEqual(second.history.progress, { percent: undefined, reading: 0, retrying: 0, lost: 1 })
 })
+
+test('thousands of groups without messages are committed in batches', async () => {
+  const { history, commits } = fixture()
+  history.take(notice({ syncType: RECENT, conversations: Array.from({ length: 3000 }, (_, n) => ({ id: `${n}@g.us`, name: `Group ${n}` })) }))
+  await history.settled()
+  const sizes = commits.map(({ groups }) => Object.keys(groups ?? {}).length)
+  assert.equal(sizes.reduce((total, size) => total + size), 3000)
+  assert.ok(Math.max(...sizes) <= 200)
+})
+
+test('parts are kept up to a total size, whatever makes them large', async () => {
+  const { history, ledger } = fixture({ durable: () => new Promise(() => {}), read: () => new Promise(() => {}) })
+  for (let n = 0; n < 100; n++) {
+    history.take({ syncType: RECENT, directPath: '/x'.repeat(25_000), fileSha256: Buffer.from(`small ${n}`) })
+    history.take({ syncType: RECENT, directPath: '/x'.repeat(500_000), fileSha256: Buffer.from(`large ${n}`) })
+  }
+  const { parts } = ledger()
+  assert.equal(parts.length, 200)
+  assert.ok(JSON.stringify(parts).length < 2_000_000)
+  history.close()
+})

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 
 import { aesDecryptGCM, hkdf, jidNormalizedUser, proto } from 'baileys'
 
-import { mayBeOurs } from './bounds.mjs'
+import { LIST_ITEMS, mayBeOurs } from './bounds.mjs'
 import { describe } from './description.mjs'
 
 const { EventResponseMessage, PollVoteMessage, ReactionMessage } = proto.Message
@@ -71,9 +71,10 @@ export const answeredMessages = ({ ask, again, me }) => async (chat, whatsappId)
 // A vote contains hashes of the options; without any, the vote was withdrawn.
 function voteOf(bytes, { content }) {
   const options = content?.poll?.options ?? []
-  const chosen = PollVoteMessage.decode(bytes).selectedOptions.map(hash => Buffer.from(hash).toString('hex'))
-  const votes = options.filter(option => chosen.includes(sha256(option)))
-  const unknown = chosen.length - votes.length
+  const hashes = PollVoteMessage.decode(bytes).selectedOptions
+  const chosen = new Set(hashes.slice(0, LIST_ITEMS).map(hash => Buffer.from(hash).toString('hex')))
+  const votes = options.filter(option => chosen.has(sha256(option)))
+  const unknown = hashes.length - votes.length
   return { text: votes.join(', ') || undefined, content: { poll: { options, votes, ...(unknown > 0 && { unknownVotes: unknown }) } } }
 }
 
