@@ -158,6 +158,16 @@ async def test_sessions_are_spread_and_only_those_of_a_lost_host_are_disconnecte
         assert fleet.supervisor.hosts_lost_lately == 1
 
 
+async def test_a_lost_host_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """With the number that other lines use and the process that the system's log names."""
+    async with running(Fleet(hosts=1)) as fleet:
+        owners = await fleet.start(1)
+        fleet.engine_of(owners[0]).lose_host(detail=CRASH)
+        await fleet.wait(2)
+    lost = [line for line in caplog.messages if "lost" in line]
+    assert lost == [f"Engine host 0 (process 1) lost: {CRASH}; links: 1"]
+
+
 async def test_the_session_that_kills_its_host_is_quarantined_and_all_others_reconnect() -> None:
     """Its login never completes: the others on its host are disconnected once, those on other hosts never."""
     fleet = Fleet(hosts=2)

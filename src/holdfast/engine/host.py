@@ -236,7 +236,7 @@ class EngineHost:
                 f"The engine host ended at its start: {failure(self._state.detail, lines, environment)}"
             )
         log.info(
-            "Engine host %d started: %s %s on Node %s",
+            "Engine host started as process %d: %s %s on Node %s",
             self.hello.pid, self.hello.engine, self.hello.engine_version, self.hello.node_version,
         )  # fmt: skip
 
@@ -322,7 +322,6 @@ class EngineHost:
         state.ended.set()
         state.greeted_or_ended.set()
         if self.hello is not None and not state.stopping:
-            log.warning("Engine host %d lost: %s", self.hello.pid, state.detail)
             self._listener.host_lost(detail=state.detail)
 
     async def _end(self) -> None:

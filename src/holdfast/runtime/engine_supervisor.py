@@ -294,7 +294,8 @@ class EngineSupervisor:
         """A host died, or was ended because it hung: find the sessions that may have caused it, and report the loss to
         all of its sessions."""
         number, links = host.slot.number, list(host.links.items())
-        log.error("Engine host %d lost: %s; it had %d links", number, detail, len(links))
+        process = "" if host.engine is None else f" (process {host.engine.facts.pid})"
+        log.error("Engine host %d%s lost: %s; links: %d", number, process, detail, len(links))
         host.slot.detach(host)
         self._moves.lost(host)
         self._lost_at.append(self._clock.monotonic())
