@@ -81,6 +81,12 @@ def test_a_current_disconnection_shows_the_next_attempt_and_what_to_do() -> None
     )
 
 
+def test_another_program_with_the_same_device_is_not_blamed_on_holdfast() -> None:
+    """The sentence names the cause, and a second one, such as "this installation", would contradict it."""
+    newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.RECONNECTING, "replaced", 440)])[0]
+    assert newest.lines[0] == "the same device connected from somewhere else (440)"
+
+
 def test_a_pause_without_an_end_shows_that_a_person_is_needed() -> None:
     """Holdfast makes no attempt after such a ban."""
     newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]
