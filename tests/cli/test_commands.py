@@ -74,6 +74,13 @@ async def test_an_empty_list_of_sessions_is_a_success(holdfast: Command) -> None
     assert programs.json == {"items": [], "next": None}
 
 
+async def test_nodes_without_a_cluster_are_explained(holdfast: Command) -> None:
+    """An empty table would look like a cluster without nodes."""
+    people, programs = await asyncio.gather(holdfast("nodes"), holdfast("nodes", "--json"))
+    assert (people.code, people.out, programs.json) == (0, "", [])
+    assert people.err == "This Holdfast does not share its database with other nodes: it runs all sessions itself.\n"
+
+
 async def test_show_succeeds_only_for_a_connected_session(holdfast: Command, harness: GatewayHarness) -> None:
     """Exit code 0 when connected, otherwise 1, with all details in both cases."""
     await harness.pair()

@@ -21,6 +21,11 @@ def nodes(as_json: AsJson = False) -> None:
     if as_json:
         terminal.show_json(found)
         return
+    if not found:
+        terminal.print_stderr(
+            "This Holdfast does not share its database with other nodes: it runs all sessions itself."
+        )
+        return
     rows = ((each["name"], each["state"], each["sessions"], each["url"], moment(each["startedAt"])) for each in found)
     terminal.show_table(("node", "state", "sessions", "address", "started"), rows)
 
