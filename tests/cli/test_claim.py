@@ -115,10 +115,11 @@ def test_a_file_in_place_of_the_data_folder_is_named(tmp_path: Path, inner: str)
 
 def test_an_unwritable_data_folder_is_named() -> None:
     """It is neither created nor used where even root can't write."""
-    for folder, what in (("/proc/data", "created"), ("/proc", "written")):
+    for folder, what, cure in (("/proc/data", "created", "create it"), ("/proc", "written", "write there")):
         sentence = refused(Path(folder))
         assert sentence.startswith(f'the data folder "{folder}" can\'t be {what} (')
-        assert sentence.endswith("): give its user the right to, or set HOLDFAST_DATA_DIR to another folder")
+        cure = f"give the user of Holdfast permission to {cure}"
+        assert sentence.endswith(f"): {cure}, or set HOLDFAST_DATA_DIR to another folder")
 
 
 def test_two_gateways_never_share_a_data_folder(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_user_without_the_right_to_create_tables_is_reported(postgres: Postgre
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         connection.execute("DROP ROLE IF EXISTS guest")
         connection.execute("CREATE ROLE guest LOGIN PASSWORD 'p@ss:w/rd'")
-    with pytest.raises(Misconfigured, match=r"permission denied.*give its user the right to create tables"):
+    with pytest.raises(Misconfigured, match=r"permission denied.*give its user permission to create tables"):
         Database(parse(url.replace("//holdfast:", "//guest:")))
 
 

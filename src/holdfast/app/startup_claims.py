@@ -73,7 +73,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        why, cure = str(error.strerror), "give its user the right to"
+        why, cure = str(error.strerror), "give the user of Holdfast permission to create it"
         if error.errno in {errno.EEXIST, errno.ENOTDIR}:
             why, cure = "there is a file with this name", "move it away"
         raise Misconfigured(

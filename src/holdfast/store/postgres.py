@@ -47,7 +47,7 @@ _CONNECTION = {
 }
 _POOLER_CURE = "set the pooler to session mode (PgBouncer: pool_mode = session), or connect to PostgreSQL directly"
 _CURES = {
-    "permission denied": "give its user the right to create tables there (GRANT CREATE, USAGE ON SCHEMA public)",
+    "permission denied": "give its user permission to create tables there (GRANT CREATE, USAGE ON SCHEMA public)",
     "connection slots": "end other clients, or raise max_connections of the server",
     "too many clients": "end other clients, or raise max_connections of the server",
     "pooling mode": _POOLER_CURE,

@@ -82,7 +82,7 @@ def _open_private(path: Path) -> int:
     except OSError as error:
         raise Misconfigured(
             f'the data folder "{path.parent}" can\'t be written ({error.strerror}): '
-            "give its user the right to, or set HOLDFAST_DATA_DIR to another folder",
+            "give the user of Holdfast permission to write there, or set HOLDFAST_DATA_DIR to another folder",
             field="HOLDFAST_DATA_DIR",
         ) from error
 
