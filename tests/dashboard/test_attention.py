@@ -86,6 +86,6 @@ async def test_an_unknown_company_can_be_added_from_its_page(browser: Browser, h
     await browser.sign_in()
     answer = await browser.get("/companies/nobody")
     text = answer.body.decode()
-    assert (answer.status, "There is no company nobody" in text, "PUT" in text) == (404, True, False)
+    assert (answer.status, "There is no company “nobody”" in text, "PUT" in text) == (404, True, False)
     added = await browser.post("/companies", company="nobody")
     assert (added.status, added.headers["location"]) == (303, "/companies/nobody")
