@@ -38,6 +38,11 @@ _BROKEN_WORDS = """() => {
   }
   return broken;
 }"""
+_BROKEN_IDS = """() => innerWidth < 1200 ? [] : [...document.querySelectorAll(".id.mono")].filter((id) => {
+  const text = document.createRange();
+  text.selectNodeContents(id);
+  return new Set([...text.getClientRects()].map((box) => Math.round(box.top))).size > 1;
+}).map((id) => id.innerText)"""
 _OVERLAPPING = """() => [...document.querySelectorAll(".timeline li")].filter((entry) => {
   const [when, what] = [...entry.children].map((child) => child.getBoundingClientRect());
   const text = document.createRange();
@@ -86,7 +91,7 @@ class Visitor:
 
     async def check_page(self) -> None:
         """Check that axe finds nothing serious, the browser logs no error, nothing is wider than the page or its card,
-        no word in a table is broken, and no time overlaps its entry.
+        no word in a table and on a wide screen no id is broken, and no time overlaps its entry.
         """
         found = json.loads(await self.page.evaluate("async () => JSON.stringify((await axe.run()).violations)"))
         serious = [
@@ -101,6 +106,8 @@ class Visitor:
         assert not outside, f"these stick out of their card: {outside}"
         broken = await self.page.evaluate(_BROKEN_WORDS)
         assert not broken, f"these words are broken in two: {broken}"
+        broken = await self.page.evaluate(_BROKEN_IDS)
+        assert not broken, f"these ids are broken in two on a wide screen: {broken}"
         overlapping = await self.page.evaluate(_OVERLAPPING)
         assert not overlapping, f"times run under these entries: {overlapping}"
         assert not self.complaints, self.complaints
