@@ -180,9 +180,16 @@ class LatchedRows(EngineRows):
 
 
 class LatchedSessions(SessionRows):
-    """Saving records waits at a latch."""
+    """Saving records waits at a latch; reading one can fail."""
 
     latch: Latch
+    failing: str | None = None
+    """The error of every read of one record, until it is reset to None."""
+
+    async def find(self, company: str) -> Record | None:
+        if self.failing is not None:
+            raise OSError(self.failing)
+        return await super().find(company)
 
     async def save(self, record: Record) -> None:
         await self.latch.pass_through()

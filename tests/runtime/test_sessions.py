@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from holdfast.backup.clearing import clear_in_parts
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
 from holdfast.runtime.composer import text_request
 from holdfast.runtime.errors import SessionRestarting
@@ -667,6 +668,51 @@ async def test_the_session_runs_again_after_a_work_was_cancelled_while_it_waited
         go.set()
         await harness.now(first)
         await harness.until_state("connected")
+
+
+async def test_the_session_runs_again_when_the_database_failed_after_a_work(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a restart, as soon as the database is back; the result of the work stands."""
+    async with harness.running() as gateway:
+        await harness.pair()
+
+        async def work() -> str:
+            harness.sessions.failing = "disk I/O error"
+            return "done"
+
+        assert await harness.now(gateway.run_exclusively(COMPANY, work)) == "done"
+        await harness.wait(60)
+        assert COMPANY not in gateway.running
+        harness.sessions.failing = None
+        await harness.until(lambda: COMPANY in gateway.running, within_s=10)
+        await harness.until_state("connected")
+    assert caplog.text.count(f"Session {COMPANY} can't be started") == 1
+
+
+async def test_a_created_session_runs_when_the_database_failed_after_it_was_stored(harness: GatewayHarness) -> None:
+    """Its creator got an error; nobody has to ask again."""
+    async with harness.running() as gateway:
+        harness.sessions.failing = "disk I/O error"
+        with pytest.raises(OSError, match="disk I/O error"):
+            await harness.now(gateway.put(COMPANY))
+        harness.sessions.failing = None
+        await harness.until(lambda: COMPANY in gateway.running, within_s=10)
+
+
+async def test_a_session_that_was_cleared_while_the_database_failed_stays_ended(harness: GatewayHarness) -> None:
+    """There is nothing to be started again."""
+    async with harness.running() as gateway:
+        await harness.pair()
+
+        async def clear() -> None:
+            await clear_in_parts(harness.database, COMPANY, clock=harness.clock)
+            harness.sessions.failing = "disk I/O error"
+
+        await harness.now(gateway.run_exclusively(COMPANY, clear))
+        harness.sessions.failing = None
+        await harness.wait(60)
+        assert COMPANY not in gateway.running
 
 
 async def test_settings_stored_while_an_actor_is_replaced_take_effect(harness: GatewayHarness) -> None:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_START_AGAIN_S = 5.0
+"""How often sessions are tried that could not be started, because the database failed."""
+
 
 @dataclass(slots=True)
 class _Exclusive:
@@ -49,6 +52,9 @@ class Gateway:
         self._actors = ActorSupervisor(services)
         self._exclusive: dict[str, _Exclusive] = {}
         """Sessions that must not run now."""
+        self._not_started: set[str] = set()
+        """Companies whose sessions could not be started; where processes share the database, renewals find them."""
+        self._start_failed = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._loaded = asyncio.Event()
         self.stalls = StallWatch(services.clock)
@@ -65,6 +71,8 @@ class Gateway:
                 engines.create_task(self._services.live.run(), name="live state")
                 async with asyncio.TaskGroup() as self._tasks:
                     self._actors.supervise_in(self._tasks)
+                    if ownership is None:
+                        self._tasks.create_task(self._start_again(), name="sessions that could not be started")
                     try:
                         await awaited(engine_up, lambda: "an engine host", clock=self._services.clock)
                         await (self._load_all() if ownership is None else self._load_owned(ownership))
@@ -150,7 +158,29 @@ class Gateway:
         return actor
 
     async def begin(self, company: str) -> None:
-        """Run a session that this process owns from its stored record, unless it runs already."""
+        """Run a session that this process owns from its stored record, unless it runs already.
+
+        If that fails, it is tried again until it succeeds.
+        """
+        try:
+            await self._begin(company)
+        except BaseException:  # the database failed, or the caller no longer waits
+            if self._services.ownership is None:
+                self._not_started.add(company)
+                self._start_failed.set()
+            raise
+        self._not_started.discard(company)
+
+    async def _start_again(self) -> None:
+        while True:
+            await self._start_failed.wait()
+            self._start_failed.clear()
+            await self._services.clock.sleep(_START_AGAIN_S)
+            for company in sorted(self._not_started):
+                with contextlib.suppress(Exception):  # it was reported when the session could not be started at first
+                    await self.begin(company)
+
+    async def _begin(self, company: str) -> None:
         record = await self._services.sessions.find(company)
         if record is not None and self._may_run(company) and company not in self.running:
             await self._actors.start(record, alive_at=self._now(), is_allowed=lambda: self._may_run(company))
@@ -223,9 +253,17 @@ class Gateway:
             exclusive.works -= 1
             if not exclusive.works:
                 del self._exclusive[company]
-                await self.begin(company)
-                if company not in self.running:
-                    self._services.live.remove(company)
+                await self._begin_after_work(company)
+
+    async def _begin_after_work(self, company: str) -> None:
+        """A failure is no failure of the work."""
+        try:
+            await self.begin(company)
+        except Exception as error:  # noqa: BLE001 – whatever it is, it is tried again
+            log.warning("Session %s can't be started, and is started when the database is back: %s", company, error)
+            return
+        if company not in self.running:
+            self._services.live.remove(company)
 
     @property
     def blocked(self) -> Collection[str]:
