@@ -68,7 +68,7 @@ class Figures:
         return self.chats_in_order == self.chats
 
 
-class Bench:
+class AcceptBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, *, messages: int, chats: int) -> None:
         self._wasim = wasim
         self._gateway = gateway
@@ -164,8 +164,8 @@ async def measure(*, messages: int, chats: int, callers_count: int) -> Figures:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         wasim = await held.enter_async_context(running_wasim(folder / "wasim"))
         gateway = await held.enter_async_context(served(folder, wasim=wasim))
-        bench = Bench(wasim, gateway, messages=messages, chats=chats)
-        return await bench.measure(callers_count=callers_count)
+        benchmark = AcceptBenchmark(wasim, gateway, messages=messages, chats=chats)
+        return await benchmark.measure(callers_count=callers_count)
 
 
 def _progress(line: str) -> None:

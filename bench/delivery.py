@@ -154,7 +154,7 @@ class OurLanes:
         return sum(cpu_s(pid) for pid in (self._gateway.pid, *self._gateway.hosts()))
 
 
-class Bench:
+class DeliveryBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, bare: Bare, *, database: Path) -> None:
         self._wasim = wasim
         self._gateway = gateway
@@ -198,13 +198,13 @@ async def measure(*, texts: int, repeats: int) -> list[Runs]:
         wasim = await held.enter_async_context(running_wasim(folder / "wasim"))
         gateway = await held.enter_async_context(served(folder, wasim=wasim, HOLDFAST_ENGINE_HOSTS="1"))
         bare = await held.enter_async_context(bare_baileys(folder / "bare", wasim))
-        bench = Bench(wasim, gateway, bare, database=folder / "data" / "holdfast.db")
+        benchmark = DeliveryBenchmark(wasim, gateway, bare, database=folder / "data" / "holdfast.db")
         found = [Runs(load=load) for load in loads()]
         _progress(f"linking {SESSIONS} phones to each")
-        await bench.prepare(loads())
+        await benchmark.prepare(loads())
         for repeat in range(repeats):
             for runs in found:
-                await bench.measure(runs, texts=texts)
+                await benchmark.measure(runs, texts=texts)
                 ours, theirs = runs.ours[-1].figures, runs.theirs[-1].figures
                 _progress(
                     f"{repeat + 1}/{repeats} {runs.load.what}: {ours['acked']:.0f} and {theirs['acked']:.0f} a second"

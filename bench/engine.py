@@ -38,14 +38,14 @@ class Figures:
     """Processor time of the Node process, more meaningful than the rate on a busy machine."""
 
 
-class Bench:
+class EngineBenchmark:
     """One host with many sessions; link numbers: 2n+1 pairs session n, 2n+2 is its first login, 1000+n its second."""
 
     def __init__(self, host: EngineHost, ears: Ears, wasim: Wasim) -> None:
         self.host, self.recorder, self.wasim = host, ears.recorder, wasim
         self.acks: dict[str, asyncio.Event] = {}
         self.recorder.engine = host
-        ears.bench = self
+        ears.benchmark = self
 
     async def pair(self, n: int) -> None:
         link = 2 * n + 1
@@ -101,11 +101,11 @@ class Ears:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.bench: Bench | None = None
+        self.benchmark: EngineBenchmark | None = None
 
     def report(self, report: AnyReport) -> None:
-        if isinstance(report, Acked) and self.bench is not None:
-            self.bench.acks[report.whatsapp_id].set()
+        if isinstance(report, Acked) and self.benchmark is not None:
+            self.benchmark.acks[report.whatsapp_id].set()
         self.recorder.report(report)
 
     def host_lost(self, *, detail: str) -> None:
@@ -126,20 +126,20 @@ async def measure_bridge(node: Node, bridge: Path, options: argparse.Namespace) 
     with tempfile.TemporaryDirectory() as state:
         async with running_wasim(Path(state)) as wasim:
             async with start() as host:
-                bench = Bench(host, ears, wasim)
+                benchmark = EngineBenchmark(host, ears, wasim)
                 for n in range(options.sessions):
-                    await bench.pair(n)
+                    await benchmark.pair(n)
                 await asyncio.sleep(2)
             async with start() as host:  # a new one, without the garbage of pairing
-                bench = Bench(host, ears, wasim)
-                base = await bench.rss()
-                logins = [await bench.log_in(n) for n in range(options.sessions)]
+                benchmark = EngineBenchmark(host, ears, wasim)
+                base = await benchmark.rss()
+                logins = [await benchmark.log_in(n) for n in range(options.sessions)]
                 await asyncio.sleep(SETTLE_S)
-                full = await bench.rss()
+                full = await benchmark.rss()
                 ears.recorder.reports.clear()
-                await bench.send(0)
+                await benchmark.send(0)
                 cpu_s = cpu_seconds(host.pid or 0)
-                rate = await bench.texts_per_s(options.texts, options.in_flight)
+                rate = await benchmark.texts_per_s(options.texts, options.in_flight)
                 cpu_s = cpu_seconds(host.pid or 0) - cpu_s
     return Figures(
         rss_base_bytes=base,

@@ -47,7 +47,7 @@ class Thawed:
     text_arrived: bool
 
 
-class Bench:
+class FrozenLinkBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, bare: Bare) -> None:
         self._wasim = wasim
         self._gateway = gateway
@@ -122,10 +122,10 @@ async def measure(sessions: int) -> tuple[Row, dict[str, int]]:
         gateway = await held.enter_async_context(served(folder, wasim=wasim))
         bare = await held.enter_async_context(bare_baileys(folder / "bare", wasim))
         await wasim.post("/phones", {"number": CONTACT})
-        bench = Bench(wasim, gateway, bare)
+        benchmark = FrozenLinkBenchmark(wasim, gateway, bare)
         for pair in range(sessions):
-            await bench.prepare(pair)
-        fates = await asyncio.gather(*(bench.freeze(pair) for pair in range(sessions)))
+            await benchmark.prepare(pair)
+        fates = await asyncio.gather(*(benchmark.freeze(pair) for pair in range(sessions)))
         ours, theirs = zip(*fates, strict=True)
         row = Row(
             key="frozenToNewLinkS",

@@ -67,7 +67,7 @@ class Figures:
         )
 
 
-class Bench:
+class HistoryBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, companies: int) -> None:
         self._wasim = wasim
         self._gateway = gateway
@@ -144,14 +144,14 @@ async def measure(*, messages: int, companies: int, seconds: float) -> tuple[Fig
             running_wasim(folder / "wasim") as wasim,
             served(folder, wasim=wasim, NODE_EXTRA_CA_CERTS=wasim.ca) as gateway,
         ):
-            bench = Bench(wasim, gateway, companies)
-            await bench.prepare()
-            await bench.serve_history(messages)
+            benchmark = HistoryBenchmark(wasim, gateway, companies)
+            await benchmark.prepare()
+            await benchmark.serve_history(messages)
             until = time.perf_counter() + seconds
-            before = await bench.measure(lambda: time.perf_counter() >= until)
+            before = await benchmark.measure(lambda: time.perf_counter() >= until)
             async with asyncio.TaskGroup() as tasks:
-                storing = tasks.create_task(bench.store_history(messages))
-                during = await bench.measure(storing.done)
+                storing = tasks.create_task(benchmark.store_history(messages))
+                during = await benchmark.measure(storing.done)
             return Figures.of(before), Figures.of(during), storing.result()
 
 

@@ -44,7 +44,7 @@ class Figures:
     host_mb: float
 
 
-class Bench:
+class LargeAccountBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, number: str) -> None:
         self._wasim = wasim
         self._gateway = gateway
@@ -104,21 +104,21 @@ async def measure(*, groups: int, contacts: int, logins: int) -> dict[str, Figur
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         wasim = await stack.enter_async_context(running_wasim(folder / "wasim"))
         await wasim.post("/phones", {"number": _FRIEND})
-        benches = {}
+        benchmarks = {}
         for name, number in (("empty", "962780000001"), ("large", "962780000002")):
             (folder / name).mkdir()
             one_host = {"HOLDFAST_ENGINE_HOSTS": "1", "NODE_EXTRA_CA_CERTS": wasim.ca}
             gateway = await stack.enter_async_context(served(folder / name, wasim=wasim, **one_host))
-            benches[name] = Bench(wasim, gateway, number)
-        await benches["large"].prepare(groups=groups, contacts=contacts)
-        await benches["empty"].prepare(groups=0, contacts=0)
-        await benches["empty"].link(contacts=0)
-        await benches["large"].link(contacts=contacts)
+            benchmarks[name] = LargeAccountBenchmark(wasim, gateway, number)
+        await benchmarks["large"].prepare(groups=groups, contacts=contacts)
+        await benchmarks["empty"].prepare(groups=0, contacts=0)
+        await benchmarks["empty"].link(contacts=0)
+        await benchmarks["large"].link(contacts=contacts)
         for _ in range(logins):
-            for bench in benches.values():
-                await bench.log_in()
+            for benchmark in benchmarks.values():
+                await benchmark.log_in()
         await asyncio.sleep(_SETTLE_S)
-        return {name: bench.figures() for name, bench in benches.items()}
+        return {name: benchmark.figures() for name, benchmark in benchmarks.items()}
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ class Figures:
         return [(full - base) / sessions for full, base in zip(self.full_mb, self.base_mb, strict=True)]
 
 
-class Bench:
+class LinkBenchmark:
     def __init__(self, folder: Path, wasim: Wasim, gateway: Served, sessions: int) -> None:
         self._folder = folder
         self._wasim = wasim
@@ -133,11 +133,11 @@ async def measure(*, sessions: int, repeats: int) -> list[Row]:
             running_wasim(folder / "wasim") as wasim,
             served(folder, wasim=wasim, HOLDFAST_ENGINE_HOSTS="1") as gateway,
         ):
-            bench = Bench(folder, wasim, gateway, sessions)
-            await bench.pair()
+            benchmark = LinkBenchmark(folder, wasim, gateway, sessions)
+            await benchmark.pair()
             for _ in range(repeats):
-                await bench.repeat()
-            return bench.rows()
+                await benchmark.repeat()
+            return benchmark.rows()
 
 
 def main() -> None:

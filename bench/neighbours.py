@@ -76,7 +76,7 @@ class Samples:
         )
 
 
-class Bench:
+class NeighbourBenchmark:
     def __init__(self, wasim: Wasim, gateway: Served, *, number: int) -> None:
         """`number`: of the gateway, which makes its companies' phone numbers."""
         self._wasim = wasim
@@ -191,33 +191,35 @@ async def measure(*, held: int, burst: int, seconds: float) -> dict[str, tuple[F
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         wasim = await stack.enter_async_context(running_wasim(folder / "wasim"))
-        benches: list[Bench] = []
+        benchmarks: list[NeighbourBenchmark] = []
         for number in range(2):
             place = folder / f"gateway{number}"
             place.mkdir()
             gateway = await stack.enter_async_context(served(place, wasim=wasim))
-            benches.append(Bench(wasim, gateway, number=number))
-            await benches[-1].prepare()
+            benchmarks.append(NeighbourBenchmark(wasim, gateway, number=number))
+            await benchmarks[-1].prepare()
         found: dict[str, tuple[Figures, Figures]] = {}
         if burst:
-            found |= await _measure_burst(benches[0], burst, seconds)
+            found |= await _measure_burst(benchmarks[0], burst, seconds)
         if held:
-            found |= await _measure_held(loaded=benches[0], empty=benches[1], held=held, seconds=seconds)
+            found |= await _measure_held(loaded=benchmarks[0], empty=benchmarks[1], held=held, seconds=seconds)
         return found
 
 
-async def _measure_burst(bench: Bench, burst: int, seconds: float) -> dict[str, tuple[Figures, Figures]]:
-    chats = await bench.know()
+async def _measure_burst(
+    benchmark: NeighbourBenchmark, burst: int, seconds: float
+) -> dict[str, tuple[Figures, Figures]]:
+    chats = await benchmark.know()
     quiet, accepting, sending = Samples(), Samples(), Samples()
-    await bench.measure(quiet, seconds=seconds)
+    await benchmark.measure(quiet, seconds=seconds)
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.burst(burst, chats))
+        task = tasks.create_task(benchmark.burst(burst, chats))
         await asyncio.sleep(1)
-        await bench.measure(accepting, seconds=seconds)
+        await benchmark.measure(accepting, seconds=seconds)
         await task
-    await bench.measure(sending, seconds=seconds)
-    await bench.drained()
-    await bench.measure(quiet, seconds=seconds)
+    await benchmark.measure(sending, seconds=seconds)
+    await benchmark.drained()
+    await benchmark.measure(quiet, seconds=seconds)
     reference = quiet.figures()
     return {
         f"a burst of {burst} is accepted": (accepting.figures(), reference),
@@ -226,14 +228,14 @@ async def _measure_burst(bench: Bench, burst: int, seconds: float) -> dict[str, 
 
 
 async def _measure_held(
-    *, loaded: Bench, empty: Bench, held: int, seconds: float
+    *, loaded: NeighbourBenchmark, empty: NeighbourBenchmark, held: int, seconds: float
 ) -> dict[str, tuple[Figures, Figures]]:
     await loaded.hold(held)
     held_samples, reference = Samples(), Samples()
     for _ in range(_TURNS):
-        for bench, samples in ((empty, reference), (loaded, held_samples)):
-            await bench.measure(samples, seconds=seconds / _TURNS)
-            await bench.measure_cpu(samples, seconds=seconds / _TURNS)
+        for benchmark, samples in ((empty, reference), (loaded, held_samples)):
+            await benchmark.measure(samples, seconds=seconds / _TURNS)
+            await benchmark.measure_cpu(samples, seconds=seconds / _TURNS)
     return {f"{held} held": (held_samples.figures(), reference.figures())}
 
 
