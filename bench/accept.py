@@ -33,7 +33,7 @@ NAME = "bench"
 _NUMBER = "962780000001"
 _CONTACTS = 962790000000
 _DRAINED_S = 300.0
-_LOOK_S = 1.0
+_POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class AcceptBenchmark:
             if time.perf_counter() - began > _DRAINED_S:
                 raise RuntimeError(f"{wanted - arrived} messages did not arrive within {_DRAINED_S:.0f} s")
             _progress(f"arrived {arrived} of {wanted}")
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
         return self._messages / (time.perf_counter() - began)
 
     async def _is_in_order(self, contact: str) -> bool:

@@ -39,7 +39,7 @@ async def message(outbox: OutboxRows, company: str, randomness: SystemRandomSour
         idempotency_key=None, request_hash="h",
     )  # fmt: skip
     accepted = (await outbox.accept(draft)).message
-    await outbox.take(company, Allowance(total=20, bulk=20, new=20, approached=20, more_at=None), but=())
+    await outbox.take(company, Allowance(total=20, bulk=20, new=20, approached=20, more_at=None), exclude=())
     for update in (StatusUpdate.ACKED, StatusUpdate.DELIVERED):
         await outbox.apply_updates(company, [MessageChange(whatsapp_id=accepted.whatsapp_id, update=update, at=T)])
 

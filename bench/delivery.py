@@ -39,7 +39,7 @@ from tests.served import Served, served
 SESSIONS = 20
 LONGEST_S = 120
 _PAIRED_AT_ONCE = 5
-_GLANCE_S = 0.002
+_POLL_INTERVAL_S = 0.002
 
 Lane = tuple[str, str]
 """A session and a contact, with one text in flight at a time."""
@@ -143,7 +143,7 @@ class OurLanes:
             while True:
                 for message_id, sent_at in self._acked(database):
                     self._waiting.pop(message_id).set_result(datetime.fromisoformat(sent_at).timestamp())
-                await asyncio.sleep(_GLANCE_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
 
     def _acked(self, database: sqlite3.Connection) -> list[tuple[str, str]]:
         marks = ",".join("?" * len(self._waiting))

@@ -23,7 +23,7 @@ from tests.processes import Wasim, running_wasim
 from tests.served import Served, served
 
 COMPANIES = {"flap-1": "962790000101", "flap-2": "962790000102", "flap-3": "962790000103"}
-LOOK_EVERY_S = 5
+POLL_INTERVAL_S = 5
 _PLAN = re.compile(r"Session (\S+) .*; attempt (\d+) in ([\d.]+) s")
 _OPENED = re.compile(r"^(\S+) .*Session (\S+) .*→ connected")
 _LOST = re.compile(r"^(\S+) .*Session (\S+) connected →")

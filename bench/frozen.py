@@ -33,7 +33,7 @@ from tests.served import Served, served
 CONTACT = "962790000099"
 GIVEN_UP_S = 120.0
 _APART_S = 5.0
-_LOOK_S = 0.05
+_POLL_INTERVAL_S = 0.05
 _SETTLE_S = 5.0
 _ACKED_S = 20.0
 
@@ -92,7 +92,7 @@ class FrozenLinkBenchmark:
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(_attempt(send))
             while not await self._is_up(number) and clock() < began + GIVEN_UP_S:  # noqa: ASYNC110 – asked by HTTP
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
             took_s = clock() - began
             sending.cancel()
         return took_s

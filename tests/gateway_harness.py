@@ -238,7 +238,7 @@ class LatchedOutbox(OutboxRows):
         company: str,
         allowance: Allowance,
         *,
-        but: Collection[str],
+        exclude: Collection[str],
         alone: bool = False,
         updates: Sequence[MessageChange | Deferral] = (),
     ) -> Taken:
@@ -246,17 +246,22 @@ class LatchedOutbox(OutboxRows):
         if updates:
             await self.learns.pass_through()
             self.batches.append(len(updates))
-        taken = await super().take(company, allowance, but=but, alone=alone, updates=updates)
+        taken = await super().take(company, allowance, exclude=exclude, alone=alone, updates=updates)
         if taken.messages:
             await self.taken.pass_through()
         return taken
 
     async def take_made_due(
-        self, company: str, allowance: Allowance, *, but: Collection[str], updates: Sequence[MessageChange | Deferral]
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        exclude: Collection[str],
+        updates: Sequence[MessageChange | Deferral],
     ) -> Taken | None:
         await self.takes.pass_through()
         await self.learns.pass_through()
-        taken = await super().take_made_due(company, allowance, but=but, updates=updates)
+        taken = await super().take_made_due(company, allowance, exclude=exclude, updates=updates)
         if taken is not None and taken.messages:
             await self.taken.pass_through()
         return taken
@@ -473,7 +478,7 @@ class GatewayHarness:
 
     async def qr(self, company: str = COMPANY) -> Qr:
         """Return the QR code that the session shows; requests one if there is none."""
-        return await self.now(qr_code(await self.gateway.actor(company), at_most_s=15))
+        return await self.now(qr_code(await self.gateway.actor(company), within_s=15))
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
         return await self.now(self.sending.accept(company, text_request(to, text)))

@@ -22,12 +22,12 @@ T = TypeVar("T")
 KEY = "hf_key_of_a_test"
 _START_S = 60
 _STOP_S = 15
-_GLANCE_S = 0.05
+_POLL_INTERVAL_S = 0.05
 """Polling interval for what only HTTP or the process table can show."""
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str, every_s: float = _GLANCE_S
+    look: Callable[[], Awaitable[T | None]], *, within_s: float, what: str, every_s: float = _POLL_INTERVAL_S
 ) -> T:
     """Call `look` until it returns a true value, and return that."""
     found: T | None = None

@@ -15,7 +15,7 @@ from tests.served import Served
 T = TypeVar("T")
 
 POST_EVERY_S = 0.2
-LOOK_EVERY_S = 0.05
+POLL_INTERVAL_S = 0.05
 POST, LOOK = "POST messages", "GET /v1/sessions"
 
 
@@ -61,7 +61,7 @@ class Traffic:
     async def _look(self, ended: asyncio.Event) -> None:
         while not ended.is_set():
             await self._measured(LOOK, self.gateway.client.get("/v1/sessions"))
-            await _pause(LOOK_EVERY_S, ended)
+            await _pause(POLL_INTERVAL_S, ended)
 
     async def _measured(self, what: str, asking: Awaitable[T]) -> T:
         asked_at = self.now()

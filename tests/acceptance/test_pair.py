@@ -24,7 +24,7 @@ from tests.served import Served, served
 pytestmark = pytest.mark.slow
 
 COMPANY, NUMBER = "962302", "962790000002"
-_LOOK_S = 30
+_OUTPUT_TIMEOUT_S = 30
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -55,7 +55,7 @@ class Terminal:
     async def shows(self, words: str) -> None:
         """Wait until the terminal shows these words, whatever their colours."""
         try:
-            async with asyncio.timeout(_LOOK_S):
+            async with asyncio.timeout(_OUTPUT_TIMEOUT_S):
                 while words not in self.text:
                     self._news.clear()
                     await self._news.wait()
@@ -109,7 +109,7 @@ async def test_a_phone_is_linked_by_the_qr_code_in_the_terminal(
     await terminal.shows(qr_text(code))
     assert "\x1b[38;5;231;48;5;16m" in terminal.shown
     await wasim.post(f"/phones/{NUMBER}/scan", {"qr": code})
-    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    assert await asyncio.wait_for(command.wait(), _OUTPUT_TIMEOUT_S) == 0
     await terminal.shows(f"Company {COMPANY} is linked and connected.")
     assert "Traceback" not in terminal.text
 
@@ -120,7 +120,7 @@ async def test_a_phone_is_linked_by_a_pairing_code(gateway: Served, wasim: Wasim
     await terminal.shows("WhatsApp → Linked devices → Link with phone number: ")
     code = terminal.text.rpartition(": ")[2].strip()
     await wasim.post(f"/phones/{NUMBER}/code", {"code": code})
-    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    assert await asyncio.wait_for(command.wait(), _OUTPUT_TIMEOUT_S) == 0
     await terminal.shows(f"Company {COMPANY} is linked and connected.")
     assert terminal.text.count("Link with phone number") == 1
 
@@ -129,7 +129,7 @@ async def test_pairing_a_linked_company_ends_at_once(gateway: Served, wasim: Was
     """No code is shown, and the exit code is 0."""
     await gateway.pair(COMPANY, NUMBER, wasim)
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
-    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 0
+    assert await asyncio.wait_for(command.wait(), _OUTPUT_TIMEOUT_S) == 0
     assert terminal.text == f"Company {COMPANY} is linked and connected.\n"
 
 
@@ -138,6 +138,6 @@ async def test_ctrl_c_ends_the_wait(gateway: Served, terminal: Terminal) -> None
     command = await terminal.run("pair", COMPANY, **gateway.settings_of_commands)
     await terminal.shows(f"Company {COMPANY}: ")
     command.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(command.wait(), _LOOK_S) == 130  # what a shell expects of Ctrl-C
+    assert await asyncio.wait_for(command.wait(), _OUTPUT_TIMEOUT_S) == 130  # what a shell expects of Ctrl-C
     assert "Traceback" not in terminal.text
     assert (await gateway.session(COMPANY))["state"] == "pairing"

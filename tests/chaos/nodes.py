@@ -28,8 +28,8 @@ from tests.served import KEY, Served, eventually
 
 _ATTEMPT_S = 10.0
 _RETRY_S = 0.3
-_OPEN_LOOK_S = 0.2
-_ARRIVAL_LOOK_S = 1.0
+_OPEN_POLL_S = 0.2
+_ARRIVAL_POLL_S = 1.0
 """Each check requests the messages of every company: more often, it would be a load of its own."""
 _HEADERS = {"Authorization": f"Bearer {KEY}"}
 
@@ -188,7 +188,7 @@ class Cluster:
             links = [link["number"] for link in await self.wasim.get("/links") if link["state"] == "open"]
             return sorted(links) == sorted(self.numbers)
 
-        await eventually(look, within_s=within_s, what="one open link for each number", every_s=_OPEN_LOOK_S)
+        await eventually(look, within_s=within_s, what="one open link for each number", every_s=_OPEN_POLL_S)
 
     # Verdicts.
 
@@ -220,7 +220,7 @@ class Cluster:
             return not any(unsent.values()) and not any(unread.values())
 
         with contextlib.suppress(AssertionError):
-            await eventually(look, within_s=within_s, what="the arrival of all messages", every_s=_ARRIVAL_LOOK_S)
+            await eventually(look, within_s=within_s, what="the arrival of all messages", every_s=_ARRIVAL_POLL_S)
         return [text for texts in (*unsent.values(), *unread.values()) for text in sorted(texts)]
 
     async def _arrived(self, company: Company) -> list[str]:

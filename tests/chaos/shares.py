@@ -32,7 +32,7 @@ from tests.refused_version import pair_many
 from tests.served import Served, eventually, served
 
 _print = functools.partial(print, flush=True)
-_LOOK_S = 0.1
+_POLL_INTERVAL_S = 0.1
 _SETTLED_S = 60
 _WITHIN_S = 60
 NODES = ("a", "b", "c")
@@ -78,7 +78,7 @@ class Watch:
                 self.since.setdefault(number, now)
             for number in counts.keys() & self.since.keys():
                 self.away.append(now - self.since.pop(number))
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
 
     async def all_open(self) -> None:
         async def look() -> bool:

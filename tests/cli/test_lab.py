@@ -41,7 +41,7 @@ def test_scenarios_use_only_faults_that_wasim_knows(scenario: Scenario) -> None:
     assert all(0 < moment < USUAL_S for moment in moments)
     for step in scenario.steps:
         parse_fault({"kind": step.kind, **step.details})
-        assert set(step.whom) <= set(COMPANIES)
+        assert set(step.targets) <= set(COMPANIES)
         assert step.kind != "restart" or step.details["downS"] == step.lasts_s
         assert step.severs or step.kind not in MOMENTARY
 

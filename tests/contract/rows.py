@@ -63,9 +63,11 @@ def allow(total: int = 20, **changes: int) -> Allowance:
     return Allowance(total=total, more_at=None, suspects=True, **limits)
 
 
-async def take(outbox: Outbox, company: str = COMPANY, *, but: Collection[str] = (), **changes: int) -> list[Outgoing]:
+async def take(
+    outbox: Outbox, company: str = COMPANY, *, exclude: Collection[str] = (), **changes: int
+) -> list[Outgoing]:
     """Take the messages that are due and allowed; they are committed as `sending`."""
-    return list((await outbox.take(company, allow(**changes), but=but)).messages)
+    return list((await outbox.take(company, allow(**changes), exclude=exclude)).messages)
 
 
 async def refuse(store: Store, message: Message, *, until: str, code: str = "ack-503", held: str | None = None) -> None:

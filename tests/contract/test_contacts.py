@@ -75,7 +75,7 @@ async def test_messages_in_flight_under_both_names_settle_after_the_merge(store:
     assert [each.id for each in await take(store.outbox)] == ["msg_1", "msg_2"]
     await map_lid(store)
     await apply_updates(store, second, StatusUpdate.ACKED)
-    assert await take(store.outbox, but=["3EB00001"]) == []
+    assert await take(store.outbox, exclude=["3EB00001"]) == []
     await apply_updates(store, first, StatusUpdate.ACKED)
     assert [each.id for each in await take(store.outbox)] == ["msg_3"]
 

@@ -273,8 +273,8 @@ async def test_a_message_that_was_certainly_not_sent_expires_on_time(store: Stor
         await accepted(store, n, PEOPLE[n], expires_at=at) for n, at in enumerate([T2, T3, None, LATER, T1], 1)
     ]
     await apply_updates(store, sent, StatusUpdate.ACKED)
-    but = [each.whatsapp_id for each in (early, late, never)]
-    assert [each.id for each in await take(store.outbox, but=but)] == [under_way.id]
+    exclude = [each.whatsapp_id for each in (early, late, never)]
+    assert [each.id for each in await take(store.outbox, exclude=exclude)] == [under_way.id]
     assert await store.outbox.next_expiry(COMPANY) == T2
     assert await store.outbox.expire(COMPANY, at=T1) == []
     assert [each.id for each in await store.outbox.expire(COMPANY, at=T2)] == [early.id]
@@ -314,7 +314,7 @@ async def test_expiries_move_with_the_wall_clock(store: Store) -> None:
 async def test_an_expired_message_is_not_sent_unless_its_outcome_is_unknown(store: Store) -> None:
     """One that may have arrived is settled by WhatsApp's answer, however late."""
     queued, unknown, refused = [await accepted(store, n, PEOPLE[n], expires_at=LATER) for n in (1, 2, 3)]
-    await take(store.outbox, but=[queued.whatsapp_id])
+    await take(store.outbox, exclude=[queued.whatsapp_id])
     await refuse(store, refused, until=LATER, held=LOCK)
     store.clock.advance_to(store.clock.monotonic() + 3600)
     begun = await take(store.outbox)

@@ -22,10 +22,10 @@ async def accepted(store: Store, number: int, chat: str = PEOPLE[1], **changes: 
     return (await store.outbox.accept(values)).message
 
 
-async def numbers(store: Store, *, but: Sequence[int] = (), **limits: int) -> list[int]:
+async def numbers(store: Store, *, exclude: Sequence[int] = (), **limits: int) -> list[int]:
     """The messages that are taken, by number."""
-    busy = [f"3EB0{number:04}" for number in but]
-    taken = await store.outbox.take(COMPANY, allow(**limits), but=busy)
+    busy = [f"3EB0{number:04}" for number in exclude]
+    taken = await store.outbox.take(COMPANY, allow(**limits), exclude=busy)
     return [int(each.id.removeprefix("msg_")) for each in taken.messages]
 
 
@@ -49,7 +49,7 @@ async def test_the_oldest_message_of_each_chat_is_taken(store: Store) -> None:
     assert await numbers(store) == [3, 4]
     await store.outbox.cancel(messages[4].id)
     await apply_updates(store, messages[2], StatusUpdate.READ)
-    assert await numbers(store, but=(4,)) == []
+    assert await numbers(store, exclude=(4,)) == []
 
 
 async def test_messages_in_flight_are_not_taken_again(store: Store) -> None:
@@ -57,7 +57,7 @@ async def test_messages_in_flight_are_not_taken_again(store: Store) -> None:
     for n in range(1, 4):
         await accepted(store, n, PEOPLE[n])
     assert await numbers(store, total=2) == [1, 2]
-    assert await numbers(store, but=(1, 2)) == [3]
+    assert await numbers(store, exclude=(1, 2)) == [3]
     assert await numbers(store) == [1, 2, 3]
 
 
@@ -67,7 +67,7 @@ async def test_updates_are_applied_before_messages_are_taken_in_one_transaction(
     await accepted(store, 2)
     await numbers(store)
     updates = [MessageChange(whatsapp_id=first.whatsapp_id, update=StatusUpdate.ACKED, at=T1)]
-    taken = await store.outbox.take(COMPANY, allow(), but=(), updates=updates)
+    taken = await store.outbox.take(COMPANY, allow(), exclude=(), updates=updates)
     assert [each.id for each in taken.messages] == ["msg_2"]
     assert store.rows("SELECT state FROM outbox ORDER BY seq") == [("sent",), ("sending",)]
 
@@ -77,10 +77,10 @@ async def test_only_updates_that_make_a_message_due_cause_a_query(store: Store) 
     first, second = [await accepted(store, n) for n in (1, 2)]
     await accepted(store, 3, PEOPLE[3])
 
-    async def made_due(message: Message, update: StatusUpdate, *but: int) -> list[str] | None:
+    async def made_due(message: Message, update: StatusUpdate, *exclude: int) -> list[str] | None:
         change = MessageChange(whatsapp_id=message.whatsapp_id, update=update, at=T1)
-        busy = [f"3EB0{number:04}" for number in but]
-        taken = await store.outbox.take_made_due(COMPANY, allow(), but=busy, updates=[change])
+        busy = [f"3EB0{number:04}" for number in exclude]
+        taken = await store.outbox.take_made_due(COMPANY, allow(), exclude=busy, updates=[change])
         return None if taken is None else [each.id for each in taken.messages]
 
     assert await numbers(store) == [1, 3]
@@ -93,16 +93,16 @@ async def test_only_updates_that_make_a_message_due_cause_a_query(store: Store) 
 async def test_waiting_messages_are_reported(store: Store) -> None:
     """Messages behind others, delayed until a time, or not allowed now; those in flight or settled do not wait."""
     messages = [await accepted(store, n) for n in (1, 2)]
-    taken = await store.outbox.take(COMPANY, allow(), but=())
+    taken = await store.outbox.take(COMPANY, allow(), exclude=())
     assert (taken.has_more, taken.next_at, taken.is_limited) == (True, None, False)
     await refuse(store, messages[0], until=LATER)
-    taken = await store.outbox.take(COMPANY, allow(), but=())
+    taken = await store.outbox.take(COMPANY, allow(), exclude=())
     assert (taken.messages, taken.has_more, taken.next_at) == ([], True, LATER)
     await store.outbox.cancel(messages[1].id)
     await apply_updates(store, messages[0], StatusUpdate.ACKED)
-    assert not (await store.outbox.take(COMPANY, allow(), but=())).has_more
+    assert not (await store.outbox.take(COMPANY, allow(), exclude=())).has_more
     await accepted(store, 3)
-    assert (await store.outbox.take(COMPANY, allow(total=1), but=())).is_limited
+    assert (await store.outbox.take(COMPANY, allow(total=1), exclude=())).is_limited
 
 
 async def test_a_delayed_chat_does_not_block_others(store: Store) -> None:
@@ -112,13 +112,13 @@ async def test_a_delayed_chat_does_not_block_others(store: Store) -> None:
     await accepted(store, 3, PEOPLE[3])
     assert await numbers(store) == [1, 3]
     await refuse(store, resting, until=SOON)
-    assert await numbers(store, but=(3,)) == []
+    assert await numbers(store, exclude=(3,)) == []
     store.clock.advance_to(store.clock.monotonic() + 10)
-    assert await numbers(store, but=(3,)) == [1]
+    assert await numbers(store, exclude=(3,)) == [1]
     await refuse(store, resting, until="2036-01-01T00:00:00.000Z")
-    assert await numbers(store, but=(3,)) == []
+    assert await numbers(store, exclude=(3,)) == []
     await store.outbox.make_due(COMPANY)
-    assert await numbers(store, but=(3,)) == [1]
+    assert await numbers(store, exclude=(3,)) == [1]
 
 
 async def test_interactive_messages_come_before_bulk(store: Store) -> None:
@@ -133,7 +133,7 @@ async def test_interactive_messages_come_before_bulk(store: Store) -> None:
     messages = await store.outbox.messages(COMPANY, state=None, after=0, limit=9)
     for n in (1, 2):
         await apply_updates(store, messages[n], StatusUpdate.ACKED)
-    assert sorted(await numbers(store, but=(5,))) == [1, 4]
+    assert sorted(await numbers(store, exclude=(5,))) == [1, 4]
 
 
 async def test_limits_of_new_contacts_affect_no_other_chats(store: Store) -> None:
@@ -150,7 +150,7 @@ async def test_limits_of_new_contacts_affect_no_other_chats(store: Store) -> Non
     again = await take(store.outbox, new=0)
     assert [(each.id, each.contact) for each in again][2:] == [("msg_1", ContactStatus.APPROACHED)]
     assert (await store.accounts.account(COMPANY, since=T1)).approached == [PEOPLE[1]]
-    assert await numbers(store, but=(3, 4), new=1, approached=0) == [2]
+    assert await numbers(store, exclude=(3, 4), new=1, approached=0) == [2]
 
 
 async def test_a_hold_ends_when_the_contact_becomes_known(store: Store) -> None:
@@ -171,17 +171,17 @@ async def test_a_suspect_is_taken_alone_and_last(store: Store) -> None:
         await accepted(store, n, PEOPLE[n])
     await numbers(store)
     await crash(store, 2, 4)
-    taken = await store.outbox.take(COMPANY, allow(), but=())
+    taken = await store.outbox.take(COMPANY, allow(), exclude=())
     assert ([each.id for each in taken.messages], taken.suspect_waits) == (["msg_1", "msg_3"], True)
-    assert await numbers(store, but=(1, 3)) == []
-    assert (await store.outbox.take(COMPANY, allow(approached=0), but=(), alone=True)).messages == []
-    alone = await store.outbox.take(COMPANY, allow(), but=(), alone=True)
+    assert await numbers(store, exclude=(1, 3)) == []
+    assert (await store.outbox.take(COMPANY, allow(approached=0), exclude=(), alone=True)).messages == []
+    alone = await store.outbox.take(COMPANY, allow(), exclude=(), alone=True)
     assert ([each.id for each in alone.messages], alone.suspect_waits) == (["msg_2"], False)
     for n in (1, 3):
         await store.outbox.apply_updates(
             COMPANY, [MessageChange(whatsapp_id=f"3EB0{n:04}", update=StatusUpdate.ACKED, at=T1)]
         )
-    young_link = await store.outbox.take(COMPANY, replace(allow(), suspects=False), but=(), alone=True)
+    young_link = await store.outbox.take(COMPANY, replace(allow(), suspects=False), exclude=(), alone=True)
     assert (young_link.messages, young_link.suspect_waits) == ([], True)
     [suspect] = await take(store.outbox)
     assert (suspect.id, suspect.crash_score) == ("msg_2", 4)

@@ -198,7 +198,7 @@ async def _queue(outbox: Called) -> None:
     await outbox.accept(_draft("msg_bulk", "bulk", priority=BULK, expires_at=iso(NOW)))
     await outbox.accept(_draft("msg_behind", "behind"))
     limits = Allowance(total=9, bulk=9, new=9, approached=9, more_at=None)
-    taken = await outbox.take(COMPANY, limits, but=["other"])
+    taken = await outbox.take(COMPANY, limits, exclude=["other"])
     deferrals = [
         Deferral(
             whatsapp_id=each.whatsapp_id, at=iso(NOW), next_at=iso(NOW), code="ack-463", message="why",
@@ -210,9 +210,9 @@ async def _queue(outbox: Called) -> None:
     await outbox.reschedule_held(COMPANY, code=REACH_OUT_LOCK, until=None)
     await outbox.make_due(COMPANY)
     await outbox.move_expiries(COMPANY, STEP)
-    await outbox.take(COMPANY, limits, but=[], alone=True)
+    await outbox.take(COMPANY, limits, exclude=[], alone=True)
     settled = MessageChange(whatsapp_id="bulk", update=StatusUpdate.ACKED, at=iso(NOW))
-    await outbox.take_made_due(COMPANY, limits, but=[], updates=[settled])
+    await outbox.take_made_due(COMPANY, limits, exclude=[], updates=[settled])
     await outbox.next_expiry(COMPANY)
     await outbox.expire(COMPANY, at=_ago(80))
 

@@ -18,7 +18,7 @@ from holdfast.base.ids import SystemRandomSource
 from holdfast.delivery.content import MediaBody
 from holdfast.delivery.kinds import Document, Image
 from holdfast.runtime.media_spool import FIRST_SWEEP_S, SPOOL_KEPT_S, MediaGone, MediaSweeper, Spool
-from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
+from holdfast.runtime.outbound_media import CHUNK_BYTES, OutboundMediaService
 from holdfast.store.database import Database
 from holdfast.store.media import MediaRows
 from holdfast.web.addresses import parse_allowed
@@ -89,7 +89,7 @@ async def test_an_image_is_downloaded_from_its_url(rows: MediaRows, site: Site) 
         media = await taking.take(COMPANY, image(site.url("/a")))
     assert (media.mimetype, media.size_bytes, media.sha256) == ("image/png", len(PNG), hashlib.sha256(PNG).hexdigest())
     pieces = [await rows.piece(media.id, n) for n in range(4)]
-    assert pieces == [PNG[:PIECE], PNG[PIECE : 2 * PIECE], PNG[2 * PIECE :], None]
+    assert pieces == [PNG[:CHUNK_BYTES], PNG[CHUNK_BYTES : 2 * CHUNK_BYTES], PNG[2 * CHUNK_BYTES :], None]
 
 
 async def test_nothing_is_downloaded_from_a_private_address(rows: MediaRows, site: Site) -> None:

@@ -165,7 +165,7 @@ async def test_a_pairing_code_is_requested_on_the_link_that_shows_codes(harness:
     """The code comes from WhatsApp, for the number in digits."""
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
-        code = await harness.now(pairing_code(await gateway.actor(COMPANY), "+962 79 000 0001", at_most_s=15))
+        code = await harness.now(pairing_code(await gateway.actor(COMPANY), "+962 79 000 0001", within_s=15))
     assert code == "H0LDFAST"
     assert [order.phone for order in harness.commands(AskPairingCode)] == ["962790000001"]
 
@@ -176,7 +176,7 @@ async def test_two_concurrent_pairing_codes_reach_their_own_callers(harness: Gat
     harness.prepare = lambda engine: engine.pairing_codes.update({first: "AAAAAAAA", second: "BBBBBBBB"})
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
-        asked = [pairing_code(await gateway.actor(COMPANY), phone, at_most_s=15) for phone in (first, second, first)]
+        asked = [pairing_code(await gateway.actor(COMPANY), phone, within_s=15) for phone in (first, second, first)]
         assert await harness.now(asyncio.gather(*asked)) == ["AAAAAAAA", "BBBBBBBB", "AAAAAAAA"]
 
 
@@ -196,7 +196,7 @@ async def test_a_pairing_code_that_whatsapp_refuses_is_an_error(
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
         with pytest.raises(PairingCodeRefused, match=f"WhatsApp refused a pairing code {sentence}"):
-            await harness.now(pairing_code(await gateway.actor(COMPANY), "962790000001", at_most_s=15))
+            await harness.now(pairing_code(await gateway.actor(COMPANY), "962790000001", within_s=15))
         assert harness.state() == "pairing"
         assert gateway.view(COMPANY).qr is not None
 
@@ -208,7 +208,7 @@ async def test_the_end_of_a_link_ends_the_wait_for_a_pairing_code(harness: Gatew
         await harness.qr()
         harness.engine.freeze(harness.link())
         before = harness.clock.monotonic()
-        asked = asyncio.ensure_future(pairing_code(await gateway.actor(COMPANY), NUMBER, at_most_s=15))
+        asked = asyncio.ensure_future(pairing_code(await gateway.actor(COMPANY), NUMBER, within_s=15))
         await harness.quiet()
         await harness.now(gateway.ask(COMPANY, events.StopAsked()))
         with pytest.raises(Conflict, match="the connection that showed the QR code ended; try again"):

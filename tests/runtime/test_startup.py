@@ -42,10 +42,10 @@ async def test_callers_wait_for_the_sessions_for_a_bounded_time(harness: Gateway
     """True as soon as the gateway is ready, False when it takes longer than the caller waits."""
     harness.host_starts.close()
     async with harness.running(until_ready=False) as gateway:
-        assert not await harness.now(gateway.wait_until_ready(at_most_s=3))
-        waiting = asyncio.ensure_future(gateway.wait_until_ready(at_most_s=60))
+        assert not await harness.now(gateway.wait_until_ready(within_s=3))
+        waiting = asyncio.ensure_future(gateway.wait_until_ready(within_s=60))
         await harness.quiet()
         assert not waiting.done()
         harness.host_starts.open()
         assert await waiting
-        assert await gateway.wait_until_ready(at_most_s=0)
+        assert await gateway.wait_until_ready(within_s=0)

@@ -26,7 +26,7 @@ from holdfast.api.routing import (
 from holdfast.api.schemas import ApiModel, Text
 from holdfast.api.session_models import SessionModel
 from holdfast.api.sessions import Answers
-from holdfast.backup.backup_dir import Found
+from holdfast.backup.backup_dir import BackupFile
 from holdfast.backup.baileys import checked
 from holdfast.backup.company import Device
 from holdfast.backup.creating import BackupResult
@@ -48,7 +48,7 @@ class BackupModel(ApiModel):
     node: Annotated[str | None, Field(description="the node of a cluster that has the file; null: there is one")] = None
 
     @classmethod
-    def of(cls, found: Found) -> BackupModel:
+    def of(cls, found: BackupFile) -> BackupModel:
         manifest = found.manifest
         return cls(
             name=found.path.name,
@@ -62,7 +62,7 @@ class BackupModel(ApiModel):
 
     @classmethod
     def made(cls, made: BackupResult) -> BackupModel:
-        return cls.of(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
+        return cls.of(BackupFile(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
 
 
 class CompactedModel(ApiModel):

@@ -8,7 +8,7 @@ from fastapi import Path, Request
 from pydantic import Field
 
 from holdfast.api.description import problem
-from holdfast.api.queries import ASKING, queries_of
+from holdfast.api.queries import QUERY_FAILURES, queries_of
 from holdfast.api.routing import CompanyPath, from_state, keyed_router
 from holdfast.api.schemas import ApiModel
 from holdfast.base.errors import Conflict, NotFound
@@ -28,7 +28,11 @@ router = keyed_router("calls")
 
 @router.post(
     "/v1/sessions/{company}/calls/{id}/reject",
-    responses={**ASKING, 404: problem("the inbox has no such call"), 409: problem("the call is no longer ringing")},
+    responses={
+        **QUERY_FAILURES,
+        404: problem("the inbox has no such call"),
+        409: problem("the call is no longer ringing"),
+    },
 )
 async def reject_call(
     company: CompanyPath,

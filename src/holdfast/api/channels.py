@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ask
+from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, checked_by
 from holdfast.base.errors import BadInput
@@ -77,7 +77,7 @@ NamedChannel = Annotated[
 router = keyed_router("channels")
 
 
-@router.get("/v1/sessions/{company}/channels", responses=ASKING)
+@router.get("/v1/sessions/{company}/channels", responses=QUERY_FAILURES)
 async def list_channels(company: CompanyPath, request: Request) -> ListPage[ChannelModel]:
     """The channels that the account follows or writes in, by name. WhatsApp is asked at most every 30 s."""
     found = await ask(request, company, asked.channels())
@@ -85,7 +85,9 @@ async def list_channels(company: CompanyPath, request: Request) -> ListPage[Chan
     return ListPage(items=[ChannelModel.of(channel) for channel in ordered], next=None)
 
 
-@router.get("/v1/sessions/{company}/channels/{id}", responses={**ASKING, 404: problem("there is no such channel")})
+@router.get(
+    "/v1/sessions/{company}/channels/{id}", responses={**QUERY_FAILURES, 404: problem("there is no such channel")}
+)
 async def get_channel(company: CompanyPath, id: NamedChannel, request: Request) -> ChannelModel:
     """One channel, also one that the account does not follow."""
     return ChannelModel.of(await ask(request, company, _query(id)))

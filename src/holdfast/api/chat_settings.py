@@ -11,7 +11,7 @@ from pydantic import Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, OperationStarter, StarterDependency
-from holdfast.api.queries import ASKING, ChatJid, ask
+from holdfast.api.queries import QUERY_FAILURES, ChatJid, ask
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, Moment, from_state, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput, NotFound
@@ -169,7 +169,7 @@ class HistoryAnswerModel(ApiModel):
     messages: Annotated[int, Field(description="how many messages the phone sent; they are in the inbox")]
 
 
-@router.post("/v1/sessions/{company}/chats/{chat}/history", responses=ASKING)
+@router.post("/v1/sessions/{company}/chats/{chat}/history", responses=QUERY_FAILURES)
 async def fetch_history(
     company: CompanyPath, chat: ChatJid, body: HistoryRequest, labels: LabelsDependency, request: Request
 ) -> HistoryAnswerModel:

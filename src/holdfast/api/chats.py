@@ -11,7 +11,7 @@ from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageMo
 from holdfast.api.description import problem
 from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatJid, ask
+from holdfast.api.queries import QUERY_FAILURES, ChatJid, ask
 from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
 from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text, checked_by
 from holdfast.base.errors import BadInput, NotFound
@@ -141,7 +141,7 @@ async def mark_unread(
     return await starter.answer(operation)
 
 
-@router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=ASKING)
+@router.post("/v1/sessions/{company}/chats/{chat}/typing", status_code=202, responses=QUERY_FAILURES)
 async def show_typing(company: CompanyPath, jid: ChatJid, body: TypingRequest, request: Request) -> TypingModel:
     """Show a typing or recording indicator to the people of a chat, or remove it. WhatsApp does not confirm it."""
     await ask(request, company, asked.typing(jid, body.state))

@@ -11,7 +11,7 @@ from holdfast.api.chat_models import NamesModel
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ChatJid, ChatPath, ask, queries_of
+from holdfast.api.queries import QUERY_FAILURES, ChatJid, ChatPath, ask, queries_of
 from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
 from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput
@@ -163,7 +163,7 @@ Numbered = Annotated[str, Depends(_numbered)]
 router = keyed_router("contacts")
 
 
-@router.post("/v1/sessions/{company}/contacts/check", responses=ASKING)
+@router.post("/v1/sessions/{company}/contacts/check", responses=QUERY_FAILURES)
 async def check_numbers(
     company: CompanyPath, body: NumbersRequest, request: Request, people: PeopleDependency
 ) -> ListPage[CheckedNumberModel]:
@@ -201,7 +201,7 @@ async def list_contacts(
 
 @router.get(
     "/v1/sessions/{company}/contacts/{chat}",
-    responses={**ASKING, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
+    responses={**QUERY_FAILURES, 404: problem("nobody on WhatsApp has this number, hidden id or username")},
 )
 async def get_contact(
     company: CompanyPath,
@@ -216,7 +216,7 @@ async def get_contact(
 
 @router.get(
     "/v1/sessions/{company}/contacts/{chat}/picture",
-    responses={**ASKING, 404: problem("there is no picture, or it is hidden from this account")},
+    responses={**QUERY_FAILURES, 404: problem("there is no picture, or it is hidden from this account")},
 )
 async def get_picture(
     company: CompanyPath,
@@ -228,7 +228,7 @@ async def get_picture(
     return PictureModel(chat=jid, url=(await ask(request, company, asked.picture(jid, size=size))).url)
 
 
-@router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=ASKING)
+@router.get("/v1/sessions/{company}/contacts/{chat}/about", responses=QUERY_FAILURES)
 async def get_contact_about(company: CompanyPath, jid: Person, request: Request) -> PersonAboutModel:
     """The text that a person shows about themselves, and the profile of a business."""
     return PersonAboutModel.of(jid, await ask(request, company, asked.about(jid)))

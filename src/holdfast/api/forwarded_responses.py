@@ -15,7 +15,7 @@ from holdfast.http.shutdown import ShutdownScope, Stopping
 
 DEADLINE = "holdfast.forwarding_deadline"
 _SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path")
-_PLACES = ("headers", "client", "server", "extensions", DEADLINE, FORWARDED, FROM_RECORD)
+_SCOPE_KEYS = ("headers", "client", "server", "extensions", DEADLINE, FORWARDED, FROM_RECORD)
 HOP_BY_HOP = frozenset(
     ["connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection", "expect"]
 )
@@ -68,7 +68,7 @@ class RepeatedRequest(Response):
     def __init__(self, request: Request, body: bytes, *, from_record: bool = False) -> None:
         super().__init__()
         self._app = request.app
-        self._scope = {name: request.scope[name] for name in (*_SCOPE, *_PLACES) if name in request.scope}
+        self._scope = {name: request.scope[name] for name in (*_SCOPE, *_SCOPE_KEYS) if name in request.scope}
         if from_record:
             self._scope[FROM_RECORD] = True
         self._unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

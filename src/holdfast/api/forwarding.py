@@ -50,7 +50,7 @@ ALIVE_S = 5.0
 """A node that has not renewed its leases for this long is not waited for."""
 GATHER_S = 10.0
 """How long other nodes may take to answer for their part of a list."""
-_LOOK_S = 0.25
+_POLL_INTERVAL_S = 0.25
 _WATCH_S = 1.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _RAW_HEADER = HEADER.lower().encode()
@@ -117,7 +117,7 @@ class Forwarder:
             if owner is not None:
                 node = owner.name
                 if owner.id == self._ownership.node_id and self._clock.monotonic() < until:
-                    await self._clock.sleep(_LOOK_S)
+                    await self._clock.sleep(_POLL_INTERVAL_S)
                     return RepeatedRequest(request, body)
                 with contextlib.suppress(_NotExecuted):
                     try:
@@ -127,10 +127,10 @@ class Forwarder:
                             "A forwarded request got no response from node %s", f"{node} ({unanswered})"
                         )
                         if request.method not in _READS:
-                            return _unreachable_response(request, body, node, error, maybe_done=True)
+                            return _unreachable_response(request, body, node, error, may_have_run=True)
             if self._clock.monotonic() >= until:
                 return _unreachable_response(request, body, node, error)
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(_POLL_INTERVAL_S)
 
     async def _owner(self, company: str) -> ClusterNode | None:
         try:
@@ -316,20 +316,20 @@ def _is_sent_on(name: str) -> bool:
 
 
 def _unreachable_response(
-    request: Request, body: bytes, node: str, error: RunsElsewhere, *, maybe_done: bool = False
+    request: Request, body: bytes, node: str, error: RunsElsewhere, *, may_have_run: bool = False
 ) -> Response:
     """What this node can answer itself: a page from the stored record, or a 503."""
     if error.has_record:
         return RepeatedRequest(request, body, from_record=True)
-    return _unavailable(node, error, maybe_done=maybe_done)
+    return _unavailable(node, error, may_have_run=may_have_run)
 
 
 def _unavailable(
-    node: str, error: RunsElsewhere, *, maybe_done: bool = False, headers: Mapping[str, str] | None = None
+    node: str, error: RunsElsewhere, *, may_have_run: bool = False, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """503: the owner can't be reached, or there is none."""
     what = f"runs on node {node}, which does not answer" if node else "is being taken over by another node"
-    done = "it may have been carried out; " if maybe_done else ""
+    done = "it may have been carried out; " if may_have_run else ""
     return problems.answer(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"the session of company {error.company} {what}: {done}try again in {RETRY_AFTER_S} s",

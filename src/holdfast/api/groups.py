@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from holdfast.api.description import problem
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ask
+from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, PeopleDependency, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.clock import iso
@@ -126,7 +126,7 @@ GroupId = Annotated[str, Path(description="such as 120363012345678901@g.us", max
 router = keyed_router("groups")
 
 
-@router.get("/v1/sessions/{company}/groups", responses=ASKING)
+@router.get("/v1/sessions/{company}/groups", responses=QUERY_FAILURES)
 async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupModel]:
     """The groups that the account is in, by subject. WhatsApp is asked at most every 30 s."""
     found = await ask(request, company, asked.groups())
@@ -138,7 +138,7 @@ async def list_groups(company: CompanyPath, request: Request) -> ListPage[GroupM
 
 @router.get(
     "/v1/sessions/{company}/groups/{id}",
-    responses={**ASKING, 404: problem("there is no such group, or the account is not in it")},
+    responses={**QUERY_FAILURES, 404: problem("there is no such group, or the account is not in it")},
 )
 async def get_group(company: CompanyPath, id: GroupId, request: Request, people: PeopleDependency) -> GroupDetailsModel:
     """One group with its members. They are contacts from then on, with the number and the hidden id of each."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from holdfast.api.description import problem
 from holdfast.api.groups import GroupId, GroupModel, Members, group_of, people_of, shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ask
+from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput, NotFound
@@ -88,7 +88,7 @@ _InviteCode = Annotated[str, Path(max_length=200, description="of the link"), Af
 router = keyed_router("groups")
 
 
-@router.get("/v1/sessions/{company}/groups/{id}/invite", responses=ASKING)
+@router.get("/v1/sessions/{company}/groups/{id}/invite", responses=QUERY_FAILURES)
 async def get_invite(company: CompanyPath, id: GroupId, request: Request) -> InviteModel:
     """The group's invite link. In most groups only admins may see it."""
     code = (await ask(request, company, asked.invite(id))).code
@@ -105,7 +105,7 @@ async def revoke_invite(company: CompanyPath, id: GroupId, starter: StarterDepen
 
 @router.get(
     "/v1/sessions/{company}/invites/{code}",
-    responses={**ASKING, 404: problem("the link leads to no group, or was revoked")},
+    responses={**QUERY_FAILURES, 404: problem("the link leads to no group, or was revoked")},
 )
 async def get_invited_group(company: CompanyPath, code: _InviteCode, request: Request) -> GroupModel:
     """The group that an invite link leads to, before joining it."""
@@ -120,7 +120,7 @@ async def join_group(company: CompanyPath, body: JoinRequestBody, starter: Start
     return await starter.start(company, body.arguments())
 
 
-@router.get("/v1/sessions/{company}/groups/{id}/requests", responses=ASKING)
+@router.get("/v1/sessions/{company}/groups/{id}/requests", responses=QUERY_FAILURES)
 async def list_join_requests(company: CompanyPath, id: GroupId, request: Request) -> ListPage[JoinRequestModel]:
     """The people who ask to join the group."""
     found = await ask(request, company, asked.join_requests(id))

@@ -8,7 +8,7 @@ from fastapi import Request
 from pydantic import Field
 
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ask
+from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, RequestModel
 from holdfast.base.errors import BadInput
@@ -63,7 +63,7 @@ class PrivacyRequest(RequestModel):
 router = keyed_router("profile")
 
 
-@router.get("/v1/sessions/{company}/privacy", responses=ASKING)
+@router.get("/v1/sessions/{company}/privacy", responses=QUERY_FAILURES)
 async def get_privacy(company: CompanyPath, request: Request) -> PrivacyModel:
     """The account's privacy settings, as WhatsApp has them now."""
     found = await ask(request, company, asked.privacy())

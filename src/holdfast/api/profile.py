@@ -10,7 +10,7 @@ from pydantic import Field
 from holdfast.api.access import message_quota
 from holdfast.api.groups import GroupId
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.queries import ASKING, ask
+from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput
@@ -67,7 +67,7 @@ class BlockedModel(ApiModel):
 router = keyed_router("profile")
 
 
-@router.get("/v1/sessions/{company}/profile", responses=ASKING)
+@router.get("/v1/sessions/{company}/profile", responses=QUERY_FAILURES)
 async def get_profile(company: CompanyPath, request: Request) -> ProfileModel:
     """What others see of the account."""
     found = await ask(request, company, asked.profile())
@@ -108,7 +108,7 @@ async def remove_group_picture(company: CompanyPath, id: GroupId, starter: Start
     return await starter.start(company, kinds.SetPicture(jid=id))
 
 
-@router.get("/v1/sessions/{company}/blocklist", responses=ASKING)
+@router.get("/v1/sessions/{company}/blocklist", responses=QUERY_FAILURES)
 async def list_blocked(company: CompanyPath, request: Request) -> ListPage[BlockedModel]:
     """The people that the account blocks."""
     found = await ask(request, company, asked.blocklist())

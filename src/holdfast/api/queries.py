@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 ChatPath = Annotated[str, Path(description="a phone number, a JID or a username (@name)", max_length=100), NAMES_CHAT]
 
-ASKING: Answers = {
+QUERY_FAILURES: Answers = {
     429: problem("the session has used up its queries to WhatsApp; `Retry-After` says when the next one is possible"),
     502: problem("WhatsApp's answer is an error or can't be read"),
     503: problem("no connection to WhatsApp, with the reason; or WhatsApp currently answers no queries"),

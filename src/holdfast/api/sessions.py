@@ -166,7 +166,7 @@ async def get_qr(
     """The QR code that links a phone; waits up to 15 s for one. It changes, so request it again when it has expired."""
     response.headers.update(_NO_STORE)
     async with shutdown.until_stopping():
-        return QrModel.of(await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S))
+        return QrModel.of(await qr_code(await gateway.actor(company), within_s=_QR_WAIT_S))
 
 
 @router.get("/v1/sessions/{company}/qr.svg", response_class=Response, responses=description.picture("image/svg+xml"))
@@ -183,7 +183,7 @@ async def get_qr_png(company: CompanyPath, gateway: LoadedGateway, shutdown: Shu
 
 async def _picture(gateway: Gateway, shutdown: ShutdownScope, company: str, *, kind: str, media_type: str) -> Response:
     async with shutdown.until_stopping():
-        code = await qr_code(await gateway.actor(company), at_most_s=_QR_WAIT_S)
+        code = await qr_code(await gateway.actor(company), within_s=_QR_WAIT_S)
     out = io.BytesIO()
     segno.make_qr(code.text).save(out, kind=kind, scale=6, border=4, dark="#000", light="#fff")
     return Response(out.getvalue(), media_type=media_type, headers=_NO_STORE)
@@ -199,5 +199,5 @@ async def make_pairing_code(
     """A code to type on the phone, for people who can't scan."""
     response.headers.update(_NO_STORE)
     async with shutdown.until_stopping():
-        code = await pairing_code(await gateway.actor(company), body.phone_number, at_most_s=_QR_WAIT_S)
+        code = await pairing_code(await gateway.actor(company), body.phone_number, within_s=_QR_WAIT_S)
     return PairingCodeModel(code=code)

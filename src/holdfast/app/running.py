@@ -56,33 +56,33 @@ async def _end_http(server: HttpServer, serving: asyncio.Task[None]) -> None:
 def stop_requests(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
     """An event that is set at SIGTERM and SIGINT and, if asked for, when standard input ends."""
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    stop_requested = asyncio.Event()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, _stop, asked)
+        loop.add_signal_handler(number, _stop, stop_requested)
     try:
-        with _stdin_watched(asked) if until_stdin_closes else contextlib.nullcontext():
-            yield asked
+        with _stdin_watched(stop_requested) if until_stdin_closes else contextlib.nullcontext():
+            yield stop_requested
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _stop(asked: asyncio.Event) -> None:
+def _stop(stop_requested: asyncio.Event) -> None:
     """From now on Ctrl-C ends this process at once; the engine host notices and ends too."""
     log.info(
         "Holdfast is stopping: links are being closed, accepted messages stay in the outbox; press Ctrl-C again to "
         "end it at once"
     )
-    asked.set()
+    stop_requested.set()
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
-def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
+def _stdin_watched(stop_requested: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     try:
-        loop.add_reader(_STDIN, _read_stdin, asked)
+        loop.add_reader(_STDIN, _read_stdin, stop_requested)
     except OSError as error:
         raise Misconfigured(
             "--until-stdin-closes needs standard input to be a pipe or a terminal: a file or /dev/null can't be watched"
@@ -93,11 +93,11 @@ def _stdin_watched(asked: asyncio.Event) -> Iterator[None]:
         loop.remove_reader(_STDIN)
 
 
-def _read_stdin(asked: asyncio.Event) -> None:
+def _read_stdin(stop_requested: asyncio.Event) -> None:
     """Only the end of the input matters. Reading from a terminal that is gone fails, which counts as the end."""
     typed = b""
     with contextlib.suppress(OSError):
         typed = os.read(_STDIN, 4096)
     if not typed:
         asyncio.get_running_loop().remove_reader(_STDIN)
-        _stop(asked)
+        _stop(stop_requested)

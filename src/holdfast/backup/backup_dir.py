@@ -46,7 +46,7 @@ class Opener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class BackupFile:
     """One file in the folder."""
 
     path: Path
@@ -67,7 +67,7 @@ def names(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def inspect(path: Path, opener: Opener, *, verify: bool = True, cancel_token: CancelToken | None = None) -> Found:
+def inspect(path: Path, opener: Opener, *, verify: bool = True, cancel_token: CancelToken | None = None) -> BackupFile:
     """Read the manifest; with `verify`, read the whole file and compare checksums until `cancel_token` is cancelled."""
     manifest, problem = None, None
     try:
@@ -79,12 +79,12 @@ def inspect(path: Path, opener: Opener, *, verify: bool = True, cancel_token: Ca
         pass  # without the key nobody can say whether it is damaged
     except BadBackup as error:
         problem = error.why
-    return Found(path=path, size_bytes=path.stat().st_size, manifest=manifest, problem=problem)
+    return BackupFile(path=path, size_bytes=path.stat().st_size, manifest=manifest, problem=problem)
 
 
 def inspect_all(
     folder: Path, opener: Opener, *, verify: bool = True, cancel_token: CancelToken | None = None
-) -> Iterator[Found]:
+) -> Iterator[BackupFile]:
     """Inspect all backups, newest first. Skip a backup that is removed in the meantime, as old scheduled ones are."""
     for path in names(folder):
         try:

@@ -58,14 +58,14 @@ def refuse_linked(connection: Connection, company: str) -> None:
         )
 
 
-def refuse_duplicate_device(connection: Connection, company: str, its_credentials: str) -> None:
+def refuse_duplicate_device(connection: Connection, company: str, device_credentials: str) -> None:
     """Raises `Conflict` when another company has the device: two sessions with one device replace each other (440)
     without end.
     """
-    mine = _jid(its_credentials)
+    jid = _jid(device_credentials)
     others = select(credentials.c.company_id, credentials.c.creds).where(credentials.c.paired)
     for other, creds in connection.execute(others.order_by(credentials.c.company_id)):
-        if other != company and mine is not None and _jid(creds) == mine:
+        if other != company and jid is not None and _jid(creds) == jid:
             raise Conflict(
                 f'company "{other}" has this device already, and one device can serve one company: '
                 f"`holdfast clear {other}` removes it there"
@@ -112,11 +112,11 @@ def close_sending(connection: Connection, company: str, *, closed_at_ms: int) ->
     found = connection.execute(select(table.type, table.id, table.value).where(table.company_id == company))
     keys = [RatchetKey(*row) for row in found]
     for before, after in without_sending(keys, credentials=text, closed_at_ms=closed_at_ms):
-        mine = (table.company_id == company, table.type == before.type, table.id == before.id)
+        key = (table.company_id == company, table.type == before.type, table.id == before.id)
         if after is None:
-            connection.execute(delete(signal_keys).where(*mine))
+            connection.execute(delete(signal_keys).where(*key))
         else:
-            connection.execute(signal_keys.update().where(*mine).values(value=after.value))
+            connection.execute(signal_keys.update().where(*key).values(value=after.value))
 
 
 def refuse_in_use(connection: Connection, *, company: str | None = None) -> None:

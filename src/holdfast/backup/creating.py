@@ -37,7 +37,7 @@ FOLDER = "backups"
 ENDING = ".backup"
 _UNFINISHED = ".part"
 
-WORTH_TELLING = 1000
+MIN_REPORTED_ROWS = 1000
 """Number of rows from which progress is reported; fewer take no time."""
 
 Progress = Callable[[str], None]
@@ -134,7 +134,7 @@ class BackupMaker:
                 # `clear` makes a backup of one company, which may take longer: other companies must not wait for it.
                 read = cancel_token.each(found) if company is None else cancel_token.each_gently(found)
                 parts[table.name] = archive.add(table.name, table.columns.keys(), read)
-                if parts[table.name].rows >= WORTH_TELLING:
+                if parts[table.name].rows >= MIN_REPORTED_ROWS:
                     progress(f"{table.name}: {parts[table.name].rows} rows")
             manifest = Manifest(
                 format=FORMAT,

@@ -24,7 +24,7 @@ from holdfast.store.database import Database
 from holdfast.store.shared_secrets import noted
 from holdfast.store.tables import notes, sessions
 
-_WORTH_TELLING = 1000
+_MIN_REPORTED_ROWS = 1000
 _NUMBERED = tuple(table for table in rows.KEPT if "seq" in table.primary_key.columns)
 
 
@@ -167,10 +167,10 @@ def _has_rows(connection: Connection, table: Table) -> bool:
     return connection.execute(select(table).limit(1)).first() is not None
 
 
-def _copy_table(source: Connection, target: Connection, table: Table, tell: Progress) -> TableDigest:
+def _copy_table(source: Connection, target: Connection, table: Table, report: Progress) -> TableDigest:
     count = source.scalar(select(func.count()).select_from(table)) or 0
-    if count >= _WORTH_TELLING:
-        tell(f"{table.name}: {count} rows …")
+    if count >= _MIN_REPORTED_ROWS:
+        report(f"{table.name}: {count} rows …")
     digest = TableDigest()
 
     def counted() -> Iterator[Sequence[Any]]:

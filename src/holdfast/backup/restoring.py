@@ -23,7 +23,7 @@ from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.cancellation import CancelToken
 from holdfast.backup.clearing import remove
 from holdfast.backup.company import close_sending, refuse_duplicate_device, refuse_in_use
-from holdfast.backup.creating import WORTH_TELLING, BackupMaker, BackupResult, Progress, companies_of
+from holdfast.backup.creating import MIN_REPORTED_ROWS, BackupMaker, BackupResult, Progress, companies_of
 from holdfast.backup.errors import RestoreRefused
 from holdfast.backup.manifest import Manifest
 from holdfast.backup.staging import make_harmless, refuse_original
@@ -251,7 +251,7 @@ def _shift(connection: Connection, source: ArchiveSource, table: Table) -> int:
 
 def _log(progress: Progress, table: str, manifest: Manifest) -> None:
     count = manifest.tables[table].rows if table in manifest.tables else 0
-    if count >= WORTH_TELLING:
+    if count >= MIN_REPORTED_ROWS:
         progress(f"{table}: {count} rows …")
 
 

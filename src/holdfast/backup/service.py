@@ -44,10 +44,10 @@ class BackupService:
         """Back up everything. Raises `BackupFailed`."""
         return await self.maker.make(kind=kind, now=self.clock.now())
 
-    async def found(self, *, verify: bool) -> Sequence[backup_dir.Found]:
+    async def found(self, *, verify: bool) -> Sequence[backup_dir.BackupFile]:
         """Return all backups, newest first; `verify` reads each of them whole."""
 
-        def work(cancel_token: CancelToken) -> list[backup_dir.Found]:
+        def work(cancel_token: CancelToken) -> list[backup_dir.BackupFile]:
             return list(
                 cancel_token.each(
                     backup_dir.inspect_all(self.folder, self.opener, verify=verify, cancel_token=cancel_token)

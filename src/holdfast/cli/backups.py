@@ -15,13 +15,13 @@ import typer
 
 from holdfast import terminal
 from holdfast.cli.exit_codes import NOT_GOOD, UsageError
-from holdfast.cli.installation import Stopped, backups_of, opener_of, running_or_stopped, stopped
+from holdfast.cli.installation import StoppedInstallation, backups_of, opener_of, running_or_stopped, stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, read_settings, session_path, show_list
 from holdfast.client import Client, Json
 from holdfast.health.advice import format_duration
 
 if TYPE_CHECKING:
-    from holdfast.backup.backup_dir import Found
+    from holdfast.backup.backup_dir import BackupFile
     from holdfast.backup.creating import BackupResult
     from holdfast.backup.restoring import Restored
 
@@ -51,25 +51,25 @@ def create(
             await client.download(f"/v1/backups/{made['name']}", file)
         return made
 
-    def act(here: Stopped) -> Json:
+    def act(installation: StoppedInstallation) -> Json:
         from holdfast.backup.backup_dir import MANUAL
 
-        made = asyncio.run(here.maker.make(kind=MANUAL, now=CLOCK.now(), progress=terminal.print_stderr))
+        made = asyncio.run(installation.maker.make(kind=MANUAL, now=CLOCK.now(), progress=terminal.print_stderr))
         if file is not None:
             shutil.copyfile(made.path, file)
             file.chmod(0o600)
-        return _made(made)
+        return _result_json(made)
 
     _show_made(running_or_stopped(ask, act), file, as_json=as_json)
 
 
-def _made(made: BackupResult) -> Json:
-    from holdfast.backup.backup_dir import Found
+def _result_json(made: BackupResult) -> Json:
+    from holdfast.backup.backup_dir import BackupFile
 
-    return _found(Found(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
+    return _backup_json(BackupFile(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
 
 
-def _found(found: Found) -> Json:
+def _backup_json(found: BackupFile) -> Json:
     manifest = found.manifest
     return {
         "name": found.path.name,
@@ -95,8 +95,8 @@ def _show_made(made: Json, copy: Path | None, *, as_json: bool) -> None:
         )
 
 
-def _count(its_companies: Sequence[str]) -> str:
-    return f"{len(its_companies)} {'company' if len(its_companies) == 1 else 'companies'}"
+def _count(companies: Sequence[str]) -> str:
+    return f"{len(companies)} {'company' if len(companies) == 1 else 'companies'}"
 
 
 def _size(size: int) -> str:
@@ -113,7 +113,7 @@ def list_backups(
 
     settings = read_settings()
     folder, opener = backups_of(settings), opener_of(settings, identity)
-    found = [_found(each) for each in backup_dir.inspect_all(folder, opener)]
+    found = [_backup_json(each) for each in backup_dir.inspect_all(folder, opener)]
     none = f'There is no backup in "{folder}": `holdfast backup create` creates one.'
     show_list(found, ("backup", "age", "companies", "size", "state"), _row, as_json=as_json, none=none)
     if any(each["problem"] for each in found):
@@ -123,11 +123,11 @@ def list_backups(
 def _row(found: Json) -> tuple[object, ...]:
     made_at, only = found["createdAt"], found["onlyCompany"]
     age = None if made_at is None else format_duration((CLOCK.now() - _at(made_at)).total_seconds())
-    its_companies = None if found["companies"] is None else f"only {only}" if only else len(found["companies"])
+    companies = None if found["companies"] is None else f"only {only}" if only else len(found["companies"])
     return (
         found["name"],
         age,
-        its_companies,
+        companies,
         _size(found["sizeBytes"]),
         found["problem"] or ("encrypted, not examined" if made_at is None else "intact"),
     )
@@ -167,10 +167,14 @@ def restore(
     """
     from holdfast.backup.restoring import Restorer
 
-    with stopped() as here:
-        path = file if file.exists() else here.folder / file.name
+    with stopped() as installation:
+        path = file if file.exists() else installation.folder / file.name
         restorer = Restorer(
-            here.database, here.maker, folder=here.folder, opener=opener_of(here.settings, identity), clock=CLOCK
+            installation.database,
+            installation.maker,
+            folder=installation.folder,
+            opener=opener_of(installation.settings, identity),
+            clock=CLOCK,
         )
         restored = asyncio.run(
             restorer.restore(
@@ -178,7 +182,7 @@ def restore(
             )
         )
     _show_restored(restored, path, as_json=as_json)
-    if staging and here.settings.whatsapp_url is None:
+    if staging and installation.settings.whatsapp_url is None:
         terminal.print_stderr(
             "This copy has no linked device. Set HOLDFAST_WHATSAPP_URL to a `wasim serve` before you start it."
         )
@@ -188,19 +192,19 @@ def restore(
 
 def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
     manifest, copy = restored.manifest, restored.copy
-    its_companies = [each.company_id for each in manifest.companies]
+    companies = [each.company_id for each in manifest.companies]
     if as_json:
         refused = [{"companyId": company, "message": why} for company, why in restored.refused.items()]
         summary = {
             "file": str(path),
             "createdAt": manifest.created_at,
-            "companies": its_companies,
+            "companies": companies,
             "rows": restored.rows,
         }
         terminal.show_json({**summary, "copy": None if copy is None else str(copy), "refused": refused})
         return
     terminal.print_stdout(
-        f"Restored {_count(its_companies)} and {restored.rows} rows from the backup of {manifest.created_at}."
+        f"Restored {_count(companies)} and {restored.rows} rows from the backup of {manifest.created_at}."
     )
     if copy is not None:
         terminal.print_stdout(f"The state before the restore is in {copy}")
@@ -226,7 +230,7 @@ def clear(
         made: Json = await client.post(path)
         return made
 
-    made = running_or_stopped(ask, lambda here: _made(asyncio.run(_clear(here, company))))
+    made = running_or_stopped(ask, lambda installation: _result_json(asyncio.run(_clear(installation, company))))
     if as_json:
         terminal.show_json(made)
     else:
@@ -243,10 +247,10 @@ def compact(as_json: AsJson = False) -> None:
         done: Json = await client.post("/v1/compact")
         return done
 
-    def act(here: Stopped) -> Json:
+    def act(installation: StoppedInstallation) -> Json:
         from holdfast.store.compact import compact
 
-        done = asyncio.run(compact(here.database, may_rewrite=True, progress=terminal.print_stderr))
+        done = asyncio.run(compact(installation.database, may_rewrite=True, progress=terminal.print_stderr))
         return {"freedBytes": max(done.before - done.after, 0), "sizeBytes": done.after, "advice": done.advice}
 
     done = running_or_stopped(ask, act)
@@ -266,11 +270,13 @@ def _is_sure(company: str) -> bool:
     return typer.confirm(f"Remove company {company} with its credentials, messages and history?", err=True)
 
 
-async def _clear(here: Stopped, company: str) -> BackupResult:
+async def _clear(installation: StoppedInstallation, company: str) -> BackupResult:
     from holdfast.backup import company as companies
     from holdfast.backup.clearing import clear_in_parts
 
-    made = await here.maker.make(kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.print_stderr)
+    made = await installation.maker.make(
+        kind="before-clear", now=CLOCK.now(), company=company, progress=terminal.print_stderr
+    )
     check = functools.partial(companies.refuse_in_use, company=company)
-    await clear_in_parts(here.database, company, clock=CLOCK, check=check)
+    await clear_in_parts(installation.database, company, clock=CLOCK, check=check)
     return made

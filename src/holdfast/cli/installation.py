@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE_S = 3600
+_TIMEOUT_S = 3600
 """Timeout of a request; a large backup takes long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class StoppedInstallation:
     """An installation that no `serve` uses while the block runs."""
 
     settings: Settings
@@ -49,7 +49,7 @@ def opener_of(settings: Settings, identity: Path | None = None) -> Opener:
 
 
 @contextlib.contextmanager
-def stopped() -> Iterator[Stopped]:
+def stopped() -> Iterator[StoppedInstallation]:
     """Lock the data folder. Raises `Misconfigured`, which names the folder, when a `serve` uses it."""
     from holdfast.app import make_folder
     from holdfast.backup.creating import maker_of
@@ -59,16 +59,16 @@ def stopped() -> Iterator[Stopped]:
     make_folder(settings.data_dir)
     with contextlib.closing(open_database(settings)) as database:
         maker = maker_of(settings, database, folder=backups_of(settings))
-        yield Stopped(settings=settings, database=database, maker=maker)
+        yield StoppedInstallation(settings=settings, database=database, maker=maker)
 
 
-def running_or_stopped(ask: Callable[[Client], Awaitable[T]], act: Callable[[Stopped], T]) -> T:
+def running_or_stopped(ask: Callable[[Client], Awaitable[T]], act: Callable[[StoppedInstallation], T]) -> T:
     """Call `ask` with a client of the running Holdfast, or `act` with the data folder when none answers.
 
     Raises `NoServer` when HOLDFAST_URL names a Holdfast that does not answer.
     """
     try:
-        return with_client(ask, timeout_s=_PATIENCE_S)
+        return with_client(ask, timeout_s=_TIMEOUT_S)
     except NoServer:
         if read_settings().url is not None:
             raise

@@ -20,7 +20,7 @@ from holdfast.cli.requests import CLOCK, AsJson, short, with_client
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
 from holdfast.health.advice import format_duration, needed_advice
 
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 
 
 def logs(
@@ -83,7 +83,7 @@ async def events(
         except (NoServer, Refused) as error:
             if not (follow and is_known and may_pass(error)):
                 raise
-            await clock.sleep(_LOOK_EVERY_S)
+            await clock.sleep(_POLL_INTERVAL_S)
             continue
         is_known = True
         for event in page["items"]:
@@ -93,7 +93,7 @@ async def events(
         if page["next"] is None:
             if not follow:
                 return
-            await clock.sleep(_LOOK_EVERY_S)
+            await clock.sleep(_POLL_INTERVAL_S)
 
 
 def _show(event: Json) -> None:

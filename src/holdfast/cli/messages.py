@@ -144,7 +144,7 @@ def _number(jid: str) -> str:
 
 
 _WAITING = frozenset({"queued", "sending"})
-_LOOK_EVERY_S, _SILENT_S = 0.2, 2.0
+_POLL_INTERVAL_S, _SILENT_S = 0.2, 2.0
 """A message is usually sent within a second. After two seconds the command says what it waits for."""
 
 
@@ -152,7 +152,7 @@ async def _until_sent(client: Client, message: Json, *, timeout_s: float) -> Jso
     """The message when it is sent or the time is over. Says what it waits for, at the latest at the end."""
     began_at, reported = CLOCK.monotonic(), ""
     while message["state"] in _WAITING and (waited_s := CLOCK.monotonic() - began_at) < timeout_s:
-        await CLOCK.sleep(min(_LOOK_EVERY_S if waited_s < _SILENT_S else 1.0, timeout_s - waited_s))
+        await CLOCK.sleep(min(_POLL_INTERVAL_S if waited_s < _SILENT_S else 1.0, timeout_s - waited_s))
         message = await client.get(f"/v1/messages/{message['id']}")
         if min(_SILENT_S, timeout_s / 2) <= waited_s:
             reported = await _report_wait(client, message, reported)

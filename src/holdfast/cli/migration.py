@@ -11,7 +11,7 @@ import typer
 from holdfast import terminal
 from holdfast.base.clock import iso
 from holdfast.cli.exit_codes import UsageError
-from holdfast.cli.installation import Stopped, running_or_stopped
+from holdfast.cli.installation import StoppedInstallation, running_or_stopped
 from holdfast.cli.requests import CLOCK, AsJson, CompanyArgument, session_path
 from holdfast.client import Client, Json
 
@@ -114,7 +114,7 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
         session: Json = await client.post(path, body)
         return str(session["state"])
 
-    state = running_or_stopped(ask, lambda here: _import_device(here, company, read))
+    state = running_or_stopped(ask, lambda installation: _import_device(installation, company, read))
     count = len(read.device.keys)
     if as_json:
         terminal.show_json({"companyId": company, "keys": count, "skipped": list(read.skipped), "state": state})
@@ -122,7 +122,7 @@ def _import(path: str, company: str, read: ImportedDevice, *, as_json: bool) -> 
     terminal.print_stdout(f"Company {company} is imported with {count} keys; it is {state}.")
 
 
-def _import_device(here: Stopped, company: str, read: ImportedDevice) -> str:
+def _import_device(installation: StoppedInstallation, company: str, read: ImportedDevice) -> str:
     from holdfast.backup import company as companies
 
     now = CLOCK.now()
@@ -133,7 +133,7 @@ def _import_device(here: Stopped, company: str, read: ImportedDevice) -> str:
         companies.import_device(connection, company, read.device, now=iso(now), closed_at_ms=closed_at_ms)
 
     async def store() -> None:
-        await here.database.write(work)
+        await installation.database.write(work)
 
     asyncio.run(store())
     return "connected at the next `holdfast serve`"
@@ -157,7 +157,9 @@ def export_baileys(
         keys = tuple(RatchetKey(**key) for key in found["keys"])
         return Device(credentials=found["credentials"], keys=keys), str(session["state"])
 
-    device, state = running_or_stopped(ask, lambda here: (asyncio.run(_device(here, company)), "stopped"))
+    device, state = running_or_stopped(
+        ask, lambda installation: (asyncio.run(_device(installation, company)), "stopped")
+    )
     files = write_folder(folder, device)
     if as_json:
         terminal.show_json({"companyId": company, "files": files, "state": state})
@@ -167,7 +169,7 @@ def export_baileys(
     )
 
 
-async def _device(here: Stopped, company: str) -> Device:
+async def _device(installation: StoppedInstallation, company: str) -> Device:
     from holdfast.backup import company as companies
 
-    return await here.database.read(lambda connection: companies.device_of(connection, company))
+    return await installation.database.read(lambda connection: companies.device_of(connection, company))

@@ -12,7 +12,7 @@ from holdfast.cli.exit_codes import NOT_GOOD
 from holdfast.cli.requests import CLOCK, AsJson, listed, moment, with_client
 from holdfast.client import Client, Json
 
-_LOOK_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 def nodes(as_json: AsJson = False) -> None:
@@ -49,7 +49,7 @@ def drain(
         found: Json = await client.post("/v1/drain")
         shown = found["sessions"]
         while found["sessions"] and CLOCK.monotonic() < until:
-            await CLOCK.sleep(_LOOK_S)
+            await CLOCK.sleep(_POLL_INTERVAL_S)
             found = await client.get("/v1/drain")
             if not as_json and found["sessions"] // 10 != shown // 10:
                 terminal.print_stderr(f"{found['sessions']} sessions left")

@@ -12,7 +12,7 @@ from holdfast.base.errors import HoldfastError
 from holdfast.client import Client, Json, Refused
 from holdfast.delivery.recipient import phone_number
 
-_GLANCE_S = 1
+_POLL_INTERVAL_S = 1
 _IN_PROGRESS = {"connecting", "reconnecting"}
 
 
@@ -50,7 +50,7 @@ async def pair(client: Client, path: str, *, phone: str | None, output: PairingO
             await _sign(client, f"{path}/passkey", output, shown)
         elif session["state"] not in _IN_PROGRESS:
             await _show_code(client, path, session, phone, output, shown)
-        await clock.sleep(_GLANCE_S)
+        await clock.sleep(_POLL_INTERVAL_S)
 
 
 async def _sign(client: Client, path: str, output: PairingOutput, shown: set[str]) -> None:

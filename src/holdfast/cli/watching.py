@@ -14,9 +14,9 @@ from typing import Any
 from holdfast.base.clock import Clock
 from holdfast.client import Client, Json, NoServer, Refused, may_pass
 
-_LOOKS = 300
+_SAMPLES = 300
 """Samples in the whole time, as far as the pauses between them stay within these bounds."""
-_LEAST_PAUSE_S, _MAX_PAUSE_S = 1.0, 10.0
+_MIN_PAUSE_S, _MAX_PAUSE_S = 1.0, 10.0
 _BACK_S = 15.0
 """How long the last sample waits for a server that is restarting."""
 
@@ -100,7 +100,7 @@ class Watch:
         return await self._last_sample(began_at)
 
     async def _sample_until(self, began_at: float) -> None:
-        pause_s = min(max(self._for_s / _LOOKS, _LEAST_PAUSE_S), _MAX_PAUSE_S)
+        pause_s = min(max(self._for_s / _SAMPLES, _MIN_PAUSE_S), _MAX_PAUSE_S)
         last: Sample | None = None
         while (left_s := began_at + self._for_s - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(pause_s, left_s))
@@ -122,7 +122,7 @@ class Watch:
             except (NoServer, Refused) as error:
                 if not may_pass(error) or self._clock.monotonic() >= until:
                     raise
-            await self._clock.sleep(_LEAST_PAUSE_S)
+            await self._clock.sleep(_MIN_PAUSE_S)
 
     async def _sample(self, began_at: float) -> Sample:
         watched_s = self._clock.monotonic() - began_at

@@ -33,7 +33,7 @@ from holdfast.session.stores import Transition
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _SLOW_EVERY = 10
 _HEARTBEAT_EVERY = 10
 _RECORD_SHOWN = 10
@@ -81,7 +81,7 @@ async def stream_company(request: Request, company: CompanyPath) -> Response:
         await parts.messages_changed()
         yield event("sent_messages", "")
         while True:
-            await context.clock.sleep(_LOOK_EVERY_S)
+            await context.clock.sleep(_POLL_INTERVAL_S)
             look += 1
             if FROM_RECORD not in request.scope:
                 await context.gateway.require_here(company)  # else the stream ends, and the next one is forwarded
@@ -127,7 +127,7 @@ async def action(request: Request, company: CompanyPath, name: str) -> Response:
 async def make_pairing_code(request: Request, company: CompanyPath) -> Response:
     context, number = context_of(request), request.state.form.get("number", "")
     async with context.shutdown.until_stopping():
-        code = await pairing_code(await context.gateway.actor(company), number, at_most_s=_CODE_WAIT_S)
+        code = await pairing_code(await context.gateway.actor(company), number, within_s=_CODE_WAIT_S)
     return part(request, "pairing_code.html", code=code)
 
 

@@ -25,7 +25,7 @@ from holdfast.session.reasons import Action, stored_reason
 from holdfast.session.state import State
 from holdfast.session.stores import Record
 
-LOOK_EVERY_S = 2.0
+POLL_INTERVAL_S = 2.0
 _BACKLOGS_EVERY_S = 4.0
 _TALLIES_EVERY_S = 15.0
 _DAY_S = 86_400
@@ -179,7 +179,7 @@ class Fleet:
 
     async def rows(self) -> list[FleetRow]:
         async with self._lock:
-            if self._is_older(self._looked_at, LOOK_EVERY_S * 0.9):
+            if self._is_older(self._looked_at, POLL_INTERVAL_S * 0.9):
                 await self._count()
                 views, connected = await self._gateway.cluster_views(), self._gateway.connected
                 self._rows = [self._row(view, connected) for view in views]

@@ -14,7 +14,7 @@ from holdfast.base.errors import BadInput, HoldfastError
 from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.dashboard.attention import NOTHING, Attention
 from holdfast.dashboard.context import check_company, context_of, login_of
-from holdfast.dashboard.fleet import LOOK_EVERY_S, FleetRow, counted, ranked
+from holdfast.dashboard.fleet import POLL_INTERVAL_S, FleetRow, counted, ranked
 from holdfast.dashboard.live import event, event_stream
 from holdfast.dashboard.page_auth import ProtectedPage, is_part, page
 from holdfast.dashboard.ports import CompanyGrant
@@ -80,7 +80,7 @@ async def stream_fleet(request: Request) -> Response:
         yield event("fleet", "" if request.query_params.get("shown") == digest(rows) else watcher.everything())
         calm = 0
         while True:
-            await context.clock.sleep(LOOK_EVERY_S)
+            await context.clock.sleep(POLL_INTERVAL_S)
             changed = watcher.update(_visible(await context.fleet.rows(), grant), await context.attention.of(grant))
             calm += 1
             if changed or calm == _HEARTBEAT_EVERY:

@@ -18,7 +18,7 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
 _RESERVE = PACE.burst // 2
 """Queries that are left to others, such as callers of the API: a page with many pictures must not use them up."""
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 """How long a page waits for a picture. Browsers open few connections, and every picture that waits takes one."""
 _A_DAY, _AN_HOUR, _NEVER = "private, max-age=86400", "private, max-age=3600", "no-store"
 _TRANSPARENT = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
@@ -46,7 +46,7 @@ async def _picture(request: Request, company: str, chat: str) -> PictureFile | N
     """None: WhatsApp did not answer soon enough."""
     context = context_of(request)
     queries = (await context.gateway.actor(company)).work.queries
-    async with context.shutdown.until_stopping(), context.clock.until(context.clock.monotonic() + _PATIENCE_S):
+    async with context.shutdown.until_stopping(), context.clock.until(context.clock.monotonic() + _TIMEOUT_S):
         return await queries.ask(picture_file(chat, reserve=_RESERVE))
     return None
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 N = TypeVar("N", int, float)
 
 _DAY_S = 86_400.0
-_SAME_MOMENT_S = 1e-6
+_EPSILON_S = 1e-6
 """Token counts are floats: a moment this close to now counts as now."""
 
 REACH_OUT_LOCK = "reach-out-lock"
@@ -158,7 +158,7 @@ class Bucket:
         if not self.pace.per_minute:
             return inf
         self._refill(now)
-        return float(int(self._left + _SAME_MOMENT_S))
+        return float(int(self._left + _EPSILON_S))
 
     def ready_at(self, now: float) -> float:
         """When the next message may leave: `now`, or later."""
@@ -271,7 +271,7 @@ class RateLimits:
         """What may be sent now, with `room` for that many messages."""
         lock = self.longest_lock(now)
         hold = lock or self._daily_limit(now)
-        gap_at = self._gap_ends if self._gap_ends > now + _SAME_MOMENT_S else None
+        gap_at = self._gap_ends if self._gap_ends > now + _EPSILON_S else None
         total = 0 if gap_at is not None else min(room, self._every.available(now))
         if self.pacing.gap_ms:
             total = min(total, 1)
@@ -291,7 +291,7 @@ class RateLimits:
 
     def longest_lock(self, now: float) -> Hold | None:
         """WhatsApp's lock that ends last; None while there is none."""
-        held = [(until, code) for code, until in self._locks.items() if until > now + _SAME_MOMENT_S]
+        held = [(until, code) for code, until in self._locks.items() if until > now + _EPSILON_S]
         if not held:
             return None
         until, code = max(held)

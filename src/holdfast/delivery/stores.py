@@ -313,15 +313,16 @@ class Outbox(Protocol):
         company: str,
         allowance: Allowance,
         *,
-        but: Collection[str],
+        exclude: Collection[str],
         alone: bool = False,
         updates: Sequence[MessageChange | Deferral] = (),
     ) -> Taken:
-        """Apply `updates`, then commit as `sending` what is due and allowed; none of `but` (WhatsApp ids).
+        """Apply `updates`, then commit as `sending` what is due and allowed; none of `exclude` (WhatsApp ids).
 
         Interactive messages come before bulk. A suspect (`crash_score`) is never taken together with others: it is
-        taken only if `allowance.suspects` is true, `but` is empty, and either nothing else is due or `alone` is set.
-        All is one transaction. Raises `LeaseLost` when another process owns the session; the updates are stored anyway.
+        taken only if `allowance.suspects` is true, `exclude` is empty, and either nothing else is due or `alone` is
+        set. All is one transaction. Raises `LeaseLost` when another process owns the session; the updates are stored
+        anyway.
         """
 
     async def take_made_due(
@@ -329,7 +330,7 @@ class Outbox(Protocol):
         company: str,
         allowance: Allowance,
         *,
-        but: Collection[str],
+        exclude: Collection[str],
         updates: Sequence[MessageChange | Deferral],
     ) -> Taken | None:
         """Apply `updates`, and `take` if one of them made another message due; None if none did.

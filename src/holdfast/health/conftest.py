@@ -26,7 +26,7 @@ QUIET = Signals(
     messages=MessageSignals(),
     hour=HourlySignals(),
     machinery=ProcessSignals(),
-    qr_wanted=False,
+    qr_requested=False,
 )
 """Connected for two hours, without any messages since, and every ping was answered."""
 

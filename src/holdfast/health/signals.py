@@ -137,7 +137,7 @@ class Signals:
     messages: MessageSignals
     hour: HourlySignals
     machinery: ProcessSignals
-    qr_wanted: bool
+    qr_requested: bool
     """True while somebody asks for a QR code."""
     not_stored: NotStoredSignals = NotStoredSignals()
     hold: HoldSignals | None = None
@@ -157,7 +157,7 @@ def observe(
     messages: MessageSignals,
     hour: HourlySignals,
     machinery: ProcessSignals,
-    qr_wanted: bool,
+    qr_requested: bool,
     not_stored: NotStoredSignals = NotStoredSignals(),
     hold: HoldSignals | None = None,
     others_connected: bool = False,
@@ -181,7 +181,7 @@ def observe(
         messages=messages,
         hour=hour,
         machinery=machinery,
-        qr_wanted=qr_wanted,
+        qr_requested=qr_requested,
         not_stored=not_stored,
         hold=hold,
         others_connected=others_connected,

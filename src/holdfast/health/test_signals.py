@@ -37,7 +37,7 @@ def seen(session: Session, *, frame_at: float | None = None, now: float = NOW) -
         messages=MessageSignals(waiting=2, oldest_s=1),
         hour=HourlySignals(lost=1),
         machinery=ProcessSignals(actor_silent_s=2),
-        qr_wanted=True,
+        qr_requested=True,
     )
 
 
@@ -58,7 +58,7 @@ def test_bytes_of_an_older_link_are_no_sign_of_this_one(frame_at: float | None) 
 def test_the_rest_is_passed_on() -> None:
     """Values from other sources are passed on unchanged."""
     signals = seen(CONNECTED)
-    assert (signals.company, signals.in_state_s, signals.qr_wanted) == ("962302", 100, True)
+    assert (signals.company, signals.in_state_s, signals.qr_requested) == ("962302", 100, True)
     assert (signals.keepalives.sent, signals.messages.waiting, signals.hour.lost) == (4, 2, 1)
     assert (signals.machinery.actor_silent_s, signals.budget_left) == (2, 119)
 

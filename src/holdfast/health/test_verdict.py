@@ -214,11 +214,11 @@ def test_a_stop_with_a_reason_shows_it() -> None:
 
 def test_the_verdict_of_pairing_depends_on_a_recent_request() -> None:
     """A QR code that somebody looks at is degraded; one that nobody asked for is unhealthy."""
-    assert (only(away(State.PAIRING, qr_wanted=True)).code, only(away(State.PAIRING)).code) == (
+    assert (only(away(State.PAIRING, qr_requested=True)).code, only(away(State.PAIRING)).code) == (
         "pairing",
         "pairing-unattended",
     )
-    assert only(away(State.PAIRING, qr_wanted=True)).status is Status.DEGRADED
+    assert only(away(State.PAIRING, qr_requested=True)).status is Status.DEGRADED
 
 
 def test_an_unpaired_session_shows_the_reason() -> None:

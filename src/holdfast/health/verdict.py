@@ -163,7 +163,7 @@ def _next(signals: Signals) -> str:
 def _pairing(signals: Signals) -> Finding:
     if signals.reason is reasons.PASSKEY_REQUIRED:
         return _degraded(signals.reason.name, signals.reason.sentence, signals.reason.action)
-    if signals.qr_wanted:
+    if signals.qr_requested:
         return _degraded("pairing", "a QR code is waiting to be scanned", Action.SCAN_QR)
     return _unhealthy("pairing-unattended", "no phone is linked, and nobody has requested a QR code", Action.SCAN_QR)
 

@@ -19,7 +19,7 @@ class Loading(Protocol):
     @property
     def is_ready(self) -> bool: ...
 
-    async def wait_until_ready(self, *, at_most_s: float) -> bool: ...
+    async def wait_until_ready(self, *, within_s: float) -> bool: ...
 
 
 class Starting(HoldfastError):
@@ -37,5 +37,5 @@ async def until_loaded(request: Request, gateway: Loading) -> None:
         return
     shutdown: ShutdownScope = request.app.state.shutdown
     async with shutdown.until_stopping():
-        if not await gateway.wait_until_ready(at_most_s=LOADING_WAIT_S):
+        if not await gateway.wait_until_ready(within_s=LOADING_WAIT_S):
             raise Starting

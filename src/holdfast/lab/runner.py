@@ -160,7 +160,7 @@ async def _break(run: ScenarioRun, steps: Sequence[Step], seconds: int) -> None:
     """Run the steps one after the other. A step that is late because of the one before starts at once."""
     for step in steps:
         await run.clock.sleep(run.began_at + step.at_s * seconds / USUAL_S - run.clock.monotonic())
-        run.fault = f"{step.kind} ({', '.join(step.whom)})"
+        run.fault = f"{step.kind} ({', '.join(step.targets)})"
         await (_sever if step.severs else _disturb)(run, step)
         run.fault = ""
 
@@ -169,9 +169,9 @@ async def _sever(run: ScenarioRun, step: Step) -> None:
     """Break links, and wait until they are back or ten seconds have passed."""
     now = run.clock.monotonic()
     faults = [
-        InjectedFault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.whom
+        InjectedFault(kind=step.kind, company=name, at=now, reachable_at=now + step.lasts_s) for name in step.targets
     ]
-    for company in step.whom:
+    for company in step.targets:
         run.links.pop(company, None)
     run.tally.faults += faults
     started = await _begin(run, step)
@@ -203,7 +203,7 @@ _WHOLE_SERVER = {"restart", "refuse"}
 async def _begin(run: ScenarioRun, step: Step) -> Json:
     """Start the fault at wasim; a `cut` of several companies is one fault for each."""
     begun: Json = {}
-    for company in step.whom if step.kind not in _WHOLE_SERVER else step.whom[:1]:
+    for company in step.targets if step.kind not in _WHOLE_SERVER else step.targets[:1]:
         number = {} if step.kind in _WHOLE_SERVER else {"number": COMPANIES[company]}
         begun = await run.wasim.post("/faults", {"kind": step.kind, **number, **step.details})
     return begun

@@ -22,7 +22,7 @@ class Step:
 
     at_s: float
     kind: str
-    whom: tuple[str, ...]
+    targets: tuple[str, ...]
     """Companies; all of them for what concerns the whole server."""
     lasts_s: float = 0
     """How long nobody can connect, or stay connected; the time to come back counts from then."""
@@ -40,20 +40,20 @@ class Scenario:
     """Settings of this Holdfast that differ from the usual ones."""
 
 
-def _cut(at_s: float, whom: tuple[str, ...], **details: object) -> Step:
-    return Step(at_s=at_s, kind="cut", whom=whom, details=details)
+def _cut(at_s: float, targets: tuple[str, ...], **details: object) -> Step:
+    return Step(at_s=at_s, kind="cut", targets=targets, details=details)
 
 
 def _restart(at_s: float, down_s: float) -> Step:
-    return Step(at_s=at_s, kind="restart", whom=ALL, lasts_s=down_s, details={"downS": down_s})
+    return Step(at_s=at_s, kind="restart", targets=ALL, lasts_s=down_s, details={"downS": down_s})
 
 
-def _freeze(at_s: float, whom: tuple[str, ...]) -> Step:
-    return Step(at_s=at_s, kind="freeze", whom=whom)
+def _freeze(at_s: float, targets: tuple[str, ...]) -> Step:
+    return Step(at_s=at_s, kind="freeze", targets=targets)
 
 
-def _fault(at_s: float, kind: str, whom: tuple[str, ...], lasts_s: float, **details: object) -> Step:
-    return Step(at_s=at_s, kind=kind, whom=whom, lasts_s=lasts_s, severs=False, details=details)
+def _fault(at_s: float, kind: str, targets: tuple[str, ...], lasts_s: float, **details: object) -> Step:
+    return Step(at_s=at_s, kind=kind, targets=targets, lasts_s=lasts_s, severs=False, details=details)
 
 
 _SCENARIOS = (
@@ -110,17 +110,17 @@ _SCENARIOS = (
         name="refused",
         sentence="links are cut, and the next logins are refused with 503; then HTTP itself says 503",
         steps=(
-            Step(at_s=5, kind="failure", whom=FIRST, details={"reason": 503, "count": 2}),
-            Step(at_s=20, kind="failure", whom=SECOND, details={"reason": 503, "count": 2}),
-            Step(at_s=35, kind="refuse", whom=ALL, lasts_s=4, details={"status": 503}),
+            Step(at_s=5, kind="failure", targets=FIRST, details={"reason": 503, "count": 2}),
+            Step(at_s=20, kind="failure", targets=SECOND, details={"reason": 503, "count": 2}),
+            Step(at_s=35, kind="refuse", targets=ALL, lasts_s=4, details={"status": 503}),
         ),
     ),
     Scenario(
         name="flapping",
         sentence="every link dies a second after its login, for a while",
         steps=(
-            Step(at_s=5, kind="flap", whom=FIRST, lasts_s=6, details={"afterMs": 1000}),
-            Step(at_s=30, kind="flap", whom=SECOND, lasts_s=6, details={"afterMs": 1000}),
+            Step(at_s=5, kind="flap", targets=FIRST, lasts_s=6, details={"afterMs": 1000}),
+            Step(at_s=30, kind="flap", targets=SECOND, lasts_s=6, details={"afterMs": 1000}),
         ),
     ),
     Scenario(

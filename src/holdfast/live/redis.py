@@ -37,7 +37,7 @@ _PAUSES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Seconds between two attempts while Redis is unreachable; the last value repeats."""
 _FAILURES_BEFORE_WARNING = 2
 """Failures in a row before an outage is reported: a single failure is usually over at once."""
-MEANWHILE = "live state stays in memory and is written back when Redis returns"
+OUTAGE_NOTE = "live state stays in memory and is written back when Redis returns"
 _WRITES_AT_ONCE = 100
 _COUNTED_AT_ONCE = 500
 
@@ -218,7 +218,7 @@ class RedisLive:
             return
         self._status = self._describe(Availability.DOWN, trouble, since=self._failing_since)
         if self._reported is not Availability.DOWN:
-            log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, MEANWHILE)
+            log.warning("Connection to Redis at %s is gone: %s; %s", self._server.where, trouble, OUTAGE_NOTE)
             self._report()
 
     def _trust(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.live.encoding import LIFETIME_S, key
 from holdfast.live.entries import ACTIVITY_S, RENEW_S
-from holdfast.live.redis import MEANWHILE, RedisLive
+from holdfast.live.redis import OUTAGE_NOTE, RedisLive
 from holdfast.session.state import State
 from holdfast.session.stores import Availability, LiveStatus, Record
 from tests.doubles.fake_clock import FakeClock
@@ -171,7 +171,7 @@ async def test_an_outage_and_its_end_are_logged_once_each(
     assert [status.availability for status in harness.statuses] == [Availability.UP, Availability.DOWN, Availability.UP]
     assert [(line.levelname, line.getMessage()) for line in caplog.records] == [
         ("INFO", "Connection to Redis at fake:6379 is up"),
-        ("WARNING", f"Connection to Redis at fake:6379 is gone: it is full; {MEANWHILE}"),
+        ("WARNING", f"Connection to Redis at fake:6379 is gone: it is full; {OUTAGE_NOTE}"),
         ("INFO", "Connection to Redis at fake:6379 is back after 3599.8 s"),
     ]
 

@@ -49,19 +49,19 @@ class AppriseClient:
     def __init__(self, *, clock: Clock, deadline_s: float = 30) -> None:
         self._clock = clock
         self._deadline_s = deadline_s
-        self._places: dict[str, Semaphore] = {}
+        self._slots: dict[str, Semaphore] = {}
 
     async def deliver(self, address: AlertAddress, alert: PendingAlert) -> None:
-        places = self._places.setdefault(address.fingerprint, Semaphore(_TRIES_AT_ONCE))
-        if not places.acquire(blocking=False):
+        slots = self._slots.setdefault(address.fingerprint, Semaphore(_TRIES_AT_ONCE))
+        if not slots.acquire(blocking=False):
             raise NotDelivered(f"{_TRIES_AT_ONCE} earlier attempts are still waiting for an answer")
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        thread = Thread(target=_run, args=(lambda: send(address.url, alert), answer, places), daemon=True)
+        thread = Thread(target=_run, args=(lambda: send(address.url, alert), answer, slots), daemon=True)
         thread.name = f"alert to {address}"
         try:
             thread.start()
         except RuntimeError as error:
-            places.release()
+            slots.release()
             raise NotDelivered(f"Holdfast could not start a thread: {error}") from error
         async with self._clock.until(self._clock.monotonic() + self._deadline_s):
             why = await answer
@@ -71,13 +71,13 @@ class AppriseClient:
         raise NotDelivered(f"no answer within {self._deadline_s:g} s")
 
 
-def _run(call: Callable[[], str | None], answer: asyncio.Future[str | None], places: Semaphore) -> None:
+def _run(call: Callable[[], str | None], answer: asyncio.Future[str | None], slots: Semaphore) -> None:
     """The body of a delivery thread. It is a daemon thread, so a thread that hangs ends with the process."""
     try:
         why = call()
     except Exception as error:  # noqa: BLE001 – a service's plugin may raise anything, with the URL in its text
         why = f"Apprise failed: {type(error).__name__}"
-    places.release()
+    slots.release()
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the answer any more
         answer.get_loop().call_soon_threadsafe(_resolve, answer, why)
 

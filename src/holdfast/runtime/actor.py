@@ -144,9 +144,9 @@ class SessionActor:
         self._mailbox.put_nowait(_Mail(event, answer))
         await answer
 
-    async def wait_for_qr(self, *, at_most_s: float) -> Qr | None:
+    async def wait_for_qr(self, *, within_s: float) -> Qr | None:
         """The current QR code; waits for one while the session is pairing."""
-        until = self._services.clock.monotonic() + at_most_s
+        until = self._services.clock.monotonic() + within_s
         async with self._services.clock.until(until):
             while self._qr is None and self.passkeys.now is None and self._session.state is State.PAIRING:
                 await self._changed.wait()

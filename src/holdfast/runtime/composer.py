@@ -30,7 +30,7 @@ from holdfast.delivery.media_stores import References
 from holdfast.delivery.recipient import STATUS, parse_destination, parse_recipient, username_in
 from holdfast.delivery.requests import MAX_AUDIENCE, MessageOptions, listed
 from holdfast.delivery.stores import BULK, INTERACTIVE, Draft
-from holdfast.runtime.outbound_media import PIECE, OutboundMediaService
+from holdfast.runtime.outbound_media import CHUNK_BYTES, OutboundMediaService
 
 _encode = json.JSONEncoder(sort_keys=True).encode
 _PRIORITIES = {None: INTERACTIVE, "interactive": INTERACTIVE, "bulk": BULK}
@@ -286,6 +286,6 @@ def _hashable(name: str, value: object) -> object:
     if name != "base64" or not isinstance(value, str):
         return value
     digest = hashlib.sha256()
-    for at in range(0, len(value), PIECE):
-        digest.update(value[at : at + PIECE].encode())
+    for at in range(0, len(value), CHUNK_BYTES):
+        digest.update(value[at : at + CHUNK_BYTES].encode())
     return digest.hexdigest()

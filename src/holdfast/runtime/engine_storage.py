@@ -85,7 +85,7 @@ class EngineStorage:
         self._progressed = progressed
         self._called = called
         self._failed = failed
-        self._wanted: asyncio.Queue[EngineQuery] = asyncio.Queue()
+        self._queue: asyncio.Queue[EngineQuery] = asyncio.Queue()
         self._began_at: float | None = None
         """When the requests that are being answered were taken (monotonic seconds)."""
         self._held_until: float | None = None
@@ -94,8 +94,8 @@ class EngineStorage:
         """Identities of the messages in commits that the store refused once."""
         self._logged_out: LinkId | None = None
 
-    def handle(self, wanted: EngineQuery) -> None:
-        self._wanted.put_nowait(wanted)
+    def handle(self, query: EngineQuery) -> None:
+        self._queue.put_nowait(query)
 
     def forget_keys(self, link: LinkId) -> None:
         """This link's credentials go to quarantine: from now on only the messages of its commits are stored."""
@@ -114,28 +114,28 @@ class EngineStorage:
 
     async def caught_up(self) -> None:
         """Returns when every request so far is answered or given up."""
-        await self._wanted.join()
+        await self._queue.join()
 
     async def run(self) -> None:
         """Answer until cancelled."""
         while True:
-            gathered = [await self._wanted.get()]
-            while not self._wanted.empty():
-                gathered.append(self._wanted.get_nowait())
+            gathered = [await self._queue.get()]
+            while not self._queue.empty():
+                gathered.append(self._queue.get_nowait())
             self._began_at = self._clock.monotonic()
-            for link, wanted in groupby(gathered, key=lambda each: each.link):
-                await self._answer_all(link, list(wanted))
+            for link, queries in groupby(gathered, key=lambda each: each.link):
+                await self._answer_all(link, list(queries))
             self._note_slowness()
             self._began_at = None
             for _ in gathered:
-                self._wanted.task_done()
+                self._queue.task_done()
 
-    async def _answer_all(self, link: LinkId, wanted: Sequence[EngineQuery]) -> None:
+    async def _answer_all(self, link: LinkId, queries: Sequence[EngineQuery]) -> None:
         if link == self._stopped_link:
             return
         try:
-            await self._store_commits([each for each in wanted if isinstance(each, Commit)])
-            for each in wanted:
+            await self._store_commits([each for each in queries if isinstance(each, Commit)])
+            for each in queries:
                 self._supervisor.command(await self._answer(each))
         except LeaseLost as error:
             log.warning("Session %s: the link is given up: %s", self._company, error)
@@ -169,14 +169,14 @@ class EngineStorage:
         merged = merge(commits, with_keys=bool(commits) and commits[-1].link != self._logged_out)
         if merged is None:
             return
-        wanted, left_out = without_ignored(merged, self._ignored())
-        new = await self._store_or_stub(wanted)
+        accepted, left_out = without_ignored(merged, self._ignored())
+        new = await self._store_or_stub(accepted)
         if left_out:
             self._left_out(left_out)
         if new:
             self._received(new)
-        if wanted.calls:
-            await self._called(wanted.calls)
+        if accepted.calls:
+            await self._called(accepted.calls)
 
     async def _store_or_stub(self, commit: Commit) -> Sequence[InboundMessage]:
         messages = identities(commit)
@@ -205,22 +205,22 @@ class EngineStorage:
             self._refused.clear()
         self._refused |= messages
 
-    async def _answer(self, wanted: EngineQuery) -> AnyCommand:
-        match wanted:
+    async def _answer(self, query: EngineQuery) -> AnyCommand:
+        match query:
             case Commit(link=link, seq=seq):
                 return Committed(link=link, seq=seq)
             case KeysRequested(link=link, request=request):
-                values = await self._store.keys(self._company, wanted.type, wanted.ids)
+                values = await self._store.keys(self._company, query.type, query.ids)
                 return SignalKeys(link=link, request=request, values=values)
             case PlaintextRequested(link=link, request=request):
-                known = await self._store.plaintext(self._company, wanted.ciphertext_sha256)
+                known = await self._store.plaintext(self._company, query.ciphertext_sha256)
                 text = None if known is None else base64.b64encode(known).decode()
                 return Plaintext(link=link, request=request, plaintext=text)
             case SentContentRequested(link=link, request=request):
-                content, made = await self._outbox.sent_content(self._company, wanted.whatsapp_id, chat=wanted.chat)
+                content, made = await self._outbox.sent_content(self._company, query.whatsapp_id, chat=query.chat)
                 return SentContent(link=link, request=request, content=content, made=made)
             case AnsweredMessageRequested(link=link, request=request):
-                message = await self._store.answered_message(self._company, wanted.whatsapp_id, chat=wanted.chat)
+                message = await self._store.answered_message(self._company, query.whatsapp_id, chat=query.chat)
                 return AnsweredMessageFound(link=link, request=request, message=message)
 
 

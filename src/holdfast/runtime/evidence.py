@@ -42,7 +42,7 @@ def signals_of(
         messages=messages_of(backlogs.get(company, Backlog()), clock),
         hour=HourlySignals.of((now - end.at, end.reason.name, end.reason.fault) for end in view.ends),
         machinery=ProcessSignals(actor_silent_s=view.silent_s, host_silent_s=host_silent_s, check_late_s=check_late_s),
-        qr_wanted=view.record.state is State.PAIRING,
+        qr_requested=view.record.state is State.PAIRING,
         hold=view.hold,
         others_connected=any(other != company for other in connected),
         not_stored=NotStoredSignals.of((now - each.at, each.whatsapp_id) for each in view.not_stored),

@@ -42,8 +42,8 @@ class _Exclusive:
     """Work on the stored rows of a session that must not run at the same time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    works: int = 0
-    """The number of works that run or wait."""
+    pending: int = 0
+    """How many callers run their work or wait."""
 
 
 class Gateway:
@@ -97,11 +97,11 @@ class Gateway:
         """Why no engine host can be started, while none runs."""
         return self._services.supervisor.start_failure
 
-    async def wait_until_ready(self, *, at_most_s: float) -> bool:
-        """Wait until `is_ready`; False if that takes longer than `at_most_s`."""
+    async def wait_until_ready(self, *, within_s: float) -> bool:
+        """Wait until `is_ready`; False if that takes longer than `within_s`."""
         if not self.is_ready:
             clock = self._services.clock
-            async with clock.until(clock.monotonic() + at_most_s):
+            async with clock.until(clock.monotonic() + within_s):
                 await self._loaded.wait()
         return self.is_ready
 
@@ -244,14 +244,14 @@ class Gateway:
         if company not in self.running and ownership is not None and not await ownership.claim(company):
             raise RunsElsewhere(company, await self._node(company))
         exclusive = self._exclusive.setdefault(company, _Exclusive())
-        exclusive.works += 1
+        exclusive.pending += 1
         try:
             async with exclusive.lock:
                 await self.end([company] if company in self.running else [])
                 return await work()
         finally:
-            exclusive.works -= 1
-            if not exclusive.works:
+            exclusive.pending -= 1
+            if not exclusive.pending:
                 del self._exclusive[company]
                 await self._begin_after_work(company)
 

@@ -23,7 +23,7 @@ from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
 from holdfast.runtime.gateway import Gateway
-from holdfast.runtime.outbound_media import PIECE, OpenedMedia, OutboundMediaService
+from holdfast.runtime.outbound_media import CHUNK_BYTES, OpenedMedia, OutboundMediaService
 from holdfast.runtime.session_queries import PhoneTimedOut
 from holdfast.session.engine import Downloaded
 from holdfast.session.queries import uploaded_again
@@ -34,7 +34,7 @@ DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
 MAX_AT_ONCE = 4
 """Downloads at the same time; more would only share the engine host's time."""
-_WHY = {
+_REASONS = {
     "damaged": "the file from WhatsApp is damaged: try again, or ask the sender to send it again",
     "timeout": "the download from WhatsApp timed out: try again shortly",
     "link-down": "the connection to WhatsApp ended during the download: try again shortly",
@@ -73,7 +73,7 @@ class InboundMediaService:
         self._outbound_media = outbound_media
         self._gateway = gateway
         self._folder = folder
-        self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._download_slots = asyncio.Semaphore(MAX_AT_ONCE)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By inbox id: concurrent requests for one file share one download."""
 
@@ -114,7 +114,7 @@ class InboundMediaService:
         assert known.keys is not None
         file = self._folder / f"in-{known.inbox_id}"
         try:
-            async with self._places:
+            async with self._download_slots:
                 answer = await self._download(known, known.keys, file)
                 if answer.error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
                     answer = await self._download(known, keys, file)
@@ -162,7 +162,7 @@ class InboundMediaService:
                 limit = self._outbound_media.limit_bytes // MB
                 return TooLargeMedia(f"the file is larger than {limit} MB: HOLDFAST_MEDIA_MAX_MB allows no more")
         return NotFetched(
-            _WHY.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: try again shortly")
+            _REASONS.get(error, f"it could not be fetched from WhatsApp ({error}); the log says why: try again shortly")
         )
 
 
@@ -186,7 +186,7 @@ def _piece(file: Path, at: int) -> bytes:
     """The file was just written, so it is in the page cache: reading it does not block."""
     with file.open("rb") as opened:
         opened.seek(at)
-        return opened.read(PIECE)
+        return opened.read(CHUNK_BYTES)
 
 
 def unknown_inbound(inbox_id: str) -> NotFound:

@@ -36,11 +36,11 @@ from holdfast.web.urls import place
 
 log = logging.getLogger(__name__)
 
-PIECE = 512 * 1024
+CHUNK_BYTES = 512 * 1024
 """Bytes of one write."""
 FETCH_S = 60
 REDIRECTS = 3
-_BASE64_STEP = PIECE // 3 * 4
+_BASE64_STEP = CHUNK_BYTES // 3 * 4
 
 
 def _not_connected(url: str, *, field: str) -> BadInput:
@@ -141,7 +141,7 @@ class OutboundMediaService:
         return replace(media, mimetype=mimetype)
 
     async def _evidence(self, media: StoredMedia, filename: str | None) -> Evidence:
-        last = max(media.size_bytes - 1, 0) // PIECE
+        last = max(media.size_bytes - 1, 0) // CHUNK_BYTES
         pieces = {n: await self._store.piece(media.id, n) or b"" for n in {0, max(last - 1, 0), last}}
         tail = b"".join(pieces[n] for n in sorted(pieces) if n)[-TAIL_BYTES:]
         return Evidence(head=pieces[0][:HEAD_BYTES], tail=tail, is_whole=last == 0, filename=filename)
@@ -253,9 +253,9 @@ async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     gathered = bytearray()
     async for piece in pieces:
         gathered += piece
-        while len(gathered) >= PIECE:
-            yield bytes(gathered[:PIECE])
-            del gathered[:PIECE]
+        while len(gathered) >= CHUNK_BYTES:
+            yield bytes(gathered[:CHUNK_BYTES])
+            del gathered[:CHUNK_BYTES]
     if gathered:
         yield bytes(gathered)
 

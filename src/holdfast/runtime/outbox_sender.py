@@ -235,16 +235,16 @@ class OutboxSender:
 
     async def _take_batch(self, link: LinkId, query: QueueQuery, allowance: Allowance, batch: UpdateBatch) -> None:
         self._queue.query_begins()
-        but, updates = tuple(self._in_flight.whatsapp_ids), batch.updates
+        exclude, updates = tuple(self._in_flight.whatsapp_ids), batch.updates
         if query is QueueQuery.IF_MADE_DUE:
-            made_due = await self._outbox.take_made_due(self._company, allowance, but=but, updates=updates)
+            made_due = await self._outbox.take_made_due(self._company, allowance, exclude=exclude, updates=updates)
             if made_due is None:
                 self._queue.query_found_nothing_due()
                 return
             taken = made_due
         else:
             alone = self._is_draining()
-            taken = await self._outbox.take(self._company, allowance, but=but, alone=alone, updates=updates)
+            taken = await self._outbox.take(self._company, allowance, exclude=exclude, alone=alone, updates=updates)
         self._has_messages = taken.has_more
         self._queue.query_ended(
             self._clock.monotonic(),

@@ -30,23 +30,23 @@ class PairingCodeRefused(HoldfastError):
         super().__init__(f"WhatsApp refused a pairing code {cause} ({response}): {cure}", field="phoneNumber")
 
 
-async def qr_code(actor: SessionActor, *, at_most_s: float) -> Qr:
+async def qr_code(actor: SessionActor, *, within_s: float) -> Qr:
     """The QR code to be scanned; asks for one when none is shown. Raises `Conflict` when there can be none."""
     await ask(actor, events.PairAsked())
-    code = await actor.wait_for_qr(at_most_s=at_most_s)
+    code = await actor.wait_for_qr(within_s=within_s)
     if code is None:
         raise Conflict(_why_no_qr(actor.view))
     return code
 
 
-async def pairing_code(actor: SessionActor, phone: str, *, at_most_s: float) -> str:
+async def pairing_code(actor: SessionActor, phone: str, *, within_s: float) -> str:
     """An eight-character code to be typed on the phone with this number.
 
     Raises `BadInput` for a number that is none, `Conflict`, and `PairingCodeRefused`.
     """
     digits = phone_number(phone, field="phoneNumber")
-    await qr_code(actor, at_most_s=at_most_s)
-    shown = await actor.pairing_code(digits, within_s=at_most_s)
+    await qr_code(actor, within_s=within_s)
+    shown = await actor.pairing_code(digits, within_s=within_s)
     if shown.refused is not None:
         raise PairingCodeRefused(shown.refused, shown.error)
     if shown.code is None:

@@ -24,7 +24,7 @@ from holdfast.delivery.usage import Usage
 REMEASURE_S = 5.0
 """The shortest time between two measurements of an exhausted quota: a measurement reads the rows that it counts."""
 STREAM_RETRY_S = 30
-_DISK_LOOK_S = 1.0
+_DISK_CHECK_INTERVAL_S = 1.0
 _KEYS = 10_000
 """The number of keys whose request rate is remembered; those of the API and of the dashboard count separately."""
 
@@ -180,7 +180,7 @@ class Quotas:
         if not least:
             return
         looked_at, free = self._free
-        if now >= looked_at + _DISK_LOOK_S:
+        if now >= looked_at + _DISK_CHECK_INTERVAL_S:
             free = self._free_disk_bytes()
             self._free = (now, free)
         if free < least:

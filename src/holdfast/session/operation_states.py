@@ -109,15 +109,15 @@ def draft(
     now: datetime,
     expires_in_s: int | None,
 ) -> OperationDraft:
-    given = msgspec.to_builtins(arguments)
-    asked = json.dumps([arguments.kind, arguments.asked(given), expires_in_s], sort_keys=True)
+    values = msgspec.to_builtins(arguments)
+    identity = json.dumps([arguments.kind, arguments.hashed_arguments(values), expires_in_s], sort_keys=True)
     return OperationDraft(
         id=id_,
         company=company,
         kind=arguments.kind,
         target=arguments.target,
-        arguments=given,
-        request_hash=hashlib.sha256(asked.encode()).hexdigest(),
+        arguments=values,
+        request_hash=hashlib.sha256(identity.encode()).hexdigest(),
         idempotency_key=idempotency_key,
         expires_at=None if expires_in_s is None else _iso(now + timedelta(seconds=expires_in_s)),
     )

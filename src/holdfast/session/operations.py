@@ -68,9 +68,9 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
         """The id of the stored file that the engine needs."""
         return None
 
-    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the caller asked for, of the arguments: the same request with the same Idempotency-Key has the same."""
-        return given
+    def hashed_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments that identify a request: a repeated Idempotency-Key must come with the same ones."""
+        return arguments
 
     def judge(self, before: Any, after: Any) -> Verdict:
         """Was an attempt without an answer carried out? Only called for kinds that observe."""
@@ -298,7 +298,7 @@ class ReadChat(Arguments, frozen=True, kw_only=True):
     messages: list[dict[str, str | None]]
     """`{id, sender, senderLid}` each."""
 
-    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def hashed_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """A repeated request finds fewer unread messages."""
         return {"chat": self.chat}
 
@@ -324,9 +324,9 @@ class UpdateChat(Arguments, frozen=True, kw_only=True):
     last: dict[str, Any] | None = None
     """The newest message of the chat, `{id, fromMe, sender, atS}`: WhatsApp applies some settings up to it."""
 
-    def asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def hashed_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """A repeated request may find newer messages."""
-        return {name: value for name, value in given.items() if name != "last"}
+        return {name: value for name, value in arguments.items() if name != "last"}
 
 
 class SaveContact(Arguments, frozen=True, kw_only=True):

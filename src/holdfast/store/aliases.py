@@ -113,6 +113,8 @@ def jid_in(value: str) -> str | None:
     return f"{number}{PERSON}" if isinstance(number, str) and number.isascii() and number.isdigit() else None
 
 
-def is_same_chat(connection: Connection, company: str, *, asked: str, named: str) -> bool:
-    """Whether the chat that WhatsApp `named` is the one that a message was addressed to (`asked`)."""
-    return asked == named or canonical(connection, company, asked) == canonical(connection, company, named)
+def is_same_chat(connection: Connection, company: str, *, addressed: str, reported: str) -> bool:
+    """Whether the chat that WhatsApp `reported` is the one that a message was `addressed` to."""
+    return addressed == reported or canonical(connection, company, addressed) == canonical(
+        connection, company, reported
+    )

@@ -45,7 +45,7 @@ _ANY_ENDPOINT = Prepared(
 )
 _PRUNED = "events-pruned"
 _PRUNED_AT_ONCE = 5000
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 
 _ADD = Prepared(lambda insert: insert(events))
 _ADD_ALL = postgresql.insert(events).returning(events.c.seq, sort_by_parameter_order=True)
@@ -163,7 +163,7 @@ class EventRows:
 
     @property
     def poll_interval_s(self) -> float | None:
-        return _LOOK_EVERY_S if self._database.is_shared else None
+        return _POLL_INTERVAL_S if self._database.is_shared else None
 
     async def add(self, company: str, type_: str, body: Body, *, chat: str, at: str) -> None:
         """Store an event that reports no other stored change."""

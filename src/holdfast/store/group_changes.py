@@ -34,13 +34,15 @@ def _learned(row: Insert) -> Insert:
     return row.on_conflict_do_update(index_elements=["company_id", "jid"], set_=newer)
 
 
-_LEARN = Prepared(lambda insert: _learned(insert(groups)))
-_REMEMBER = Prepared(lambda insert: insert(decrypted).on_conflict_do_nothing().returning(decrypted.c.ciphertext_sha256))
+_UPSERT_GROUP = Prepared(lambda insert: _learned(insert(groups)))
+_INSERT_DECRYPTED = Prepared(
+    lambda insert: insert(decrypted).on_conflict_do_nothing().returning(decrypted.c.ciphertext_sha256)
+)
 
 
 def learn_group(connection: Connection, company: str, jid: str, subject: str, *, at: str) -> None:
     """Store the subject of a group."""
-    _LEARN.rows(connection, {"company_id": company, "jid": jid, "subject": subject, "learned_at": at})
+    _UPSERT_GROUP.rows(connection, {"company_id": company, "jid": jid, "subject": subject, "learned_at": at})
 
 
 def store_group_change(connection: Connection, company: str, change: GroupChange, *, at: str) -> None:
@@ -88,7 +90,7 @@ def _is_new(connection: Connection, company: str, change: GroupChange, at: str) 
         "plaintext": base64.b64decode(EMPTY_PLAINTEXT),
         "stored_at": at,
     }
-    return bool(_REMEMBER.rows(connection, row))
+    return bool(_INSERT_DECRYPTED.rows(connection, row))
 
 
 def _actor(change: GroupChange, names: Names) -> dict[str, object] | None:

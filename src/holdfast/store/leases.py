@@ -96,7 +96,7 @@ class LeaseRows:
         self._ttl_s = ttl_s
         self._holder = randomness.message_id()
         self._epochs: dict[str, int] = {}
-        self._seen = _NOTHING_KNOWN
+        self._latest = _NOTHING_KNOWN
         self._is_draining = False
         self._abandoned_holders: set[str] = set()
         """Holder ids of this process whose leases it abandoned."""
@@ -131,18 +131,18 @@ class LeaseRows:
         at, held = await self._writer.write(lambda connection: self._renew(connection, holder, connecting))
         try:
             own = len(held)
-            claimed, self._seen = await self._writer.write(
+            claimed, self._latest = await self._writer.write(
                 lambda connection: self._claim_free(connection, holder, own, limit=limit, share=share)
             )
             held |= claimed
         except DBAPIError as error:
             log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
-            self._seen = replace(self._seen, waiting=frozenset())
+            self._latest = replace(self._latest, waiting=frozenset())
         if holder != self._holder:  # abandoned while the database answered
-            return replace(self._seen, waiting=frozenset(), database_time=at.timestamp())
+            return replace(self._latest, waiting=frozenset(), database_time=at.timestamp())
         # A session that another process ran in between is claimed at the next renewal: its old actor must end first.
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
-        return replace(self._seen, companies=frozenset(self._epochs), database_time=at.timestamp())
+        return replace(self._latest, companies=frozenset(self._epochs), database_time=at.timestamp())
 
     def _claim_free(
         self, connection: Connection, holder: str, own: int, *, limit: int, share: Share | None
@@ -400,11 +400,11 @@ def _nodes(connection: Connection, statement: Select[Any]) -> list[ClusterNode]:
     ]
 
 
-_NOBODYS = {"node": "", "holder": "", "epoch": 0, "expires_at": func.to_timestamp(0)}
+_UNOWNED = {"node": "", "holder": "", "epoch": 0, "expires_at": func.to_timestamp(0)}
 
 
 def _make_row(connection: Connection, company: str) -> None:
-    row = insert(leases).values(company_id=company, **_NOBODYS)
+    row = insert(leases).values(company_id=company, **_UNOWNED)
     connection.execute(row.on_conflict_do_nothing())
 
 

@@ -130,7 +130,7 @@ def _found(
         return []
     wanted = limit if state is None else _MAX_OF_ANY_STATE
     numbers = search_index.find(
-        connection, table, company, search, before=before or _END, limit=limit, wanted=wanted, state=state
+        connection, table, company, search, before=before or _END, limit=limit, index_limit=wanted, state=state
     )
     rows: list[RowMapping] = []
     for start in range(0, len(numbers), _AT_ONCE):

@@ -40,15 +40,15 @@ def _upsert(insert: Callable[[Table], Any]) -> Insert:
 
 
 _UPSERT = Prepared(_upsert)
-_MINE = (_M.company_id == bindparam("company"), _M.message_id == bindparam("message"))
+_OF_MESSAGE = (_M.company_id == bindparam("company"), _M.message_id == bindparam("message"))
 
 
 def _count(name: str) -> Prepared:
-    return Prepared(lambda _: select(func.count(_M[name])).where(*_MINE))
+    return Prepared(lambda _: select(func.count(_M[name])).where(*_OF_MESSAGE))
 
 
 _COUNT = {name: _count(name) for name in (*_TIMES, "member")}
-_KNOWN = Prepared(lambda _: select(*_M[_TIMES]).where(*_MINE, _M.member == bindparam("name")))
+_KNOWN = Prepared(lambda _: select(*_M[_TIMES]).where(*_OF_MESSAGE, _M.member == bindparam("name")))
 
 
 def note_receipt(connection: Connection, row: Mapping[str, Any], change: MessageChange) -> MessageChange:
@@ -60,26 +60,26 @@ def note_receipt(connection: Connection, row: Mapping[str, Any], change: Message
         return change
     company, message_id = str(row["company_id"]), str(row["id"])
     member = canonical(connection, company, change.member)
-    mine = {"company": company, "message": message_id}
-    known = _KNOWN.rows(connection, {**mine, "name": member})
+    key = {"company": company, "message": message_id}
+    known = _KNOWN.rows(connection, {**key, "name": member})
     names = _CHANGES[change.update]
-    if not known and _COUNT["member"].scalar(connection, mine) >= MAX_MEMBERS:
+    if not known and _COUNT["member"].scalar(connection, key) >= MAX_MEMBERS:
         return change
     if not known or known[0][_TIMES.index(names[-1])] is None:
         times = {name: change.at if name in names else None for name in _TIMES}
         _UPSERT.rows(connection, {"company_id": company, "message_id": message_id, "member": member, **times})
         _report(connection, row, member, change)
-    return _as_a_whole(connection, row, mine, change)
+    return _as_a_whole(connection, row, key, change)
 
 
 def _as_a_whole(
-    connection: Connection, row: Mapping[str, Any], mine: Mapping[str, str], change: MessageChange
+    connection: Connection, row: Mapping[str, Any], key: Mapping[str, str], change: MessageChange
 ) -> MessageChange:
     members = row["members"]
     for update in (StatusUpdate.PLAYED, StatusUpdate.READ):
         if change.update is StatusUpdate.READ and update is StatusUpdate.PLAYED:
             continue
-        if members and _COUNT[_CHANGES[update][-1]].scalar(connection, mine) >= members:
+        if members and _COUNT[_CHANGES[update][-1]].scalar(connection, key) >= members:
             return replace(change, update=update)
     return replace(change, update=StatusUpdate.DELIVERED)
 
@@ -102,7 +102,7 @@ def _report(connection: Connection, row: Mapping[str, Any], member: str, change:
 
 def receipts_of(connection: Connection, company: str, message_id: str) -> list[MemberReceipt]:
     """The receipts of a message, in the order of the members' ids."""
-    mine = (_M.company_id == company, _M.message_id == message_id)
+    key = (_M.company_id == company, _M.message_id == message_id)
     columns = _M["member", "delivered_at", "read_at", "played_at"]
-    rows = connection.execute(select(*columns).where(*mine).order_by(_M.member).limit(MAX_MEMBERS))
+    rows = connection.execute(select(*columns).where(*key).order_by(_M.member).limit(MAX_MEMBERS))
     return [MemberReceipt(**row) for row in rows.mappings()]

@@ -106,25 +106,30 @@ class OutboxRows:
         company: str,
         allowance: Allowance,
         *,
-        but: Collection[str],
+        exclude: Collection[str],
         alone: bool = False,
         updates: Sequence[MessageChange | Deferral] = (),
     ) -> Taken:
-        taken = await self._take(company, allowance, but=but, alone=alone, updates=updates)
+        taken = await self._take(company, allowance, exclude=exclude, alone=alone, updates=updates)
         assert taken is not None
         return taken
 
     async def take_made_due(
-        self, company: str, allowance: Allowance, *, but: Collection[str], updates: Sequence[MessageChange | Deferral]
+        self,
+        company: str,
+        allowance: Allowance,
+        *,
+        exclude: Collection[str],
+        updates: Sequence[MessageChange | Deferral],
     ) -> Taken | None:
-        return await self._take(company, allowance, but=but, updates=updates, only_if_made_due=True)
+        return await self._take(company, allowance, exclude=exclude, updates=updates, only_if_made_due=True)
 
     async def _take(
         self,
         company: str,
         allowance: Allowance,
         *,
-        but: Collection[str],
+        exclude: Collection[str],
         alone: bool = False,
         updates: Sequence[MessageChange | Deferral],
         only_if_made_due: bool = False,
@@ -138,7 +143,7 @@ class OutboxRows:
                 return None
             if not _is_owner(check, connection):
                 return LeaseLost(company)
-            return queue.take_due(connection, company, allowance, but=but, alone=alone, now=now)
+            return queue.take_due(connection, company, allowance, exclude=exclude, alone=alone, now=now)
 
         taken = await self._database.write(work, company=company)
         if isinstance(taken, LeaseLost):
@@ -235,7 +240,7 @@ class OutboxRows:
 
         def work(connection: Connection) -> tuple[Content | None, str | None]:
             row = connection.execute(statement).first()
-            if row is None or not is_same_chat(connection, company, asked=row.chat, named=bounded_id(chat)):
+            if row is None or not is_same_chat(connection, company, addressed=row.chat, reported=bounded_id(chat)):
                 return None, None
             return json.loads(row.content), row.made
 

@@ -58,7 +58,7 @@ _FOLLOWING = Prepared(
 )
 _INTERACTIVE_WAITS = Prepared(lambda _: select(_O.seq).where(*_CHAT, text("priority = 0"), IS_OPEN).limit(1))
 _MAKE_HEAD = Prepared(lambda _: update(outbox).where(_O.seq == bindparam("changed")))
-_HASTEN = Prepared(
+_MOVE_TO_INTERACTIVE = Prepared(
     lambda _: (
         update(outbox)
         .where(*_CHAT, IS_HEAD, _O.lane >= BULK_KIND * _CONTACTS, _O.lane < _SUSPECTS)
@@ -100,7 +100,7 @@ _SET_CONTENT = Prepared(lambda _: update(outbox).where(_O.seq == bindparam("begu
 _DUE = text(
     " UNION ALL ".join(
         "SELECT * FROM (SELECT seq, whatsapp_id, lane, priority, next_at FROM outbox WHERE company_id = :company "
-        f"AND lane = {lane} AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, seq LIMIT :most_{lane}"
+        f"AND lane = {lane} AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, seq LIMIT :limit_{lane}"
         f") AS lane_{lane}"
         for lane in _LANES
     )
@@ -123,7 +123,7 @@ def place(connection: Connection, company: str, found: KnownChat, *, priority: i
         kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
         return {"next_at": now, "lane": kind * _CONTACTS + found.contact}
     if priority < BULK and BULK_KIND * _CONTACTS <= found.head_lane < _SUSPECTS:
-        _HASTEN.rows(connection, {"company": company, "name": found.chat})
+        _MOVE_TO_INTERACTIVE.rows(connection, {"company": company, "name": found.chat})
     return {"next_at": None, "lane": None}
 
 
@@ -160,27 +160,29 @@ def chats_became_one(connection: Connection, company: str, chat: str, *, now: st
     """The queues of two names of one person were merged under `chat`: its head may be known and more urgent now."""
     where = {"company": company, "name": chat}
     if _INTERACTIVE_WAITS.rows(connection, where):
-        _HASTEN.rows(connection, where)
+        _MOVE_TO_INTERACTIVE.rows(connection, where)
     if _IS_KNOWN.rows(connection, where):
         chat_became_known(connection, company, chat, now=now)
 
 
 def take_due(
-    connection: Connection, company: str, allowance: Allowance, *, but: Collection[str], alone: bool, now: str
+    connection: Connection, company: str, allowance: Allowance, *, exclude: Collection[str], alone: bool, now: str
 ) -> Taken:
     """See `delivery.stores.Outbox.take`."""
     quotas = _quotas(allowance)
-    mosts = {f"most_{lane}": quota + len(but) if quota else 0 for lane, quota in quotas.items()}
-    rows = [row for row in connection.execute(_DUE, {"company": company, "now": now, **mosts}) if row[1] not in but]
-    chosen = _choose(rows, allowance, may_take_suspect=allowance.suspects and not but, alone=alone)
+    limits = {f"limit_{lane}": quota + len(exclude) if quota else 0 for lane, quota in quotas.items()}
+    rows = [
+        row for row in connection.execute(_DUE, {"company": company, "now": now, **limits}) if row[1] not in exclude
+    ]
+    chosen = _choose(rows, allowance, may_take_suspect=allowance.suspects and not exclude, alone=alone)
     messages: list[Outgoing] = []
     if chosen:
         begun = connection.execute(_BEGIN, {"taken": list(chosen), "now": now}).mappings()
         found = {row["seq"]: _outgoing(dict(row), chosen) for row in begun}
         messages = _timed(connection, company, [found[seq] for seq in chosen if seq in found])
     taken_now = {message.whatsapp_id for message in messages}
-    waiting = connection.scalars(_OPEN_ONES, {"company": company, "limit": len(but) + len(messages) + 1})
-    has_more = any(id_ not in but and id_ not in taken_now for id_ in waiting)
+    waiting = connection.scalars(_OPEN_ONES, {"company": company, "limit": len(exclude) + len(messages) + 1})
+    has_more = any(id_ not in exclude and id_ not in taken_now for id_ in waiting)
     return Taken(
         messages=messages,
         has_more=has_more,

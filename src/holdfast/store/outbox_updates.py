@@ -51,7 +51,7 @@ def _first_time(insert: Callable[[Table], Any], name: str) -> Insert:
     return row.on_conflict_do_update(index_elements=["company_id", "chat"], set_={name: first})
 
 
-_KNOW = {
+_UPSERT_KNOWN = {
     "first_sent_at": Prepared(lambda insert: _first_time(insert, "first_sent_at")),
     "first_received_at": Prepared(lambda insert: _first_time(insert, "first_received_at")),
 }
@@ -98,7 +98,7 @@ def apply_one(connection: Connection, company: str, change: MessageChange | Defe
     if isinstance(change, Deferral):
         _defer(connection, row, change)
         return None
-    if change.chat is not None and not is_same_chat(connection, company, asked=row["chat"], named=change.chat):
+    if change.chat is not None and not is_same_chat(connection, company, addressed=row["chat"], reported=change.chat):
         return None
     change = note_receipt(connection, row, change)
     before = MessageState(row["state"])
@@ -157,5 +157,5 @@ def know_chat(connection: Connection, company: str, chat: str, **first: str) -> 
     """Note when a chat was first written to (`first_sent_at`), or heard from (`first_received_at`)."""
     for name in first:
         row = {"company_id": company, "chat": chat, name: first[name]}
-        _KNOW[name].rows(connection, row)
+        _UPSERT_KNOWN[name].rows(connection, row)
         queue.chat_became_known(connection, company, chat, now=first[name])

@@ -35,8 +35,8 @@ _FORM = "postgresql://user:password@host:5432/database"
 _OLDEST = 13
 MIGRATING = 0x686F6C64
 """Number of the advisory lock with which processes that start together migrate one after the other."""
-_LOCK_LOOK_S = 0.2
-_LOOKS_PER_LOG_LINE = 50
+_LOCK_POLL_S = 0.2
+_POLLS_PER_LOG_LINE = 50
 _CONNECTION = {
     "application_name": "holdfast",
     "connect_timeout": 5,
@@ -210,10 +210,10 @@ def _lock_migrations(connection: Connection) -> None:
     while not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (MIGRATING,)).scalar_one():
         connection.commit()
         looks += 1
-        if looks % _LOOKS_PER_LOG_LINE == 0:
-            waited_s = looks * _LOCK_LOOK_S
+        if looks % _POLLS_PER_LOG_LINE == 0:
+            waited_s = looks * _LOCK_POLL_S
             log.warning("Start: another process migrates or restores the database; waited for it %.0f s", waited_s)
-        threading.Event().wait(_LOCK_LOOK_S)
+        threading.Event().wait(_LOCK_POLL_S)
     connection.commit()
 
 

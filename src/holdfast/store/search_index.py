@@ -208,11 +208,12 @@ def find(
     *,
     before: int,
     limit: int,
-    wanted: int,
+    index_limit: int,
     state: MessageState | None,
 ) -> list[int]:
-    """Return the `seq` of matching messages below `before`, newest first: `limit` of them, or `wanted` from the index.
+    """Return the `seq` of matching messages below `before`, newest first.
 
+    At most `limit` of them, or `index_limit` when the index was needed.
     Some may have another state, or belong to a company with the same hash: the caller must check the rows.
     """
     for window in _WINDOWS[:1] if state is None else _WINDOWS:
@@ -221,7 +222,7 @@ def find(
         if len(newest) >= limit or len(scanned) < window:
             return newest[:limit]
     match = _match(connection, company, search)
-    return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, wanted)).scalars())
+    return list(connection.exec_driver_sql(_sql(_FIND, connection, table), (match, before, index_limit)).scalars())
 
 
 def _find_in_window(
