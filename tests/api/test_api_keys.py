@@ -11,11 +11,14 @@ import pytest
 
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
-from holdfast.api.key_registry import REFRESH_S
+from holdfast.api.key_registry import REFRESH_S, KeyRegistry
+from holdfast.api.keys import NoKey, parse
+from holdfast.base.api_keys import CreatedKey
+from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.tables import api_keys
-from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
+from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.gateway_harness import COMPANY, GatewayHarness
+from tests.gateway_harness import COMPANY, Chance, GatewayHarness
 
 BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
 
@@ -29,7 +32,7 @@ async def client(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[ApiCl
         backups = tmp_path / "backups"
         add_backups(
             client.api,
-            backup_service_of(gateway, harness.database, backups, clock=harness.clock, load_api_keys=registry.load),
+            backup_service_of(gateway, harness.database, backups, clock=harness.clock, load_api_keys=registry.reload),
         )
         yield client
 
@@ -145,6 +148,51 @@ async def test_an_event_stream_ends_when_its_key_is_revoked(client: ApiClient, h
     assert not asking.done()
     await client("POST", f"/v1/sessions/{COMPANY}/stop")
     assert b"session." not in (await asking).body
+
+
+class FailingRows(ApiKeyRows):
+    """Changes of keys take effect, but their results are lost; then nothing can be read until the test allows it."""
+
+    failing = False
+
+    async def all(self) -> list[CreatedKey]:
+        if self.failing:
+            raise OSError("the connection was lost")
+        return await super().all()
+
+    async def remove(self, key_id: str) -> None:
+        await super().remove(key_id)
+        self.failing = True
+        raise OSError("the connection was lost")
+
+
+@pytest.mark.parametrize("way", ["revoked", "company cleared"])
+async def test_a_removed_key_is_refused_when_the_database_is_back(
+    harness: GatewayHarness, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in a process with a database of its own, which reads its keys only at the start."""
+    rows = FailingRows(harness.database)
+    registry = KeyRegistry(
+        parse(KEY), rows, source="HOLDFAST_API_KEY", is_shared=False, clock=harness.clock, randomness=Chance()
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(registry.run())
+        created, key = await harness.now(registry.create(name="CRM", companies=[COMPANY]))
+        if way == "revoked":
+            with pytest.raises(OSError, match="the connection was lost"):
+                await harness.now(registry.revoke(created.id))
+        else:
+            await harness.now(ApiKeyRows(harness.database).remove(created.id))
+            rows.failing = True
+            await harness.now(registry.reload())
+            assert "the connection was lost" in caplog.text
+        await harness.wait(3 * REFRESH_S)
+        assert registry.knows(registry.entry(key)[0])
+        rows.failing = False
+        await harness.wait(REFRESH_S + 1)
+        with pytest.raises(NoKey):
+            registry.entry(key)
+        running.cancel()
 
 
 async def test_created_keys_survive_a_restart_and_reach_the_other_nodes(harness: GatewayHarness) -> None:

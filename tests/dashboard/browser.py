@@ -77,7 +77,7 @@ def make_browser(
                 harness.database,
                 harness.spool.folder.parent / "backups",
                 clock=harness.clock,
-                load_api_keys=registry.load,
+                load_api_keys=registry.reload,
             ),
             media=harness.media_service(),
             key_management=registry,

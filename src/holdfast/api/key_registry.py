@@ -7,8 +7,9 @@ or revoked key after `REFRESH_S`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from holdfast.api.keys import ApiKeys, KeyGrant, digest_of
@@ -49,6 +50,8 @@ class KeyRegistry:
         self._created: dict[bytes, CreatedKey] = {}
         self._used: dict[bytes, datetime] = {}
         self._stored_used: dict[bytes, str] = {}
+        self._is_stale = False
+        """Whether memory may differ from the rows: a change failed, which may have been committed all the same."""
         self._lock = asyncio.Lock()
         """Held while rows and memory may differ: a reading that began before a change must not undo it in memory."""
 
@@ -100,7 +103,8 @@ class KeyRegistry:
         async with self._lock:
             if len(self._created) >= MAX_KEYS:
                 raise Conflict(f"there are {MAX_KEYS} API keys already: revoke those that nobody uses")
-            await self._rows.add(created)
+            with self._changing():
+                await self._rows.add(created)
             self._created[digest] = created
         log.info("API key %s created for %s", created.id, ", ".join(sorted(created.companies)))
         return self._listed(digest, created), key
@@ -113,15 +117,34 @@ class KeyRegistry:
                 raise NotFound(f'API key "{key_id[:80]}" is unknown: the list of keys has its id', field="id")
             if found.source == "settings":
                 raise Conflict(f"this key comes from {self._source}: remove it there, and restart Holdfast", field="id")
-            await self._rows.remove(key_id)
+            with self._changing():
+                await self._rows.remove(key_id)
             self._created = {digest: key for digest, key in self._created.items() if key.id != key_id}
         log.info("API key %s revoked", key_id)
         return found
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Wraps a change of the rows."""
+        try:
+            yield
+        except BaseException:
+            self._is_stale = True
+            raise
 
     async def load(self) -> None:
         """Read the created keys from the database."""
         async with self._lock:
             self._created = {bytes.fromhex(key.digest): key for key in await self._rows.all()}
+            self._is_stale = False
+
+    async def reload(self) -> None:
+        """Read the created keys again after others changed the rows; if that fails, as soon as the database is back."""
+        self._is_stale = True
+        try:
+            await self.load()
+        except Exception as error:  # noqa: BLE001 – the rows are changed; this process must follow, not the caller
+            log.warning("API keys can't be read, and are read when the database is back: %s", error)
 
     async def run(self) -> None:
         """Store the times of last uses, and learn of changes by other nodes, until cancelled."""
@@ -129,7 +152,7 @@ class KeyRegistry:
             await self._clock.sleep(REFRESH_S)
             try:
                 await self._store_uses()
-                if self._is_shared:
+                if self._is_shared or self._is_stale:
                     await self.load()
             except Exception as error:  # noqa: BLE001 – the database may be away; the next round tries again
                 log.debug("API keys were not synchronised with the database: %s", error)

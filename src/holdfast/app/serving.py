@@ -294,7 +294,7 @@ def _backup_service(held: StartupClaims, gateway: Gateway, registry: KeyRegistry
         folder=folder,
         opener=Opener(passphrase=held.settings.backup_passphrase),
         clock=clock,
-        load_api_keys=registry.load,
+        load_api_keys=registry.reload,
     )
 
 
