@@ -79,7 +79,13 @@ _QUIET_TURNS = 30
 """More iterations of the event loop than any chain of wake-ups needs."""
 _LEAPS = 400
 UNLIMITED = QuotaLimits(
-    requests_per_minute=0, streams=0, outbox_messages=0, outbox_bytes=0, media_bytes=0, free_disk_bytes=0
+    requests_per_minute=0,
+    open_requests=0,
+    streams=0,
+    outbox_messages=0,
+    outbox_bytes=0,
+    media_bytes=0,
+    free_disk_bytes=0,
 )
 LINKS = MediaLinks(secret="secret", base_url="http://holdfast.test")
 MEDIA_LIMIT = 64 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -31,6 +32,26 @@ async def test_a_tenant_waits_after_too_many_requests(harness: GatewayHarness) -
             assert refused.headers["retry-after"] == "20"
         for _ in range(10):
             assert (await client("GET", SESSION)).status == 200
+
+
+async def test_a_tenant_has_a_limited_number_of_requests_open(harness: GatewayHarness) -> None:
+    """A request counts until its response has been sent; the operator's key is not limited."""
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway, quotas=harness.quotas(replace(UNLIMITED, open_requests=2)))
+        client.leaps = False
+        await client("PUT", SESSION)
+        for _ in range(3):
+            assert (await client("GET", SESSION, key=KEY_OF_ONE)).status == 200
+        streams = [asyncio.create_task(client("GET", "/v1/events", key=KEY_OF_ONE)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        for method, path, body in (("GET", SESSION, None), ("POST", MESSAGES, MESSAGE)):
+            refused = await client(method, path, body, key=KEY_OF_ONE)
+            assert "has 2 requests open" in refused.problem(429, "quota-exceeded")
+            assert (await client(method, path, body)).status < 300
+        streams[0].cancel()
+        await asyncio.wait(streams[:1])
+        assert (await client("GET", SESSION, key=KEY_OF_ONE)).status == 200
+        streams[1].cancel()
 
 
 async def test_a_tenant_waits_while_its_outbox_is_full(harness: GatewayHarness) -> None:

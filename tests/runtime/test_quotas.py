@@ -71,6 +71,16 @@ def test_with_little_free_disk_space_a_tenant_can_only_read() -> None:
     trial.quotas.check_request("a", writes=True)
 
 
+def test_open_requests_of_a_key_are_limited() -> None:
+    """One that is answered frees its place; other keys have their own limit."""
+    trial = Trial(open_requests=2)
+    with trial.quotas.request("a"):
+        with trial.quotas.request("a"), pytest.raises(QuotaExceeded, match="has 2 requests open"):
+            trial.quotas.request("a").__enter__()
+        with trial.quotas.request("a"), trial.quotas.request("b"):
+            pass
+
+
 def test_open_streams_of_a_key_are_limited() -> None:
     """A closed stream frees its place; other keys have their own limit."""
     trial = Trial(streams=2)

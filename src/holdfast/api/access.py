@@ -20,6 +20,7 @@ from holdfast.api.keys import KeyGrant, KnownKeys, NoKey
 from holdfast.base.limited_log import LimitedLog
 from holdfast.delivery.content import MediaBody, MessageBody
 from holdfast.http.forwarded import FORWARDED, Hop
+from holdfast.http.open_requests import hold
 from holdfast.runtime.quotas import Quotas
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Access:
         request.state.grant, request.state.key_id = grant, digest.hex()
         if grant.companies is not None:
             self.quotas.check_request(request.state.key_id, writes=request.method not in _READS)
+            hold(request, self.quotas.request(request.state.key_id))
         return grant
 
     def is_valid(self, request: Request) -> bool:

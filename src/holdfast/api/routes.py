@@ -50,6 +50,7 @@ from holdfast.delivery.labels import Labels
 from holdfast.delivery.stores import Inbox, Outbox
 from holdfast.http.encoded_slashes import EncodedSlashes
 from holdfast.http.head_requests import HeadRequests
+from holdfast.http.open_requests import OpenRequests
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.runtime.account_limits import AccountLimits
 from holdfast.runtime.diagnosis import Diagnoser
@@ -177,6 +178,7 @@ def make_api(
     api.state.shutdown = ShutdownScope()
     api.add_middleware(BodyLimit, shutdown=api.state.shutdown)
     api.add_middleware(HeadRequests)
+    api.add_middleware(OpenRequests)
     api.state.is_writable = is_writable
     if base_path:
         api.add_middleware(BasePath, base_path=base_path)

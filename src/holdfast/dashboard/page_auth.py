@@ -24,6 +24,7 @@ from holdfast.dashboard.context import AppContext, CompanyForbidden, check_compa
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyAttempts, WrongKey
 from holdfast.dashboard.return_path import login_address
 from holdfast.http.forwarded import FROM_RECORD
+from holdfast.http.open_requests import hold
 from holdfast.http.startup import Starting, until_loaded
 from holdfast.runtime.errors import SessionRestarting
 from holdfast.runtime.ownership import RunsElsewhere
@@ -135,6 +136,7 @@ class ProtectedPage(PublicPage):
         request.scope[KEYED] = True
         if login.grant.companies is not None:
             context.quotas.check_request(login.mark, writes=request.method == "POST")
+            hold(request, context.quotas.request(login.mark))
         await super().enter(request)
         if request.method == "POST" and not context.logins.is_form_token(login, request.state.form.get("token", "")):
             raise CsrfFailed("this form is out of date: reload the page and submit it again")

@@ -53,6 +53,9 @@ class QuotaLimits:
 
     requests_per_minute: float = 3000
     """Requests of one key a minute."""
+    open_requests: int = 500
+    """Requests of one key that are open at once, streams among them: an eighth of the connections that a process may
+    have by default."""
     streams: int = 20
     """Event streams that one key has open."""
     outbox_messages: int = 50_000
@@ -81,6 +84,7 @@ class Quotas:
         self._free_disk_bytes = free_disk_bytes
         self._rates: dict[str, Bucket] = {}
         self._streams: dict[str, int] = {}
+        self._requests: dict[str, int] = {}
         self._outbox: dict[str, _Estimate] = {}
         self._reserved_media: dict[str, int] = {}
         self._free = (-math.inf, 0)
@@ -94,22 +98,33 @@ class Quotas:
             self._check_disk()
 
     @contextlib.contextmanager
+    def request(self, key: str) -> Iterator[None]:
+        """A request of a tenant's key is open during the block. Raises `QuotaExceeded`.
+
+        Slow uploads and slow readers would otherwise take all connections that the process may have open.
+        """
+        most = self._limits.open_requests
+        with _counted(self._requests, key, most) as has_place:
+            if not has_place:
+                raise QuotaExceeded(
+                    f"this API key has {most} requests open, which is the most that it may have at once: "
+                    "wait for some of the responses",
+                    retry_after_s=1,
+                )
+            yield
+
+    @contextlib.contextmanager
     def stream(self, key: str) -> Iterator[None]:
         """An event stream of a tenant's key is open during the block. Raises `QuotaExceeded`."""
-        count, limit = self._streams.get(key, 0), self._limits.streams
-        if limit and count >= limit:
-            raise QuotaExceeded(
-                f"this API key has {count} event streams open, and may have {limit} (HOLDFAST_QUOTA_STREAMS): "
-                "close one, or let one stream serve several readers",
-                retry_after_s=STREAM_RETRY_S,
-            )
-        self._streams[key] = count + 1
-        try:
+        most = self._limits.streams
+        with _counted(self._streams, key, most) as has_place:
+            if not has_place:
+                raise QuotaExceeded(
+                    f"this API key has {most} event streams open, and may have {most} (HOLDFAST_QUOTA_STREAMS): "
+                    "close one, or let one stream serve several readers",
+                    retry_after_s=STREAM_RETRY_S,
+                )
             yield
-        finally:
-            self._streams[key] -= 1
-            if not self._streams[key]:
-                del self._streams[key]
 
     @contextlib.asynccontextmanager
     async def message(self, company: str, size_bytes: int) -> AsyncIterator[None]:
@@ -204,3 +219,19 @@ class Quotas:
             used = f"{found.bytes / MB:.1f} MB of messages waiting"
             return f"{used}, and may have {max_bytes // MB} MB (HOLDFAST_QUOTA_OUTBOX_MB)"
         return None
+
+
+@contextlib.contextmanager
+def _counted(counts: dict[str, int], key: str, most: int) -> Iterator[bool]:
+    """Count the block under `key`; False, uncounted, when `most` (0: any number) are counted already."""
+    count = counts.get(key, 0)
+    if most and count >= most:
+        yield False
+        return
+    counts[key] = count + 1
+    try:
+        yield True
+    finally:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]
