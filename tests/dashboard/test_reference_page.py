@@ -25,3 +25,13 @@ async def test_every_example_of_the_page_has_a_valid_body(browser: Browser) -> N
     assert not [url for url, body in bodies.items() if url.endswith("/v1/sessions/962302") and not body]
     (upload,) = [words for words in examples if "--data-binary" in words]
     assert upload[3].endswith("/media")
+
+
+async def test_the_reference_is_rendered_once(browser: Browser) -> None:
+    """Anybody may ask for it, so it must cost no time. Its examples have the address of each request."""
+    first = (await browser.get("/docs", Host="localhost:1")).body.decode()
+    browser.client.api.openapi_schema = {"paths": {}}
+    second = (await browser.get("/docs", Host="localhost:2")).body.decode()
+    assert first.count("http://localhost:1/v1/sessions/") > 20
+    assert second == first.replace("http://localhost:1/", "http://localhost:2/")
+    assert "holdfast.invalid" not in first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -46,6 +46,7 @@ class Templates:
     def __init__(self, assets: Assets, *, clock: Clock, base_path: str) -> None:
         """base_path: prefix of all links: empty, or such as `/holdfast`."""
         self._clock = clock
+        self._fragments: dict[str, Markup] = {}
         self._environment = Environment(
             loader=PackageLoader("holdfast.dashboard"),
             autoescape=True,
@@ -71,6 +72,12 @@ class Templates:
 
     def render(self, name: str, **values: object) -> str:
         return self._environment.get_template(name).render(now=iso(self._clock.now()), **values)
+
+    def render_once(self, name: str, values: Callable[[], Mapping[str, object]]) -> Markup:
+        """A fragment that stays the same while the process runs. Its values are needed only the first time."""
+        if name not in self._fragments:
+            self._fragments[name] = Markup(self.render(name, **values()))  # noqa: S704 – the template escapes
+        return self._fragments[name]
 
     def _age(self, at: str) -> str:
         return format_duration(max((self._clock.now() - datetime.fromisoformat(at)).total_seconds(), 0))
