@@ -75,9 +75,9 @@ C = TypeVar("C", bound=AnyCommand)
 
 UNPACED = Pacing(bulk=Pace(per_minute=0, burst=1), new=Pace(per_minute=0, burst=1), new_per_day=0)
 """No limits: every accepted message is sent at once."""
-_QUIET_TURNS = 30
+_QUIET_ITERATIONS = 30
 """More iterations of the event loop than any chain of wake-ups needs."""
-_LEAPS = 400
+_MAX_DEADLINES = 400
 UNLIMITED = QuotaLimits(
     requests_per_minute=0,
     open_requests=0,
@@ -93,7 +93,7 @@ NUMBER = "962790000001"
 COMPANY = "962302"
 
 
-class Chance(SystemRandomSource):
+class JitterFreeRandomSource(SystemRandomSource):
     """Random ids, but no jitter."""
 
     def jitter(self) -> float:
@@ -283,8 +283,8 @@ class GatewayHarness:
 
     gateway: Gateway
     engine: FakeEngine
-    parts: Services
-    sending: Messages
+    services: Services
+    messages: Messages
     operations: OperationService
     limits: AccountLimits
     listener: Listener
@@ -312,26 +312,29 @@ class GatewayHarness:
         self.labels = AccountSettingRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)
         self.outbound_media = OutboundMediaService(
-            self.media, web=WebClient(), randomness=Chance(), limit_bytes=MEDIA_LIMIT
+            self.media, web=WebClient(), randomness=JitterFreeRandomSource(), limit_bytes=MEDIA_LIMIT
         )
         """Nothing can be fetched from the network in tests."""
         self.spool = Spool(self.media, folder=folder / "spool", clock=self.clock)
         references = ReferenceRows(self.database)
         self.composer = Composer(
-            references=references, outbound_media=self.outbound_media, clock=self.clock, randomness=Chance()
+            references=references,
+            outbound_media=self.outbound_media,
+            clock=self.clock,
+            randomness=JitterFreeRandomSource(),
         )
         self.events = EventRows(self.database)
         self.calls = CallRows(self.database, clock=self.clock)
         self.names: dict[str, list[str]] = {}
         """IP addresses by host name; other names are unknown."""
         self.web = WebClient(resolve=self._addresses)
-        self.webhooks = WebhookService(WebhookRows(self.database), randomness=Chance(), web=self.web)
-        self.store = LatchedRows(self.database, clock=self.clock, randomness=Chance())
+        self.webhooks = WebhookService(WebhookRows(self.database), randomness=JitterFreeRandomSource(), web=self.web)
+        self.store = LatchedRows(self.database, clock=self.clock, randomness=JitterFreeRandomSource())
         self.sessions = LatchedSessions(self.database)
         self.commits = self.store.latch = Latch()
         self.saves = self.sessions.latch = Latch()
-        self.doors = [self.commits, self.saves, self.takes, self.taken, self.learns]
-        self.doors += [self.accepts, self.accepted, self.holds]
+        self.latches = [self.commits, self.saves, self.takes, self.taken, self.learns]
+        self.latches += [self.accepts, self.accepted, self.holds]
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         """Prepares each new engine before it is used."""
         self.engines = 0
@@ -349,7 +352,7 @@ class GatewayHarness:
     async def running(self, *, until_ready: bool = True) -> AsyncIterator[Gateway]:
         """A gateway from its start to its stop; the database outlives it."""
         supervisor = EngineSupervisor(self._start_host, clock=self.clock, backoff=self.policy.backoff)
-        self.parts = parts = Services(
+        self.services = services = Services(
             supervisor=supervisor,
             connect_limiter=ConnectLimiter(clock=self.clock),
             shares=SendShares(clock=self.clock),
@@ -367,20 +370,20 @@ class GatewayHarness:
             pacing=self.pacing,
             clock=self.clock,
             clock_watch=ClockWatch(self.clock),
-            randomness=Chance(),
+            randomness=JitterFreeRandomSource(),
             policy=self.policy,
             whatsapp_url=None,
             proxy_addresses=lambda proxy: self.web.addresses(f"http://{proxy_address(proxy)}"),
         )
-        self.gateway = Gateway(parts)
+        self.gateway = Gateway(services)
         self.people = People(self.gateway, self.contacts)
-        self.sending = Messages(self.gateway, self.outbox, self.composer, self.people)
+        self.messages = Messages(self.gateway, self.outbox, self.composer, self.people)
         self.operations = OperationService(
-            self.gateway, parts.operations, events=self.events, clock=self.clock, randomness=Chance()
+            self.gateway, services.operations, events=self.events, clock=self.clock, randomness=JitterFreeRandomSource()
         )
         self.open_alerts: list[Condition] = []
         """The open alerts that the dashboard shows."""
-        self.limits = AccountLimits(self.gateway, parts.accounts, default=parts.pacing, clock=self.clock)
+        self.limits = AccountLimits(self.gateway, services.accounts, default=services.pacing, clock=self.clock)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.gateway.run(ready=ready.set))
@@ -412,14 +415,14 @@ class GatewayHarness:
         return Quotas(limits, UsageRows(self.database), clock=self.clock, free_disk_bytes=lambda: self.free_disk_bytes)
 
     def diagnoser(self) -> Diagnoser:
-        return Diagnoser(self.gateway, self.parts, figures=FigureRows(self.database), limits=self.limits)
+        return Diagnoser(self.gateway, self.services, figures=FigureRows(self.database), limits=self.limits)
 
     # Time.
 
     async def until(self, true: Callable[[], bool], *, within_s: float = 600) -> None:
         """Run until the condition holds; the clock jumps to the next deadline whenever nothing else happens."""
         until = self.clock.monotonic() + within_s
-        for _ in range(_LEAPS):
+        for _ in range(_MAX_DEADLINES):
             await self.quiet(true)
             if true():
                 return
@@ -427,34 +430,34 @@ class GatewayHarness:
             if due is None or due > until:
                 raise AssertionError(f"the condition did not hold within {within_s} s; {self._seen()}")
             self.clock.advance_to(due)
-        raise AssertionError(f"the condition did not hold within {_LEAPS} deadlines; {self._seen()}")
+        raise AssertionError(f"the condition did not hold within {_MAX_DEADLINES} deadlines; {self._seen()}")
 
     async def wait(self, seconds: float) -> None:
         """Advance the clock by that many seconds, and run everything that is due in between."""
         until = self.clock.monotonic() + seconds
-        for _ in range(_LEAPS):
+        for _ in range(_MAX_DEADLINES):
             await self.quiet()
             due = self.clock.next_due
             if due is None or due > until:
                 self.clock.advance_to(until)
                 return await self.quiet()
             self.clock.advance_to(due)
-        raise AssertionError(f"more than {_LEAPS} deadlines within {seconds} s: a hot loop; {self._seen()}")
+        raise AssertionError(f"more than {_MAX_DEADLINES} deadlines within {seconds} s: a hot loop; {self._seen()}")
 
     async def quiet(self, enough: Callable[[], bool] = lambda: False) -> None:
         """Run until nothing more happens without time passing, or earlier when `enough` holds."""
-        transitions = 0
-        while transitions < _QUIET_TURNS and not enough():
-            transitions += 1
+        iterations = 0
+        while iterations < _QUIET_ITERATIONS and not enough():
+            iterations += 1
             await asyncio.sleep(0)
             while self.database.under_way and not enough():
-                transitions = 0
+                iterations = 0
                 self.database.update.clear()
                 await self.database.update.wait()
 
-    async def now(self, asked: Awaitable[T], *, within_s: float = 600) -> T:
+    async def now(self, awaitable: Awaitable[T], *, within_s: float = 600) -> T:
         """The result of an awaitable; time advances while it is pending."""
-        task = asyncio.ensure_future(asked)
+        task = asyncio.ensure_future(awaitable)
         try:
             await self.until(task.done, within_s=within_s)
         finally:
@@ -487,10 +490,10 @@ class GatewayHarness:
         return await self.now(qr_code(await self.gateway.actor(company), within_s=15))
 
     async def send(self, text: str = "hello", *, to: str = NUMBER, company: str = COMPANY) -> Message:
-        return await self.now(self.sending.accept(company, text_request(to, text)))
+        return await self.now(self.messages.accept(company, text_request(to, text)))
 
     async def message(self, message: Message) -> Message:
-        return await self.now(self.sending.find(message.id))
+        return await self.now(self.messages.find(message.id))
 
     async def until_sends(self, count: int) -> None:
         await self.until(lambda: len(self.sends()) == count)
@@ -505,7 +508,7 @@ class GatewayHarness:
     async def until_message(self, message: Message, state: str, *, within_s: float = 600) -> Message:
         """Wait until the message has that state, and return it."""
         found = message
-        for _ in range(_LEAPS):
+        for _ in range(_MAX_DEADLINES):
             await self.quiet()
             found = await self.message(message)
             if found.state == state:

@@ -25,7 +25,7 @@ from holdfast.runtime.people import People
 from holdfast.runtime.quotas import Quotas
 from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.figures import FigureRows
-from tests.gateway_harness import COMPANY, Chance, GatewayHarness
+from tests.gateway_harness import COMPANY, GatewayHarness, JitterFreeRandomSource
 
 KEY = "a-key-for-all-companies"
 KEY_OF_ONE = "a-key-for-one-company"
@@ -43,7 +43,7 @@ def registry_of(
         source="HOLDFAST_API_KEY",
         is_shared=is_shared,
         clock=harness.clock,
-        randomness=Chance(),
+        randomness=JitterFreeRandomSource(),
     )
 
 
@@ -84,7 +84,7 @@ def make_client(
         make_api(
             gateway,
             keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-            Diagnoser(gateway, harness.parts, figures=FigureRows(harness.database), limits=harness.limits),
+            Diagnoser(gateway, harness.services, figures=FigureRows(harness.database), limits=harness.limits),
             sending=Messages(gateway, harness.outbox, harness.composer, People(gateway, harness.contacts)),
             people=People(gateway, harness.contacts),
             operations=harness.operations,

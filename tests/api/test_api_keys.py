@@ -18,7 +18,7 @@ from holdfast.store.api_keys import ApiKeyRows
 from holdfast.store.tables import api_keys
 from tests.api.api_client import KEY, KEY_OF_ONE, OTHER, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.gateway_harness import COMPANY, Chance, GatewayHarness
+from tests.gateway_harness import COMPANY, GatewayHarness, JitterFreeRandomSource
 
 BAKERY = {"name": "Bakery CRM", "companies": [OTHER]}
 
@@ -173,7 +173,12 @@ async def test_a_removed_key_is_refused_when_the_database_is_back(
     """Also in a process with a database of its own, which reads its keys only at the start."""
     rows = FailingRows(harness.database)
     registry = KeyRegistry(
-        parse(KEY), rows, source="HOLDFAST_API_KEY", is_shared=False, clock=harness.clock, randomness=Chance()
+        parse(KEY),
+        rows,
+        source="HOLDFAST_API_KEY",
+        is_shared=False,
+        clock=harness.clock,
+        randomness=JitterFreeRandomSource(),
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(registry.run())

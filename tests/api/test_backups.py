@@ -84,7 +84,7 @@ async def test_a_cleared_company_is_gone(client: ApiClient, harness: GatewayHarn
     made = (await client("POST", f"/v1/sessions/{COMPANY}/clear")).json
     assert made["companies"] == [COMPANY]
     (await client("GET", f"/v1/sessions/{COMPANY}")).problem(404, "not-found", field="company")
-    assert await harness.parts.live.get(COMPANY) is None
+    assert await harness.services.live.get(COMPANY) is None
     (await client("POST", f"/v1/sessions/{COMPANY}/clear")).problem(404, "not-found", field="company")
     await harness.pair()
     assert (await client("GET", f"/v1/sessions/{COMPANY}/messages")).json["items"] == []

@@ -165,7 +165,7 @@ async def test_undelivered_alerts_are_shown_only_to_keys_for_all_companies(clien
     figures = FigureRows(client.harness.database)
     harness = client.harness
     client.api.state.diagnoser = Diagnoser(
-        harness.gateway, harness.parts, figures=figures, limits=harness.limits, undelivered=lambda: [waiting]
+        harness.gateway, harness.services, figures=figures, limits=harness.limits, undelivered=lambda: [waiting]
     )
     await client("PUT", f"/v1/sessions/{COMPANY}")
     [shown] = (await client("GET", DIAGNOSTICS)).json["alerts"]["undelivered"]

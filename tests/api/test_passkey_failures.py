@@ -179,7 +179,7 @@ async def check_nothing_is_left(client: ApiClient, harness: GatewayHarness, link
     assert (view.passkey, view.qr, view.session.link) == (None, None, None)
     assert CutLink(link=link) in harness.engine.commands
     assert not await harness.now(harness.store.is_paired(COMPANY))
-    live = json.dumps(await harness.parts.live.get(COMPANY))
+    live = json.dumps(await harness.services.live.get(COMPANY))
     stored = await harness.now(harness.database.read(lambda db: "\n".join(_dump(db.connection.driver_connection))))
     for secret in (OPTIONS["challenge"], SIGNED["response"]["signature"], "G7R3-N352"):  # type: ignore[index]
         assert secret not in live

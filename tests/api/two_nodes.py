@@ -79,7 +79,7 @@ async def two_nodes(
             forwarder = await stack.enter_async_context(Forwarder(ownership, secret=SECRET, clock=harness.clock))
             gateway = harness.gateway
             if node_id == OTHER:
-                gateway = OtherGateway(replace(harness.parts, ownership=ownership))
+                gateway = OtherGateway(replace(harness.services, ownership=ownership))
             clients[node_id] = (
                 make_client(harness, gateway, forwarder=forwarder)
                 if make is None

@@ -44,7 +44,7 @@ async def holdfast(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[Com
                 gateway,
                 registry,
                 harness.diagnoser(),
-                sending=harness.sending,
+                sending=harness.messages,
                 people=harness.people,
                 operations=harness.operations,
                 outbox=harness.outbox,

@@ -27,7 +27,7 @@ from holdfast.store.sign_outs import SignOutRows
 from holdfast.store.webhooks import WebhookRows
 from tests.api.api_client import KEY, Answer, ApiClient, make_client, registry_of
 from tests.backup_service import backup_service_of
-from tests.gateway_harness import Chance, GatewayHarness
+from tests.gateway_harness import GatewayHarness, JitterFreeRandomSource
 
 ORIGIN = {"Origin": "http://testserver", "Host": "testserver"}
 
@@ -58,13 +58,13 @@ def make_browser(
                 secret=b"a secret of a test",
                 sign_outs=SignOutRows(harness.database),
                 clock=harness.clock,
-                randomness=Chance(),
+                randomness=JitterFreeRandomSource(),
             ),
             attention=AttentionList(lambda: harness.open_alerts, WebhookRows(harness.database), clock=harness.clock),
             fleet=Fleet(gateway, diagnoser, lookup, clock=harness.clock),
             assets=assets,
             templates=Templates(assets, clock=harness.clock, base_path=base_path),
-            sending=harness.sending,
+            sending=harness.messages,
             contacts=harness.contacts,
             events=harness.events,
             files=harness.outbound_media,
@@ -84,7 +84,7 @@ def make_browser(
             quotas=quotas or harness.quotas(),
             shutdown=client.api.state.shutdown,
             clock=harness.clock,
-            randomness=Chance(),
+            randomness=JitterFreeRandomSource(),
             base_path=base_path,
         ),
     )

@@ -44,11 +44,13 @@ async def test_a_message_expires_after_its_number_of_seconds(harness: GatewayHar
     async with harness.running():
         await harness.gateway.put(COMPANY)
         await harness.quiet()
-        first = await harness.now(harness.sending.accept(COMPANY, text_request(NUMBER, "first", expires_in_s=600)))
+        first = await harness.now(harness.messages.accept(COMPANY, text_request(NUMBER, "first", expires_in_s=600)))
         await harness.wait(300)
         jump(harness, step)
-        second = await harness.now(harness.sending.accept(COMPANY, text_request("962790000003", "2", expires_in_s=600)))
-        harness.parts.clock_watch.check()  # as the health monitor does
+        second = await harness.now(
+            harness.messages.accept(COMPANY, text_request("962790000003", "2", expires_in_s=600))
+        )
+        harness.services.clock_watch.check()  # as the health monitor does
         await harness.wait(290)
         assert (await harness.message(first)).state == "queued"
         await harness.wait(20)
@@ -70,7 +72,7 @@ async def test_an_operation_is_retried_in_time(harness: GatewayHarness) -> None:
         await harness.quiet()
         harness.engine.operations["block"] = lambda _: {"blocked": True}
         jump(harness, timedelta(days=-3))
-        harness.parts.clock_watch.check()  # as the health monitor does
+        harness.services.clock_watch.check()  # as the health monitor does
         settled = await harness.now(harness.operations.settled(operation, within_s=60), within_s=61)
         assert settled.state == "succeeded"
 
@@ -97,7 +99,7 @@ async def test_a_ban_ends_on_time(harness: GatewayHarness, step: timedelta) -> N
         await harness.until(lambda: harness.gateway.view(COMPANY).record.state is State.PAUSED)
         await harness.wait(60)
         jump(harness, step)
-        harness.parts.clock_watch.check()
+        harness.services.clock_watch.check()
         await harness.quiet()
         resumes_at = harness.gateway.view(COMPANY).record.resumes_at
         assert resumes_at is not None
@@ -127,7 +129,7 @@ async def test_a_clock_that_is_set_while_a_record_is_being_stored_is_stored_too(
         harness.engine.drop(link, code=401)
         await harness.quiet()
         jump(harness, timedelta(hours=5))
-        harness.parts.clock_watch.check()
+        harness.services.clock_watch.check()
         harness.saves.open()
         await harness.quiet()
         stored = await harness.now(harness.sessions.find(COMPANY))

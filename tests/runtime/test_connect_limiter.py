@@ -169,7 +169,7 @@ async def test_a_share_of_a_cluster_bounds_the_rate(harness: GatewayHarness) -> 
         for company in companies:
             await harness.pair(company)
         await harness.wait(70)
-        harness.parts.connect_limiter.share(100)
+        harness.services.connect_limiter.share(100)
         before = links_begun(harness, companies)
         await lose_all(harness, companies)
         await harness.wait(10)

@@ -37,7 +37,7 @@ async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: 
     woken: list[str] = []
     async with harness.running() as gateway:
         await harness.pair()
-        meanwhile = Gateway(replace(harness.parts, wake_owner=woken.append))
+        meanwhile = Gateway(replace(harness.services, wake_owner=woken.append))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(meanwhile.run(ready=lambda: None))
             await harness.now(harness.database.write(lambda connection: connection.exec_driver_sql("SELECT 1")))

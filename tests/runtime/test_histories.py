@@ -95,13 +95,13 @@ class History:
         assert len(self.harness.engine.links) <= 1
 
     def _release(self) -> None:
-        for latch in self.harness.doors:
+        for latch in self.harness.latches:
             latch.open()
 
     async def _hold(self) -> None:
         """Delay some kind of write."""
         self._release()
-        self.randomness.choice(self.harness.doors).close()
+        self.randomness.choice(self.harness.latches).close()
 
     async def _heal_link(self) -> None:
         """A period in which links stay open."""
@@ -123,7 +123,7 @@ class History:
 
     async def _accept_request(self, send_request: SendRequest) -> None:
         with contextlib.suppress(HoldfastError, OSError):
-            self.accepted.append(await self.harness.sending.accept(COMPANY, send_request))
+            self.accepted.append(await self.harness.messages.accept(COMPANY, send_request))
 
     async def _store_elsewhere(self) -> None:
         """Act as if another process had accepted a message."""
@@ -155,7 +155,7 @@ class History:
             self._release()
             message = self.randomness.choice(self.accepted[-4:])
             with contextlib.suppress(HoldfastError):
-                await self.harness.now(self.harness.sending.cancel(message.id))
+                await self.harness.now(self.harness.messages.cancel(message.id))
                 self.cancelled.add(message.id)
 
     async def _drop(self) -> None:

@@ -86,13 +86,13 @@ async def test_the_same_key_returns_the_same_message(harness: GatewayHarness) ->
     async with harness.running():
         await harness.pair()
         send_request = text_request("+962 79 000 0001", "once", idempotency_key="k1")
-        first, second = [await harness.now(harness.sending.accept(COMPANY, send_request)) for _ in range(2)]
+        first, second = [await harness.now(harness.messages.accept(COMPANY, send_request)) for _ in range(2)]
         assert first.id == second.id
         await harness.until_message(first, "sent")
         await harness.quiet()
         assert len(harness.sends()) == 1
         with pytest.raises(Conflict, match="Idempotency-Key"):
-            await harness.now(harness.sending.accept(COMPANY, text_request(NUMBER, "twice", idempotency_key="k1")))
+            await harness.now(harness.messages.accept(COMPANY, text_request(NUMBER, "twice", idempotency_key="k1")))
 
 
 @pytest.mark.parametrize(
@@ -110,18 +110,18 @@ async def test_a_message_that_cannot_be_sent_is_refused_by_field(
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
         with pytest.raises(BadInput) as refused:
-            await harness.sending.accept(COMPANY, send_request)
+            await harness.messages.accept(COMPANY, send_request)
         assert refused.value.field == field
 
 
 async def test_unknown_companies_and_messages_are_not_found(harness: GatewayHarness) -> None:
     """A company without a session accepts no messages; an unknown id is not found."""
     async with harness.running():
-        for asked in (harness.sending.accept(COMPANY, text_request(NUMBER, "x")), harness.sending.find("msg_1")):
+        for asked in (harness.messages.accept(COMPANY, text_request(NUMBER, "x")), harness.messages.find("msg_1")):
             with pytest.raises(NotFound):
                 await harness.now(asked)
         with pytest.raises(NotFound):
-            await harness.now(harness.sending.cancel("msg_1"))
+            await harness.now(harness.messages.cancel("msg_1"))
 
 
 # Order and repetition.
@@ -295,7 +295,7 @@ async def test_a_large_backlog_is_sent_completely_and_in_order(harness: GatewayH
             text_request(f"96279100{chat:04}", f"{turn:03}") for turn in range(1000 // 20 + 5) for chat in range(20)
         ]
         messages = await harness.now(
-            asyncio.gather(*(harness.sending.accept(COMPANY, send_request) for send_request in send_requests))
+            asyncio.gather(*(harness.messages.accept(COMPANY, send_request) for send_request in send_requests))
         )
         await harness.now(gateway.ask(COMPANY, events.StartAsked()))
         await harness.until_sends(len(messages))
@@ -505,7 +505,7 @@ async def test_a_message_held_by_a_lock_can_be_cancelled(harness: GatewayHarness
     harness.set_policy(keepalive_interval_s=3600.0)
     async with harness.running():
         message = await locked(harness)
-        assert (await harness.now(harness.sending.cancel(message.id))).state == "cancelled"
+        assert (await harness.now(harness.messages.cancel(message.id))).state == "cancelled"
         await harness.wait(2 * DAY_S)
         assert len(harness.sends()) == 2
 
@@ -530,7 +530,7 @@ async def test_a_file_that_can_not_be_written_delays_its_message_alone(harness: 
         opened = harness.commands(OpenLink)
         harness.spool.folder.rmdir()
         request = SendRequest(body=Image(base64=file), options=MessageOptions(to=NUMBER))
-        message = await harness.now(harness.sending.accept(COMPANY, request))
+        message = await harness.now(harness.messages.accept(COMPANY, request))
         await harness.wait(5)
         found = await harness.message(message)
         assert (found.state, found.retry_code) == ("sending", "file-not-written")
@@ -549,7 +549,7 @@ async def test_a_message_that_was_not_sent_in_time_expires(harness: GatewayHarne
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
         send_request = text_request(NUMBER, "for now", expires_in_s=60)
-        message = await harness.now(harness.sending.accept(COMPANY, send_request))
+        message = await harness.now(harness.messages.accept(COMPANY, send_request))
         assert message.expires_at is not None
         await harness.wait(59)
         assert (await harness.message(message)).state == "queued"
@@ -564,7 +564,7 @@ async def test_a_message_in_flight_does_not_expire(harness: GatewayHarness) -> N
     async with harness.running():
         await acked_by_hand(harness)
         send_request = text_request(NUMBER, "for now", expires_in_s=5)
-        message = await harness.now(harness.sending.accept(COMPANY, send_request))
+        message = await harness.now(harness.messages.accept(COMPANY, send_request))
         await harness.until_sends(1)
         await harness.wait(8)
         assert (await harness.message(message)).state == "sending"
@@ -579,7 +579,7 @@ async def test_bulk_messages_wait_for_interactive_ones_and_are_paced(harness: Ga
         await harness.now(gateway.put(COMPANY))
         for n in range(3):
             await harness.now(
-                harness.sending.accept(COMPANY, text_request(f"96279000001{n}", f"bulk {n}", priority=BULK))
+                harness.messages.accept(COMPANY, text_request(f"96279000001{n}", f"bulk {n}", priority=BULK))
             )
         await harness.send("urgent", to=OTHER)
         await harness.send("urgent behind bulk", to="962790000012")
@@ -706,7 +706,7 @@ async def test_a_cancelled_message_is_never_sent(harness: GatewayHarness) -> Non
         await harness.pair()
         await harness.now(gateway.ask(COMPANY, events.StopAsked()))
         messages = [await harness.send(text) for text in ("one", "two", "three")]
-        cancelled = await harness.now(harness.sending.cancel(messages[1].id))
+        cancelled = await harness.now(harness.messages.cancel(messages[1].id))
         assert cancelled.state == "cancelled"
         await harness.now(gateway.ask(COMPANY, events.StartAsked()))
         await harness.until_message(messages[2], "sent")
@@ -720,7 +720,7 @@ async def test_a_message_that_may_have_been_sent_is_not_cancelled(harness: Gatew
         message = await harness.send()
         await harness.quiet()
         with pytest.raises(Conflict, match="the message is sending"):
-            await harness.now(harness.sending.cancel(message.id))
+            await harness.now(harness.messages.cancel(message.id))
 
 
 async def test_messages_behind_a_cancelled_one_are_sent_at_once(harness: GatewayHarness) -> None:
@@ -869,7 +869,7 @@ async def test_a_message_that_was_handed_over_is_cancelled_by_force(harness: Gat
         await acked_by_hand(harness)
         stuck, after = await harness.send("stuck"), await harness.send("after")
         await harness.quiet()
-        assert (await harness.now(harness.sending.cancel(stuck.id, force=True))).state == "cancelled"
+        assert (await harness.now(harness.messages.cancel(stuck.id, force=True))).state == "cancelled"
         harness.engine.acks = True
         await harness.until_message(after, "sent", within_s=5)
 

@@ -42,7 +42,9 @@ class RecordedAlerts:
 
 def monitor(harness: GatewayHarness, told: RecordedAlerts, *, limits: Limits | None = None) -> HealthMonitor:
     figures = FigureRows(harness.database)
-    return HealthMonitor(harness.gateway, harness.parts, figures=figures, alert_sink=told, interval_s=30, limits=limits)
+    return HealthMonitor(
+        harness.gateway, harness.services, figures=figures, alert_sink=told, interval_s=30, limits=limits
+    )
 
 
 async def test_a_silent_link_that_answers_a_ping_is_kept(harness: GatewayHarness) -> None:

@@ -12,7 +12,7 @@ from holdfast.runtime.operations import OperationService, TooManyOperations
 from holdfast.session.engine import LinkId, OperationAnswered, RunOperation
 from holdfast.session.operation_states import CONFIRM_AFTER_S, OPEN, Operation
 from holdfast.session.operations import Arguments, Block, ChangeMembers, CreateGroup, LeaveGroup, UpdateGroup
-from tests.gateway_harness import COMPANY, Chance, GatewayHarness
+from tests.gateway_harness import COMPANY, GatewayHarness, JitterFreeRandomSource
 
 GROUP, OTHER_GROUP = "120363012345678901@g.us", "120363012345678902@g.us"
 MEMBER = "962790000001@s.whatsapp.net"
@@ -304,10 +304,10 @@ async def test_a_company_has_a_bounded_number_of_open_operations(harness: Gatewa
         await harness.now(gateway.put(COMPANY))
         few = OperationService(
             gateway,
-            harness.parts.operations,
+            harness.services.operations,
             events=harness.events,
             clock=harness.clock,
-            randomness=Chance(),
+            randomness=JitterFreeRandomSource(),
             max_open=2,
         )
         first = await harness.now(few.accept(COMPANY, FLOWERS))

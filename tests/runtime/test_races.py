@@ -55,7 +55,7 @@ async def test_a_message_accepted_during_a_load_does_not_hide_the_backlog(harnes
     async with harness.running() as gateway:
         await harness.now(gateway.put(COMPANY))
         count = MANY // 2 + 30
-        accepting = (harness.sending.accept(COMPANY, text_request(NUMBER, f"{n}")) for n in range(count))
+        accepting = (harness.messages.accept(COMPANY, text_request(NUMBER, f"{n}")) for n in range(count))
         await harness.now(asyncio.gather(*accepting))
         harness.takes.close()
         await harness.pair()
@@ -72,7 +72,7 @@ async def test_a_message_that_is_loaded_while_it_is_being_accepted_is_sent_once(
         await knows(harness, NUMBER)
         harness.engine.acks = False
         harness.accepted.close()
-        accepting = asyncio.ensure_future(harness.sending.accept(COMPANY, text_request(NUMBER, "one")))
+        accepting = asyncio.ensure_future(harness.messages.accept(COMPANY, text_request(NUMBER, "one")))
         await harness.quiet()
         gateway.work_waits(COMPANY)
         await harness.quiet()
@@ -109,7 +109,7 @@ async def test_held_messages_do_not_delay_known_chats(harness: GatewayHarness) -
     async with harness.running():
         await harness.pair()
         await knows(harness, NUMBER)
-        accepting = (harness.sending.accept(COMPANY, text_request(f"96278{n:07}", "stranger")) for n in range(MANY))
+        accepting = (harness.messages.accept(COMPANY, text_request(f"96278{n:07}", "stranger")) for n in range(MANY))
         await harness.now(asyncio.gather(*accepting))
         await harness.until_message(await harness.send("known"), "sent", within_s=60)
         assert texts(harness) == ["hello", "known"]
@@ -126,10 +126,10 @@ async def test_a_message_whose_acceptance_was_stored_and_not_answered_is_sent(ha
         harness.outbox.torn = True
         send_request = text_request(NUMBER, "one", idempotency_key="k")
         with pytest.raises(OSError, match="connection lost"):
-            await harness.now(harness.sending.accept(COMPANY, send_request))
+            await harness.now(harness.messages.accept(COMPANY, send_request))
         harness.outbox.torn = False
         await harness.until_message(await harness.send("two"), "sent")
-        message = await harness.now(harness.sending.accept(COMPANY, send_request))
+        message = await harness.now(harness.messages.accept(COMPANY, send_request))
         await harness.until_message(message, "sent", within_s=60)
 
 
@@ -154,14 +154,16 @@ async def test_an_unsent_message_does_not_count_against_the_daily_limit(harness:
     async with harness.running():
         await harness.pair()
         harness.takes.close()
-        expiring = await harness.now(harness.sending.accept(COMPANY, text_request(NUMBER, "too late", expires_in_s=60)))
+        expiring = await harness.now(
+            harness.messages.accept(COMPANY, text_request(NUMBER, "too late", expires_in_s=60))
+        )
         await harness.wait(61)
         harness.takes.open()
         await harness.until_message(expiring, "expired")
         harness.takes.close()
         cancelled = await harness.send("no", to=OTHER)
         await harness.quiet()
-        await harness.now(harness.sending.cancel(cancelled.id))
+        await harness.now(harness.messages.cancel(cancelled.id))
         harness.takes.open()
         await harness.until_message(await harness.send("yes", to=THIRD), "sent", within_s=60)
         assert texts(harness) == ["yes"]
@@ -300,7 +302,7 @@ async def test_a_message_whose_link_ends_while_it_is_accepted_is_sent_on_the_nex
         await harness.pair()
         await knows(harness, NUMBER)
         harness.accepted.close()
-        accepting = asyncio.ensure_future(harness.sending.accept(COMPANY, text_request(NUMBER, "one")))
+        accepting = asyncio.ensure_future(harness.messages.accept(COMPANY, text_request(NUMBER, "one")))
         await harness.quiet()
         await harness.now(gateway.ask(COMPANY, events.StopAsked()))
         harness.accepted.open()
@@ -320,7 +322,7 @@ async def test_an_image_accepted_while_its_actor_ends_is_stored_and_sent(harness
         harness.accepted.close()
         picture = Image(base64=base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode())
         accepting = asyncio.ensure_future(
-            harness.sending.accept(COMPANY, SendRequest(body=picture, options=MessageOptions(to=NUMBER)))
+            harness.messages.accept(COMPANY, SendRequest(body=picture, options=MessageOptions(to=NUMBER)))
         )
         await harness.quiet()
         harness.database.failing = "a defect"
@@ -340,7 +342,7 @@ async def test_a_message_that_is_stored_after_its_actor_ended_is_sent_by_the_nex
         await harness.pair()
         await knows(harness, NUMBER)
         harness.accepts.close()
-        accepting = asyncio.ensure_future(harness.sending.accept(COMPANY, text_request(NUMBER, "late")))
+        accepting = asyncio.ensure_future(harness.messages.accept(COMPANY, text_request(NUMBER, "late")))
         await harness.quiet()
         gateway.replace_actor(COMPANY, "a test")
         await harness.quiet()
@@ -383,5 +385,5 @@ async def test_thousands_of_held_messages_do_not_delay_known_chats(harness: Gate
 
 async def accepted(harness: GatewayHarness, send_requests: Sequence[SendRequest]) -> None:
     await harness.now(
-        asyncio.gather(*(harness.sending.accept(COMPANY, send_request) for send_request in send_requests))
+        asyncio.gather(*(harness.messages.accept(COMPANY, send_request) for send_request in send_requests))
     )

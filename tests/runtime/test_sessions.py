@@ -627,7 +627,7 @@ async def test_works_on_a_stored_session_run_one_after_another(harness: GatewayH
         first.set()
         await harness.quiet()
         with pytest.raises(SessionRestarting):
-            await harness.now(harness.sending.accept(COMPANY, text_request(NUMBER, "meanwhile")))
+            await harness.now(harness.messages.accept(COMPANY, text_request(NUMBER, "meanwhile")))
         with pytest.raises(SessionRestarting):
             gateway.view(COMPANY)
         second.set()

@@ -35,7 +35,7 @@ async def test_before_the_sessions_are_loaded_a_company_is_looked_up_in_the_data
         with pytest.raises(SessionRestarting):
             await harness.now(gateway.actor(COMPANY))
         with pytest.raises(NotFound):
-            await harness.now(harness.sending.accept("962999", text_request(NUMBER, "x")))
+            await harness.now(harness.messages.accept("962999", text_request(NUMBER, "x")))
 
 
 async def test_callers_wait_for_the_sessions_for_a_bounded_time(harness: GatewayHarness) -> None:

@@ -36,7 +36,7 @@ from holdfast.store.events import record
 from holdfast.store.figures import FigureRows
 from holdfast.store.sessions import SessionRows
 from holdfast.store.webhooks import WebhookRows
-from tests.gateway_harness import COMPANY, Chance, GatewayHarness
+from tests.gateway_harness import COMPANY, GatewayHarness, JitterFreeRandomSource
 from tests.runtime.test_monitor import RecordedAlerts
 
 OTHER = "962303"
@@ -108,8 +108,8 @@ class Office:
                 companies=lambda: self.companies,
                 post=self.receiver,
                 clock=self.harness.clock,
-                clock_watch=self.harness.parts.clock_watch,
-                randomness=Chance(),
+                clock_watch=self.harness.services.clock_watch,
+                randomness=JitterFreeRandomSource(),
                 keep_days=7,
                 lanes=self.lanes,
             )
@@ -348,7 +348,7 @@ async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office
     async with office.open():
         watching = HealthMonitor(
             harness.gateway,
-            harness.parts,
+            harness.services,
             figures=FigureRows(harness.database),
             alert_sink=told,
             interval_s=30,
