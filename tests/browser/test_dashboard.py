@@ -16,6 +16,8 @@ from tests.served import Served, eventually, served
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 FRIEND = "962790000099"
+NOBODY = "962790000555"
+"""Has no account."""
 expect.set_options(timeout=20_000)
 
 
@@ -114,6 +116,11 @@ async def _send(visitor: Visitor) -> None:
     await expect(page.locator("#sent .steps li.done", has_text="Delivered")).to_be_visible()
     await expect(page.locator("#sent_messages")).to_contain_text("a <b>test</b> & more")
     await expect(page.locator("#sent_messages .chip").first).to_have_text(re.compile("Delivered|Read"))
+    await page.get_by_label("To", exact=True).fill(NOBODY)
+    await page.get_by_label("Text", exact=True).fill("Are you there?")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#sent_messages")).to_contain_text("This number is not on WhatsApp.")
+    await visitor.check_page()
 
 
 async def _lose_link(visitor: Visitor, whatsapp: Wasim, number: str) -> None:
