@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -49,6 +50,18 @@ async def test_the_revision_is_found_at_the_end_of_a_long_script(site: Site, url
     assert revision_in(await read_script(url)) == REVISION
     site.answer = web.Response(body=gzip.compress(SCRIPT), headers={"Content-Encoding": "gzip"})
     assert revision_in(await read_script(url)) == REVISION
+
+
+async def test_a_site_that_cannot_be_reached_is_explained() -> None:
+    """The operator reads the cause in the log, and no name of a class."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for url, why in (
+        ("https://no-such-host.invalid", "the name is unknown"),
+        (f"http://127.0.0.1:{port}", "Connection refused"),
+    ):
+        with pytest.raises(CannotRead, match=f"^{url}/sw.js can't be connected to \\({why}\\)$"):
+            await read_script(url)
 
 
 @pytest.mark.parametrize(

@@ -324,7 +324,7 @@ def _translated(where: str) -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _PrivateAddress):
             raise PrivateAddress(_private(where)) from error
-        raise Unreachable(f"{where} can't be connected to ({_why(error)})") from error
+        raise Unreachable(f"{where} can't be connected to ({connect_failure(error)})") from error
     except aiohttp.InvalidURL:
         # Without the cause, which contains the whole URL.
         raise AddressNotAllowed(f"{where} is not a URL that can be requested") from None
@@ -338,7 +338,8 @@ def _translated(where: str) -> Iterator[None]:
         raise NotReached(f"{where} ended the connection early ({type(error).__name__})") from error
 
 
-def _why(error: aiohttp.ClientConnectorError) -> str:
+def connect_failure(error: aiohttp.ClientConnectorError) -> str:
+    """Why a host can't be connected to, without Python's terms."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the name is unknown"
     if isinstance(error, aiohttp.ClientSSLError):

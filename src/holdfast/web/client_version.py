@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 
+from holdfast.web.client import connect_failure
 from holdfast.web.encodings import CannotDecode, Decoder, TooLong
 from holdfast.web.proxies import PROXY_ERRORS, connector, failure
 
@@ -56,7 +57,13 @@ def _cause(url: str, proxy_url: str | None, error: Exception) -> str:
     for each in (error, error.__cause__):
         if proxy_url is not None and isinstance(each, PROXY_ERRORS):
             return failure(proxy_url, each).sentence
-    return f"{url} could not be read: {type(error).__name__}"
+    match error:
+        case aiohttp.ClientConnectorError():
+            return f"{url} can't be connected to ({connect_failure(error)})"
+        case TimeoutError():
+            return f"{url} did not answer within {_DEADLINE_S} s"
+        case _:
+            return f"{url} could not be read ({type(error).__name__})"
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
