@@ -73,7 +73,7 @@ def _play(scenario: Scenario, seconds: int, *, as_json: bool) -> NoReturn:
     if importlib.util.find_spec("wasim") is None:
         raise UsageError(
             "the simulated WhatsApp (wasim) is not installed: "
-            "pip install 'holdfast[lab]', or in a checkout: uv sync --extra lab"
+            "in the checkout of Holdfast, run `uv sync --extra lab` or `pip install ./packages/wasim .`"
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends child processes as Ctrl-C does
     screen = Screen(quiet=as_json)
