@@ -117,8 +117,8 @@ async def test_a_damaged_backup_is_shown_in_the_list(still: Command) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     listed = await still("backup", "list")
     assert listed.code == 1
-    assert "was it copied completely" in listed.out
-    assert "was it copied completely" in (await still("backup", "restore", path.name)).refused(1)
+    assert "was not copied completely" in listed.out
+    assert "was not copied completely" in (await still("backup", "restore", path.name)).refused(1)
 
 
 async def test_an_encrypted_backup_needs_its_passphrase(still: Command) -> None:

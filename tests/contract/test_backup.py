@@ -363,7 +363,7 @@ def _rewrite(path: Path, member: str, change: Callable[[bytes], bytes | None]) -
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_cut, "was it copied completely"),
+        (_cut, "was not copied completely"),
         (_flip, "tables/signal_keys.jsonl can't be read"),
         (_swap, "tables/outbox.jsonl does not match its checksum"),
         (_forge, "its manifest does not match its checksum"),

@@ -81,11 +81,11 @@ class ArchiveReader:
         try:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
-            raise BadBackup(f'there is no backup "{name}": `holdfast backup list` shows those there are') from None
+            raise BadBackup(f'there is no backup "{name}": `holdfast backup list` lists all') from None
         except OSError as error:
             raise BadBackup(f'the backup "{name}" can\'t be read: {error.strerror}') from error
         except zipfile.BadZipFile as error:
-            raise self._bad("it is not a backup, or its end is missing: was it copied completely?") from error
+            raise self._bad("it is not a backup, or was not copied completely") from error
         try:
             members = self._members()
             self.manifest = self._manifest()

@@ -42,7 +42,7 @@ class Opener:
                 with ArchiveReader(plain, name=str(path)) as reader:
                     yield reader
         except FileNotFoundError:
-            raise BadBackup(f'there is no backup "{path}": `holdfast backup list` shows those there are') from None
+            raise BadBackup(f'there is no backup "{path}": `holdfast backup list` lists all') from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
