@@ -117,7 +117,8 @@ async def test_a_signal_stops_it_gracefully(tmp_path: Path, number: signal.Signa
         assert await alone(running)
         levels = [line.split()[1] for line in running.err]
         assert "ERROR" not in levels
-        assert "Holdfast is stopping: links are being closed" in running.err[-1]
+        assert "Holdfast is stopping: links are being closed" in running.err[-2]
+        assert running.err[-1].endswith(" INFO Holdfast has stopped")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

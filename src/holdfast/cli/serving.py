@@ -70,6 +70,7 @@ def serve(
             )
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(running)
+        log.info("Holdfast has stopped")
     except KeyboardInterrupt:
         raise typer.Exit(GOOD) from None
 
