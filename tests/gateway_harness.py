@@ -202,6 +202,18 @@ class LatchedSessions(SessionRows):
         await super().save(record)
 
 
+class FailingChats(ChatRows):
+    """Marking messages as read can fail."""
+
+    failing: str | None = None
+    """The error, until it is reset to None."""
+
+    async def set_read(self, company: str, chat: str, *, up_to: int) -> None:
+        if self.failing is not None:
+            raise OSError(self.failing)
+        await super().set_read(company, chat, up_to=up_to)
+
+
 class LatchedTimeline(TimelineRows):
     """Writing transitions waits at a latch."""
 
@@ -307,7 +319,7 @@ class GatewayHarness:
         self.timeline = LatchedTimeline(self.database)
         self.transitions = self.timeline.latch = Latch()
         self.inbox = InboxRows(self.database)
-        self.chats = ChatRows(self.database)
+        self.chats = FailingChats(self.database)
         self.contacts = ContactRows(self.database, clock=self.clock)
         self.labels = AccountSettingRows(self.database)
         self.media = MediaRows(self.database, clock=self.clock)

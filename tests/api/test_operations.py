@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from holdfast.api.profile import MAX_BYTES
-from holdfast.session.engine import OperationAnswered, QueryAnswered, RunOperation
+from holdfast.session.account_changes import LabelChanged
+from holdfast.session.engine import Commit, InboundMessage, OperationAnswered, QueryAnswered, RunOperation
+from holdfast.store.tables import media
 from tests.api.api_client import KEY_OF_ONE, OTHER, ApiClient
 from tests.gateway_harness import COMPANY, GatewayHarness
 
@@ -231,3 +234,70 @@ async def test_a_query_that_whatsapp_refuses_has_the_right_status(
     """Not an admin is 403, a revoked link 404; each with a sentence."""
     harness.engine.answers["invite"] = lambda _: QueryAnswered(link=0, request=0, error="refused", code=code)
     assert str(code) in (await linked("GET", f"{SESSION}/groups/{GROUP}/invite")).problem(status, word)
+
+
+# Repeated requests: what was looked up for the first one may have changed since.
+
+
+async def change(harness: GatewayHarness, label: LabelChanged, *, seq: int) -> None:
+    await harness.now(harness.store.commit(COMPANY, Commit(link=1, seq=seq, changes=[label])))
+
+
+async def receive(harness: GatewayHarness, id_: str) -> None:
+    message = InboundMessage(whatsapp_id=id_, chat=ANNA, sender=ANNA, type="text", text="hi", sent_at_s=1)
+    harness.engine.receive(harness.link(), message)
+    await harness.quiet()
+
+
+@pytest.mark.parametrize("path", ["profile/picture", f"groups/{GROUP}/picture"])
+async def test_a_repeated_picture_is_the_same_operation(linked: ApiClient, harness: GatewayHarness, path: str) -> None:
+    """It is not stored again; another one with the same Idempotency-Key is refused."""
+    headers, picture = {"Idempotency-Key": "k"}, {"image": {"base64": JPEG}}
+    harness.engine.operations["set-picture"] = lambda _: {"id": "P1"}
+    first = await linked("PUT", f"{SESSION}/{path}?wait=10", picture, headers=headers)
+    again = await linked("PUT", f"{SESSION}/{path}", picture, headers=headers)
+    assert (again.status, again.json["id"]) == (200, first.json["id"])
+    for other in ({"image": {"base64": JPEG[:-4]}}, {"image": {"media": "med_none"}}):
+        refused = await linked("PUT", f"{SESSION}/{path}", other, headers=headers)
+        refused.problem(409, "conflict", field="Idempotency-Key")
+    assert len(await harness.database.read(lambda connection: connection.execute(select(media)).all())) == 1
+
+
+async def test_a_repeated_change_of_labels_is_the_same_operation(linked: ApiClient, harness: GatewayHarness) -> None:
+    """Although the phone reported the created label meanwhile, and that the other one is deleted."""
+    harness.engine.operations["edit-label"] = lambda _: {}
+    body, paths = {"name": "New", "color": 4}, (f"{SESSION}/labels", f"{SESSION}/labels/1")
+    first = await linked("POST", f"{paths[0]}?wait=10", body, headers={"Idempotency-Key": "a"})
+    await change(harness, LabelChanged(label="1", name="New", color=4), seq=1)
+    again = await linked("POST", paths[0], body, headers={"Idempotency-Key": "a"})
+    assert (again.status, again.json["id"]) == (200, first.json["id"])
+    deleted = await linked("DELETE", f"{paths[1]}?wait=10", headers={"Idempotency-Key": "b"})
+    await change(harness, LabelChanged(label="1"), seq=2)
+    again = await linked("DELETE", paths[1], headers={"Idempotency-Key": "b"})
+    assert (again.status, again.json["id"]) == (200, deleted.json["id"])
+    (await linked("DELETE", paths[1])).problem(404, "not-found", field="label")
+
+
+async def test_a_repeated_reading_marks_no_newer_message_as_read(linked: ApiClient, harness: GatewayHarness) -> None:
+    """No receipt is sent for it. The messages of a first request that failed halfway are marked, however."""
+    harness.engine.operations["read-chat"] = lambda _: {}
+    chat = f"{SESSION}/chats/962790000001"
+
+    async def unread() -> tuple[int, bool]:
+        shown = (await linked("GET", chat)).json
+        return shown["unread"], shown["markedUnread"]
+
+    await receive(harness, "A1")
+    first = await linked("POST", f"{chat}/read?wait=10", headers={"Idempotency-Key": "a"})
+    assert await unread() == (0, False)
+    await receive(harness, "A2")
+    again = await linked("POST", f"{chat}/read", headers={"Idempotency-Key": "a"})
+    assert (again.json["id"], await unread()) == (first.json["id"], (1, False))
+    harness.chats.failing = "disk full"
+    with pytest.raises(OSError, match="disk full"):
+        await linked("POST", f"{chat}/read", headers={"Idempotency-Key": "b"})
+    harness.chats.failing = None
+    await receive(harness, "A3")
+    assert await unread() == (2, False)
+    await linked("POST", f"{chat}/read", headers={"Idempotency-Key": "b"})
+    assert await unread() == (1, False)

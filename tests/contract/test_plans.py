@@ -183,6 +183,7 @@ async def _operations(operations: Called) -> None:
         )  # fmt: skip
         accepted = await operations.accept(made, max_open=1000)
         await operations.accept(made, max_open=1000)
+        await operations.repeated(COMPANY, idempotency_key=made.idempotency_key or "", request_hash=made.request_hash)
     await operations.cancel("op_0")
     running = replace(accepted.operation, state=OperationState.RUNNING)
     await operations.save(running, before=OperationState.QUEUED)

@@ -206,7 +206,7 @@ async def create_label(
     """Create a label. Its id is in the result."""
     numbers = [int(each.id) for each in await labels.labels(company) if each.id.isdecimal()]
     arguments = kinds.EditLabel(label=str(max(numbers, default=0) + 1), name=body.name, color=body.color)
-    return await starter.start(company, arguments)
+    return await starter.start(company, arguments, hashed={"new": True, "name": body.name, "color": body.color})
 
 
 @router.put("/v1/sessions/{company}/labels/{label}", status_code=202, responses=STARTING)
@@ -226,10 +226,14 @@ async def delete_label(
     company: CompanyPath, label: LabelPath, labels: LabelsDependency, starter: StarterDependency
 ) -> OperationModel:
     """Delete a label. Chats lose it."""
+    hashed = {"label": label, "deleted": True}
+    repeated = await starter.repeated(company, kinds.EditLabel(label=label, name="", deleted=True), hashed=hashed)
+    if repeated is not None:
+        return repeated
     known = next((each for each in await labels.labels(company) if each.id == label), None)
     if known is None:
         raise NotFound(f'there is no label "{label}": GET …/labels lists them', field="label")
-    return await starter.start(company, kinds.EditLabel(label=label, name=known.name, deleted=True))
+    return await starter.start(company, kinds.EditLabel(label=label, name=known.name, deleted=True), hashed=hashed)
 
 
 @router.get("/v1/sessions/{company}/labels/{label}/chats")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -84,12 +85,26 @@ class OperationStarter:
     expires_in_s: int | None
     idempotency_key: str | None
 
-    async def start(self, company: str, arguments: Arguments) -> OperationModel:
-        """Accept the operation. 202, or 200 when it is settled within the time that the caller waits."""
+    async def start(
+        self, company: str, arguments: Arguments, *, hashed: Mapping[str, object] | None = None
+    ) -> OperationModel:
+        """Accept the operation. 202, or 200 when it is settled within the time that the caller waits.
+
+        `hashed`: what the caller gave, where the arguments of a repeated request would be others.
+        """
         operation = await self.service.accept(
-            company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s
+            company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s, hashed=hashed
         )
         return await self.answer(operation)
+
+    async def repeated(
+        self, company: str, arguments: Arguments, *, hashed: Mapping[str, object]
+    ) -> OperationModel | None:
+        """The response for a request that was accepted before, for routes that look something up for a new one."""
+        operation = await self.service.repeated(
+            company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s, hashed=hashed
+        )
+        return None if operation is None else await self.answer(operation)
 
     async def answer(self, operation: Operation) -> OperationModel:
         """The response for an accepted operation, after the time that the caller waits."""

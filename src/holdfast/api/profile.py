@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 from fastapi import Request
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from holdfast.api.access import message_quota
 from holdfast.api.groups import GroupId
-from holdfast.api.operations import STARTING, OperationModel, StarterDependency
+from holdfast.api.operations import STARTING, OperationModel, OperationStarter, StarterDependency
 from holdfast.api.queries import QUERY_FAILURES, ask
 from holdfast.api.routing import CompanyPath, keyed_router
 from holdfast.api.schemas import ApiModel, ListPage, RequestModel, Text
@@ -85,7 +86,7 @@ async def set_profile_picture(
     company: CompanyPath, body: PictureRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Set the account's picture."""
-    return await starter.start(company, kinds.SetPicture(media_id=await _stored(request, company, body.image)))
+    return await _set_picture(request, company, None, body.image, starter)
 
 
 @router.delete("/v1/sessions/{company}/profile/picture", status_code=202, responses=STARTING)
@@ -99,7 +100,7 @@ async def set_group_picture(
     company: CompanyPath, id: GroupId, body: PictureRequest, request: Request, starter: StarterDependency
 ) -> OperationModel:
     """Set the picture of a group."""
-    return await starter.start(company, kinds.SetPicture(jid=id, media_id=await _stored(request, company, body.image)))
+    return await _set_picture(request, company, id, body.image, starter)
 
 
 @router.delete("/v1/sessions/{company}/groups/{id}/picture", status_code=202, responses=STARTING)
@@ -113,6 +114,18 @@ async def list_blocked(company: CompanyPath, request: Request) -> ListPage[Block
     """The people that the account blocks."""
     found = await ask(request, company, asked.blocklist())
     return ListPage(items=[BlockedModel(chat=jid) for jid in sorted(found)], next=None)
+
+
+async def _set_picture(
+    request: Request, company: str, group: str | None, image: PictureSourceModel, starter: OperationStarter
+) -> OperationModel:
+    """A repeated request stores no second picture, which would be another one by its id."""
+    hashed = {"jid": group, "image": hashlib.sha256(image.model_dump_json().encode()).hexdigest()}
+    repeated = await starter.repeated(company, kinds.SetPicture(), hashed=hashed)
+    if repeated is not None:
+        return repeated
+    arguments = kinds.SetPicture(jid=group, media_id=await _stored(request, company, image))
+    return await starter.start(company, arguments, hashed=hashed)
 
 
 async def _stored(request: Request, company: str, image: PictureSourceModel) -> str:

@@ -21,6 +21,10 @@ _READ_AUTOMATICALLY = frozenset({ChatKind.PERSON, ChatKind.GROUP})
 
 
 class AcceptsOperations(Protocol):
+    async def repeated(
+        self, company: str, arguments: Arguments, *, idempotency_key: str | None, expires_in_s: int | None
+    ) -> Operation | None: ...
+
     async def accept(
         self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
     ) -> Operation: ...
@@ -36,7 +40,17 @@ class ChatReading:
     ) -> Operation:
         """Mark the unread messages of a chat as read. When this returns, the read receipts will be sent, also after a
         restart; those of one chat in the order of the requests. If the chat is marked as unread, an operation of its
-        own removes the mark from the phone. Raises as `Operations.accept`."""
+        own removes the mark from the phone. A repeated request concerns no newer messages. Raises as
+        `Operations.accept`."""
+        repeated = await self._operations.repeated(
+            company,
+            ReadChat(chat=chat, messages=[]),
+            idempotency_key=idempotency_key,
+            expires_in_s=expires_in_s,
+        )
+        if repeated is not None:
+            await self._finish_reading(repeated, chat)
+            return repeated
         found = await self._chats.chat(company, chat)
         if found is not None and found.unread == MARKED_UNREAD:
             await self._operations.accept(company, UpdateChat(chat=chat, unread=False, last=newest_of(found)))
@@ -47,6 +61,13 @@ class ChatReading:
         )
         await self._chats.set_read(company, chat, up_to=max((each.seq for each in unread), default=0))
         return operation
+
+    async def _finish_reading(self, operation: Operation, chat: str) -> None:
+        """The first request may have failed after its operation was stored, and before its messages were read."""
+        named = {each["id"] for each in operation.arguments["messages"]}
+        unread = await self._chats.unread(operation.company, chat)
+        up_to = max((each.seq for each in unread if each.whatsapp_id in named), default=0)
+        await self._chats.set_read(operation.company, chat, up_to=up_to)
 
     async def mark_unread(
         self, company: str, chat: str, *, idempotency_key: str | None = None, expires_in_s: int | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
 from holdfast.base.ids import RandomSource, may_be_id
 from holdfast.delivery.events import Events
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.quotas import QuotaExceeded
-from holdfast.session.operation_states import MAX_OPEN, OPEN, Operation, OperationState, draft
+from holdfast.session.operation_states import MAX_OPEN, OPEN, Operation, OperationState, draft, request_hash
 from holdfast.session.operations import Arguments
 from holdfast.session.stores import Operations
 
@@ -41,10 +44,34 @@ class OperationService:
         self._max_open = max_open
         self._stalls = gateway.stalls
 
+    async def repeated(
+        self,
+        company: str,
+        arguments: Arguments,
+        *,
+        idempotency_key: str | None,
+        expires_in_s: int | None,
+        hashed: Mapping[str, Any] | None = None,
+    ) -> Operation | None:
+        """The operation that was accepted for a request before, for routes that look something up or change it first.
+
+        `arguments` need only what is hashed. Raises `Conflict` for a key that was used for another operation.
+        """
+        if idempotency_key is None:
+            return None
+        hash_ = request_hash(arguments, hashed, expires_in_s=expires_in_s)
+        return await self._store.repeated(company, idempotency_key=idempotency_key, request_hash=hash_)
+
     async def accept(
-        self, company: str, arguments: Arguments, *, idempotency_key: str | None = None, expires_in_s: int | None = None
+        self,
+        company: str,
+        arguments: Arguments,
+        *,
+        idempotency_key: str | None = None,
+        expires_in_s: int | None = None,
+        hashed: Mapping[str, Any] | None = None,
     ) -> Operation:
-        """Commit an operation; it is carried out as soon as the session is connected.
+        """Commit an operation; it is carried out as soon as the session is connected. `hashed`: see `request_hash`.
 
         Raises `NotFound`, `TooManyOperations`, `DatabaseStalled`, and `Conflict` for a key that was used for another
         operation.
@@ -57,6 +84,7 @@ class OperationService:
             idempotency_key=idempotency_key,
             now=self._clock.now(),
             expires_in_s=expires_in_s,
+            hashed=hashed,
         )
         accepted = await self._stalls.answered(lambda: self._store.accept(made, max_open=self._max_open))
         if accepted is None:

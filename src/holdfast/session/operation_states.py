@@ -108,19 +108,30 @@ def draft(
     idempotency_key: str | None,
     now: datetime,
     expires_in_s: int | None,
+    hashed: Mapping[str, Any] | None = None,
 ) -> OperationDraft:
+    """`hashed`: as `request_hash` takes it."""
     values = msgspec.to_builtins(arguments)
-    identity = json.dumps([arguments.kind, arguments.hashed_arguments(values), expires_in_s], sort_keys=True)
     return OperationDraft(
         id=id_,
         company=company,
         kind=arguments.kind,
         target=arguments.target,
         arguments=values,
-        request_hash=hashlib.sha256(identity.encode()).hexdigest(),
+        request_hash=request_hash(arguments, hashed, expires_in_s=expires_in_s),
         idempotency_key=idempotency_key,
         expires_at=None if expires_in_s is None else _iso(now + timedelta(seconds=expires_in_s)),
     )
+
+
+def request_hash(arguments: Arguments, hashed: Mapping[str, Any] | None, *, expires_in_s: int | None) -> str:
+    """What a repeated request with the same Idempotency-Key has in common with the first one.
+
+    `hashed`: what the caller gave, where arguments were made from it that the next request would have otherwise.
+    """
+    given = arguments.hashed_arguments(msgspec.to_builtins(arguments)) if hashed is None else hashed
+    identity = json.dumps([arguments.kind, given, expires_in_s], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def arguments_of(operation: Operation) -> Arguments:

@@ -316,6 +316,9 @@ class Operations(Protocol):
         Raises `NotFound`, and `Conflict` for a key that was used for another request.
         """
 
+    async def repeated(self, company: str, *, idempotency_key: str, request_hash: str) -> Operation | None:
+        """The operation that the first request with this key started. Raises `Conflict` for another request."""
+
     async def save(self, operation: Operation, *, before: OperationState) -> Operation | None:
         """Store a change, with its event; None when the row no longer has the state `before`. Raises `LeaseLost`."""
 

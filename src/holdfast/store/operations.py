@@ -55,8 +55,10 @@ class OperationRows:
             lock_company(connection, draft.company)
             if not exists(connection, draft.company):
                 return unknown(draft.company)
-            if draft.idempotency_key is not None and (before := _keyed(connection, draft)) is not None:
-                return before
+            if (key := draft.idempotency_key) is not None:
+                before = _keyed(connection, draft.company, key, request_hash=draft.request_hash)
+                if before is not None:
+                    return before if isinstance(before, Refusal) else AcceptedOperation(operation=before, is_new=False)
             open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
             count = select(func.count()).select_from(open_ones.limit(max_open).subquery())
             if (connection.scalar(count) or 0) >= max_open:
@@ -66,6 +68,14 @@ class OperationRows:
             return AcceptedOperation(operation=made, is_new=True)
 
         return await self._database.write(work, company=draft.company)
+
+    async def repeated(self, company: str, *, idempotency_key: str, request_hash: str) -> Operation | None:
+        found = await self._database.read(
+            lambda connection: _keyed(connection, company, idempotency_key, request_hash=request_hash)
+        )
+        if isinstance(found, Refusal):
+            raise found.error
+        return found
 
     async def save(self, operation: Operation, *, before: OperationState) -> Operation | None:
         check = self._fence.check(operation.company)
@@ -153,20 +163,19 @@ class OperationRows:
         )
 
 
-def _keyed(connection: Connection, draft: OperationDraft) -> AcceptedOperation | Refusal | None:
+def _keyed(connection: Connection, company: str, key: str, *, request_hash: str) -> Operation | Refusal | None:
     """The answer to a request whose Idempotency-Key was used before."""
-    key = draft.idempotency_key
-    mine = (operations.c.company_id == draft.company, operations.c.idempotency_key == key)
+    mine = (operations.c.company_id == company, operations.c.idempotency_key == key)
     row = connection.execute(select(*_SHOWN, operations.c.request_hash).where(*mine)).mappings().first()
     if row is None:
         return None
-    if row["request_hash"] != draft.request_hash:
+    if row["request_hash"] != request_hash:
         sentence = (
             f'Idempotency-Key "{key}" was used for another operation of this company: '
             "give each operation a key of its own"
         )
         return Refusal(Conflict(sentence, field="Idempotency-Key"))
-    return AcceptedOperation(operation=_operation(row), is_new=False)
+    return _operation(row)
 
 
 def _first(connection: Connection, operation_id: str) -> Operation | None:
