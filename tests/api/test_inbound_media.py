@@ -15,6 +15,7 @@ from tests.gateway_harness import COMPANY
 SESSION = f"/v1/sessions/{COMPANY}"
 FRIEND = "962799999999@s.whatsapp.net"
 PICTURE = b"picture" * 100_000
+JPEG: dict[str, object] = {"mimetype": "image/jpeg"}
 
 
 async def came(
@@ -175,6 +176,34 @@ async def test_a_link_that_ends_meanwhile_is_reported_at_once(client: ApiClient)
     assert sentence == "the connection to WhatsApp ended during the download: try again shortly"
     await client.harness.until_state("connected")
     assert (await get(client, item)).body == PICTURE
+
+
+async def test_downloads_that_hang_delay_no_other_company(client: ApiClient) -> None:
+    """A contact can send any number of files that WhatsApp does not have, so that the phone is asked for each."""
+    harness = client.harness
+    links = {company: await harness.pair(company) for company in (COMPANY, OTHER)}
+    harness.engine.media["keys"] = PICTURE
+    for company, link_ in links.items():
+        for n in range(6):
+            message = InboundMessage(
+                whatsapp_id=f"3A{company}{n}", chat=FRIEND, sender=FRIEND, type="image", media=JPEG, media_keys="keys"
+            )
+            harness.engine.receive(link_, message)
+    await harness.until(lambda: len(harness.engine.receipts_sent) == 12)
+    files = {}
+    for company in links:
+        inbox = (await client("GET", f"/v1/sessions/{company}/inbox")).json["items"]
+        files[company] = [f"/v1/sessions/{company}/inbox/{item['id']}/media" for item in inbox]
+    client.leaps = False
+    harness.engine.freeze(links[COMPANY])
+    hanging = [asyncio.create_task(client("GET", path)) for path in files[COMPANY]]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        assert [(await client("GET", path)).status for path in files[OTHER]] == [200] * 6
+    assert not any(each.done() for each in hanging)
+    for each in hanging:
+        each.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_other_messages_have_no_file(client: ApiClient) -> None:

@@ -32,8 +32,11 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_S = 120
 """Timeout of a download from WhatsApp."""
-MAX_AT_ONCE = 4
-"""Downloads at the same time; more would only share the engine host's time."""
+MAX_AT_ONCE = 12
+"""Downloads at the same time."""
+MAX_OF_A_COMPANY = 4
+"""Downloads of one company at the same time. Each can take minutes: the company's proxy may be slow, or its phone is
+asked for the file and is offline. The downloads of others must not wait for them."""
 _REASONS = {
     "damaged": "the file from WhatsApp is damaged: try again, or ask the sender to send it again",
     "timeout": "the download from WhatsApp timed out: try again shortly",
@@ -74,6 +77,7 @@ class InboundMediaService:
         self._gateway = gateway
         self._folder = folder
         self._download_slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._slots_of_companies: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By inbox id: concurrent requests for one file share one download."""
 
@@ -114,7 +118,7 @@ class InboundMediaService:
         assert known.keys is not None
         file = self._folder / f"in-{known.inbox_id}"
         try:
-            async with self._download_slots:
+            async with self._slots_of(known.company), self._download_slots:
                 answer = await self._download(known, known.keys, file)
                 if answer.error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
                     answer = await self._download(known, keys, file)
@@ -129,6 +133,9 @@ class InboundMediaService:
             file.unlink(missing_ok=True)
         await self._store.keep(known.inbox_id, media.id)
         return media.id
+
+    def _slots_of(self, company: str) -> asyncio.Semaphore:
+        return self._slots_of_companies.setdefault(company, asyncio.Semaphore(MAX_OF_A_COMPANY))
 
     async def _download(self, known: InboundMedia, keys: str, file: Path) -> Downloaded:
         actor = await self._gateway.actor(known.company)
