@@ -68,6 +68,16 @@ async def test_an_ambiguous_host_is_refused_at_once(site: Site, host: str) -> No
     assert site.asked == []
 
 
+@pytest.mark.parametrize("url", ["http://[::1]x@", "http://[::1%25eth0]0001@", "http://[]", "http://[", "http://a]@"])
+async def test_misplaced_brackets_are_refused(web: WebClient, site: Site, url: str) -> None:
+    """As an address that somebody gives, and as the target of a redirect."""
+    with pytest.raises(BadInput, match="is not a URL"):
+        checked_url(url)
+    site.redirects("/", url)
+    with pytest.raises(NotReached, match="redirects without a valid target"):
+        await read(web, site.url(), redirects=1)
+
+
 @pytest.mark.parametrize("host", ["crm.internal", "a_b.example", "4example.com", "münchen.example", "1.2.3.4", "[::1]"])
 def test_unusual_host_names_are_accepted(host: str) -> None:
     """Names may begin with digits, have underscores and any script."""

@@ -45,6 +45,6 @@ def decode(text: object) -> dict[str, object] | None:
         return None
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

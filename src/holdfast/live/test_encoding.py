@@ -41,5 +41,5 @@ def test_connected_at_is_null_while_no_link_is_open() -> None:
 def test_a_value_that_is_not_a_json_object_is_no_record() -> None:
     """Any other value of the key is not treated as a record."""
     assert decode(b'{"state": "connected", "new": 1}') == {"state": "connected", "new": 1}
-    for strange in (b"", b"hello", b"[1]", b"\xff\xfe\x00", None, 7, True):
+    for strange in (b"", b"hello", b"[1]", b"\xff\xfe\x00", None, 7, True, b"[" * 100_000, b'{"a":' * 100_000):
         assert decode(strange) is None

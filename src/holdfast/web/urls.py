@@ -23,7 +23,7 @@ def checked_url(url: str, *, field: str | None = None) -> URL:
     try:
         address = _as_given(url)
         host, _ = address.host, address.port
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # IndexError: yarl's for brackets in the user name and no host
         raise BadInput(f"{name} is not a URL: give one like https://example.com/file", field=field) from error
     is_http = address.scheme in {"http", "https"}
     if is_http and not host:
