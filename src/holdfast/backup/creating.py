@@ -1,6 +1,6 @@
 """Creates backups: one snapshot of the database in one file, which appears complete or not at all.
 
-The snapshot does not block the writer: sessions go on sending. Only the file's owner may read it.
+The snapshot does not block the writer: sessions continue to send. Only the file's owner may read it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The circuit breaker of one session: when WhatsApp refuses message after message for reasons of its own.
+"""The circuit breaker of one session: when WhatsApp refuses one message after another, whatever they contain.
 
 Errors such as 429 or 503 say nothing about a message. After refusals in several chats in a row the breaker opens:
 nothing is sent for a while. Then one message probes, and its answer closes the breaker or prolongs the pause. Times are

@@ -14,7 +14,7 @@ from holdfast.delivery.stores import Outgoing
 UNANSWERED_S = 30
 """A message that is unacked for this long, on a link that acks others, is sent again under its id."""
 UNWRITTEN_S = 900
-"""The same for a message without a frame yet: uploading large media takes long on a slow line."""
+"""The same timeout before a message has a frame: uploading large media takes long on a slow line."""
 
 
 @dataclass(slots=True)

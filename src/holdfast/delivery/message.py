@@ -83,7 +83,7 @@ class Retry:
     message: str
     """Why the attempt failed, for people."""
     is_general: bool = False
-    """The cause is not this message: WhatsApp limits the session, or has a problem of its own."""
+    """The cause is not this message: WhatsApp limits the session, or has a problem itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ AckDecision = Retry | GiveUp | HoldBack
 ENGINE_ATTEMPTS = 5
 """Failures of the engine in a row after which the message fails."""
 RETRY_FOR_DAYS = 7
-"""A message without an expiry of its own fails after it was refused for so long."""
+"""A message without an expiry fails when it has been refused for this long."""
 _LONGEST_PAUSE_S = 600
 _DEFINITE = {
     "400": "WhatsApp could not read the message",
@@ -178,7 +178,7 @@ def judge_refusal(code: str, detail: str, *, attempts: int, retry_after_s: float
 
 
 def _pause_s(doublings: int) -> float:
-    """1, 2, 4 … seconds; the exponent is bounded, because retries may go on for days."""
+    """1, 2, 4 … seconds; the exponent is bounded, because retries may continue for days."""
     return min(2.0 ** min(doublings, 10), _LONGEST_PAUSE_S)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum, auto
 
 SUSPECT_WAITS_S = 30.0
-"""A suspect that has been due for this long gets its turn: everything else pauses until it was sent alone."""
+"""When a suspect has been due for this long, everything else pauses until it has been sent alone."""
 SUSPECT_LINK_S = 5.0
 """A suspect is sent only on a link that has been open for this long. If it were sent at once, it would be in flight,
 and be blamed, each time a link ends soon after opening for an unrelated reason."""
@@ -113,7 +113,7 @@ class QueueWatch:
         return now >= self._suspects_from
 
     def suspect_is_overdue(self, now: float) -> bool:
-        """Has a suspect waited so long that everything else must pause until it has been sent alone?"""
+        """Whether a suspect has waited so long that everything else must pause until it has been sent alone."""
         return self._suspect_due_at is not None and now >= self._suspect_due_at
 
     @property

@@ -54,7 +54,7 @@ from holdfast.session.engine import (
 log = logging.getLogger(__name__)
 
 _UNREADABLE_CODE = 500
-"""As the bridge reports every end of a link that has no code of its own."""
+"""The code with which the bridge reports the end of a link that came without a code."""
 _MAX_CUT = 1_000
 """Links of one host that may end because of an invalid report."""
 
@@ -75,7 +75,7 @@ class HostLimits:
 
     hello_deadline_s: float = 60
     """Node starts in half a second, but on a machine on which Holdfast takes 18 s to start, it is as slow. A host that
-    is ended too early starts over, and none is ever up."""
+    is ended too early is started again, and ended again."""
     heartbeat_interval_s: float = 2
     heartbeat_deadline_s: float = 10
     """Without a sign of life for this long, the host counts as hung. Longer than the longest legitimate stall:
@@ -198,7 +198,7 @@ class EngineHost:
         asyncio.get_running_loop().call_soon(self._listener.report, report)
 
     async def ended(self) -> str:
-        """Wait until the process is gone, and return why: `exited with code 70`."""
+        """Wait until the process has ended, and return why: `exited with code 70`."""
         await self._state.ended.wait()
         return self._state.detail
 

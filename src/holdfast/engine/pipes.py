@@ -63,7 +63,7 @@ class Pipes(asyncio.SubprocessProtocol):
         self._unwritten.append(line)
 
     def flush(self) -> None:
-        """Write the lines that wait; to a host that is gone, nothing."""
+        """Write the waiting lines. Does nothing when the host has ended."""
         lines, self._unwritten = self._unwritten, []
         if lines and not self.stdin.is_closing():  # uvloop may close it before it reports the end of the process
             self.stdin.write(b"".join(lines))

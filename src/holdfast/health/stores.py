@@ -61,7 +61,7 @@ class AlertRows(Protocol):
         """The undelivered alerts, in the order in which they were stored; of several nodes, those of this one."""
 
     async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
-        """Take over the undelivered alerts of nodes that are gone, in the order in which they were stored.
+        """Take over the undelivered alerts of nodes that have stopped, in the order in which they were stored.
 
         Only those for `addresses`, and all that are older than `before` (ISO 8601), because perhaps no node has their
         address any more. No other node gets them afterwards. Always empty for a process that has its database for

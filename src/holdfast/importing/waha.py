@@ -1,4 +1,4 @@
-"""WAHA with its NOWEB engine, which stores each session in a folder or in a PostgreSQL database of its own.
+"""WAHA with its NOWEB engine, which stores each session in a folder or in a separate PostgreSQL database.
 
 The folder is `.sessions/noweb/<session>`, the database `waha_noweb_<session>` with the table `auth`. Public forks keep
 the same values in tables with other columns, also in SQLite, and these can be read too. WAHA's other engines don't use

@@ -25,7 +25,7 @@ class Step:
     targets: tuple[str, ...]
     """Companies; all of them for what concerns the whole server."""
     lasts_s: float = 0
-    """How long nobody can connect, or stay connected; the time to come back counts from then."""
+    """How long no client can connect or stay connected. The time to reconnect is measured from the end of it."""
     severs: bool = True
     """Does it end links? If not, no link may be lost."""
     details: Mapping[str, object] = field(default_factory=dict)

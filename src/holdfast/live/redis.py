@@ -1,4 +1,4 @@
-"""Live state in Redis, with memory beside it.
+"""Live state in Redis, with a copy in memory.
 
 Writers never wait for Redis, and readers wait only for a fraction of a second: memory is updated at once, and one
 task writes the records that are due. While Redis is unreachable, live state is kept in memory. When Redis is reachable

@@ -11,7 +11,7 @@ _URL = "HOLDFAST_REDIS_URL"
 
 
 def describe_error(error: BaseException) -> str:
-    """`it refuses connections`: goes on from `Redis at 127.0.0.1:6379:`."""
+    """`it refuses connections`: the rest of a sentence that begins with `Redis at 127.0.0.1:6379:`."""
     text = str(error)
     match error:
         case exceptions.TimeoutError() | TimeoutError():

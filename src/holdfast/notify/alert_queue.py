@@ -36,7 +36,7 @@ class AlertQueue:
         return self._book, await self._rows.pending()
 
     async def adopt(self, addresses: Collection[str], *, before: str) -> list[PendingAlert]:
-        """The undelivered alerts of nodes that are gone, which are this node's from now on, as `AlertRows` says.
+        """The undelivered alerts of nodes that have stopped, which this node delivers from now on (see `AlertRows`).
 
         After an adoption that failed: all undelivered alerts of this node, of which it may know some.
         """

@@ -25,7 +25,7 @@ from holdfast.notify.apprise_client import AlertTransport, NotDelivered
 log = logging.getLogger(__name__)
 
 _ADOPT_EVERY_S = 60.0
-"""How often a node looks for undelivered alerts of nodes that are gone."""
+"""How often a node looks for undelivered alerts of nodes that have stopped."""
 _CATCH_UP_EVERY_S = 5.0
 """How often work is repeated that a failing database refused."""
 

@@ -70,8 +70,8 @@ class ActorSupervisor:
     ) -> None:
         """Run a session from its stored record, unless it runs already.
 
-        `alive_at`: when whoever ran it was last alive, ISO 8601; its history shows the gap since. `is_allowed` is asked
-        once more at the last moment.
+        `alive_at`: when the process that ran it was last alive, ISO 8601; the history shows the gap since. `is_allowed`
+        is called again immediately before the start.
         """
         company = record.company
         await self._record_absence(record, alive_at)
@@ -148,7 +148,7 @@ class ActorSupervisor:
         return actor
 
     async def _record_absence(self, record: Record, alive_at: str | None) -> None:
-        """A session that was running has been disconnected since whoever ran it was last alive."""
+        """A session that was running has been disconnected since the process that ran it was last alive."""
         if record.state not in RUNNING:
             return
         transition = Transition(

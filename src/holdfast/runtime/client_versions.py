@@ -30,9 +30,9 @@ _SHARED_S = _DAY_S / 2
 """A result of any process that is not older than this is reused unless the version was refused."""
 _AFTER_FAILURE_S = 3600.0
 _RETRY_S = 5.0
-"""Seconds between two reads of the script while WhatsApp refuses this version …"""
+"""Seconds between two reads of the script while WhatsApp refuses this version."""
 _SLOW_RETRY_S = 60.0
-"""… and later, after some time without a newer version."""
+"""Seconds between two reads when there has been no newer version for some time."""
 _QUICK_RETRIES = 180
 
 

@@ -35,7 +35,7 @@ class Waiter(Protocol):
 
     @property
     def has_own_route(self) -> bool:
-        """Whether it connects through a proxy of its own."""
+        """Whether it has its own proxy."""
 
     def post(self, event: Event) -> None: ...
 
@@ -44,7 +44,7 @@ class ConnectLimiter:
     """Limits the connects of all sessions of this process."""
 
     def __init__(self, *, clock: Clock, connects_per_s: float = _MAX_PER_S) -> None:
-        """`connects_per_s`: most links that start within a second, of all processes of a cluster together."""
+        """`connects_per_s`: the maximum number of links that all processes of a cluster start per second."""
         self._clock = clock
         self._connects_per_s = connects_per_s
         self._policy = LimiterPolicy(rate=RatePolicy(cap=connects_per_s))
@@ -132,7 +132,7 @@ class ConnectLimiter:
 
 
 def _got_in(event: Event, before: Session, after: Session) -> bool:
-    """A QR code is as good a proof as an open link: WhatsApp accepts this client."""
+    """A QR code proves as much as an open link: WhatsApp accepts this client."""
     if after.link is None:
         return False
     return isinstance(event, QrShown) or (after.link.opened_at is not None and not _is_open(before))

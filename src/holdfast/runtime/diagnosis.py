@@ -32,7 +32,7 @@ _MAX_TURNS = 20_000
 _UNDER_WAY_S = 60
 """A message younger than this may still be in flight: it does not count for stability yet."""
 _UNDER_WAY_PART = 0.1
-"""The same as a share of the window, for windows of which a minute would be most."""
+"""The same limit as a share of the window, for windows of a few minutes."""
 REQUESTED = "requested"
 """The name of the window that begins at the caller's `since`."""
 _SHORTEST_S = 1.0

@@ -1,4 +1,4 @@
-"""One numbered place for an engine host: restarts a host that dies, and replaces one on request.
+"""One numbered slot for an engine host: restarts a host that dies, and replaces one on request.
 
 It must never decide about a session, nor where it runs: it reports a lost host to the supervisor, which decides.
 """
@@ -90,7 +90,7 @@ class RunningHost:
 
 
 class Slot:
-    """A place for a host, and the links that wait for one."""
+    """A slot for a host, and the links that wait for the host."""
 
     def __init__(self, number: HostNumber, supervisor: Supervisor, *, one_by_one: bool, clock: Clock) -> None:
         """`one_by_one`: open links one after another, so that the link that kills the host can be identified."""

@@ -113,7 +113,7 @@ class EngineStorage:
             self._held_until = now
 
     async def caught_up(self) -> None:
-        """Returns when every request so far is answered or given up."""
+        """Return when every request so far is answered or given up."""
         await self._queue.join()
 
     async def run(self) -> None:
@@ -200,7 +200,7 @@ class EngineStorage:
         return await self._store.commit(self._company, with_stubs(commit, error=cause))
 
     def _remember_refused(self, messages: frozenset[str]) -> None:
-        """Bounded while a store fails for long: all of these messages are delivered again."""
+        """Bounded, because a store may fail for a long time. All of these messages are delivered again."""
         if len(self._refused) > _REFUSED_KEPT:
             self._refused.clear()
         self._refused |= messages

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _HOUR_S = 3600
 _FRESH_S = 5
-"""A link that opened this short a time before its host died may have caused it."""
+"""A link that opened within this time before its host died may have caused the death."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,9 @@ class EngineSupervisor:
         policy: PlacementPolicy | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        """`holds_leases`: does this process own its sessions this moment? While it does not, links can only be cut.
-        `memory_bytes`: a host with more resident memory than this is replaced, its sessions one by one."""
+        """`holds_leases`: whether this process owns its sessions at this moment; while it does not, links can only be
+        cut. `memory_bytes`: a host with more resident memory than this is replaced, its sessions one by one.
+        """
         self._holds_leases = holds_leases
         self._start_host = start_host
         self._clock = clock
@@ -94,7 +95,7 @@ class EngineSupervisor:
         """Keep hosts running until cancelled. `ready` is called when the first one is up; others start when sessions
         are placed on them.
 
-        Raises what the first start raises: a Holdfast that can't run its engine must fail at its start.
+        Raises what the first start raises: Holdfast must fail at its start when it can't run its engine.
         """
         self._ready = ready
         async with asyncio.TaskGroup() as self._tasks:
@@ -182,7 +183,7 @@ class EngineSupervisor:
         self._placement = placement.forget(self._placement, company, policy=self._policy)
 
     def command(self, command: AnyCommand) -> None:
-        """Pass a command on, unless its link is over."""
+        """Pass a command on, unless its link has ended."""
         link = self._links.get(command.link)
         if link is None or not (self._holds_leases() or isinstance(command, CutLink)):
             return

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _START_AGAIN_S = 5.0
-"""How often sessions are tried that could not be started, because the database failed."""
+"""Interval between attempts to start the sessions that a failing database kept from starting."""
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ class Gateway:
         """Create the session, or find it, set how it connects, and start it.
 
         `connection`: changes of `device_name`, `proxy_url` and `ignored`. They are stored before a link is opened; an
-        open link that would go another way is replaced.
+        open link with another proxy is replaced.
         """
         if not is_company_id(company):
             raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
@@ -203,11 +203,11 @@ class Gateway:
 
     @property
     def node_id(self) -> str:
-        """Its id in the list of nodes; empty for a process that has its database for itself."""
+        """Its id in the list of nodes; empty for a process that does not share its database."""
         return "" if self._services.ownership is None else self._services.ownership.node_id
 
     async def nodes(self) -> Sequence[ClusterNode]:
-        """The nodes that share the database; none for a process that has it for itself."""
+        """The nodes that share the database; none for a process that does not share it."""
         return [] if self._services.ownership is None else await self._services.ownership.nodes()
 
     @property
@@ -235,9 +235,9 @@ class Gateway:
             await self._services.ownership.announce_stop()
 
     async def run_exclusively(self, company: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Run `work` while nothing runs the session; afterwards run the session from its stored record, if it has one.
+        """Run `work` while the session does not run; afterwards run the session from its stored record, if it has one.
 
-        Several works for one session run one after another, and the session starts after the last. The session need not
+        Several calls for one session run one after another, and the session starts after the last. The session need not
         exist yet. Raises `RunsElsewhere` for one that another process runs.
         """
         ownership = self._services.ownership
@@ -299,7 +299,7 @@ class Gateway:
         return actor
 
     async def require_here(self, company: str) -> None:
-        """Raises `RunsElsewhere` when another node runs the session now; a page can show its record meanwhile."""
+        """Raises `RunsElsewhere` when another node runs the session now; a page can show its record in the meantime."""
         ownership = self._services.ownership
         if ownership is None or self._actors.find(company) is not None:
             return
@@ -365,7 +365,7 @@ class Gateway:
         return actor.view
 
     def client_updated(self) -> None:
-        """There is another client version: one refused session probes at once, the others follow when it gets in."""
+        """There is another client version: one refused session probes at once, the others follow when it succeeds."""
         self._services.connect_limiter.hurry()
         for actor in self._actors.actors.values():
             if actor.view.record.state is State.PAUSED:

@@ -1,4 +1,4 @@
-"""The health monitor: checks every session at an interval, apart from the session's own logic, and acts on evidence.
+"""The health monitor: checks every session at an interval, independently of its own logic, and acts on evidence.
 
 It pings silent links, replaces what hangs, and raises alerts about what only a person can fix. It must never end a link
 because there is no traffic.

@@ -1,4 +1,4 @@
-"""Moves sessions off engine hosts that are to end: a host that has grown too large, or one whose place is closed."""
+"""Moves sessions off engine hosts that are to end: a host that has grown too large, or one whose slot is closed."""
 
 from __future__ import annotations
 

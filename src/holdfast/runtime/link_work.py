@@ -30,7 +30,7 @@ from holdfast.session.queries import subscribe_presence
 
 _STREAM_ERROR, _CLOSED = 500, 428
 _ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
-"""A stream error without a code of its own arrives as 500; a close without a reason as 428 (source: Baileys)."""
+"""A stream error without a code arrives as 500; a close without a reason as 428 (source: Baileys)."""
 
 
 class LinkWork:

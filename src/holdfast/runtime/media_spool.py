@@ -90,7 +90,7 @@ class Spool:
             self._remove(media_id)
 
     async def run(self) -> None:
-        """Remove files that were not used lately, until cancelled."""
+        """Remove files that have not been used recently, until cancelled."""
         while True:
             await self._clock.sleep(SPOOL_KEPT_S / 3)
             self._remove_old(self._clock.monotonic() - SPOOL_KEPT_S)

@@ -1,13 +1,13 @@
 """Decides which sessions this process runs, where several processes share a database.
 
 Leases are renewed every second and live for six. When no renewal has succeeded for five and a quarter – the database
-is away, or this process stood still – every link is cut before another process may own the sessions: no fence in the
-database can close a socket. Each heartbeat tells an engine host how long its sockets may live, so that they end in time
-even when this process does not wake up.
+is unavailable, or this process was suspended – every link is cut before another process may own the sessions: no fence
+in the database can close a socket. Each heartbeat tells an engine host how long its sockets may live, so that they end
+in time even when this process does not wake up.
 
-Nothing shorter would be safe. That a process closed its connection to the database, or does not answer, does not prove
-that its sockets are closed: it may only have lost its network. So the duration of a lease is a compromise between how
-soon the sessions of a dead process are taken over, and for how long the database may be away before links are cut.
+Nothing shorter would be safe. A process that closed its connection to the database, or does not answer, may still have
+open sockets: it may only have lost its network. So the duration of a lease is a compromise between how soon the
+sessions of a dead process are taken over, and how long the database may be unavailable before links are cut.
 
 It must never let this process act for a session under a lease that may have run out.
 """
@@ -35,7 +35,7 @@ RENEW_EVERY_S = 1.0
 MARGIN_S = 0.75
 """Links are cut this long before the lease ends: closing them takes a moment."""
 _HOST_GRACE_S = 0.25
-"""An engine host that still has links this long after they should have been cut ends."""
+"""An engine host exits when it still has links this long after they should have been cut."""
 _RETRY_S = 0.25
 _SOON_S = 0.1
 _MAX_CLAIMED = 200
@@ -139,7 +139,7 @@ class Ownership:
         return None if left_s is None else left_s + _HOST_GRACE_S
 
     def is_held(self) -> bool:
-        """Does this process own its sessions at this moment?"""
+        """Whether this process owns its sessions at this moment."""
         return bool(self.left_s())
 
     async def run(self, tenant: Tenant, *, loaded: Callable[[], None]) -> None:
@@ -200,7 +200,7 @@ class Ownership:
     async def hand_over(self, tenant: Tenant, company: str, to: ClusterNode) -> bool:
         """End a session here and make another node its owner. If that fails, the next renewal starts it here again.
 
-        Renewals go on while earlier writes are awaited. A busy writer delays the move, and cuts no link.
+        Renewals continue while earlier writes are awaited. A busy writer delays the move, and cuts no link.
         """
         self._handing_over.add(company)
         try:

@@ -1,4 +1,4 @@
-"""Resolves people: any name of a person becomes the canonical id of the chat. Queries WhatsApp if necessary.
+"""Resolves names of people: each becomes the canonical id of the chat. Queries WhatsApp if necessary.
 
 What WhatsApp answers is stored, so that all names of one person lead to one chat from then on.
 """

@@ -52,7 +52,7 @@ class Services:
     client_versions: ClientVersions | None = None
     """Chooses the client version; None: the engine's own is used."""
     device_name: str | None = None
-    """Device name of sessions that have none of their own."""
+    """Device name of sessions that don't set one."""
     proxy_url: str | None = field(default=None, repr=False)
     """Proxy of sessions that have none of their own."""
     proxy_addresses: Callable[[str], Awaitable[Sequence[str] | None]] = _unrestricted
@@ -62,7 +62,7 @@ class Services:
     node: str | None = None
     """The name of this process in a cluster."""
     ownership: Ownership | None = None
-    """None: this process has the database for itself and runs all sessions."""
+    """None: this process does not share the database, and runs all sessions."""
     wake_owner: Callable[[str], None] = lambda company: None
     """Called with a company whose session another process may run, when work for it was stored."""
     qr_shown: Callable[[str, str], None] = lambda company, code: None

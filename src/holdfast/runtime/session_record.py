@@ -109,7 +109,7 @@ class SessionRecord:
             self._saved = saved
 
     def _is_saved(self) -> bool:
-        """A new time of activity alone is not worth a write."""
+        """A change of only the last activity is not written."""
         if self._saved is None:
             return False
         return self.current == replace(self._saved, last_activity=self.current.last_activity)

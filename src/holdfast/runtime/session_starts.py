@@ -1,4 +1,4 @@
-"""Starts the sessions that this process owns, a few at a time, beside the renewal of their leases.
+"""Starts the sessions that this process owns, a few at a time, in parallel with the renewal of their leases.
 
 A start reads and writes the database, and hundreds of them take longer than a lease lives when the database is busy. If
 renewals waited for them, a process that comes back after an outage would lose its leases before it has started all
@@ -28,7 +28,8 @@ class SessionStarts:
         loaded: Callable[[], None],
     ) -> None:
         """`start` starts the session of a company. `loaded` is called when the sessions that were requested first
-        have been started, whatever is added meanwhile: other nodes may transfer sessions here at any time."""
+        have been started, even if more are added in the meantime: other nodes may transfer sessions here at any
+        time."""
         self._tasks = tasks
         self._start = start
         self._clock = clock
@@ -45,7 +46,7 @@ class SessionStarts:
         return self._running.keys()
 
     def overdue(self, after_s: float) -> list[str]:
-        """Companies whose sessions should have been started this long ago, those that wait for longest first."""
+        """Companies whose sessions should have been started this long ago, those that have waited longest first."""
         before = self._clock.monotonic() - after_s
         return [company for company in self._running if self._requested_at[company] <= before]
 

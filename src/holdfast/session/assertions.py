@@ -18,7 +18,7 @@ from holdfast.base.errors import BadInput
 ORIGIN = "https://web.whatsapp.com"
 RP_ID = "whatsapp.com"
 LONGEST = 8192
-"""Characters of one field; a real one has a few hundred."""
+"""Maximum number of characters in one field; real ones have a few hundred."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST_ID_BYTES = 1023
 _HEAD_BYTES = 37

@@ -37,21 +37,22 @@ class LimiterPolicy:
     opening_at_once: int = 20
     """Links of this process that may always be opening at the same time."""
     opening_slack: float = 2
-    """Where logins take long, more may be opening: as many as start while the fastest of late took, times this."""
+    """When logins are slow, more may be opening: the number that starts in the time of the fastest recent login, times
+    this."""
     burst_s: float = 0.5
     """How far ahead of the rate a burst may run: at twenty a second, ten links start at once."""
     alike: int = 3
     """Sessions with the same refusal, within `alike_within_s`, that open the breaker."""
     alike_within_s: float = 60
-    """See `alike`."""
+    """The seconds within which refusals count towards `alike`."""
     probe_first_s: float = 5
-    """Pause before the first probe; doubled for each probe that fails, up to `longest_probe_s`."""
+    """Pause before the first probe; doubled for each probe that fails, up to `probe_cap_s`."""
     probe_cap_s: float = 60
     """Upper bound of the pause between probes."""
     probe_outdated_s: float = 300
     """Pause before each probe when the client is outdated (405)."""
     patience_s: float = 60
-    """A session that was not woken asks again after this, counted from the next probe if there is one."""
+    """A session that was not woken requests a link again after this, counted from the next probe if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class RatePolicy:
     slow_s: float = 1
     """A login that takes less than this is not slow."""
     slow_factor: float = 3
-    """A login is slow that takes this many times as long as the fastest of late."""
+    """A login is slow that takes this many times as long as the fastest recent one."""
     late_s: float = 0.3
     """A session that starts its link this long after its time shows that the machine is overloaded."""
     idle_s: float = 60
@@ -56,7 +56,7 @@ class Rate:
     used_at: float = -math.inf
     """When a link was last started, or a login ended."""
     fastest_s: float = math.inf
-    """The fastest login of late."""
+    """The fastest recent login."""
     unreachable: bool = False
     """WhatsApp could not be reached since the last login that succeeded."""
 

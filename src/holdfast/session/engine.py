@@ -51,7 +51,7 @@ class OpenLink(Command, frozen=True, kw_only=True, tag="open"):
 
 
 class CutLink(Command, frozen=True, kw_only=True, tag="cut"):
-    """Drop the socket now, without a polite close. `LinkClosed` follows at once, whatever the network does."""
+    """Drop the socket now, without a closing handshake. `LinkClosed` follows at once, whatever the network does."""
 
 
 class Send(Command, frozen=True, kw_only=True, tag="send", omit_defaults=True):
@@ -227,7 +227,7 @@ class PasskeyContinued(Report, frozen=True, kw_only=True, tag="passkey-continued
 
 
 class PasskeyFailed(Report, frozen=True, kw_only=True, tag="passkey-failed"):
-    """The ceremony failed and the device is not linked. The link stays open but is of no more use."""
+    """The ceremony failed and the device is not linked. The link stays open but has no further use."""
 
     code: str
     """`passkey-refused`, `passkey-timeout`, `passkey-unreadable`, `passkey-failed`. Holdfast's own reports of an end in
@@ -251,7 +251,7 @@ class LinkOpened(Report, frozen=True, kw_only=True, tag="opened"):
 
 
 class LinkClosed(Report, frozen=True, kw_only=True, tag="closed"):
-    """The link is over; the last report of its number."""
+    """The link has ended. This is the last report with its number."""
 
     code: int
     """Baileys' status code (DisconnectReason, or WhatsApp's own number)."""
@@ -261,7 +261,7 @@ class LinkClosed(Report, frozen=True, kw_only=True, tag="closed"):
 
 
 class FrameSeen(Report, frozen=True, kw_only=True, tag="frame"):
-    """Bytes came in from WhatsApp; at most one a second for each link."""
+    """Bytes arrived from WhatsApp. Reported at most once a second for each link."""
 
 
 class Ponged(Report, frozen=True, kw_only=True, tag="pong"):
@@ -375,7 +375,7 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 class Undecryptable(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A message that came but can't be read; the engine asks its sender for it again."""
+    """A message that arrived but can't be read; the engine asks its sender for it again."""
 
     whatsapp_id: str
     chat: str
@@ -501,7 +501,7 @@ class KeysRequested(Report, frozen=True, kw_only=True, tag="keys-wanted"):
 
 
 class PlaintextRequested(Report, frozen=True, kw_only=True, tag="plaintext-wanted"):
-    """A ciphertext could not be decrypted: was it decrypted before, and the receipt lost in a crash?"""
+    """A ciphertext could not be decrypted: perhaps it was decrypted before, and the receipt was lost in a crash."""
 
     request: int
     ciphertext_sha256: str
@@ -517,7 +517,7 @@ class SentContentRequested(Report, frozen=True, kw_only=True, tag="sent-content-
 
 
 class AnsweredMessageRequested(Report, frozen=True, kw_only=True, tag="answered-message-wanted"):
-    """An encrypted answer came, a vote in a poll for example: which message does it answer?"""
+    """An encrypted answer arrived, such as a vote in a poll: the engine needs the message that it answers."""
 
     request: int
     chat: str
@@ -635,7 +635,7 @@ class Listener(Protocol):
     def report(self, report: AnyReport) -> None: ...
 
     def host_lost(self, *, detail: str) -> None:
-        """The engine host died or stopped answering: all of its links are gone, without a report of their own."""
+        """The engine host died or stopped answering: all of its links have ended, without a `LinkClosed` for each."""
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ LONGEST_EXPIRY_S = 30 * 24 * 3600
 MAX_OPEN = 1000
 """Operations of one company that are not settled."""
 RETRY_FOR_DAYS = 7
-"""An operation without an expiry of its own fails after it was put off for so long."""
+"""An operation without an expiry fails when it has been postponed for this long."""
 CONFIRM_AFTER_S = 15.0
 """An attempt whose connection ended can take effect a little later. Only what is still missing after so many seconds
 was not done."""

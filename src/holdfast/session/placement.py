@@ -4,7 +4,7 @@ Ordinary hosts are numbered from 0; sessions are spread over them and stay where
 clearly more than another, because those of the other ended or moved to other nodes, its sessions move when they connect
 again anyway: no link is closed for that. After a death the
 sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
-death narrows the group, until a session that keeps killing a host of its own is quarantined.
+death narrows the group, until a session that keeps killing its isolation host is quarantined.
 
 It must never read a clock, and it never blames a session for a host that was killed from outside
 (`kill -9`, the kernel's out-of-memory killer) long after that session had opened its link.

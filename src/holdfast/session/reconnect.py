@@ -159,7 +159,7 @@ def _ban_s(expires_in: str, policy: Policy) -> float:
 
 
 def _unpair(session: Session) -> Step:
-    """No phone is linked and nobody has scanned a code: wait until somebody asks for one."""
+    """No phone is linked and nobody has scanned a code: wait until a person requests one."""
     forgets = session.reason is not None and session.reason.reaction in {
         SessionReaction.CONFIRM_LOGOUT,
         SessionReaction.LOGGED_OUT,

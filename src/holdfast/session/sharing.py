@@ -32,9 +32,9 @@ class SharingPolicy:
     tolerance: float = 0.06
     """Moving begins when a node is this part of its share above it, or below it, and stops at the share."""
     min_excess: int = 2
-    """See `tolerance`: in a small cluster the difference must be at least this."""
+    """The difference must also be at least this many sessions, which matters in a small cluster."""
     inflow_per_s: float = 5
-    """Most sessions that one node should get within a second from all others together."""
+    """The number of sessions per second that one node should get from all others together."""
     demand_known_s: float = 4
     """After this every node knows which others have waiting sessions: two renewals, and as much for a slow database."""
 
@@ -64,7 +64,7 @@ class Balance:
     members: frozenset[str] = frozenset()
     """Ids of the nodes that share sessions."""
     since: float = 0
-    """Since when they are these."""
+    """When `members` last changed."""
     is_moving: bool = False
     next_at: float = 0
     """When the next session may be transferred."""

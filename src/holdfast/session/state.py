@@ -52,21 +52,22 @@ class Policy:
     pong_deadline_s: float = 5
     """An unanswered ping means a dead link after this. Round trips to WhatsApp take well under a second."""
     ack_deadline_s: float = 2
-    """A send without an ack after this makes the machine ping at once."""
+    """A message without an ack after this time makes the machine ping at once."""
     no_acks_deadline_s: float = 15
-    """A send without an ack after this, on a link that answers pings, means that WhatsApp accepts no messages on it."""
+    """A message without an ack after this time, on a link that answers pings, means that WhatsApp accepts no
+    messages on it."""
     open_deadline_s: float = 20
-    """A login that has not finished, nor shown a QR code, within this is cut."""
+    """Timeout of a login: if it has neither finished nor shown a QR code by then, the link is cut."""
     qr_deadline_s: float = 75
     """Longer than the sixty seconds for which WhatsApp's first QR code lives."""
     paired_deadline_s: float = 15
-    """WhatsApp closes the link with 515 within this after pairing."""
+    """Within this time after pairing, WhatsApp closes the link with 515."""
     long_backoff_s: float = 300
     """The wait, plus up to 20 % jitter, when WhatsApp asks to connect less often (429)."""
     probe_interval_s: float = 300
     """The wait, plus up to 20 % jitter, before each probe of a refusal that may pass (405, 409, unknown codes)."""
     restart_memory_s: float = 60
-    """A second 515 within this is not answered at once, so that a server that repeats it is not hammered."""
+    """A second 515 within this time is not answered at once, so that a server that repeats it is not hammered."""
     replaced_wait_s: float = 30
     """The wait after another connection took over (440): it may have been our own old one."""
     replaced_tries: int = 2
@@ -149,7 +150,7 @@ class Session:
 
     @property
     def wanted(self) -> bool:
-        """Is this session meant to be connected, now or later?"""
+        """Whether this session should be connected, now or later."""
         return self.state not in {State.STOPPED, State.LOGGED_OUT, State.UNPAIRED}
 
 

@@ -65,7 +65,7 @@ class Sessions(Protocol):
         """Store it unless the company has one already."""
 
     async def save(self, record: Record) -> None:
-        """Store all of it but what `set_connection` stores."""
+        """Store the record, except for the fields that `set_connection` stores."""
 
     async def set_connection(self, company: str, changes: Mapping[str, str | None]) -> None:
         """Change the settings of its owner: fields `device_name`, `proxy_url`, `history`, `ignored`,
@@ -75,7 +75,7 @@ class Sessions(Protocol):
         """What people call each company that has a label, by company id."""
 
     async def set_label(self, company: str, label: str | None) -> None:
-        """Set or remove the label of a session that is there; any process may, also one that does not run it."""
+        """Set or remove the label of an existing session. Any process may do so, also one that does not run it."""
 
 
 class Availability(StrEnum):
@@ -185,7 +185,7 @@ class NodeDescription:
     url: str = ""
     """Where other nodes reach it by HTTP; empty: they do not."""
     capacity: int = 0
-    """How many sessions it is meant to run at most; 0: not known."""
+    """Maximum number of sessions that it should run; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +202,9 @@ class ClusterNode:
     is_draining: bool = False
     """It transfers its sessions to other nodes and accepts none."""
     sessions: int = 0
-    """How many it owned when it last renewed its leases."""
+    """The number of sessions that it owned when it last renewed its leases."""
     connecting: int = 0
-    """How many of them waited for their turn to connect then."""
+    """How many of them were waiting to connect at that time."""
     started_at: str = ""
     up_s: float = math.inf
     """Seconds since it started."""
@@ -256,7 +256,7 @@ class Leases(Protocol):
         """All nodes that renewed their leases within the last minute, oldest first."""
 
     async def writes_done(self, company: str) -> None:
-        """Returns when every write for this session that was begun before has ended."""
+        """Return when every write for this session that has already begun has ended."""
 
     async def transfer(self, company: str, to: ClusterNode) -> bool:
         """Make another node the owner of a session, until the end of that node's other leases.
@@ -275,7 +275,7 @@ class Leases(Protocol):
         """All leases may have been lost: stop renewing them. They can be claimed again."""
 
     async def reserve(self, *, for_s: float) -> None:
-        """Keep the sessions that wait for this process for so much longer: it is about to claim them."""
+        """Reserve the sessions that wait for this process for that much longer: it is about to claim them."""
 
     async def release(self, *, reserve_s: float = 0) -> None:
         """Release all leases, so that another process need not wait until they run out. For `reserve_s` only a process
@@ -311,7 +311,7 @@ class Operations(Protocol):
     """Durable operations. Every method that changes something returns when the change is on disk."""
 
     async def accept(self, draft: OperationDraft, *, max_open: int) -> AcceptedOperation | None:
-        """Store a request, or find the one with its Idempotency-Key; None when so many are open already.
+        """Store a request, or find the one with its Idempotency-Key; None when `max_open` are open already.
 
         Raises `NotFound`, and `Conflict` for a key that was used for another request.
         """

@@ -83,7 +83,7 @@ def mapped_number(connection: Connection, company: str, jid: str) -> str | None:
     """Return the JID by number that the engine has stored for a hidden id, or for another spelling of a number.
 
     Older versions stored only this. The engine keeps the mapping of a hidden id whose number was given to another one;
-    the number's own mapping tells.
+    the mapping of the number itself shows that.
     """
     number = _number_in(connection, company, *mapping_key(jid))
     if number is None or not jid.endswith(HIDDEN):

@@ -24,7 +24,7 @@ class BriefWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="holdfast-brief-writer")
 
     def write(self, work: Callable[[Connection], T]) -> Awaitable[T]:
-        """Run `work` once, in a transaction of its own, without retries."""
+        """Run `work` once, in a separate transaction, without retries."""
         return asyncio.wrap_future(self._thread.submit(self._run, work))
 
     def close(self) -> None:

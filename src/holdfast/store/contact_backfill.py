@@ -1,6 +1,6 @@
 """Fills contacts from what older versions stored: mappings among the engine's keys, and names in the inbox.
 
-It runs in small transactions beside the gateway's work. Where it stands is in `notes`, so a restart continues.
+It runs in small transactions while the gateway works. Its progress is stored in `notes`, so a restart continues.
 """
 
 from __future__ import annotations

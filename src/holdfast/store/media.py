@@ -167,7 +167,7 @@ class MediaRows:
         return {media_id for media_id in found if media_id is not None}
 
     async def _needed_outbound(self, company: str, since: str) -> set[str]:
-        """Media of messages that are open, or were accepted or sent recently: each query has an index of its own."""
+        """Media of messages that are open, or were accepted or sent recently: each query has its own index."""
         mine = select(outbox.c.content).where(outbox.c.company_id == company)
         statements = (
             mine.where(text("state IN ('queued','sending')"), outbox.c.kind.in_(_MEDIA_KINDS)),

@@ -85,7 +85,7 @@ def _as_a_whole(
 
 
 def _report(connection: Connection, row: Mapping[str, Any], member: str, change: MessageChange) -> None:
-    """A message has up to 1,024 receipts, so they become events only where somebody asked for them."""
+    """A message has up to 1,024 receipts, so they become events only for endpoints that request them."""
     company = str(row["company_id"])
     if is_listed(connection, company, RECEIPT):
         body = {

@@ -1,4 +1,4 @@
-"""Creates an index in a migration while older nodes of a cluster go on writing to its table.
+"""Creates an index in a migration while older nodes of a cluster continue to write to its table.
 
 PostgreSQL's ordinary CREATE INDEX locks the table against writes until the index is built, which takes minutes on a
 large one. A migration that calls this may be repeated after an interruption, and must do nothing else.

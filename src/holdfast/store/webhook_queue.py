@@ -50,7 +50,7 @@ IS_PENDING = text("state = 'pending'")
 HAS_FAILED = text("webhook_deliveries.state = 'failed'")
 IS_RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.attempts > 0")
 _TURNS = 16
-"""Most deliveries of one company that one query returns, while others wait."""
+"""The maximum number of deliveries of one company that one query returns while other companies wait."""
 _D = deliveries.c
 _OUTAGE_FAILURES = 2
 """An endpoint that failed this often in a row and then accepts a delivery had an outage that is over."""
