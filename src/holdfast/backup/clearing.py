@@ -12,6 +12,7 @@ from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
+from holdfast.store import search_index
 from holdfast.store.api_keys import withdraw_company
 from holdfast.store.company_locks import lock_company
 from holdfast.store.database import Database
@@ -91,6 +92,7 @@ async def clear_in_parts(
     others: Sequence[Callable[..., Sequence[Key]]] = [functools.partial(_clear_part, table=table) for table in _BY_KEY]
     for remove_part in (_clear_events, *others):
         keys: Sequence[Key] = [()]
+        size = PartSize()  # each table has its own
         while keys:
             keys = await write(functools.partial(remove_part, company=company, after=keys[-1], most=size.rows))
             if removed // _LOGGED_EVERY < (removed := removed + len(keys)) // _LOGGED_EVERY:
@@ -135,6 +137,8 @@ def _clear_part(connection: Connection, *, company: str, table: Table, after: Ke
     if keys:
         which = key[0].in_([first for first, *_ in keys]) if len(key) == 1 else tuple_(*key).in_(keys)
         connection.execute(delete(table).where(mine, which))
+    if table in search_index.INDEXED:
+        search_index.merge(connection, table, changed=len(keys))
     return keys
 
 

@@ -7,6 +7,7 @@ only VACUUM FULL, which locks the table, returns it to the disk.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -54,7 +55,10 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
     may_rewrite: nobody else uses the database.
     Raises `NoSpace`, and `Conflict` for a file that must be rewritten when `may_rewrite` is false.
     """
-    await database.write(search_index.optimize)
+    for table in search_index.INDEXED:
+        is_first = True
+        while await database.write(functools.partial(search_index.optimize_part, table=table, is_first=is_first)):
+            is_first = False
     if database.is_shared:
         return await database.maintain(lambda driver: _vacuum_postgres(driver, progress))
     file = await database.maintain(_File.of)

@@ -13,11 +13,12 @@ from sqlalchemy import Column, ColumnElement, Connection, delete, func, select, 
 
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.retention import Batch, RetainedRows
+from holdfast.store import search_index
 from holdfast.store.compact import refresh_statistics, release_free_pages
 from holdfast.store.database import Database
 from holdfast.store.tables import inbox, member_receipts, operations, outbox, quarantine, transitions
 
-_AT_ONCE = 500
+_AT_ONCE = 100
 _PARTS_RELEASED = 100
 """Free space to return to the disk each hour, in megabytes."""
 _NEWER = transitions.alias("newer")
@@ -60,6 +61,8 @@ def _remove(connection: Connection, kept: RetainedRows, *, before: str, now: str
         named = tuple_(member_receipts.c.company_id, member_receipts.c.message_id)
         connection.execute(delete(member_receipts).where(named.in_(gone)))
     removed = connection.execute(delete(table).where(*old)).rowcount
+    if table in search_index.INDEXED:
+        search_index.merge(connection, table, changed=removed)
     is_last = len(rows) < _AT_ONCE or before <= newest_at <= now
     return Batch(removed=removed, continue_after=None if is_last else last)
 
