@@ -63,7 +63,7 @@ async def index_all(database: Database) -> list[int]:
     """How many pages each part changed."""
     pages = []
     indexed = AT_ONCE
-    index_part = functools.partial(search_index.index_part, table=outbox, most=AT_ONCE)
+    index_part = functools.partial(search_index.index_part, table=outbox, limit=AT_ONCE)
     while indexed:
         indexed, changed = await changed_rows(database, index_part)
         pages.append(changed)
