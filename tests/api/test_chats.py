@@ -303,6 +303,19 @@ async def test_a_chat_is_marked_as_unread(linked: ApiClient, harness: GatewayHar
     (await linked("POST", f"{CHATS}/{LAYLA}/unread")).problem(404, "not-found", field="chat")
 
 
+async def test_messages_are_read_on_arrival_although_the_database_failed(
+    linked: ApiClient, harness: GatewayHarness
+) -> None:
+    """As soon as it is back, although no other message arrives in that chat."""
+    await linked("PUT", f"/v1/sessions/{COMPANY}", {"autoRead": True})
+    harness.chats.failing = "disk full"
+    await receive(harness, "A1")
+    assert [each["unread"] for each in await listed(linked)] == [1]
+    harness.chats.failing = None
+    await harness.wait(120)
+    assert [each["unread"] for each in await listed(linked)] == [0]
+
+
 async def test_inbound_messages_are_read_automatically_if_the_company_wants_it(
     linked: ApiClient, harness: GatewayHarness
 ) -> None:

@@ -47,6 +47,21 @@ async def test_a_contact_is_followed_on_every_link_until_it_is_removed(client: A
     assert len(subscriptions(harness)) == 2
 
 
+async def test_a_contact_is_followed_after_the_database_failed(client: ApiClient) -> None:
+    """A failed write ends the session, and Holdfast starts it again."""
+    harness = client.harness
+    await harness.pair()
+    await client("POST", PRESENCE)
+    link = harness.link()
+    harness.database.failing = "disk full"
+    show(harness, "available")
+    await harness.quiet()
+    harness.database.failing = None
+    await harness.until(lambda: harness.state() == "connected" and harness.link() != link)
+    assert (await client("GET", PRESENCE)).json["subscribed"] is True
+    assert subscriptions(harness) == [[PERSON], [PERSON]]
+
+
 async def test_presence_of_a_contact_is_an_event_and_can_be_read(client: ApiClient) -> None:
     """It includes the time since when the contact is offline; a new link starts without any state."""
     harness = client.harness

@@ -117,7 +117,9 @@ class ActorSupervisor:
             began_at = clock.monotonic()
             try:
                 if has_run:
-                    session.actor = await self._revive(lambda: session.actor.view.record, is_stored=False)
+                    actor = await self._revive(lambda: session.actor.view.record, is_stored=False)
+                    actor.work.continue_from(session.actor.work)
+                    session.actor = actor
                 has_run = True
                 async with asyncio.TaskGroup() as alone:
                     session.run = alone.create_task(session.actor.run(), name=f"actor {company}")

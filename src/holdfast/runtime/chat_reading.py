@@ -136,6 +136,12 @@ class AutomaticReading:
                 self._waiting[message.chat] = None
                 self._wake.set()
 
+    def continue_from(self, before: AutomaticReading) -> None:
+        """Mark the chats that another one could not mark any more."""
+        self._waiting = {**before._waiting, **self._waiting}
+        if self._waiting:
+            self._wake.set()
+
     async def run(self) -> None:
         """Mark chats until cancelled."""
         while True:
@@ -143,8 +149,12 @@ class AutomaticReading:
             self._wake.clear()
             while self._waiting:
                 chat = next(iter(self._waiting))
-                del self._waiting[chat]
-                await self._read(chat)
+                del self._waiting[chat]  # before it is read: another message may arrive meanwhile
+                try:
+                    await self._read(chat)
+                except BaseException:
+                    self._waiting[chat] = None
+                    raise
 
     async def _read(self, chat: str) -> None:
         unread = await self._chats.unread(self._company, chat)

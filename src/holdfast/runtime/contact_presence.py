@@ -76,6 +76,10 @@ class ContactPresence:
         """
         self._subscribed.pop(chat, None)
 
+    def continue_from(self, before: ContactPresence) -> None:
+        """Subscribe, from the next link on, to the contacts that another one was subscribed to."""
+        self._subscribed = dict(before._subscribed)
+
     def link_up(self) -> None:
         """WhatsApp forgets subscriptions with each link, and a contact may have come or gone meanwhile."""
         self._known.clear()

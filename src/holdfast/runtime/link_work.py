@@ -122,6 +122,11 @@ class LinkWork:
         tasks.create_task(self._reading.run(), name=f"automatic reading {company}")
         tasks.create_task(self.contacts.run(), name=f"presence {company}")
 
+    def continue_from(self, before: LinkWork) -> None:
+        """Take over what the work of an actor that failed had in memory only."""
+        self.contacts.continue_from(before.contacts)
+        self._reading.continue_from(before._reading)
+
     def use(self, link: LinkId | None) -> None:
         """Use this link from now on; None: no link is logged in."""
         if link == self._link:
