@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from holdfast.api.bodies import Unreadable, is_json, other_type
 from holdfast.api.keys import NoKey, NotAllowed
@@ -124,6 +125,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OperationalError, _database_failed)
+    app.add_exception_handler(ClientDisconnect, _nobody_there)
     app.add_exception_handler(Exception, _defect)
 
 
@@ -135,6 +137,11 @@ async def _holdfast_error(_: Request, error: Exception) -> JSONResponse:
         log.error("A request failed: %s", error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QuotaExceeded | WhatsAppBusy) else None
     return answer(status, error.sentence, code=error.code, field=error.field, headers=headers)
+
+
+async def _nobody_there(_: Request, __: Exception) -> Response:
+    """The caller left before its body had arrived: that is no defect, and anybody could fill the log with it."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
