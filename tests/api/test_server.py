@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from types import FrameType
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.body_limit import LARGEST_BODY
@@ -55,6 +55,11 @@ class Caller:
         """Whether the server closes the connection without a response."""
         async with asyncio.timeout(SOON_S):
             return await self.reader.read() == b""
+
+
+async def read_body(request: Request) -> None:
+    """A route without a key that reads its body, as the dashboard's sign-in does."""
+    await request.body()
 
 
 class Running:
@@ -238,7 +243,12 @@ async def test_a_caller_that_disconnects_affects_no_other(client: ApiClient, cap
         f"POST {MESSAGES} HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     with caplog.at_level(logging.WARNING):
+        client.api.post("/anybody")(read_body)
         async with serving(client) as running:
+            begun = await running.call()
+            await begun.send("POST /anybody HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey=")
+            await asyncio.sleep(0.1)
+            begun.writer.transport.abort()
             for cut in (10, len(whole) - 5, len(whole)):
                 caller = await running.call()
                 await caller.send(whole[:cut])
@@ -318,6 +328,26 @@ async def test_idle_connections_do_not_block_new_ones(client: ApiClient) -> None
             await caller.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
             assert (await caller.answer())[0] == 200
         assert not stream.reader.at_eof()
+
+
+async def test_bodies_without_a_key_that_never_end_do_not_block_others(client: ApiClient) -> None:
+    """Anybody can begin to sign in. At the limit such a connection is closed; an upload with a key is not."""
+    client.api.post("/anybody")(read_body)
+    await client("PUT", SESSION)
+    async with serving(client, max_connections=4) as running:
+        upload = await running.call()
+        await upload.send(f"POST {SESSION}/media HTTP/1.1\r\n{HEAD}Content-Length: 6\r\n\r\nabc")
+        endless = [await running.call() for _ in range(3)]
+        for caller in endless:
+            await caller.send("POST /anybody HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey=")
+        await asyncio.sleep(0.2)
+        for _ in range(3):
+            other = await running.call()
+            await other.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
+            assert (await other.answer())[0] == 200
+        assert await endless[0].ended()
+        await upload.send("def")
+        assert (await upload.answer())[0] == 201
 
 
 async def test_bad_requests_are_logged_with_the_address_and_bounded(

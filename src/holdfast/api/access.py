@@ -15,10 +15,10 @@ from weakref import WeakValueDictionary
 
 from fastapi import Request
 
-from holdfast.api.connections import KEYED
 from holdfast.api.keys import KeyGrant, KnownKeys, NoKey
 from holdfast.base.limited_log import LimitedLog
 from holdfast.delivery.content import MediaBody, MessageBody
+from holdfast.http.callers import mark_keyed
 from holdfast.http.forwarded import FORWARDED, Hop
 from holdfast.http.open_requests import hold
 from holdfast.runtime.quotas import Quotas
@@ -47,7 +47,7 @@ class Access:
         """
         hop: Hop | None = request.scope.get(FORWARDED)
         if hop is not None and hop.key_id is not None:
-            request.scope[KEYED] = True
+            mark_keyed(request.scope)
             grant = KeyGrant(None if hop.companies is None else frozenset(hop.companies))
             request.state.grant, request.state.key_id = grant, hop.key_id
             return grant
@@ -59,7 +59,7 @@ class Access:
                 address = request.client.host if request.client else "an unknown address"
                 self._refusals.warning("API key refused from %s: unknown key at the API", address)
             raise
-        request.scope[KEYED] = True
+        mark_keyed(request.scope)
         request.state.grant, request.state.key_id = grant, digest.hex()
         if grant.companies is not None:
             self.quotas.check_request(request.state.key_id, writes=request.method not in _READS)

@@ -5,10 +5,8 @@ A caller who opens connections and sends nothing, or no request with an API key,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
-
-KEYED = "holdfast.keyed"
-"""Set in the ASGI scope of a request with a valid API key, or from somebody who is signed in."""
 
 
 class Closable(Protocol):
@@ -25,11 +23,14 @@ class Connections:
         self._idle: dict[Closable, None] = {}
         """Connections without a valid API key so far; the one that has been idle longest is first."""
         self._idle_keyed: dict[Closable, None] = {}
+        self._receiving: dict[Closable, Callable[[], bool]] = {}
+        """Connections whose request has a body that has not arrived completely, and whether it has a key."""
 
     def opened(self, connection: Closable) -> bool:
         """A connection was made. False: the limit is reached, and it has to be closed.
 
-        At the limit an idle connection is closed in its favour, preferably one without a key.
+        At the limit another connection is closed in its favour: an idle one, preferably without a key, or one whose
+        request has no key and has not arrived completely.
         """
         if self._limit and len(self._open) >= self._limit and not self._close_idle():
             return False
@@ -37,10 +38,17 @@ class Connections:
         self._idle[connection] = None
         return True
 
+    def receiving(self, connection: Closable, *, is_keyed: Callable[[], bool]) -> None:
+        """The head of a request has arrived. Without a valid API key, it may be closed while its body arrives: a body
+        that never ends takes a caller nothing."""
+        self.busy(connection)
+        self._receiving[connection] = is_keyed
+
     def busy(self, connection: Closable) -> None:
-        """The head of a request has arrived."""
+        """A request has arrived."""
         self._idle.pop(connection, None)
         self._idle_keyed.pop(connection, None)
+        self._receiving.pop(connection, None)
 
     def idle(self, connection: Closable, *, is_keyed: bool) -> None:
         """A response has been sent completely."""
@@ -52,9 +60,9 @@ class Connections:
         self._open.discard(connection)
 
     def _close_idle(self) -> bool:
-        for idle in (self._idle, self._idle_keyed):
-            if idle:
-                connection = next(iter(idle))
+        keyless = (connection for connection, is_keyed in self._receiving.items() if not is_keyed())
+        for closable in (self._idle, keyless, self._idle_keyed):
+            if (connection := next(iter(closable), None)) is not None:
                 self.closed(connection)
                 connection.close()
                 return True

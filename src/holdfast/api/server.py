@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.api.body_limit import ARRIVED
-from holdfast.api.connections import KEYED, Connections
+from holdfast.api.connections import Connections
 from holdfast.base.limited_log import LimitedLog
+from holdfast.http.callers import CALLER, Caller
 
 log = logging.getLogger(__name__)
 
@@ -167,18 +168,21 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
             raise httptools.HttpParserError("exactly one Host header is required")
-        self.open_connections.busy(self)
+        caller = self.scope[CALLER] = Caller()  # type: ignore[literal-required]  # a key of ours
+        self.open_connections.receiving(self, is_keyed=lambda: caller.is_keyed)
         super().on_headers_complete()
         self._part = _Part.BODY
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.scope[ARRIVED] = True  # type: ignore[literal-required]  # a key of ours
+        if not self.cycle.response_complete:
+            self.open_connections.busy(self)
         self._part = _Part.NONE
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self.open_connections.idle(self, is_keyed=KEYED in self.scope)
+        self.open_connections.idle(self, is_keyed=self._is_keyed)
         if self._part is _Part.BODY and self._is_owed_more():
             self._expect_more()
 
@@ -186,6 +190,11 @@ class _Connection(HttpToolsProtocol):
         self._expect_nothing()
         self.open_connections.closed(self)
         super().connection_lost(exc)
+
+    @property
+    def _is_keyed(self) -> bool:
+        caller = self.scope.get(CALLER)
+        return isinstance(caller, Caller) and caller.is_keyed
 
     def _is_owed_more(self) -> bool:
         """Is the rest of a head awaited, or the rest of a request that is already answered?"""

@@ -39,6 +39,20 @@ def test_a_connection_with_a_key_is_closed_last() -> None:
     assert [each.is_closed for each in (keyed, other, third)] == [False, True, True]
 
 
+def test_a_request_without_a_key_makes_room_until_it_has_arrived() -> None:
+    """Anybody can begin a body and never end it; uploads with a key, and complete requests, are never cut."""
+    connections = Connections(3)
+    upload, complete, endless = opened(connections, 3)
+    connections.receiving(upload, is_keyed=lambda: True)
+    connections.receiving(complete, is_keyed=lambda: False)
+    connections.busy(complete)
+    connections.receiving(endless, is_keyed=lambda: False)
+    [connection] = opened(connections, 1)
+    assert [each.is_closed for each in (upload, complete, endless)] == [False, False, True]
+    connections.busy(connection)
+    assert not connections.opened(Connection())
+
+
 def test_where_all_are_busy_a_new_connection_is_refused() -> None:
     """It is refused until one of them is closed."""
     connections = Connections(2)

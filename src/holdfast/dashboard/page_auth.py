@@ -23,6 +23,7 @@ from holdfast.dashboard.attention import NOTHING
 from holdfast.dashboard.context import AppContext, CompanyForbidden, check_company, context_of
 from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyAttempts, WrongKey
 from holdfast.dashboard.return_path import login_address
+from holdfast.http.callers import mark_keyed
 from holdfast.http.forwarded import FROM_RECORD
 from holdfast.http.open_requests import hold
 from holdfast.http.startup import Starting, until_loaded
@@ -63,8 +64,6 @@ _STATUS = {
     PairingCodeRefused: HTTPStatus.BAD_GATEWAY,
 }
 _LONGEST_FORM_FIELDS = 50
-KEYED = "holdfast.keyed"
-"""Key in the ASGI scope. At its connection limit, the server closes connections of signed-in users last."""
 
 
 class CsrfFailed(HoldfastError):
@@ -133,7 +132,7 @@ class ProtectedPage(PublicPage):
         if login is None:
             return to_login(request)
         request.state.login = login
-        request.scope[KEYED] = True
+        mark_keyed(request.scope)
         if login.grant.companies is not None:
             context.quotas.check_request(login.mark, writes=request.method == "POST")
             hold(request, context.quotas.request(login.mark))
