@@ -56,9 +56,18 @@ def secrets(settings: Settings) -> list[CheckResult]:
 
 
 def _private(what: str, path: Path) -> CheckResult:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & _OTHERS:
-        return warning(what, f"{path} is readable by other users (mode {mode:o})", f"chmod 600 {path}")
+    found = path.stat()
+    return judge_private(what, path, mode=stat.S_IMODE(found.st_mode), is_own=found.st_uid == os.geteuid() != 0)
+
+
+def judge_private(what: str, path: Path, *, mode: int, is_own: bool) -> CheckResult:
+    """`is_own`: the file belongs to this user, who is not root. Root gives a file to the group of Holdfast on purpose,
+    as docs/install.md does, and after `chmod 600` Holdfast could not read it any more.
+    """
+    if mode & (_OTHERS if is_own else _OTHERS & ~stat.S_IRGRP):
+        return warning(
+            what, f"{path} is accessible to other users (mode {mode:o})", f"chmod {'600' if is_own else '640'} {path}"
+        )
     return ok(what, f"{path}, mode {mode:o}")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from holdfast.checkup.advisories import ADVISORIES, advisories_about, parsed
 from holdfast.checkup.database import judge_clock, judge_database
-from holdfast.checkup.folder import judge_backups, judge_disk
+from holdfast.checkup.folder import judge_backups, judge_disk, judge_private
 from holdfast.checkup.network import exposure, judge_engine_hosts, judge_sessions, judge_webhooks
 from holdfast.checkup.programs import judge_baileys
 from holdfast.checkup.whatsapp import judge_client_version
@@ -25,6 +26,23 @@ KNOWN = ["0002", "0001"]
 def peeked(**changes: str | None) -> DatabaseInspection:
     seen: dict[str, str | None] = {"name": "holdfast.db", "revision": "0002", "newest_at": None, "damage": None}
     return DatabaseInspection(**{**seen, **changes})  # type: ignore[arg-type]  # the revision is never None here
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_own", "cure"),
+    [
+        (0o600, True, ""),
+        (0o640, True, "chmod 600 /x"),
+        (0o644, True, "chmod 600 /x"),
+        (0o640, False, ""),  # /etc/holdfast/holdfast.toml of root:holdfast
+        (0o440, False, ""),  # a secret of Kubernetes
+        (0o660, False, "chmod 640 /x"),
+        (0o644, False, "chmod 640 /x"),
+    ],
+)
+def test_a_settings_file_of_root_stays_readable_for_the_service(mode: int, is_own: bool, cure: str) -> None:
+    """The permissions of docs/install.md are right; no cure takes the file away from the service."""
+    assert judge_private("settings file", Path("/x"), mode=mode, is_own=is_own).cure == cure
 
 
 @pytest.mark.parametrize(
