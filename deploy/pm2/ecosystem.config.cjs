@@ -1,4 +1,4 @@
-// `pm2 start ecosystem.config.cjs` – see docs/install.md. pm2 watches the process; Holdfast watches its engine host.
+// `pm2 start ecosystem.config.cjs` – see docs/install.md. pm2 monitors the process; Holdfast monitors its engine hosts.
 
 module.exports = {
   apps: [
@@ -6,24 +6,24 @@ module.exports = {
       name: "holdfast",
       script: "/opt/holdfast/bin/holdfast",
       args: "serve",
-      // It is no JavaScript: pm2 would hand it to Node.
+      // Without this, pm2 would run the program with Node.
       interpreter: "none",
       // holdfast.toml is read from here.
       cwd: "/etc/holdfast",
-      // One process. Two on the same SQLite refuse to start; several on one PostgreSQL are docs/cluster.md.
+      // One process. A second one on the same SQLite database refuses to start; for several on one PostgreSQL, see
+      // docs/cluster.md.
       exec_mode: "fork",
       instances: 1,
-      // SIGTERM, and the time for an orderly stop: a second or two, ten at most. pm2's own 1.6 s would cut it short.
+      // The time for a graceful stop: a second or two, ten at most. pm2's default of 1.6 s is too short.
       kill_timeout: 15000,
-      // pm2 sends SIGINT unless it is told otherwise with PM2_KILL_SIGNAL; Holdfast takes both alike.
-      // Exit code 2 is a setting that can't be used: a restart does not mend it.
+      // Exit code 2 means that a setting is invalid: a restart does not help.
       stop_exit_codes: [0, 2],
       exp_backoff_restart_delay: 2000,
       min_uptime: 10000,
       env: {
         HOLDFAST_LOG_LEVEL: "info",
       },
-      // Lines have their own time already.
+      // Log lines have timestamps already.
       time: false,
       merge_logs: true,
     },
