@@ -93,7 +93,7 @@ class Restorer:
         if staging:
             await self._database.read(refuse_original)
         with self._opener.open(file) as reader:
-            progress("The backup is verified …")
+            progress("Verifying the backup …")
             reader.check(CancelToken())
             manifest = reader.manifest
             _refuse_newer(manifest)
@@ -140,7 +140,7 @@ class Restorer:
             its = its.where(sessions.c.company_id == only)
         if not await self._database.read(lambda connection: connection.scalar(its)):
             return None
-        progress("The current content is backed up …")
+        progress("Backing up the current content …")
         return await self._maker.make(kind="before-restore", now=self._clock.now(), company=only)
 
     async def _judge(self, manifest: Manifest, take_stale: Collection[str]) -> dict[str, str]:

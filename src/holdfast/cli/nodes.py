@@ -52,7 +52,7 @@ def drain(
             await CLOCK.sleep(_POLL_INTERVAL_S)
             found = await client.get("/v1/drain")
             if not as_json and found["sessions"] // 10 != shown // 10:
-                terminal.print_stderr(f"{found['sessions']} sessions left")
+                terminal.print_stderr(f"Sessions left: {found['sessions']}")
                 shown = found["sessions"]
         return found
 
@@ -62,6 +62,6 @@ def drain(
     elif undo:
         terminal.print_stdout(f"Node {found['node']} accepts sessions again.")
     else:
-        terminal.print_stdout(f"Node {found['node']} has {found['sessions'] or 'no'} sessions left.")
+        terminal.print_stdout(f"Sessions left on node {found['node']}: {found['sessions']}")
     if found["sessions"] and not undo:
         raise typer.Exit(NOT_GOOD)

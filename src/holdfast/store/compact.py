@@ -72,7 +72,7 @@ async def compact(database: Database, *, may_rewrite: bool, progress: Progress =
         )
     elif may_rewrite:
         file.refuse_without_space()
-        progress(f"{(file.bytes - file.free_bytes) // _MB} MB are rewritten; this can take minutes …")
+        progress(f"Rewriting {(file.bytes - file.free_bytes) // _MB} MB; this can take minutes …")
         await database.maintain(_rewrite)
     await database.maintain(_shrink_log)
     after = await database.maintain(_File.of)
@@ -142,7 +142,7 @@ async def _vacuum_in_parts(database: Database, file: _File, progress: Progress) 
         done += 1
         if done % _SHOWN_EVERY_PARTS == 0:
             left = (await database.maintain(_File.of)).free_bytes
-            progress(f"{max(total - left, 0) // _MB} of {total // _MB} MB given back …")
+            progress(f"{max(total - left, 0) // _MB} of {total // _MB} MB freed …")
 
 
 def _vacuum_part(connection: Connection) -> bool:
