@@ -8,6 +8,8 @@ export const ID_CHARS = 4096
 export const PLAINTEXT_CHARS = 131_072 // in base64
 export const MESSAGE_CHARS = 1_000_000
 
+const SHORT_CHARS = 200
+const SHORT_ITEMS = 256
 const DEPTH = 10
 const OUR_ID = /^[\x21-\x7e]{1,128}$/
 
@@ -50,6 +52,22 @@ export function withStubs({ decrypted, ...commit }) {
     message: message && stub(message, ciphertextSha256)
   }))
   return { ...commit, decrypted: records }
+}
+
+/**
+ * A report that is too long for a line, with its texts and lists cut; null for one that must not be cut, or can't be
+ * delivered again: keys and credentials, and answers to a request.
+ */
+export function shortened(report) {
+  if (report.r === 'commit') return report.keys || report.credentials ? null : cutTo(report)
+  return report.r === 'receipt' || report.r === 'presence' ? cutTo(report) : null
+}
+
+function cutTo(value) {
+  if (typeof value === 'string') return value.slice(0, SHORT_CHARS)
+  if (value === null || typeof value !== 'object') return value
+  if (Array.isArray(value)) return value.slice(0, SHORT_ITEMS).map(cutTo)
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, cutTo(each)]))
 }
 
 // Records that there was a message, and why its content is missing.

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { bounded, boundedDecrypted, EMPTY_PLAINTEXT, mayBeOurs, withStubs } from './bounds.mjs'
+import { bounded, boundedDecrypted, EMPTY_PLAINTEXT, mayBeOurs, shortened, withStubs } from './bounds.mjs'
 
 test('values within their bounds stay unchanged', () => {
   const message = { text: 'x', sentAtS: 1, fromMe: false, content: { mentions: ['a'], location: { latitude: 1.5 } } }
@@ -34,4 +34,16 @@ test('a commit that is too long keeps its keys and reports what is missing', () 
 test('ids that Holdfast creates are short and plain', () => {
   for (const id of ['3EB0123456789ABCDEF0', 'a~b']) assert.ok(mayBeOurs(id))
   for (const id of ['', undefined, 'a b', 'x'.repeat(129), 'a\0', 'é']) assert.ok(!mayBeOurs(id))
+})
+
+test('a receipt or notification that is too long is cut; keys and answers are not', () => {
+  const receipt = { r: 'receipt', kind: 'read', chat: 'a@s.whatsapp.net', whatsappIds: Array.from({ length: 800_000 }, (_, n) => `3EB0${n}`) }
+  assert.deepEqual(shortened(receipt), { ...receipt, whatsappIds: receipt.whatsappIds.slice(0, 256) })
+  const change = { noticeId: '1 0', kind: 'subject', actorName: '\u0001'.repeat(3_000_000), participants: Array(2000).fill({ jid: '1@lid' }) }
+  const commit = { r: 'commit', seq: 7, groupChanges: Array(16).fill(change) }
+  assert.ok(JSON.stringify(shortened(commit)).length < 1_000_000)
+  assert.equal(shortened(commit).seq, 7)
+  assert.equal(shortened({ ...commit, keys: { session: {} } }), null)
+  assert.equal(shortened({ ...commit, credentials: '{}' }), null)
+  assert.equal(shortened({ r: 'query-answered', result: [] }), null)
 })

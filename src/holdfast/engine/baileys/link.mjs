@@ -5,7 +5,7 @@ import { DisconnectReason, initAuthCreds } from 'baileys'
 
 import { assemble } from './assembly.mjs'
 import { COLLECTIONS, VERSIONS } from './appstate.mjs'
-import { withStubs } from './bounds.mjs'
+import { shortened, withStubs } from './bounds.mjs'
 import { removeKeylessDevices } from './bundles.mjs'
 import { Commands } from './commands.mjs'
 import { Commits } from './commits.mjs'
@@ -286,8 +286,10 @@ export class Link {
   #report(report) {
     if (this.#over) return
     if (this.emit({ link: this.id, ...report })) return
-    // Without a stub, WhatsApp would deliver the message again, and the next link would end in the same way.
-    if (report.decrypted && this.emit({ link: this.id, ...withStubs(report) })) return
+    // Without a shorter one, WhatsApp would deliver the message, receipt or notification again, and the next link would
+    // end in the same way.
+    const short = report.decrypted ? withStubs(report) : shortened(report)
+    if (short && this.emit({ link: this.id, ...short })) return
     this.#finish(UNKNOWN, `a report (${report.r}) is longer than a line of the pipe may be`)
   }
 
