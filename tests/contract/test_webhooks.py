@@ -224,6 +224,7 @@ async def test_old_deliveries_without_a_working_endpoint_fail(service: Service) 
     await service.rows.set_default(None, None)
     assert await service.rows.give_up_old(before=before, at=iso(NOW)) == 1
     counts = await service.rows.counts()
+    assert await service.rows.counts([OTHER, THIRD]) == {OTHER: counts[OTHER]}
     assert counts == {COMPANY: Counts(failed=1), OTHER: Counts(pending=1, failed=1, oldest_at=iso(NOW))}
     await service.rows.resume("session-962303")
     assert await service.heads(OTHER) == [fresh]

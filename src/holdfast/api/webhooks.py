@@ -110,7 +110,7 @@ class WebhookService:
 
     async def seen(self, grant: KeyGrant) -> list[SeenEndpoint]:
         """The endpoints that a key may see."""
-        endpoints, counts = await self.rows.endpoints(), await self.rows.counts()
+        endpoints, counts = await self.rows.endpoints(), await self.rows.counts(grant.companies)
         return [
             SeenEndpoint(endpoint=each, counts=counts_of(each, endpoints, counts))
             for each in endpoints

@@ -113,7 +113,7 @@ def _done(request: Request, message: str) -> Response:
 
 async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
     webhooks, grant = context_of(request).webhooks, login_of(request).grant
-    endpoints, counts = await webhooks.endpoints(), await webhooks.counts()
+    endpoints, counts = await webhooks.endpoints(), await webhooks.counts(grant.companies)
     failed = await webhooks.failed(grant.companies, after=0, limit=_SHOWN)
     return {
         "endpoints": [

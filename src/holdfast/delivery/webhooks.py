@@ -391,8 +391,8 @@ class Webhooks(Protocol):
     async def resume(self, endpoint_id: str) -> Endpoint | None:
         """Activate the endpoint again and retry its pending deliveries at once. None if there is no such endpoint."""
 
-    async def counts(self) -> dict[str, Counts]:
-        """The counts by company, for companies that have deliveries."""
+    async def counts(self, companies: Companies = None) -> dict[str, Counts]:
+        """The counts by company, of those among `companies` that have deliveries."""
 
     async def failed(self, companies: Companies, *, after: int, limit: int) -> list[Failed]: ...
 

@@ -210,15 +210,16 @@ class WebhookRows:
 
     # For people.
 
-    async def counts(self) -> dict[str, Counts]:
-        pending = select(_D.company_id, func.count(), func.min(_D.at)).where(queue.IS_PENDING).group_by(_D.company_id)
-        failed = select(_D.company_id, func.count()).where(queue.HAS_FAILED).group_by(_D.company_id)
+    async def counts(self, companies: Companies = None) -> dict[str, Counts]:
+        mine = literal(value=True) if companies is None else _D.company_id.in_(companies)
+        pending = select(_D.company_id, func.count(), func.min(_D.at)).where(queue.IS_PENDING, mine)
+        failed = select(_D.company_id, func.count()).where(queue.HAS_FAILED, mine)
 
         def work(connection: Connection) -> dict[str, Counts]:
             found: dict[str, Counts] = {}
-            for company, count, oldest in connection.execute(pending):
+            for company, count, oldest in connection.execute(pending.group_by(_D.company_id)):
                 found[company] = Counts(pending=count, oldest_at=oldest)
-            for company, count in connection.execute(failed):
+            for company, count in connection.execute(failed.group_by(_D.company_id)):
                 found[company] = replace(found.get(company, Counts()), failed=count)
             return found
 
