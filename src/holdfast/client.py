@@ -131,8 +131,8 @@ class Client:
             raise Refused(response.status, str(answer.get("detail") or answer.get("error") or answer))
         return answer
 
-    def _not_holdfast(self, how: str) -> NoServer:
-        return NoServer(f"what answers at {self._url}{how} is not Holdfast: set HOLDFAST_URL to its address")
+    def _not_holdfast(self, reason: str) -> NoServer:
+        return NoServer(f"what answers at {self._url}{reason} is not Holdfast: set HOLDFAST_URL to its address")
 
 
 @asynccontextmanager

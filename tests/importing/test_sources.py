@@ -44,7 +44,7 @@ def read(
     kind: str, source: object, *, wanted: str | None = None, keys: str | None = None, **how: bool
 ) -> ImportedDevice:
     with open_source(kind, str(source), keys=keys) as opened:
-        return import_from(opened, wanted=wanted, now=NOW, **how)
+        return import_from(opened, session_name=wanted, now=NOW, **how)
 
 
 def refused(kind: str, source: object, **how: Any) -> str:

@@ -61,16 +61,16 @@ def credentials_text(content: bytes) -> str:
     return _as_written(text, found, changed)
 
 
-def _check_linked(found: dict[str, Any]) -> None:
-    missing = [name for name in _WANTED if not found.get(name) and found.get(name) != 0]
+def _check_linked(credentials: dict[str, Any]) -> None:
+    missing = [name for name in _WANTED if not credentials.get(name) and credentials.get(name) != 0]
     if missing in (["account"], ["me"], ["me", "account"]):
         raise Damaged("belongs to a device that was never linked: link it with `holdfast pair` instead")
     if missing:
         raise Damaged(f"lacks {', '.join(missing)}: it is incomplete, or was not written by Baileys")
     for name in _PAIRS:
-        if len(_part(found[name], "private")) != 32:
+        if len(_part(credentials[name], "private")) != 32:
             raise Damaged(f"has a {name} whose private key is not 32 bytes")
-    if not isinstance(found["me"], dict) or "@" not in str(found["me"].get("id")):
+    if not isinstance(credentials["me"], dict) or "@" not in str(credentials["me"].get("id")):
         raise Damaged("has no account name in me.id")
 
 
@@ -91,8 +91,8 @@ def key_text(type_: str, id_: str, content: bytes) -> str:
     return _as_written(text, found, changed)
 
 
-def _check_session(found: Any) -> None:
-    sessions = found.get("_sessions") if isinstance(found, dict) else None
+def _check_session(session: Any) -> None:
+    sessions = session.get("_sessions") if isinstance(session, dict) else None
     if not isinstance(sessions, dict):
         raise Damaged("holds no session")
     if not all(isinstance(each, dict) and isinstance(each.get("indexInfo"), dict) for each in sessions.values()):
@@ -123,8 +123,8 @@ def _parsed(content: bytes) -> tuple[str, Any]:
         raise Damaged(f"holds a number that JavaScript can't read ({len(text)} characters)") from error
 
 
-def _as_written(text: str, found: Any, changed: Any) -> str:
-    return text.strip() if changed == found else json.dumps(changed, separators=(",", ":"))
+def _as_written(text: str, value: Any, changed: Any) -> str:
+    return text.strip() if changed == value else json.dumps(changed, separators=(",", ":"))
 
 
 # Bytes. Baileys has written them in four forms; the first is the current one.

@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(GOOD)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         terminal.print_stdout(f"holdfast {version('holdfast')}")

@@ -63,22 +63,24 @@ def create(
     _show_made(running_or_stopped(ask, act), file, as_json=as_json)
 
 
-def _result_json(made: BackupResult) -> Json:
+def _result_json(result: BackupResult) -> Json:
     from holdfast.backup.backup_dir import BackupFile
 
-    return _backup_json(BackupFile(path=made.path, size_bytes=made.size_bytes, manifest=made.manifest, problem=None))
+    return _backup_json(
+        BackupFile(path=result.path, size_bytes=result.size_bytes, manifest=result.manifest, problem=None)
+    )
 
 
-def _backup_json(found: BackupFile) -> Json:
-    manifest = found.manifest
+def _backup_json(backup: BackupFile) -> Json:
+    manifest = backup.manifest
     return {
-        "name": found.path.name,
-        "sizeBytes": found.size_bytes,
+        "name": backup.path.name,
+        "sizeBytes": backup.size_bytes,
         "createdAt": None if manifest is None else manifest.created_at,
         "companies": None if manifest is None else [each.company_id for each in manifest.companies],
         "onlyCompany": None if manifest is None else manifest.only_company,
-        "encrypted": found.is_encrypted,
-        "problem": found.problem,
+        "encrypted": backup.is_encrypted,
+        "problem": backup.problem,
     }
 
 
@@ -120,16 +122,16 @@ def list_backups(
         raise typer.Exit(NOT_GOOD)
 
 
-def _row(found: Json) -> tuple[object, ...]:
-    made_at, only = found["createdAt"], found["onlyCompany"]
+def _row(backup: Json) -> tuple[object, ...]:
+    made_at, only = backup["createdAt"], backup["onlyCompany"]
     age = None if made_at is None else format_duration((CLOCK.now() - _at(made_at)).total_seconds())
-    companies = None if found["companies"] is None else f"only {only}" if only else len(found["companies"])
+    companies = None if backup["companies"] is None else f"only {only}" if only else len(backup["companies"])
     return (
-        found["name"],
+        backup["name"],
         age,
         companies,
-        _size(found["sizeBytes"]),
-        found["problem"] or ("encrypted, not examined" if made_at is None else "intact"),
+        _size(backup["sizeBytes"]),
+        backup["problem"] or ("encrypted, not examined" if made_at is None else "intact"),
     )
 
 

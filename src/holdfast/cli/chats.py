@@ -128,8 +128,8 @@ def message(
     show_one(with_client(lambda client: client.get(path)), as_json=as_json)
 
 
-def _items(company: str, rest: str, options: dict[str, str], most: int) -> list[Json]:
-    return listed(session_path(company, rest) + (f"?{urlencode(options)}" if options else ""), most=most)
+def _items(company: str, path: str, options: dict[str, str], most: int) -> list[Json]:
+    return listed(session_path(company, path) + (f"?{urlencode(options)}" if options else ""), most=most)
 
 
 def _line(text: str) -> str:

@@ -58,13 +58,13 @@ def show_settings(name: SettingName = None, as_json: AsJson = False) -> None:
         terminal.show_table(columns, ([each[column] for column in columns] for each in rows))
 
 
-def _row(each: Explained, value: object, came_from: Mapping[str, str]) -> dict[str, Any]:
+def _row(each: Explained, value: object, sources: Mapping[str, str]) -> dict[str, Any]:
     from holdfast.settings import variable
 
     return {
         "setting": variable(each.name),
         "value": value,
-        "origin": came_from.get(each.name, "default"),
+        "origin": sources.get(each.name, "default"),
         "default": each.default,
         "allowed": each.allowed,
         "group": each.group,

@@ -121,7 +121,7 @@ def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = Fa
 
 def _show_newest(
     company: str,
-    rest: str,
+    path: str,
     newest: int,
     columns: tuple[str, ...],
     row: Callable[[Json], tuple[object, ...]],
@@ -130,7 +130,7 @@ def _show_newest(
 ) -> None:
     async def work(client: Client) -> list[Json]:
         found: deque[Json] = deque(maxlen=newest)
-        async for item in client.items(session_path(company, rest)):
+        async for item in client.items(session_path(company, path)):
             found.append(item)
         return list(found)
 

@@ -57,7 +57,7 @@ def import_device(
     if kind not in KINDS:
         raise UsageError(f'"{kind[:40]}" is not a known program: give one of {PROGRAMS}')
     with open_source(kind, source, keys=keys) as opened:
-        read = import_from(opened, wanted=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
+        read = import_from(opened, session_name=session, now=CLOCK.now(), force=force, skip_damaged=skip_damaged)
     _print_skipped(read)
     for sign in read.in_use:
         terminal.print_stderr(f"In use: {sign}. Chats get new keys before Holdfast sends.")

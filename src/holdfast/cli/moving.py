@@ -102,16 +102,16 @@ async def _was_moved(file: Path) -> bool:
         return False  # the move itself then fails with the same error and its cure
 
 
-def _show(found: MoveResult, source: str, target: str, *, is_to_sqlite: bool, as_json: bool) -> None:
+def _show(result: MoveResult, source: str, target: str, *, is_to_sqlite: bool, as_json: bool) -> None:
     if as_json:
-        tables = {name: {"rows": digest.rows, "sha256": digest.sha256} for name, digest in found.tables.items()}
+        tables = {name: {"rows": digest.rows, "sha256": digest.sha256} for name, digest in result.tables.items()}
         terminal.show_json(
-            {"from": source, "to": target, "rows": found.rows, "sessions": found.sessions, "tables": tables}
+            {"from": source, "to": target, "rows": result.rows, "sessions": result.sessions, "tables": tables}
         )
         return
     cure = "unset HOLDFAST_DATABASE_URL" if is_to_sqlite else "set HOLDFAST_DATABASE_URL to it"
     terminal.print_stdout(
-        f"Moved {found.rows} rows of {found.sessions} sessions to {target}; number and hash of the rows of all "
-        f"{len(found.tables)} tables agree.\n"
+        f"Moved {result.rows} rows of {result.sessions} sessions to {target}; number and hash of the rows of all "
+        f"{len(result.tables)} tables agree.\n"
         f"Now {cure}, and start Holdfast. {source} is kept as it was, and refuses to run."
     )

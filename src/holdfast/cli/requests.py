@@ -83,11 +83,11 @@ def _for_commands(sentence: str) -> str:
     return sentence
 
 
-def session_path(company: str, rest: str = "") -> str:
+def session_path(company: str, suffix: str = "") -> str:
     """The path of a session. Raises `UsageError` for an invalid company id, which could form another path."""
     if not is_company_id(company):
         raise UsageError(f'company "{company}" is not usable: {COMPANY_RULE}')
-    return f"/v1/sessions/{company}{rest}"
+    return f"/v1/sessions/{company}{suffix}"
 
 
 def listed(path: str, *, most: int | None = None) -> list[Json]:

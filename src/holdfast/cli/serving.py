@@ -75,10 +75,10 @@ def serve(
         raise typer.Exit(GOOD) from None
 
 
-def allow_open_files(wanted: int) -> None:
+def allow_open_files(limit: int) -> None:
     """Raise the limit of open files as far as this process may: 1,024, a common default, is low for many clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 

@@ -61,19 +61,19 @@ def _live(company: str, *, moving: bool) -> Iterator[Show]:
         yield lambda seen: live.update(line(company, seen))
 
 
-def line(company: str, seen: Sample) -> Text:
+def line(company: str, sample: Sample) -> Text:
     """`962302  connected  1:23 of 5:00  up 100.0 %  delivery 98.3 %  disconnections 1  back in 1.2 s`."""
-    measured = seen.stability
+    measured = sample.stability
     parts = [
-        f"{clock(seen.watched_s)} of {clock(seen.of_s)}",
+        f"{clock(sample.watched_s)} of {clock(sample.of_s)}",
         f"up {_percent(measured['uptimePercent'])}",
         f"delivery {_percent(measured['deliveryPercent'])}",
         f"disconnections {measured['disconnections']}",
         f"back in {_seconds(measured['reconnectP95S'])}",
     ]
-    state = Text(seen.state, _COLOURS.get(seen.state, "red"))
+    state = Text(sample.state, _COLOURS.get(sample.state, "red"))
     shown = Text("  ").join([Text(company), state, *map(Text, parts)])
-    return shown.append(f"  {seen.problem}", "red") if seen.problem else shown
+    return shown.append(f"  {sample.problem}", "red") if sample.problem else shown
 
 
 def _percent(value: float | None) -> str:
@@ -84,13 +84,13 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} s"
 
 
-def _verdict(company: str, seen: Sample) -> Group:
-    rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in seen.stability["table"]]
-    verdict = Text(f"{company} met every goal over {clock(seen.watched_s)}", "bold green")
-    if not seen.holds:
-        failing = "; ".join(seen.failing)  # the name of a goal may have a comma
-        verdict = Text(f"{company} missed goals over {clock(seen.watched_s)}: {failing}", "bold red")
-    turns = [Text(_format_transition(transition)) for transition in seen.turns]
+def _verdict(company: str, sample: Sample) -> Group:
+    rows = [(row["what"], row["measured"], row["goal"], row["holds"]) for row in sample.stability["table"]]
+    verdict = Text(f"{company} met every goal over {clock(sample.watched_s)}", "bold green")
+    if not sample.holds:
+        failing = "; ".join(sample.failing)  # the name of a goal may have a comma
+        verdict = Text(f"{company} missed goals over {clock(sample.watched_s)}: {failing}", "bold red")
+    turns = [Text(_format_transition(transition)) for transition in sample.turns]
     return Group(*turns, *([Text()] if turns else []), terminal.goals(rows), Text(), verdict)
 
 

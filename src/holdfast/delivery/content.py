@@ -207,9 +207,9 @@ def mentioned(mentions: list[str]) -> list[str]:
     return people(mentions, field="mentions")
 
 
-def people(given: list[str], *, field: str) -> list[str]:
+def people(recipients: list[str], *, field: str) -> list[str]:
     """The JIDs of people who are given by phone number or JID, each once. Raises `BadInput`."""
-    jids = [parse_recipient(text, field=f"{field}.{n}")[1] for n, text in enumerate(given)]
+    jids = [parse_recipient(text, field=f"{field}.{n}")[1] for n, text in enumerate(recipients)]
     for n, jid in enumerate(jids):
         if jid.endswith("@g.us"):
             raise BadInput(f'{field}.{n} "{jid}" is a group: give people only', field=f"{field}.{n}")

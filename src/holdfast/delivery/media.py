@@ -201,35 +201,35 @@ _PRINTABLE = frozenset({"application/pdf", "application/postscript"})
 """Types with an unmistakable signature whose files may be text throughout."""
 
 
-def _is_contradicted(declared: str, found: str | None, evidence: Evidence) -> bool:
+def _is_contradicted(declared: str, detected: str | None, evidence: Evidence) -> bool:
     """Whether the file's signature contradicts the server's type: programs that set no type send text/html."""
     name = declared.partition(";")[0]
-    if found is None:
+    if detected is None:
         return False
     if name.startswith("text/") or name in _TEXT_TYPES:
         # Many signatures are letters, with which a text may begin as well.
-        return found in _PRINTABLE or text_type(evidence.head, is_whole=evidence.is_whole) is None
-    return name in _PICTURES and found in _PICTURES
+        return detected in _PRINTABLE or text_type(evidence.head, is_whole=evidence.is_whole) is None
+    return name in _PICTURES and detected in _PICTURES
 
 
-def _document_type(declared: str | None, found: str | None, evidence: Evidence, *, is_callers: bool) -> str:
+def _document_type(declared: str | None, detected: str | None, evidence: Evidence, *, is_callers: bool) -> str:
     name = None if declared is None else declared.partition(";")[0]
     if declared is not None and name not in _GENERIC_TYPES and (is_callers or name not in _VAGUE_TYPES):
         return declared
     by_name = type_by_name(evidence.filename)
-    if found is not None and not (by_name is not None and _refines(by_name, found)):
-        return found.partition(";")[0]
+    if detected is not None and not (by_name is not None and _refines(by_name, detected)):
+        return detected.partition(";")[0]
     fallback = declared if declared is not None and name in _VAGUE_TYPES else "application/octet-stream"
     return by_name or text_type(evidence.head, is_whole=evidence.is_whole) or fallback
 
 
-def _refines(by_name: str, found: str) -> bool:
+def _refines(by_name: str, detected: str) -> bool:
     """Whether the name is more specific than the bytes. Several package formats have the same signature."""
-    if found in {ZIP, OLE}:
+    if detected in {ZIP, OLE}:
         return by_name not in _SIGNED
-    if found.startswith("application/vnd.openxml") or "macroEnabled" in found:
-        return _office_program(by_name) == _office_program(found)
-    return found == "application/vnd.ms-excel" and by_name == "application/msword"
+    if detected.startswith("application/vnd.openxml") or "macroEnabled" in detected:
+        return _office_program(by_name) == _office_program(detected)
+    return detected == "application/vnd.ms-excel" and by_name == "application/msword"
 
 
 def _office_program(mimetype: str) -> str | None:
@@ -239,22 +239,22 @@ def _office_program(mimetype: str) -> str | None:
     return None
 
 
-def _audio_type(declared: str, found: str | None, head: bytes) -> str:
+def _audio_type(declared: str, detected: str | None, head: bytes) -> str:
     """The type of an audio file. Phones play a voice note only under the long form of its type, with the codec."""
-    if found is None or not found.startswith("audio/ogg"):
-        return found or declared if declared.startswith("audio/ogg") else declared
-    if found == OPUS or (found == "audio/ogg" and ogg_codec_is_unreadable(head)):
+    if detected is None or not detected.startswith("audio/ogg"):
+        return detected or declared if declared.startswith("audio/ogg") else declared
+    if detected == OPUS or (detected == "audio/ogg" and ogg_codec_is_unreadable(head)):
         return OPUS
-    return found
+    return detected
 
 
-def _agrees(kind: MediaKind, found: str | None, declared: str) -> bool:
+def _agrees(kind: MediaKind, detected: str | None, declared: str) -> bool:
     """Whether the bytes allow the given type. Images, videos and Ogg have signatures; MP3, AAC and M4A may not."""
     if kind is MediaKind.AUDIO:
-        if found is None:
+        if detected is None:
             return not declared.startswith("audio/ogg")
-        return found.partition(";")[0] in MEDIA_TYPES[kind] or found in {"video/mp4", "video/3gpp"}
-    return found in MEDIA_TYPES[kind]
+        return detected.partition(";")[0] in MEDIA_TYPES[kind] or detected in {"video/mp4", "video/3gpp"}
+    return detected in MEDIA_TYPES[kind]
 
 
 def _article(kind: MediaKind) -> str:

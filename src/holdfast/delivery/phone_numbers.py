@@ -187,28 +187,28 @@ def _country_code(digits: str) -> str:
     return next((digits[:size] for size in (1, 2) if digits[:size] in _SHORT_CODES), digits[:3])
 
 
-def _without_address(text: str, given: str, *, field: str) -> str:
+def _without_address(text: str, raw: str, *, field: str) -> str:
     """The number in a `tel:` URI or a WhatsApp link; any other text unchanged."""
     lower = text.lower()
     for scheme in _SCHEMES:
         if lower.startswith(scheme):
-            return _without_extension(unquote(text[len(scheme) :]).removeprefix("//"), given, field=field)
+            return _without_extension(unquote(text[len(scheme) :]).removeprefix("//"), raw, field=field)
     if lower.startswith((f"{_WHATSAPP}/", "http://", "https://")) or lower.partition("/")[0] in _LINK_HOSTS:
-        return _of_link(text, given, field=field)
+        return _of_link(text, raw, field=field)
     return text[len(_WHATSAPP) :] if lower.startswith(_WHATSAPP) else text
 
 
-def _without_extension(number: str, given: str, *, field: str) -> str:
+def _without_extension(number: str, raw: str, *, field: str) -> str:
     if ";" in number:
         raise BadInput(
-            f'{field} "{shown(given, limit=80)}" has an extension or a parameter after ";": WhatsApp numbers have '
+            f'{field} "{shown(raw, limit=80)}" has an extension or a parameter after ";": WhatsApp numbers have '
             "none, give the number without it",
             field=field,
         )
     return number
 
 
-def _of_link(text: str, given: str, *, field: str) -> str:
+def _of_link(text: str, raw: str, *, field: str) -> str:
     try:
         link = urlsplit(text if "://" in text else f"https://{text.removeprefix(_WHATSAPP)}")
         host = (link.hostname or "").removeprefix("www.")
@@ -218,24 +218,24 @@ def _of_link(text: str, given: str, *, field: str) -> str:
     else:
         path = unquote(link.path).strip("/")
         if link.scheme.lower() == "whatsapp" and (host, path) in {("send", ""), ("", "send")}:
-            return _the_one(phones, given, field=field)
+            return _the_one(phones, raw, field=field)
         if host in _SEND_HOSTS and path == "send":
-            return _the_one(phones, given, field=field)
+            return _the_one(phones, raw, field=field)
         if host == "wa.me" and path and not any(char.isalpha() or char == "/" for char in path):
             return path
-    raise _no_number(given, field=field)
+    raise _no_number(raw, field=field)
 
 
-def _the_one(phones: list[str], given: str, *, field: str) -> str:
+def _the_one(phones: list[str], raw: str, *, field: str) -> str:
     """The single number of a query. A `+` that was not percent-encoded has been decoded as a space."""
     if len(phones) != 1:
-        raise _no_number(given, field=field)
+        raise _no_number(raw, field=field)
     return visible(phones[0])
 
 
-def _no_number(given: str, *, field: str) -> BadInput:
+def _no_number(raw: str, *, field: str) -> BadInput:
     return BadInput(
-        f'{field} "{shown(given, limit=80)}" is a link without a phone number: give the number itself, '
+        f'{field} "{shown(raw, limit=80)}" is a link without a phone number: give the number itself, '
         "or a link such as https://wa.me/962790000001",
         field=field,
     )

@@ -134,15 +134,15 @@ def loosened(limit: Pacing, changes: Mapping[str, object]) -> str | None:
     return None
 
 
-def _slower(limit: Pace, wanted: Pace) -> Pace:
+def _slower(limit: Pace, pace: Pace) -> Pace:
     if not limit.per_minute:
-        return wanted
-    return Pace(per_minute=_least_limit(limit.per_minute, wanted.per_minute), burst=min(limit.burst, wanted.burst))
+        return pace
+    return Pace(per_minute=_least_limit(limit.per_minute, pace.per_minute), burst=min(limit.burst, pace.burst))
 
 
-def _least_limit(limit: N, wanted: N) -> N:
+def _least_limit(limit: N, proposed: N) -> N:
     """The tighter of two limits, where 0 means no limit."""
-    return min(limit, wanted) if limit and wanted else limit or wanted
+    return min(limit, proposed) if limit and proposed else limit or proposed
 
 
 class Bucket:

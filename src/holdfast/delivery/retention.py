@@ -27,7 +27,7 @@ class Batch:
 
 
 class Retention(Protocol):
-    async def remove_batch(self, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
+    async def remove_batch(self, retained: RetainedRows, *, before: str, now: str, after: int) -> Batch:
         """Remove rows older than `before` among the next few hundred row numbers after `after`.
 
         Rows of the future, from a time when the clock was wrong, are passed over.

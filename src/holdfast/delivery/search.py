@@ -51,18 +51,18 @@ class Search:
         return not self.words and not self.names
 
 
-def parse_search(asked: str) -> Search:
+def parse_search(query: str) -> Search:
     """Parse what somebody typed. Accepts any text, hostile ones included."""
-    asked = asked[:_LONGEST_SEARCH]
-    words = dict.fromkeys(f"w{_without_article(word)}" for word in _words(asked))
-    return Search(words=tuple(words)[:_MAX_WORDS], names=tuple(_searched_names(asked)))
+    query = query[:_LONGEST_SEARCH]
+    words = dict.fromkeys(f"w{_without_article(word)}" for word in _words(query))
+    return Search(words=tuple(words)[:_MAX_WORDS], names=tuple(_searched_names(query)))
 
 
-def _searched_names(asked: str) -> Iterator[str]:
-    id_ = _id(asked)
-    if id_ and not any(each.isspace() for each in asked.strip()):
+def _searched_names(query: str) -> Iterator[str]:
+    id_ = _id(query)
+    if id_ and not any(each.isspace() for each in query.strip()):
         yield f"i{id_}"
-    number = _BETWEEN_DIGITS.sub("", _plain(asked))
+    number = _BETWEEN_DIGITS.sub("", _plain(query))
     if number.isdecimal():
         yield f"n{number[:_LONGEST_TOKEN]}"
 

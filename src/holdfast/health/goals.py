@@ -29,6 +29,6 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return values[max(math.ceil(len(values) * percent / 100) - 1, 0)]
 
 
-def percent_of(part: float, whole: float) -> float | None:
-    """`part` as a percentage of `whole`; None when `whole` is zero."""
-    return 100.0 * part / whole if whole > 0 else None
+def percent_of(part: float, total: float) -> float | None:
+    """`part` as a percentage of `total`; None when `total` is zero."""
+    return 100.0 * part / total if total > 0 else None

@@ -79,13 +79,13 @@ class Source(Protocol):
 
 
 def import_from(
-    source: Source, *, wanted: str | None, now: datetime, force: bool = False, skip_damaged: bool = False
+    source: Source, *, session_name: str | None, now: datetime, force: bool = False, skip_damaged: bool = False
 ) -> ImportedDevice:
     """Read the device of one session. Raises `ImportRefused`, also if another program seems to use the device.
 
     wanted: the session's name; None if the source has only one session. force: import a device that is in use.
     """
-    session = _chosen(source, wanted)
+    session = _chosen(source, session_name)
     signs = tuple(source.signs_of_use(session, now=now))
     if signs and not force:
         raise ImportRefused(
@@ -99,9 +99,9 @@ def import_from(
     )
 
 
-def _chosen(source: Source, wanted: str | None) -> StoredSession:
+def _chosen(source: Source, session_name: str | None) -> StoredSession:
     sessions = source.sessions()
-    matching = [each for each in sessions if wanted is None or wanted.removeprefix("+") in each.names]
+    matching = [each for each in sessions if session_name is None or session_name.removeprefix("+") in each.names]
     if len(matching) == 1:
         return matching[0]
     if not sessions:
@@ -110,9 +110,13 @@ def _chosen(source: Source, wanted: str | None) -> StoredSession:
         )
     listed = ", ".join(f'"{each.name}"{f" ({each.about})" if each.about else ""}' for each in sessions[:_SHOWN])
     listed += f" and {len(sessions) - _SHOWN} more" if len(sessions) > _SHOWN else ""
-    if wanted is None:
+    if session_name is None:
         raise ImportRefused(f"{source.shown} holds {len(sessions)} sessions: name one with --session: {listed}")
-    problem = f'has no session "{wanted[:80]}"' if not matching else f'has {len(matching)} sessions "{wanted[:80]}"'
+    problem = (
+        f'has no session "{session_name[:80]}"'
+        if not matching
+        else f'has {len(matching)} sessions "{session_name[:80]}"'
+    )
     raise ImportRefused(f"{source.shown} {problem}: it has {listed}")
 
 
@@ -157,10 +161,10 @@ def _unique(keys: Iterable[RatchetKey]) -> Iterable[RatchetKey]:
     return {(key.type, key.id): key for key in keys}.values()
 
 
-def _too_damaged(where: str, damaged: Sequence[str]) -> ImportRefused:
+def _too_damaged(source: str, damaged: Sequence[str]) -> ImportRefused:
     shown = "; ".join(damaged[:5]) + (f"; and {len(damaged) - 5} more" if len(damaged) > 5 else "")
     return ImportRefused(
-        f"{where} has {len(damaged)} damaged key{'s' if len(damaged) > 1 else ''}: {shown}. Nothing was imported; "
+        f"{source} has {len(damaged)} damaged key{'s' if len(damaged) > 1 else ''}: {shown}. Nothing was imported; "
         "with --skip-damaged these are left out, and their chats get new keys"
     )
 

@@ -167,9 +167,9 @@ class Result:
         }
 
 
-def _percent(part: float, whole: float) -> float:
+def _percent(part: float, total: float) -> float:
     """A share in percent; 100 when there was nothing to count."""
-    share = percent_of(part, whole)
+    share = percent_of(part, total)
     return 100.0 if share is None else share
 
 

@@ -210,39 +210,41 @@ class _AddressQueue:
             oldest.setdefault(each.alert.subject, each)
         return min(oldest.values(), key=lambda each: each.due_at, default=None)
 
-    async def _try(self, chosen: _Waiting) -> None:
-        if (chosen.tries or chosen.may_be_settled) and not await self._queue.is_owned(chosen.alert):
-            if chosen.tries:
+    async def _try(self, waiting: _Waiting) -> None:
+        if (waiting.tries or waiting.may_be_settled) and not await self._queue.is_owned(waiting.alert):
+            if waiting.tries:
                 # This node was cut off from the database for so long that it counted as gone.
-                log.info('Alert "%s" is left to the node that took it over', chosen.alert.title)
-            self._waiting.remove(chosen)
+                log.info('Alert "%s" is left to the node that took it over', waiting.alert.title)
+            self._waiting.remove(waiting)
             return
         try:
-            await self._transport.deliver(self.address, chosen.alert)
+            await self._transport.deliver(self.address, waiting.alert)
         except NotDelivered as error:
-            await self._retry_later(chosen, error)
+            await self._retry_later(waiting, error)
             return
         except Exception as error:  # such as no more threads: it must not end Holdfast
             log.exception("An alert was not delivered to %s", self.address)
-            await self._retry_later(chosen, NotDelivered(f"Holdfast failed: {type(error).__name__}"))
+            await self._retry_later(waiting, NotDelivered(f"Holdfast failed: {type(error).__name__}"))
             return
-        self._waiting.remove(chosen)
-        if chosen.tries:
-            log.info('Alert "%s" was delivered to %s at attempt %d', chosen.alert.title, self.address, chosen.tries + 1)
+        self._waiting.remove(waiting)
+        if waiting.tries:
+            log.info(
+                'Alert "%s" was delivered to %s at attempt %d', waiting.alert.title, self.address, waiting.tries + 1
+            )
         for each in self._waiting:
             each.due_at = min(each.due_at, self._clock.monotonic())
-        await self._queue.settle(chosen.alert)
+        await self._queue.settle(waiting.alert)
 
-    async def _retry_later(self, chosen: _Waiting, error: NotDelivered) -> None:
-        chosen.tries, chosen.error = chosen.tries + 1, error.sentence
-        if self._clock.monotonic() - chosen.made_at < self._pace.give_up_s:
-            chosen.due_at = self._clock.monotonic() + self._pace.delay_s(chosen.tries)
-            if chosen.tries == 1:
+    async def _retry_later(self, waiting: _Waiting, error: NotDelivered) -> None:
+        waiting.tries, waiting.error = waiting.tries + 1, error.sentence
+        if self._clock.monotonic() - waiting.made_at < self._pace.give_up_s:
+            waiting.due_at = self._clock.monotonic() + self._pace.delay_s(waiting.tries)
+            if waiting.tries == 1:
                 log.warning(
-                    'Alert "%s" can\'t be delivered to %s and is retried: %s', chosen.alert.title, self.address, error
+                    'Alert "%s" can\'t be delivered to %s and is retried: %s', waiting.alert.title, self.address, error
                 )
             return
-        self._waiting.remove(chosen)
+        self._waiting.remove(waiting)
         self.given_up += 1
-        log.error('Alert "%s" was not delivered to %s and is given up: %s', chosen.alert.title, self.address, error)
-        await self._queue.settle(chosen.alert)
+        log.error('Alert "%s" was not delivered to %s and is given up: %s', waiting.alert.title, self.address, error)
+        await self._queue.settle(waiting.alert)

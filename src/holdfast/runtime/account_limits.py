@@ -92,17 +92,17 @@ class AccountLimits:
         if actor := self._gateway.find(company):
             await actor.work.sender.account_changed()
 
-    async def check_tenant_pacing(self, company: str, wanted: Content) -> None:
+    async def check_tenant_pacing(self, company: str, proposed: Content) -> None:
         """A tenant can only tighten what the operator set, in the settings or for this company.
 
         Raises `BadInput`, naming the first figure that would lift a limit.
         """
         account = await self._accounts.account(company, since=iso(self._clock.now()))
         operators = {name: value for name, value in (account.pacing or {}).items() if name != TENANT}
-        figure = loosened(pacing_with(self._default, operators), wanted)
+        figure = loosened(pacing_with(self._default, operators), proposed)
         if figure is not None:
             raise BadInput(
-                f"pacing.{figure} is {wanted[figure]}, which is above the operator's limit: this API key can only "
+                f"pacing.{figure} is {proposed[figure]}, which is above the operator's limit: this API key can only "
                 "tighten the limits; an API key for all companies can set others",
                 field=f"pacing.{figure}",
             )

@@ -198,9 +198,9 @@ class ClientVersions:
             return None
         return ClientVersion(revision=revision, origin="whatsapp", read_at=iso(self._clock.now()))
 
-    def _merge(self, others: KnownVersions) -> None:
-        worked = max(filter(None, (others.worked, self._known.worked)), key=revision_of, default=None)
-        found, own = others.found or self._known.found, self._known.found
+    def _merge(self, stored: KnownVersions) -> None:
+        worked = max(filter(None, (stored.worked, self._known.worked)), key=revision_of, default=None)
+        found, own = stored.found or self._known.found, self._known.found
         if found is not None and own is not None and (found.revision, found.read_at) == (own.revision, own.read_at):
             found = own  # not "stored": this process read it
         self._known = KnownVersions(worked=worked, found=found)

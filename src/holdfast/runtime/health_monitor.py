@@ -148,8 +148,8 @@ class HealthMonitor:
         await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
         self._pruned_at = now
 
-    def _act(self, seen: Sequence[Signals]) -> None:
-        for signals in seen:
+    def _act(self, all_signals: Sequence[Signals]) -> None:
+        for signals in all_signals:
             company = signals.company
             match decide(signals, self._limits):
                 case Nothing():

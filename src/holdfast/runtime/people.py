@@ -68,12 +68,12 @@ class People:
             )
         return found
 
-    async def check(self, company: str, given: Sequence[str], *, field: str) -> list[Checked]:
+    async def check(self, company: str, inputs: Sequence[str], *, field: str) -> list[Checked]:
         """Which of them are on WhatsApp, in their order: numbers, hidden ids and usernames.
 
         Raises `BadInput`, naming `field`, and what queries raise.
         """
-        names = [_Name.of(text, field=field) for text in given]
+        names = [_Name.of(text, field=field) for text in inputs]
         queries = await self._queries(company)
         numbers = await self._numbers(company, queries, [name.number for name in names if name.number])
         hidden = await self._hidden(company, queries, [name.lid for name in names if name.lid])
@@ -140,17 +140,17 @@ class People:
         await self._contacts.learn(company, [Identity(jid=found.jid, lid=found.lid, username=username)])
         return await self._contacts.canonical(company, found.jid)
 
-    async def _checked(self, company: str, name: _Name, found: Mapping[str, str | None]) -> Checked:
-        chat = found.get(name.number or name.lid or name.username or "")
+    async def _checked(self, company: str, name: _Name, chats: Mapping[str, str | None]) -> Checked:
+        chat = chats.get(name.number or name.lid or name.username or "")
         if chat is None:
             return Checked(given=name.given)
         known = await self._contacts.find(company, chat) or KnownContact(jid=chat)
         return Checked(given=name.given, chat=chat, number=known.number, lid=known.lid, username=known.username)
 
 
-def check_people(given: Sequence[str], *, field: str) -> None:
+def check_people(inputs: Sequence[str], *, field: str) -> None:
     """Raises `BadInput`, naming `field`, for what `People.check` can't look up."""
-    for text in given:
+    for text in inputs:
         _Name.of(text, field=field)
 
 

@@ -210,13 +210,13 @@ class Quotas:
         self._outbox[company] = made = _Estimate(messages=used.messages, bytes=used.bytes, measured_at=now)
         return made
 
-    def _exceeded(self, found: _Estimate, size_bytes: int) -> str | None:
+    def _exceeded(self, usage: _Estimate, size_bytes: int) -> str | None:
         """The exhausted part of the quota, for people."""
         messages, max_bytes = self._limits.outbox_messages, self._limits.outbox_bytes
-        if messages and found.messages >= messages:
-            return f"{found.messages} messages waiting, and may have {messages} (HOLDFAST_QUOTA_OUTBOX_MESSAGES)"
-        if max_bytes and found.bytes + size_bytes > max_bytes:
-            used = f"{found.bytes / MB:.1f} MB of messages waiting"
+        if messages and usage.messages >= messages:
+            return f"{usage.messages} messages waiting, and may have {messages} (HOLDFAST_QUOTA_OUTBOX_MESSAGES)"
+        if max_bytes and usage.bytes + size_bytes > max_bytes:
+            used = f"{usage.bytes / MB:.1f} MB of messages waiting"
             return f"{used}, and may have {max_bytes // MB} MB (HOLDFAST_QUOTA_OUTBOX_MB)"
         return None
 

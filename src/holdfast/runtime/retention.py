@@ -45,15 +45,15 @@ class RetentionSweeper:
         except Exception:
             log.exception("%s; next try in %.0f s", failed, SWEEP_INTERVAL_S)
 
-    async def _sweep(self, kept: RetainedRows, *, before: str) -> None:
+    async def _sweep(self, retained: RetainedRows, *, before: str) -> None:
         removed, after = 0, 0
         while True:
             now = iso(self._clock.now())
-            batch = await self._store.remove_batch(kept, before=before, now=now, after=after)
+            batch = await self._store.remove_batch(retained, before=before, now=now, after=after)
             removed += batch.removed
             if batch.continue_after is None:
                 break
             after = batch.continue_after
             await self._clock.sleep(PAUSE_S)
         if removed:
-            log.info("%d old %s removed", removed, kept.value)
+            log.info("%d old %s removed", removed, retained.value)

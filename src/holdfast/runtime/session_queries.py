@@ -218,9 +218,9 @@ class SessionQueries:
                 return NotFound(f"WhatsApp knows nothing with this id, or it was revoked (code {report.code})")
         return QueryFailed(f"WhatsApp's answer can't be used ({report.error}: {report.detail})")
 
-    def _cache_numbers(self, found: dict[str, CheckedNumber]) -> None:
+    def _cache_numbers(self, numbers: dict[str, CheckedNumber]) -> None:
         now = self._clock.monotonic()
-        for number, row in found.items():
+        for number, row in numbers.items():
             cache_s = _ABSENT_CACHE_S if row.chat is None else _EXISTS_CACHE_S
             self._numbers.pop(number, None)
             self._numbers[number] = _CacheEntry(now + cache_s, row)

@@ -191,20 +191,20 @@ def _observe(balance: Balance, sharing: Sequence[ClusterNode], now: float) -> Ba
     return replace(balance, published=published, transferred=transferred)
 
 
-def _is_moving(balance: Balance, cluster: Cluster, wanted: Mapping[str, float], policy: SharingPolicy) -> bool:
+def _is_moving(balance: Balance, cluster: Cluster, shares: Mapping[str, float], policy: SharingPolicy) -> bool:
     """A node far above its share moves sessions, and so does each that is above it while another one is far below:
     one that is new to a large cluster gets a few from each."""
     if cluster.is_draining:
         return cluster.own > 0
-    share = wanted.get(cluster.me, math.inf)
-    lacks = any(_exceeds(wanted[node.id], _count(balance, node), policy) for node in cluster.nodes if node.id in wanted)
+    share = shares.get(cluster.me, math.inf)
+    lacks = any(_exceeds(shares[node.id], _count(balance, node), policy) for node in cluster.nodes if node.id in shares)
     if cluster.own <= (share if lacks else math.ceil(share)):
         return False
     return balance.is_moving or lacks or _exceeds(cluster.own, share, policy)
 
 
-def _exceeds(one: float, other: float, policy: SharingPolicy) -> bool:
-    return one - other >= max(policy.min_excess, other * policy.tolerance)
+def _exceeds(sessions: float, other: float, policy: SharingPolicy) -> bool:
+    return sessions - other >= max(policy.min_excess, other * policy.tolerance)
 
 
 def _count(balance: Balance, node: ClusterNode) -> int:
@@ -214,10 +214,10 @@ def _count(balance: Balance, node: ClusterNode) -> int:
 def _pause_s(
     cluster: Cluster,
     sharing: Sequence[ClusterNode],
-    wanted: Mapping[str, float],
+    shares: Mapping[str, float],
     receivers: Sequence[ClusterNode],
     policy: SharingPolicy,
 ) -> float:
     """Long enough that all nodes that transfer sessions together don't flood those that get them."""
-    senders = sum(node.sessions > wanted[node.id] for node in sharing if node.id != cluster.me) + 1
+    senders = sum(node.sessions > shares[node.id] for node in sharing if node.id != cluster.me) + 1
     return senders / (len(receivers) * policy.inflow_per_s)

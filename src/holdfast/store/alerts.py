@@ -97,8 +97,8 @@ def _alerts(rows: Iterable[Mapping[Any, Any]]) -> list[PendingAlert]:
     return [PendingAlert(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
-async def _translate_errors(asked: Awaitable[T]) -> T:
+async def _translate_errors(operation: Awaitable[T]) -> T:
     try:
-        return await asked
+        return await operation
     except (SQLAlchemyError, OSError) as error:
         raise AlertsNotStored(f"the database did not store the alerts: {cause_of(error)}") from error

@@ -33,19 +33,19 @@ _OPEN_HEAD = Prepared(
 )
 
 
-def admit(connection: Connection, company: str, found: KnownChat, *, now: str) -> str:
+def admit(connection: Connection, company: str, known: KnownChat, *, now: str) -> str:
     """Return the canonical id of the chat that a message is accepted for.
 
     The second spelling of a number becomes another name of the first one that was used, so that both stand in one
     queue before WhatsApp was asked. Call after `lock_company`.
     """
-    jid = found.chat
+    jid = known.chat
     if not jid.endswith((PERSON, HIDDEN)):
         return jid
-    if found.canonical is not None:
-        return found.canonical
+    if known.canonical is not None:
+        return known.canonical
     other = other_spelling(jid)
-    if other is None and found.mapping is None:
+    if other is None and known.mapping is None:
         return jid
     chat = canonical(connection, company, jid)
     if chat != jid:

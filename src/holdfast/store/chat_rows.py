@@ -322,15 +322,15 @@ def _changes(connection: Connection, company: str, messages: Sequence[TimelineMe
 
 
 def _targeting(
-    connection: Connection, table: Any, company: str, wanted: Collection[_Key]
+    connection: Connection, table: Any, company: str, keys: Collection[_Key]
 ) -> tuple[ColumnElement[bool], ...]:
-    chats_, ids = {chat for chat, _ in wanted}, {id_ for _, id_ in wanted}
+    chats_, ids = {chat for chat, _ in keys}, {id_ for _, id_ in keys}
     return table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids)
 
 
-def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+def _sent_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
-    for row in connection.execute(select(*columns).where(*_targeting(connection, _O, company, wanted))):
+    for row in connection.execute(select(*columns).where(*_targeting(connection, _O, company, keys))):
         body = json.loads(row.content).get(row.kind, {})
         shown_text = body.get("emoji") if row.kind == "reaction" else text_of(body)
         change = Change(
@@ -342,15 +342,15 @@ def _sent_changes(connection: Connection, company: str, wanted: Collection[_Key]
             at=row.accepted_at,
             text=shown_text,
         )
-        if (row.chat, row.target) in wanted:
+        if (row.chat, row.target) in keys:
             yield (row.chat, row.target), change
 
 
-def _arrived_changes(connection: Connection, company: str, wanted: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+def _arrived_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
-    statement = select(*columns).where(*_targeting(connection, _I, company, wanted), _I.type.in_(FOLDED))
+    statement = select(*columns).where(*_targeting(connection, _I, company, keys), _I.type.in_(FOLDED))
     found = connection.execute(statement).mappings().all()
-    rows = [row for row in found if (row["chat"], row["target"]) in wanted]
+    rows = [row for row in found if (row["chat"], row["target"]) in keys]
     senders = senders_of(connection, company, rows)
     for row in rows:
         yield (row["chat"], row["target"]), _change(row, sender_name(row, senders))

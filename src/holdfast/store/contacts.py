@@ -87,9 +87,7 @@ class ContactRows:
         )
 
 
-def _named(
-    connection: Connection, company: str, wanted: str, *, after: str, limit: int
-) -> tuple[list[str], str | None]:
+def _named(connection: Connection, company: str, name: str, *, after: str, limit: int) -> tuple[list[str], str | None]:
     """Compare in Python, because databases fold the case of few scripts only; nothing but names is read.
 
     Returns the JIDs, and where the search continues.
@@ -99,7 +97,7 @@ def _named(
     found: list[str] = []
     for _ in range(0, _MAX_SEARCHED, _SEARCHED_AT_ONCE):
         rows = connection.execute(mine.where(_C.jid > after)).all()
-        found += [jid for jid, *names in rows if wanted in "\n".join(filter(None, (jid, *names))).casefold()]
+        found += [jid for jid, *names in rows if name in "\n".join(filter(None, (jid, *names))).casefold()]
         if len(found) > limit:
             return found[:limit], found[limit - 1]
         if len(rows) < _SEARCHED_AT_ONCE:
@@ -108,8 +106,8 @@ def _named(
     return found, after
 
 
-def _people(connection: Connection, chosen: Select[Any]) -> list[KnownContact]:
-    return [person for row in connection.execute(chosen).mappings() if (person := _contact(row)) is not None]
+def _people(connection: Connection, page: Select[Any]) -> list[KnownContact]:
+    return [person for row in connection.execute(page).mappings() if (person := _contact(row)) is not None]
 
 
 def _contact(row: RowMapping | None) -> KnownContact | None:

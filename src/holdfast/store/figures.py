@@ -30,8 +30,8 @@ The states are literals: with bound values no planner uses the partial index. Wi
 index by time and reads all of it."""
 
 
-def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((which, 1), else_=0)), 0)
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
 def is_counted(until: str) -> ColumnElement[bool]:

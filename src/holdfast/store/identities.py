@@ -51,16 +51,16 @@ def _joined(connection: Connection, company: str, identity: Identity, *, now: st
     return identity.jid
 
 
-def _store(connection: Connection, company: str, jid: str, given: Mapping[str, str], *, now: str) -> None:
+def _store(connection: Connection, company: str, jid: str, names: Mapping[str, str], *, now: str) -> None:
     """Insert or update. A hidden id and a username belong to one person: whoever had them before loses them."""
     lock_company(connection, company)
     for name in _UNIQUE:
-        if name in given:
-            others = (_C.company_id == company, _C[name] == given[name], _C.jid != jid)
+        if name in names:
+            others = (_C.company_id == company, _C[name] == names[name], _C.jid != jid)
             connection.execute(update(contacts).where(*others).values({name: None}))
     number = jid.removesuffix(PERSON) if jid.endswith(PERSON) else None
-    row = insert(connection, contacts).values(company_id=company, jid=jid, number=number, updated_at=now, **given)
-    changed = {**given, "updated_at": now}
+    row = insert(connection, contacts).values(company_id=company, jid=jid, number=number, updated_at=now, **names)
+    changed = {**names, "updated_at": now}
     connection.execute(row.on_conflict_do_update(index_elements=["company_id", "jid"], set_=changed))
 
 
@@ -86,7 +86,7 @@ def learn_keys(connection: Connection, company: str, keys: Mapping[str, Mapping[
             learn_spelling(connection, company, f"{id_}{PERSON}", jid, now=now)
 
 
-def learn_spelling(connection: Connection, company: str, asked: str, answered: str, *, now: str) -> None:
+def learn_spelling(connection: Connection, company: str, number: str, answered: str, *, now: str) -> None:
     """WhatsApp answered a number with its own spelling of it."""
     learn(connection, company, Identity(jid=answered), now=now)
-    chat_merge.join(connection, company, alias=asked, chat=answered, now=now)
+    chat_merge.join(connection, company, alias=number, chat=answered, now=now)

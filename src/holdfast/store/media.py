@@ -148,7 +148,7 @@ class MediaRows:
         removed = 0
         for company, ids in companies.items():
             for media_id in sorted(ids - await self._needed(company, settled_since)):
-                removed += await self._database.write(functools.partial(_remove, media_id=media_id, which=is_old))
+                removed += await self._database.write(functools.partial(_remove, media_id=media_id, condition=is_old))
         return removed
 
     async def _needed(self, company: str, settled_since: str) -> set[str]:
@@ -234,10 +234,10 @@ def _pieces(connection: Connection, media_id: str) -> Iterator[bytes]:
         n += 1
 
 
-def _remove(connection: Connection, *, media_id: str, which: ColumnElement[bool] | None = None) -> int:
+def _remove(connection: Connection, *, media_id: str, condition: ColumnElement[bool] | None = None) -> int:
     """Remove a medium that meets the condition; returns how many were removed, 0 or 1."""
     statement = delete(media).where(media.c.id == media_id)
-    gone = connection.scalar((statement if which is None else statement.where(which)).returning(media.c.id))
+    gone = connection.scalar((statement if condition is None else statement.where(condition)).returning(media.c.id))
     if gone is None:
         return 0
     connection.execute(delete(media_chunks).where(media_chunks.c.media_id == media_id))

@@ -41,17 +41,17 @@ def migrate(connection: Connection, name: str, *, to: str = "head") -> None:
     _upgrade(connection, found, to)
 
 
-def _upgrade(connection: Connection, found: str, to: str) -> None:
+def _upgrade(connection: Connection, revision: str, to: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    if to == "head" and found and found < _WITH_SEARCH:
+    if to == "head" and revision and revision < _WITH_SEARCH:
         command.upgrade(config, _BEFORE_SEARCH)
         search_index.create_in_parts(connection)
-    if to == "head" and found and found < _CHATS_FILLED:
+    if to == "head" and revision and revision < _CHATS_FILLED:
         command.upgrade(config, _WITH_CHATS)
         chat_filling.fill_in_parts(connection)
     command.upgrade(config, to)

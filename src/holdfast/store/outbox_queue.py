@@ -117,13 +117,13 @@ _NEXT = text(
 _OPEN_ONES = select(_O.whatsapp_id).where(_O.company_id == bindparam("company"), IS_OPEN).limit(bindparam("limit"))
 
 
-def place(connection: Connection, company: str, found: KnownChat, *, priority: int, now: str) -> dict[str, Any]:
+def place(connection: Connection, company: str, known: KnownChat, *, priority: int, now: str) -> dict[str, Any]:
     """The queue position of a message that is being accepted: `next_at` and `lane`, both None behind others."""
-    if found.head_lane is None:
+    if known.head_lane is None:
         kind = BULK_KIND if priority >= BULK else INTERACTIVE_KIND
-        return {"next_at": now, "lane": kind * _CONTACTS + found.contact}
-    if priority < BULK and BULK_KIND * _CONTACTS <= found.head_lane < _SUSPECTS:
-        _MOVE_TO_INTERACTIVE.rows(connection, {"company": company, "name": found.chat})
+        return {"next_at": now, "lane": kind * _CONTACTS + known.contact}
+    if priority < BULK and BULK_KIND * _CONTACTS <= known.head_lane < _SUSPECTS:
+        _MOVE_TO_INTERACTIVE.rows(connection, {"company": company, "name": known.chat})
     return {"next_at": None, "lane": None}
 
 

@@ -37,9 +37,9 @@ class RetentionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def remove_batch(self, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
+    async def remove_batch(self, retained: RetainedRows, *, before: str, now: str, after: int) -> Batch:
         return await self._database.write(
-            lambda connection: _remove(connection, kept, before=before, now=now, after=after)
+            lambda connection: _remove(connection, retained, before=before, now=now, after=after)
         )
 
     async def reclaim_space(self) -> None:
@@ -47,16 +47,16 @@ class RetentionRows:
         await refresh_statistics(self._database)
 
 
-def _remove(connection: Connection, kept: RetainedRows, *, before: str, now: str, after: int) -> Batch:
-    age = _AGE[kept]
+def _remove(connection: Connection, retained: RetainedRows, *, before: str, now: str, after: int) -> Batch:
+    age = _AGE[retained]
     table = age.table
     page = select(table.c.seq, age).where(table.c.seq > after).order_by(table.c.seq).limit(_AT_ONCE)
     rows = connection.execute(page).all()
     if not rows or all(before <= at <= now for _, at in rows):
         return Batch(removed=0, continue_after=None)
     last, newest_at = rows[-1]
-    old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_be_removed(kept, before))
-    if kept is RetainedRows.MESSAGES:
+    old = (table.c.seq > after, table.c.seq <= last, age < before, *_may_be_removed(retained, before))
+    if retained is RetainedRows.MESSAGES:
         gone = select(outbox.c.company_id, outbox.c.id).where(*old)
         named = tuple_(member_receipts.c.company_id, member_receipts.c.message_id)
         connection.execute(delete(member_receipts).where(named.in_(gone)))
@@ -67,17 +67,17 @@ def _remove(connection: Connection, kept: RetainedRows, *, before: str, now: str
     return Batch(removed=removed, continue_after=None if is_last else last)
 
 
-def _may_be_removed(kept: RetainedRows, before: str) -> tuple[ColumnElement[bool], ...]:
-    if kept is RetainedRows.MESSAGES:
+def _may_be_removed(retained: RetainedRows, before: str) -> tuple[ColumnElement[bool], ...]:
+    if retained is RetainedRows.MESSAGES:
         # The age of a message is the time since its last known change: it may have waited long, or been read late.
         times = outbox.c["sent_at", "delivered_at", "read_at", "played_at", "expires_at"]
         return (
             outbox.c.state.not_in([state.value for state in OPEN]),
             *(func.coalesce(time, "") < before for time in times),
         )
-    if kept is RetainedRows.OPERATIONS:
+    if retained is RetainedRows.OPERATIONS:
         return (func.coalesce(operations.c.settled_at, before) < before,)
-    if kept is RetainedRows.TIMELINE:
+    if retained is RetainedRows.TIMELINE:
         is_newer = (_NEWER.c.company_id == transitions.c.company_id) & (_NEWER.c.seq > transitions.c.seq)
         return (select(_NEWER.c.seq).where(is_newer).exists(),)
     return ()

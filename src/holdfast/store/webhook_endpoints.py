@@ -47,10 +47,10 @@ def is_worth_a_retry(before: Endpoint | None, after: Endpoint | None) -> bool:
     return route(before) != route(after)
 
 
-def is_wanted(found: Sequence[Endpoint], *, by_filter: bool) -> ColumnElement[bool]:
+def is_wanted(endpoints: Sequence[Endpoint], *, by_filter: bool) -> ColumnElement[bool]:
     """Select events that have an endpoint; with `by_filter`, only those of types that it asks for."""
     company, type_ = events.c.company_id, events.c.type
-    usable = [each for each in found if each.url is not None]
+    usable = [each for each in endpoints if each.url is not None]
     own = [each.company for each in usable if each.company != OF_ALL]
     parts = []
     for endpoint in usable:

@@ -130,21 +130,21 @@ def store_outcome(
 
 
 def update_health(
-    connection: Connection, found: Endpoint | None, attempt: Attempt, *, now: datetime, jitter: float
+    connection: Connection, endpoint: Endpoint | None, attempt: Attempt, *, now: datetime, jitter: float
 ) -> tuple[EndpointState, Endpoint | None]:
-    if found is None:
+    if endpoint is None:
         return EndpointState.ACTIVE, None
-    health = health_after(found.health, attempt, now=now, jitter=jitter)
+    health = health_after(endpoint.health, attempt, now=now, jitter=jitter)
     last: dict[str, Any] = {"last_success_at": iso(now), "last_status": attempt.status}
     if not attempt.is_accepted:
         last = {"last_failure_at": iso(now), "last_error": attempt.error, "last_status": attempt.status}
-    after = replace(found, health=health, **last)
+    after = replace(endpoint, health=health, **last)
     endpoint_rows.save(connection, after)
-    if health.state is EndpointState.ACTIVE and found.health.state is EndpointState.SUSPENDED:
+    if health.state is EndpointState.ACTIVE and endpoint.health.state is EndpointState.SUSPENDED:
         make_due(connection, after.company)
-    elif attempt.is_accepted and found.health.failures >= _OUTAGE_FAILURES:
+    elif attempt.is_accepted and endpoint.health.failures >= _OUTAGE_FAILURES:
         make_due(connection, after.company, only=_REFUSED_BY_OUTAGE)
-    return found.health.state, after
+    return endpoint.health.state, after
 
 
 def make_due(connection: Connection, company: str, *, only: ColumnElement[bool] | None = None) -> None:
@@ -200,11 +200,11 @@ def probe_now(connection: Connection, companies: Collection[str]) -> None:
     connection.execute(update(endpoints).where(*suspended).values(probe_at=None))
 
 
-def is_stuck(found: Sequence[Endpoint]) -> ColumnElement[bool]:
+def is_stuck(endpoints: Sequence[Endpoint]) -> ColumnElement[bool]:
     """Select deliveries that can't be sent: their endpoint is suspended, off, or removed."""
-    own = {each.company: each for each in found if each.company != OF_ALL}
+    own = {each.company: each for each in endpoints if each.company != OF_ALL}
     bad = [company for company, each in own.items() if each.health.state is not EndpointState.ACTIVE]
-    all_others = endpoint_of(OF_ALL, found)
+    all_others = endpoint_of(OF_ALL, endpoints)
     if all_others is not None and all_others.health.state is EndpointState.ACTIVE:
         return _D.company_id.in_(bad)
     return or_(_D.company_id.in_(bad), _D.company_id.not_in(own))

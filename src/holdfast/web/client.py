@@ -251,8 +251,8 @@ class WebClient:
                 session.request(method, url, allow_redirects=False, timeout=timeout, **options)
             )
 
-    def _guarded_socket(self, found: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, address = found
+    def _guarded_socket(self, address_info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = address_info
         if not self._allowed.permits(str(address[0]), int(address[1])):
             raise _PrivateAddress
         return socket.socket(family, kind, protocol)
@@ -317,25 +317,25 @@ async def _read_prefix(response: aiohttp.ClientResponse, max_bytes: int) -> byte
 
 
 @contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
+def _translated(address: str) -> Iterator[None]:
     """Translate errors into messages that contain only the public part of the URL."""
     try:
         yield
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _PrivateAddress):
-            raise PrivateAddress(_private(where)) from error
-        raise Unreachable(f"{where} can't be connected to ({connect_failure(error)})") from error
+            raise PrivateAddress(_private(address)) from error
+        raise Unreachable(f"{address} can't be connected to ({connect_failure(error)})") from error
     except aiohttp.InvalidURL:
         # Without the cause, which contains the whole URL.
-        raise AddressNotAllowed(f"{where} is not a URL that can be requested") from None
+        raise AddressNotAllowed(f"{address} is not a URL that can be requested") from None
     except TimeoutError as error:
-        raise NotReached(f"{where} did not answer in time") from error
+        raise NotReached(f"{address} did not answer in time") from error
     except UnicodeError as error:  # a label of a host name is empty, or longer than DNS allows
-        raise Unreachable(f"{where} can't be connected to (no host can have this name)") from error
+        raise Unreachable(f"{address} can't be connected to (no host can have this name)") from error
     except aiohttp.ClientResponseError as error:  # whose text may quote the response
-        raise NotReached(f"{where} answered with something that is not valid HTTP") from error
+        raise NotReached(f"{address} answered with something that is not valid HTTP") from error
     except (aiohttp.ClientError, ValueError) as error:
-        raise NotReached(f"{where} ended the connection early ({type(error).__name__})") from error
+        raise NotReached(f"{address} ended the connection early ({type(error).__name__})") from error
 
 
 def connect_failure(error: aiohttp.ClientConnectorError) -> str:
@@ -348,12 +348,12 @@ def connect_failure(error: aiohttp.ClientConnectorError) -> str:
     return os.strerror(code) if code else error.os_error.strerror or type(error.os_error).__name__
 
 
-def _private(where: str) -> str:
+def _private(address: str) -> str:
     return (
-        f"{where} is at a private address, which Holdfast does not connect to: "
+        f"{address} is at a private address, which Holdfast does not connect to: "
         f"give a public one, or allow it with {SETTING}"
     )
 
 
-def _too_large(where: str, max_bytes: int) -> TooLarge:
-    return TooLarge(f"what {where} gives is larger than {max_bytes // 1_000_000} MB")
+def _too_large(address: str, max_bytes: int) -> TooLarge:
+    return TooLarge(f"what {address} gives is larger than {max_bytes // 1_000_000} MB")
