@@ -87,6 +87,12 @@ def test_another_program_with_the_same_device_is_not_blamed_on_holdfast() -> Non
     assert newest.lines[0] == "the same device connected from somewhere else (440)"
 
 
+def test_a_sentence_that_names_its_cause_is_followed_by_no_other() -> None:
+    """Both reasons about an engine host name it."""
+    newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.RECONNECTING, "engine-host-lost")])[0]
+    assert newest.lines[0] == "the engine host ended or stopped answering"
+
+
 def test_a_pause_without_an_end_shows_that_a_person_is_needed() -> None:
     """Holdfast makes no attempt after such a ban."""
     newest = timeline_entries([*LINKED, transition(5, _S.CONNECTED, _S.PAUSED, "banned", 406)])[0]

@@ -15,7 +15,6 @@ from holdfast.session.stores import Transition
 _ORIGINS = {
     "network": "the network",
     "whatsapp": "WhatsApp",
-    "engine": "Holdfast's engine host",
     "holdfast": "Holdfast",
 }
 
