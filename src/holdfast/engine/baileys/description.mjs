@@ -3,6 +3,7 @@
 
 import { proto } from 'baileys'
 
+import { LIST_ITEMS } from './bounds.mjs'
 import { rawOf } from './raw.mjs'
 
 const { EPHEMERAL_SETTING, MESSAGE_EDIT, REVOKE } = proto.Message.ProtocolMessage.Type
@@ -40,7 +41,7 @@ const KINDS = {
   locationMessage: ['location', part => ({ ...textOf(part.comment), content: { location: locationOf(part) } })],
   liveLocationMessage: ['location', part => ({ ...textOf(part.caption), content: { location: { ...locationOf(part), live: true } } })],
   contactMessage: ['contact', part => ({ content: { contact: contactOf(part) } })],
-  contactsArrayMessage: ['contact', part => ({ content: { contacts: part.contacts.map(contactOf) } })],
+  contactsArrayMessage: ['contact', part => ({ content: { contacts: list(part.contacts).map(contactOf) } })],
 
   reactionMessage: ['reaction', part => ({ ...targetOf(part.key), content: { reaction: { emoji: part.text ?? '' } } })],
   encReactionMessage: ['reaction', part => sealedOf('Enc Reaction', part.targetMessageKey, part)],
@@ -375,7 +376,8 @@ const contactOf = ({ displayName, vcard }) => ({ name: displayName ?? '', vcard:
 
 // -- values
 
-const list = values => (Array.isArray(values) ? values : [])
+// Longer lists are cut before they are reported, so the rest need not be described.
+const list = values => (Array.isArray(values) ? values.slice(0, LIST_ITEMS) : [])
 const lines = (...texts) => texts.filter(text => typeof text === 'string' && text).join('\n')
 const base64 = bytes => (bytes?.length ? Buffer.from(bytes).toString('base64') : undefined)
 const compact = fields => Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null && value !== ''))

@@ -228,3 +228,13 @@ for (const [message, expected] of KINDS) {
     assert.deepEqual(rest, expected)
   })
 }
+
+test('of very long lists only as much is described as is reported', () => {
+  const params = JSON.stringify({ sections: [{ title: 't', rows: [{ id: '1' }] }] })
+  const card = { body: { text: 'x' }, nativeFlowMessage: { buttons: [{ name: 'q', buttonParamsJson: params }] } }
+  const { content, text } = describeEncoded({ interactiveMessage: { carouselMessage: { cards: Array(20_000).fill(card) } } })
+  assert.equal(content.choices.options.length, 1024)
+  assert.equal(text.length, 2 * 1024 - 1)
+  const { content: named } = describeEncoded({ contactsArrayMessage: { contacts: Array(20_000).fill({ displayName: 'A' }) } })
+  assert.equal(named.contacts.length, 1024)
+})
