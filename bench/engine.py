@@ -41,11 +41,11 @@ class Figures:
 class EngineBenchmark:
     """One host with many sessions; link numbers: 2n+1 pairs session n, 2n+2 is its first login, 1000+n its second."""
 
-    def __init__(self, host: EngineHost, ears: Ears, wasim: Wasim) -> None:
-        self.host, self.recorder, self.wasim = host, ears.recorder, wasim
+    def __init__(self, host: EngineHost, listener: EngineListener, wasim: Wasim) -> None:
+        self.host, self.recorder, self.wasim = host, listener.recorder, wasim
         self.acks: dict[str, asyncio.Event] = {}
         self.recorder.engine = host
-        ears.benchmark = self
+        listener.benchmark = self
 
     async def pair(self, n: int) -> None:
         link = 2 * n + 1
@@ -96,7 +96,7 @@ class EngineBenchmark:
         return texts / (time.monotonic() - began)
 
 
-class Ears:
+class EngineListener:
     """Wakes the senders at their acks, and does not store reports: the recorder's list would grow without limit."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -117,26 +117,26 @@ def number(n: int) -> str:
 
 
 async def measure_bridge(node: Node, bridge: Path, options: argparse.Namespace) -> Figures:
-    ears = Ears(Recorder())
+    listener = EngineListener(Recorder())
     program = HostProgram(argv=[str(node.executable), str(bridge)])
 
     def start() -> EngineHost:
-        return EngineHost(program, listener=ears, clock=SystemClock())
+        return EngineHost(program, listener=listener, clock=SystemClock())
 
     with tempfile.TemporaryDirectory() as state:
         async with running_wasim(Path(state)) as wasim:
             async with start() as host:
-                benchmark = EngineBenchmark(host, ears, wasim)
+                benchmark = EngineBenchmark(host, listener, wasim)
                 for n in range(options.sessions):
                     await benchmark.pair(n)
                 await asyncio.sleep(2)
             async with start() as host:  # a new one, without the garbage of pairing
-                benchmark = EngineBenchmark(host, ears, wasim)
+                benchmark = EngineBenchmark(host, listener, wasim)
                 base = await benchmark.rss()
                 logins = [await benchmark.log_in(n) for n in range(options.sessions)]
                 await asyncio.sleep(SETTLE_S)
                 full = await benchmark.rss()
-                ears.recorder.reports.clear()
+                listener.recorder.reports.clear()
                 await benchmark.send(0)
                 cpu_s = cpu_seconds(host.pid or 0)
                 rate = await benchmark.texts_per_s(options.texts, options.in_flight)

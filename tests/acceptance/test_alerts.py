@@ -19,7 +19,7 @@ COMPANY, NUMBER = "962302", "962790000002"
 
 
 class Receiver:
-    """Receives the requests of Apprise's json:// address; refuses them while it is told to."""
+    """Receives the requests of Apprise's json:// address; refuses them while a test requests it."""
 
     def __init__(self) -> None:
         self.messages: list[Json] = []

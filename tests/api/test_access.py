@@ -377,7 +377,7 @@ async def test_the_description_is_whole(client: ApiClient) -> None:
 
 
 async def test_the_description_lists_every_route_with_its_key_and_its_problems(client: ApiClient) -> None:
-    """Whoever generates a client learns of 401 and the others, as problems."""
+    """A generated client knows 401 and the other errors, as problems."""
     document = await description(client)
     described = {(method.upper(), path) for path, found in document["paths"].items() for method in found}
     assert described == set(routes(client)) - {("GET", "/openapi.json"), ("HEAD", "/openapi.json")}

@@ -83,7 +83,7 @@ async def test_a_revoked_key_is_refused_at_once(client: ApiClient) -> None:
 
 
 async def test_of_two_requests_that_revoke_a_key_one_does(client: ApiClient) -> None:
-    """The other one is told that there is no such key any more."""
+    """The other one is answered that there is no such key any more."""
     created = (await client("POST", "/v1/keys", BAKERY)).json
     client.leaps = False
     path = f"/v1/keys/{created['id']}"

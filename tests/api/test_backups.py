@@ -101,7 +101,7 @@ async def test_the_space_of_a_cleared_company_goes_back_to_the_disk(client: ApiC
 async def test_a_backup_that_fails_keeps_the_company(
     client: ApiClient, harness: GatewayHarness, tmp_path: Path
 ) -> None:
-    """Nothing is removed that is not in a backup; the session goes on as it was left: stopped."""
+    """Nothing is removed that is not in a backup; the session stays as it was: stopped."""
     await harness.pair()
     (tmp_path / "backups").write_text("a file in the way")
     refused = await client("POST", f"/v1/sessions/{COMPANY}/clear")

@@ -200,7 +200,7 @@ def acknowledge(harness: GatewayHarness) -> None:
 
 
 def marks(harness: GatewayHarness) -> list[object]:
-    """The unread marks that the engine was told to set on the phone."""
+    """The unread marks that the engine was commanded to set on the phone."""
     found = [each for each in harness.engine.commands if isinstance(each, RunOperation) and each.name == "update-chat"]
     return [each.arguments["unread"] for each in found]
 

@@ -75,7 +75,7 @@ class EngineHarness(Protocol):
         """Whether WhatsApp has that message."""
 
     async def confirmed(self, text: str) -> bool:
-        """Whether WhatsApp was told that the inbound message with that text was received."""
+        """Whether WhatsApp got a receipt for the inbound message with that text."""
 
     async def settle(self) -> None:
         """Wait long enough that something that would wrongly happen has happened."""

@@ -104,7 +104,7 @@ class Stored:
 
 
 class Recorder:
-    """Records reports, and answers with `stored` unless told to hold an answer back."""
+    """Records reports, and answers with `stored` unless a test withholds an answer."""
 
     def __init__(self) -> None:
         self.engine: Engine | None = None

@@ -33,7 +33,7 @@ class Site:
 
 
 class FailingRows(ClientVersionRows):
-    """Writes fail when they are told to."""
+    """Writes fail when a test requests it."""
 
     fails = False
 

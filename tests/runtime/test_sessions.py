@@ -729,7 +729,7 @@ async def test_settings_stored_while_an_actor_is_replaced_take_effect(harness: G
 
 
 async def test_a_session_that_has_ended_already_can_be_ended(harness: GatewayHarness) -> None:
-    """As when its actor notices that the lease is lost just before the renewal does: the others must go on."""
+    """As when its actor notices that the lease is lost just before the renewal does: the others must continue."""
     async with harness.running() as gateway:
         await harness.pair()
         await harness.now(gateway.end(["962399", COMPANY]))
@@ -780,7 +780,7 @@ async def test_a_store_that_fails_for_long_affects_a_session_and_not_the_gateway
 
 
 async def test_a_stop_leaves_no_task_and_no_link(harness: GatewayHarness) -> None:
-    """All tasks of a session have ended with the gateway, and the engine was told to cut every link."""
+    """All tasks of a session have ended with the gateway, and the engine was commanded to cut every link."""
     before = asyncio.all_tasks()
     async with harness.running():
         link = await harness.pair()

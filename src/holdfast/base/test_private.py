@@ -1,4 +1,4 @@
-"""Secrets in files: their owner's alone, whole or not at all, told apart from what is no file."""
+"""Secrets in files: only their owner may read them, and they are written completely or not at all."""
 
 from __future__ import annotations
 

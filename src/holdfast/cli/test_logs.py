@@ -15,7 +15,7 @@ from tests.doubles.fake_clock import FakeClock
 
 
 class SkippingClock(FakeClock):
-    """Whoever sleeps is at once where it wanted to be."""
+    """A sleep ends at once, with the time at which it would have ended."""
 
     async def sleep(self, seconds: float) -> None:
         self.advance_to(self.monotonic() + seconds)

@@ -72,7 +72,7 @@ class Patient(SystemClock):
 
 
 async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -> list[tuple[str, str]]:
-    """What the person was told, of what kind, until the session was connected."""
+    """What was printed for the person, and of which kind, until the session was connected."""
     told: list[tuple[str, str]] = []
 
     def tells(kind: str) -> Callable[[str], None]:

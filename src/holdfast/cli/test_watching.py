@@ -19,7 +19,7 @@ DISCONNECTED, UP = Connectivity.DISCONNECTED, Connectivity.CONNECTED
 
 
 class SkippingClock(FakeClock):
-    """Whoever sleeps is at once where it wanted to be, after everybody else had a turn."""
+    """A sleep ends at once, after all other tasks have run, with the time at which it would have ended."""
 
     async def sleep(self, seconds: float) -> None:
         self.advance_to(self.monotonic() + seconds)

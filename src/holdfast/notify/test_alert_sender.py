@@ -166,7 +166,7 @@ async def test_an_alert_delivered_during_the_search_for_adopted_ones_is_delivere
 
 
 async def test_an_alert_that_another_node_took_over_is_not_retried() -> None:
-    """A node that was cut off from the database counts as gone, but goes on. While it can't ask, it retries."""
+    """A node that was cut off from the database counts as stopped, but still runs. While it can't query, it retries."""
     post = Post(MAIL)
     post.transport.failing = {MAIL}
     async with post.running():

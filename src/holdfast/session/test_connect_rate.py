@@ -66,7 +66,7 @@ def test_a_refusal_halves_it_once_a_second() -> None:
 
 
 def test_a_slow_login_lowers_it() -> None:
-    """Slow is what takes more than a second, and three times as long as the fastest of late."""
+    """A login is slow when it takes more than a second, and three times as long as the fastest recent one."""
     quick = accepted(BEGUN, 0.2, now=NOW, policy=POLICY)
     assert accepted(quick, 0.9, now=NOW, policy=POLICY).per_s == 22
     assert accepted(quick, 1.1, now=NOW, policy=POLICY).per_s == pytest.approx(14.7)

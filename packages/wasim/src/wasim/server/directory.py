@@ -69,7 +69,7 @@ class Queue:
 
 
 class Directory:
-    """The server's state in memory. Whoever changes a record must call `touch`."""
+    """The server's state in memory. Code that changes a record must call `touch`."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
