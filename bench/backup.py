@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from holdfast.backup.backup_dir import Opener
-from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.creating import BackupMaker, BackupOrigin
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock
 from holdfast.base.ids import SystemRandomSource
@@ -30,7 +30,7 @@ from holdfast.store.tables import credentials, inbox, outbox, sessions, signal_k
 
 KEYS, MESSAGES, KEY_BYTES = 1000, 5000, 1200
 T = "2026-01-01T00:00:00.000Z"
-ABOUT = About(made_by="bench", settings={})
+ORIGIN = BackupOrigin(made_by="bench", settings={})
 
 
 def fill(connection: Connection, company: str, randomness: SystemRandomSource) -> None:
@@ -88,7 +88,7 @@ async def run(companies: int, folder: Path) -> None:
     database, randomness = Database(folder / "holdfast.db"), SystemRandomSource()
     for n in range(companies):
         await database.write(lambda connection, n=n: fill(connection, f"company-{n}", randomness))  # type: ignore[misc]
-    maker = BackupMaker(database, folder / "backups", about=ABOUT)
+    maker = BackupMaker(database, folder / "backups", origin=ORIGIN)
     size_mb = (folder / "holdfast.db").stat().st_size / 1e6
     _, calm = await measured(database, asyncio.sleep(3))
     made = await maker.make(kind="warm", now=SystemClock().now())
@@ -98,7 +98,7 @@ async def run(companies: int, folder: Path) -> None:
     print(f"accepting a message, during a backup: {meanwhile}")
     database.close()
     empty = Database(folder / "empty.db")
-    target = BackupMaker(empty, folder / "other", about=ABOUT)
+    target = BackupMaker(empty, folder / "other", origin=ORIGIN)
     restorer = Restorer(empty, target, folder=folder / "other", opener=Opener(), clock=SystemClock())
     began = time.perf_counter()
     await restorer.restore(made.path, progress=lambda _: None)

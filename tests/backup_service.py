@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.backup.backup_dir import Opener
-from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.creating import BackupMaker, BackupOrigin
 from holdfast.backup.service import BackupService
 from holdfast.base.clock import Clock
 from holdfast.runtime.gateway import Gateway
@@ -31,11 +31,11 @@ def backup_service_of(
     clock: Clock,
     load_api_keys: Callable[[], Awaitable[None]] = _no_keys,
 ) -> BackupService:
-    about = About(made_by="0.1.0", settings={})
+    origin = BackupOrigin(made_by="0.1.0", settings={})
     return BackupService(
         gateway=gateway,
         database=database,
-        maker=BackupMaker(database, folder, about=about),
+        maker=BackupMaker(database, folder, origin=origin),
         folder=folder,
         opener=Opener(),
         clock=clock,

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import URL, Connection, select
 
 from holdfast.backup.backup_dir import Opener, inspect, names, prune
-from holdfast.backup.creating import About, BackupMaker, BackupResult
+from holdfast.backup.creating import BackupMaker, BackupOrigin, BackupResult
 from holdfast.backup.encryption import NO_ENCRYPTION, BackupEncryption
 from holdfast.backup.errors import BackupFailed, BadBackup, RestoreRefused
 from holdfast.backup.restoring import EVERY, Restored, Restorer
@@ -66,8 +66,8 @@ class Installation:
 
     @property
     def maker(self) -> BackupMaker:
-        about = About(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
-        return BackupMaker(self.database, self.folder, about=about, encryption=self.encryption)
+        origin = BackupOrigin(made_by="0.1.0", settings={"port": 3000, "apiKey": "(set)"})
+        return BackupMaker(self.database, self.folder, origin=origin, encryption=self.encryption)
 
     async def restore(self, file: Path, *, take_stale: tuple[str, ...] = (), staging: bool = False) -> Restored:
         restorer = Restorer(

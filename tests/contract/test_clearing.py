@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, event, func, insert, select
 
-from holdfast.backup.clearing import MOST_AT_ONCE, PartSize, clear_in_parts
+from holdfast.backup.clearing import MAX_AT_ONCE, PartSize, clear_in_parts
 from holdfast.base.clock import SystemClock
 from holdfast.base.errors import NotFound
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
@@ -55,7 +55,7 @@ async def test_a_company_is_cleared_in_parts_and_others_are_unchanged(place: Pat
     event.listen(engine, "after_cursor_execute", note)
     await clear_in_parts(database, CLEARED, clock=SystemClock())
     assert sum(removed) > 8000
-    assert max(removed) <= MOST_AT_ONCE
+    assert max(removed) <= MAX_AT_ONCE
     assert await database.read(lambda connection: count(connection, CLEARED)) == {}
     assert await database.read(lambda connection: count(connection, OTHER)) == before
     with pytest.raises(NotFound):
@@ -68,7 +68,7 @@ def test_parts_have_as_many_rows_as_can_be_removed_soon() -> None:
     size = PartSize()
     for _ in range(20):
         size.adapt(0.000_01 * size.rows)
-    assert size.rows == MOST_AT_ONCE
+    assert size.rows == MAX_AT_ONCE
     for _ in range(20):
         size.adapt(0.000_1 * size.rows)
     assert size.rows == 50

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, insert, select, update
 
 from holdfast.backup.backup_dir import Opener, inspect
 from holdfast.backup.clearing import clear_in_parts
-from holdfast.backup.creating import About, BackupMaker, BackupResult
+from holdfast.backup.creating import BackupMaker, BackupOrigin, BackupResult
 from holdfast.backup.errors import RestoreRefused
 from holdfast.backup.restoring import Restored, Restorer
 from holdfast.backup.rows import KEPT, count_on, is_of_companies, read
@@ -41,7 +41,7 @@ class Installation:
 
     @property
     def maker(self) -> BackupMaker:
-        return BackupMaker(self.database, self.folder, about=About(made_by="0.1.0", settings={}))
+        return BackupMaker(self.database, self.folder, origin=BackupOrigin(made_by="0.1.0", settings={}))
 
     async def make(self, company: str | None = COMPANY) -> BackupResult:
         self.clock.advance_to(self.clock.monotonic() + 1)

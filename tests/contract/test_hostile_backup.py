@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.backup_dir import Opener
-from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.creating import BackupMaker, BackupOrigin
 from holdfast.backup.errors import BadBackup, RestoreRefused
 from holdfast.backup.restoring import Restorer
 from holdfast.store.database import Database
@@ -47,7 +47,7 @@ async def maker(database: Database, tmp_path: Path) -> BackupMaker:
             add(connection, range(30))
 
     await database.write(fill)
-    return BackupMaker(database, tmp_path / "backups", about=About(made_by="0.1.0", settings={}))
+    return BackupMaker(database, tmp_path / "backups", origin=BackupOrigin(made_by="0.1.0", settings={}))
 
 
 def forge(path: Path, change: Callable[[Parts], object], **manifest: Any) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, MetaData, create_engine, event, select, 
 from holdfast.backup import rows
 from holdfast.backup.archive import ArchiveWriter
 from holdfast.backup.backup_dir import Opener
-from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.creating import BackupMaker, BackupOrigin
 from holdfast.backup.manifest import CompanySummary, Manifest
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock
@@ -186,7 +186,7 @@ async def test_a_backup_of_the_first_version_is_restored(tmp_path: Path) -> None
     file = _backup_of_then(path, tmp_path / "old.backup")
     folder, database = tmp_path / "backups", Database(tmp_path / "new.db")
     try:
-        maker = BackupMaker(database, folder, about=About(made_by="now", settings={}))
+        maker = BackupMaker(database, folder, origin=BackupOrigin(made_by="now", settings={}))
         restorer = Restorer(database, maker, folder=folder, opener=Opener(), clock=FakeClock())
         await restorer.restore(file, progress=lambda _: None)
     finally:

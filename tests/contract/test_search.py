@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, text
 
 from holdfast.backup.backup_dir import Opener
 from holdfast.backup.clearing import clear_in_parts
-from holdfast.backup.creating import About, BackupMaker
+from holdfast.backup.creating import BackupMaker, BackupOrigin
 from holdfast.backup.restoring import Restorer
 from holdfast.base.clock import SystemClock, iso
 from holdfast.base.ids import SystemRandomSource
@@ -243,7 +243,7 @@ async def test_a_restore_indexes_what_it_restores(store: Store, tmp_path: Path) 
     """The index itself is in no backup."""
     await store.send(1, {"text": "the order is ready"})
     await store.receive("3A1", "the order is ready")
-    maker = BackupMaker(store.database, tmp_path / "backups", about=About(made_by="now", settings={}))
+    maker = BackupMaker(store.database, tmp_path / "backups", origin=BackupOrigin(made_by="now", settings={}))
     made = await maker.make(kind="manual", now=CLOCK.now())
     await store.send(2, {"text": "a later order"})
     restorer = Restorer(store.database, maker, folder=tmp_path / "backups", opener=Opener(), clock=CLOCK)

@@ -37,7 +37,7 @@ Key = tuple[Any, ...]
 
 _PART_S = 0.005
 """How long the statements of one part should take: the writes of others wait for them."""
-_FEWEST, MOST_AT_ONCE = 5, 500
+_MIN_AT_ONCE, MAX_AT_ONCE = 5, 500
 """Rows of one part."""
 _MEDIA_AT_ONCE = 4
 _LOGGED_EVERY = 50_000
@@ -94,7 +94,7 @@ async def clear_in_parts(
         keys: Sequence[Key] = [()]
         size = PartSize()  # each table has its own
         while keys:
-            keys = await write(functools.partial(remove_part, company=company, after=keys[-1], most=size.rows))
+            keys = await write(functools.partial(remove_part, company=company, after=keys[-1], limit=size.rows))
             if removed // _LOGGED_EVERY < (removed := removed + len(keys)) // _LOGGED_EVERY:
                 log.info("Clearing company %s: %d rows removed", company, removed)
     await write(functools.partial(_clear_rest, company=company))
@@ -109,7 +109,7 @@ class PartSize:
     def adapt(self, took_s: float) -> None:
         """`took_s`: how long removing so many rows took."""
         change = min(max(_PART_S / max(took_s, _PART_S / 2), 0.5), 2)
-        self.rows = min(max(round(self.rows * change), _FEWEST), MOST_AT_ONCE)
+        self.rows = min(max(round(self.rows * change), _MIN_AT_ONCE), MAX_AT_ONCE)
 
 
 def remove(connection: Connection, company: str) -> None:
@@ -123,14 +123,14 @@ def _clear_access(connection: Connection, *, company: str) -> None:
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
 
 
-def _clear_part(connection: Connection, *, company: str, table: Table, after: Key, most: int) -> Sequence[Key]:
+def _clear_part(connection: Connection, *, company: str, table: Table, after: Key, limit: int) -> Sequence[Key]:
     """Remove the next rows of a table; returns their keys.
 
     It continues after the key of the part before. Searching from the start again would read all entries of the index
     whose rows were removed: PostgreSQL keeps them until a vacuum.
     """
     mine, key = table.c.company_id == company, _parts_of(table)
-    page = select(*key).where(mine).order_by(*key).limit(most)
+    page = select(*key).where(mine).order_by(*key).limit(limit)
     if after:
         page = page.where(key[0] > after[0] if len(key) == 1 else tuple_(*key) > tuple_(*after))
     keys = [tuple(row) for row in connection.execute(page)]
@@ -142,10 +142,10 @@ def _clear_part(connection: Connection, *, company: str, table: Table, after: Ke
     return keys
 
 
-def _clear_events(connection: Connection, *, company: str, after: Key, most: int) -> Sequence[Key]:
+def _clear_events(connection: Connection, *, company: str, after: Key, limit: int) -> Sequence[Key]:
     """As `_clear_part`, with their webhook deliveries. The lock keeps others from starting deliveries of them."""
     write_recorded(connection)
-    page = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(most)
+    page = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(limit)
     if after:
         page = page.where(events.c.seq > after[0])
     numbers = list(connection.scalars(page))

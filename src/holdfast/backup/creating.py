@@ -53,7 +53,7 @@ class BackupResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class BackupOrigin:
     """Where a backup comes from."""
 
     made_by: str
@@ -64,11 +64,11 @@ class BackupMaker:
     """Makes backups of one database into one folder."""
 
     def __init__(
-        self, database: Database, folder: Path, *, about: About, encryption: BackupEncryption = NO_ENCRYPTION
+        self, database: Database, folder: Path, *, origin: BackupOrigin, encryption: BackupEncryption = NO_ENCRYPTION
     ) -> None:
         self._database = database
         self._folder = folder
-        self._about = about
+        self._origin = origin
         self._encryption = encryption
         self._lock = asyncio.Lock()
 
@@ -139,12 +139,12 @@ class BackupMaker:
             manifest = Manifest(
                 format=FORMAT,
                 created_at=iso(now),
-                made_by=self._about.made_by,
+                made_by=self._origin.made_by,
                 revision=revision_of(connection),
                 kind=kind,
                 companies=tuple(companies),
                 tables=parts,
-                settings=dict(self._about.settings),
+                settings=dict(self._origin.settings),
                 only_company=company,
             )
             archive.finish(manifest)
@@ -154,8 +154,8 @@ class BackupMaker:
 def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupMaker:
     """Return the backup maker for these settings. Raises `Misconfigured`."""
     encryption = read_encryption(passphrase=settings.backup_passphrase, recipients=settings.backup_recipients)
-    about = About(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
-    return BackupMaker(database, folder, about=about, encryption=encryption)
+    origin = BackupOrigin(made_by=version("holdfast"), settings=settings.model_dump(mode="json"))
+    return BackupMaker(database, folder, origin=origin, encryption=encryption)
 
 
 def companies_of(connection: Connection, only: str | None = None) -> Sequence[CompanySummary]:

@@ -47,7 +47,7 @@ _NO_AUTOMERGE = {
 _MERGE = "INSERT INTO {table}_search ({table}_search, rank) VALUES ('merge', ?)"
 """FTS5 adds the changes of each transaction as a segment, and would merge segments in large steps by itself: with
 millions of messages every tenth transaction took 30 ms more. A small step in each transaction takes a millisecond."""
-_FEWEST_MERGED = 16
+_MIN_MERGED = 16
 """Pages in one step."""
 _CHANGED_PER_PAGE = 3
 """A hundred messages write about eight pages, each of which is merged at each of four levels: 32 pages."""
@@ -213,7 +213,7 @@ def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, An
 def merge(connection: Connection, table: Table, *, changed: int) -> None:
     """Merge a small part of the FTS5 index, after as many messages were added or removed in this transaction."""
     if connection.dialect.name == "sqlite":
-        pages = max(_FEWEST_MERGED, changed // _CHANGED_PER_PAGE)
+        pages = max(_MIN_MERGED, changed // _CHANGED_PER_PAGE)
         connection.exec_driver_sql(_MERGE.format(table=table.name), (pages,))
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.store.write_queue import LONGEST_REST_S, MOST_IN_A_GROUP, MOST_OF_A_BURST, WriteQueue
+from holdfast.store.write_queue import LONGEST_REST_S, MAX_BURST_WRITES, MAX_GROUP, WriteQueue
 
 BUSY, OTHER = "962302", "962303"
 
@@ -24,11 +24,11 @@ def queue_with(now: float = 100, **counts: int) -> WriteQueue[tuple[str, int]]:
 
 def test_a_company_that_writes_alone_is_not_limited() -> None:
     """All waiting writes are one group, up to the general limit, in order, and no pause follows."""
-    queue = queue_with(busy=MOST_IN_A_GROUP + 1)
+    queue = queue_with(busy=MAX_GROUP + 1)
     first = queue.take(100)
-    assert first.writes == [("busy", n) for n in range(MOST_IN_A_GROUP)]
+    assert first.writes == [("busy", n) for n in range(MAX_GROUP)]
     queue.committed(first, took_s=1, now=101)
-    assert queue.take(101).writes == [("busy", MOST_IN_A_GROUP)]
+    assert queue.take(101).writes == [("busy", MAX_GROUP)]
     assert queue.take(101).next_at is None
 
 
@@ -48,20 +48,20 @@ def test_a_burst_gets_small_groups_and_rests_between_them() -> None:
     """Each rest is four times as long as the group took, so that most of the time is left for the other companies."""
     queue = queue_with(busy=60, other=1)
     first = queue.take(100)
-    assert [name for name, _ in first.writes] == ["other"] + ["busy"] * MOST_OF_A_BURST
+    assert [name for name, _ in first.writes] == ["other"] + ["busy"] * MAX_BURST_WRITES
     queue.committed(first, took_s=0.02, now=100.02)
     resting = queue.take(100.03)
     assert resting.writes == []
     assert resting.next_at is not None
     assert math.isclose(resting.next_at, 100.10)
-    assert len(queue.take(resting.next_at).writes) == MOST_OF_A_BURST
+    assert len(queue.take(resting.next_at).writes) == MAX_BURST_WRITES
 
 
 def test_two_bursts_at_once_are_both_limited() -> None:
     """Others are committed with the first small group, however much both have waiting."""
     queue = queue_with(one=600, two=600, other=1)
     group = queue.take(100)
-    assert len(group.writes) == 2 * MOST_OF_A_BURST + 1
+    assert len(group.writes) == 2 * MAX_BURST_WRITES + 1
     assert ("other", 0) in group.writes
     queue.committed(group, took_s=0.02, now=100.02)
     resting = queue.take(100.03)
@@ -72,7 +72,7 @@ def test_two_bursts_at_once_are_both_limited() -> None:
 
 def test_the_fewest_writes_come_first_in_a_group() -> None:
     """Companies with similar write rates may fill a group; one with few writes is in it all the same."""
-    queue = queue_with(one=MOST_IN_A_GROUP, two=MOST_IN_A_GROUP, three=MOST_IN_A_GROUP, four=1)
+    queue = queue_with(one=MAX_GROUP, two=MAX_GROUP, three=MAX_GROUP, four=1)
     queue.take(100)
     assert "four" not in queue.companies
 
@@ -99,7 +99,7 @@ def test_a_burst_gets_all_of_the_time_when_the_others_are_idle() -> None:
     queue.committed(queue.take(100), took_s=0.02, now=100.02)
     for n in range(60, 90):
         queue.add(("busy", n), "busy", 102)
-    assert len(queue.take(102).writes) == 60 - MOST_OF_A_BURST + 30
+    assert len(queue.take(102).writes) == 60 - MAX_BURST_WRITES + 30
 
 
 def test_writes_of_no_company_never_rest() -> None:

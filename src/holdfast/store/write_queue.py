@@ -20,8 +20,8 @@ from typing import Generic, TypeVar
 
 W = TypeVar("W")
 
-MOST_IN_A_GROUP = 512
-MOST_OF_A_BURST = 2
+MAX_GROUP = 512
+MAX_BURST_WRITES = 2
 """Writes of a bursting company in one group."""
 _REST_TO_WORK = 4
 """How many times as long as its last group a bursting company rests."""
@@ -90,13 +90,13 @@ class WriteQueue(Generic[W]):
         bursting: list[str] = []
         next_at: float | None = None
         for company, flow in sorted(self._flows.items(), key=lambda each: len(each[1].waiting)):
-            most = MOST_IN_A_GROUP - len(writes)
+            most = MAX_GROUP - len(writes)
             if company is not None and flow.recent > burst and flow.waiting:
                 if flow.rests_until > now:
                     next_at = flow.rests_until if next_at is None else min(next_at, flow.rests_until)
                     continue
                 bursting.append(company)
-                most = min(most, MOST_OF_A_BURST)
+                most = min(most, MAX_BURST_WRITES)
             writes += [flow.waiting.popleft() for _ in range(min(most, len(flow.waiting)))]
         return CommitGroup(writes=writes, bursting=bursting, next_at=None if writes else next_at)
 
