@@ -43,6 +43,28 @@ async def test_a_large_fleet_reconnects_staggered_and_completely(harness: Gatewa
         assert {harness.gateway.view(company).session.attempts for company in companies} == {1}
 
 
+async def test_the_reason_of_an_end_is_recorded_although_the_next_link_must_wait(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """WhatsApp asks thirty sessions for a new connection at once. Some have to wait, and are shown as waiting."""
+    caplog.set_level(logging.INFO)
+    companies = [f"company-{number:02}" for number in range(30)]
+    async with harness.running():
+        for company in companies:
+            await harness.pair(company)
+        await harness.wait(70)
+        caplog.clear()
+        await lose_all(harness, companies, code=515)
+        waiting = [company for company in companies if harness.gateway.view(company).session.held]
+        assert waiting
+        assert harness.gateway.view(waiting[0]).record.reason == "connect-queued"
+        ends = [line for line in caplog.messages if "connected → reconnecting" in line]
+        assert len(ends) == 30
+        assert all("(515)" in line for line in ends)
+        history = await harness.now(harness.timeline.last(waiting[0], since="", limit=9))
+        assert ("LinkClosed", "restart-required") in [(entry.event, entry.reason) for entry in history]
+
+
 async def test_a_refusal_of_three_delays_the_others_until_one_connects(
     harness: GatewayHarness, caplog: pytest.LogCaptureFixture
 ) -> None:

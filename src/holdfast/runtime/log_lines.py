@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.health.advice import because, format_duration
 from holdfast.session.reasons import CONNECT_QUEUED
-from holdfast.session.state import Session
+from holdfast.session.state import Session, reason_of_change
 
 _MINUTE_S = 60
 
@@ -14,7 +14,7 @@ def transition(company: str, before: Session, after: Session, *, now: float) -> 
 
     None when nothing happened that a person would want to read.
     """
-    reason = after.shown_reason
+    reason = reason_of_change(before, after)
     same_reason = reason is None or reason is before.shown_reason
     same_attempt = after.attempts in {0, before.attempts}
     same_plan = after.next_attempt_at in {None, before.next_attempt_at}

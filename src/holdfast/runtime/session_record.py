@@ -18,7 +18,7 @@ from holdfast.runtime.view import LinkEnd, NotStored
 from holdfast.session.engine import InboundMessage
 from holdfast.session.events import Event
 from holdfast.session.reasons import stored_reason
-from holdfast.session.state import Session, State, restored
+from holdfast.session.state import Session, State, reason_of_change, restored
 from holdfast.session.stores import Record, Transition
 from holdfast.session.stubs import not_stored
 
@@ -147,15 +147,15 @@ class SessionRecord:
             log.log(logging.INFO if is_new else logging.DEBUG, "%s", keep_alive(self.company, outcome))
 
     def _transition(self, before: Session, after: Session, event: Event, at: float) -> Transition:
-        planned = after.next_attempt_at
+        planned, reason = after.next_attempt_at, reason_of_change(before, after)
         return Transition(
             company=self.company,
             at=self._now(),
             before=before.state,
             after=after.state,
             event=type(event).__name__,
-            reason=self.current.reason,
-            code=self.current.code,
+            reason=None if reason is None else reason.name,
+            code=None if reason is None else reason.code,
             attempts=after.attempts,
             next_attempt_at=None if planned is None else iso(self.wall(planned)),
             lasted_s=round(at - self.state_at, 3),

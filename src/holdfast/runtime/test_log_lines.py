@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.runtime.log_lines import is_routine, received, transition
 from holdfast.session.reasons import BY_CODE, CONNECT_QUEUED, NO_PONG
-from holdfast.session.state import Session, State
+from holdfast.session.state import Link, Session, State
 
 CONNECTED = Session(state=State.CONNECTED, paired=True)
 LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempts=1, next_attempt_at=100.25)
@@ -37,6 +37,18 @@ LOST = replace(CONNECTED, state=State.RECONNECTING, reason=BY_CODE[428], attempt
             replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=None),
             replace(LOST, state=State.PAUSED, reason=BY_CODE[405], attempts=0, next_attempt_at=400),
             "paused → paused: WhatsApp refuses this version of the client (405); next attempt in 5 min",
+        ),
+        (
+            replace(CONNECTED, link=Link(number=1, began_at=1, gives_up_at=None)),
+            replace(LOST, reason=BY_CODE[515], held=CONNECT_QUEUED, attempts=0, next_attempt_at=160),
+            ("connected → reconnecting: WhatsApp asked for a new connection, as it does after pairing (515); "
+            "next attempt in 1 min"),
+        ),
+        (
+            LOST,
+            replace(LOST, held=CONNECT_QUEUED, next_attempt_at=160),
+            ("reconnecting → reconnecting: many sessions are connecting, and this one waits in the queue; "
+            "attempt 1 in 1 min"),
         ),
         (LOST, replace(CONNECTED, attempts=1), "reconnecting → connected"),
         (LOST, replace(CONNECTED, state=State.STOPPED), "reconnecting → stopped"),

@@ -154,6 +154,12 @@ class Session:
         return self.state not in {State.STOPPED, State.LOGGED_OUT, State.UNPAIRED}
 
 
+def reason_of_change(before: Session, after: Session) -> Reason | None:
+    """The reason shown for a change: why the link ended if it did, although the next one may have to wait already."""
+    has_ended = before.link is not None and after.link is None
+    return after.reason if has_ended else after.shown_reason
+
+
 RUNNING = frozenset({State.CONNECTING, State.CONNECTED, State.RECONNECTING})
 
 _HOUR_S = 3600

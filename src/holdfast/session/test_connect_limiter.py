@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from holdfast.session import connect_limiter, reasons
@@ -204,12 +204,13 @@ def test_refusals_must_be_alike_close_together_and_of_three_sessions() -> None:
     retry_s=st.floats(0.1, 60),
     login_s=st.floats(0.01, 20),
 )
+@example(count=1, heals_at=4.0, reason=BUSY, retry_s=0.125, login_s=0.0625)
 @settings(max_examples=60, deadline=None)
 def test_all_get_in_once_whatsapp_lets_them(
     count: int, heals_at: float, reason: reasons.Reason, retry_s: float, login_s: float
 ) -> None:
     """With any number of sessions and any length of trouble, no more links open at once than allowed, and only one
-    while the breaker is open; one or two sessions are never held; and all are connected soon after the trouble ends."""
+    while the breaker is open, which never holds one or two sessions; all are connected soon after the trouble ends."""
     known, inside = Limiter(), set[str]()
     asks = {f"{number:02}": 0.0 for number in range(count)}
     ends: dict[str, float] = {}
@@ -234,7 +235,7 @@ def test_all_get_in_once_whatsapp_lets_them(
                 ends[company] = now + login_s
             else:
                 assert answer.until > now, "a hot loop"
-                assert count > 2, "a small installation is held"
+                assert count > 2 or answer.because is CONNECT_QUEUED, "the breaker holds a small installation"
                 asks[company] = answer.until
         assert len(ends) <= max(POLICY.opening_at_once, known.rate.per_s * min(known.rate.fastest_s, 20) * 2)
         assert known.opening.keys() == ends.keys()
