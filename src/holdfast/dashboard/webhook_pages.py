@@ -25,7 +25,7 @@ from holdfast.delivery.webhooks import (
 
 pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 
-_SHOWN = 100
+_SHOWN = 30
 _ENDPOINTS = {
     EndpointState.ACTIVE: (Tone.SUCCESS, "Active"),
     EndpointState.SUSPENDED: (Tone.CRITICAL, "Suspended"),
