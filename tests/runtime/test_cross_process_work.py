@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from holdfast.runtime.gateway import Gateway
+from holdfast.session import events
+from holdfast.store.database import Work
 from tests.contract.rows import draft
 from tests.gateway_harness import COMPANY, GatewayHarness
 
@@ -30,6 +36,31 @@ async def test_a_message_that_another_process_accepted_is_sent(harness: GatewayH
             gateway.work_waits(COMPANY)
             await harness.wait(1)
         assert [text for _, text in harness.sends()] == ["first", "message 7"]
+
+
+async def test_a_check_for_work_of_other_processes_writes_nothing(
+    harness: GatewayHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster checks each second, for each company with queued messages. When hundreds of sessions are disconnected,
+    the writes of these checks would delay every accept.
+    """
+    async with harness.running() as gateway:
+        await harness.pair()
+        await harness.now(gateway.ask(COMPANY, events.StopAsked()))
+        await harness.now(harness.outbox.accept(replace(draft(7), expires_at="2100-01-01T00:00:00.000Z")))
+        await harness.quiet()
+        writes: list[object] = []
+        original = harness.database.write
+
+        def noted(work: Work[object], **options: Any) -> Awaitable[object]:
+            writes.append(work)
+            return original(work, **options)
+
+        monkeypatch.setattr(harness.database, "write", noted)
+        for _ in range(3):
+            gateway.work_waits(COMPANY)
+            await harness.quiet()
+        assert writes == []
 
 
 async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: GatewayHarness) -> None:

@@ -66,6 +66,10 @@ class MessageExpiry:
         while self._steps:
             await self._outbox.move_expiries(self._company, self._steps[0])
             del self._steps[0]
-        for message in await self._outbox.expire(self._company, at=iso(self._clock.now())):
-            self._expired(message.whatsapp_id)
-        self.expect(await self._outbox.next_expiry(self._company))
+        now = iso(self._clock.now())
+        first = await self._outbox.next_expiry(self._company)
+        if first is not None and first <= now:  # otherwise nothing is written: in a cluster this runs each second
+            for message in await self._outbox.expire(self._company, at=now):
+                self._expired(message.whatsapp_id)
+            first = await self._outbox.next_expiry(self._company)
+        self.expect(first)
