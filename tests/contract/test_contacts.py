@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import URL, Connection, delete
+from sqlalchemy import URL, Connection, delete, event
 
 from holdfast.delivery.message import StatusUpdate
 from holdfast.delivery.stores import Message, MessageChange
@@ -242,6 +242,32 @@ async def test_contacts_of_older_versions_are_added_gradually(store: Store) -> N
     found = await store.contacts.find(COMPANY, NUMBER)
     assert found is not None
     assert (found.lid, found.push_name) == (LID, "New")
+
+
+async def test_contacts_are_added_in_short_transactions(store: Store) -> None:
+    """Writes of messages wait for each transaction, and on a server each statement takes about a millisecond."""
+    people = [f"96279000{number:04}@s.whatsapp.net" for number in range(60)]
+    for number, sender in enumerate(people):
+        await receive(store, number, chat=sender, sender=sender, push_name=f"Name {number}")
+    await _forget(store.database)
+    counts = [0]
+
+    def count(*_: object) -> None:
+        counts[-1] += 1
+
+    def end(*_: object) -> None:
+        counts.append(0)
+
+    engine = store.database._opened.writing
+    event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "commit", end)
+    while await store.contacts.catch_up():
+        pass
+    assert max(counts) <= 60
+    for number, sender in enumerate(people):
+        found = await store.contacts.find(COMPANY, sender)
+        assert found is not None
+        assert found.push_name == f"Name {number}"
 
 
 async def _forget(database: Database) -> None:

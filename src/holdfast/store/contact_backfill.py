@@ -16,8 +16,12 @@ from holdfast.store.shared_secrets import note, noted
 from holdfast.store.tables import contacts, inbox, sessions, signal_keys
 
 _NOTE = "contacts-backfill"
-_AT_ONCE = 50
-"""Each row may take several statements, during which other writes wait."""
+_KEYS_AT_ONCE = 10
+_MESSAGES_AT_ONCE = 500
+_MAX_STATEMENTS = 40
+"""About as many in one transaction: other writes wait for them, on a server a millisecond for each."""
+_STATEMENTS_TO_LEARN = 5
+"""About as many write the contact of one person."""
 _KINDS = ("lid-mapping", "number-spelling")
 
 
@@ -50,10 +54,10 @@ def _fill_from_keys(connection: Connection, place: _Place, *, now: str) -> _Plac
     if place.company:
         kind, k = _KINDS[place.kind], signal_keys.c
         mine = (k.company_id == place.company, k.type == kind, k.id > place.after)
-        part = select(k.id, k.value).where(*mine).order_by(k.id).limit(_AT_ONCE)
+        part = select(k.id, k.value).where(*mine).order_by(k.id).limit(_KEYS_AT_ONCE)
         values = {row.id: row.value for row in connection.execute(part)}
         learn_keys(connection, place.company, {kind: values}, now=now)
-        if len(values) == _AT_ONCE:
+        if len(values) == _KEYS_AT_ONCE:
             return replace(place, after=max(values))
         if place.kind + 1 < len(_KINDS):
             return replace(place, kind=place.kind + 1, after="")
@@ -67,15 +71,27 @@ def _fill_from_inbox(connection: Connection, place: _Place, *, now: str) -> _Pla
     before = place.before_seq
     if before is None:
         before = (connection.scalar(select(func.max(inbox.c.seq))) or 0) + 1
-    columns = inbox.c["seq", "company_id", "sender", "sender_lid", "push_name"]
-    page = select(*columns, inbox.c.from_me).where(inbox.c.seq < before).order_by(inbox.c.seq.desc()).limit(_AT_ONCE)
+    columns = inbox.c["seq", "company_id", "sender", "sender_lid", "push_name", "from_me"]
+    page = select(*columns).where(inbox.c.seq < before).order_by(inbox.c.seq.desc()).limit(_MESSAGES_AT_ONCE)
     rows = connection.execute(page).all()
+    named: dict[tuple[str, str], bool] = {}
+    """By company and JID, whether the person's name is known."""
+    statements = 0
     for row in rows:
-        if not row.from_me and row.sender.endswith((PERSON, HIDDEN)):
+        if row.from_me or not row.sender.endswith((PERSON, HIDDEN)):
+            continue
+        person = row.company_id, row.sender
+        if person not in named:
+            named[person] = _has_name(connection, *person)
+            statements += 1
+        if not named[person]:
             identity = Identity(jid=row.sender, lid=row.sender_lid, push_name=row.push_name)
-            if not _has_name(connection, row.company_id, row.sender):
-                learn(connection, row.company_id, identity, now=now)
-    return _Place(before_seq=rows[-1].seq if rows else before, is_done=len(rows) < _AT_ONCE)
+            learn(connection, row.company_id, identity, now=now)
+            named[person] = row.push_name is not None
+            statements += _STATEMENTS_TO_LEARN
+        if statements >= _MAX_STATEMENTS:
+            return _Place(before_seq=row.seq)
+    return _Place(before_seq=rows[-1].seq if rows else before, is_done=len(rows) < _MESSAGES_AT_ONCE)
 
 
 def _has_name(connection: Connection, company: str, jid: str) -> bool:
