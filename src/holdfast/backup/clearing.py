@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Table, delete, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Table, delete, select, tuple_
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import NotFound
@@ -72,29 +72,31 @@ async def clear_in_parts(
     await database.read(lambda connection: _refuse_unknown(connection, company))
     its_media = select(media.c.id).where(media.c.company_id == company)
     ids = await database.read(lambda connection: list(connection.scalars(its_media)))
-    size = PartSize()
 
-    async def write(work: Callable[[Connection], T]) -> T:
+    async def write(work: Callable[[Connection], T]) -> tuple[T, float]:
+        """Also returns the seconds that it took."""
+
         def measured(connection: Connection) -> tuple[T, float]:
             began_at = clock.monotonic()
             check(connection)
             return work(connection), clock.monotonic() - began_at
 
         result, took_s = await database.write(measured)
-        size.adapt(took_s)
         await clock.sleep(took_s)  # for the writes of others that waited
-        return result
+        return result, took_s
 
     await write(functools.partial(_clear_access, company=company))
     for start in range(0, len(ids), _MEDIA_AT_ONCE):
         await write(functools.partial(_clear_media, ids=ids[start : start + _MEDIA_AT_ONCE]))
     removed = 0
-    others: Sequence[Callable[..., Sequence[Key]]] = [functools.partial(_clear_part, table=table) for table in _BY_KEY]
+    others: Sequence[Callable[..., list[Key]]] = [functools.partial(_clear_part, table=table) for table in _BY_KEY]
     for remove_part in (_clear_events, *others):
-        keys: Sequence[Key] = [()]
-        size = PartSize()  # each table has its own
+        size = PartSize()
+        keys: list[Key] = [()]
         while keys:
-            keys = await write(functools.partial(remove_part, company=company, after=keys[-1], limit=size.rows))
+            part = functools.partial(remove_part, company=company, after=keys[-1], limit=size.rows)
+            keys, took_s = await write(part)
+            size.adapt(took_s)
             if removed // _LOGGED_EVERY < (removed := removed + len(keys)) // _LOGGED_EVERY:
                 log.info("Clearing company %s: %d rows removed", company, removed)
     await write(functools.partial(_clear_rest, company=company))
@@ -123,35 +125,41 @@ def _clear_access(connection: Connection, *, company: str) -> None:
     connection.execute(delete(credentials).where(credentials.c.company_id == company))
 
 
-def _clear_part(connection: Connection, *, company: str, table: Table, after: Key, limit: int) -> Sequence[Key]:
-    """Remove the next rows of a table; returns their keys.
-
-    It continues after the key of the part before. Searching from the start again would read all entries of the index
-    whose rows were removed: PostgreSQL keeps them until a vacuum.
-    """
-    mine, key = table.c.company_id == company, _parts_of(table)
-    page = select(*key).where(mine).order_by(*key).limit(limit)
-    if after:
-        page = page.where(key[0] > after[0] if len(key) == 1 else tuple_(*key) > tuple_(*after))
-    keys = [tuple(row) for row in connection.execute(page)]
+def _clear_part(connection: Connection, *, company: str, table: Table, after: Key, limit: int) -> list[Key]:
+    """Remove the next rows of a table; returns their keys."""
+    keys = _next_keys(connection, table, company, after=after, limit=limit)
     if keys:
-        which = key[0].in_([first for first, *_ in keys]) if len(key) == 1 else tuple_(*key).in_(keys)
-        connection.execute(delete(table).where(mine, which))
+        # A range, not a list of keys: for keys of several columns SQLite would read all rows of the company.
+        until = tuple_(*_parts_of(table)) <= tuple_(*keys[-1])
+        connection.execute(delete(table).where(table.c.company_id == company, *_follows(table, after), until))
     if table in search_index.INDEXED:
         search_index.merge(connection, table, changed=len(keys))
     return keys
 
 
-def _clear_events(connection: Connection, *, company: str, after: Key, limit: int) -> Sequence[Key]:
+def _clear_events(connection: Connection, *, company: str, after: Key, limit: int) -> list[Key]:
     """As `_clear_part`, with their webhook deliveries. The lock keeps others from starting deliveries of them."""
     write_recorded(connection)
-    page = select(events.c.seq).where(events.c.company_id == company).order_by(events.c.seq).limit(limit)
-    if after:
-        page = page.where(events.c.seq > after[0])
-    numbers = list(connection.scalars(page))
+    keys = _next_keys(connection, events, company, after=after, limit=limit)
+    numbers = [seq for (seq,) in keys]
     connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.event_seq.in_(numbers)))
     connection.execute(delete(events).where(events.c.seq.in_(numbers)))
-    return [(number,) for number in numbers]
+    return keys
+
+
+def _next_keys(connection: Connection, table: Table, company: str, *, after: Key, limit: int) -> list[Key]:
+    """The keys of the company's next rows after a key.
+
+    Searching from the start again would read all entries of the index whose rows were removed: PostgreSQL keeps them
+    until a vacuum.
+    """
+    key = _parts_of(table)
+    page = select(*key).where(table.c.company_id == company, *_follows(table, after)).order_by(*key).limit(limit)
+    return [tuple(row) for row in connection.execute(page)]
+
+
+def _follows(table: Table, after: Key) -> Sequence[ColumnElement[bool]]:
+    return [tuple_(*_parts_of(table)) > tuple_(*after)] if after else []
 
 
 def _clear_media(connection: Connection, *, ids: Sequence[str]) -> None:
