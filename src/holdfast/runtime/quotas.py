@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from holdfast.base.clock import Clock
@@ -97,34 +98,26 @@ class Quotas:
         if writes:
             self._check_disk()
 
-    @contextlib.contextmanager
-    def request(self, key: str) -> Iterator[None]:
+    def request(self, key: str) -> AbstractContextManager[None]:
         """A request of a tenant's key is open during the block. Raises `QuotaExceeded`.
 
         Slow uploads and slow readers would otherwise take all connections that the process may have open.
         """
-        most = self._limits.open_requests
-        with _counted(self._requests, key, most) as has_place:
-            if not has_place:
-                raise QuotaExceeded(
-                    f"this API key has {most} requests open, which is the most that it may have at once: "
-                    "wait for some of the responses",
-                    retry_after_s=1,
-                )
-            yield
+        limit = self._limits.open_requests
+        refusal = (
+            f"this API key has {limit} requests open, which is the most that it may have at once: "
+            "wait for some of the responses"
+        )
+        return _counted(self._requests, key, limit, refusal=refusal, retry_after_s=1)
 
-    @contextlib.contextmanager
-    def stream(self, key: str) -> Iterator[None]:
+    def stream(self, key: str) -> AbstractContextManager[None]:
         """An event stream of a tenant's key is open during the block. Raises `QuotaExceeded`."""
-        most = self._limits.streams
-        with _counted(self._streams, key, most) as has_place:
-            if not has_place:
-                raise QuotaExceeded(
-                    f"this API key has {most} event streams open, and may have {most} (HOLDFAST_QUOTA_STREAMS): "
-                    "close one, or let one stream serve several readers",
-                    retry_after_s=STREAM_RETRY_S,
-                )
-            yield
+        limit = self._limits.streams
+        refusal = (
+            f"this API key has {limit} event streams open, and may have {limit} (HOLDFAST_QUOTA_STREAMS): "
+            "close one, or let one stream serve several readers"
+        )
+        return _counted(self._streams, key, limit, refusal=refusal, retry_after_s=STREAM_RETRY_S)
 
     @contextlib.asynccontextmanager
     async def message(self, company: str, size_bytes: int) -> AsyncIterator[None]:
@@ -222,15 +215,14 @@ class Quotas:
 
 
 @contextlib.contextmanager
-def _counted(counts: dict[str, int], key: str, most: int) -> Iterator[bool]:
-    """Count the block under `key`; False, uncounted, when `most` (0: any number) are counted already."""
+def _counted(counts: dict[str, int], key: str, limit: int, *, refusal: str, retry_after_s: float) -> Iterator[None]:
+    """Count the block under `key`. Raises `QuotaExceeded` when `limit` (0: any number) are counted already."""
     count = counts.get(key, 0)
-    if most and count >= most:
-        yield False
-        return
+    if limit and count >= limit:
+        raise QuotaExceeded(refusal, retry_after_s=retry_after_s)
     counts[key] = count + 1
     try:
-        yield True
+        yield
     finally:
         counts[key] -= 1
         if not counts[key]:
