@@ -303,6 +303,9 @@ def _joined(address: URL, target: str) -> str:
 
 async def _fed(decoder: Decoder, chunk: bytes) -> AsyncIterator[bytes]:
     """What `decoder` makes of a chunk. It runs in a thread: 64 kB can be seconds of work."""
+    if not decoder.is_needed:
+        yield chunk
+        return
     pieces = decoder.feed(chunk)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         if piece:

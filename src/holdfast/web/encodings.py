@@ -63,6 +63,11 @@ class Decoder:
         self._layers = [_layer(name) for name in reversed(_names(codings, mimetype))]
         self._decoded_bytes = [0] * len(self._layers)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the body is encoded at all."""
+        return bool(self._layers)
+
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Decode a chunk. Raises `CannotDecode` and `TooLong`.
 
