@@ -37,14 +37,16 @@ test('a vote without options was withdrawn; options that the poll does not have 
   assert.deepEqual(opened(sealed('Poll Vote', voteFor('A', 'Z'))).content.poll, { options: ['A', 'B', 'C'], votes: ['A'], unknownVotes: 1 })
 })
 
-test('a vote with a hundred thousand options takes no longer than one with a thousand', () => {
+test('of a vote with a hundred thousand options only the first are compared, and all are counted', () => {
   const options = Array.from({ length: 1024 }, (_, n) => `option ${n}`)
   const hashes = Array.from({ length: 120_000 }, () => randomBytes(32))
-  const vote = sealed('Poll Vote', PollVoteMessage.encode({ selectedOptions: [sha256('option 3'), ...hashes] }).finish())
-  const beganAt = performance.now()
-  const { poll } = opened(vote, { answered: { ...answered, content: { poll: { options, votes: [] } } } }).content
-  assert.ok(performance.now() - beganAt < 400)
-  assert.deepEqual([poll.votes, poll.unknownVotes], [['option 3'], 120_000])
+  const poll = selectedOptions => {
+    const vote = sealed('Poll Vote', PollVoteMessage.encode({ selectedOptions }).finish())
+    return opened(vote, { answered: { ...answered, content: { poll: { options, votes: [] } } } }).content.poll
+  }
+  const [first, last] = [poll([sha256('option 3'), ...hashes]), poll([...hashes, sha256('option 3')])]
+  assert.deepEqual([first.votes, first.unknownVotes], [['option 3'], 120_000])
+  assert.deepEqual([last.votes, last.unknownVotes], [[], 120_001])
 })
 
 test('both people may be identified by number or by hidden id, with a device or without', () => {
