@@ -44,6 +44,18 @@ async def acked_by_hand(harness: GatewayHarness) -> int:
     return link
 
 
+async def sent_without_ack(harness: GatewayHarness) -> tuple[int, Message]:
+    """A message whose link died before its ack; on the next one, the query of the queue waits at a latch."""
+    link = await acked_by_hand(harness)
+    message = await harness.send()
+    await harness.quiet()
+    harness.taken.close()
+    harness.engine.drop(link, code=428)
+    await harness.until(lambda: harness.link() != link and harness.state() == "connected")
+    await harness.quiet()
+    return link, message
+
+
 def _crash_score(connection: Connection) -> object:
     return connection.exec_driver_sql("SELECT crash_score FROM outbox").scalar_one()
 
@@ -222,13 +234,7 @@ async def test_a_link_that_is_lost_while_sending_is_committed_sends_nothing(harn
 async def test_a_message_whose_receipt_comes_first_is_not_sent_again(harness: GatewayHarness) -> None:
     """The link died before the ack; on the next one the receipt arrives before the message would be sent again."""
     async with harness.running():
-        link = await acked_by_hand(harness)
-        message = await harness.send()
-        await harness.quiet()
-        harness.taken.close()
-        harness.engine.drop(link, code=428)
-        await harness.until(lambda: harness.link() != link and harness.state() == "connected")
-        await harness.quiet()
+        link, message = await sent_without_ack(harness)
         harness.engine.receipt(harness.link(), whatsapp_ids=[message.whatsapp_id], chat=CHAT)
         await harness.quiet()
         harness.taken.open()
@@ -240,13 +246,7 @@ async def test_a_message_whose_receipt_comes_first_is_not_sent_again(harness: Ga
 async def test_a_strangers_receipt_during_a_query_of_the_queue_delays_no_message(harness: GatewayHarness) -> None:
     """It settles nothing; the message that was just taken is sent anyway."""
     async with harness.running():
-        link = await acked_by_hand(harness)
-        message = await harness.send()
-        await harness.quiet()
-        harness.taken.close()
-        harness.engine.drop(link, code=428)
-        await harness.until(lambda: harness.link() != link and harness.state() == "connected")
-        await harness.quiet()
+        link, message = await sent_without_ack(harness)
         harness.engine.receipt(harness.link(), whatsapp_ids=[message.whatsapp_id], chat=f"{OTHER}@s.whatsapp.net")
         await harness.quiet()
         harness.taken.open()
