@@ -70,6 +70,42 @@ class Answer:
         return detail
 
 
+def api_of(
+    harness: GatewayHarness,
+    gateway: Gateway,
+    keys: KnownKeys,
+    *,
+    settings: Mapping[str, object] | None = None,
+    quotas: Quotas | None = None,
+    base_path: str = "",
+    forwarder: Forwarder | None = None,
+) -> FastAPI:
+    """The API of a gateway, with the services of the harness."""
+    return make_api(
+        gateway,
+        keys,
+        Diagnoser(gateway, harness.services, figures=FigureRows(harness.database), limits=harness.limits),
+        sending=Messages(gateway, harness.outbox, harness.composer, People(gateway, harness.contacts)),
+        people=People(gateway, harness.contacts),
+        operations=harness.operations,
+        outbox=harness.outbox,
+        inbox=harness.inbox,
+        chat_rows=harness.chats,
+        contact_rows=harness.contacts,
+        labels=harness.labels,
+        call_rows=harness.calls,
+        limits=harness.limits,
+        events=harness.events,
+        webhooks=harness.webhooks,
+        media=harness.media_service(),
+        quotas=quotas or harness.quotas(),
+        settings=settings or {},
+        is_writable=lambda: harness.database.is_writable,
+        base_path=base_path,
+        forwarder=forwarder,
+    )
+
+
 def make_client(
     harness: GatewayHarness,
     gateway: Gateway,
@@ -79,32 +115,16 @@ def make_client(
     base_path: str = "",
     forwarder: Forwarder | None = None,
 ) -> ApiClient:
-    return ApiClient(
+    api = api_of(
         harness,
-        make_api(
-            gateway,
-            keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
-            Diagnoser(gateway, harness.services, figures=FigureRows(harness.database), limits=harness.limits),
-            sending=Messages(gateway, harness.outbox, harness.composer, People(gateway, harness.contacts)),
-            people=People(gateway, harness.contacts),
-            operations=harness.operations,
-            outbox=harness.outbox,
-            inbox=harness.inbox,
-            chat_rows=harness.chats,
-            contact_rows=harness.contacts,
-            labels=harness.labels,
-            call_rows=harness.calls,
-            limits=harness.limits,
-            events=harness.events,
-            webhooks=harness.webhooks,
-            media=harness.media_service(),
-            quotas=quotas or harness.quotas(),
-            settings={"keepaliveIntervalS": 30},
-            is_writable=lambda: harness.database.is_writable,
-            base_path=base_path,
-            forwarder=forwarder,
-        ),
+        gateway,
+        keys or parse(f"{KEY}, {KEY_OF_ONE}={COMPANY}"),
+        settings={"keepaliveIntervalS": 30},
+        quotas=quotas,
+        base_path=base_path,
+        forwarder=forwarder,
     )
+    return ApiClient(harness, api)
 
 
 class ApiClient:

@@ -11,9 +11,8 @@ import pytest
 
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.backups import add_backups
-from holdfast.api.routes import make_api
 from holdfast.api.server import HttpServer
-from tests.api.api_client import registry_of
+from tests.api.api_client import api_of, registry_of
 from tests.backup_service import backup_service_of
 from tests.cli.command import Command
 from tests.gateway_harness import GatewayHarness
@@ -40,27 +39,7 @@ async def holdfast(harness: GatewayHarness, tmp_path: Path) -> AsyncIterator[Com
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with harness.running() as gateway, asyncio.TaskGroup() as tasks:
             registry = registry_of(harness, keys=KEY)
-            api = make_api(
-                gateway,
-                registry,
-                harness.diagnoser(),
-                sending=harness.messages,
-                people=harness.people,
-                operations=harness.operations,
-                outbox=harness.outbox,
-                inbox=harness.inbox,
-                chat_rows=harness.chats,
-                contact_rows=harness.contacts,
-                labels=harness.labels,
-                call_rows=harness.calls,
-                limits=harness.limits,
-                events=harness.events,
-                webhooks=harness.webhooks,
-                media=harness.media_service(),
-                quotas=harness.quotas(),
-                settings={},
-                is_writable=lambda: harness.database.is_writable,
-            )
+            api = api_of(harness, gateway, registry)
             add_backups(api, backup_service_of(gateway, harness.database, tmp_path / "backups", clock=harness.clock))
             add_api_keys(api, registry)
             server = HttpServer(api)
