@@ -32,7 +32,7 @@ _EXPLAINED = 128 * 1024
 """Only for bodies of up to this many bytes does an error show the value at fault."""
 _LONGEST_SHOWN = 80
 _LONGEST_MESSAGE = 1000
-"""A decoder's error contains the whole name of an unknown field, or the whole value that is none of an enumeration."""
+"""Characters of a decoder's error. It contains an unknown field's whole name, or a value that no enumeration has."""
 _decode = msgspec.json.Decoder(MessageRequest).decode
 
 

@@ -40,7 +40,7 @@ class Connections:
 
     def receiving(self, connection: Closable, *, is_keyed: Callable[[], bool]) -> None:
         """The head of a request has arrived. Without a valid API key, it may be closed while its body arrives: a body
-        that never ends takes a caller nothing."""
+        that never ends costs its sender nothing."""
         self.busy(connection)
         self._receiving[connection] = is_keyed
 

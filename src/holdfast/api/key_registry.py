@@ -144,7 +144,7 @@ class KeyRegistry:
         try:
             await self.load()
         except Exception as error:  # noqa: BLE001 – the rows are changed; this process must follow, not the caller
-            log.warning("API keys can't be read, and are read when the database is back: %s", error)
+            log.warning("API keys can't be read; they are read again as soon as the database is back: %s", error)
 
     async def run(self) -> None:
         """Store the times of last uses, and learn of changes by other nodes, until cancelled."""

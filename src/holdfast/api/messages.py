@@ -43,7 +43,7 @@ router = keyed_router("messages")
 
 
 class _MessageInBody(Check):
-    """Also checks here what `Messages.accept` checks, which is after the company."""
+    """Runs the checks of `Messages.accept` early: the company is looked up before `accept` is called."""
 
     async def __call__(self, request: Request) -> MessageOptions:
         message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))

@@ -90,7 +90,7 @@ class OperationStarter:
     ) -> OperationModel:
         """Accept the operation. 202, or 200 when it is settled within the time that the caller waits.
 
-        `hashed`: what the caller gave, where the arguments of a repeated request would be others.
+        `hashed`: the caller's own input, if the arguments are made from it and would differ in a repeated request.
         """
         operation = await self.service.accept(
             company, arguments, idempotency_key=self.idempotency_key, expires_in_s=self.expires_in_s, hashed=hashed

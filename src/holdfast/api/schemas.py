@@ -70,7 +70,7 @@ class RequestModel(ApiModel):
         return self
 
     def check(self) -> None:
-        """Raises `BadInput` for values that their types allow."""
+        """Raises `BadInput` for values that have the right type and can't be used."""
 
 
 class ErrorModel(ApiModel):

@@ -137,7 +137,7 @@ class AutomaticReading:
                 self._wake.set()
 
     def continue_from(self, before: AutomaticReading) -> None:
-        """Mark the chats that another one could not mark any more."""
+        """Mark the chats that the previous instance could not mark any more."""
         self._waiting = {**before._waiting, **self._waiting}
         if self._waiting:
             self._wake.set()

@@ -77,7 +77,7 @@ class ContactPresence:
         self._subscribed.pop(chat, None)
 
     def continue_from(self, before: ContactPresence) -> None:
-        """Subscribe, from the next link on, to the contacts that another one was subscribed to."""
+        """Subscribe, from the next link on, to the contacts that the previous instance was subscribed to."""
         self._subscribed = dict(before._subscribed)
 
     def link_up(self) -> None:

@@ -256,11 +256,11 @@ class Gateway:
                 await self._begin_after_work(company)
 
     async def _begin_after_work(self, company: str) -> None:
-        """A failure is no failure of the work."""
+        """Start the session. A failure is logged, and does not make the finished work fail."""
         try:
             await self.begin(company)
         except Exception as error:  # noqa: BLE001 – whatever it is, it is tried again
-            log.warning("Session %s can't be started, and is started when the database is back: %s", company, error)
+            log.warning("Session %s can't be started; it is tried again when the database is back: %s", company, error)
             return
         if company not in self.running:
             self._services.live.remove(company)

@@ -127,7 +127,7 @@ def draft(
 def request_hash(arguments: Arguments, hashed: Mapping[str, Any] | None, *, expires_in_s: int | None) -> str:
     """What a repeated request with the same Idempotency-Key has in common with the first one.
 
-    `hashed`: what the caller gave, where arguments were made from it that the next request would have otherwise.
+    `hashed`: the caller's own input, if the arguments are made from it and would differ in a repeated request.
     """
     given = arguments.hashed_arguments(msgspec.to_builtins(arguments)) if hashed is None else hashed
     identity = json.dumps([arguments.kind, given, expires_in_s], sort_keys=True)

@@ -19,9 +19,9 @@ _NOTE = "contacts-backfill"
 _KEYS_AT_ONCE = 10
 _MESSAGES_AT_ONCE = 500
 _MAX_STATEMENTS = 40
-"""About as many in one transaction: other writes wait for them, on a server a millisecond for each."""
+"""Approximate number of statements in one transaction. Other writes wait for them: on a server a millisecond each."""
 _STATEMENTS_TO_LEARN = 5
-"""About as many write the contact of one person."""
+"""Approximate number of statements that write the contact of one person."""
 _KINDS = ("lid-mapping", "number-spelling")
 
 

@@ -211,7 +211,7 @@ def add_all(connection: Connection, table: Table, rows: Sequence[Mapping[Any, An
 
 
 def merge(connection: Connection, table: Table, *, changed: int) -> None:
-    """Merge a small part of the FTS5 index, after as many messages were added or removed in this transaction."""
+    """Merge a small part of the FTS5 index. `changed`: messages that this transaction added or removed."""
     if connection.dialect.name == "sqlite":
         pages = max(_MIN_MERGED, changed // _CHANGED_PER_PAGE)
         connection.exec_driver_sql(_MERGE.format(table=table.name), (pages,))
