@@ -82,6 +82,7 @@ async def test_a_failure_has_its_reason_and_leaves_nothing_behind(
     linked.
     """
     await client("PUT", f"/v1/sessions/{COMPANY}")
+    await harness.quiet()  # all tasks of the session have begun
     tasks = len(asyncio.all_tasks())
     harness.engine.passkey_answer = whatsapp
     link = await asked(client, harness)
