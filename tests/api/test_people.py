@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from holdfast.session.engine import InboundMessage, NewChatsLocked, QueryAnswered, RunQuery
+from holdfast.session.engine import Commit, Committed, InboundMessage, NewChatsLocked, QueryAnswered, RunQuery
 from tests.api.api_client import Answer, ApiClient
 from tests.gateway_harness import COMPANY, GatewayHarness
 
@@ -176,6 +176,18 @@ async def test_an_unknown_username_is_refused(linked: ApiClient, harness: Gatewa
     (await send(linked, "@silence")).problem(504, "whatsapp-timeout")
     for wrong in ("@", "@ab", "@rami h", "@123456", "@rämi"):
         assert "is not a valid recipient" in (await send(linked, wrong)).problem(422, "bad-input", field="to")
+
+
+async def test_the_username_of_an_inbound_sender_without_a_number_is_stored(
+    linked: ApiClient, harness: GatewayHarness
+) -> None:
+    """The engine looks it up when a person who hides the number writes. The chat is then shown by the username."""
+    lid = "770@lid"
+    await receive(harness, chat=lid, sender=lid, sender_lid=None, push_name=None)
+    harness.listener.report(Commit(link=harness.link(), seq=900, usernames={lid: "nour"}))
+    await harness.until(lambda: Committed(link=harness.link(), seq=900) in harness.commands(Committed))
+    (chat,) = (await linked("GET", f"{SESSION}/chats")).json["items"]
+    assert (chat["name"], chat["names"]["username"]) == ("nour", "nour")
 
 
 async def test_settings_of_a_chat_accept_any_name(linked: ApiClient, harness: GatewayHarness) -> None:

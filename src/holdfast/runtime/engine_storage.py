@@ -226,6 +226,8 @@ class EngineStorage:
 
 def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
     """Merge commits of one link: the last value of each key wins. None when there is nothing to store."""
+    if not commits:
+        return None
     keys: dict[str, dict[str, str | None]] = {}
     credentials: str | None = None
     paired = False
@@ -234,36 +236,25 @@ def merge(commits: Sequence[Commit], *, with_keys: bool) -> Commit | None:
             keys.setdefault(type_, {}).update(values)
         if commit.credentials is not None:
             credentials, paired = commit.credentials, commit.paired
-    decrypted = [item for commit in commits for item in commit.decrypted]
-    undecryptable = [item for commit in commits for item in commit.undecryptable]
-    made = [item for commit in commits for item in commit.made]
-    groups = {jid: subject for commit in commits for jid, subject in commit.groups.items()}
-    changes = [item for commit in commits for item in commit.changes]
-    history = [item for commit in commits for item in commit.history]
-    calls = [call for commit in commits for call in commit.calls]
-    group_changes = [change for commit in commits for change in commit.group_changes]
-    notices = (groups, changes, history, calls, group_changes)
-    if not (keys or credentials or decrypted or undecryptable or made or any(notices)):
-        return None
     last = commits[-1]
-    return Commit(
+    merged = Commit(
         link=last.link,
         seq=last.seq,
         credentials=credentials,
         paired=paired,
         keys=keys,
-        decrypted=decrypted,
-        undecryptable=undecryptable,
-        made=made,
-        groups=groups,
-        changes=changes,
-        history=history,
-        calls=calls,
-        group_changes=group_changes,
+        decrypted=[item for commit in commits for item in commit.decrypted],
+        undecryptable=[item for commit in commits for item in commit.undecryptable],
+        made=[item for commit in commits for item in commit.made],
+        groups={jid: subject for commit in commits for jid, subject in commit.groups.items()},
+        usernames={lid: username for commit in commits for lid, username in commit.usernames.items()},
+        changes=[item for commit in commits for item in commit.changes],
+        history=[item for commit in commits for item in commit.history],
+        calls=[call for commit in commits for call in commit.calls],
+        group_changes=[change for commit in commits for change in commit.group_changes],
     )
+    return None if _is_empty(merged) else merged
 
 
 def _is_empty(commit: Commit) -> bool:
-    content = (commit.credentials, commit.decrypted, commit.undecryptable, commit.made, commit.groups, commit.changes)
-    notices = (commit.calls, commit.group_changes, commit.history, commit.history_progress)
-    return not (commit.keys or any(content) or any(notices))
+    return commit == Commit(link=commit.link, seq=commit.seq)

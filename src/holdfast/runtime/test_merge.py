@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from holdfast.runtime.engine_storage import merge
-from holdfast.session.engine import Commit, Decrypted
+import pytest
 
+from holdfast.runtime.engine_storage import merge
+from holdfast.session.account_changes import ChatRead
+from holdfast.session.engine import (
+    CallSignal,
+    Commit,
+    CreatedMessage,
+    Decrypted,
+    GroupChange,
+    HistoryProgress,
+    InboundMessage,
+    Undecryptable,
+)
+
+PERSON = "962790000001@s.whatsapp.net"
 FIRST = Decrypted(ciphertext_sha256="a", plaintext="QQ==")
 SECOND = Decrypted(ciphertext_sha256="b", plaintext="Qg==")
 
@@ -45,6 +58,43 @@ def test_of_a_device_that_logs_out_only_messages_are_kept() -> None:
     """Its credentials and keys are in quarantine already."""
     commit = Commit(link=1, seq=1, credentials="c", paired=True, keys={"a": {"b": "c"}}, decrypted=[FIRST])
     assert merge([commit], with_keys=False) == Commit(link=1, seq=1, decrypted=[FIRST])
+
+
+EVERYTHING = Commit(
+    link=1,
+    seq=1,
+    credentials="c",
+    paired=True,
+    keys={"session": {"a": "1"}},
+    decrypted=[FIRST],
+    undecryptable=[Undecryptable(whatsapp_id="3A", chat=PERSON, sender=PERSON)],
+    made=[CreatedMessage(whatsapp_id="3B", made="QQ==")],
+    groups={"1@g.us": "Flowers"},
+    usernames={"77@lid": "rami"},
+    changes=[ChatRead(chat=PERSON, whatsapp_ids=["3A"])],
+    history=[InboundMessage(whatsapp_id="3C", chat=PERSON, sender=PERSON, type="text")],
+    history_progress=HistoryProgress(percent=7),
+    calls=[CallSignal(call_id="C1", kind="offer", caller=PERSON, creator=PERSON)],
+    group_changes=[GroupChange(notice_id="1", group="1@g.us", kind="subject")],
+)
+_CONTENT = sorted(set(Commit.__struct_fields__) - {"link", "seq"})
+
+
+@pytest.mark.parametrize("name", _CONTENT)
+def test_nothing_that_a_commit_reports_is_lost(name: str) -> None:
+    """Whatever a commit may have is in the merged one; progress is no row, and is passed on before."""
+    assert getattr(EVERYTHING, name) != getattr(Commit(link=1, seq=1), name), "the commit above must have everything"
+    merged = merge([EVERYTHING, Commit(link=1, seq=2)], with_keys=True)
+    assert merged is not None
+    assert getattr(merged, name) == (None if name == "history_progress" else getattr(EVERYTHING, name))
+
+
+@pytest.mark.parametrize("name", sorted(set(_CONTENT) - {"paired", "history_progress"}))
+def test_one_thing_is_enough_for_a_commit(name: str) -> None:
+    """It is stored also when it is the only thing that a commit has."""
+    merged = merge([Commit(link=1, seq=1, **{name: getattr(EVERYTHING, name)})], with_keys=True)
+    assert merged is not None
+    assert getattr(merged, name) == getattr(EVERYTHING, name)
 
 
 def test_nothing_is_nothing() -> None:

@@ -22,19 +22,29 @@ def identities(commit: Commit) -> frozenset[str]:
     """Identifiers of the messages in a commit. They are the same when another link delivers the messages again."""
     unread = (f"{item.chat} {item.sender} {item.whatsapp_id}" for item in commit.undecryptable)
     named = (f"group {jid}" for jid in commit.groups)
+    usernames = (f"username {lid}" for lid in commit.usernames)
     calls = (f"call {call.call_id} {call.kind}" for call in commit.calls)
     changes = (f"group change {change.notice_id}" for change in commit.group_changes)
-    return frozenset((*(item.ciphertext_sha256 for item in commit.decrypted), *unread, *named, *calls, *changes))
+    decrypted = (item.ciphertext_sha256 for item in commit.decrypted)
+    return frozenset((*decrypted, *unread, *named, *usernames, *calls, *changes))
 
 
 def with_stubs(commit: Commit, *, error: str) -> Commit:
     """A commit with the same keys and with stubs in place of the decrypted messages.
 
-    Undecryptable messages and names of groups are left out, because WhatsApp delivers them again. Calls, changes of
-    groups and history are left out, because there is nothing to put in their place.
+    Undecryptable messages, and names of groups and people, are left out, because WhatsApp delivers them again. Calls,
+    changes of groups and history are left out, because there is nothing to put in their place.
     """
-    kept = [_stub(item, error) for item in commit.decrypted]
-    return replace(commit, decrypted=kept, undecryptable=[], groups={}, calls=[], group_changes=[], history=[])
+    return replace(
+        commit,
+        decrypted=[_stub(item, error) for item in commit.decrypted],
+        undecryptable=[],
+        groups={},
+        usernames={},
+        calls=[],
+        group_changes=[],
+        history=[],
+    )
 
 
 def not_stored(messages: Iterable[InboundMessage]) -> list[InboundMessage]:
