@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from holdfast.base.ids import SystemRandomSource
 from holdfast.session.engine import Commit
 from holdfast.session.state import State
-from holdfast.session.stores import ClusterNode, LeaseLost, NodeDescription, Record, Transition
+from holdfast.session.stores import ClusterNode, LeaseLost, NodeDescription, Record, Transition, WaitingWork
 from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.leases import LeaseRows
@@ -278,11 +278,14 @@ async def test_the_owner_is_notified_of_messages_that_any_process_accepted(one: 
     """Only about its own sessions, and only until the messages are in flight."""
     await one.leases.claim(COMPANY)
     await two.leases.claim(OTHER)
-    await two.outbox.accept(draft())
-    assert (await one.leases.renew(limit=0)).waiting == {COMPANY}
-    assert (await two.leases.renew(limit=0)).waiting == set()
+    for n in (1, 2):
+        accepted = await two.outbox.accept(draft(n))
+        newest = WaitingWork(newest_message=accepted.message.seq, newest_operation=None)
+        assert (await one.leases.renew(limit=0)).waiting == {COMPANY: newest}
+        assert (await two.leases.renew(limit=0)).waiting == {}
+    assert (await two.outbox.cancel("msg_2")).seq == newest.newest_message
     assert len(await take(one.outbox)) == 1
-    assert (await one.leases.renew(limit=0)).waiting == set()
+    assert (await one.leases.renew(limit=0)).waiting == {}
 
 
 @pytest.mark.parametrize("lock", ["outbox IN SHARE MODE", "outbox, sessions, inbox IN ACCESS EXCLUSIVE MODE"])

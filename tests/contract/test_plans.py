@@ -51,7 +51,7 @@ from holdfast.session.engine import (
 )
 from holdfast.session.operation_states import OperationDraft, OperationState
 from holdfast.session.state import State
-from holdfast.session.stores import Transition
+from holdfast.session.stores import NodeDescription, Transition
 from holdfast.store.account_settings import AccountSettingRows
 from holdfast.store.accounts import AccountRows
 from holdfast.store.calls import CallRows
@@ -62,6 +62,7 @@ from holdfast.store.database import Database
 from holdfast.store.events import EventRows
 from holdfast.store.figures import FigureRows
 from holdfast.store.inbox import InboxRows
+from holdfast.store.leases import LeaseRows
 from holdfast.store.lookup import LookupRows
 from holdfast.store.media import MediaRows
 from holdfast.store.operations import OperationRows
@@ -172,6 +173,8 @@ async def workload(database: Database) -> set[str]:
         await retention.remove_batch(kept, before=_ago(60), now=_ago(0), after=ROWS // 10)
     await retention.reclaim_space()
     await _chats(chats)
+    if database.is_shared:
+        stores.append(await _leases(database))
     return {f"{type(store._store).__name__}.{name}" for store in stores for name in store.missing}
 
 
@@ -408,6 +411,24 @@ async def _media(media: Called) -> None:
     await media.revoke_links(COMPANY, at=iso(NOW))
     await media.discard(stored.id)
     await media.sweep(unused_since=_ago(89), settled_since=_ago(7))
+
+
+async def _leases(database: Database) -> Called:
+    node = NodeDescription(name="one")
+    rows = LeaseRows(database, node=node, randomness=SystemRandomSource(), ttl_s=6)
+    leases = Called(rows)
+    await leases.reserve(for_s=1)
+    assert (await leases.renew(limit=COMPANIES)).waiting
+    await leases.claim(COMPANY)
+    await leases.owner(COMPANY)
+    await leases.writes_done(COMPANY)
+    to, *_ = await leases.nodes()
+    await leases.transfer(COMPANY, to)
+    rows.abandon()
+    await leases.renew(limit=COMPANIES)
+    await leases.drain(drains=True)
+    await leases.release(reserve_s=1)
+    return leases
 
 
 def _ago(days: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.runtime.gateway import Gateway
 from holdfast.session import events
+from holdfast.session.stores import WaitingWork
 from holdfast.store.database import Work
 from tests.contract.rows import draft
 from tests.gateway_harness import COMPANY, GatewayHarness
@@ -61,6 +62,40 @@ async def test_a_check_for_work_of_other_processes_writes_nothing(
             gateway.work_waits(COMPANY)
             await harness.quiet()
         assert writes == []
+
+
+async def test_a_disconnected_session_reads_only_about_new_work(
+    harness: GatewayHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connected one at each check: another process may have cancelled the message for which others wait."""
+    reads: list[object] = []
+    original = harness.database.read
+
+    def noted(work: Work[object]) -> Awaitable[object]:
+        reads.append(work)
+        return original(work)
+
+    async def reads_at(gateway: Gateway, waiting: WaitingWork) -> bool:
+        reads.clear()
+        gateway.work_waits(COMPANY, waiting)
+        await harness.quiet()
+        return bool(reads)
+
+    one, two = (WaitingWork(newest_message=n, newest_operation=None) for n in (1, 2))
+    operation = replace(two, newest_operation=1)
+    async with harness.running() as gateway:
+        await harness.pair()
+        monkeypatch.setattr(harness.database, "read", noted)
+        assert [await reads_at(gateway, one) for _ in range(3)] == [True, True, True]
+        await harness.now(gateway.ask(COMPANY, events.StopAsked()))
+        await harness.quiet()
+        assert [await reads_at(gateway, each) for each in (one, two, two, operation, operation)] == [
+            False,
+            True,
+            False,
+            True,
+            False,
+        ]
 
 
 async def test_the_owner_is_woken_for_work_that_another_process_stored(harness: GatewayHarness) -> None:

@@ -13,7 +13,7 @@ from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.ownership import MARGIN_S, RENEW_EVERY_S, TTL_S, Ownership
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import CutLink, HostEnd, OpenLink, Ping
-from holdfast.session.stores import ClusterNode, HeldLease, Share
+from holdfast.session.stores import ClusterNode, HeldLease, Share, WaitingWork
 from tests.doubles.fake_clock import FakeClock
 from tests.doubles.fake_engine import FakeEngine
 from tests.gateway_harness import COMPANY
@@ -30,7 +30,7 @@ class FakeLeases:
         self._clock = clock
         self.keeps_until: list[float] = []
         self.companies: set[str] = set()
-        self.waiting: set[str] = set()
+        self.waiting: dict[str, WaitingWork] = {}
         self.elsewhere: Mapping[str, str] = {}
         self.free_in_s: float | None = None
         self.answers = asyncio.Event()
@@ -54,10 +54,9 @@ class FakeLeases:
         await self.answers.wait()
         if self.error is not None:
             raise self.error
-        companies, waiting = frozenset(self.companies), frozenset(self.waiting)
         return HeldLease(
-            companies=companies,
-            waiting=waiting,
+            companies=frozenset(self.companies),
+            waiting=self.waiting,
             elsewhere=self.elsewhere,
             free_in_s=self.free_in_s,
             nodes=tuple(self.nodes_now),
@@ -116,7 +115,7 @@ class FakeTenant:
         self.blocked: set[str] = set()
         self.begun: list[str] = []
         self.ended: list[tuple[float, str]] = []
-        self.notified: list[str] = []
+        self.notified: list[tuple[str, WaitingWork]] = []
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.fails_to_start: set[str] = set()
@@ -137,8 +136,8 @@ class FakeTenant:
         self.ended += [(self._clock.monotonic(), company) for company in companies]
         self.sessions.difference_update(companies)
 
-    def work_waits(self, company: str) -> None:
-        self.notified.append(company)
+    def work_waits(self, company: str, waiting: WaitingWork) -> None:
+        self.notified.append((company, waiting))
 
 
 class OwnershipHarness:
@@ -329,9 +328,9 @@ async def test_leases_of_another_process_are_claimed_when_they_expire(harness: O
 
 async def test_sessions_with_messages_from_other_processes_are_reported(harness: OwnershipHarness) -> None:
     """At each renewal while they wait."""
-    harness.leases.waiting = {"b"}
+    harness.leases.waiting = {"b": WaitingWork(newest_message=7, newest_operation=None)}
     await harness.advance(RENEW_EVERY_S)
-    assert harness.tenant.notified == ["b"]
+    assert harness.tenant.notified == list(harness.leases.waiting.items())
 
 
 async def test_releasing_leases_without_a_database_is_no_error(harness: OwnershipHarness) -> None:

@@ -27,7 +27,7 @@ from holdfast.session import events
 from holdfast.session.labels import checked_label
 from holdfast.session.machine import NotPossible
 from holdfast.session.state import State
-from holdfast.session.stores import ClusterNode, Record
+from holdfast.session.stores import ClusterNode, Record, WaitingWork
 
 log = logging.getLogger(__name__)
 
@@ -381,10 +381,10 @@ class Gateway:
         """How many sessions wait to connect."""
         return self._services.connect_limiter.waiting
 
-    def work_waits(self, company: str) -> None:
+    def work_waits(self, company: str, waiting: WaitingWork | None = None) -> None:
         """Messages or operations of this company are stored that its session may not know of."""
         if actor := self._actors.find(company):
-            actor.work.recheck()
+            actor.work.recheck(waiting)
 
     def operations_wait(self, company: str) -> None:
         """There is a new operation of this company."""

@@ -27,6 +27,7 @@ from holdfast.session import engine
 from holdfast.session.engine import LinkId
 from holdfast.session.ignoring import ignored_kinds
 from holdfast.session.queries import subscribe_presence
+from holdfast.session.stores import WaitingWork
 
 _STREAM_ERROR, _CLOSED = 500, 428
 _ENDED_BY_MESSAGE = frozenset({_STREAM_ERROR, _CLOSED})
@@ -51,6 +52,7 @@ class LinkWork:
         self._not_connected = not_connected
         self._link: LinkId | None = None
         """The link that is logged in."""
+        self._waiting: WaitingWork | None = None
         self.requests = LinkRequests(clock=clock, command=command)
         self.queries = SessionQueries(company, clock=clock, command=command, link=self.open_link)
         self.operations = OperationRunner(
@@ -159,8 +161,16 @@ class LinkWork:
         """Fetch the media of an inbound message into a file, through the link that is open. Raises `NotConnected`."""
         return await self.requests.download(self.open_link(), media_keys, file, max_bytes=max_bytes, within_s=within_s)
 
-    def recheck(self) -> None:
-        """Messages or operations wait in the database."""
+    def recheck(self, waiting: WaitingWork | None = None) -> None:
+        """Messages or operations wait in the database; `waiting`: which, if that was read.
+
+        In a cluster this is called each second. While hundreds of sessions are disconnected, reading again what each of
+        them knows already would delay every accept.
+        """
+        if waiting is not None:
+            if waiting == self._waiting and self._link is None:
+                return
+            self._waiting = waiting
         self.sender.recheck()
         self.operations.recheck()
 

@@ -25,7 +25,7 @@ from holdfast.base.clock import Clock
 from holdfast.base.errors import HoldfastError
 from holdfast.runtime.session_starts import SessionStarts
 from holdfast.session.sharing import Cluster, SharingPolicy, emptiest_peer, expects_sessions, max_to_claim, members
-from holdfast.session.stores import ClusterNode, HeldLease, Leases
+from holdfast.session.stores import ClusterNode, HeldLease, Leases, WaitingWork
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class Tenant(Protocol):
     def connecting(self) -> int:
         """How many sessions wait to connect."""
 
-    def work_waits(self, company: str) -> None:
-        """The company has queued messages, perhaps accepted by another process."""
+    def work_waits(self, company: str, waiting: WaitingWork) -> None:
+        """The company has queued messages or operations, perhaps accepted by another process."""
 
 
 class Ownership:
@@ -297,8 +297,8 @@ class Ownership:
         if fresh:
             log.info("Ownership of %d session(s) was acquired", len(fresh))
         starts.begin(fresh)
-        for company in held.waiting:
-            tenant.work_waits(company)
+        for company, waiting in held.waiting.items():
+            tenant.work_waits(company, waiting)
 
     async def _transfer_overdue(self, starts: SessionStarts) -> None:
         """Transfer a session that this process fails to start to another one: its reads may hang, for example."""

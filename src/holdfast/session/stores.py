@@ -159,13 +159,21 @@ class Timeline(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingWork:
+    """The numbers (`seq`) of a company's newest queued message and operation; None: there is none."""
+
+    newest_message: int | None
+    newest_operation: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
     """The result of one renewal of the leases."""
 
     companies: frozenset[str]
     """Sessions that this process owns: renewed or claimed now."""
-    waiting: frozenset[str]
-    """Those of them that have queued messages, no matter which process accepted them."""
+    waiting: Mapping[str, WaitingWork]
+    """Those of them that have queued messages or operations, no matter which process accepted them."""
     elsewhere: Mapping[str, str]
     """By company: the node of each session that another process owns; empty where none does yet."""
     free_in_s: float | None

@@ -38,7 +38,7 @@ from sqlalchemy.exc import DBAPIError
 
 from holdfast.base.clock import iso
 from holdfast.base.ids import RandomSource
-from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription, Share
+from holdfast.session.stores import ClusterNode, HeldLease, LeaseLost, NodeDescription, Share, WaitingWork
 from holdfast.store.database import Database
 from holdfast.store.tables import leases, nodes, operations, outbox, sessions
 
@@ -55,10 +55,12 @@ _SHOWN_S = 60
 """A node that has not renewed its leases for this long is not shown any more."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _RECLAIM_FOR = timedelta(seconds=1)
-_NOTHING_KNOWN = HeldLease(companies=frozenset(), waiting=frozenset(), elsewhere={}, free_in_s=None)
-_QUEUED = or_(
-    exists().where(outbox.c.company_id == leases.c.company_id, text("outbox.state = 'queued'")),
-    exists().where(operations.c.company_id == leases.c.company_id, text("operations.state = 'queued'")),
+_NOTHING_KNOWN = HeldLease(companies=frozenset(), waiting={}, elsewhere={}, free_in_s=None)
+_NEWEST_MESSAGE, _NEWEST_OPERATION = (
+    select(func.max(table.c.seq))
+    .where(table.c.company_id == leases.c.company_id, text(f"{table.name}.state = 'queued'"))
+    .scalar_subquery()
+    for table in (outbox, operations)
 )
 """The state is a literal: with a bound value PostgreSQL would not use the partial index of what is open."""
 
@@ -137,9 +139,9 @@ class LeaseRows:
             held |= claimed
         except DBAPIError as error:
             log.warning("Leases are renewed, but free sessions can't be claimed: %s", error.orig)
-            self._latest = replace(self._latest, waiting=frozenset())
+            self._latest = replace(self._latest, waiting={})
         if holder != self._holder:  # abandoned while the database answered
-            return replace(self._latest, waiting=frozenset(), database_time=at.timestamp())
+            return replace(self._latest, waiting={}, database_time=at.timestamp())
         # A session that another process ran in between is claimed at the next renewal: its old actor must end first.
         self._epochs = {company: epoch for company, epoch in held.items() if self._epochs.get(company, epoch) == epoch}
         return replace(self._latest, companies=frozenset(self._epochs), database_time=at.timestamp())
@@ -158,7 +160,6 @@ class LeaseRows:
         if not self._abandoned_holders:
             is_free = or_(leases.c.expires_at <= _NOW, self._is_reserved_for_this())
             claimed = self._claim_where(connection, holder, in_time, is_free, limit=limit)
-        waiting = select(leases.c.company_id).where(leases.c.holder == holder, _QUEUED)
         others = select(leases.c.company_id, leases.c.node, leases.c.holder).where(leases.c.holder != holder)
         elsewhere = {row.company_id: row.node if row.holder else "" for row in connection.execute(others)}
         soonest = select(func.extract("epoch", func.min(leases.c.expires_at) - _NOW))
@@ -166,7 +167,7 @@ class LeaseRows:
         free_in_s = connection.scalar(soonest.where(leases.c.holder != holder, leases.c.node != "", is_fresh))
         return claimed, HeldLease(
             companies=frozenset(),
-            waiting=frozenset(connection.scalars(waiting)),
+            waiting=_waiting(connection, holder),
             elsewhere=elsewhere,
             free_in_s=None if free_in_s is None else float(free_in_s),
             nodes=all_nodes,
@@ -406,6 +407,15 @@ _UNOWNED = {"node": "", "holder": "", "epoch": 0, "expires_at": func.to_timestam
 def _make_row(connection: Connection, company: str) -> None:
     row = insert(leases).values(company_id=company, **_UNOWNED)
     connection.execute(row.on_conflict_do_nothing())
+
+
+def _waiting(connection: Connection, holder: str) -> dict[str, WaitingWork]:
+    newest = select(leases.c.company_id, _NEWEST_MESSAGE, _NEWEST_OPERATION).where(leases.c.holder == holder)
+    return {
+        company: WaitingWork(newest_message=message, newest_operation=operation)
+        for company, message, operation in connection.execute(newest)
+        if message or operation
+    }
 
 
 def _make_rows(connection: Connection) -> None:
