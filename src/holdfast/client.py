@@ -51,7 +51,7 @@ class CantWrite(HoldfastError):
 
 
 class Client:
-    """`async with connect(url, key) as client:` – one method for each verb; answers are what JSON gives."""
+    """`async with connect(url, key) as client:` – one method for each verb; answers are decoded JSON."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, only_holdfast: bool) -> None:
         self._session = session
@@ -132,7 +132,7 @@ class Client:
         return answer
 
     def _not_holdfast(self, reason: str) -> NoServer:
-        return NoServer(f"what answers at {self._url}{reason} is not Holdfast: set HOLDFAST_URL to its address")
+        return NoServer(f"the server at {self._url}{reason} is not Holdfast: set HOLDFAST_URL to its address")
 
 
 @asynccontextmanager

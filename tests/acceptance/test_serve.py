@@ -220,7 +220,7 @@ async def test_a_failed_start_prints_one_sentence(tmp_path: Path) -> None:
             said(tmp_path / "5", 2, HOLDFAST_API_KEY="short"),
             said(tmp_path / "6", 2, HOLDFAST_PORT="abc"),
         )
-    assert "(Address already in use): stop what uses it, or set HOLDFAST_PORT" in port
+    assert "(Address already in use): stop the program that uses it, or set HOLDFAST_PORT" in port
     assert node.startswith("Node is missing: there is no /nonexistent.")
     assert "HOLDFAST_NODE_BIN" in node
     assert cache.startswith(f"Baileys can't be installed in {tmp_path / 'file'}: File exists. Set HOLDFAST_CACHE_DIR")

@@ -207,7 +207,7 @@ async def listener(greeting: bytes) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     ("greeting", "told"),
-    [(b"", "it does not answer"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis' protocol")],
+    [(b"", "it does not answer"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the Redis protocol")],
     ids=["black hole", "a web server"],
 )
 async def test_a_server_that_is_not_redis(greeting: bytes, told: str, logged: pytest.LogCaptureFixture) -> None:

@@ -69,7 +69,7 @@ def test_no_key_is_generated_when_the_port_is_in_use(tmp_path: Path) -> None:
         sentence = refused(tmp_path, HOLDFAST_PORT=str(port))
     assert sentence == (
         f"can't listen on 127.0.0.1 port {port} (Address already in use): "
-        "stop what uses it, or set HOLDFAST_PORT to another port"
+        "stop the program that uses it, or set HOLDFAST_PORT to another port"
     )
     assert not (tmp_path / "api-key").exists()
 

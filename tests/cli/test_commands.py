@@ -336,12 +336,12 @@ async def test_a_server_other_than_holdfast_is_detected(alone: Command) -> None:
     finally:
         other.close()
         await runner.cleanup()
-    assert json_.refused(3) == f"what answers at {url} (HTTP 200) is not Holdfast: set HOLDFAST_URL to its address"
-    assert html.refused(3) == f"what answers at {url}/html (HTTP 502) is not Holdfast: set HOLDFAST_URL to its address"
+    assert json_.refused(3) == f"the server at {url} (HTTP 200) is not Holdfast: set HOLDFAST_URL to its address"
+    assert html.refused(3) == f"the server at {url}/html (HTTP 502) is not Holdfast: set HOLDFAST_URL to its address"
     assert (
-        moved.refused(3) == f"what answers at {url}/moved (HTTP 302) is not Holdfast: set HOLDFAST_URL to its address"
+        moved.refused(3) == f"the server at {url}/moved (HTTP 302) is not Holdfast: set HOLDFAST_URL to its address"
     )
-    assert no_http.refused(3) == f"what answers at {mute} is not Holdfast: set HOLDFAST_URL to its address"
+    assert no_http.refused(3) == f"the server at {mute} is not Holdfast: set HOLDFAST_URL to its address"
     assert "/elsewhere" not in asked
 
 

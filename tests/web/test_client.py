@@ -342,13 +342,13 @@ async def test_a_server_that_does_not_speak_http_is_an_error(web: WebClient) -> 
 
 async def test_a_refused_connection_and_an_unknown_name_are_distinguished(web: WebClient, unused_tcp_port: int) -> None:
     """The error names the host and port."""
-    refused = rf"^http://127.0.0.1:{unused_tcp_port} can't be connected to \(Connection refused\)$"
+    refused = rf"^can't connect to http://127.0.0.1:{unused_tcp_port} \(Connection refused\)$"
     with pytest.raises(NotReached, match=refused):
         await read(web, f"http://127.0.0.1:{unused_tcp_port}/secret")
-    with pytest.raises(NotReached, match=r"^http://nobody.invalid can't be connected to \(the name is unknown\)"):
+    with pytest.raises(NotReached, match=r"^can't connect to http://nobody.invalid \(the name is unknown\)"):
         await read(web, "http://nobody.invalid/secret")
     for host in ("a..b", f"{'a' * 64}.invalid"):
-        with pytest.raises(NotReached, match=rf"^http://{host} can't be connected to \(no host can have this name\)$"):
+        with pytest.raises(NotReached, match=rf"^can't connect to http://{host} \(no host can have this name\)$"):
             await read(web, f"http://{host}/secret")
 
 

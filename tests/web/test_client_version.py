@@ -60,7 +60,7 @@ async def test_a_site_that_cannot_be_reached_is_explained() -> None:
         ("https://no-such-host.invalid", "the name is unknown"),
         (f"http://127.0.0.1:{port}", "Connection refused"),
     ):
-        with pytest.raises(CannotRead, match=f"^{url}/sw.js can't be connected to \\({why}\\)$"):
+        with pytest.raises(CannotRead, match=f"^can't connect to {url}/sw.js \\({why}\\)$"):
             await read_script(url)
 
 

@@ -119,7 +119,7 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
 def _not_listening(where: str, error: OSError) -> Misconfigured:
     name, cure = "port", "set HOLDFAST_PORT to another port"
     if error.errno == errno.EADDRINUSE:
-        cure = f"stop what uses it, or {cure}"
+        cure = f"stop the program that uses it, or {cure}"
     elif error.errno == errno.EADDRNOTAVAIL:
         name, cure = "host", "set HOLDFAST_HOST to an address of this machine"
     return Misconfigured(f"can't listen on {where} ({error.strerror}): {cure}", field=variable(name))

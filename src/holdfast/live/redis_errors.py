@@ -29,7 +29,7 @@ def describe_error(error: BaseException) -> str:
         case exceptions.BusyLoadingError():
             return "it is still loading its data"
         case exceptions.InvalidResponse():
-            return f"what listens there does not speak Redis' protocol; check {_URL}"
+            return f"the server there does not speak the Redis protocol; check {_URL}"
         case exceptions.ConnectionError():
             return _connection(error)
         case exceptions.ResponseError():

@@ -85,7 +85,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (exceptions.MasterDownError("Link with MASTER is down"), "lost its primary"),
         (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "it is full"),
         (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), "still loading"),
-        (exceptions.InvalidResponse("Protocol error"), "does not speak Redis' protocol"),
+        (exceptions.InvalidResponse("Protocol error"), "does not speak the Redis protocol"),
         (caused(exceptions.ConnectionError("x"), ConnectionRefusedError(111, "x")), "(Connection refused)"),
         (caused(exceptions.ConnectionError("x"), OSError(-2, "Name or service not known")), "(Name or service not"),
         (caused(exceptions.ConnectionError("x"), tls_error("WRONG_VERSION_NUMBER")), "TLS fails (WRONG"),

@@ -221,7 +221,7 @@ class WebClient:
         address = checked_url(url)
         permitted = await self._permitted(address)
         if permitted is not None and not permitted:
-            raise Unreachable(f"{place(address)} can't be connected to (the name is unknown)")
+            raise Unreachable(f"can't connect to {place(address)} (the name is unknown)")
         return permitted
 
     async def _permitted(self, address: URL) -> Sequence[str] | None:
@@ -327,14 +327,14 @@ def _translated(address: str) -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _PrivateAddress):
             raise PrivateAddress(_private(address)) from error
-        raise Unreachable(f"{address} can't be connected to ({connect_failure(error)})") from error
+        raise Unreachable(f"can't connect to {address} ({connect_failure(error)})") from error
     except aiohttp.InvalidURL:
         # Without the cause, which contains the whole URL.
         raise AddressNotAllowed(f"{address} is not a URL that can be requested") from None
     except TimeoutError as error:
         raise NotReached(f"{address} did not answer in time") from error
     except UnicodeError as error:  # a label of a host name is empty, or longer than DNS allows
-        raise Unreachable(f"{address} can't be connected to (no host can have this name)") from error
+        raise Unreachable(f"can't connect to {address} (no host can have this name)") from error
     except aiohttp.ClientResponseError as error:  # whose text may quote the response
         raise NotReached(f"{address} answered with something that is not valid HTTP") from error
     except (aiohttp.ClientError, ValueError) as error:
@@ -342,7 +342,7 @@ def _translated(address: str) -> Iterator[None]:
 
 
 def connect_failure(error: aiohttp.ClientConnectorError) -> str:
-    """Why a host can't be connected to, without Python's terms."""
+    """Why a connection to a host failed, without Python's terms."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the name is unknown"
     if isinstance(error, aiohttp.ClientSSLError):
@@ -359,4 +359,4 @@ def _private(address: str) -> str:
 
 
 def _too_large(address: str, max_bytes: int) -> TooLarge:
-    return TooLarge(f"what {address} gives is larger than {max_bytes // 1_000_000} MB")
+    return TooLarge(f"the response of {address} is larger than {max_bytes // 1_000_000} MB")

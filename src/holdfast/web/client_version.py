@@ -59,7 +59,7 @@ def _cause(url: str, proxy_url: str | None, error: Exception) -> str:
             return failure(proxy_url, each).sentence
     match error:
         case aiohttp.ClientConnectorError():
-            return f"{url} can't be connected to ({connect_failure(error)})"
+            return f"can't connect to {url} ({connect_failure(error)})"
         case TimeoutError():
             return f"{url} did not answer within {_DEADLINE_S} s"
         case _:
