@@ -111,17 +111,23 @@ def commands_page() -> str:
 
 def _command(path: str, command: Any) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    usage = " ".join([f"holdfast {path}", *(each.metavar or each.name.upper() for each in arguments)])
+    usage = " ".join([f"holdfast {path}", *map(_usage, arguments)])
     rows = "".join(_parameter(each) for each in command.params if each.name != "help")
     table = f"| | |\n| --- | --- |\n{rows}\n" if rows else ""
     sentence = inspect.cleandoc(command.help or "")
     return f"### holdfast {path}\n\n`{usage}`\n\n{sentence}\n\n{table}```sh\n{EXAMPLES[path]}\n```\n\n"
 
 
+def _usage(argument: Any) -> str:
+    """`COMPANY`, `[FILE]` for one that may be left out, `NUMBER…` for several."""
+    name = (argument.metavar or argument.name.upper()) + ("…" if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
+
+
 def _parameter(each: Any) -> str:
-    name = each.metavar or each.name if each.param_type_name == "argument" else ", ".join(each.opts)
+    name = _usage(each) if each.param_type_name == "argument" else ", ".join(each.opts)
     takes = f" {each.metavar or _takes(each)}" if each.param_type_name == "option" and not each.is_flag else ""
-    default = "" if each.default in (None, False, ()) or each.required else f" (default: {each.default})"
+    default = "" if each.default in (None, False, (), "") or each.required else f" (default: {each.default})"
     return f"| `{name}{takes}` | {_cell(each.help)}{default} |\n"
 
 

@@ -48,7 +48,7 @@ async def test_a_stable_period_is_good_and_one_with_cuts_is_not(gateway: Served,
     code, cut = await watched(cut=True)
     assert (code, cut["holds"]) == (1, False)
     assert "disconnections an hour" in cut["failing"]
-    assert cut["turns"][0]["cause"] == "the connection was closed"
+    assert cut["history"][0]["cause"] == "the connection was closed"
 
 
 async def test_the_live_log_has_one_readable_line_for_each_event(gateway: Served, wasim: Wasim) -> None:

@@ -215,7 +215,7 @@ async def test_a_file_is_sent_as_the_fitting_kind(holdfast: Command, harness: Ga
     assert [list(content) for content in sent] == [["image"], ["document"]]
     assert "nothing to send" in (await holdfast("send", COMPANY, NUMBER)).refused(2)
     assert (await holdfast("send", COMPANY, NUMBER, "--file", "none.pdf")).refused(2) == '"none.pdf" is not a file'
-    listed = await holdfast("messages", COMPANY, "--newest", "1")
+    listed = await holdfast("messages", COMPANY, "--limit", "1")
     assert len(listed.out.splitlines()) == 2
     assert table.json["id"] in listed.out
 
@@ -338,9 +338,7 @@ async def test_a_server_other_than_holdfast_is_detected(alone: Command) -> None:
         await runner.cleanup()
     assert json_.refused(3) == f"the server at {url} (HTTP 200) is not Holdfast: set HOLDFAST_URL to its address"
     assert html.refused(3) == f"the server at {url}/html (HTTP 502) is not Holdfast: set HOLDFAST_URL to its address"
-    assert (
-        moved.refused(3) == f"the server at {url}/moved (HTTP 302) is not Holdfast: set HOLDFAST_URL to its address"
-    )
+    assert moved.refused(3) == f"the server at {url}/moved (HTTP 302) is not Holdfast: set HOLDFAST_URL to its address"
     assert no_http.refused(3) == f"the server at {mute} is not Holdfast: set HOLDFAST_URL to its address"
     assert "/elsewhere" not in asked
 

@@ -12,20 +12,20 @@ from holdfast.cli.requests import AsJson, CompanyArgument, listed, session_path,
 from holdfast.client import Json
 
 Find = Annotated[str, typer.Option("--find", metavar="WORDS", help="only those with this in a name or number")]
-Most = Annotated[int, typer.Option("--most", min=1, max=10_000, help="how many")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="show at most so many")]
 _CREATION_WAIT_S = 30
 
 
 def chats(
     company: CompanyArgument,
-    most: Most = 30,
+    limit: Limit = 30,
     unread: Annotated[bool, typer.Option("--unread", help="only chats with unread messages")] = False,
     find: Find = "",
     as_json: AsJson = False,
 ) -> None:
     """List chats, those with the newest messages first."""
     options = {**({"unread": "true"} if unread else {}), **({"q": find} if find else {})}
-    items = _items(company, "/chats", options, most)
+    items = _items(company, "/chats", options, limit)
 
     def row(item: Json) -> tuple[object, ...]:
         last = item["lastMessage"] or {}
@@ -43,9 +43,9 @@ def chats(
     )
 
 
-def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_json: AsJson = False) -> None:
+def contacts(company: CompanyArgument, limit: Limit = 100, find: Find = "", as_json: AsJson = False) -> None:
     """List the people about whom WhatsApp reported a name or an id."""
-    items = _items(company, "/contacts", {"q": find} if find else {}, most)
+    items = _items(company, "/contacts", {"q": find} if find else {}, limit)
 
     def row(item: Json) -> tuple[object, ...]:
         return item["name"], item["phoneNumber"] and f"+{item['phoneNumber']}", item["chat"]
@@ -55,7 +55,7 @@ def contacts(company: CompanyArgument, most: Most = 100, find: Find = "", as_jso
 
 def check_numbers(
     company: CompanyArgument,
-    numbers: Annotated[list[str], typer.Argument(metavar="NUMBER…", help="phone numbers with country code")],
+    numbers: Annotated[list[str], typer.Argument(metavar="NUMBER", help="phone numbers with country code")],
     as_json: AsJson = False,
 ) -> None:
     """Check which phone numbers are on WhatsApp. Exit code 1 if one of them is not."""
@@ -101,7 +101,7 @@ def members(company: CompanyArgument, group_id: GroupArgument, as_json: AsJson =
 def create(
     company: CompanyArgument,
     subject: Annotated[str, typer.Argument(metavar="NAME", help="the group's name")],
-    people: Annotated[list[str], typer.Argument(metavar="NUMBER…", help="its members: phone numbers")],
+    people: Annotated[list[str], typer.Argument(metavar="NUMBER", help="its members: phone numbers")],
     key: Annotated[
         str | None, typer.Option("--key", help="a repeated command with the same key creates no second group")
     ] = None,
@@ -128,8 +128,8 @@ def message(
     show_one(with_client(lambda client: client.get(path)), as_json=as_json)
 
 
-def _items(company: str, path: str, options: dict[str, str], most: int) -> list[Json]:
-    return listed(session_path(company, path) + (f"?{urlencode(options)}" if options else ""), most=most)
+def _items(company: str, path: str, options: dict[str, str], limit: int) -> list[Json]:
+    return listed(session_path(company, path) + (f"?{urlencode(options)}" if options else ""), limit=limit)
 
 
 def _line(text: str) -> str:

@@ -24,7 +24,7 @@ def _variables(begun: str) -> list[str]:
 SettingName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="one setting in full, such as HOLDFAST_KEEPALIVE_INTERVAL_S or port",
         autocompletion=_variables,
     ),

@@ -27,7 +27,7 @@ def list_keys(as_json: AsJson = False) -> None:
 @keys.command(name="create")
 def create_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="who or what uses the key")],
-    companies: Annotated[list[str], typer.Argument(metavar="COMPANY…", help="the companies that the key may access")],
+    companies: Annotated[list[str], typer.Argument(metavar="COMPANY", help="the companies that the key may access")],
     as_json: AsJson = False,
 ) -> None:
     """Create an API key for some companies, and print it. It can't be shown again."""

@@ -17,7 +17,9 @@ from holdfast.cli.serving import engine_program
 if TYPE_CHECKING:
     from holdfast.lab.scenarios import Scenario
 
-Seconds = Annotated[int, typer.Option(min=20, max=3600, help="how long messages are sent and links broken, such as 60")]
+Seconds = Annotated[
+    int, typer.Option(metavar="N", min=20, max=3600, help="inject faults and send messages for 20 to 3600 s")
+]
 
 
 def _names(begun: str) -> list[str]:

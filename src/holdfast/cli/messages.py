@@ -91,10 +91,12 @@ async def _stored(client: Client, company: str, file: Path, *, caption: str | No
     return {kind: body}
 
 
-Newest = Annotated[int, typer.Option("--newest", min=1, max=10_000, help="how many, counted from the newest")]
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="show at most so many, counted from the newest")
+]
 
 
-def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
+def inbox(company: CompanyArgument, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Show the newest received messages, the newest last."""
 
     def row(item: Json) -> tuple[object, ...]:
@@ -105,31 +107,31 @@ def inbox(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False
         return short(item["storedAt"]), sender, chat, item["type"], shown, item["id"]
 
     _show_newest(
-        company, "/inbox", newest, ("received (UTC)", "from", "chat", "kind", "message", "id"), row, as_json=as_json
+        company, "/inbox", limit, ("received (UTC)", "from", "chat", "kind", "message", "id"), row, as_json=as_json
     )
 
 
-def messages(company: CompanyArgument, newest: Newest = 20, as_json: AsJson = False) -> None:
+def messages(company: CompanyArgument, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Show the newest messages accepted for sending, the newest last: state, and why one waits or has failed."""
 
     def row(item: Json) -> tuple[object, ...]:
         why = item["error"] or item["held"] or item["retries"] or {}
         return short(item["acceptedAt"]), item["to"], item["state"], why.get("message"), item["id"]
 
-    _show_newest(company, "/messages", newest, ("accepted (UTC)", "to", "state", "why", "id"), row, as_json=as_json)
+    _show_newest(company, "/messages", limit, ("accepted (UTC)", "to", "state", "why", "id"), row, as_json=as_json)
 
 
 def _show_newest(
     company: str,
     path: str,
-    newest: int,
+    limit: int,
     columns: tuple[str, ...],
     row: Callable[[Json], tuple[object, ...]],
     *,
     as_json: bool,
 ) -> None:
     async def work(client: Client) -> list[Json]:
-        found: deque[Json] = deque(maxlen=newest)
+        found: deque[Json] = deque(maxlen=limit)
         async for item in client.items(session_path(company, path)):
             found.append(item)
         return list(found)

@@ -90,14 +90,14 @@ def session_path(company: str, suffix: str = "") -> str:
     return f"/v1/sessions/{company}{suffix}"
 
 
-def listed(path: str, *, most: int | None = None) -> list[Json]:
-    """The first `most` items of a list; None: all."""
+def listed(path: str, *, limit: int | None = None) -> list[Json]:
+    """The first `limit` items of a list; None: all."""
 
     async def work(client: Client) -> list[Json]:
         found: list[Json] = []
         async for item in client.items(path):
             found.append(item)
-            if len(found) == most:
+            if len(found) == limit:
                 break
         return found
 

@@ -27,12 +27,12 @@ class SkippingClock(FakeClock):
 
 
 class Server:
-    """A Holdfast whose session lived through `turns` (seconds after the beginning); between `down` it is not there."""
+    """A Holdfast whose session has these `periods` (seconds after the beginning); between `down` it is not there."""
 
     def __init__(
-        self, clock: FakeClock, turns: Sequence[PresencePeriod], *, down: tuple[float, float] = (0, 0)
+        self, clock: FakeClock, periods: Sequence[PresencePeriod], *, down: tuple[float, float] = (0, 0)
     ) -> None:
-        self._clock, self._turns, self._down = clock, turns, down
+        self._clock, self._periods, self._down = clock, periods, down
         self._began = clock.monotonic()
         self.refusal: Refused | None = None
         self.slow_s = 0.0
@@ -46,7 +46,7 @@ class Server:
             raise self.refusal
         assert path == "/webhook/whatsapp/baileys/diagnostics/962302"
         now += self.slow_s
-        past = [turn for turn in self._turns if turn.at <= now]
+        past = [each for each in self._periods if each.at <= now]
         since = float(query.get("since", now - 1))
         self.window_s = now - since
         judged = stability(past, DeliveryTally(), now=now, window_s=self.window_s)
@@ -54,7 +54,7 @@ class Server:
             "at": str(now),
             "session": {"state": str(past[-1].presence), "reason": None},
             "stability": {"requested": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
-            "history": [{"at": f"{turn.at + 1000:010.1f}", "after": str(turn.presence)} for turn in reversed(past)],
+            "history": [{"at": f"{each.at + 1000:010.1f}", "after": str(each.presence)} for each in reversed(past)],
         }
 
 
@@ -62,17 +62,17 @@ def made(server: Server, clock: FakeClock, shown: list[Sample], *, for_s: float 
     return Watch(cast(Client, server), "962302", for_s=for_s, clock=clock, show=shown.append)
 
 
-async def watched(*turns: PresencePeriod, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
+async def watched(*periods: PresencePeriod, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
     """How a minute's watch ended, and what it showed meanwhile."""
     clock = SkippingClock()
     shown: list[Sample] = []
-    return await made(Server(clock, [PresencePeriod(-100, UP), *turns], down=down), clock, shown).run(), shown
+    return await made(Server(clock, [PresencePeriod(-100, UP), *periods], down=down), clock, shown).run(), shown
 
 
 async def test_a_calm_minute_is_good() -> None:
     """All goals are met; without messages, delivery is not evaluated."""
     seen, shown = await watched()
-    assert (seen.holds, seen.failing, seen.watched_s, seen.turns) == (True, [], 60, [])
+    assert (seen.holds, seen.failing, seen.watched_s, seen.history) == (True, [], 60, [])
     assert seen.as_json("962302")["uptimePercent"] == 100
     assert [row["measured"] for row in seen.stability["table"]][1] == "no messages to evaluate"
     assert [glance.watched_s for glance in shown[:3]] == [1, 2, 3]
@@ -84,7 +84,7 @@ async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
     told = seen.as_json("962302")
     assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
-    assert [turn["after"] for turn in told["turns"]] == ["disconnected", "connected"]
+    assert [each["after"] for each in told["history"]] == ["disconnected", "connected"]
 
 
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
@@ -101,7 +101,7 @@ async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
 async def test_only_the_watched_time_is_judged() -> None:
     """Problems before the watch began are ignored."""
     seen, _ = await watched(PresencePeriod(-50, DISCONNECTED), PresencePeriod(-10, UP))
-    assert (seen.holds, seen.turns) == (True, [])
+    assert (seen.holds, seen.history) == (True, [])
 
 
 async def test_a_session_that_stays_disconnected_names_every_row_that_fails() -> None:

@@ -29,15 +29,15 @@ def watch(
     ] = "5m",  # type: ignore[assignment]  # typer parses the default as if it had been typed
     as_json: AsJson = False,
 ) -> None:
-    """Watch a session, and evaluate that time: uptime, delivery, reconnection, disconnections.
+    """Watch a session for some time, then compare uptime, delivery, reconnections and disconnections with the goals.
 
-    Ends after the given time, or at Ctrl-C with the result so far. Exit code 0 when every goal is met, 1 when one is
-    missed, which is named.
+    Ctrl-C stops it early and reports on the time until then. Exit code 0: every goal was met. 1: some were missed; the
+    last line names them.
     """
     session_path(company)  # refuses an invalid company id
 
     def print_start() -> None:
-        terminal.print_stderr(f"Watching {company} for {clock(for_s)}; Ctrl-C ends it with the result so far.")
+        terminal.print_stderr(f"Watching {company} for {clock(for_s)}; Ctrl-C stops early and shows the result so far.")
 
     async def watch_session(client: Client) -> Sample:
         with _live(company, moving=not as_json and terminal.out.is_terminal) as show:
@@ -90,8 +90,8 @@ def _verdict(company: str, sample: Sample) -> Group:
     if not sample.holds:
         failing = "; ".join(sample.failing)  # the name of a goal may have a comma
         verdict = Text(f"{company} missed goals over {clock(sample.watched_s)}: {failing}", "bold red")
-    turns = [Text(_format_transition(transition)) for transition in sample.turns]
-    return Group(*turns, *([Text()] if turns else []), terminal.goals(rows), Text(), verdict)
+    transitions = [Text(_format_transition(each)) for each in sample.history]
+    return Group(*transitions, *([Text()] if transitions else []), terminal.goals(rows), Text(), verdict)
 
 
 def _format_transition(transition: dict[str, object]) -> str:

@@ -30,7 +30,7 @@ class Sample:
     state: str
     reason: Json | None
     stability: Json
-    turns: list[Json]
+    history: list[Json]
     """The transitions of the session since then, oldest first."""
     problem: str = ""
     """Why this sample is stale: Holdfast did not answer."""
@@ -53,7 +53,7 @@ class Sample:
             "holds": self.holds,
             "failing": self.failing,
             **{name: value for name, value in self.stability.items() if name != "holds"},
-            "turns": self.turns,
+            "history": self.history,
         }
 
 
@@ -133,7 +133,7 @@ class Watch:
             state=found["session"]["state"],
             reason=found["session"]["reason"],
             stability=found["stability"]["requested"],
-            turns=[turn for turn in reversed(found["history"]) if self._known is None or turn["at"] > self._known],
+            history=[each for each in reversed(found["history"]) if self._known is None or each["at"] > self._known],
         )
 
 
@@ -146,6 +146,6 @@ def _stale(last: Sample | None, watched_s: float, problem: str) -> Sample | None
         state=last.state,
         reason=last.reason,
         stability=last.stability,
-        turns=last.turns,
+        history=last.history,
         problem=problem,
     )
