@@ -206,7 +206,8 @@ class Lanes:
     """The deliveries that were loaded from the database, waiting or in flight."""
 
     def __init__(self, *, limit: int = 32, limit_per_endpoint: int = 8) -> None:
-        """`limit`: how many may be in flight at once; `limit_per_endpoint`: how many of them to one endpoint."""
+        """`limit`: how many may be in flight at once; `limit_per_endpoint`: how many of them to one endpoint, at
+        most."""
         self._limit = limit
         self._limit_per_endpoint = limit_per_endpoint
         self._waiting: dict[int, Head] = {}
@@ -229,7 +230,7 @@ class Lanes:
         for head in list(self._waiting.values()):
             if len(self._under_way) >= self._limit:
                 return
-            is_free = head.lane not in busy and load[head.endpoint] < (1 if head.is_probe else self._limit_per_endpoint)
+            is_free = head.lane not in busy and load[head.endpoint] < (1 if head.is_probe else self._max_of_an_endpoint)
             if is_free and head.company in companies:
                 self._under_way[head.seq] = self._waiting.pop(head.seq)
                 busy.add(head.lane)
@@ -259,13 +260,19 @@ class Lanes:
 
     @property
     def busy_endpoints(self) -> Collection[str]:
-        """The endpoints that have the maximum number of deliveries in flight."""
+        """The endpoints to which no further delivery may be sent now."""
         load = Counter(head.endpoint for head in self._under_way.values())
-        return {endpoint for endpoint, count in load.items() if count >= self._limit_per_endpoint}
+        return {endpoint for endpoint, count in load.items() if count >= self._max_of_an_endpoint}
 
     @property
     def used_endpoints(self) -> Collection[str]:
         return {head.endpoint for head in self._under_way.values()}
+
+    @property
+    def _max_of_an_endpoint(self) -> int:
+        """No endpoint may have more in flight than there is room for. Otherwise a few receivers that take long to
+        answer, which never get suspended for it, would use all of the limit."""
+        return min(self._limit_per_endpoint, self._limit - len(self._under_way))
 
 
 # Storage.
