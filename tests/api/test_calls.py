@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.session.engine import CallSignal, QueryAnswered, RunQuery
 from tests.api.api_client import ApiClient
@@ -120,7 +121,21 @@ async def test_calls_are_rejected_automatically_and_the_caller_gets_one_text(cli
     assert len(await events(harness, "call.ended")) == 2
 
 
-@pytest.mark.parametrize("signals", [[signal("offer", offline=True)], [signal("accept")], []])
+@pytest.mark.parametrize("caller", ["0@s.whatsapp.net", "77@hosted.lid", "1203@newsletter", ""])
+async def test_a_caller_that_no_message_can_be_sent_to_is_rejected_without_a_text(
+    client: ApiClient, caller: str
+) -> None:
+    """WhatsApp delivers a call again until it is acknowledged: a failure would end every link of the session."""
+    harness = client.harness
+    link = await harness.pair()
+    await client("PUT", SESSION, {"autoRejectCalls": True, "rejectedCallText": "Please write to us."})
+    await come(harness, replace(signal("offer"), caller=caller))
+    assert harness.link() == link
+    assert [each.name for each in harness.commands(RunQuery)] == ["reject-call"]
+    assert harness.engine.arrived == []
+
+
+@pytest.mark.parametrize("signals", [[signal("offer", offline=True)], [signal("answered")], []])
 async def test_a_call_that_is_over_is_not_rejected(client: ApiClient, signals: list[CallSignal]) -> None:
     harness = client.harness
     await harness.pair()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from holdfast.base.clock import Clock
+from holdfast.base.errors import BadInput
 from holdfast.base.ids import RandomSource
 from holdfast.delivery.calls import RECENT_S, REJECTED, Call, Calls
 from holdfast.delivery.recipient import parse_recipient
@@ -61,7 +62,7 @@ class CallRejection:
 
     async def _reject(self, record: Record, signal: CallSignal) -> None:
         if record.rejected_call_text is not None and signal.group is None:
-            await self._accept(self._text(record.company, signal, record.rejected_call_text))
+            await self._send_text(record.company, signal, record.rejected_call_text)
         if signal.offline:
             return  # it is over
         query = reject_call(signal.call_id, signal.creator)
@@ -71,10 +72,16 @@ class CallRejection:
         await self._calls.end(record.company, call, outcome=REJECTED)
         log.info("Session %s: a call was rejected automatically", record.company)
 
-    def _text(self, company: str, signal: CallSignal, text: str) -> Draft:
-        recipient, chat = parse_recipient(signal.caller, field="caller")
+    async def _send_text(self, company: str, signal: CallSignal, text: str) -> None:
+        try:
+            recipient, chat = parse_recipient(signal.caller, field="caller")
+        except BadInput:  # WhatsApp repeats a call until it is acknowledged, so this must not fail
+            log.info(
+                "Session %s: the caller of a rejected call gets no text: no message can be sent to this id", company
+            )
+            return
         key = f"rejected-call-{hashlib.sha256(f'{chat} {signal.call_id}'.encode()).hexdigest()[:32]}"
-        return Draft(
+        draft = Draft(
             id=self._randomness.message_id(),
             whatsapp_id=self._randomness.whatsapp_id(),
             company=company,
@@ -84,3 +91,4 @@ class CallRejection:
             idempotency_key=key,
             request_hash=key,  # the text may have been changed since: the caller gets one anyway
         )
+        await self._accept(draft)
