@@ -4,6 +4,10 @@ forged.
 
 from __future__ import annotations
 
+import gc
+
+import pytest
+
 from holdfast.health.alerts import AlertKind
 from holdfast.session.engine import Commit, Committed, InboundMessage, Receipted, Send, SentContentRequested
 from holdfast.session.engine import SentContent as Answer
@@ -82,6 +86,26 @@ async def test_an_honest_message_beside_one_that_cannot_be_stored_is_stored_in_f
         assert set(await _inbox(harness)) == {
             ("3A0000", "text", "first"), ("3APOISON", "unknown", None), ("3A0001", "text", "honest"),
         }  # fmt: skip
+
+
+async def test_a_barrier_beside_a_message_that_cannot_be_stored_is_not_answered(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The link is given up with both, and nothing is left that waits for the receipts of that link."""
+    async with harness.running():
+        link = await harness.pair()
+        harness.store.refused = "poison"
+        harness.commits.close()
+        harness.engine.receive(link, text="first", whatsapp_id="3A0000")
+        await harness.quiet()
+        harness.engine.receive(link, POISON)
+        harness.listener.report(Commit(link=link, seq=900))
+        await harness.quiet()
+        harness.commits.open()
+        await harness.until(lambda: harness.link() not in {None, link})
+        assert Committed(link=link, seq=900) not in harness.commands(Committed)
+        caplog.clear()  # the logged error refers to what was waiting
+        gc.collect()  # an awaitable that nobody awaited would be reported now
 
 
 async def test_a_store_that_fails_for_a_while_makes_no_stubs(harness: GatewayHarness) -> None:

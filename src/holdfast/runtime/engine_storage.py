@@ -61,7 +61,7 @@ class EngineStorage:
         outbox: Outbox,
         supervisor: EngineSupervisor,
         clock: Clock,
-        settled: Callable[[], Awaitable[object]],
+        commit_receipts: Callable[[], asyncio.Event],
         received: Callable[[Sequence[InboundMessage]], None],
         ignored: Callable[[], Collection[str]],
         left_out: Callable[[Mapping[str, int]], None],
@@ -69,16 +69,17 @@ class EngineStorage:
         called: Callable[[Sequence[CallSignal]], Awaitable[None]],
         failed: Callable[[LinkId], None],
     ) -> None:
-        """`settled` resolves when all receipts reported so far are durable. `received` is called with new inbound
-        messages once they are durable; `left_out`, with the number of messages that were not stored, by `ignored`
-        kind; `progressed`, with parts of a history and the number of messages in them. `called` handles calls before
-        WhatsApp may forget them, perhaps more than once. `failed` is called with a link that must be given up."""
+        """`commit_receipts` returns an event that is set when all receipts reported so far are durable. `received` is
+        called with new inbound messages once they are durable; `left_out`, with the number of messages that were not
+        stored, by `ignored` kind; `progressed`, with parts of a history and the number of messages in them. `called`
+        handles calls before WhatsApp may forget them, perhaps more than once. `failed` is called with a link that must
+        be given up."""
         self._company = company
         self._store = store
         self._outbox = outbox
         self._supervisor = supervisor
         self._clock = clock
-        self._settled = settled
+        self._commit_receipts = commit_receipts
         self._received = received
         self._ignored = ignored
         self._left_out = left_out
@@ -153,14 +154,14 @@ class EngineStorage:
     async def _store_commits(self, commits: Sequence[Commit]) -> None:
         """An empty commit is a barrier: WhatsApp never repeats a receipt that was acknowledged, so receipts are
         stored first."""
-        settling = self._settled() if any(_is_empty(commit) for commit in commits) else None
+        are_durable = self._commit_receipts() if any(_is_empty(commit) for commit in commits) else None
         if any(self._refused & identities(commit) for commit in commits):
             for commit in commits:
                 await self._store_merged([commit])
         else:
             await self._store_merged(commits)
-        if settling is not None:
-            await settling  # concurrently with the commit: one wait for the disk, not two
+        if are_durable is not None:
+            await are_durable.wait()  # both ran at the same time: one wait for the disk, not two
 
     async def _store_merged(self, commits: Sequence[Commit]) -> None:
         for commit in commits:

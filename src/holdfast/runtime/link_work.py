@@ -90,7 +90,7 @@ class LinkWork:
             outbox=services.outbox,
             supervisor=services.supervisor,
             clock=clock,
-            settled=self.sender.outcomes.committed,
+            commit_receipts=self.sender.outcomes.commit,
             received=self._received,
             ignored=lambda: ignored_kinds(record.current.ignored),
             left_out=record.left_out.update,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -107,10 +107,10 @@ class Outcomes:
         self._wake()
         return UpdateBatch(updates=first)
 
-    def committed(self) -> Awaitable[object]:
-        """Resolves when every update reported so far is durable."""
+    def commit(self) -> asyncio.Event:
+        """Commit soon; the event is set when every update reported so far is durable."""
         self._wake()
-        return self.batch.is_durable.wait()
+        return self.batch.is_durable
 
     # What the engine reports.
 
@@ -333,7 +333,7 @@ class Outcomes:
         self.report_wait()
 
     async def _store_lock(self, code: str) -> None:
-        await self.committed()  # with the messages that it holds
+        await self.commit().wait()  # with the messages that it holds
         await self._limiter.store_lock(code)
         self._requery()
 
@@ -342,11 +342,11 @@ class Outcomes:
             self._limiter.lock(report.lock, until_s=report.until_s)
             await self._store_lock(report.lock)
         else:
-            await self.committed()
+            await self.commit().wait()
             await self._limiter.unlock(report.lock)
             self._requery()
 
     async def _make_due(self) -> None:
-        await self.committed()
+        await self.commit().wait()
         await self._outbox.make_due(self._company)
         self._requery()
