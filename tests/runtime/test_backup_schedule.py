@@ -73,6 +73,15 @@ async def test_one_of_two_processes_on_a_database_makes_the_backup(harness: Gate
         other.cancel()
 
 
+async def test_a_clock_that_was_set_back_delays_no_backup(harness: GatewayHarness, folder: Path) -> None:
+    """The last backup then seems to have been made in the future; the next one must not wait for that time."""
+    await note_begun(harness, "2099-01-01T00:00:00.000Z")
+    async with scheduled(harness, folder):
+        await harness.until(lambda: len(names(folder)) == 1, within_s=FIRST_AFTER_S + 1)
+        await harness.wait(DAY_S / 2)
+        assert len(names(folder)) == 1
+
+
 async def note_begun(harness: GatewayHarness, text: str) -> None:
     """When the last backup began, as the database has it."""
     await harness.database.write(lambda connection: note(connection, "backup-begun", text))

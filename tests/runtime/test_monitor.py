@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from holdfast.health.alerts import Alert, AlertKind, Book
 from holdfast.health.signals import Limits
 from holdfast.runtime.health_monitor import HealthMonitor
 from holdfast.session import events
-from holdfast.session.engine import CutLink, Ping
+from holdfast.session.engine import Commit, CutLink, Decrypted, Ping
 from holdfast.store.figures import FigureRows
 from tests.gateway_harness import COMPANY, GatewayHarness
 
@@ -75,6 +76,20 @@ async def test_a_silent_link_that_does_not_answer_is_replaced(harness: GatewayHa
         await harness.now(watching.check())
         await harness.until(lambda: harness.link() != link, within_s=10)
         await harness.until_state("connected")
+
+
+async def test_old_plaintexts_are_removed_every_hour_even_if_the_clock_was_set_back(harness: GatewayHarness) -> None:
+    """A month later they are gone, and not only when the clock is again where it was."""
+    async with harness.running():
+        await harness.pair()
+        watching = monitor(harness, RecordedAlerts())
+        await harness.now(watching.check())
+        harness.clock.set_wall(harness.clock.now() - timedelta(days=400))
+        received = Decrypted(ciphertext_sha256="a", plaintext="QQ==")
+        await harness.now(harness.store.commit(COMPANY, Commit(link=1, seq=1, decrypted=[received])))
+        harness.clock.advance_to(harness.clock.monotonic() + 31 * 86_400)
+        await harness.now(watching.check())
+        assert await harness.now(harness.store.plaintext(COMPANY, "a")) is None
 
 
 async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(harness: GatewayHarness) -> None:

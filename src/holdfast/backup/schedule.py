@@ -74,10 +74,11 @@ class Schedule:
     def _claim(self, connection: Connection, now: datetime) -> float:
         """Claim the backup if it is due, and return zero; otherwise return the seconds until it is due."""
         begun = noted(connection, _NOTE)
-        left_s = 0.0 if begun is None else (datetime.fromisoformat(begun) + self._every - now).total_seconds()
-        if left_s <= 0:
-            note(connection, _NOTE, iso(now))
-        return max(left_s, 0)
+        age = self._every if begun is None else now - datetime.fromisoformat(begun)
+        if -self._every < age < self._every:  # in the future: of a node whose clock is ahead, or the clock was set back
+            return (self._every - age).total_seconds()
+        note(connection, _NOTE, iso(now))
+        return 0
 
     def _release(self, connection: Connection, now: datetime) -> None:
         """Make a backup that failed due again."""

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 PLAINTEXT_DAYS = 30
 """WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
 
-_PRUNE_INTERVAL = timedelta(hours=1)
+_PRUNE_INTERVAL_S = 3600
 
 
 class AlertSink(Protocol):
@@ -78,7 +78,7 @@ class HealthMonitor:
         self._alert_policy = AlertPolicy()
         self._database_failing_since: float | None = None
         self._book: Book | None = None
-        self._pruned_at: datetime | None = None
+        self._prune_at = services.clock.monotonic()
 
     @property
     def open_alerts(self) -> Sequence[Condition]:
@@ -143,10 +143,10 @@ class HealthMonitor:
 
     async def _forget_old(self, now: datetime) -> None:
         """Runs once an hour: data that is kept for days need not be deleted to the minute."""
-        if self._pruned_at is not None and now - self._pruned_at < _PRUNE_INTERVAL:
+        if self._services.clock.monotonic() < self._prune_at:
             return
         await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
-        self._pruned_at = now
+        self._prune_at = self._services.clock.monotonic() + _PRUNE_INTERVAL_S
 
     def _act(self, all_signals: Sequence[Signals]) -> None:
         for signals in all_signals:
