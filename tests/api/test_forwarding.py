@@ -138,3 +138,11 @@ async def test_a_forward_signature_is_refused_by_a_single_node(client: ApiClient
     """It is refused, not ignored."""
     mark = NodeSignatures(SECRET).mark(Hop(target="", request="GET /v1/sessions", at=0, key_id=""))
     (await client("GET", "/v1/sessions", headers={HEADER: mark})).problem(403, "bad-forward-signature", field=HEADER)
+
+
+async def test_a_message_to_a_username_is_forwarded_with_its_body(nodes: Nodes, harness: GatewayHarness) -> None:
+    """Only the owner can ask WhatsApp whose username it is."""
+    harness.engine.answers["find-username"] = lambda _: {"jid": "66@lid", "lid": "66@lid"}
+    sent = await nodes.other("POST", f"{SESSION}/messages", {"to": "@nour", "text": "hello"})
+    assert sent.status == 202
+    assert (await nodes.other("GET", f"/v1/messages/{sent.json['id']}")).json["chat"] == "66@lid"

@@ -302,3 +302,21 @@ async def test_the_inbox_lists_inbound_messages(client: ApiClient, harness: Gate
         "whatsappId": "3A0000",
     }
     assert isinstance(await client("GET", f"{SESSION}/inbox?after=1"), Answer)
+
+
+@pytest.mark.parametrize(
+    ("company", "status", "code", "detail"),
+    [
+        ("a%00b", 422, "bad-input", "company has the character U+0000"),
+        ("a%2Fb", 404, "not-found", 'company "a/b" is unknown'),
+        ("%F0%9F%90%9F", 404, "not-found", 'company "🐟" is unknown'),
+    ],
+)
+async def test_a_message_for_an_impossible_company_is_refused_as_by_any_route(
+    client: ApiClient, company: str, status: int, code: str, detail: str
+) -> None:
+    path = f"/v1/sessions/{company}/messages"
+    sent = await client("POST", path, {"to": NUMBER, "text": "hello"})
+    listed = await client("GET", path)
+    assert detail in sent.problem(status, code, field="company")
+    assert sent.json["detail"] == listed.json["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from dataclasses import replace
 
@@ -135,3 +136,22 @@ async def test_unknown_keys_are_logged_with_the_address(client: ApiClient, caplo
     assert caplog.messages == ["API key refused from 127.0.0.1: unknown key at the API"] * 2
     await client("GET", "/v1/sessions", key=KEY)
     assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"), [("?wait=1", {}, "wait"), ("", {"Idempotency-Key": ""}, "Idempotency-Key")]
+)
+async def test_a_tenants_large_message_that_is_refused_delays_no_other(
+    harness: GatewayHarness, query: str, headers: dict[str, str], field: str
+) -> None:
+    """A tenant's large bodies are read one at a time."""
+    body = json.dumps(
+        {"to": NUMBER, "document": {"base64": "A" * 2 * MB, "filename": "a.bin", "mimetype": "application/x-a"}}
+    ).encode()
+    given = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    async with harness.running() as gateway:
+        client = make_client(harness, gateway)
+        await client("PUT", SESSION)
+        async with asyncio.timeout(5):
+            refused = await client("POST", MESSAGES + query, raw=[body], headers=given, key=KEY_OF_ONE)
+        refused.problem(422, "bad-input", field=field)

@@ -36,7 +36,7 @@ from holdfast.api.access import authenticate
 from holdfast.api.allowed_hosts import AllowedHosts
 from holdfast.api.base_path import BasePath
 from holdfast.api.body_limit import BodyLimit
-from holdfast.api.fast_send import FastSendRoute
+from holdfast.api.fast_send import FastSend
 from holdfast.api.forwarding import Forwarder
 from holdfast.api.keys import KnownKeys
 from holdfast.api.media import MediaService
@@ -176,6 +176,13 @@ def make_api(
     api.state.media = media
     api.state.settings_in_force = dict(settings)
     api.state.shutdown = ShutdownScope()
+    api.add_middleware(
+        FastSend,
+        path=messages.MESSAGES,
+        accept=messages.accept,
+        authenticate=authenticate,
+        handlers=api.exception_handlers,
+    )
     api.add_middleware(BodyLimit, shutdown=api.state.shutdown)
     api.add_middleware(HeadRequests)
     api.add_middleware(OpenRequests)
@@ -189,6 +196,5 @@ def make_api(
     api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)
     # The routers are not included: FastAPI would build each route a second time, for each application.
     api.router.routes.extend(route for router in ROUTERS for route in router.routes)
-    api.router.routes.insert(0, FastSendRoute(messages.MESSAGES, messages.accept, authenticate=authenticate))
     description.install(api)
     return api
