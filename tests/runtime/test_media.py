@@ -92,6 +92,20 @@ async def test_an_image_is_downloaded_from_its_url(rows: MediaRows, site: Site) 
     assert pieces == [PNG[:CHUNK_BYTES], PNG[CHUNK_BYTES : 2 * CHUNK_BYTES], PNG[2 * CHUNK_BYTES :], None]
 
 
+async def test_downloads_of_one_company_keep_no_other_waiting(rows: MediaRows, site: Site) -> None:
+    """From servers that don't answer, it gets eight at once; what another company sends is fetched at once."""
+    async with outbound_media(rows) as service, asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(service.take("962302", image(site.url("/hangs")))) for _ in range(70)]
+        async with asyncio.timeout(5):
+            while len(site.asked) < 8:  # noqa: ASYNC110 – of another server; nothing here could set an event
+                await asyncio.sleep(0.01)
+            media = await service.take("962303", image(site.gives("/a.png", PNG, None)))
+        assert media.size_bytes == len(PNG)
+        assert [path for _, path, *_ in site.asked].count("/hangs") == 8
+        for each in waiting:
+            each.cancel()
+
+
 async def test_nothing_is_downloaded_from_a_private_address(rows: MediaRows, site: Site) -> None:
     """Neither directly nor after a redirect from another host."""
     site.redirects("/a", site.gives("/b", PNG))

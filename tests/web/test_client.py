@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
 import sys
+import threading
 import tracemalloc
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import brotli
 import pytest
@@ -15,7 +19,7 @@ from aiohttp import web as web_server
 
 from holdfast.base.errors import BadInput
 from holdfast.web.addresses import parse_allowed
-from holdfast.web.client import AddressNotAllowed, NotReached, TooLarge, WebClient
+from holdfast.web.client import AddressNotAllowed, NotReached, PrivateAddress, TooLarge, WebClient
 from holdfast.web.urls import checked_url, place
 from tests.web.site import Site
 
@@ -408,6 +412,73 @@ async def test_an_unreachable_private_address_is_detected_before_a_request(site:
                 "give a public one, or allow it with HOLDFAST_ALLOWED_ADDRESSES"
             )
             assert refused.value.field == "webhookUrl"
+
+
+class SlowNames:
+    """Names that end in `.slow.invalid` are answered only after the test."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.asked = 0
+
+    def __call__(self, host: str, *others: Any, **options: Any) -> Any:
+        if host.endswith(".slow.invalid"):
+            self.asked += 1
+            self.over.wait(20)
+        return socket.getaddrinfo(host, *others, **options)
+
+
+@pytest.fixture
+def slow_names() -> Iterator[SlowNames]:
+    names = SlowNames()
+    yield names
+    names.over.set()
+
+
+async def test_names_that_nobody_answers_keep_no_other_waiting(site: Site, slow_names: SlowNames) -> None:
+    """Sixty requests wait for names of a server that does not answer: another request, and the check of another URL,
+    are quick.
+    """
+    async with (
+        WebClient(parse_allowed(f"localhost:{site.port}"), lookup=slow_names) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        site.gives("/", b"hello")
+        waiting = [tasks.create_task(_refused(client, f"http://n{n}.slow.invalid/")) for n in range(60)]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(2):
+            assert await read(client, site.url(host="localhost")) == b"hello"
+            with pytest.raises(BadInput):
+                await client.check_reachable("http://localhost:1/", field="webhookUrl")
+            with pytest.raises(PrivateAddress):
+                await client.addresses("http://localhost:1/")
+        assert slow_names.asked == 60
+        slow_names.over.set()
+        await asyncio.gather(*waiting)
+
+
+async def _refused(client: WebClient, url: str) -> None:
+    with pytest.raises(NotReached):
+        await read(client, url, within_s=10)
+
+
+async def test_only_some_urls_are_checked_at_once(slow_names: SlowNames) -> None:
+    """Each may leave a thread behind; one whose name is not known in time is accepted."""
+    async with WebClient(lookup=slow_names, resolve_s=0.3) as client:
+        urls = [f"http://n{n}.slow.invalid/" for n in range(100)]
+        await asyncio.gather(*(client.check_reachable(url, field="webhookUrl") for url in urls))
+        assert 8 <= slow_names.asked < 50
+
+
+async def test_many_open_requests_keep_no_other_waiting(web: WebClient, site: Site) -> None:
+    """While 120 requests wait for a receiver that does not answer, another one is answered at once."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(_refused(web, site.url("/hangs"))) for _ in range(120)]
+        await asyncio.sleep(0.5)
+        answer = await web.post(site.url("/hook"), body=b"{}", headers={}, within_s=2)
+        assert answer.status == 404
+        for each in waiting:
+            each.cancel()
 
 
 async def test_an_allowed_port_allows_no_other(site: Site) -> None:

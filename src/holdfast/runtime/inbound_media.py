@@ -22,6 +22,7 @@ from holdfast.base.errors import Fault, HoldfastError, NotFound
 from holdfast.base.ids import may_be_id
 from holdfast.delivery.media import MB
 from holdfast.delivery.media_stores import InboundMedia, InboundMediaStore, MediaStore
+from holdfast.runtime.company_slots import CompanySlots
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.outbound_media import CHUNK_BYTES, OpenedMedia, OutboundMediaService
 from holdfast.runtime.session_queries import PhoneTimedOut
@@ -76,8 +77,7 @@ class InboundMediaService:
         self._outbound_media = outbound_media
         self._gateway = gateway
         self._folder = folder
-        self._download_slots = asyncio.Semaphore(MAX_AT_ONCE)
-        self._slots_of_companies: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = CompanySlots(max_at_once=MAX_AT_ONCE, max_of_a_company=MAX_OF_A_COMPANY)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By inbox id: concurrent requests for one file share one download."""
 
@@ -118,7 +118,7 @@ class InboundMediaService:
         assert known.keys is not None
         file = self._folder / f"in-{known.inbox_id}"
         try:
-            async with self._slots_of(known.company), self._download_slots:
+            async with self._slots.slot(known.company):
                 answer = await self._download(known, known.keys, file)
                 if answer.error == "gone" and (keys := await self._keys_again(known, known.keys)) is not None:
                     answer = await self._download(known, keys, file)
@@ -133,9 +133,6 @@ class InboundMediaService:
             file.unlink(missing_ok=True)
         await self._store.keep(known.inbox_id, media.id)
         return media.id
-
-    def _slots_of(self, company: str) -> asyncio.Semaphore:
-        return self._slots_of_companies.setdefault(company, asyncio.Semaphore(MAX_OF_A_COMPANY))
 
     async def _download(self, known: InboundMedia, keys: str, file: Path) -> Downloaded:
         actor = await self._gateway.actor(known.company)

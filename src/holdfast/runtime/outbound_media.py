@@ -30,6 +30,7 @@ from holdfast.delivery.media import (
     too_large,
 )
 from holdfast.delivery.media_stores import MediaStore
+from holdfast.runtime.company_slots import CompanySlots
 from holdfast.web.addresses import SETTING
 from holdfast.web.client import NotReached, PrivateAddress, TooLarge, Unreachable, WebClient, WebDownload
 from holdfast.web.urls import place
@@ -40,6 +41,10 @@ CHUNK_BYTES = 512 * 1024
 """Bytes of one write."""
 FETCH_S = 60
 REDIRECTS = 3
+MAX_AT_ONCE = 64
+"""Files that are being fetched at the same time."""
+MAX_OF_A_COMPANY = 8
+"""The same for one company, because a server that the caller names may take as long as `FETCH_S`."""
 _BASE64_STEP = CHUNK_BYTES // 3 * 4
 
 
@@ -70,6 +75,7 @@ class OutboundMediaService:
         self._store = store
         self._web = web
         self._randomness = randomness
+        self._slots = CompanySlots(max_at_once=MAX_AT_ONCE, max_of_a_company=MAX_OF_A_COMPANY)
         self.limit_bytes = limit_bytes
         """The size of the largest file that is accepted; WhatsApp's own limits for a kind may be lower."""
 
@@ -150,7 +156,10 @@ class OutboundMediaService:
         field = f"{part.kind}.url"
         limit = max_bytes(part.kind, limit_bytes=self.limit_bytes)
         try:
-            async with self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download:
+            async with (
+                self._slots.slot(company),
+                self._web.get(url, within_s=FETCH_S, redirects=REDIRECTS) as download,
+            ):
                 _check_status(download, field=field)
                 from_path = from_paths(download.paths)
                 filename = part.filename or from_dispositions(download.values("Content-Disposition"))

@@ -24,13 +24,16 @@ from yarl import URL
 from holdfast.base.errors import BadInput, Fault, HoldfastError
 from holdfast.web.addresses import NOTHING_PRIVATE, SETTING, Allowed
 from holdfast.web.encodings import CannotDecode, Decoder, TooLong, has_coding
+from holdfast.web.resolving import Lookup, Resolver, look_up
 from holdfast.web.urls import checked_url, place
 
 CONNECT_S = 10
 _CHUNK = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "Holdfast", "Accept-Encoding": "identity"}
-_RESOLVE_S = 5
+RESOLVE_S = 5
+_CHECKS_AT_ONCE = 8
+"""URLs whose names are being checked. Each may leave a thread behind that waits for its name."""
 
 
 class NotReached(HoldfastError):
@@ -142,16 +145,30 @@ Resolve = Callable[[URL], Awaitable[Sequence[str]]]
 
 
 class WebClient:
-    """Use as `async with WebClient(allowed) as web:`. Keeps connections open until the end of the block."""
+    """Use as `async with WebClient(allowed) as web:`. Keeps connections open until the end of the block.
 
-    def __init__(self, allowed: Allowed = NOTHING_PRIVATE, *, resolve: Resolve | None = None) -> None:
-        """`resolve` is used only by `check_reachable`."""
+    The number of connections is not limited: a request that waited for those of others would time out. Callers limit
+    how many requests they have open.
+    """
+
+    def __init__(
+        self,
+        allowed: Allowed = NOTHING_PRIVATE,
+        *,
+        resolve: Resolve | None = None,
+        lookup: Lookup = socket.getaddrinfo,
+        resolve_s: float = RESOLVE_S,
+    ) -> None:
+        """`resolve` and `resolve_s`, how long a name may take, are used only by `check_reachable` and `addresses`."""
         self._allowed = allowed
-        self._resolve = resolve or addresses_of
+        self._resolve_s = resolve_s
+        self._lookup = lookup
+        self._resolve = resolve or self._addresses_of
+        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
 
     async def __aenter__(self) -> WebClient:
-        self._guarded = _session(self._guarded_socket)
-        self._trusted = _session(None)
+        self._guarded = _session(self._guarded_socket, self._lookup)
+        self._trusted = _session(None, self._lookup)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -209,7 +226,10 @@ class WebClient:
         """
         address = checked_url(url, field=field)
         try:
-            await self._permitted(address)
+            async with asyncio.timeout(self._resolve_s), self._checks:
+                await self._permitted(address)
+        except TimeoutError:
+            return  # too many checks wait for names
         except PrivateAddress as error:
             raise BadInput(f"{field}: {error}", field=field) from error
 
@@ -232,6 +252,15 @@ class WebClient:
         if found and not permitted:
             raise PrivateAddress(_private(place(address)))
         return permitted
+
+    async def _addresses_of(self, url: URL) -> list[str]:
+        """IP addresses of a host; empty when it can't be resolved within a few seconds."""
+        try:
+            async with asyncio.timeout(self._resolve_s):
+                found = await look_up(url.host or "", url.port, lookup=self._lookup)
+        except (OSError, UnicodeError):  # a TimeoutError is an OSError
+            return []
+        return [str(address[0]) for *_, address in found]
 
     async def _ask(
         self,
@@ -262,20 +291,9 @@ class _PrivateAddress(OSError):
     """Raised when a socket is created, and reported as `PrivateAddress`."""
 
 
-async def addresses_of(url: URL) -> list[str]:
-    """IP addresses of a host; empty when it can't be resolved within a few seconds."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(_RESOLVE_S):
-            found = await loop.getaddrinfo(url.host or "", url.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return []
-    return [str(address[0]) for *_, address in found]
-
-
-def _session(socket_factory: Any) -> aiohttp.ClientSession:
+def _session(socket_factory: Any, lookup: Lookup) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(socket_factory=socket_factory),
+        connector=aiohttp.TCPConnector(socket_factory=socket_factory, resolver=Resolver(lookup), limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
         auto_decompress=False,  # the decoder limits the size of what is decoded
