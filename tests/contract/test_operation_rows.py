@@ -87,8 +87,6 @@ async def test_open_operations_are_counted_and_listed_in_order(operations: Opera
         await accept(operations, made(number), max_open=3)
     assert await operations.accept(made(9), max_open=3) is None
     await operations.cancel("op_1")
-    assert [each.id for each in await operations.open(COMPANY, limit=10)] == ["op_0", "op_2"]
-    assert [each.id for each in await operations.open(COMPANY, limit=1)] == ["op_0"]
     page = await operations.operations(COMPANY, state=None, after=0, limit=2)
     assert [each.id for each in page] == ["op_0", "op_1"]
     rest = await operations.operations(COMPANY, state=None, after=page[-1].seq, limit=2)
@@ -96,6 +94,26 @@ async def test_open_operations_are_counted_and_listed_in_order(operations: Opera
     queued = await operations.operations(COMPANY, state=OperationState.QUEUED, after=0, limit=9)
     cancelled = await operations.operations(COMPANY, state=OperationState.CANCELLED, after=0, limit=9)
     assert ([each.id for each in queued], [each.id for each in cancelled]) == (["op_0", "op_2"], ["op_1"])
+
+
+async def test_the_first_open_operation_of_each_target_is_found(operations: OperationRows) -> None:
+    """Due ones first; those of paused kinds not at all."""
+    waiting, second, due = [await accept(operations, replace(made(n), target=f"{n % 2}")) for n in range(3)]
+    assert (waiting.target, second.target, due.target) == ("0", "1", "0")
+    await operations.save(replace(waiting, next_at="2026-01-01T00:00:09.000Z"), before=waiting.state)
+    for limit, now, found in ((9, "05", ["op_1", "op_0"]), (1, "05", ["op_1"]), (9, "09", ["op_0", "op_1"])):
+        opened = await operations.open(COMPANY, now=f"2026-01-01T00:00:{now}.000Z", paused=(), limit=limit)
+        assert [each.id for each in opened.heads] == found
+    assert not (await operations.open(COMPANY, now="2026", paused=["other", waiting.kind], limit=9)).heads
+
+
+async def test_only_what_was_certainly_not_done_expires(operations: OperationRows) -> None:
+    """A running operation is settled by its outcome. The rows say when the next one expires."""
+    at = [f"2026-01-01T00:00:0{n}.000Z" for n in range(4)]
+    running, *_ = [await accept(operations, replace(made(n), expires_at=at[n])) for n in (1, 2, 3)]
+    await operations.save(replace(running, state=OperationState.RUNNING), before=running.state)
+    opened = await operations.open(COMPANY, now=at[2], paused=(), limit=9)
+    assert ([each.id for each in opened.expired], opened.next_expiry) == (["op_2"], at[3])
 
 
 async def test_open_operations_follow_the_wall_clock(store: Store, operations: OperationRows) -> None:

@@ -192,7 +192,7 @@ async def _operations(operations: Called) -> None:
     await operations.save(running, before=OperationState.QUEUED)
     await operations.follow_clock(COMPANY, STEP)
     await operations.find("op_1")
-    await operations.open(COMPANY, limit=200)
+    await operations.open(COMPANY, now=_ago(0), paused=("block",), limit=200)
     for state in (None, OperationState.QUEUED, OperationState.SUCCEEDED):
         await operations.operations(COMPANY, state=state, after=0, limit=101)
     await operations.newest(COMPANY, limit=30)

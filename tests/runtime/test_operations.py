@@ -180,6 +180,34 @@ async def test_operations_of_one_target_keep_their_order(harness: GatewayHarness
         assert seen[-1] == (GROUP, "second")
 
 
+async def test_many_operations_of_one_target_keep_no_other_target_waiting(harness: GatewayHarness) -> None:
+    """However many wait for the first one of their group, which WhatsApp does not answer."""
+    async with harness.running():
+        await harness.pair()
+        changed = {"changed": ["subject"]}
+        harness.engine.operations["update-group"] = lambda command: (
+            None if command.arguments["group"] == GROUP else changed
+        )
+        for number in range(250):
+            await begin(harness, UpdateGroup(group=GROUP, subject=f"{number}"))
+        last = await begin(harness, UpdateGroup(group=GROUP, subject="late"), expires_in_s=30)
+        other = await begin(harness, UpdateGroup(group=OTHER_GROUP, subject="other"))
+        assert (await until_settled(harness, other, within_s=20)).state == "succeeded"
+        assert (await until_settled(harness, last, within_s=40)).state == "expired"
+
+
+async def test_many_operations_of_a_limited_kind_keep_no_other_kind_waiting(harness: GatewayHarness) -> None:
+    """WhatsApp limits how often the account may block people, and says nothing about groups."""
+    async with harness.running():
+        await harness.pair()
+        harness.engine.operations["block"] = lambda _: refused(429, error="rate-limited", retry_after_s=600)
+        harness.engine.operations["update-group"] = lambda _: {"changed": ["subject"]}
+        for number in range(250):
+            await begin(harness, Block(jid=f"9627900{number:05}@s.whatsapp.net", blocked=True))
+        other = await begin(harness, UpdateGroup(group=GROUP, subject="other"))
+        assert (await until_settled(harness, other, within_s=60)).state == "succeeded"
+
+
 async def test_a_definite_refusal_is_final(harness: GatewayHarness) -> None:
     """The account is not an admin: the operation has an explanation and WhatsApp's code, and is not retried."""
     async with harness.running():

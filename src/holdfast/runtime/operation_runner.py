@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.base.clock import Clock, ClockWatch, to_monotonic
+from holdfast.base.clock import Clock, ClockWatch, iso, to_monotonic
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.rate_limits import Bucket, Pace
@@ -33,7 +33,7 @@ DEADLINE_S = 90.0
 """Longer than every timeout of the engine; the next step of the operation waits in the engine for this one to end."""
 _MAX_AT_ONCE = 4
 _WINDOW = 200
-"""Open operations that are considered at a time, the oldest first."""
+"""Targets whose first operation is considered at a time."""
 
 Step = Literal["run", "observe"]
 
@@ -60,8 +60,8 @@ class OperationRunner:
         self._link: LinkId | None = None
         self._wake = asyncio.Event()
         self._bucket = Bucket(PACE)
-        self._busy: dict[str, asyncio.Task[None]] = {}
-        """By target."""
+        self._busy: dict[str, str] = {}
+        """By target: the id of the operation that is being carried out."""
         self._waiting: dict[tuple[str, Step], asyncio.Future[Answer]] = {}
         self._paused: dict[str, float] = {}
         """By kind: until when (monotonic seconds) WhatsApp takes no operations of it."""
@@ -111,17 +111,22 @@ class OperationRunner:
     async def _round(self, tasks: asyncio.TaskGroup) -> float | None:
         """Start the operations that are due; returns when the next one will be due (monotonic seconds)."""
         await self._follow_clock()
-        busy = set(self._busy)  # their rows may change while they are being read
-        read = await self._store.open(self._company, limit=_WINDOW)
-        found = [await self._unless_expired(each) for each in read if each.target not in busy]
-        waiting = [operation for operation in found if operation is not None]
-        moments = [to_monotonic(self._clock, each.expires_at) for each in waiting if each.expires_at is not None]
+        busy = dict(self._busy)  # their rows may change while they are being read
+        self._paused = {kind: until for kind, until in self._paused.items() if until > self._clock.monotonic()}
+        now = iso(self._clock.now())
+        found = await self._store.open(self._company, now=now, paused=tuple(self._paused), limit=_WINDOW)
+        expired = [operation for operation in found.expired if operation.id not in busy.values()]
+        for operation in expired:
+            await self._save(states.expired(operation, now=self._clock.now()), before=operation)
+            self._wake.set()  # the next one of its target is due
+        moments = list(self._paused.values())
+        if found.next_expiry is not None:
+            moments.append(to_monotonic(self._clock, found.next_expiry))
         if self._link is not None:
-            for operation in states.heads(waiting):
-                if operation.target not in self._busy:
+            for operation in found.heads:
+                if operation.target not in busy | self._busy and operation not in expired:
                     moments += self._begin(tasks, self._link, operation)
-        now = self._clock.monotonic()
-        return min((moment for moment in moments if moment > now), default=None)
+        return min(moments, default=None)  # one that has passed by now wakes at once
 
     async def _follow_clock(self) -> None:
         self._clock_watch.check()
@@ -140,15 +145,9 @@ class OperationRunner:
         if len(self._busy) < _MAX_AT_ONCE:
             if not is_light:
                 self._bucket.spend(now)
-            name = f"operation {operation.id}"
-            self._busy[operation.target] = tasks.create_task(self._carry_out(link, operation), name=name)
+            self._busy[operation.target] = operation.id
+            tasks.create_task(self._carry_out(link, operation), name=f"operation {operation.id}")
         return []
-
-    async def _unless_expired(self, operation: Operation) -> Operation | None:
-        if not states.can_expire(operation, now=self._clock.now()):
-            return operation
-        await self._save(states.expired(operation, now=self._clock.now()), before=operation)
-        return None
 
     async def _carry_out(self, link: LinkId, operation: Operation) -> None:
         try:

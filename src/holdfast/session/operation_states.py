@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -91,6 +91,18 @@ class Operation:
     retry_at: str | None = None
     retry_code: str | None = None
     retry_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOperations:
+    """What is to be done with a company's operations that are not settled."""
+
+    heads: Sequence[Operation]
+    """The first one of each target, for which the others wait; those that are due come first."""
+    expired: Sequence[Operation]
+    """Those whose time has passed, and that were certainly not done."""
+    next_expiry: str | None
+    """When the next one will expire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,12 +305,6 @@ def expired(operation: Operation, *, now: datetime) -> Operation:
     )
 
 
-def can_expire(operation: Operation, *, now: datetime) -> bool:
-    """Has the time of an operation passed that was certainly not done?"""
-    is_late = operation.expires_at is not None and _iso(now) >= operation.expires_at
-    return is_late and operation.state is OperationState.QUEUED
-
-
 def _failure(operation: Operation, answer: Answer) -> Failure | None:
     """Only a definite refusal is final."""
     error, code = answer.error or "", answer.whatsapp_code
@@ -332,14 +338,6 @@ def _give_up(operation: Operation, sentence: str, answer: Answer, *, now: dateti
 
 def _settle(operation: Operation, state: OperationState, *, now: datetime, **changes: Any) -> Operation:
     return replace(operation, state=state, settled_at=_iso(now), next_at=None, **changes)
-
-
-def heads(operations: Iterable[Operation]) -> list[Operation]:
-    """The first of each target; the others wait for it. `operations` are all open ones, in their order."""
-    first: dict[str, Operation] = {}
-    for operation in operations:
-        first.setdefault(operation.target, operation)
-    return list(first.values())
 
 
 def body_of(operation: Operation) -> dict[str, object]:

@@ -6,7 +6,7 @@ Times are ISO 8601 text, UTC, `Z`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -14,7 +14,13 @@ from typing import Protocol
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.session.engine import AnsweredMessage, Commit, InboundMessage
-from holdfast.session.operation_states import AcceptedOperation, Operation, OperationDraft, OperationState
+from holdfast.session.operation_states import (
+    AcceptedOperation,
+    OpenOperations,
+    Operation,
+    OperationDraft,
+    OperationState,
+)
 from holdfast.session.reasons import PASSKEY_REQUIRED
 from holdfast.session.state import State
 
@@ -338,8 +344,8 @@ class Operations(Protocol):
 
     async def find(self, operation_id: str) -> Operation | None: ...
 
-    async def open(self, company: str, *, limit: int) -> list[Operation]:
-        """Operations that are not settled, in their order."""
+    async def open(self, company: str, *, now: str, paused: Collection[str], limit: int) -> OpenOperations:
+        """Operations that are not settled, without the heads of `paused` kinds; at most `limit` of each list."""
 
     async def operations(
         self, company: str, *, state: OperationState | None, after: int, limit: int

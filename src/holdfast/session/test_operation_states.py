@@ -185,17 +185,7 @@ def test_targets_identify_the_changed_object() -> None:
         jid=ANNA, blocked=True
     )]  # fmt: skip
     assert [each.target for each in kinds] == ["groups", GROUP, "profile", GROUP, "groups", ANNA]
-    rows = [stored(CREATE, tried_at=None), stored(UpdateGroup(group=GROUP)), stored(CREATE)]
-    assert states.heads(rows) == rows[:2]
     assert (SetPicture(media_id="m").medium, CREATE.medium) == ("m", None)
-
-
-def test_only_what_was_certainly_not_done_expires() -> None:
-    """A running operation is settled by its outcome."""
-    late = "2026-11-28T11:00:00.000Z"
-    assert states.can_expire(stored(CREATE, expires_at=late), now=NOW)
-    assert not states.can_expire(running(CREATE, expires_at=late), now=NOW)
-    assert not states.can_expire(stored(CREATE), now=NOW)
 
 
 def test_the_same_request_has_the_same_hash() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select, text, update
@@ -15,6 +15,7 @@ from holdfast.delivery.events import OPERATION
 from holdfast.session.operation_states import (
     OPEN,
     AcceptedOperation,
+    OpenOperations,
     Operation,
     OperationDraft,
     OperationState,
@@ -139,11 +140,30 @@ class OperationRows:
     async def find(self, operation_id: str) -> Operation | None:
         return await self._database.read(lambda connection: _first(connection, operation_id))
 
-    async def open(self, company: str, *, limit: int) -> list[Operation]:
-        statement = select(*_SHOWN).where(operations.c.company_id == company, IS_OPEN).order_by(operations.c.seq)
-        return await self._database.read(
-            lambda connection: [_operation(row) for row in connection.execute(statement.limit(limit)).mappings()]
-        )
+    async def open(self, company: str, *, now: str, paused: Collection[str], limit: int) -> OpenOperations:
+        table = operations.c
+        columns = table["seq", "target", "kind", "state", "next_at", "expires_at"]
+        mine = select(*columns).where(table.company_id == company, IS_OPEN).order_by(table.seq)
+
+        def rows(connection: Connection, numbers: Sequence[int]) -> list[Operation]:
+            found = connection.execute(select(*_SHOWN).where(table.seq.in_(numbers))).mappings()
+            by_number = {row["seq"]: _operation(row) for row in found}
+            return [by_number[number] for number in numbers]
+
+        def work(connection: Connection) -> OpenOperations:
+            # Whole rows are read of those only that are to be done: a thousand may be open.
+            every = connection.execute(mine).all()
+            first = {row.target: row for row in reversed(every)}.values()
+            due = sorted((max(row.next_at or "", now), row.seq) for row in first if row.kind not in paused)
+            can_expire = [row for row in every if row.expires_at and row.state == OperationState.QUEUED.value]
+            expired = [row.seq for row in can_expire if row.expires_at <= now]
+            return OpenOperations(
+                heads=rows(connection, [seq for _, seq in due[:limit]]),
+                expired=rows(connection, expired[:limit]),
+                next_expiry=min((row.expires_at for row in can_expire if row.expires_at > now), default=None),
+            )
+
+        return await self._database.read(work)
 
     async def operations(
         self, company: str, *, state: OperationState | None, after: int, limit: int
