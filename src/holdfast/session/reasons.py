@@ -140,22 +140,20 @@ PASSKEY_DECLINED = _reason("passkey-declined", None, "person", SessionReaction.U
 PASSKEY_CODE_MISMATCH = _reason("passkey-code-mismatch", None, "person", SessionReaction.UNPAIR, "the code on the phone was not the code shown here: somebody else may be linking a device", Action.SCAN_QR)  # fmt: skip
 PASSKEY_FAILED = _reason("passkey-failed", None, "whatsapp", SessionReaction.UNPAIR, "WhatsApp's passkey exchange could not be followed: it may have changed", Action.UPDATE)  # fmt: skip
 
-_PROXY = (
-    _reason("proxy-unreachable", None, "network", SessionReaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
-    _reason("proxy-login-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
-    _reason("proxy-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
-    _reason("proxy-timeout", None, "network", SessionReaction.BACKOFF, "the session's proxy did not answer in time", Action.CHECK_NETWORK),
-    _reason("proxy-tls-failed", None, "network", SessionReaction.BACKOFF, "no TLS connection to the session's proxy could be made: its certificate is not trusted, or it speaks plain HTTP", Action.CHECK_NETWORK),
-    _reason("proxy-not-allowed", None, "operator", SessionReaction.BACKOFF, "the session's proxy is at a private address, which HOLDFAST_ALLOWED_ADDRESSES does not allow", Action.CHECK_NETWORK),
-)  # fmt: skip
-_PROXY_CODES = (PROXY_UNREACHABLE, PROXY_LOGIN, PROXY_REFUSED, PROXY_TIMEOUT, PROXY_TLS, PROXY_NOT_ALLOWED)
-_PROXY_BY_CODE = MappingProxyType(dict(zip(_PROXY_CODES, _PROXY, strict=True)))
+_PROXY_BY_CODE = MappingProxyType({
+    PROXY_UNREACHABLE: _reason("proxy-unreachable", None, "network", SessionReaction.BACKOFF, "the session's proxy could not be reached", Action.CHECK_NETWORK),
+    PROXY_LOGIN: _reason("proxy-login-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy does not accept the user name and password in its address", Action.CHECK_NETWORK),
+    PROXY_REFUSED: _reason("proxy-refused", None, "network", SessionReaction.BACKOFF, "the session's proxy would not or could not connect to WhatsApp", Action.CHECK_NETWORK),
+    PROXY_TIMEOUT: _reason("proxy-timeout", None, "network", SessionReaction.BACKOFF, "the session's proxy did not answer in time", Action.CHECK_NETWORK),
+    PROXY_TLS: _reason("proxy-tls-failed", None, "network", SessionReaction.BACKOFF, "no TLS connection to the session's proxy could be made: its certificate is not trusted, or it speaks plain HTTP", Action.CHECK_NETWORK),
+    PROXY_NOT_ALLOWED: _reason("proxy-not-allowed", None, "operator", SessionReaction.BACKOFF, "the session's proxy is at a private address, which HOLDFAST_ALLOWED_ADDRESSES does not allow", Action.CHECK_NETWORK),
+})  # fmt: skip
 
 OWN = (
-    NO_PONG, NO_ACKS, LOGIN_TIMEOUT, ENGINE_HOST_LOST, STORAGE_FAILED, QR_EXPIRED, NOT_LINKED, RECONNECT_REQUESTED, LOGOUT_REQUESTED, HOLDFAST_STOPPED, CONNECT_QUEUED, CIRCUIT_BREAKER_OPEN, RESTORED_STALE,
-    ENGINE_QUARANTINED, BAD_CREDENTIALS, ENGINE_HOST_REPLACED, *_PROXY,
-    PASSKEY_REQUIRED, PASSKEY_EXPIRED, PASSKEY_REFUSED, PASSKEY_TIMEOUT, PASSKEY_DECLINED, PASSKEY_CODE_MISMATCH, PASSKEY_FAILED,
-)  # fmt: skip
+    *(each for each in tuple(vars().values()) if isinstance(each, Reason) and each is not DEVICE_REMOVED),
+    *_PROXY_BY_CODE.values(),
+)
+"""The reasons that no code of WhatsApp has: all constants above, except the second reason of 401."""
 
 _NEVER_CONNECTED = "WebSocket Error ("
 """Start of Baileys' error for a socket that could not be opened (source: `mapWebSocketError`)."""
