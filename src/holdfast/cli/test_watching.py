@@ -12,7 +12,7 @@ from holdfast.api.diagnosis_models import StabilityModel
 from holdfast.cli.watching import Sample, Watch
 from holdfast.client import Client, Json, NoServer, Refused
 from holdfast.delivery.stores import DeliveryTally
-from holdfast.health.stability import Connectivity, PresencePeriod, stability
+from holdfast.health.stability import Connectivity, ConnectivityChange, stability
 from tests.doubles.fake_clock import FakeClock
 
 DISCONNECTED, UP = Connectivity.DISCONNECTED, Connectivity.CONNECTED
@@ -27,12 +27,12 @@ class SkippingClock(FakeClock):
 
 
 class Server:
-    """A Holdfast whose session has these `periods` (seconds after the beginning); between `down` it is not there."""
+    """A Holdfast whose session has these `changes` (seconds after the beginning); between `down` it is not there."""
 
     def __init__(
-        self, clock: FakeClock, periods: Sequence[PresencePeriod], *, down: tuple[float, float] = (0, 0)
+        self, clock: FakeClock, changes: Sequence[ConnectivityChange], *, down: tuple[float, float] = (0, 0)
     ) -> None:
-        self._clock, self._periods, self._down = clock, periods, down
+        self._clock, self._changes, self._down = clock, changes, down
         self._began = clock.monotonic()
         self.refusal: Refused | None = None
         self.slow_s = 0.0
@@ -46,15 +46,15 @@ class Server:
             raise self.refusal
         assert path == "/webhook/whatsapp/baileys/diagnostics/962302"
         now += self.slow_s
-        past = [each for each in self._periods if each.at <= now]
+        past = [each for each in self._changes if each.at <= now]
         since = float(query.get("since", now - 1))
         self.window_s = now - since
         judged = stability(past, DeliveryTally(), now=now, window_s=self.window_s)
         return {
             "at": str(now),
-            "session": {"state": str(past[-1].presence), "reason": None},
+            "session": {"state": str(past[-1].connectivity), "reason": None},
             "stability": {"requested": StabilityModel.of(judged).model_dump(mode="json", by_alias=True)},
-            "history": [{"at": f"{each.at + 1000:010.1f}", "after": str(each.presence)} for each in reversed(past)],
+            "history": [{"at": f"{each.at + 1000:010.1f}", "after": str(each.connectivity)} for each in reversed(past)],
         }
 
 
@@ -62,11 +62,11 @@ def made(server: Server, clock: FakeClock, shown: list[Sample], *, for_s: float 
     return Watch(cast(Client, server), "962302", for_s=for_s, clock=clock, show=shown.append)
 
 
-async def watched(*periods: PresencePeriod, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
+async def watched(*changes: ConnectivityChange, down: tuple[float, float] = (0, 0)) -> tuple[Sample, list[Sample]]:
     """How a minute's watch ended, and what it showed meanwhile."""
     clock = SkippingClock()
     shown: list[Sample] = []
-    return await made(Server(clock, [PresencePeriod(-100, UP), *periods], down=down), clock, shown).run(), shown
+    return await made(Server(clock, [ConnectivityChange(-100, UP), *changes], down=down), clock, shown).run(), shown
 
 
 async def test_a_calm_minute_is_good() -> None:
@@ -80,7 +80,7 @@ async def test_a_calm_minute_is_good() -> None:
 
 async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
     """What happened within a second is in the server's history, and so in the result."""
-    seen, _ = await watched(PresencePeriod(10.2, DISCONNECTED), PresencePeriod(10.8, UP))
+    seen, _ = await watched(ConnectivityChange(10.2, DISCONNECTED), ConnectivityChange(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
     told = seen.as_json("962302")
     assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
@@ -90,7 +90,9 @@ async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
     """A loss in the first moments counts, although the server's last response took seconds."""
     clock = SkippingClock()
-    server = Server(clock, [PresencePeriod(-100, UP), PresencePeriod(0.5, DISCONNECTED), PresencePeriod(0.9, UP)])
+    server = Server(
+        clock, [ConnectivityChange(-100, UP), ConnectivityChange(0.5, DISCONNECTED), ConnectivityChange(0.9, UP)]
+    )
     watch = made(server, clock, [], for_s=60)
     watching = asyncio.ensure_future(watch.run())
     await asyncio.sleep(0)
@@ -100,13 +102,13 @@ async def test_a_slow_answer_does_not_move_the_watched_time() -> None:
 
 async def test_only_the_watched_time_is_judged() -> None:
     """Problems before the watch began are ignored."""
-    seen, _ = await watched(PresencePeriod(-50, DISCONNECTED), PresencePeriod(-10, UP))
+    seen, _ = await watched(ConnectivityChange(-50, DISCONNECTED), ConnectivityChange(-10, UP))
     assert (seen.holds, seen.history) == (True, [])
 
 
 async def test_a_session_that_stays_disconnected_names_every_row_that_fails() -> None:
     """Uptime, and an absence that has not ended."""
-    seen, _ = await watched(PresencePeriod(2, DISCONNECTED))
+    seen, _ = await watched(ConnectivityChange(2, DISCONNECTED))
     assert seen.failing == ["connection uptime", "reconnection, p95", "disconnections an hour"]
 
 
@@ -129,7 +131,7 @@ async def test_a_gateway_that_stays_unreachable_is_a_failure() -> None:
 async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: int) -> None:
     """A company that is gone, or a key that no longer fits, ends the watch at once."""
     clock = SkippingClock()
-    server = Server(clock, [PresencePeriod(-1, UP)])
+    server = Server(clock, [ConnectivityChange(-1, UP)])
     watch = made(server, clock, [])
     began = clock.monotonic()
     task = asyncio.ensure_future(watch.run())
@@ -144,7 +146,7 @@ async def test_only_a_server_that_is_starting_is_waited_for(status: int, looks: 
 async def test_ctrl_c_ends_with_the_results_so_far() -> None:
     """The time until then is evaluated."""
     clock = FakeClock()
-    server = Server(clock, [PresencePeriod(-100, UP)])
+    server = Server(clock, [ConnectivityChange(-100, UP)])
     task = asyncio.ensure_future(made(server, clock, [], for_s=3600).run())
     await asyncio.sleep(0)
     clock.advance_to(clock.monotonic() + 5)

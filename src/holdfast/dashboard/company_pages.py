@@ -26,7 +26,7 @@ from holdfast.health.stability import Connectivity
 from holdfast.http.event_stream import Chunks
 from holdfast.http.forwarded import FROM_RECORD
 from holdfast.runtime.composer import text_request
-from holdfast.runtime.diagnosis import presence_after
+from holdfast.runtime.diagnosis import connectivity_after
 from holdfast.runtime.pairing import pairing_code
 from holdfast.session.state import State
 from holdfast.session.stores import Transition
@@ -233,9 +233,9 @@ def _number(text: str | None) -> int | None:
 
 def _band(transition: Transition) -> str:
     """How the chart shows the time after a transition: as the stability counts it, but a missing phone as such."""
-    presence = presence_after(transition)
-    is_unlinked = presence is Connectivity.DISCONNECTED and transition.after is State.LOGGED_OUT
-    return "unlinked" if is_unlinked else presence.value
+    connectivity = connectivity_after(transition)
+    is_unlinked = connectivity is Connectivity.DISCONNECTED and transition.after is State.LOGGED_OUT
+    return "unlinked" if is_unlinked else connectivity.value
 
 
 @pages.get("/companies/{company}/chart.json")

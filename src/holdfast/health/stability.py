@@ -36,7 +36,7 @@ class Connectivity(StrEnum):
 
 
 def connectivity_of(state: State) -> Connectivity:
-    """How a state counts. A logout by WhatsApp and a pause count as away: no messages arrive."""
+    """How a state counts. A logout by WhatsApp and a pause count as disconnected: no messages arrive."""
     match state:
         case State.CONNECTED:
             return Connectivity.CONNECTED
@@ -47,11 +47,11 @@ def connectivity_of(state: State) -> Connectivity:
 
 
 @dataclass(frozen=True, slots=True)
-class PresencePeriod:
+class ConnectivityChange:
     """The connectivity from `at` on, in seconds of a clock that continues across restarts."""
 
     at: float
-    presence: Connectivity
+    connectivity: Connectivity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Stability:
     reconnects_s: tuple[float, ...]
     """Times from the loss of a link to the next open link, for reconnections within the window; sorted."""
     disconnected_s: float | None
-    """How long the current absence has lasted; None while there is none."""
+    """How long the session has been disconnected at the end of the window; None if it is not."""
     messages: DeliveryTally
 
     @property
@@ -116,7 +116,7 @@ class Stability:
         return GoalResult("message delivery", measured, "> 95 %", taken > LEAST_PERCENT)
 
     def _reconnection(self) -> GoalResult:
-        """A current absence counts with its duration so far."""
+        """A session that is disconnected now counts with the time so far."""
         times = tuple(sorted((*self.reconnects_s, *(() if self.disconnected_s is None else (self.disconnected_s,)))))
         p95_s = percentile(times, 95)
         measured = "none needed" if p95_s is None else f"{p95_s:.1f} s"
@@ -128,19 +128,23 @@ class Stability:
         return GoalResult("disconnections an hour", f"{rate:.1f}", "< 1", rate < MAX_DISCONNECTIONS_AN_HOUR)
 
 
-def stability(history: Sequence[PresencePeriod], messages: DeliveryTally, *, now: float, window_s: float) -> Stability:
+def stability(
+    history: Sequence[ConnectivityChange], messages: DeliveryTally, *, now: float, window_s: float
+) -> Stability:
     """Measure the `window_s` seconds before `now`.
 
     `history` is in order of occurrence. Time before its first entry is unknown, so it should begin before the window.
     An entry with an earlier time than its predecessor (the clock was set back) counts from the predecessor's time. At a
-    start, the recorder adds an entry that the session has been away since Holdfast's last sign of life.
+    start, the recorder adds an entry that the session has been disconnected since Holdfast's last sign of life.
     """
     begin = now - window_s
     spans = list(_spans(history, now))
     losses = [span for before, span in pairwise(spans) if _is_loss(before, span)]
-    within = [(max(span.begin, begin), span.end, span.presence) for span in spans if span.end > begin]
-    connected_s = sum(end - start for start, end, presence in within if presence is Connectivity.CONNECTED)
-    disconnected_s = sum(end - start for start, end, presence in within if presence is Connectivity.DISCONNECTED)
+    within = [(max(span.begin, begin), span.end, span.connectivity) for span in spans if span.end > begin]
+    connected_s = sum(end - start for start, end, connectivity in within if connectivity is Connectivity.CONNECTED)
+    disconnected_s = sum(
+        end - start for start, end, connectivity in within if connectivity is Connectivity.DISCONNECTED
+    )
     last = spans[-1] if spans else None
     return Stability(
         observed_s=connected_s + disconnected_s,
@@ -148,7 +152,7 @@ def stability(history: Sequence[PresencePeriod], messages: DeliveryTally, *, now
         disconnections=sum(loss.begin > begin for loss in losses),
         reconnects_s=tuple(sorted(_reconnects(spans, begin))),
         disconnected_s=last.end - last.begin
-        if last is not None and last.presence is Connectivity.DISCONNECTED
+        if last is not None and last.connectivity is Connectivity.DISCONNECTED
         else None,
         messages=messages,
     )
@@ -158,31 +162,31 @@ def stability(history: Sequence[PresencePeriod], messages: DeliveryTally, *, now
 class _Span:
     begin: float
     end: float
-    presence: Connectivity
+    connectivity: Connectivity
 
 
-def _spans(history: Sequence[PresencePeriod], now: float) -> Iterator[_Span]:
+def _spans(history: Sequence[ConnectivityChange], now: float) -> Iterator[_Span]:
     """The entries as spans that end at the next change or now. Entries that change nothing are merged."""
-    open_span: PresencePeriod | None = None
-    for period in history:
+    open_span: ConnectivityChange | None = None
+    for change in history:
         if open_span is None:
-            open_span = PresencePeriod(min(period.at, now), period.presence)
-        elif period.presence is not open_span.presence:
-            at = min(max(open_span.at, period.at), now)
-            yield _Span(open_span.at, at, open_span.presence)
-            open_span = PresencePeriod(at, period.presence)
+            open_span = ConnectivityChange(min(change.at, now), change.connectivity)
+        elif change.connectivity is not open_span.connectivity:
+            at = min(max(open_span.at, change.at), now)
+            yield _Span(open_span.at, at, open_span.connectivity)
+            open_span = ConnectivityChange(at, change.connectivity)
     if open_span is not None:
-        yield _Span(open_span.at, now, open_span.presence)
+        yield _Span(open_span.at, now, open_span.connectivity)
 
 
 def _is_loss(before: _Span, span: _Span) -> bool:
-    return before.presence is Connectivity.CONNECTED and span.presence is Connectivity.DISCONNECTED
+    return before.connectivity is Connectivity.CONNECTED and span.connectivity is Connectivity.DISCONNECTED
 
 
 def _reconnects(spans: Sequence[_Span], begin: float) -> Iterator[float]:
-    """Durations of absences that began with a loss and ended in an open link within the window."""
+    """Durations of disconnections that began with a loss and ended in an open link within the window."""
     for before, span, after in zip(spans, spans[1:], spans[2:], strict=False):
-        if _is_loss(before, span) and after.presence is Connectivity.CONNECTED and after.begin > begin:
+        if _is_loss(before, span) and after.connectivity is Connectivity.CONNECTED and after.begin > begin:
             yield span.end - span.begin
 
 

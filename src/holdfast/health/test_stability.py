@@ -10,7 +10,7 @@ from holdfast.delivery.stores import DeliveryTally
 from holdfast.health.stability import (
     WINDOWS_S,
     Connectivity,
-    PresencePeriod,
+    ConnectivityChange,
     Stability,
     connectivity_of,
     stability,
@@ -23,9 +23,9 @@ DAY_S = WINDOWS_S["24h"]
 
 
 def measured(
-    *periods: tuple[float, Connectivity], window_s: float = DAY_S, messages: DeliveryTally | None = None
+    *changes: tuple[float, Connectivity], window_s: float = DAY_S, messages: DeliveryTally | None = None
 ) -> Stability:
-    history = [PresencePeriod(at, presence) for at, presence in periods]
+    history = [ConnectivityChange(at, connectivity) for at, connectivity in changes]
     return stability(history, messages or DeliveryTally(), now=NOW, window_s=window_s)
 
 
@@ -55,10 +55,12 @@ def test_a_good_day_holds() -> None:
 
 def test_a_bad_hour_does_not() -> None:
     """The user's old links: nearly always disconnected, nothing delivered, dozens of disconnections."""
-    periods = [
-        (6400.0 + 36 * n + offset, presence) for n in range(100) for offset, presence in ((0, UP), (3, DISCONNECTED))
+    changes = [
+        (6400.0 + 36 * n + offset, connectivity)
+        for n in range(100)
+        for offset, connectivity in ((0, UP), (3, DISCONNECTED))
     ]
-    found = measured(*periods, window_s=3600, messages=DeliveryTally(accepted=50))
+    found = measured(*changes, window_s=3600, messages=DeliveryTally(accepted=50))
     assert rows(found) == [
         ("8.3 %", False),
         ("0.0 % accepted by WhatsApp, 0.0 % on phones", False),
@@ -135,7 +137,9 @@ def test_a_current_disconnection_counts_with_its_duration_so_far() -> None:
 
 def test_a_present_absence_is_not_hidden_by_many_quick_ones() -> None:
     """A hundred quick reconnections determine the percentile; a current absence decides nevertheless."""
-    quick = [(10.0 * n + offset, presence) for n in range(100) for offset, presence in ((0, DISCONNECTED), (1, UP))]
+    quick = [
+        (10.0 * n + offset, connectivity) for n in range(100) for offset, connectivity in ((0, DISCONNECTED), (1, UP))
+    ]
     found = measured((0, UP), *quick, (NOW - 40, DISCONNECTED))
     assert rows(found)[2] == ("1.0 s", False)
 
@@ -163,7 +167,7 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "presence"),
+    ("state", "connectivity"),
     [
         (State.CONNECTED, UP),
         (State.CONNECTING, DISCONNECTED),
@@ -175,33 +179,33 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
         (State.PAIRING, EXCLUDED),
     ],
 )
-def test_states_and_how_they_count(state: State, presence: Connectivity) -> None:
+def test_states_and_how_they_count(state: State, connectivity: Connectivity) -> None:
     """Only what a person chose, or has not done yet, is excused."""
-    assert connectivity_of(state) is presence
+    assert connectivity_of(state) is connectivity
 
 
 TURNS = st.lists(
-    st.tuples(st.integers(0, 300), st.sampled_from(Connectivity)), max_size=25, unique_by=lambda period: period[0]
-).map(lambda periods: [PresencePeriod(float(at), presence) for at, presence in sorted(periods)])
+    st.tuples(st.integers(0, 300), st.sampled_from(Connectivity)), max_size=25, unique_by=lambda change: change[0]
+).map(lambda changes: [ConnectivityChange(float(at), connectivity) for at, connectivity in sorted(changes)])
 
 
 @given(history=TURNS, now=st.integers(300, 350), window_s=st.integers(1, 350))
-def test_sums_are_those_of_a_count_by_seconds(history: Sequence[PresencePeriod], now: int, window_s: int) -> None:
+def test_sums_are_those_of_a_count_by_seconds(history: Sequence[ConnectivityChange], now: int, window_s: int) -> None:
     """The results are those of an observer who looks every second."""
     found = stability(history, DeliveryTally(), now=now, window_s=window_s)
-    looked = [_presence_at(history, second) for second in range(max(now - window_s, 0), now)]
+    looked = [_connectivity_at(history, second) for second in range(max(now - window_s, 0), now)]
     assert found.connected_s == looked.count(UP)
     assert found.observed_s == looked.count(UP) + looked.count(DISCONNECTED)
     assert found.uptime_percent is None or 0 <= found.uptime_percent <= 100
     losses = [
         second
         for second in range(max(now - window_s + 1, 1), now + 1)
-        if _presence_at(history, second - 1) is UP and _presence_at(history, second) is DISCONNECTED
+        if _connectivity_at(history, second - 1) is UP and _connectivity_at(history, second) is DISCONNECTED
     ]
     assert found.disconnections == len(losses)
     assert len(found.reconnects_s) <= found.disconnections + 1
 
 
-def _presence_at(history: Sequence[PresencePeriod], second: int) -> Connectivity | None:
+def _connectivity_at(history: Sequence[ConnectivityChange], second: int) -> Connectivity | None:
     """The connectivity during the second that starts then."""
-    return next((period.presence for period in reversed(history) if period.at <= second), None)
+    return next((change.connectivity for change in reversed(history) if change.at <= second), None)

@@ -10,8 +10,7 @@ from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
 from holdfast.delivery.stores import Backlog, Figures
 from holdfast.health.signals import Limits, Signals
-from holdfast.health.stability import WINDOWS_S, Connectivity, Stability, connectivity_of, stability
-from holdfast.health.stability import PresencePeriod as Change
+from holdfast.health.stability import WINDOWS_S, Connectivity, ConnectivityChange, Stability, connectivity_of, stability
 from holdfast.health.stores import Undelivered
 from holdfast.health.verdict import Verdict, judge
 from holdfast.runtime.account_limits import AccountLimits, Restrictions
@@ -28,7 +27,7 @@ from holdfast.session.stores import LiveStatus, Transition
 
 _HISTORY_SHOWN = 100
 _REQUESTED = {RECONNECT_REQUESTED.name, LOGOUT_REQUESTED.name}
-_MAX_TURNS = 20_000
+_MAX_TRANSITIONS = 20_000
 _UNDER_WAY_S = 60
 """A message younger than this may still be in flight: it does not count for stability yet."""
 _UNDER_WAY_PART = 0.1
@@ -134,7 +133,7 @@ class Diagnoser:
     async def transitions(self, company: str, *, seconds: int) -> list[Transition]:
         """The transitions of the last `seconds`, and the one before them, oldest first."""
         since = _ago(self._services.clock.now(), seconds)
-        return await self._services.timeline.last(company, since=since, limit=_MAX_TURNS)
+        return await self._services.timeline.last(company, since=since, limit=_MAX_TRANSITIONS)
 
     async def all_health(self) -> list[tuple[View, Verdict, Backlog]]:
         """The verdicts on all sessions of this process."""
@@ -154,7 +153,7 @@ class Diagnoser:
         now = self._services.clock.now()
         windows = WINDOWS_S if since is None else {**WINDOWS_S, REQUESTED: _window_s(since, now)}
         transitions = await self._services.timeline.last(
-            company, since=_ago(now, max(WINDOWS_S.values())), limit=_MAX_TURNS
+            company, since=_ago(now, max(WINDOWS_S.values())), limit=_MAX_TRANSITIONS
         )
         policy = self._services.policy
         return Diagnosis(
@@ -200,15 +199,15 @@ class Diagnoser:
         return self._services.clock.now() + timedelta(seconds=moment - self._services.clock.monotonic())
 
 
-def _changes(transitions: Sequence[Transition]) -> list[Change]:
-    """The transitions as changes of presence. Time after a person's request does not count against the session."""
+def _changes(transitions: Sequence[Transition]) -> list[ConnectivityChange]:
+    """The transitions as changes of connectivity. Time after a person's request does not count against the session."""
     return [
-        Change(datetime.fromisoformat(transition.at).timestamp(), presence_after(transition))
+        ConnectivityChange(datetime.fromisoformat(transition.at).timestamp(), connectivity_after(transition))
         for transition in transitions
     ]
 
 
-def presence_after(transition: Transition) -> Connectivity:
+def connectivity_after(transition: Transition) -> Connectivity:
     """Like a stop, a requested reconnection or logout does not count against the session."""
     return (
         Connectivity.EXCLUDED
