@@ -11,7 +11,7 @@ from holdfast.runtime.startup_wait import awaited
 from tests.doubles.fake_clock import FakeClock
 
 
-async def _turns() -> None:
+async def _run_ready_tasks() -> None:
     """Let the event loop run what can continue without time passing."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -22,9 +22,9 @@ async def test_a_long_wait_at_the_start_is_logged(caplog: pytest.LogCaptureFixtu
     clock, step = FakeClock(), asyncio.Event()
     waiting = asyncio.ensure_future(awaited(step, lambda: "an engine host", clock=clock))
     for _ in range(2):
-        await _turns()
+        await _run_ready_tasks()
         clock.advance_to(clock.monotonic() + 10)
-    await _turns()
+    await _run_ready_tasks()
     step.set()
     await waiting
     await awaited(step, lambda: "nothing", clock=clock)
@@ -36,22 +36,22 @@ async def test_a_long_wait_at_the_start_is_logged(caplog: pytest.LogCaptureFixtu
 
 async def test_a_process_is_ready_when_its_first_sessions_are_started() -> None:
     """Others may move sessions to it all the time, so that some are always being started."""
-    loaded, turns = asyncio.Event(), {company: asyncio.Event() for company in "abc"}
+    loaded, may_start = asyncio.Event(), {company: asyncio.Event() for company in "abc"}
 
     async def start(company: str) -> None:
-        await turns[company].wait()
+        await may_start[company].wait()
 
     async with asyncio.TaskGroup() as tasks:
         starts = SessionStarts(tasks, start, clock=FakeClock(), loaded=loaded.set)
         starts.begin(["a", "b"])
         starts.begin(["c"])
-        turns["a"].set()
+        may_start["a"].set()
         await asyncio.sleep(0.01)
         assert not loaded.is_set()
-        turns["b"].set()
+        may_start["b"].set()
         await loaded.wait()
         assert list(starts.companies) == ["c"]
-        turns["c"].set()
+        may_start["c"].set()
 
 
 async def test_a_process_without_sessions_is_ready_at_once() -> None:

@@ -63,10 +63,11 @@ class ClientVersions:
         self._pinned = pinned
         self._known = KnownVersions()
         self._refused: set[int] = set()
+        """Versions that WhatsApp refused, and has not accepted since."""
         self._refused_since: float | None = None
         """Since when WhatsApp accepts no login; None while it does."""
         self._reads = 0
-        """The refused versions since then."""
+        """How often the published version was read since then."""
         self._to_keep: ClientVersion | None = None
         self._next_in_s = _DAY_S
         self._wake = asyncio.Event()

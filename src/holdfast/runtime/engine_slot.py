@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 StartHost = Callable[[Listener], AbstractAsyncContextManager[Engine]]
 """Starts an engine host; leaving the context ends it."""
-TURN_S = 3
+OPEN_TIMEOUT_S = 3
 """In a slot that opens links one after another, a link waits at most this long for the one before it."""
 
 

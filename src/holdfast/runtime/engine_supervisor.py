@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.base.clock import Clock
-from holdfast.runtime.engine_slot import TURN_S, HostedLink, LinkOwner, RunningHost, Slot, StartHost
+from holdfast.runtime.engine_slot import OPEN_TIMEOUT_S, HostedLink, LinkOwner, RunningHost, Slot, StartHost
 from holdfast.runtime.host_moves import HostMoves
 from holdfast.session import placement
 from holdfast.session.backoff import Backoff
@@ -247,7 +247,7 @@ class EngineSupervisor:
             host.engine.command(order)
 
     def _is_opening(self, host: RunningHost) -> bool:
-        since = self._clock.monotonic() - TURN_S
+        since = self._clock.monotonic() - OPEN_TIMEOUT_S
         links = host.links.values()
         return any(link.opened_at is None and link.sent_at is not None and link.sent_at > since for link in links)
 
@@ -370,7 +370,9 @@ class EngineSupervisor:
         long enough."""
         clock, until = self._clock, host.started_at + self._policy.proven_after_s
         while not host.over.is_set() and clock.monotonic() < until:
-            await clock.sleep(min(TURN_S, until - clock.monotonic()) if host.queue else until - clock.monotonic())
+            await clock.sleep(
+                min(OPEN_TIMEOUT_S, until - clock.monotonic()) if host.queue else until - clock.monotonic()
+            )
             if not host.over.is_set():
                 self._open_next(host)
         if host.over.is_set():

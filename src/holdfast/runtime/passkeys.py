@@ -131,7 +131,6 @@ class PasskeyRelay:
         report = await self._waiting
         if isinstance(report, engine.PasskeyFailed):
             raise _refusal(report.code)
-        assert self.now is not None or report.code
         return replace(asked, step=PasskeyStep.COMPARE if report.confirm else PasskeyStep.FINISH, code=report.code)
 
     def confirm(self) -> None:

@@ -125,7 +125,7 @@ class WebhookSender:
     def _know(self, endpoints: Sequence[Endpoint]) -> None:
         """Discard deliveries that were loaded for other endpoints, or for endpoints that are no longer active."""
         known = {endpoint.id: endpoint for endpoint in endpoints}
-        if _ways(known) != _ways(self._endpoints):
+        if _urls_and_states(known) != _urls_and_states(self._endpoints):
             self._lanes.forget_waiting()
         self._endpoints = known
 
@@ -176,7 +176,7 @@ class WebhookSender:
             await self._clock.sleep(_SWEEP_S)
 
 
-def _ways(endpoints: Mapping[str, Endpoint]) -> dict[str, tuple[str | None, EndpointState]]:
+def _urls_and_states(endpoints: Mapping[str, Endpoint]) -> dict[str, tuple[str | None, EndpointState]]:
     return {id_: (endpoint.url, endpoint.health.state) for id_, endpoint in endpoints.items()}
 
 

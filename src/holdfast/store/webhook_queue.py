@@ -49,7 +49,7 @@ IS_PENDING = text("state = 'pending'")
 """Spelled as in the partial index of pending deliveries: otherwise no planner would use that index."""
 HAS_FAILED = text("webhook_deliveries.state = 'failed'")
 IS_RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.attempts > 0")
-_TURNS = 16
+_MAX_OF_A_COMPANY = 16
 """The maximum number of deliveries of one company that one query returns while other companies wait."""
 _D = deliveries.c
 _OUTAGE_FAILURES = 2
@@ -62,11 +62,13 @@ _REFUSED_BY_OUTAGE = or_(_D.last_status.is_(None), _D.last_status.in_(_OUTAGE_ST
 def find_due(
     connection: Connection, open_ones: dict[str, str], *, now: str, limit: int, known: Collection[int]
 ) -> list[Head]:
-    turn = func.row_number().over(partition_by=_D.company_id, order_by=(_D.next_at, _D.event_seq))
+    rank = func.row_number().over(partition_by=_D.company_id, order_by=(_D.next_at, _D.event_seq))
     mine = (_D.next_at.is_not(None), _D.next_at <= now, _D.company_id.in_(open_ones), _D.event_seq.not_in(known))
     columns = (_D.event_seq, _D.company_id, _D.chat, _D.attempts, _D.next_at)
-    ranked = select(*columns, turn.label("turn")).where(*mine).subquery()
-    statement = select(ranked).where(ranked.c.turn <= _TURNS).order_by(ranked.c.turn, ranked.c.next_at).limit(limit)
+    ranked = select(*columns, rank.label("rank")).where(*mine).subquery()
+    statement = (
+        select(ranked).where(ranked.c.rank <= _MAX_OF_A_COMPANY).order_by(ranked.c.rank, ranked.c.next_at).limit(limit)
+    )
     return [_head(row, open_ones[row["company_id"]]) for row in connection.execute(statement).mappings()]
 
 
