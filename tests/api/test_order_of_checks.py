@@ -22,14 +22,12 @@ CREATING = {"PUT /v1/sessions/{company}", "POST /v1/sessions/{company}/import"}
 """Routes for a company that need not exist."""
 VALUES = {
     "chat": "962790000001",
-    "message": "3EB0A1",
-    "label": "1",
     "code": "AbCdEfGhIjK",
     "id": "msg_000000000000000000000000",
     "groups": "120363012345678901@g.us",
     "channels": "120363012345678901@newsletter",
 }
-"""Valid values in a path: by parameter, or by what precedes it."""
+"""Valid values in a path: by parameter, or by what precedes it. For other parameters any text is valid."""
 NAMED_BY_PREFIX = re.compile(r"/(groups|channels)/")
 ASSERTION = {
     "id": "AQ",
@@ -73,7 +71,7 @@ class Operation:
 
         def value(found: re.Match[str]) -> str:
             name = found["name"]
-            return values.get(name) or VALUES.get(found["before"]) or VALUES[name]
+            return values.get(name) or VALUES.get(found["before"]) or VALUES.get(name, "1")
 
         filled = self.path.replace("{company}", company)
         return re.sub(r"(?P<before>\w+)/\{(?P<name>\w+)\}", lambda found: f"{found['before']}/{value(found)}", filled)

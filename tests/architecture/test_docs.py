@@ -112,7 +112,8 @@ def test_every_alert_is_in_the_docs() -> None:
     page = (DOCS / "alerts.md").read_text(encoding="utf-8")
     causes = set(causes_in(Path(conditions.__file__)))
     assert {"not-connected", "redis-unavailable", "zombie"} <= causes
-    assert {cause for cause in causes if f"| `{cause}` |" not in page} == set()
+    missing = {cause for cause in causes if f"| `{cause}` |" not in page}
+    assert not missing, "add signals that cause the alert to `conditions` of scripts/reference.py, and run `just docs`"
     assert all(f"| `{name}` |" in page for name in ("banned", "replaced", "logged-out", "unlinked", "client-outdated"))
 
 
@@ -129,7 +130,8 @@ def causes_in(source: Path) -> Iterator[str]:
 def test_every_type_of_event_is_in_the_docs() -> None:
     """In the table of types of the page about webhooks, which has no other type."""
     cells = re.findall(r"^\| (`\w+\.\w+`[^|]*) \|", (DOCS / "webhooks.md").read_text(), re.MULTILINE)
-    assert sorted(name for cell in cells for name in re.findall("`(.*?)`", cell)) == sorted(TYPES)
+    documented = sorted(name for cell in cells for name in re.findall("`(.*?)`", cell))
+    assert documented == sorted(TYPES), "the table of types in docs/webhooks.md has each type of TYPES once"
 
 
 def test_examples_of_routes_have_ids_of_the_right_kind() -> None:
@@ -182,7 +184,9 @@ def test_the_runbook_has_every_reason() -> None:
     sections = runbook("Reasons")
     for reason in (*reasons.BY_CODE.values(), *reasons.OWN, reasons.reason_of(999, {}), CONNECT_FAILED):
         heading = reason.name if reason.code in {None, 999, CONNECT_FAILED.code} else f"{reason.name} ({reason.code})"
-        assert "**Do**" in sections.pop(heading), heading
+        assert "**Do**" in sections.pop(heading, ""), (
+            f"docs/runbook.md needs a section {heading!r} that says what to **do**"
+        )
     assert not sections, "reasons that nobody gives"
 
 
@@ -197,7 +201,7 @@ def test_the_runbook_has_every_alert() -> None:
     sections = runbook("Alerts")
     as_reasons = {heading.partition(" ")[0] for heading in runbook("Reasons")}
     assert all("**Do**" in section for section in sections.values())
-    assert causes - as_reasons == set(sections)
+    assert causes - as_reasons == set(sections), "docs/runbook.md has a section under Alerts for each of these causes"
     intro = (DOCS / "runbook.md").read_text(encoding="utf-8").partition("\n## Alerts\n")[2].partition("###")[0]
     assert causes & as_reasons == set(re.findall(r"`([a-z-]+)`", intro)) - {"cause"}
 

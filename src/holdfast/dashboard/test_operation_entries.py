@@ -59,7 +59,7 @@ def test_the_history_has_its_own_start() -> None:
 
 def test_every_kind_has_a_title() -> None:
     """One of another version is shown by its name."""
-    assert {*TITLES, *TITLES_BY_ARGUMENT} == set(KINDS)
+    assert {*TITLES, *TITLES_BY_ARGUMENT} == set(KINDS), "add a title to TITLES or TITLES_BY_ARGUMENT"
     (entry,) = operation_entries([replace(GROUP, kind="close-account")], since=BEFORE)
     assert entry.title == "Close account"
 
