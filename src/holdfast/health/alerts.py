@@ -160,6 +160,7 @@ class _Page:
 
     def __init__(self, book: Book, present: dict[AlertKey, Condition], now: datetime, policy: AlertPolicy) -> None:
         self._now, self._policy, self._present = now, policy, present
+        book = _not_after(book, now)
         self._open_problems = {each.condition.key: self._updated(each) for each in book.open_problems}
         self._digests = {each.condition.cause: each for each in book.digests}
         remembered = now - timedelta(seconds=policy.memory_s)
@@ -313,6 +314,26 @@ class _Page:
             digest=True,
             remaining=_companies(members) if is_over else (),
         )
+
+
+def _not_after(book: Book, now: datetime) -> Book:
+    """The book without times in the future. The wall clock was set back: what is due would wait for those times."""
+    return Book(
+        open_problems=tuple(
+            replace(
+                each,
+                since=min(each.since, now),
+                raised_at=min(each.raised_at, now),
+                alerted_at=min(each.alerted_at, now),
+                gone_at=None if each.gone_at is None else min(each.gone_at, now),
+            )
+            for each in book.open_problems
+        ),
+        digests=tuple(
+            replace(each, since=min(each.since, now), alerted_at=min(each.alerted_at, now)) for each in book.digests
+        ),
+        over=tuple(replace(each, at=min(each.at, now)) for each in book.over),
+    )
 
 
 def _companies(group: Iterable[OpenProblem]) -> tuple[str, ...]:

@@ -71,6 +71,20 @@ def test_an_alert_knows_since_when() -> None:
     assert (raised.at, cleared.at) == (NOON, NOON + timedelta(minutes=12))
 
 
+def test_a_clock_that_was_set_back_delays_neither_reminders_nor_the_all_clear() -> None:
+    """Times of the book that are now in the future count as just now, those of digests, too."""
+    diary, back_s = Diary(), -400 * 24 * HOUR_S
+    diary.after(0, trouble(), *many(1, 2, 3, 4))
+    assert diary.after(back_s, trouble(), *many(1, 2, 3, 4)) == []
+    assert [kind for kind, _ in diary.after(4 * HOUR_S, trouble(), *many(1, 2, 3, 4))] == [REMINDED]
+    diary.after(1)
+    assert diary.after(back_s) == []
+    assert [kind for kind, _ in diary.after(120)] == [CLEARED]
+    assert diary.after(back_s) == []
+    assert diary.after(25 * HOUR_S) == []
+    assert diary.book == Book()
+
+
 def test_a_condition_of_the_whole_installation_names_no_company() -> None:
     """An unavailable Redis concerns no single company."""
     diary = Diary()
