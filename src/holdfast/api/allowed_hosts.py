@@ -7,6 +7,7 @@ without a dot, so these are always allowed: health checks and the containers of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -19,6 +20,8 @@ from holdfast.api.problems import answer
 _ALWAYS_SERVED = frozenset({"/healthz", "/readyz"})
 """Their responses are not secret, and probes may use any host name."""
 _LONGEST_SHOWN = 80
+_REMEMBERED = 64
+"""Number of headers whose result is kept: most requests name the same host."""
 
 
 class AllowedHosts:
@@ -27,17 +30,19 @@ class AllowedHosts:
     def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
         self._app = app
         self._names = frozenset(name.lower().rstrip(".") for name in names)
+        self._allows = functools.lru_cache(maxsize=_REMEMBERED)(self.allows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in _ALWAYS_SERVED:
-            host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-            name = host_name(host)
-            if not self.allows(name):
-                await _refusal(name)(scope, receive, send)
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+            if not self._allows(host):
+                await _refusal(host_name(host))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def allows(self, name: str) -> bool:
+    def allows(self, host: str) -> bool:
+        """Whether requests with this Host header are served."""
+        name = host_name(host)
         if "." not in name or name in self._names or "*" in self._names or name.endswith(".localhost"):
             return True
         _, _, above = name.partition(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,11 +55,13 @@ class SystemClock:
 class _Until:
     """Ends a block at a time of the event loop. No generator: a message that is accepted passes it several times."""
 
+    __slots__ = ("_timeout",)
+
     def __init__(self, when: float | None) -> None:
         self._timeout = asyncio.timeout_at(when)
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+    def __aenter__(self) -> Coroutine[Any, Any, object]:
+        return self._timeout.__aenter__()
 
     async def __aexit__(self, *error: Any) -> bool:
         try:

@@ -27,6 +27,8 @@ _SIGNS = {
     **{ord(sign): ")" for sign in "）﹚"},
     ord("\t"): " ",
 }
+_PLAIN = re.compile(rf"\+?[1-9][0-9]{{{SHORTEST - 1},{LONGEST - 1}}}")
+"""Digits alone, as most programs send them: nothing in them has to be interpreted."""
 _REVERSES = "\u202e"
 """Right-to-left override: it displays the digits in the opposite order, so either order may be the wrong one."""
 _IGNORED = frozenset({"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}) | {
@@ -70,6 +72,8 @@ def phone_number(text: str, *, field: str) -> str:
     It also accepts `tel:` and `whatsapp:` URIs, links to wa.me and api.whatsapp.com, and the JID of a person. Raises
     `BadInput`, naming `field`.
     """
+    if _PLAIN.fullmatch(text) is not None:
+        return _without_trunk_zero(text.removeprefix("+"), text, field=field)
     if _REVERSES in text:
         raise BadInput(
             f'{field} "{shown(text)}" contains U+202E, which shows digits in reverse order: type the number again',
@@ -89,9 +93,7 @@ def phone_number(text: str, *, field: str) -> str:
             f'{field} "{shown(text)}" begins with 0: give the number with its country code, without leading zeros',
             field=field,
         )
-    number = _checked(_digits(plain, text, field=field), text, field=field)
-    _check_no_trunk_zero(number, text, field=field)
-    return number
+    return _without_trunk_zero(_checked(_digits(plain, text, field=field), text, field=field), text, field=field)
 
 
 def _check_one_number(written: str, text: str, *, field: str) -> None:
@@ -173,7 +175,7 @@ def _checked(digits: str, text: str, *, field: str) -> str:
     return digits
 
 
-def _check_no_trunk_zero(number: str, text: str, *, field: str) -> None:
+def _without_trunk_zero(number: str, text: str, *, field: str) -> str:
     code = _country_code(number)
     if code not in _ZERO_BELONGS and number[len(code)] == "0":
         raise BadInput(
@@ -181,6 +183,7 @@ def _check_no_trunk_zero(number: str, text: str, *, field: str) -> None:
             "country: leave it out",
             field=field,
         )
+    return number
 
 
 def _country_code(digits: str) -> str:

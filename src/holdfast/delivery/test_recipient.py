@@ -163,6 +163,19 @@ def test_any_input_gives_a_plain_number_or_a_refusal(text: str) -> None:
     assert phone_number(digits, field="to") == digits
 
 
+@given(st.from_regex(r"\A\+?[0-9]{5,17}\Z"))
+def test_digits_alone_are_read_as_digits_with_spaces(text: str) -> None:
+    """The same number, or a refusal for the same reason."""
+
+    def read(written: str) -> str:
+        try:
+            return phone_number(written, field="to")
+        except BadInput as error:
+            return error.sentence.partition('" ')[2]
+
+    assert read(text) == read(f"{text[:-2]} {text[-2:]}")
+
+
 def test_a_person_has_a_jid() -> None:
     """The form that WhatsApp's servers expect."""
     assert jid("962790000001") == "962790000001@s.whatsapp.net"

@@ -52,17 +52,13 @@ class StallWatch:
         self._waiting += 1
         try:
             async with self._clock.until(now + WAIT_S):
-                return await self._noted(work())
+                try:
+                    result = await work()
+                except Exception:  # an error is an answer, too
+                    self._answered_at = self._clock.monotonic()
+                    raise
+                self._answered_at = self._clock.monotonic()
+                return result
         finally:
             self._waiting -= 1
         raise DatabaseStalled(may_be_stored=True)
-
-    async def _noted(self, work: Awaitable[T]) -> T:
-        """Record that the database answered: with a result or with an error."""
-        try:
-            result = await work
-        except Exception:
-            self._answered_at = self._clock.monotonic()
-            raise
-        self._answered_at = self._clock.monotonic()
-        return result
