@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.cli.conftest import KEY
 from tests.databases import migrated
 from tests.gateway_harness import GatewayHarness
 from tests.postgres_process import PASSWORD, PostgresProcess
+from tests.redis_process import RedisProcess
 
 PARTS = {
     "data folder", "API key", "disk", "database", "clock", "Redis", "Node", "engine sandbox", "Baileys", "HTTP",
@@ -80,6 +82,17 @@ async def test_a_running_gateway_is_inspected(holdfast: Command, harness: Gatewa
     wrong = await holdfast("check", "--json", HOLDFAST_API_KEY="a-key-that-is-wrong")
     assert (wrong.code, states(wrong)["running Holdfast"]) == (1, "problem")
     assert "the API key is unknown" in sentence(wrong, "running Holdfast")
+
+
+async def test_the_version_of_redis_is_shown(alone: Command, tmp_path: Path) -> None:
+    """As the server itself reports it."""
+    server = RedisProcess(tmp_path)
+    await server.start()
+    try:
+        ran = await alone("check", "--json", HOLDFAST_URL="", HOLDFAST_PORT="0", HOLDFAST_REDIS_URL=server.url)
+    finally:
+        await server.kill()
+    assert re.fullmatch(rf"{server.where}, (Redis|Valkey) \d+\.\d+\.\d+", sentence(ran, "Redis"))
 
 
 # Inspecting a database.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from holdfast.base.clock import Clock
 from holdfast.base.errors import Misconfigured
@@ -39,9 +39,8 @@ async def redis(settings: Settings, clock: Clock) -> CheckResult:
 
 
 def _version(info: object) -> str:
-    """`Redis 7.0.15`, or the name and version of a compatible server."""
-    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    """`Redis 7.0.15`, or the name and version of a compatible server. `info`: the client parses this reply itself."""
+    fields = info if isinstance(info, Mapping) else {}
     if "valkey_version" in fields:
         return f"Valkey {fields['valkey_version']}"
     return f"Redis {fields.get('redis_version', 'of an unknown version')}"
