@@ -229,6 +229,22 @@ async def test_a_failed_start_prints_one_sentence(tmp_path: Path) -> None:
     assert setting.startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOLDFAST_REDIS_URL", "http://127.0.0.1"),
+        ("HOLDFAST_ALERT_URLS", "nonsense"),
+        ("HOLDFAST_WEBHOOK_SECRET", "abc"),
+        ("HOLDFAST_BACKUP_RECIPIENTS", "nobody"),
+        ("HOLDFAST_ALLOWED_ADDRESSES", "300.1.1.1"),
+        ("HOLDFAST_DATABASE_URL", "postgresql://127.0.0.1"),
+    ],
+)
+async def test_an_invalid_setting_ends_the_start_with_2(tmp_path: Path, name: str, value: str) -> None:
+    """Also one that only a part of the gateway can judge."""
+    assert name in await said(tmp_path, 2, **{name: value})
+
+
 async def test_two_gateways_do_not_share_a_data_folder(tmp_path: Path) -> None:
     """The second is refused; the first continues."""
     async with program(tmp_path, "serve") as first:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.api import keys
-from holdfast.base.errors import BadInput, Misconfigured
+from holdfast.base.errors import BadInput, BadSetting, Misconfigured
 from holdfast.base.ids import SystemRandomSource
 from holdfast.base.private import read_or_create_private
 from holdfast.notify.signing import checked_secret
@@ -64,7 +64,7 @@ def _webhook_secret(settings: Settings) -> str | None:
         try:
             checked_secret(settings.webhook_secret, field=name)
         except BadInput as error:
-            raise Misconfigured(error.sentence, field=error.field) from error
+            raise BadSetting(error.sentence, field=error.field) from error
     return settings.webhook_secret
 
 

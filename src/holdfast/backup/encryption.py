@@ -16,7 +16,7 @@ import pyrage
 
 from holdfast.backup.cancellation import CancellableFile, CancelToken
 from holdfast.backup.errors import BackupFailed, BadBackup, Locked
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting
 
 SUFFIX = ".age"
 _HEADER = b"age-encryption.org/"
@@ -39,10 +39,10 @@ NO_ENCRYPTION = BackupEncryption()
 
 
 def read_encryption(*, passphrase: str | None, recipients: str | None) -> BackupEncryption:
-    """Parse the settings. Raises `Misconfigured` for an invalid recipient, and when both are set."""
+    """Parse the settings. Raises `BadSetting` for an invalid recipient, and when both are set."""
     names = tuple((recipients or "").replace(",", " ").split())
     if passphrase and names:
-        raise Misconfigured(
+        raise BadSetting(
             "HOLDFAST_BACKUP_PASSPHRASE and HOLDFAST_BACKUP_RECIPIENTS are both set: set only one of them",
             field="HOLDFAST_BACKUP_RECIPIENTS",
         )
@@ -55,7 +55,7 @@ def _recipient(name: str) -> pyrage.x25519.Recipient:
     try:
         return pyrage.x25519.Recipient.from_str(name)
     except pyrage.RecipientError as error:
-        raise Misconfigured(
+        raise BadSetting(
             f'HOLDFAST_BACKUP_RECIPIENTS has "{name[:80]}": give public keys of age, which begin with age1',
             field="HOLDFAST_BACKUP_RECIPIENTS",
         ) from error

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from holdfast.base.clock import Clock
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting
 from holdfast.live.redis_errors import describe_error
 
 SETTING = "HOLDFAST_REDIS_URL"
@@ -52,14 +52,14 @@ class RedisConnection(Protocol):
 
 class RedisServer:
     def __init__(self, url: str, *, clock: Clock) -> None:
-        """Connects at the first use. Raises `Misconfigured` when `url` is not a valid Redis URL."""
+        """Connects at the first use. Raises `BadSetting` when `url` is not a valid Redis URL."""
         _refuse_ambiguous(url)
         self._clock = clock
         try:
             self._client = _client(url)
             self.where = _where(self._client)
         except Exception:  # noqa: BLE001 – whatever the library stumbles over is in the URL
-            raise _misconfigured("it is not a valid Redis URL") from None  # the cause repeats the URL
+            raise _invalid("it is not a valid Redis URL") from None  # the cause repeats the URL
 
     async def ask(self, commands: Sequence[RedisCommand]) -> list[RedisReply]:
         try:
@@ -132,13 +132,13 @@ def _refuse_ambiguous(url: str) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _misconfigured("it is not a URL") from None
+        raise _invalid("it is not a URL") from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise _misconfigured("it must begin with redis://, rediss:// or unix://")
+        raise _invalid("it must begin with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.query or (parts.scheme != "unix" and "@" in parts.path):
-        raise _misconfigured('in user and password write "@", "/", "?" and "#" as %40, %2F, %3F and %23')
+        raise _invalid('in user and password write "@", "/", "?" and "#" as %40, %2F, %3F and %23')
     if not _is_complete_path(parts):
-        raise _misconfigured('behind the host only the number of a database may follow, as in "/0"')
+        raise _invalid('behind the host only the number of a database may follow, as in "/0"')
 
 
 def _is_complete_path(parts: SplitResult) -> bool:
@@ -148,8 +148,8 @@ def _is_complete_path(parts: SplitResult) -> bool:
     return not number or number.isdecimal()
 
 
-def _misconfigured(what: str) -> Misconfigured:
-    return Misconfigured(
+def _invalid(what: str) -> BadSetting:
+    return BadSetting(
         f"{SETTING} (hidden) can't be used: {what}; give redis://127.0.0.1:6379/0, or leave it out to keep "
         "live state in memory",
         field=SETTING,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting
 
 SETTING = "HOLDFAST_ALERT_URLS"
 
@@ -41,7 +41,7 @@ class AlertAddress:
 def read_addresses(text: str, *, refusal: Callable[[str], str | None]) -> tuple[AlertAddress, ...]:
     """The addresses in the setting, without duplicates.
 
-    `refusal` returns why a URL can't be used, without showing it. Raises `Misconfigured`, which names the setting and
+    `refusal` returns why a URL can't be used, without showing it. Raises `BadSetting`, which names the setting and
     the position of the URL but never the URL.
     """
     urls = [url for url in _SEPARATOR.split(text) if url]
@@ -51,7 +51,7 @@ def read_addresses(text: str, *, refusal: Callable[[str], str | None]) -> tuple[
     for address in addresses.values():
         why = "it has no scheme like mailto:// or slack://" if address.scheme is None else refusal(address.url)
         if why is not None:
-            raise Misconfigured(
+            raise BadSetting(
                 f"{SETTING}: {address} of {len(urls)} can't be used: {why}. "
                 "Addresses are Apprise URLs, separated by spaces or commas",
                 field=SETTING,

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting, Misconfigured
 from holdfast.store.connection import Opened
 from holdfast.store.migrate import log_migration, migrate
 
@@ -58,11 +58,11 @@ _BRIEF = {**_SESSION, "lock_timeout": "1s", "statement_timeout": "3s"}
 """For statements that must not wait: those of leases may take half of a lease's duration."""
 
 
-def parse(text: str) -> URL:
-    """Parse an address for SQLAlchemy. Raises `Misconfigured`, which shows nothing of a malformed one."""
-    malformed = Misconfigured(
-        f"{SETTING} can't be parsed: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
-        field=SETTING,
+def parse(text: str, *, name: str = SETTING) -> URL:
+    """Parse an address for SQLAlchemy. Raises `BadSetting`, which shows nothing of a malformed one."""
+    malformed = BadSetting(
+        f"{name} can't be parsed: write {_FORM}, and in user and password %40 for @, %3A for :, %2F for /",
+        field=name,
     )
     try:
         url = make_url(text)

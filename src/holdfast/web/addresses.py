@@ -17,7 +17,7 @@ from ipaddress import (
     ip_network,
 )
 
-from holdfast.base.errors import Misconfigured
+from holdfast.base.errors import BadSetting
 
 SETTING = "HOLDFAST_ALLOWED_ADDRESSES"
 
@@ -118,7 +118,7 @@ NOTHING_PRIVATE = Allowed()
 
 
 def parse_allowed(text: str) -> Allowed:
-    """Parse the setting: `10.1.0.0/16, 192.168.1.7:8080, [fd00::7]:80, crm.internal`. Raises `Misconfigured`."""
+    """Parse the setting: `10.1.0.0/16, 192.168.1.7:8080, [fd00::7]:80, crm.internal`. Raises `BadSetting`."""
     networks, hosts = set(), set()
     for word in filter(None, re.split(r"[,\s]+", text.lower())):
         place, port = _parted(word)
@@ -142,8 +142,8 @@ def _parted(word: str) -> tuple[str, int | None]:
     return found["place"].replace("[", "").replace("]", ""), port
 
 
-def _refusal(word: str, cure: str) -> Misconfigured:
-    return Misconfigured(
+def _refusal(word: str, cure: str) -> BadSetting:
+    return BadSetting(
         f'{SETTING} has "{word[:80]}", which is not a network, an address or a host name{cure}: '
         "write for example 10.1.0.0/16, 192.168.1.7:8080, crm.internal",
         field=SETTING,
