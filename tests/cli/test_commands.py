@@ -169,7 +169,8 @@ async def test_logs_show_events_as_plain_lines(holdfast: Command, harness: Gatew
     assert (later.code, later.err) == (0, "Nothing happened since 2050-01-01 00:00:00 UTC.\n")
     found = (await holdfast("logs", "--since", since, "--json")).json
     assert [found["next"], len(found["items"])] == [None, len(shown)]
-    assert (await holdfast("logs", "--since", "yesterday")).code == 2
+    wrong = await holdfast("logs", "--since", "yesterday")
+    assert (wrong.code, "a time in ISO 8601" in " ".join(wrong.err.replace("│", "").split())) == (2, True)
 
 
 async def test_an_unknown_program_to_import_from_is_wrong_use(holdfast: Command) -> None:
@@ -353,13 +354,18 @@ async def test_usage_errors_have_exit_code_2(alone: Command) -> None:
         alone("sessions", HOLDFAST_PORT="abc"),
         alone("pair", COMPANY),
         alone("start", "../962302"),
+        alone("move", "--to", "mysql://127.0.0.1/holdfast"),
+        alone("drain", "--timeout", "soon"),
+        alone("send", COMPANY, NUMBER, "x", "--timeout", "soon"),
     )
-    assert [each.code for each in ran] == [2] * 7
-    assert [each.out for each in ran] == [""] * 7
+    assert [each.code for each in ran] == [2] * 10
+    assert [each.out for each in ran] == [""] * 10
     assert "No such command 'nonsense'" in ran[0].err
     assert ran[4].refused(2).startswith('HOLDFAST_PORT is "abc": give a whole number from 0 to 65535')
     assert ran[5].refused(2).startswith("QR codes are drawn on a terminal only")
     assert ran[6].refused(2).startswith('company "../962302" is not usable: give 1 to 64 letters')
+    assert ran[7].refused(2).startswith("--to can't be parsed: write postgresql://user:password@host:5432/database")
+    assert all("Invalid value for '--timeout'" in each.err for each in ran[8:])
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -66,7 +66,11 @@ def _begin(since: str) -> datetime:
     try:
         at = datetime.fromisoformat(since)
     except ValueError:
-        return CLOCK.now() - timedelta(seconds=seconds(since))
+        try:
+            return CLOCK.now() - timedelta(seconds=seconds(since))
+        except typer.BadParameter as error:
+            sentence = f"{error.message}, or a time in ISO 8601, such as 2026-11-28T07:10:00Z"
+            raise typer.BadParameter(sentence, param_hint="'--since'") from error
     return at if at.tzinfo else at.replace(tzinfo=CLOCK.now().tzinfo)
 
 

@@ -44,7 +44,7 @@ def send(
     failed, or had not been sent when --timeout was over; it then stays in the outbox and is sent later. 2: wrong use.
     3: no server.
     """
-    timeout_s = seconds(f"{timeout}s" if timeout.isdecimal() else timeout)
+    timeout_s = seconds(f"{timeout}s" if timeout.isdecimal() else timeout, option="--timeout")
     if file is None and text is None:
         raise UsageError("there is nothing to send: give a TEXT, a --file, or both")
     if file is not None and not file.is_file():

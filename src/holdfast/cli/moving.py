@@ -49,16 +49,16 @@ def move(
         where = "SQLite already: give the URL of a PostgreSQL database" if is_to_sqlite else "PostgreSQL: use `sqlite`"
         raise UsageError(f"--to: Holdfast's settings name {where}")
     file = settings.data_dir / FILE
+    target_name = str(file) if is_to_sqlite else shown(parse(to, name="--to"))
     source_name = str(file) if settings.database_url is None else shown(parse(settings.database_url))
     if settings.database_url is None and not file.exists():
         raise UsageError(f'there is no database "{file}" that could be moved: set HOLDFAST_DATA_DIR to its folder')
-    target_name = str(file) if is_to_sqlite else shown(parse(to))
     with contextlib.closing(
         Database(file if settings.database_url is None else parse(settings.database_url))
     ) as source:
         if is_to_sqlite:
             _prepare_target(source, settings, file)
-        with contextlib.closing(Database(file if is_to_sqlite else parse(to))) as target:
+        with contextlib.closing(Database(file if is_to_sqlite else parse(to, name="--to"))) as target:
             mover = Mover(source, target, source_name=source_name, target_name=target_name)
             found = asyncio.run(mover.move(terminal.print_stderr))
     _show(found, source_name, target_name, is_to_sqlite=is_to_sqlite, as_json=as_json)

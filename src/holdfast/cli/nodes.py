@@ -39,7 +39,7 @@ def drain(
 
     Ends with 1 if sessions are left after the timeout; they go on moving.
     """
-    at_most_s = seconds(timeout)
+    at_most_s = seconds(timeout, option="--timeout")
 
     async def act(client: Client) -> Json:
         if undo:

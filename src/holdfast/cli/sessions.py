@@ -33,7 +33,7 @@ def pair(
     if phone is None and not terminal.out.is_terminal:
         raise UsageError(
             "QR codes are drawn on a terminal only, and standard output is not one: "
-            "run this in a terminal, or get the picture from GET /v1/sessions/COMPANY/qr.png"
+            f"run this in a terminal, or get the picture from GET /v1/sessions/{company}/qr.png"
         )
     output = pairing.PairingOutput(
         qr=lambda code: draw_qr(company, code),
