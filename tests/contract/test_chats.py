@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 from sqlalchemy import Connection, insert, update
@@ -36,6 +37,31 @@ async def test_rows_of_an_older_version_are_added(store: Store) -> None:
     last = {type(chat.last.message): chat.last for chat in found if chat.last is not None}
     assert last.keys() == {SentEntry, Received}
     assert [each.emoji for each in last[SentEntry].reactions] == ["👍"]
+
+
+async def test_a_message_that_is_edited_very_often_costs_no_memory(store: Store) -> None:
+    """A stranger may edit one message thousands of times: only the last edit is read, and the last reaction of each
+    sender.
+    """
+    chat, text = "962790000009@s.whatsapp.net", "e" * 20_000
+    changes = [
+        inbound(n, chat=chat, sender=chat, type="edit", target="3A0001", text=f"{n} {text}") for n in range(2, 402)
+    ]
+    emoji = {"reaction": {"emoji": "👍"}}
+    reaction = inbound(402, chat=chat, sender=chat, type="reaction", target="3A0001", text=None, content=emoji)
+    messages = [inbound(1, chat=chat, sender=chat, whatsapp_id="3A0001"), reaction, *changes]
+    for n, each in enumerate(messages):
+        await store.engine.commit(COMPANY, Commit(link=1, seq=n, decrypted=[decrypted(n, each)]))
+    rows = ChatRows(store.database)
+    tracemalloc.start()
+    try:
+        [entry] = (await rows.timeline(COMPANY, chat, limit=10)).entries
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert entry.edited_text == f"401 {text}"
+    assert [each.emoji for each in entry.reactions] == ["👍"]
+    assert most < 2_000_000
 
 
 async def test_one_page_of_a_search_compares_a_bounded_number_of_names(store: Store) -> None:

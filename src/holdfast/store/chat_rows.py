@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, select, text, update
+from sqlalchemy import Column, Connection, RowMapping, Select, case, select, text, update
 
 from holdfast.delivery.chats import (
     END,
@@ -321,36 +321,47 @@ def _changes(connection: Connection, company: str, messages: Sequence[TimelineMe
     return found
 
 
-def _targeting(
-    connection: Connection, table: Any, company: str, keys: Collection[_Key]
-) -> tuple[ColumnElement[bool], ...]:
+def _newest_targeting(
+    connection: Connection, table: Any, company: str, keys: Collection[_Key], by: Sequence[Column[Any]]
+) -> list[int]:
+    """The rows that change these messages, by `seq`: of each message only the newest for each value of `by`.
+
+    Only the last edit counts, and anybody may edit a message thousands of times. So no texts are read here.
+    """
     chats_, ids = {chat for chat, _ in keys}, {id_ for _, id_ in keys}
-    return table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids)
+    mine = (table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids))
+    newest: dict[tuple[object, ...], int] = {}
+    for seq, *key in connection.execute(select(table.seq, table.chat, table.target, *by).where(*mine)):
+        if (key[0], key[1]) in keys:
+            newest[tuple(key)] = max(seq, newest.get(tuple(key), 0))
+    return list(newest.values())
 
 
 def _sent_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
-    for row in connection.execute(select(*columns).where(*_targeting(connection, _O, company, keys))):
+    newest = _newest_targeting(connection, _O, company, keys, [_O.kind])
+    for row in connection.execute(select(*columns).where(among(connection, _O.seq, newest))):
         body = json.loads(row.content).get(row.kind, {})
         shown_text = body.get("emoji") if row.kind == "reaction" else text_of(body)
-        change = Change(
-            target=row.target,
-            type=row.kind,
-            sender=None,
-            sender_name=None,
-            from_me=True,
-            at=row.accepted_at,
-            text=shown_text,
+        yield (
+            (row.chat, row.target),
+            Change(
+                target=row.target,
+                type=row.kind,
+                sender=None,
+                sender_name=None,
+                from_me=True,
+                at=row.accepted_at,
+                text=shown_text,
+            ),
         )
-        if (row.chat, row.target) in keys:
-            yield (row.chat, row.target), change
 
 
 def _arrived_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
     columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
-    statement = select(*columns).where(*_targeting(connection, _I, company, keys), _I.type.in_(FOLDED))
-    found = connection.execute(statement).mappings().all()
-    rows = [row for row in found if (row["chat"], row["target"]) in keys]
+    newest = _newest_targeting(connection, _I, company, keys, [_I.type, _I.sender, _I.from_me])
+    statement = select(*columns).where(among(connection, _I.seq, newest), _I.type.in_(FOLDED))
+    rows = connection.execute(statement).mappings().all()
     senders = senders_of(connection, company, rows)
     for row in rows:
         yield (row["chat"], row["target"]), _change(row, sender_name(row, senders))
