@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sqlite3
 import stat
 import threading
 import zipfile
@@ -464,18 +463,21 @@ async def test_a_stale_company_is_started_on_request(lone: Installation, told: s
     assert restored.refused == {}
 
 
-async def test_a_day_old_backup_on_an_empty_machine_stops_connected_companies(
-    lone: Installation, tmp_path: Path, build: Callable[..., Installation]
+@pytest.mark.parametrize(("days", "words"), [(1, "1 d ago"), (-1, "(by this machine's clock, in the future)")])
+async def test_a_backup_of_another_day_on_an_empty_machine_stops_connected_companies(
+    lone: Installation, tmp_path: Path, build: Callable[..., Installation], days: int, words: str
 ) -> None:
-    """An empty machine has no evidence, so a backup older than an hour is treated as stale."""
+    """An empty machine has no evidence, so a backup older than an hour is treated as stale, and so is one whose age
+    can't be known, because this machine's clock is behind.
+    """
     made = await lone.make()
     path = tmp_path / "empty.db"
     path.write_bytes(migrated())
     empty = build(path)
-    empty.clock.advance_to(empty.clock.monotonic() + timedelta(days=1).total_seconds())
+    empty.clock.set_wall(empty.clock.now() + timedelta(days=days))
     restored = await empty.restore(made.path)
     assert list(restored.refused) == [COMPANY]
-    assert "it was connected when this backup was made 1 d ago" in restored.refused[COMPANY]
+    assert f"it was connected when this backup was made {words}" in restored.refused[COMPANY]
 
 
 async def test_a_later_backup_shows_that_keys_were_used_since(
@@ -595,12 +597,20 @@ async def test_only_old_scheduled_backups_are_removed(lone: Installation) -> Non
     for kind in ("manual", "scheduled", "scheduled", "before-clear", "scheduled"):
         await lone.make(kind=kind)
         lone.clock.advance_to(lone.clock.monotonic() + 60)
-    (gone,) = prune(lone.folder, keep=2)
+    (gone,) = prune(lone.folder, keep=2, now=lone.clock.now())
     assert "scheduled" in gone.name
     kinds = [path.name.removesuffix(".backup").partition("Z-")[2] for path in names(lone.folder)]
     assert kinds == ["scheduled", "before-clear", "scheduled", "manual"]
 
 
-def test_sqlite_is_there() -> None:
-    """SQLite is available, so these tests run."""
-    assert sqlite3.sqlite_version_info >= (3, 35)
+async def test_backups_of_before_the_clock_was_set_back_are_the_oldest(lone: Installation) -> None:
+    """Their names are of a time that is still to come. The backup that was just made must not be removed for them."""
+    lone.clock.set_wall(lone.clock.now() + timedelta(days=400))
+    for _ in range(2):
+        await lone.make(kind="scheduled")
+        lone.clock.advance_to(lone.clock.monotonic() + 60)
+    lone.clock.set_wall(lone.clock.now() - timedelta(days=400))
+    made = await lone.make(kind="scheduled")
+    oldest, newer = [path for path in reversed(names(lone.folder)) if path != made.path]
+    assert prune(lone.folder, keep=2, now=lone.clock.now()) == [oldest]
+    assert set(names(lone.folder)) == {made.path, newer}

@@ -9,11 +9,12 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from holdfast.backup.archive import ArchiveReader
 from holdfast.backup.cancellation import CancelToken
-from holdfast.backup.creating import ENDING
+from holdfast.backup.creating import ENDING, begin_of_name
 from holdfast.backup.encryption import SUFFIX, decrypt_file, is_encrypted_file
 from holdfast.backup.errors import BadBackup, Locked
 from holdfast.backup.manifest import Manifest
@@ -94,9 +95,13 @@ def inspect_all(
         yield found
 
 
-def prune(folder: Path, *, keep: int) -> list[Path]:
-    """Remove all scheduled backups but the newest; returns the removed files."""
+def prune(folder: Path, *, keep: int, now: datetime) -> list[Path]:
+    """Remove all scheduled backups but the newest; returns the removed files.
+
+    One of a time that is still to come was made before the clock was set back, so it is older than all others.
+    """
     scheduled = [path for path in names(folder) if f"-{SCHEDULED}{ENDING}" in path.name]
-    for path in scheduled[keep:]:
+    by_age = sorted(scheduled, key=lambda path: path.name[: len(begin_of_name(now))] > begin_of_name(now))
+    for path in by_age[keep:]:
         path.unlink(missing_ok=True)
-    return scheduled[keep:]
+    return by_age[keep:]

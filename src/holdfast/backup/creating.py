@@ -96,7 +96,7 @@ class BackupMaker:
         return BackupResult(path=self._folder / name, manifest=manifest, size_bytes=size)
 
     def _name(self, kind: str, now: datetime) -> str:
-        return f"holdfast-{iso(now).replace(':', '-')}-{kind}{ENDING}{SUFFIX if self._encryption.is_used else ''}"
+        return f"{begin_of_name(now)}-{kind}{ENDING}{SUFFIX if self._encryption.is_used else ''}"
 
     async def _finish(self, plain: Path, name: Path, cancel_token: CancelToken) -> int:
         """Encrypt the file if configured, and rename it; returns its size.
@@ -149,6 +149,11 @@ class BackupMaker:
             )
             archive.finish(manifest)
         return manifest
+
+
+def begin_of_name(now: datetime) -> str:
+    """How the name of a backup begins that is made now. Names are in the order of time."""
+    return f"holdfast-{iso(now).replace(':', '-')}"
 
 
 def maker_of(settings: Settings, database: Database, *, folder: Path) -> BackupMaker:

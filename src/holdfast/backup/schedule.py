@@ -65,7 +65,8 @@ class Schedule:
         except BaseException:
             await self._backup_service.database.write(lambda connection: self._release(connection, now))
             raise
-        gone = backup_dir.prune(self._backup_service.folder, keep=self._keep)
+        service = self._backup_service
+        gone = backup_dir.prune(service.folder, keep=self._keep, now=service.clock.now())
         count, size = len(made.manifest.companies), made.size_bytes / 1e6
         words = "Backup made: %s, companies: %d, %.1f MB; old ones removed: %d"
         log.info(words, made.path.name, count, size, len(gone))

@@ -1,7 +1,8 @@
 """Finds the companies whose keys were used after a backup was made.
 
 Pure. It is certain when this installation, or a later backup, has other keys of the same device. On an empty machine
-there is no evidence: a session that was connected when the backup was made then counts as used after an hour.
+there is no evidence: a session that was connected when the backup was made then counts as used after an hour, and also
+when the backup seems to be of the future, because its age is then unknown.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _why(company: CompanySummary, known: Sequence[Known], age_s: float) -> str |
     newer = next((each for each in known if each.keys != company.keys), None)
     if newer is not None:
         return f"{newer.where} has newer keys of its device"
-    if not known and company.state in RUNNING and age_s > BELIEVED_FRESH_S:
-        age = format_duration(age_s)
-        return f"it was {company.state} when this backup was made {age} ago, and may have continued since"
-    return None
+    if known or company.state not in RUNNING or abs(age_s) <= BELIEVED_FRESH_S:
+        return None
+    made = f"{format_duration(age_s)} ago" if age_s > 0 else "(by this machine's clock, in the future)"
+    return f"it was {company.state} when this backup was made {made}, and may have continued since"
