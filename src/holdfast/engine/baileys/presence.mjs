@@ -5,6 +5,7 @@ export class Presence {
   #wanted = 'unavailable'
   #name
   #open = false
+  #requests = 0
 
   constructor(sock, creds) {
     this.sock = sock
@@ -19,6 +20,7 @@ export class Presence {
 
   ask(available) {
     this.#wanted = available ? 'available' : 'unavailable'
+    this.#requests += 1
     this.#sendPresence()
   }
 
@@ -34,9 +36,15 @@ export class Presence {
     if (this.#open) this.#sendPresence()
   }
 
-  // Without a name Baileys sends nothing; the presence is sent when the name arrives. If the socket is gone, `closed`
-  // says so.
+  // Without a name Baileys sends nothing. The name of a new device arrives within seconds, and the presence is sent with
+  // it. An account that still has no name at the second request, an interval later, gets its presence without one: a
+  // keep-alive must not depend on a name. If the socket is gone, `closed` says so.
   #sendPresence() {
-    this.sock.sendPresenceUpdate(this.#wanted).catch(() => {})
+    if (this.creds.me?.name || this.#requests < 2) {
+      this.sock.sendPresenceUpdate(this.#wanted).catch(() => {})
+      return
+    }
+    this.sock.ev.emit('connection.update', { isOnline: this.#wanted === 'available' }) // as sendPresenceUpdate does
+    this.sock.sendNode({ tag: 'presence', attrs: { type: this.#wanted } }).catch(() => {})
   }
 }
