@@ -163,6 +163,22 @@ async def test_an_actor_that_hangs_is_replaced_from_its_record(harness: GatewayH
         assert len(harness.commands(CutLink)) >= 1
 
 
+async def test_a_hanging_host_is_replaced_once_for_all_its_sessions(
+    harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hundreds of sessions may run on it, and one line of the log is enough."""
+    async with harness.running():
+        await harness.pair()
+        await harness.pair("962303")
+        hanging = harness.engine
+        hanging.silent_s = 31
+        await harness.now(monitor(harness, RecordedAlerts()).check())
+        await harness.until(lambda: not hanging.alive)
+        assert [line for line in caplog.messages if "it is replaced" in line] == [
+            f"Engine host 0 of session {COMPANY}: the engine host has not responded for 31 s; it is replaced"
+        ]
+
+
 async def test_refused_logins_do_not_count_as_lost_links(harness: GatewayHarness) -> None:
     """One link was lost, and WhatsApp then refuses a dozen logins: there is one alert, which names WhatsApp as the
     cause.

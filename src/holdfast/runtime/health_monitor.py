@@ -24,6 +24,7 @@ from holdfast.runtime.evidence import age_s, signals_of
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.services import Services
 from holdfast.session import events
+from holdfast.session.placement import HostNumber
 from holdfast.session.stores import Availability
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,8 @@ class HealthMonitor:
         self._prune_at = self._services.clock.monotonic() + _PRUNE_INTERVAL_S
 
     def _act(self, all_signals: Sequence[Signals]) -> None:
+        supervisor = self._services.supervisor
+        replaced: set[HostNumber] = set()
         for signals in all_signals:
             company = signals.company
             match decide(signals, self._limits):
@@ -163,8 +166,11 @@ class HealthMonitor:
                 case ReplaceActor(because=because):
                     self._gateway.replace_actor(company, because)
                 case ReplaceHost(because=because):
-                    log.error("Engine host of session %s: %s; it is replaced", company, because)
-                    self._services.supervisor.replace_host(company, because)
+                    host = supervisor.host_of(company)
+                    if host is not None and host.number not in replaced:
+                        replaced.add(host.number)
+                        log.error("Engine host %d of session %s: %s; it is replaced", host.number, company, because)
+                        supervisor.replace_host(company, because)
 
     def _probe(self, company: str) -> None:
         link = self._gateway.view(company).session.link
