@@ -49,8 +49,7 @@ class HttpServer(uvicorn.Server):
         max_connections: int = 0,
         trusted_proxies: str = "",
     ) -> None:
-        """most_connections: maximum number of open connections; 0: no limit. trusted_proxies: networks, separated by
-        commas."""
+        """`max_connections`: how many may be open; 0: no limit. `trusted_proxies`: networks, separated by commas."""
         shared = {
             "head_deadline_s": head_deadline_s,
             "open_connections": Connections(max_connections),

@@ -83,7 +83,7 @@ def import_from(
 ) -> ImportedDevice:
     """Read the device of one session. Raises `ImportRefused`, also if another program seems to use the device.
 
-    wanted: the session's name; None if the source has only one session. force: import a device that is in use.
+    `session_name`: None if the source has only one session. `force`: import a device that is in use.
     """
     session = _chosen(source, session_name)
     signs = tuple(source.signs_of_use(session, now=now))
