@@ -65,7 +65,8 @@ _API = """\
 
 `/openapi.json` of a running Holdfast has every field. Send the key as `X-API-Key: KEY` or `Authorization: Bearer KEY`.
 JSON is camelCase, times are ISO 8601 in UTC. Errors are `application/problem+json` with `status`, `code`, `detail` and
-the `field` at fault. Lists are `{items, next}`: pass `next` as `after`, until it is null.
+the `field` at fault. Lists are `{items, next}`: pass `next` as `after`, until it is null. Pages of
+long messages have fewer rows than `limit`.
 
 ```sh
 KEY=$(cat holdfast-data/api-key); URL=http://127.0.0.1:3000

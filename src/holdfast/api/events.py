@@ -18,6 +18,7 @@ from fastapi.sse import format_sse_event
 
 from holdfast.api.access import access_of, stream_quota
 from holdfast.api.description import Answers
+from holdfast.api.page_size import read_page
 from holdfast.api.routing import Moment, keyed_router
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
@@ -47,7 +48,7 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
     with events.listening(companies=companies) as flag:
         while True:
             flag.clear()
-            found = await events.after(seen, companies=companies, limit=_PART)
+            found, _ = await _read(events, companies, after=seen, limit=_PART)
             if found:
                 seen = found[-1].seq
                 yield b"".join(map(_written, found))
@@ -74,9 +75,18 @@ async def page_of_events(
     after: int, *, events: Events, companies: Collection[str] | None, limit: int
 ) -> dict[str, object]:
     """Events after event `after`, in the form of the stream, with their numbers."""
-    found = await events.after(after, companies=companies, limit=limit + 1)
-    items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found[:limit]]
-    return {"items": items, "next": str(found[limit - 1].seq) if len(found) > limit else None}
+    found, next_ = await _read(events, companies, after=after, limit=limit)
+    items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found]
+    return {"items": items, "next": next_}
+
+
+async def _read(
+    events: Events, companies: Collection[str] | None, *, after: int, limit: int
+) -> tuple[list[Event], str | None]:
+    async def read(seq: int, rows: int) -> list[Event]:
+        return await events.after(seq, companies=companies, limit=rows)
+
+    return await read_page(read, after=after, limit=limit, size=lambda event: len(event.body))
 
 
 def _gap(after: int) -> bytes:

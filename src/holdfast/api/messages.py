@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query, Request
 
@@ -13,6 +13,7 @@ from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
 from holdfast.api.media import MediaService
 from holdfast.api.message_models import AcceptedModel, MessageModel, ReceiptModel, ReceivedModel
+from holdfast.api.page_size import Numbered, read_page
 from holdfast.api.routing import (
     After,
     Chat,
@@ -30,12 +31,12 @@ from holdfast.api.schemas import ListPage, cursor
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
-from holdfast.delivery.stores import Inbox, Message
+from holdfast.delivery.stores import Inbox, Message, Received, size_of
 from holdfast.runtime.account_limits import AccountLimits, Restrictions, hold_notice
 from holdfast.runtime.composer import SendRequest, check_request
 from holdfast.runtime.messages import Messages, unknown_message
 
-N = TypeVar("N", bound="_Numbered")
+N = TypeVar("N", bound=Numbered)
 
 MESSAGES = "/v1/sessions/{company}/messages"
 
@@ -149,14 +150,13 @@ async def list_inbox(
 ) -> ListPage[ReceivedModel]:
     """Inbound messages of a company, in the order in which they were stored."""
     inbox: Inbox = request.app.state.inbox
-    found, next_ = _part(await inbox.received(company, after=cursor(after), limit=limit + 1, chat=chat), limit)
+
+    async def read(seq: int, rows: int) -> Sequence[Received]:
+        return await inbox.received(company, after=seq, limit=rows, chat=chat)
+
+    found, next_ = await read_page(read, after=cursor(after), limit=limit, size=size_of)
     media: MediaService = request.app.state.media
     return ListPage(items=[ReceivedModel.of(received, media.url(received)) for received in found], next=next_)
-
-
-class _Numbered(Protocol):
-    @property
-    def seq(self) -> int: ...
 
 
 def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:

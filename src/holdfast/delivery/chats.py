@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.base.errors import BadInput
 from holdfast.delivery.content import Content
 from holdfast.delivery.recipient import STATUS
-from holdfast.delivery.stores import Message, Received
+from holdfast.delivery.stores import Message, Received, size_of
 
 FOLDED = frozenset({"reaction", "edit", "revoke", "delete"})
 """Types of messages that change another one. A timeline shows the result at that other message."""
@@ -321,6 +322,13 @@ def fold(message: TimelineMessage, changes: Collection[Change], *, own: str | No
         deleted_at=deleted_at,
         reactions=tuple(reactions.values()),
     )
+
+
+def size_of_entry(entry: Entry) -> int:
+    """The approximate number of characters of a message as a timeline shows it."""
+    message = entry.message
+    size = len(ascii_json(message.content)) if isinstance(message, SentEntry) else size_of(message)
+    return size + len(entry.edited_text or "")
 
 
 def _is_author(message: TimelineMessage, change: Change) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
@@ -261,6 +262,12 @@ class Received:
     """When a message that could not be decrypted at first was decrypted."""
     origin: str | None = None
     """`history`: the phone sent it afterwards, as a part of its history. None: it came when it was written."""
+
+
+def size_of(received: Received) -> int:
+    """The approximate number of characters of a message."""
+    content = "" if received.content is None else ascii_json(received.content)
+    return len(received.text or "") + len(content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
