@@ -137,7 +137,8 @@ def test_every_type_of_event_is_in_the_docs() -> None:
 def test_examples_of_routes_have_ids_of_the_right_kind() -> None:
     """Only messages, also in the inbox and as the name of their media, have ids that begin with `msg_`."""
     examples = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"/(\w+)/msg_", examples)) == {"messages", "inbox", "media"}
+    found = set(re.findall(r"/(\w+)/msg_", examples))
+    assert found == {"messages", "inbox", "media"}, "add the id of another kind to `_IDS` of scripts/reference.py"
 
 
 def test_every_route_is_in_the_docs() -> None:
