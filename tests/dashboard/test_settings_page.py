@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from holdfast.delivery.webhooks import EndpointHealth, EndpointState, new_endpoint
 from tests.api.api_client import KEY_OF_ONE
 from tests.dashboard.browser import Browser
 from tests.gateway_harness import COMPANY, GatewayHarness
@@ -36,6 +38,20 @@ async def test_settings_are_saved_shown_and_removed_again(browser: Browser, harn
     assert await harness.limits.stored_pacing(COMPANY) == {"gapMs": 500}
     assert await harness.webhooks.rows.endpoint(COMPANY) is None
     assert await harness.gateway.labels() == {}
+
+
+async def test_the_page_of_a_company_shows_that_its_webhook_fails(browser: Browser, harness: GatewayHarness) -> None:
+    """With the last error, and the way to the page that resumes it. A webhook that works is not mentioned."""
+    await harness.pair()
+    await browser.sign_in()
+    made = new_endpoint(COMPANY, url="https://crm.test/hook", secret="s")
+    await harness.now(harness.webhooks.rows.put(COMPANY, lambda _: made))
+    assert "See webhooks" not in (await browser.get(PAGE)).body.decode()
+    off = EndpointHealth(state=EndpointState.OFF, failures=1)
+    failing = replace(made, health=off, last_status=410, last_error="the receiver answered 410")
+    await harness.now(harness.webhooks.rows.put(COMPANY, lambda _: failing))
+    page = " ".join((await browser.get(PAGE)).body.decode().split())
+    assert re.search(r">Off</span> The receiver answered 410\. <a href=\"/webhooks\">See webhooks</a>", page), page
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,20 @@ async def _endpoints_and_deliveries(request: Request) -> dict[str, object]:
     }
 
 
-def _endpoint_row(endpoint: Endpoint, counts: Counts) -> EndpointRow:
-    tone, label = _ENDPOINTS[endpoint.health.state]
+def endpoint_label(endpoint: Endpoint) -> tuple[Tone, str]:
+    """The state of an endpoint, as a chip shows it."""
     if endpoint.health.state is EndpointState.ACTIVE and endpoint.health.failures:
-        tone, label = Tone.WARNING, "Failing"
+        return Tone.WARNING, "Failing"
+    return _ENDPOINTS[endpoint.health.state]
+
+
+def endpoint_problem(endpoint: Endpoint) -> str | None:
+    """Why the last delivery failed; None when it succeeded."""
+    return _last_error(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None
+
+
+def _endpoint_row(endpoint: Endpoint, counts: Counts) -> EndpointRow:
+    tone, label = endpoint_label(endpoint)
     return EndpointRow(
         id=endpoint.id,
         company=endpoint.company or None,
@@ -139,7 +149,7 @@ def _endpoint_row(endpoint: Endpoint, counts: Counts) -> EndpointRow:
         can_resume=endpoint.health.state is not EndpointState.ACTIVE,
         pending=counts.pending,
         oldest_at=counts.oldest_at,
-        problem=_last_error(endpoint.last_status, endpoint.last_error) if endpoint.health.failures else None,
+        problem=endpoint_problem(endpoint),
         last_success_at=endpoint.last_success_at,
     )
 
