@@ -98,7 +98,8 @@ def moment(at: str) -> str:
 def disconnected_for(entry: TimelineEntry) -> str:
     """Duration of a disconnection that is over."""
     began_at, ended_at = (datetime.fromisoformat(at) for at in (entry.at, entry.ended_at or entry.at))
-    return format_duration(max((ended_at - began_at).total_seconds(), 0))
+    lasted_s = (ended_at - began_at).total_seconds()
+    return format_duration(lasted_s) if lasted_s >= 0.1 else "less than 0.1 s"
 
 
 def prose(text: str) -> Markup:

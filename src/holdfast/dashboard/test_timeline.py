@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.dashboard.fleet import Tone
+from holdfast.dashboard.rendering import disconnected_for
 from holdfast.dashboard.timeline import TimelineEntry, newest_first, timeline_entries
 from holdfast.health.advice import WHAT_TO_DO
 from holdfast.session.reasons import Action
@@ -159,3 +160,15 @@ def test_entries_of_the_same_time_keep_their_order() -> None:
     entries = timeline_entries([*LINKED, replace(away, at=LINKED[0].at)])
     operation = TimelineEntry(at=away.at, tone=Tone.SUCCESS, title="Create a group")
     assert titles(newest_first(entries, [operation]))[:2] == ["Create a group", "Not connected"]
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "shown"), [("03.049", "less than 0.1 s"), ("03.100", "0.1 s"), ("15.000", "12 s")]
+)
+def test_a_short_disconnection_is_not_shown_as_zero(ended_at: str, shown: str) -> None:
+    """A duration is rounded down, and `0 s` would look like an error."""
+    entry = TimelineEntry(
+        at="2026-11-29T10:00:03.000Z", tone=Tone.WARNING, title="Connection lost",
+        ended_at=f"2026-11-29T10:00:{ended_at}Z",
+    )  # fmt: skip
+    assert disconnected_for(entry) == shown
