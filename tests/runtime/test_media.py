@@ -277,7 +277,7 @@ async def test_a_failed_sweep_is_retried(caplog: pytest.LogCaptureFixture) -> No
     for _ in range(5):
         await asyncio.sleep(0)
     assert (failing.asked, running.done()) == (2, False)
-    assert "Unused media could not be removed; it is tried again later" in caplog.text
+    assert "Unused media could not be removed; this will be retried later" in caplog.text
     running.cancel()
 
 

@@ -67,6 +67,6 @@ def host_failure(program: str, error: OSError) -> str:
     if error.errno in {errno.EMFILE, errno.ENFILE} or "Unknown error" in str(error.strerror):
         return (
             "The engine host can't be started: too many open files. Close connections to Holdfast, or raise the limit "
-            "of open files (`ulimit -n`, LimitNOFILE= of systemd); it is tried again."
+            "of open files (`ulimit -n`, LimitNOFILE= of systemd); the start will be retried."
         )
     return f"The engine host can't be started: {os_failure(program, error)}."

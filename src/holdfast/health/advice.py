@@ -70,7 +70,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 
 
 _OF_CAUSES: Mapping[str, str] = MappingProxyType({
-    "temporarily-banned": "wait until the ban ends, then Holdfast connects automatically; afterwards send fewer first "
+    "temporarily-banned": "wait until the ban ends: Holdfast then connects automatically; afterwards send fewer first "
     "messages to strangers, because WhatsApp bans numbers that continue",
     "client-outdated": "set HOLDFAST_WHATSAPP_VERSION to auto if it pins a version; otherwise update Holdfast: "
     "WhatsApp no longer accepts this version of the client",

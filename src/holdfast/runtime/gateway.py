@@ -260,7 +260,9 @@ class Gateway:
         try:
             await self.begin(company)
         except Exception as error:  # noqa: BLE001 – whatever it is, it is tried again
-            log.warning("Session %s can't be started; it is tried again when the database is back: %s", company, error)
+            log.warning(
+                "Session %s can't be started; this will be retried when the database is back: %s", company, error
+            )
             return
         if company not in self.running:
             self._services.live.remove(company)

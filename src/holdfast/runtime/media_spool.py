@@ -105,7 +105,7 @@ class Spool:
             try:
                 self._remove(media_id)
             except OSError as error:
-                log.warning("%s can't be removed; it is tried again later: %s", self.folder / media_id, error)
+                log.warning("%s can't be removed; this will be retried later: %s", self.folder / media_id, error)
         self._writing = {
             media_id: lock
             for media_id, lock in self._writing.items()
@@ -142,7 +142,7 @@ class MediaSweeper:
                     unused_since=iso(now - UNUSED_KEPT), settled_since=iso(now - self._keep)
                 )
             except Exception:  # a database that is unavailable must not end Holdfast
-                log.exception("Unused media could not be removed; it is tried again later")
+                log.exception("Unused media could not be removed; this will be retried later")
                 continue
             if removed:
                 log.info("%d unused media files were removed", removed)

@@ -236,6 +236,14 @@ class OperationRunner:
                 saved.id,
                 saved.kind,
                 saved.state,
-                "" if saved.error_code is None else f": {saved.error_code} {saved.whatsapp_code or ''}".rstrip(),
+                _cause(saved),
             )
         return saved
+
+
+def _cause(operation: Operation) -> str:
+    """`: refused (403)`, with WhatsApp's code if it gave one; nothing for an operation that succeeded."""
+    if operation.error_code is None:
+        return ""
+    number = "" if operation.whatsapp_code is None else f" ({operation.whatsapp_code})"
+    return f": {operation.error_code}{number}"

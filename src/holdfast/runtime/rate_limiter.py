@@ -20,6 +20,7 @@ from holdfast.delivery.rate_limits import (
     effective_pacing,
 )
 from holdfast.delivery.stores import Account, Accounts, Outbox, Outgoing
+from holdfast.health.advice import to_minute
 from holdfast.health.signals import HoldSignals
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class RateLimiter:
                 "Session %s: %s until %s; known chats are not affected",
                 self._company,
                 _REASONS[code],
-                _wall(self._clock, until),
+                to_minute(to_wall(self._clock, until)),
             )
         return _wall(self._clock, until)
 

@@ -47,7 +47,7 @@ class SearchIndexer:
         try:
             await self.catch_up()
         except Exception:
-            log.exception("Messages could not be indexed for search; it is tried again")
+            log.exception("Messages could not be indexed for search; this will be retried in %g s", RETRY_S)
             return False
         return True
 
