@@ -23,6 +23,7 @@ from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import parse_recipient
 
 Content = dict[str, object]
+"""The content of a message: one kind with its fields, and options such as `replyTo`."""
 
 LONGEST_TEXT = 65_536
 """Characters: the limit of WhatsApp's own apps."""

@@ -9,11 +9,9 @@ from typing import Protocol
 
 from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock_step import ClockStep
+from holdfast.delivery.content import Content
 from holdfast.delivery.message import MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
-
-Content = dict[str, object]
-"""One kind of content with its fields, as `holdfast.delivery.content` makes them."""
 
 INTERACTIVE, BULK = 0, 1
 """Priorities: bulk messages are sent when no interactive message waits, at a rate of their own."""

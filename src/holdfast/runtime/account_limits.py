@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from holdfast.base.clock import Clock, iso, to_wall
 from holdfast.base.errors import BadInput
+from holdfast.delivery.content import Content
 from holdfast.delivery.message import OPEN
 from holdfast.delivery.rate_limits import (
     DAILY_LIMIT,
@@ -18,7 +19,7 @@ from holdfast.delivery.rate_limits import (
     loosened,
     pacing_with,
 )
-from holdfast.delivery.stores import Accounts, Content, Message
+from holdfast.delivery.stores import Accounts, Message
 from holdfast.runtime.gateway import Gateway
 from holdfast.runtime.rate_limiter import DAY_S, own_pacing, restore
 from holdfast.runtime.view import View

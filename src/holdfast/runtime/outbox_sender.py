@@ -17,11 +17,12 @@ from holdfast.base.clock import Clock, ClockWatch, to_monotonic
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import HoldfastError
 from holdfast.delivery.breaker import Breaker
+from holdfast.delivery.content import Content
 from holdfast.delivery.in_flight import InFlight
 from holdfast.delivery.message import is_suspect
 from holdfast.delivery.queue_watch import QueueQuery, QueueWatch, earliest
 from holdfast.delivery.rate_limits import Allowance
-from holdfast.delivery.stores import BULK, Accepted, Content, Draft, MediaFiles, Outbox, Outgoing
+from holdfast.delivery.stores import BULK, Accepted, Draft, MediaFiles, Outbox, Outgoing
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.runtime.message_expiry import MessageExpiry
 from holdfast.runtime.outcomes import Outcomes, UpdateBatch

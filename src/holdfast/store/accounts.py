@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
+from holdfast.delivery.content import Content
 from holdfast.delivery.rate_limits import NEW_CHAT_QUOTA, REACH_OUT_LOCK, TENANT
-from holdfast.delivery.stores import Account, Content
+from holdfast.delivery.stores import Account
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import insert
 from holdfast.store.database import Database, Refusal
