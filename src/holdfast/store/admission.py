@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import BindParameter, Connection, bindparam, select, text
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from holdfast.delivery.rate_limits import ContactStatus
 from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.store.aliases import mapping_key
 from holdfast.store.connection import Prepared
-from holdfast.store.tables import chat_aliases, chats, outbox, sessions, signal_keys
+from holdfast.store.tables import IS_HEAD, chat_aliases, chats, outbox, sessions, signal_keys
 
 
 class KnownChat(NamedTuple):
@@ -59,9 +59,7 @@ _SELECT = Prepared(
                     signal_keys.c.type == bindparam("mapping_kind"),
                     signal_keys.c.id == bindparam("mapping_key"),
                 ),
-                select(outbox.c.lane).where(
-                    outbox.c.company_id == _COMPANY, outbox.c.chat == _NAME, text("next_at IS NOT NULL")
-                ),
+                select(outbox.c.lane).where(outbox.c.company_id == _COMPANY, outbox.c.chat == _NAME, IS_HEAD),
                 select(chats.c.chat).where(chats.c.company_id == _COMPANY, chats.c.chat == _NAME, WAS_MET),
                 select(chats.c.disappearing_s).where(chats.c.company_id == _COMPANY, chats.c.chat == _NAME),
             )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.delivery.spellings import second_spelling
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.connection import Prepared
-from holdfast.store.tables import chat_aliases, chats, contacts, outbox, signal_keys
+from holdfast.store.tables import IS_HEAD, chat_aliases, chats, contacts, outbox, signal_keys
 
 _CHAT = Prepared(
     lambda _: select(chat_aliases.c.chat).where(
@@ -28,7 +28,7 @@ _USES = (
     ),
     Prepared(
         lambda _: select(outbox.c.seq).where(
-            outbox.c.company_id == bindparam("company"), outbox.c.chat == bindparam("name"), text("next_at IS NOT NULL")
+            outbox.c.company_id == bindparam("company"), outbox.c.chat == bindparam("name"), IS_HEAD
         )
     ),
     Prepared(

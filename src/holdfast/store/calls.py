@@ -17,14 +17,11 @@ from holdfast.delivery.events import CALL_ENDED, CALL_RECEIVED, received_body
 from holdfast.session.contacts import Identity
 from holdfast.session.engine import CallSignal
 from holdfast.store.aliases import canonical
-from holdfast.store.connection import Prepared
 from holdfast.store.database import Database
 from holdfast.store.events import record
 from holdfast.store.identities import learn
-from holdfast.store.inbox import RECEIVED, no_media_url, received, store_received
+from holdfast.store.inbox import ADD_RECEIVED, RECEIVED, no_media_url, received, store_received
 from holdfast.store.tables import inbox
-
-_OFFER = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
 
 
 def store_call(connection: Connection, company: str, signal: CallSignal, *, row_id: str, at: str) -> None:
@@ -56,7 +53,7 @@ def _store_offer(connection: Connection, company: str, signal: CallSignal, *, ro
         "sent_at": iso(datetime.fromtimestamp(signal.at_s, UTC)) if signal.at_s else at,
         "stored_at": at,
     }
-    store_received(connection, _OFFER, row, at=at, media_url=no_media_url, event=CALL_RECEIVED)
+    store_received(connection, ADD_RECEIVED, row, at=at, media_url=no_media_url, event=CALL_RECEIVED)
 
 
 def end_call(connection: Connection, company: str, call_id: str, *, chat: str, outcome: str, at: str) -> bool:

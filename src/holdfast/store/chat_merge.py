@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, literal, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, literal, select, update
 
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store import outbox_queue as queue
@@ -20,16 +20,27 @@ from holdfast.store.aliases import alias_of, canonical, is_used, other_spelling
 from holdfast.store.company_locks import lock_company
 from holdfast.store.connection import Prepared, insert
 from holdfast.store.events import write_recorded
-from holdfast.store.tables import chat_aliases, chats, contacts, inbox, labelled, outbox, starred, webhook_deliveries
+from holdfast.store.tables import (
+    IS_HEAD,
+    IS_OPEN,
+    IS_PENDING,
+    IS_UNMOVED,
+    chat_aliases,
+    chats,
+    contacts,
+    inbox,
+    labelled,
+    outbox,
+    starred,
+    webhook_deliveries,
+)
 
 MOVED_AT_ONCE = 100
 """Rows of history that one transaction moves."""
 
 _A, _D, _O = chat_aliases.c, webhook_deliveries.c, outbox.c
 _OPEN_HEAD = Prepared(
-    lambda _: select(_O.seq).where(
-        _O.company_id == bindparam("company"), _O.chat == bindparam("name"), text("next_at IS NOT NULL")
-    )
+    lambda _: select(_O.seq).where(_O.company_id == bindparam("company"), _O.chat == bindparam("name"), IS_HEAD)
 )
 
 
@@ -167,7 +178,7 @@ def _move_queue(connection: Connection, company: str, alias: str, chat: str, *, 
     if heads[1] is not None:
         later = update(outbox).where(_O.seq == max(heads))
         connection.execute(later.values(next_at=None, lane=None, held_code=None, held_until=None))
-    moved = update(outbox).where(_O.company_id == company, _O.chat == alias, queue.IS_OPEN)
+    moved = update(outbox).where(_O.company_id == company, _O.chat == alias, IS_OPEN)
     connection.execute(moved.values(chat=chat))
     queue.chats_became_one(connection, company, chat, now=now)
 
@@ -175,7 +186,7 @@ def _move_queue(connection: Connection, company: str, alias: str, chat: str, *, 
 def _move_deliveries(connection: Connection, company: str, alias: str, chat: str) -> None:
     """Only the first pending delivery of a chat, its head, has a due time."""
     write_recorded(connection)  # those of this transaction are moved, too
-    pending = (_D.company_id == company, text("state = 'pending'"))
+    pending = (_D.company_id == company, IS_PENDING)
     moved = update(webhook_deliveries).where(*pending, _D.chat == alias)
     if not connection.execute(moved.values(chat=chat)).rowcount:
         return
@@ -213,7 +224,7 @@ def _move_received(connection: Connection, row: dict[str, Any], alias: str, chat
 
 def move_rest(connection: Connection, *, now: str) -> bool:
     """Move a part of the history of one chat that is still under another name; returns whether there was any."""
-    unmoved = select(chat_aliases).where(text("moved_at IS NULL")).limit(1)
+    unmoved = select(chat_aliases).where(IS_UNMOVED).limit(1)
     row = connection.execute(unmoved).mappings().first()
     if row is None:
         return False

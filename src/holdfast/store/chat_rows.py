@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, Select, case, select, text, update
+from sqlalchemy import Column, Connection, RowMapping, Select, case, select, update
 
 from holdfast.delivery.chats import (
     END,
@@ -38,11 +38,9 @@ from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
 from holdfast.store.inbox import RECEIVED, received, sender_name, senders_of, subjects_of
 from holdfast.store.message_rows import READ, message_of
-from holdfast.store.tables import chat_aliases, chats, contacts, groups, inbox, outbox, sessions
+from holdfast.store.tables import IS_UNREAD, chat_aliases, chats, contacts, groups, inbox, outbox, sessions
 
 _SENT = (*READ, outbox.c.content)
-_IS_UNREAD = text("unread <> 0")
-"""Literally as in the index of unread chats."""
 _SEARCHED_AT_ONCE = 1000
 _MAX_SEARCHED = 5000
 """Chats whose names one page of a search compares, however many there are."""
@@ -152,7 +150,7 @@ def _older(statement: Select[Any], company: str, after: ChatCursor | None, *, un
     """The chats after a cursor, that with the newest message first."""
     statement = statement.where(_C.company_id == company)
     if unread:
-        statement = statement.where(_IS_UNREAD)
+        statement = statement.where(IS_UNREAD)
     if after is None:
         statement = statement.where(_C.last_at > "")
     else:

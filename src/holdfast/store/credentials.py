@@ -31,7 +31,7 @@ from holdfast.store.connection import Insert, Prepared, insert
 from holdfast.store.database import Database
 from holdfast.store.group_changes import learn_group, store_group_change
 from holdfast.store.identities import learn, learn_keys, learn_sender
-from holdfast.store.inbox import RECEIVED, MediaUrl, no_media_url, store_received
+from holdfast.store.inbox import ADD_RECEIVED, RECEIVED, MediaUrl, no_media_url, store_received
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.outbox_updates import know_chat
 from holdfast.store.tables import credentials, decrypted, inbox, outbox, quarantine, signal_keys
@@ -83,8 +83,6 @@ def _complete(insert: Callable[[Table], Any]) -> Insert:
 
 
 _RECEIVE = Prepared(lambda insert: _complete(insert).returning(*RECEIVED))
-_RECEIVE_UNREAD = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
-_RECEIVE_HISTORY = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
 _SENT_HERE = Prepared(
     lambda _: select(outbox.c.seq).where(
         outbox.c.company_id == bindparam("company"), outbox.c.whatsapp_id == bindparam("sent")
@@ -296,7 +294,7 @@ class EngineRows:
             return
         origin = self._origin(connection, company, message, now)
         row = {**_content_values(message), **origin, "from_me": message.from_me, "origin": HISTORY}
-        stored = connection.execute(_RECEIVE_HISTORY.on(connection), row).mappings().first()
+        stored = connection.execute(ADD_RECEIVED.on(connection), row).mappings().first()
         if stored is None:
             return
         note_received(connection, dict(stored), at=str(origin["sent_at"]), counts=False)
@@ -305,7 +303,7 @@ class EngineRows:
 
     def _save_undecryptable(self, connection: Connection, company: str, item: Undecryptable, now: str) -> None:
         row = {"type": UNDECRYPTABLE, "from_me": False, **self._origin(connection, company, item, now)}
-        store_received(connection, _RECEIVE_UNREAD, row, at=now, media_url=self._media_url)
+        store_received(connection, ADD_RECEIVED, row, at=now, media_url=self._media_url)
 
     def _origin(
         self, connection: Connection, company: str, message: InboundMessage | Undecryptable, now: str

@@ -21,6 +21,8 @@ from holdfast.store.tables import contacts, groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
 """The columns of an inbound message that people and programs see."""
+ADD_RECEIVED = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
+"""Adds a row unless it is there; returns nothing then."""
 
 StoredMessage = Mapping[str, Any] | RowMapping
 """A row with at least those columns."""

@@ -11,20 +11,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.delivery.content import StoredMedia
 from holdfast.delivery.media_stores import InboundMedia
 from holdfast.store.connection import insert
 from holdfast.store.database import Database
-from holdfast.store.tables import inbox, media, media_chunks, operations, outbox, sessions
+from holdfast.store.tables import (
+    HAS_MEDIUM,
+    IS_OPEN,
+    IS_OPEN_OPERATION,
+    IS_SENT_MEDIUM,
+    inbox,
+    media,
+    media_chunks,
+    operations,
+    outbox,
+    sessions,
+)
 
 _SHOWN = media.c["id", "company_id", "mimetype", "filename", "size_bytes", "sha256"]
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
 _STREAMED = {"yield_per": 500}
-_WAS_SENT = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
-"""Spelled as in the partial index of sent media."""
 
 
 class MediaRows:
@@ -160,9 +169,7 @@ class MediaRows:
         )
 
     async def _needed_by_operations(self, company: str) -> set[str]:
-        statement = select(operations.c.arguments).where(
-            operations.c.company_id == company, text("state IN ('queued','running')")
-        )
+        statement = select(operations.c.arguments).where(operations.c.company_id == company, IS_OPEN_OPERATION)
         found = [json.loads(row.arguments).get("mediaId") for row in await self._rows(statement)]
         return {media_id for media_id in found if media_id is not None}
 
@@ -170,9 +177,9 @@ class MediaRows:
         """Media of messages that are open, or were accepted or sent recently: each query has its own index."""
         mine = select(outbox.c.content).where(outbox.c.company_id == company)
         statements = (
-            mine.where(text("state IN ('queued','sending')"), outbox.c.kind.in_(_MEDIA_KINDS)),
+            mine.where(IS_OPEN, outbox.c.kind.in_(_MEDIA_KINDS)),
             mine.where(outbox.c.accepted_at >= since, outbox.c.kind.in_(_MEDIA_KINDS)),
-            mine.where(_WAS_SENT, outbox.c.sent_at >= since),
+            mine.where(IS_SENT_MEDIUM, outbox.c.sent_at >= since),
         )
 
         def work(connection: Connection) -> set[str]:
@@ -185,7 +192,7 @@ class MediaRows:
 
     async def _needed_inbound(self, company: str, since: str) -> set[str]:
         statement = select(inbox.c.media_id).where(
-            inbox.c.company_id == company, text("media_id IS NOT NULL"), inbox.c.stored_at >= since
+            inbox.c.company_id == company, HAS_MEDIUM, inbox.c.stored_at >= since
         )
         return {row.media_id for row in await self._rows(statement)}
 

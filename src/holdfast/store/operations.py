@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, text, update
+from sqlalchemy import Connection, RowMapping, func, select, update
 
 from holdfast.base.clock import Clock, iso
 from holdfast.base.clock_step import ClockStep
@@ -30,10 +30,8 @@ from holdfast.store.database import Database, Refusal, announce
 from holdfast.store.events import NewEvents, record
 from holdfast.store.leases import NO_FENCE, Fence
 from holdfast.store.sessions import exists, unknown
-from holdfast.store.tables import operations
+from holdfast.store.tables import IS_OPEN_OPERATION, operations
 
-IS_OPEN = text("state IN ('queued','running')")
-"""Literally as in the partial index."""
 _JSON = ("arguments", "observed", "result")
 _HIDDEN = {"idempotency_key", "request_hash"}
 _SHOWN = [column for column in operations.c if column.name not in _HIDDEN]
@@ -60,7 +58,7 @@ class OperationRows:
                 before = _keyed(connection, draft.company, key, request_hash=draft.request_hash)
                 if before is not None:
                     return before if isinstance(before, Refusal) else AcceptedOperation(operation=before, is_new=False)
-            open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN)
+            open_ones = select(operations.c.seq).where(operations.c.company_id == draft.company, IS_OPEN_OPERATION)
             count = select(func.count()).select_from(open_ones.limit(max_open).subquery())
             if (connection.scalar(count) or 0) >= max_open:
                 return None
@@ -127,7 +125,7 @@ class OperationRows:
         return await self._database.write(work)
 
     async def follow_clock(self, company: str, step: ClockStep) -> None:
-        mine = (operations.c.company_id == company, IS_OPEN)
+        mine = (operations.c.company_id == company, IS_OPEN_OPERATION)
 
         def work(connection: Connection) -> None:
             moved = moved_with_clock(connection, operations.c.expires_at, step, made_at=operations.c.accepted_at)
@@ -143,7 +141,7 @@ class OperationRows:
     async def open(self, company: str, *, now: str, paused: Collection[str], limit: int) -> OpenOperations:
         table = operations.c
         columns = table["seq", "target", "kind", "state", "next_at", "expires_at"]
-        mine = select(*columns).where(table.company_id == company, IS_OPEN).order_by(table.seq)
+        mine = select(*columns).where(table.company_id == company, IS_OPEN_OPERATION).order_by(table.seq)
 
         def rows(connection: Connection, numbers: Sequence[int]) -> list[Operation]:
             found = connection.execute(select(*_SHOWN).where(table.seq.in_(numbers))).mappings()
@@ -170,7 +168,9 @@ class OperationRows:
     ) -> list[Operation]:
         statement = select(*_SHOWN).where(operations.c.company_id == company, operations.c.seq > after)
         if state is not None:
-            statement = statement.where(operations.c.state == state.value, *([IS_OPEN] if state in OPEN else []))
+            statement = statement.where(
+                operations.c.state == state.value, *([IS_OPEN_OPERATION] if state in OPEN else [])
+            )
         statement = statement.order_by(operations.c.seq).limit(limit)
         return await self._database.read(
             lambda connection: [_operation(row) for row in connection.execute(statement).mappings()]

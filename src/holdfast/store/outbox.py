@@ -21,11 +21,11 @@ from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock import Clock, iso
 from holdfast.base.clock_step import ClockStep
 from holdfast.base.errors import Conflict, NotFound
+from holdfast.delivery.content import Content
 from holdfast.delivery.message import OPEN, MessageState, StatusUpdate
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 from holdfast.delivery.stores import (
     Accepted,
-    Content,
     Deferral,
     Draft,
     MemberReceipt,
@@ -50,10 +50,8 @@ from holdfast.store.leases import NO_FENCE, Check, Fence
 from holdfast.store.member_receipts import receipts_of
 from holdfast.store.message_rows import READ, message_of
 from holdfast.store.outbox_updates import apply_all, apply_one
-from holdfast.store.tables import outbox
+from holdfast.store.tables import IS_OPEN, IS_SETTLED, outbox
 
-_IS_SETTLED = text("state NOT IN ('queued','sending')")
-"""Literally as in the index of settled messages."""
 _EXPIRED_AT_ONCE = 100
 """Messages of one transaction: thousands may expire at the same moment, and all companies share the writer."""
 _ACCEPT = Prepared(lambda insert: insert(outbox))
@@ -249,7 +247,7 @@ class OutboxRows:
 
 def in_state(state: MessageState) -> tuple[ColumnElement[bool] | TextClause, ...]:
     """Conditions for messages in a state, written so that the database uses the partial index for it."""
-    return outbox.c.state == state.value, queue.IS_OPEN if state in OPEN else _IS_SETTLED
+    return outbox.c.state == state.value, IS_OPEN if state in OPEN else IS_SETTLED
 
 
 def _accepted(draft: Draft, now: str) -> dict[str, Any]:
@@ -307,7 +305,7 @@ def _is_owner(check: Check, connection: Connection) -> bool:
 
 
 def _can_expire(company: str) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    return outbox.c.company_id == company, text("expires_at IS NOT NULL"), queue.IS_OPEN, queue.NOT_LEFT
+    return outbox.c.company_id == company, text("expires_at IS NOT NULL"), IS_OPEN, queue.NOT_LEFT
 
 
 def _replayed(connection: Connection, draft: Draft) -> Accepted | Refusal:

@@ -25,8 +25,8 @@ from holdfast.delivery.recipient import NOT_PERSONS
 from holdfast.delivery.stores import BULK, Outgoing, Taken, disappearing
 from holdfast.store.admission import WAS_MET, KnownChat
 from holdfast.store.connection import Prepared
+from holdfast.store.tables import IS_HEAD, IS_OPEN, outbox
 from holdfast.store.tables import chats as known_chats
-from holdfast.store.tables import outbox
 
 INTERACTIVE_KIND, BULK_KIND, SUSPECT_KIND = 0, 1, 2
 _CONTACTS = len(ContactStatus)
@@ -34,9 +34,6 @@ _SUSPECTS = SUSPECT_KIND * _CONTACTS
 _LANES = range(_SUSPECTS + ContactStatus.APPROACHED + 1)
 _O = outbox.c
 
-IS_OPEN = text("state IN ('queued','sending')")
-"""Literally as in the partial indexes: otherwise a query planner does not use them."""
-IS_HEAD = text("next_at IS NOT NULL")
 NOT_LEFT = _O.refusals == _O.attempts
 """WhatsApp or the engine refused every attempt so far, so the message was certainly not sent."""
 _MAY_LEAVE = _O.expires_at.is_(None) | (_O.expires_at > bindparam("now")) | ~NOT_LEFT

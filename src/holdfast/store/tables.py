@@ -38,6 +38,18 @@ def _partial_index(
     Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
+# Conditions of partial indexes. Queries use these very conditions, because a planner recognises them only if they are
+# spelled as in the index, with literals instead of bound values.
+IS_OPEN = text("state IN ('queued','sending')")
+IS_SETTLED = text("state NOT IN ('queued','sending')")
+IS_HEAD = text("next_at IS NOT NULL")
+IS_SENT_MEDIUM = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
+IS_OPEN_OPERATION = text("state IN ('queued','running')")
+IS_UNREAD = text("unread <> 0")
+IS_UNMOVED = text("moved_at IS NULL")
+IS_PENDING = text("state = 'pending'")
+HAS_MEDIUM = text("media_id IS NOT NULL")
+
 _SEQ = BigInteger().with_variant(Integer(), "sqlite")  # SQLite increments only INTEGER PRIMARY KEY columns
 
 sessions = Table(
@@ -198,23 +210,19 @@ Index("outbox_idempotency_key", outbox.c.company_id, outbox.c.idempotency_key, u
 _partial_index(
     "outbox_open",
     *outbox.c["company_id", "seq", "state", "priority", "accepted_at", "held_code"],
-    where=text("state IN ('queued','sending')"),
+    where=IS_OPEN,
 )
 Index("outbox_by_company", outbox.c.company_id, outbox.c.seq)
 Index("outbox_by_chat", outbox.c.company_id, outbox.c.chat, outbox.c.seq)
 Index("outbox_by_time", outbox.c.company_id, outbox.c.accepted_at, outbox.c.state)
-_partial_index(
-    "outbox_settled", *outbox.c["company_id", "state", "seq"], where=text("state NOT IN ('queued','sending')")
-)
-_IS_HEAD = text("next_at IS NOT NULL")
-_partial_index("outbox_head", outbox.c.company_id, outbox.c.chat, unique=True, where=_IS_HEAD)
-_partial_index("outbox_due", outbox.c.company_id, outbox.c.lane, outbox.c.next_at, outbox.c.seq, where=_IS_HEAD)
+_partial_index("outbox_settled", *outbox.c["company_id", "state", "seq"], where=IS_SETTLED)
+_partial_index("outbox_head", outbox.c.company_id, outbox.c.chat, unique=True, where=IS_HEAD)
+_partial_index("outbox_due", outbox.c.company_id, outbox.c.lane, outbox.c.next_at, outbox.c.seq, where=IS_HEAD)
 _INTERACTIVE = text("priority = 0 AND state IN ('queued','sending')")
 _partial_index("outbox_interactive", outbox.c.company_id, outbox.c.chat, where=_INTERACTIVE)
 _CAN_EXPIRE = text("expires_at IS NOT NULL AND state IN ('queued','sending')")
 _partial_index("outbox_expiry", outbox.c.company_id, outbox.c.expires_at, where=_CAN_EXPIRE)
-_SENT_MEDIUM = text("kind IN ('image','video','audio','document','sticker') AND sent_at IS NOT NULL")
-_partial_index("outbox_sent_media", outbox.c.company_id, outbox.c.sent_at, where=_SENT_MEDIUM)
+_partial_index("outbox_sent_media", outbox.c.company_id, outbox.c.sent_at, where=IS_SENT_MEDIUM)
 
 _HAS_TARGET = text("target IS NOT NULL")
 _partial_index("outbox_targets", outbox.c.company_id, outbox.c.chat, outbox.c.target, where=_HAS_TARGET)
@@ -240,8 +248,7 @@ operations = Table(
 )
 Index("operations_idempotency_key", operations.c.company_id, operations.c.idempotency_key, unique=True)
 Index("operations_by_company", operations.c.company_id, operations.c.seq)
-_OPEN_OPERATION = text("state IN ('queued','running')")
-_partial_index("operations_open", operations.c.company_id, operations.c.seq, where=_OPEN_OPERATION)
+_partial_index("operations_open", operations.c.company_id, operations.c.seq, where=IS_OPEN_OPERATION)
 
 member_receipts = Table(
     "member_receipts",
@@ -280,8 +287,7 @@ Index("inbox_by_chat", inbox.c.company_id, inbox.c.chat, inbox.c.seq)
 Index("inbox_by_company", inbox.c.company_id, inbox.c.seq)
 Index("inbox_by_time", inbox.c.company_id, inbox.c.chat, inbox.c.sent_at, inbox.c.seq)
 _partial_index("inbox_targets", inbox.c.company_id, inbox.c.chat, inbox.c.target, where=_HAS_TARGET)
-_HAS_MEDIUM = text("media_id IS NOT NULL")
-_partial_index("inbox_media", inbox.c.company_id, inbox.c.stored_at, where=_HAS_MEDIUM)
+_partial_index("inbox_media", inbox.c.company_id, inbox.c.stored_at, where=HAS_MEDIUM)
 
 groups = Table(
     "groups",
@@ -335,8 +341,7 @@ chats = Table(
 )
 Index("chats_first_sent", chats.c.company_id, chats.c.first_sent_at)
 Index("chats_by_last", chats.c.company_id, chats.c.last_at, chats.c.chat)
-_IS_UNREAD = text("unread <> 0")
-_partial_index("chats_unread", chats.c.company_id, chats.c.last_at, chats.c.chat, where=_IS_UNREAD)
+_partial_index("chats_unread", chats.c.company_id, chats.c.last_at, chats.c.chat, where=IS_UNREAD)
 
 contacts = Table(
     "contacts",
@@ -358,8 +363,7 @@ chat_aliases = Table(
     Column("moved_at", Text),  # NULL: history under the alias is still to be moved
 )
 Index("chat_aliases_chat", chat_aliases.c.company_id, chat_aliases.c.chat)
-_UNMOVED = text("moved_at IS NULL")
-_partial_index("chat_aliases_unmoved", chat_aliases.c.company_id, chat_aliases.c.alias, where=_UNMOVED)
+_partial_index("chat_aliases_unmoved", chat_aliases.c.company_id, chat_aliases.c.alias, where=IS_UNMOVED)
 
 labels = Table(
     "labels",
@@ -434,17 +438,16 @@ webhook_deliveries = Table(
     Column("last_status", Integer),
     CheckConstraint("state IN ('pending','delivered','failed')", name="webhook_deliveries_state"),
 )
-_PENDING, _FAILED = text("state = 'pending'"), text("state = 'failed'")
+_FAILED = text("state = 'failed'")
 _RETRIED = text("state = 'pending' AND attempts > 0")
-_HEAD = text("next_at IS NOT NULL")
 _partial_index(
     "webhook_deliveries_pending",
     webhook_deliveries.c.company_id,
     webhook_deliveries.c.chat,
     webhook_deliveries.c.event_seq,
-    where=_PENDING,
+    where=IS_PENDING,
 )
-_partial_index("webhook_deliveries_heads", webhook_deliveries.c.company_id, webhook_deliveries.c.next_at, where=_HEAD)
+_partial_index("webhook_deliveries_heads", webhook_deliveries.c.company_id, webhook_deliveries.c.next_at, where=IS_HEAD)
 _partial_index(
     "webhook_deliveries_failed", webhook_deliveries.c.company_id, webhook_deliveries.c.event_seq, where=_FAILED
 )
@@ -452,7 +455,7 @@ for _name, _columns, _where in (
     ("webhook_deliveries_all_failed", ("event_seq",), _FAILED),
     ("webhook_deliveries_retried", ("company_id", "event_seq"), _RETRIED),
     ("webhook_deliveries_all_retried", ("event_seq",), _RETRIED),
-    ("webhook_deliveries_old", ("at",), _PENDING),
+    ("webhook_deliveries_old", ("at",), IS_PENDING),
 ):
     _partial_index(_name, *webhook_deliveries.c[_columns], where=_where)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, func, select
 
 from holdfast.delivery.usage import OutboxUsage
 from holdfast.store.database import Database
-from holdfast.store.tables import media, outbox
+from holdfast.store.tables import IS_OPEN, media, outbox
 
 _OUTBOX = select(func.count(), func.coalesce(func.sum(func.length(outbox.c.content)), 0)).where(
-    outbox.c.company_id == bindparam("company"), text("state IN ('queued','sending')")
+    outbox.c.company_id == bindparam("company"), IS_OPEN
 )
 """The states are literals: with bound values no planner uses the partial index."""
 _MEDIA = select(func.coalesce(func.sum(media.c.size_bytes), 0)).where(media.c.company_id == bindparam("company"))

@@ -41,12 +41,10 @@ from holdfast.delivery.webhooks import (
     health_after,
 )
 from holdfast.store import webhook_endpoints as endpoint_rows
-from holdfast.store.tables import events
+from holdfast.store.tables import IS_PENDING, events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
 
-IS_PENDING = text("state = 'pending'")
-"""Spelled as in the partial index of pending deliveries: otherwise no planner would use that index."""
 HAS_FAILED = text("webhook_deliveries.state = 'failed'")
 IS_RETRIED = text("webhook_deliveries.state = 'pending' AND webhook_deliveries.attempts > 0")
 _MAX_OF_A_COMPANY = 16

@@ -48,7 +48,7 @@ from holdfast.store.connection import insert
 from holdfast.store.database import Database, Refusal, announce
 from holdfast.store.events import DELIVERIES, endpoints_changed, write_recorded
 from holdfast.store.sessions import exists, unknown
-from holdfast.store.tables import events
+from holdfast.store.tables import IS_PENDING, events
 from holdfast.store.tables import webhook_deliveries as deliveries
 from holdfast.store.tables import webhook_endpoints as endpoints
 
@@ -132,7 +132,7 @@ class WebhookRows:
         def work(connection: Connection) -> None:
             lock_event_order(connection)
             moved = moved_with_clock(connection, _D.at, step, made_at=_D.at)
-            mine = (queue.IS_PENDING, _D.company_id.in_(companies))
+            mine = (IS_PENDING, _D.company_id.in_(companies))
             connection.execute(update(deliveries).where(*mine, moved.which).values(at=moved.to))
             connection.execute(update(deliveries).where(*mine, _D.next_at.is_not(None)).values(next_at=""))
             queue.probe_now(connection, companies)
@@ -155,9 +155,7 @@ class WebhookRows:
             stuck = queue.is_stuck(endpoint_rows.read_all(connection))
             values = {"state": DeliveryState.FAILED.value, "next_at": None, "last_at": at}
             error = func.coalesce(_D.last_error, "the endpoint accepted no delivery for days")
-            given_up = (
-                update(deliveries).where(queue.IS_PENDING, _D.at < before, stuck).values(**values, last_error=error)
-            )
+            given_up = update(deliveries).where(IS_PENDING, _D.at < before, stuck).values(**values, last_error=error)
             count = connection.execute(given_up).rowcount
             if count:
                 queue.schedule_heads(connection, at=at)
@@ -212,7 +210,7 @@ class WebhookRows:
 
     async def counts(self, companies: Companies = None) -> dict[str, Counts]:
         mine = literal(value=True) if companies is None else _D.company_id.in_(companies)
-        pending = select(_D.company_id, func.count(), func.min(_D.at)).where(queue.IS_PENDING, mine)
+        pending = select(_D.company_id, func.count(), func.min(_D.at)).where(IS_PENDING, mine)
         failed = select(_D.company_id, func.count()).where(queue.HAS_FAILED, mine)
 
         def work(connection: Connection) -> dict[str, Counts]:
