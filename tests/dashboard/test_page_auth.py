@@ -85,6 +85,27 @@ async def test_signing_in_leads_to_the_requested_page(browser: Browser, harness:
     assert (answer.status, answer.headers["location"]) == (303, wanted)
 
 
+async def test_headers_that_are_no_urls_are_no_defects(browser: Browser) -> None:
+    """Anybody can send them: each would write a trace into the log."""
+    answer = await browser.post("/login", headers={"Origin": "http://["}, key="wrong")
+    assert answer.status == 403
+    answer = await browser.get("/webhooks", **{"HX-Request": "true", "HX-Current-URL": "http://["})
+    assert (answer.status, answer.headers["hx-redirect"]) == (401, "/login")
+
+
+async def test_a_nul_is_refused_wherever_it_is(browser: Browser, harness: GatewayHarness) -> None:
+    """PostgreSQL accepts no text with it, not even to look for it."""
+    await harness.pair()
+    assert (await browser.get("/login?next=%00")).status == 422
+    await browser.sign_in()
+    for path in ("messages/%00/steps", "messages?words=%00", "inbox?words=%00", "chats?q=%00"):
+        answer = await browser.get(f"/companies/{COMPANY}/{path}")
+        assert answer.status == 422, path
+        assert "U+0000" in answer.body.decode()
+    answer = await browser.post(f"/companies/{COMPANY}/messages", to="962790000001", text="a\0b")
+    assert answer.status == 422
+
+
 @pytest.mark.parametrize("headers", [{"Origin": "https://testserver"}, {"X-Forwarded-Proto": "https"}])
 async def test_over_https_the_cookie_is_for_https_only(browser: Browser, headers: dict[str, str]) -> None:
     """Also when TLS ends at a proxy that reports it, or the form's origin shows it."""
@@ -178,6 +199,7 @@ _FORGED: tuple[tuple[str | None, dict[str, str]], ...] = (
     (None, {"Origin": "http://elsewhere"}),
     (None, {"Origin": "null"}),
     (None, {"Origin": ""}),
+    (None, {"Origin": "http://["}),
     (None, {"Sec-Fetch-Site": "cross-site"}),
     (None, {"Sec-Fetch-Site": "same-site"}),
 )

@@ -30,6 +30,7 @@ from holdfast.base.ids import COMPANY_RULE, is_company_id
 from holdfast.delivery.recipient import parse_recipient, username_in
 from holdfast.delivery.stores import Outbox
 from holdfast.http.encoded_slashes import with_slashes
+from holdfast.http.nul import refuse_nul
 from holdfast.http.shutdown import ShutdownScope
 from holdfast.http.startup import until_loaded
 from holdfast.runtime.account_limits import AccountLimits
@@ -70,7 +71,7 @@ class KeyedRoute(APIRoute):
             grant = authenticate(request)
             if (company := request.path_params.get("company")) is not None:
                 grant.check(company)
-            _refuse_nul(request)
+            refuse_nul((*request.path_params.items(), *request.query_params.multi_items()))
             _refuse_unknown_names(request, known)
             async with access.large_body(request):
                 await self.check_body(request)
@@ -146,13 +147,6 @@ def _refuse_unknown_names(request: Request, known: Collection[str]) -> None:
             others = f"this route has {', '.join(sorted(known))}" if known else "this route has none"
             cure = f'did you mean "{near}"?' if near else f"remove it; {others}"
             raise BadInput(f"{name[:80]} is not a known query parameter: {cure}", field=name[:80])
-
-
-def _refuse_nul(request: Request) -> None:
-    """PostgreSQL accepts no text with a NUL, not even to look for it. Raises `BadInput`."""
-    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
-        if "\0" in value:
-            raise BadInput(f"{name[:80]} has the character U+0000: leave it out", field=name[:80])
 
 
 _KEY_DESCRIBED = (  # the routes check the key themselves; these two only add it to the OpenAPI document

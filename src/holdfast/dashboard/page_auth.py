@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
@@ -25,6 +25,7 @@ from holdfast.dashboard.logins import COOKIE, SECURE_COOKIE, Login, TooManyAttem
 from holdfast.dashboard.return_path import login_address
 from holdfast.http.callers import mark_keyed
 from holdfast.http.forwarded import FROM_RECORD
+from holdfast.http.nul import refuse_nul
 from holdfast.http.open_requests import hold
 from holdfast.http.startup import Starting, until_loaded
 from holdfast.runtime.errors import SessionRestarting
@@ -113,9 +114,11 @@ class PublicPage(APIRoute):
 
     async def enter(self, request: Request) -> Response | None:
         """Checks before the handler. A returned response replaces the page."""
+        refuse_nul((*request.path_params.items(), *request.query_params.multi_items()))
         if request.method == "POST":
             check_origin(request)
             request.state.form = await self.form(request)
+            refuse_nul(request.state.form.items())
         return None
 
     async def form(self, request: Request) -> dict[str, str]:
@@ -169,7 +172,7 @@ async def _form(request: Request) -> dict[str, str]:
 def check_origin(request: Request) -> None:
     """Raise `CsrfFailed` unless the browser states that the form comes from the same origin."""
     site = request.headers.get("sec-fetch-site")
-    origin = urlsplit(request.headers.get("origin", "")).netloc
+    origin = _parts(request.headers.get("origin", "")).netloc
     if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
         return
     raise CsrfFailed("this form came from another site or had no origin: use Holdfast's own pages")
@@ -182,11 +185,19 @@ def is_part(request: Request) -> bool:
 
 def to_login(request: Request) -> Response:
     if is_part(request):
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
+        shown = _parts(request.headers.get("hx-current-url", ""))
         path = shown.path.removeprefix(context_of(request).base_path)
         return Response(status_code=401, headers={"HX-Redirect": login_address(_path(path, shown.query))})
     asked = request.url if request.method == "GET" else None
     return RedirectResponse(login_address("/" if asked is None else _path(asked.path, asked.query)), status_code=303)
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL in a header, which anybody can send; empty if it is not a URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # misplaced brackets
+        return urlsplit("")
 
 
 def _path(path: str, query: str) -> str:
