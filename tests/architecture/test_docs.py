@@ -24,7 +24,7 @@ from holdfast.cli import cli
 from holdfast.cli.examples import EXAMPLES
 from holdfast.delivery.events import TYPES
 from holdfast.engine.node import find_node
-from holdfast.health import conditions
+from holdfast.health import conditions, verdict
 from holdfast.session import reasons
 from holdfast.settings import Settings, variable
 
@@ -125,6 +125,24 @@ def causes_in(source: Path) -> Iterator[str]:
                 yield cause
             case ast.Call(func=ast.Name(id="_whole"), args=[ast.Constant(value=str(cause)), *_]):
                 yield cause
+
+
+def test_every_code_of_a_health_finding_is_in_the_docs() -> None:
+    """With its status, in the table of the page about alerting; the names of reasons have a page of their own."""
+    page = (DOCS / "alerting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \| (degraded|unhealthy) \|", page, re.MULTILINE)
+    documented = {(code, status) for cell, status in rows for code in re.findall("`(.*?)`", cell)}
+    found = {*findings_in(Path(verdict.__file__)), ("not-connected", "unhealthy")}
+    found |= {(code, "degraded") for code in (*verdict.HOLDS, verdict.OUTBOX_LATE)}
+    assert documented == found, "docs/alerting.md has a row for each finding of health/verdict.py"
+
+
+def findings_in(source: Path) -> Iterator[tuple[str, str]]:
+    """Code and status of the findings whose code is spelt out there."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id="_degraded" | "_unhealthy" as name), args=[ast.Constant(value=code), *_]):
+                yield str(code), name[1:]
 
 
 def test_every_type_of_event_is_in_the_docs() -> None:
