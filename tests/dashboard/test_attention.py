@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from holdfast.delivery.webhooks import Endpoint, EndpointHealth
+from holdfast.delivery.webhooks import Endpoint, EndpointHealth, EndpointState
 from holdfast.health.advice import Remedy
 from holdfast.health.conditions import Condition, Severity
 from tests.api.api_client import KEY_OF_ONE, OTHER
@@ -54,6 +54,22 @@ async def test_open_alerts_and_failing_webhooks_are_on_every_page(browser: Brows
         text = (await browser.get(page)).body.decode()
         assert '<span id="badge-alerts" class="badge">1<' in text, page
         assert '<span id="badge-webhooks" class="badge">1<' in text, page
+
+
+async def test_an_endpoint_that_is_off_is_not_said_to_be_retried(browser: Browser, harness: GatewayHarness) -> None:
+    """Nothing is delivered to it until a person resumes it; others are retried."""
+    await harness.pair()
+    await harness.pair(OTHER)
+    await _fails(harness, COMPANY)
+    await _fails(harness, OTHER)
+    off = replace(ENDPOINT, health=EndpointHealth(state=EndpointState.OFF, failures=3))
+    await harness.now(harness.webhooks.rows.put(OTHER, lambda _: off))
+    await browser.sign_in()
+    fleet = (await browser.get("/")).body.decode()
+    assert (
+        f"2 webhook receivers are failing.</strong> Events of {COMPANY} are kept and retried. "
+        f"Events of {OTHER} are kept until you resume the endpoint, for four days at most." in fleet
+    )
 
 
 async def test_a_key_of_one_company_sees_only_its_own_problems(browser: Browser, harness: GatewayHarness) -> None:

@@ -82,11 +82,16 @@ def _item(condition: Condition) -> AttentionItem:
 def _webhooks_item(failing: Sequence[Endpoint]) -> AttentionItem:
     count = len(failing)
     title = "a webhook receiver is failing" if count == 1 else f"{count} webhook receivers are failing"
-    whose = [each.company for each in failing[:_NAMED] if each.company != OF_ALL]
-    named = f" of {', '.join(whose)}" + (" and others" if count > _NAMED else "") if whose else ""
-    return AttentionItem(
-        title=title,
-        sentence=f"events{named} are kept and retried",
-        advice="",
-        is_about_webhooks=True,
-    )
+    off = [each for each in failing if each.health.state is EndpointState.OFF]
+    retried = [each for each in failing if each.health.state is not EndpointState.OFF]
+    sentences = []
+    if retried:
+        sentences.append(f"{_events_of(retried)} are kept and retried")
+    if off:
+        sentences.append(f"{_events_of(off)} are kept until you resume the endpoint, for four days at most")
+    return AttentionItem(title=title, sentence=". ".join(sentences), advice="", is_about_webhooks=True)
+
+
+def _events_of(endpoints: Sequence[Endpoint]) -> str:
+    whose = [each.company for each in endpoints[:_NAMED] if each.company != OF_ALL]
+    return f"Events of {', '.join(whose)}" + (" and others" if len(endpoints) > _NAMED else "") if whose else "Events"
