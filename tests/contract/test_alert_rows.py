@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def pending(number: int, address: str = "f00d", title: str = "Holdfast: 962302 â
 async def test_a_new_store_is_empty(rows: AlertRows) -> None:
     """A missing alert book differs from an empty one."""
     assert (await rows.book(), await rows.pending()) == (None, [])
+
+
+async def test_a_database_that_hangs_stores_no_alerts(tmp_path: Path) -> None:
+    """An alert about it must be sent, so nothing may wait for its rows."""
+    hangs = threading.Event()
+    with contextlib.closing(Database(tmp_path / "holdfast.db")) as database:
+        other = database.write(lambda _: hangs.wait(10))
+        with pytest.raises(AlertsNotStored, match="did not answer within"):
+            await AlertTable(database, patience_s=0.05).keep("book", [pending(1)])
+        hangs.set()
+        await other
 
 
 async def test_the_last_stored_book_is_returned(rows: AlertRows) -> None:

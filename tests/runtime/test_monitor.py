@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from holdfast.delivery.stores import Backlog
 from holdfast.health.alerts import Alert, AlertKind, Book
 from holdfast.health.signals import Limits
 from holdfast.runtime.health_monitor import HealthMonitor
@@ -177,6 +178,27 @@ async def test_a_hanging_host_is_replaced_once_for_all_its_sessions(
         assert [line for line in caplog.messages if "it is replaced" in line] == [
             f"Engine host 0 of session {COMPANY}: the engine host has not responded for 31 s; it is replaced"
         ]
+
+
+class HangingFigures(FigureRows):
+    """A database that accepts queries and answers none."""
+
+    async def backlogs(self, company: str | None = None) -> Mapping[str, Backlog]:
+        await asyncio.Event().wait()
+        return {}
+
+
+async def test_a_database_that_hangs_raises_an_alert_and_delays_no_check(harness: GatewayHarness) -> None:
+    """The sessions are judged without their backlogs meanwhile, and somebody must learn of it."""
+    told = RecordedAlerts()
+    async with harness.running():
+        await harness.pair()
+        hanging = HangingFigures(harness.database)
+        watching = HealthMonitor(harness.gateway, harness.services, figures=hanging, alert_sink=told, interval_s=30)
+        for _ in range(3):
+            await harness.now(watching.check(), within_s=11)
+            await harness.wait(30)
+        assert (AlertKind.RAISED, "database-failing") in told.words
 
 
 async def test_refused_logins_do_not_count_as_lost_links(harness: GatewayHarness) -> None:

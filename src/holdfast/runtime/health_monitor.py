@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import timedelta
+from typing import Protocol, TypeVar
 
 from holdfast.base.clock import iso
 from holdfast.base.errors import HoldfastError
@@ -29,10 +29,14 @@ from holdfast.session.stores import Availability
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PLAINTEXT_DAYS = 30
 """WhatsApp keeps a message for an absent device about this long, and delivers it again until it has a receipt."""
 
 _PRUNE_INTERVAL_S = 3600
+_DATABASE_TIMEOUT_S = 10.0
+"""Longer than the database waits for a server that accepts no connections."""
 
 
 class AlertSink(Protocol):
@@ -118,12 +122,11 @@ class HealthMonitor:
     async def _ask_database(self) -> Mapping[str, Backlog]:
         """The backlogs in the outbox; also records that Holdfast is alive. A failing database is a finding, not an
         error."""
-        clock, timeline = self._services.clock, self._services.timeline
-        now = clock.now()
+        clock = self._services.clock
         try:
-            await timeline.seen_alive(iso(now))
-            await self._forget_old(now)
-            backlogs = await self._figures.backlogs()
+            await self._in_time(self._services.timeline.seen_alive(iso(clock.now())))
+            await self._forget_old()
+            backlogs = await self._in_time(self._figures.backlogs())
         except Exception as error:  # noqa: BLE001 – whatever it is, a person must get an alert
             if self._database_failing_since is None:
                 self._database_failing_since = clock.monotonic()
@@ -134,20 +137,30 @@ class HealthMonitor:
         self._database_failing_since = None
         return backlogs
 
+    async def _in_time(self, query: Awaitable[T]) -> T:
+        """The result of a query of the database. Raises `TimeoutError`: no check may wait for a database that hangs."""
+        clock = self._services.clock
+        async with clock.until(clock.monotonic() + _DATABASE_TIMEOUT_S):
+            return await query
+        raise TimeoutError(f"it did not answer within {_DATABASE_TIMEOUT_S:g} s")
+
     async def _webhook_conditions(self) -> list[Condition]:
         """Conditions of the webhook endpoints of this process's sessions, and of the endpoint of all companies."""
         if self._webhooks is None or self._database_failing_since is not None:
             return []
         mine = {OF_ALL, *self._gateway.running}
-        endpoints = [endpoint for endpoint in await self._webhooks() if endpoint.company in mine]
+        endpoints = [endpoint for endpoint in await self._in_time(self._webhooks()) if endpoint.company in mine]
         return list(conditions_of_webhooks(endpoints, now=self._services.clock.now()))
 
-    async def _forget_old(self, now: datetime) -> None:
-        """Runs once an hour: data that is kept for days need not be deleted to the minute."""
-        if self._services.clock.monotonic() < self._prune_at:
+    async def _forget_old(self) -> None:
+        """Remove old plaintexts once an hour. What takes longer than a check may wait for is continued at the next."""
+        clock = self._services.clock
+        if clock.monotonic() < self._prune_at:
             return
-        await self._services.store.forget_plaintexts(before=iso(now - timedelta(days=PLAINTEXT_DAYS)))
-        self._prune_at = self._services.clock.monotonic() + _PRUNE_INTERVAL_S
+        before = iso(clock.now() - timedelta(days=PLAINTEXT_DAYS))
+        async with clock.until(clock.monotonic() + _DATABASE_TIMEOUT_S):
+            await self._services.store.forget_plaintexts(before=before)
+            self._prune_at = clock.monotonic() + _PRUNE_INTERVAL_S
 
     def _act(self, all_signals: Sequence[Signals]) -> None:
         supervisor = self._services.supervisor
@@ -198,7 +211,9 @@ class HealthMonitor:
 
     async def _labels(self) -> Mapping[str, str]:
         """The label of each company; none while the database fails."""
-        return {} if self._database_failing_since is not None else await self._gateway.labels()
+        if self._database_failing_since is not None:
+            return {}
+        return await self._in_time(self._gateway.labels())
 
     async def _alert(self, conditions: Collection[Condition]) -> None:
         """Store the book together with the alerts that it led to. While that fails, the next check decides again."""
