@@ -70,7 +70,7 @@ def read(connection: Connection, table: Table, company: str | None = None) -> It
 
 
 def is_of_companies(table: Table) -> bool:
-    """Does each of its rows belong to a company?"""
+    """Whether each of its rows belongs to a company."""
     return "company_id" in table.c or table is media_chunks
 
 

@@ -23,7 +23,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Is the session pausing or probing?"""
+        """Whether the session is pausing or probing."""
         return self._open_until is not None
 
     def refused(self, chat: str, now: float) -> bool:

@@ -49,7 +49,7 @@ class InFlight:
 
     @property
     def is_empty(self) -> bool:
-        """Is nothing in flight or reserved?"""
+        """Whether nothing is in flight or reserved."""
         return self.room == self._limit
 
     @property

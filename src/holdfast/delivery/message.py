@@ -191,10 +191,10 @@ _SUSPECT_FROM, _CONDEMNED_FROM = 4, 10
 
 
 def is_suspect(crash_score: int) -> bool:
-    """May this message be the cause of ended links? Then it is sent alone, when nothing else is due."""
+    """Whether this message may be the cause of ended links. It is then sent alone, when nothing else is due."""
     return crash_score >= _SUSPECT_FROM
 
 
 def is_condemned(crash_score: int) -> bool:
-    """Did so many links or hosts end while this message was in flight, in the end alone, that it must fail?"""
+    """Whether so many links or hosts ended while this message was in flight, finally alone, that it must fail."""
     return crash_score >= _CONDEMNED_FROM

@@ -56,7 +56,7 @@ class QueueWatch:
 
     @property
     def may_be_due(self) -> bool:
-        """May a message be due and allowed? Then no message that is accepted now may overtake it."""
+        """Whether a message may be due and allowed. No message that is accepted now may overtake it."""
         return self._knows in {QueueKnowledge.UNKNOWN, QueueKnowledge.QUERYING}
 
     def changed(self) -> None:
@@ -109,7 +109,7 @@ class QueueWatch:
     # Messages that may end links.
 
     def allows_suspects(self, now: float) -> bool:
-        """Has the link been open for long enough to send a suspect?"""
+        """Whether the link has been open for long enough to send a suspect."""
         return now >= self._suspects_from
 
     def suspect_is_overdue(self, now: float) -> bool:

@@ -47,7 +47,7 @@ class Search:
 
     @property
     def is_empty(self) -> bool:
-        """Can no message match this search?"""
+        """Whether no message can match this search."""
         return not self.words and not self.names
 
 

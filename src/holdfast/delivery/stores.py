@@ -107,7 +107,7 @@ class Outgoing:
 
     @property
     def is_slow(self) -> bool:
-        """Does the engine need long until it has a frame?"""
+        """Whether the engine may need long to make a frame of it."""
         return self.has_media or bool(self.content.get("typing")) or "audience" in self.content
 
     @property

@@ -120,7 +120,7 @@ def _state(signals: Signals, limits: Limits) -> Iterator[Finding]:
             yield _unhealthy("unpaired", f"no phone is linked{why}", Action.SCAN_QR)
         case State.STOPPED:
             yield _stopped(signals.reason)
-        case State.PAUSED | State.LOGGED_OUT:  # pragma: no branch – mypy sees to it that there is no other
+        case State.PAUSED | State.LOGGED_OUT:  # pragma: no branch – mypy checks that there is no other
             yield _held(signals)
 
 

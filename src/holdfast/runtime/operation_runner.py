@@ -64,7 +64,7 @@ class OperationRunner:
         """By target: the id of the operation that is being carried out."""
         self._waiting: dict[tuple[str, Step], asyncio.Future[Answer]] = {}
         self._paused: dict[str, float] = {}
-        """By kind: until when (monotonic seconds) WhatsApp takes no operations of it."""
+        """By kind: until when (monotonic seconds) WhatsApp accepts no operations of this kind."""
 
     async def run(self) -> None:
         """Carry out operations until cancelled."""

@@ -194,7 +194,7 @@ class Outcomes:
 
     def _raise_suspicion(self, messages: Sequence[Outgoing], points: int, *, code: str) -> None:
         """A message that ends every link would starve all others of its company. So one that is in flight whenever
-        links end becomes suspect, is then sent alone, and at last fails."""
+        links end becomes suspect, is then sent alone, and finally fails."""
         what = "engine hosts" if code == "engine-ended" else "links"
         for message in messages:
             score = message.crash_score + points

@@ -2,10 +2,11 @@
 
 A session asks before it connects. It may connect at once, or it gets a time at which to ask again; sessions that wait
 are woken when a slot is free, those with messages to send first. `connect_rate` decides how many start a second.
-When three sessions get the same refusal within a minute, the cause is probably none of
-them: one session then probes for all, at growing intervals, until WhatsApp accepts a login. The breaker never holds an
-installation of one or two sessions. The limiter never decides about a session's state, and each session that waits has
-a time at which it asks again.
+
+When three sessions get the same refusal within a minute, the cause is probably none of them: one session then probes
+for all, at growing intervals, until WhatsApp accepts a login. The breaker never opens in an installation of one or two
+sessions. The limiter never decides about a session's state, and each session that waits has a time at which it asks
+again.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _slowed(rate: Rate, reason: Reason, was_open: bool, now: float, policy: Limi
 
 
 def _is_refusal(reason: Reason, *, was_open: bool) -> bool:
-    """Is it a refusal by WhatsApp that may concern all sessions, rather than this session alone or the network?"""
+    """Whether it is a refusal by WhatsApp that may concern all sessions, and neither this one alone nor the network."""
     if reason.code is None or reason.fault in _OURS_OR_THE_NETWORKS or reason.reaction in _OF_ONE_SESSION:
         return False
     return not was_open or reason.code in _ALSO_MID_STREAM

@@ -2,12 +2,12 @@
 
 Ordinary hosts are numbered from 0; sessions are spread over them and stay where they were placed. When one host has
 clearly more than another, because those of the other ended or moved to other nodes, its sessions move when they connect
-again anyway: no link is closed for that. After a death the
-sessions that may be to blame move to isolation hosts, which have higher numbers that are never used again. Each further
-death narrows the group, until a session that keeps killing its isolation host is quarantined.
+again anyway: no link is closed for that. After a death the sessions that may be to blame move to isolation hosts, which
+have higher numbers that are never used again. Each further death narrows the group, until a session that keeps killing
+its isolation host is quarantined.
 
-It must never read a clock, and it never blames a session for a host that was killed from outside
-(`kill -9`, the kernel's out-of-memory killer) long after that session had opened its link.
+It must never read a clock, and it never blames a session for a host that was killed from outside (`kill -9`, the
+kernel's out-of-memory killer) long after that session had opened its link.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def place(placement: Placement, company: str, *, policy: PlacementPolicy) -> tup
 
 
 def _should_move(placement: Placement, company: str, fewest: int, policy: PlacementPolicy) -> bool:
-    """Is the session's host crowded, when another one has only `fewest` sessions?
+    """Whether the session's host is crowded, when another one has only `fewest` sessions.
 
     A session that may have ended a host stays, so that the next death of that host narrows the search."""
     host = placement.hosts[company]

@@ -109,7 +109,7 @@ def _returning(
 
 
 def expects_sessions(cluster: Cluster, *, policy: SharingPolicy) -> bool:
-    """Is another node about to transfer sessions that this one may get?"""
+    """Whether another node is about to transfer sessions that this one may get."""
     sharing = members(cluster.nodes, policy)
     wanted = shares(sharing, cluster.total)
     if cluster.me not in wanted or cluster.own >= math.ceil(wanted[cluster.me]) + policy.min_excess:

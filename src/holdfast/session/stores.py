@@ -147,7 +147,7 @@ class Transition:
 
     @property
     def is_event(self) -> bool:
-        """Is it reported to webhooks and event streams? Another attempt within a state is not; a request for a
+        """Whether it is reported to webhooks and event streams. Another attempt within a state is not; a request for a
         passkey is, because a person must answer it within minutes."""
         return self.after is not self.before or self.reason == PASSKEY_REQUIRED.name
 

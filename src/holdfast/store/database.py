@@ -283,7 +283,7 @@ def _run(
         # When the commit was sent, its effect is unknown: such a write never runs again.
         if tries > 1 and not committing and (lost or _is_rolled_back(error)):
             if not lost:
-                _pause()  # the transaction that this one was in the way of must get its locks first
+                _pause()  # first, the transaction that this one blocked must get its locks
             tries = 1 if lost else tries - 1
             return _run(connection, group, listeners, tries=tries, pauses=pauses, savepoints=savepoints)
         if len(group) == 1 or lost or connection.invalidated:

@@ -15,7 +15,7 @@ from holdfast.store.tables import notes
 MOVED_TO = "moved-to"
 """Of a source: where its content is now, for people."""
 FILLED_FROM = "moving-from"
-"""Of a target, until its source is marked: where its content comes from."""
+"""Of a target, until its source is marked: the source of its content."""
 
 
 def refuse_moved(connection: Connection) -> None:

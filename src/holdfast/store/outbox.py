@@ -296,7 +296,7 @@ def _queued(draft: Draft, seq: int, chat: str, *, is_to_new_contact: bool, now: 
 
 
 def _is_owner(check: Check, connection: Connection) -> bool:
-    """Is the session this process's own? Another's message is only stored."""
+    """Whether this process owns the session. A message of another one is only stored."""
     try:
         check(connection)
     except LeaseLost:

@@ -92,7 +92,7 @@ class WebDownload:
 
     @property
     def is_encoded(self) -> bool:
-        """Does `chunks` undo a `Content-Encoding`?"""
+        """Whether `chunks` decodes a `Content-Encoding`."""
         return has_coding(self._codings, mimetype=self.mimetype)
 
     @property

@@ -93,7 +93,7 @@ class Decoder:
 
 
 def has_coding(codings: str, *, mimetype: str | None) -> bool:
-    """Does this value of `Content-Encoding` name anything that a `Decoder` has to undo?"""
+    """Whether this value of `Content-Encoding` names a coding that a `Decoder` has to decode."""
     return bool(_to_undo(codings, mimetype))
 
 
