@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.api.examples import BODIES
 from holdfast.session.engine import QueryAnswered, RunOperation, RunQuery
-from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient
+from tests.api.api_client import KEY_OF_ONE, OTHER, Answer, ApiClient, make_client
 from tests.gateway_harness import COMPANY, GatewayHarness
 
 UNKNOWN = "962399"
@@ -154,6 +154,24 @@ async def test_a_malformed_request_is_refused_before_the_company_is_looked_up(
                     wrong.append((answer.status, operation.name, address, others, answer.body[:200]))
     assert wrong == []
     assert asked(harness) == []
+
+
+async def test_a_malformed_request_is_refused_before_the_sessions_are_loaded(harness: GatewayHarness) -> None:
+    """It does not wait for them, as a valid request does."""
+    async with harness.running() as gateway:
+        await harness.now(gateway.put(COMPANY))
+    harness.host_starts.close()
+    wrong = []
+    async with harness.running(until_ready=False) as gateway:
+        client = make_client(harness, gateway)
+        for operation in operations(client):
+            for address, others in malformed(operation, COMPANY):
+                answer = await operation.send(client, address, **others)
+                if answer.status != 422:
+                    wrong.append((answer.status, operation.name, address, others, answer.body[:200]))
+        harness.host_starts.open()
+        await harness.until(lambda: gateway.is_ready)
+    assert wrong == []
 
 
 async def test_a_valid_request_about_an_unknown_company_gets_404(linked: ApiClient, harness: GatewayHarness) -> None:

@@ -172,8 +172,6 @@ async def compact_database(_: ForAll, backup_service: Keeping, waits: ShutdownDe
 class ImportRoute(KeyedRoute):
     """Takes up to 64 MB, so a hostile body is refused before it is parsed as a whole."""
 
-    validates_first = False
-
     async def check_body(self, request: Request) -> None:
         await check_import(await request.body())
 

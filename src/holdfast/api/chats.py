@@ -13,7 +13,7 @@ from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.page_size import PageSize
 from holdfast.api.queries import QUERY_FAILURES, ChatJid, ask
-from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, from_state, keyed_router
+from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, from_state, keyed_router
 from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text, checked_by
 from holdfast.base.errors import BadInput, NotFound
 from holdfast.delivery.chats import ChatCursor, Chats, TimelineCursor, TimelinePage, size_of_entry
@@ -82,10 +82,9 @@ _Newer = Annotated[
 ]
 
 
-class _OneDirection(Check):
-    async def __call__(self, after: _Older = None, before: _Newer = None) -> None:
-        if after is not None and before is not None:
-            raise BadInput("after and before can't be combined: give one of them", field="before")
+async def _check_direction(after: _Older = None, before: _Newer = None) -> None:
+    if after is not None and before is not None:
+        raise BadInput("after and before can't be combined: give one of them", field="before")
 
 
 @router.get("/v1/sessions/{company}/chats/{chat}/messages")
@@ -94,7 +93,7 @@ async def list_chat_messages(
     jid: ChatJid,
     chats: ChatsDependency,
     media: MediaDependency,
-    _: Annotated[None, Depends(_OneDirection())],
+    _: Annotated[None, Depends(_check_direction)],
     after: _Older = None,
     before: _Newer = None,
     limit: Limit = 50,

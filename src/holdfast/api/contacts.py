@@ -8,11 +8,12 @@ from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from holdfast.api.chat_models import NamesModel
+from holdfast.api.deferred import deferred
 from holdfast.api.description import problem
 from holdfast.api.groups import shown_time
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
 from holdfast.api.queries import QUERY_FAILURES, ChatJid, ChatPath, ask, queries_of
-from holdfast.api.routing import Check, CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
+from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, PeopleDependency, from_state, keyed_router
 from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, RequestModel, Text
 from holdfast.base.errors import BadInput
 from holdfast.delivery.chats import Names
@@ -128,26 +129,25 @@ class PersonModel(ApiModel):
         )
 
 
-class _NamesPerson(Check):
-    """A person is named in the path, not a group. `cure` says who may be named."""
+def _names_person(cure: str) -> Any:
+    """A dependency: the person in the path as it is written. Raises `BadInput` for a group, with `cure`."""
 
-    def __init__(self, cure: str) -> None:
-        self._cure = cure
-
-    async def __call__(self, chat: ChatPath) -> str:
+    async def check(chat: ChatPath) -> str:
         if username_in(chat) is None and not parse_recipient(chat, field="chat")[1].endswith((PERSON, HIDDEN)):
-            raise BadInput(f'chat "{chat[:60]}" is not a person: {self._cure}', field="chat")
+            raise BadInput(f'chat "{chat[:60]}" is not a person: {cure}', field="chat")
         return chat
+
+    return Depends(check)
 
 
 def _person(only: str) -> Any:
     """A dependency: the JID of the person in the path. Raises `BadInput`, in which `only` says who may be named."""
-    names_person = Depends(_NamesPerson(f"only {only}"))
+    names_person = _names_person(f"only {only}")
 
     async def read(jid: ChatJid, _: str = names_person) -> str:
         return jid
 
-    return Depends(read)
+    return deferred(read)
 
 
 async def _numbered(chat: ChatPath, jid: Annotated[str, _person("people can be saved")]) -> str:
@@ -158,7 +158,7 @@ async def _numbered(chat: ChatPath, jid: Annotated[str, _person("people can be s
 
 Person = Annotated[str, _person("people have this text")]
 Blockable = Annotated[str, _person("people can be blocked")]
-Numbered = Annotated[str, Depends(_numbered)]
+Numbered = Annotated[str, deferred(_numbered)]
 
 router = keyed_router("contacts")
 
@@ -205,7 +205,7 @@ async def list_contacts(
 )
 async def get_contact(
     company: CompanyPath,
-    chat: Annotated[str, Depends(_NamesPerson("give a number, a hidden id or a username"))],
+    chat: Annotated[str, _names_person("give a number, a hidden id or a username")],
     people: PeopleDependency,
 ) -> PersonModel:
     """What is known about a person, found by number or by hidden id. WhatsApp is queried for the one that is

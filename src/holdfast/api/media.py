@@ -17,7 +17,7 @@ from pydantic import Field
 from holdfast.api.access import media_quota
 from holdfast.api.description import Answers, problem
 from holdfast.api.message_models import ReceivedModel
-from holdfast.api.routing import Check, CompanyPath, LoadedGateway, from_state, keyed_router, keyless_router
+from holdfast.api.routing import CompanyPath, LoadedGateway, from_state, keyed_router, keyless_router
 from holdfast.api.schemas import ApiModel, checked_by
 from holdfast.base.clock import Clock
 from holdfast.base.errors import BadInput, NotFound
@@ -119,12 +119,10 @@ open_router = keyless_router("media", responses={404: problem("the address has e
 """For the only media route without an API key: its URL is signed instead."""
 
 
-class _FileType(Check):
+async def _file_type(request: Request) -> str | None:
     """The type of the file in the body, as the caller names it."""
-
-    async def __call__(self, request: Request) -> str | None:
-        _check_is_file(request)
-        return request.headers.get("Content-Type")
+    _check_is_file(request)
+    return request.headers.get("Content-Type")
 
 
 def _check_filename(name: str) -> None:
@@ -137,7 +135,7 @@ async def store_media(
     request: Request,
     _: LoadedGateway,
     service: MediaDependency,
-    mimetype: Annotated[str | None, Depends(_FileType())],
+    mimetype: Annotated[str | None, Depends(_file_type)],
     filename: Annotated[
         str | None, Query(description="shown for documents", max_length=LONGEST_NAME), checked_by(_check_filename)
     ] = None,

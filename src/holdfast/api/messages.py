@@ -17,7 +17,6 @@ from holdfast.api.page_size import Numbered, read_page
 from holdfast.api.routing import (
     After,
     Chat,
-    Check,
     CompanyPath,
     KeyDependency,
     Limit,
@@ -43,20 +42,18 @@ MESSAGES = "/v1/sessions/{company}/messages"
 router = keyed_router("messages")
 
 
-class _MessageInBody(Check):
+async def _message_in_body(request: Request) -> MessageOptions:
     """Runs the checks of `Messages.accept` early: the company is looked up before `accept` is called."""
-
-    async def __call__(self, request: Request) -> MessageOptions:
-        message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))
-        check_request(SendRequest(body=body_of(message), options=message))
-        return message
+    message = await read_message(await request.body(), content_type=request.headers.get("Content-Type"))
+    check_request(SendRequest(body=body_of(message), options=message))
+    return message
 
 
 @router.post(MESSAGES, status_code=202, openapi_extra=description.body(MessageRequest.__name__))
 async def send_message(
     request: Request,
     company: CompanyPath,
-    message: Annotated[MessageOptions, Depends(_MessageInBody())],
+    message: Annotated[MessageOptions, Depends(_message_in_body)],
     idempotency_key: Annotated[str | None, Header(max_length=LONGEST_KEY, min_length=1)] = None,
 ) -> AcceptedModel:
     """Accept a message. 202 means that it is stored on disk and will be sent."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Header, Query, Response
 from pydantic import Field
 
+from holdfast.api.deferred import deferred
 from holdfast.api.description import Answers, problem
 from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
@@ -143,7 +144,7 @@ async def _starter(
     )
 
 
-StarterDependency = Annotated[OperationStarter, Depends(_starter)]
+StarterDependency = Annotated[OperationStarter, deferred(_starter)]
 
 
 @router.get("/v1/operations/{id}")

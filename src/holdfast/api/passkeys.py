@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from holdfast.api.deferred import deferred
 from holdfast.api.description import Answers, problem
 from holdfast.api.routing import CompanyPath, LoadedGateway, ShutdownDependency, keyed_router
 from holdfast.api.schemas import ApiModel, Text
@@ -80,7 +81,7 @@ async def _relay(company: CompanyPath, gateway: LoadedGateway) -> PasskeyRelay:
     return (await gateway.actor(company)).passkeys
 
 
-Relay = Annotated[PasskeyRelay, Depends(_relay)]
+Relay = Annotated[PasskeyRelay, deferred(_relay)]
 
 router = keyed_router("sessions")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends
 from pydantic import Field
 
+from holdfast.api.deferred import deferred
 from holdfast.api.queries import ChatJid
 from holdfast.api.routing import CompanyPath, LoadedGateway, keyed_router
 from holdfast.api.schemas import ApiModel
@@ -44,7 +44,7 @@ async def _actor(company: CompanyPath, gateway: LoadedGateway) -> SessionActor:
     return await gateway.actor(company)
 
 
-Actor = Annotated[SessionActor, Depends(_actor)]
+Actor = Annotated[SessionActor, deferred(_actor)]
 router = keyed_router("presence")
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Path, Request
+from fastapi import Path, Request
 
+from holdfast.api.deferred import deferred
 from holdfast.api.description import Answers, problem
 from holdfast.api.routing import NAMES_CHAT, CompanyPath, PeopleDependency
 from holdfast.http.shutdown import ShutdownScope
@@ -34,7 +35,7 @@ async def chat_of(people: PeopleDependency, company: CompanyPath, chat: ChatPath
     return await people.chat(company, chat, field="chat")
 
 
-ChatJid = Annotated[str, Depends(chat_of)]
+ChatJid = Annotated[str, deferred(chat_of)]
 """The canonical id of the chat that the path names in any way."""
 
 

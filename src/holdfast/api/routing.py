@@ -8,20 +8,22 @@ exists.
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, get_request_handler
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from holdfast.api import access, description
 from holdfast.api.access import authenticate
+from holdfast.api.deferred import DeferringRoute, Function, deferred
 from holdfast.api.keys import KeyGrant, NotAllowed
 from holdfast.api.schemas import checked_by, cursor
 from holdfast.base.clock import in_utc
@@ -42,25 +44,20 @@ from holdfast.runtime.people import People
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-class Check:
-    """A dependency that only checks the request, and looks nothing up. It is called before anything is looked up, and
-    again with the other dependencies."""
-
-
-class KeyedRoute(APIRoute):
+class KeyedRoute(DeferringRoute):
     """Checks the API key, and whether it covers the company in the path, before anything else of a request is read;
-    then the path, the query and the body; then whether the company exists.
-
-    FastAPI calls the dependencies of a route before it validates its body, and they may ask WhatsApp. Therefore a first
-    handler validates everything that the route and its dependencies take.
+    then the path, the query and the body; then whether the company exists. Only then are deferred dependencies called.
     """
 
-    validates_first = True
-    """False only for a route whose dependencies look nothing up: then its body is validated once."""
+    def __init__(
+        self, path: str, endpoint: Function, *, dependencies: Sequence[Any] | None = None, **options: Any
+    ) -> None:
+        if "{company}" in path and MAY_BE_NEW not in (dependencies or ()):
+            endpoint = _for_known_company(endpoint)
+        super().__init__(path, endpoint, dependencies=dependencies, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer, check_syntax = super().get_route_handler(), self._syntax_handler()
-        is_for_known = MAY_BE_NEW not in self.dependencies
+        answer = super().get_route_handler()
         known = _query_names(self.dependant)
         if "items" in getattr(self.response_model, "model_fields", ()):
             known |= _OF_PAGES
@@ -75,55 +72,39 @@ class KeyedRoute(APIRoute):
             _refuse_unknown_names(request, known)
             async with access.large_body(request):
                 await self.check_body(request)
-                if self.validates_first:
-                    await check_syntax(request)
-                if company is not None and is_for_known:
-                    await _require(request, company)
                 return await answer(request)
 
         return keyed
-
-    def _syntax_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Validates what the route and its dependencies take, and calls those that are a `Check`."""
-        return get_request_handler(
-            dependant=_parameters(self.dependant),
-            body_field=self.body_field,
-            response_class=Response,
-            embed_body_fields=self._embed_body_fields,
-        )
 
     async def check_body(self, request: Request) -> None:
         """Refuse a bad body before the framework parses it, which takes time and memory on the event loop."""
 
 
-def _parameters(dependant: Dependant) -> Dependant:
-    """The parameters of a route and of all its dependencies, of which only the checks are left."""
-    found = Dependant(call=_nothing, path=dependant.path)
-    for each in _with_dependencies(dependant):
-        found.path_params += each.path_params
-        found.query_params += each.query_params
-        found.header_params += each.header_params
-        found.body_params += each.body_params
-        if isinstance(each.call, Check):
-            found.dependencies.append(each)
-    return found
-
-
-def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
-    yield dependant
-    for each in dependant.dependencies:
-        yield from _with_dependencies(each)
-
-
-async def _nothing(**_: object) -> Response:
-    return Response()
-
-
-async def _require(request: Request, company: str) -> None:
+async def _require_company(request: Request) -> None:
     """Raises `NotFound` for an unknown company, and `DatabaseStalled`."""
     gateway: Gateway = request.app.state.gateway
+    company = request.path_params["company"]
     if gateway.find(company) is None:  # else no database is asked
         await gateway.stalls.answered(lambda: gateway.require(company))
+
+
+_REQUIRED_COMPANY = inspect.Parameter(
+    "required_company", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[None, deferred(_require_company)]
+)
+
+
+def _for_known_company(endpoint: Function) -> Function:
+    """The endpoint with one more dependency: the company in its path must exist. It is the first parameter, so that it
+    is called before other deferred dependencies."""
+
+    @functools.wraps(endpoint)
+    async def call(required_company: None, **arguments: Any) -> Any:
+        return await endpoint(**arguments)
+
+    signature = inspect.signature(endpoint)
+    parameters = [_REQUIRED_COMPANY, *signature.parameters.values()]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # FastAPI reads it
+    return call
 
 
 _OF_PAGES = {"after", "limit"}
@@ -163,19 +144,15 @@ async def _grant(request: Request) -> KeyGrant:
 KeyDependency = Annotated[KeyGrant, Depends(_grant)]
 
 
-class _ForAllCompanies(Check):
-    def __init__(self, refusal: str) -> None:
-        self._refusal = refusal
-
-    async def __call__(self, grant: KeyDependency) -> KeyGrant:
-        if grant.companies is not None:
-            raise NotAllowed(self._refusal)
-        return grant
-
-
 def for_all_companies(refusal: str) -> Any:
     """A dependency: the request's key, which must be one for all companies. Raises `NotAllowed` with `refusal`."""
-    return Depends(_ForAllCompanies(refusal))
+
+    async def check(grant: KeyDependency) -> KeyGrant:
+        if grant.companies is not None:
+            raise NotAllowed(refusal)
+        return grant
+
+    return Depends(check)
 
 
 def from_state(name: str, *, loaded: bool = False) -> Any:
@@ -189,7 +166,7 @@ def from_state(name: str, *, loaded: bool = False) -> Any:
             await until_loaded(request, request.app.state.gateway)
         return getattr(request.app.state, name)
 
-    return Depends(read)
+    return deferred(read) if loaded else Depends(read)
 
 
 LoadedGateway = Annotated[Gateway, from_state("gateway", loaded=True)]
@@ -203,13 +180,12 @@ CompanyPath = Annotated[str, Path(description="the company id")]
 """`KeyedRoute` has checked that the key covers it, and that it exists unless the route is marked with `MAY_BE_NEW`."""
 
 
-class _NewCompany(Check):
-    async def __call__(self, company: CompanyPath) -> None:
-        if not is_company_id(company):
-            raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
+async def _check_new_company(company: CompanyPath) -> None:
+    if not is_company_id(company):
+        raise BadInput(f'company "{company[:80]}" is not usable: {COMPANY_RULE}', field="company")
 
 
-MAY_BE_NEW = Depends(_NewCompany())
+MAY_BE_NEW = Depends(_check_new_company)
 """For `dependencies` of a route: the company in its path need not exist."""
 After = Annotated[str | None, Query(description="`next` of the previous page"), checked_by(cursor)]
 """The position in a list whose rows are numbered."""
@@ -233,7 +209,7 @@ async def _chat(people: PeopleDependency, company: CompanyPath, chat: _ChatText 
     return None if chat is None else await people.chat(company, chat, field="chat")
 
 
-Chat = Annotated[str | None, Depends(_chat)]
+Chat = Annotated[str | None, deferred(_chat)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows in a page")]
 
 
@@ -262,4 +238,9 @@ def keyed_router(tag: str, *, prefix: str = "", route_class: type[KeyedRoute] = 
 
 def keyless_router(tag: str, *, responses: description.Answers | None = None) -> APIRouter:
     """A router whose routes need no API key."""
-    return APIRouter(tags=[tag], responses=responses, generate_unique_id_function=description.operation_id)
+    return APIRouter(
+        tags=[tag],
+        route_class=DeferringRoute,
+        responses=responses,
+        generate_unique_id_function=description.operation_id,
+    )

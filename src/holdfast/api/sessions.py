@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import segno
-from fastapi import Depends, Response
+from fastapi import Response
 
 from holdfast.api import description
 from holdfast.api.account_limits import LimitsModel
+from holdfast.api.deferred import deferred
 from holdfast.api.routing import (
     MAY_BE_NEW,
     CompanyPath,
@@ -78,7 +79,7 @@ async def _answers(
     return SessionAnswers(gateway=gateway, diagnoser=diagnoser, webhooks=webhooks)
 
 
-Answers = Annotated[SessionAnswers, Depends(_answers)]
+Answers = Annotated[SessionAnswers, deferred(_answers)]
 
 
 @router.put("/v1/sessions/{company}", dependencies=[MAY_BE_NEW])
