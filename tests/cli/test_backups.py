@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,17 @@ async def test_a_cleared_company_is_restored_from_a_backup(still: Command) -> No
     refused = await still(*before_clear)
     assert (refused.code, "--replace backs it up" in refused.err) == (1, True)
     assert (await still(*before_clear, "--replace", "--take-stale", "all")).code == 0
+
+
+async def test_a_restore_says_how_a_cleared_company_connects_again(still: Command) -> None:
+    """A running Holdfast stops the session before it backs the company up, and so it is restored stopped."""
+    await imported(still)
+    with closing(sqlite3.connect(still.folder / "holdfast-data" / "holdfast.db")) as database, database:
+        database.execute("UPDATE sessions SET state = 'stopped'")
+    cleared = await still("clear", COMPANY, "--yes")
+    restored = await still(*cleared.out.split("`holdfast ")[1].split("`")[0].split())
+    assert restored.code == 0, restored
+    assert restored.out.endswith(f"once Holdfast runs, `holdfast start {COMPANY}` connects it.\n")
 
 
 async def test_a_restore_reports_a_company_that_stays_stopped(still: Command) -> None:

@@ -210,6 +210,11 @@ def _show_restored(restored: Restored, path: Path, *, as_json: bool) -> None:
     )
     if copy is not None:
         terminal.print_stdout(f"The state before the restore is in {copy}")
+    if manifest.only_company is not None and manifest.companies[0].state == "stopped" and not restored.refused:
+        terminal.print_stdout(
+            f"Its session is stopped, as when the backup was made: once Holdfast runs, `holdfast start "
+            f"{manifest.only_company}` connects it."
+        )
     for sentence in restored.refused.values():
         terminal.complain(sentence)
 
