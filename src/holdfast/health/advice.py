@@ -51,7 +51,7 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
     Action.CONTACT_WHATSAPP: "ask for a review in WhatsApp on the company's phone, or write to WhatsApp's support",
     Action.START: "start the session when it is needed again",
     Action.NONE: "nothing needs to be done",
-    Remedy.CHECK_SESSION: "other companies are connected, so the network of this machine works: check this company's "
+    Remedy.CHECK_SESSION: "other companies are connected, so the network of this machine works; check this company's "
     "own proxy if it has one, otherwise wait: the problem is most likely on WhatsApp's side",
     Remedy.CHECK_REDIS: "check whether Redis runs and can be reached",
     Remedy.CHECK_DATABASE: "check whether the disk is full and the database can be reached",
@@ -70,8 +70,8 @@ WHAT_TO_DO: Mapping[Advice, str] = MappingProxyType({
 
 
 _OF_CAUSES: Mapping[str, str] = MappingProxyType({
-    "temporarily-banned": "wait until the ban ends: Holdfast then connects automatically; afterwards send fewer first "
-    "messages to strangers, because WhatsApp bans numbers that continue",
+    "temporarily-banned": "wait until the ban ends (Holdfast then connects automatically), and send fewer first "
+    "messages to strangers afterwards: WhatsApp bans numbers that continue",
     "client-outdated": "set HOLDFAST_WHATSAPP_VERSION to auto if it pins a version; otherwise update Holdfast: "
     "WhatsApp no longer accepts this version of the client",
     "restored-stale": "make sure that Holdfast no longer runs on the machine where the backup was made, then "
