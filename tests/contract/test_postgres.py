@@ -24,6 +24,7 @@ from holdfast.store.credentials import EngineRows
 from holdfast.store.database import Database
 from holdfast.store.events import EventRows, record
 from holdfast.store.lookup import LookupRows
+from holdfast.store.migrate import revisions
 from holdfast.store.outbox import OutboxRows
 from holdfast.store.postgres import SETTING, parse
 from holdfast.store.search_indexer import SearchIndexer
@@ -141,12 +142,13 @@ def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str, post
 
 
 def test_processes_that_start_together_migrate_one_after_the_other(postgres: PostgresProcess) -> None:
-    """Four processes open an empty database at once."""
-    url = parse(postgres.new_database())
+    """Four processes open an empty database at once, and it has every migration once."""
+    url = postgres.new_database()
     with ThreadPoolExecutor(4) as threads:
-        opened = list(threads.map(lambda _: Database(url), range(4)))
+        opened = list(threads.map(lambda _: Database(parse(url)), range(4)))
     for database in opened:
         database.close()
+    assert postgres.rows(url, "SELECT version_num FROM alembic_version") == [(revisions()[0],)]
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(url: str) -> None:

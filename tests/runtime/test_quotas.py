@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import fields
+
 import pytest
 
 from holdfast.base.errors import BadInput
@@ -134,12 +137,14 @@ async def test_uploads_in_progress_count_against_the_media_quota() -> None:
 
 async def test_quotas_can_be_switched_off() -> None:
     """0 means no limit."""
-    names = ("requests_per_minute", "streams", "outbox_messages", "outbox_bytes", "media_bytes", "free_disk_bytes")
-    trial = Trial(**dict.fromkeys(names, 0))
+    trial = Trial(**{limit.name: 0 for limit in fields(QuotaLimits)})
     trial.free = 0
     for _ in range(5000):
         trial.quotas.check_request("a", writes=True)
         await trial.accept(COMPANY, MB)
-    with trial.quotas.stream("a"):
+    with ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(trial.quotas.request("a"))
+            stack.enter_context(trial.quotas.stream("a"))
         async with trial.quotas.media(COMPANY, 1 << 60):
             pass

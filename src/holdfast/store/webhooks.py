@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from sqlalchemy import (
     Connection,
@@ -62,7 +62,7 @@ class WebhookRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._replays: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._replays: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
     async def set_default(self, url: str | None, secret: str | None) -> None:
         """Set the default endpoint. Without a URL, pending deliveries are kept and no more are added."""
@@ -260,7 +260,9 @@ class WebhookRows:
 
     async def _replay_of(self, company: str | None, *, since: str | None) -> int:
         replayed = 0
-        async with self._replays[company]:  # many at once would fill the groups of the writer
+        async with self._replays.setdefault(
+            company, asyncio.Lock()
+        ):  # many at once would fill the groups of the writer
             after, last = await self._database.read(lambda connection: _range_of_replay(connection, since))
             while True:
                 page = functools.partial(_page_of_replay, company=company, since=since, after=after, last=last)
