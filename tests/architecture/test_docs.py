@@ -286,6 +286,22 @@ def test_links_of_the_pages_above_lead_somewhere(name: str) -> None:
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
+def test_contributing_names_only_files_and_names_that_exist() -> None:
+    """Otherwise a recipe would become stale unnoticed when something that it names is renamed."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    quoted = " ".join(re.findall("(?<!`)`([^`]+)`(?!`)", text))
+    folders = ("src", "packages", "tests", "scripts", "docs", "bench")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.*") if "__pycache__" not in path.parts]
+    named = set(re.findall(r"(?<![\w./*…-])\w[\w./-]*\.(?:py|mjs|toml|md)\b", quoted))
+    assert len(named) > 50
+    paths = [f"/{path.relative_to(ROOT)}" for path in (*files, *ROOT.glob("*.*"))]
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in paths)] == []
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files if path.suffix in {".py", ".mjs"})
+    words = re.findall(r"(?<![\w./*…-])[A-Za-z_]\w{2,}(?![\w./-])", quoted)
+    names = {word for word in words if word != word.lower() or "_" in word}
+    assert sorted(names - set(re.findall(r"\w+", code))) == []
+
+
 def test_pages_name_no_setting_and_no_command_that_there_is_not() -> None:
     """Text that is not generated from the source would otherwise become stale unnoticed."""
     settings = {variable(name) for name in Settings.model_fields}
