@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 from types import FrameType
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.body_limit import LARGEST_BODY
@@ -29,6 +30,8 @@ HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
 JSON = "Content-Type: application/json\r\n"
 SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
+LARGE = 40 * 1024 * 1024
+"""Bytes of a response that does not fit into the buffers of the operating system."""
 SOON_S = 5
 """Seconds for a response that should arrive at once, on a busy machine."""
 
@@ -90,6 +93,7 @@ async def serving(
     client: ApiClient,
     *,
     head_deadline_s: float = 10,
+    read_deadline_s: float = 60,
     stop_s: float = 5,
     max_connections: int = 0,
     trusted_proxies: str = "",
@@ -97,6 +101,7 @@ async def serving(
     server = HttpServer(
         client.api,
         head_deadline_s=head_deadline_s,
+        read_deadline_s=read_deadline_s,
         stop_s=stop_s,
         max_connections=max_connections,
         trusted_proxies=trusted_proxies,
@@ -328,6 +333,41 @@ async def test_idle_connections_do_not_block_new_ones(client: ApiClient) -> None
             await caller.send(f"GET /v1/sessions HTTP/1.1\r\n{HEAD}\r\n")
             assert (await caller.answer())[0] == 200
         assert not stream.reader.at_eof()
+
+
+async def large_response() -> Response:
+    return Response(b"x" * LARGE)
+
+
+async def read_slowly(port: int) -> int:
+    """The number of bytes that a caller gets who reads 64 kB each time."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    size = 0
+    while piece := await reader.read(65536):
+        size += len(piece)
+        await asyncio.sleep(0)
+    writer.close()
+    return size
+
+
+@pytest.mark.parametrize("more", ["", "Connection: close\r\n"])
+async def test_a_caller_that_does_not_read_its_response_is_disconnected(client: ApiClient, more: str) -> None:
+    """Until then its request is open. Another caller gets the whole response."""
+    client.api.get("/large")(large_response)
+    async with serving(client, read_deadline_s=1) as running:
+        connection = socket.create_connection(("127.0.0.1", running.port))
+        with contextlib.closing(connection):
+            connection.sendall(f"GET /large HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
+            await asyncio.sleep(0.5)
+            [protocol] = running.server.server_state.connections
+            assert isinstance(protocol, HttpToolsProtocol)
+            assert not protocol.cycle.response_complete
+            async with asyncio.timeout(SOON_S):
+                while running.server.server_state.connections:  # noqa: ASYNC110 – ends by a timer of the server
+                    await asyncio.sleep(0.05)
+        assert await read_slowly(running.port) == LARGE
 
 
 async def test_bodies_without_a_key_that_never_end_do_not_block_others(client: ApiClient) -> None:

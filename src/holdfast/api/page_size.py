@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-FIRST_ROWS = 10
-"""Rows that are read before the size of the others can be estimated."""
-MAX_PAGE_CHARS = 1_000_000
+PART_ROWS = 16
+"""Rows that are read at once: nobody knows the size of the next ones."""
+MAX_PAGE_CHARS = 500_000
 
 
 class Numbered(Protocol):
@@ -27,21 +27,16 @@ class PageSize:
     """Counts the rows of a page while it is read in parts."""
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._rows = 0
-        self._chars = 0
+        self._rows_left = limit
+        self._chars_left = MAX_PAGE_CHARS
 
     def next_part(self) -> int:
         """The number of rows to read next; 0: the page is full."""
-        if not self._rows:
-            return min(FIRST_ROWS, self._left)
-        fits = (MAX_PAGE_CHARS - self._chars) * self._rows // max(self._chars, 1)
-        return max(min(self._left, fits), 0)
+        return min(PART_ROWS, self._rows_left) if self._chars_left > 0 else 0
 
     def add(self, sizes: Sequence[int]) -> None:
-        self._left -= len(sizes)
-        self._rows += len(sizes)
-        self._chars += sum(sizes)
+        self._rows_left -= len(sizes)
+        self._chars_left -= sum(sizes)
 
 
 async def read_page(read: Read[N], *, after: int, limit: int, size: Callable[[N], int]) -> tuple[list[N], str | None]:

@@ -48,6 +48,7 @@ from holdfast.delivery.chats import Chats
 from holdfast.delivery.events import Events
 from holdfast.delivery.labels import Labels
 from holdfast.delivery.stores import Inbox, Outbox
+from holdfast.http.body_pieces import BodyPieces
 from holdfast.http.encoded_slashes import EncodedSlashes
 from holdfast.http.head_requests import HeadRequests
 from holdfast.http.open_requests import OpenRequests
@@ -194,6 +195,7 @@ def make_api(
     problems.install(api)
     forwarding.install(api, forwarder)
     api.add_middleware(StoppedRequests, shutdown=api.state.shutdown)
+    api.add_middleware(BodyPieces)
     # The routers are not included: FastAPI would build each route a second time, for each application.
     api.router.routes.extend(route for router in ROUTERS for route in router.routes)
     description.install(api)

@@ -27,6 +27,8 @@ API_HEADER = ("Holdfast-API", "1")
 HEAD_DEADLINE_S = 10
 LARGEST_HEAD = 64 * 1024
 """Maximum bytes of a request's head; the parser itself has no limit."""
+READ_DEADLINE_S = 60
+"""Seconds within which a caller must take the next part of a response, 64 kB."""
 KEEP_ALIVE_S = 75
 """Longer than the minute for which proxies keep idle connections, because the server must not be the side that closes
 first."""
@@ -45,6 +47,7 @@ class HttpServer(uvicorn.Server):
         api: FastAPI,
         *,
         head_deadline_s: float = HEAD_DEADLINE_S,
+        read_deadline_s: float = READ_DEADLINE_S,
         stop_s: float = STOP_S,
         max_connections: int = 0,
         trusted_proxies: str = "",
@@ -52,6 +55,7 @@ class HttpServer(uvicorn.Server):
         """`max_connections`: how many may be open; 0: no limit. `trusted_proxies`: networks, separated by commas."""
         shared = {
             "head_deadline_s": head_deadline_s,
+            "read_deadline_s": read_deadline_s,
             "open_connections": Connections(max_connections),
             "refusals": LimitedLog(log, monotonic=api.state.access.quotas.clock.monotonic),
         }
@@ -114,12 +118,14 @@ def _build_routes(api: FastAPI) -> None:
 
 
 class _Connection(HttpToolsProtocol):
-    """Closes when the head of a request, or the rest of one that is already answered, does not arrive in time.
+    """Closes when the head of a request, or the rest of one that is already answered, does not arrive in time, and when
+    the caller does not read a response.
 
     Uvicorn's own deadline covers only the time between requests. `BodyLimit` covers the body of a request.
     """
 
     head_deadline_s: float
+    read_deadline_s: float
     open_connections: Connections
     refusals: LimitedLog
 
@@ -127,6 +133,7 @@ class _Connection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.logger = _WithoutInvalid(self.logger)  # type: ignore[assignment]  # an adapter is used alike
         self._cut: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._part = _Part.NONE
         self._head_bytes = 0
 
@@ -139,8 +146,21 @@ class _Connection(HttpToolsProtocol):
         self._expect_more()
 
     def close(self) -> None:
-        """Called for an idle connection when another caller needs its slot."""
-        self.transport.close()
+        """Called for an idle connection when another caller needs its slot, or when it was idle for too long."""
+        self.transport.close()  # which first sends what the caller has not read yet
+        self._expect_reading()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._expect_no_reading()
 
     @property
     def _address(self) -> str:
@@ -182,11 +202,14 @@ class _Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.open_connections.idle(self, is_keyed=self._is_keyed)
+        if self.transport.is_closing():
+            self._expect_reading()
         if self._part is _Part.BODY and self._is_owed_more():
             self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        self._expect_no_reading()
         self.open_connections.closed(self)
         super().connection_lost(exc)
 
@@ -214,3 +237,12 @@ class _Connection(HttpToolsProtocol):
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
+
+    def _expect_reading(self) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.read_deadline_s, self.transport.abort)
+
+    def _expect_no_reading(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
