@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from holdfast.engine.errors import EngineUnavailable
+from holdfast.runtime.engine_slot import RunningHost, Slot
 from holdfast.runtime.engine_supervisor import EngineSupervisor
 from holdfast.session.backoff import Backoff
 from holdfast.session.engine import (
@@ -283,3 +284,27 @@ async def test_the_first_host_must_start() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await fleet.supervisor.run(ready=lambda: None)
     assert caught.group_contains(EngineUnavailable, match="Node is missing")
+
+
+async def test_a_host_whose_slot_is_closed_while_it_starts_ends_at_once() -> None:
+    """No session is placed there any more, so nobody would ever end it."""
+    clock, may_start, ended = FakeClock(), asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def start_host(listener: Listener) -> AsyncIterator[FakeEngine]:
+        await may_start.wait()
+        try:
+            yield FakeEngine(listener=listener)
+        finally:
+            ended.set()
+
+    supervisor = EngineSupervisor(start_host, clock=clock, backoff=Backoff())
+    slot = Slot(1, supervisor, one_by_one=False, clock=clock)
+    started: list[RunningHost] = []
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = slot.run(start_host, backoff=Backoff(), started=started.append, may_fail=True)
+        tasks.create_task(running)
+        await asyncio.sleep(0)
+        slot.close()
+        may_start.set()
+    assert (ended.is_set(), started) == (True, [])

@@ -133,6 +133,8 @@ class Slot:
     ) -> None:
         try:
             async with start_host(host) as engine:
+                if self.closed:
+                    return  # since it was started, all sessions of the slot were placed elsewhere
                 host.engine, host.started_at = engine, self._clock.monotonic()
                 self.host, self.down_since, self.start_failure = host, None, None
                 self.has_host.set()
