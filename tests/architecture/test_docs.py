@@ -100,6 +100,13 @@ def test_every_setting_is_in_the_docs() -> None:
     assert headings("settings.md") == {variable(name) for name in Settings.model_fields}
 
 
+def test_every_setting_is_read() -> None:
+    """A setting that no code reads would be documented and accepted, and change nothing."""
+    sources = set((ROOT / "src").rglob("*.py")) - {ROOT / "src/holdfast/settings/groups.py"}
+    read = set(re.findall(r"\.(\w+)", "\n".join(path.read_text(encoding="utf-8") for path in sources)))
+    assert sorted(set(Settings.model_fields) - read) == [], "pass its value to the code that needs it"
+
+
 def test_every_reason_is_in_the_docs() -> None:
     """By the name that API, alerts and logs call it, with its code."""
     page = (DOCS / "reasons.md").read_text(encoding="utf-8")
