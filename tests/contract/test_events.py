@@ -9,6 +9,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +222,27 @@ async def test_events_are_read_in_order_in_parts_and_by_company(database: Databa
     assert await events.after(0, companies=[], limit=9) == []
     assert bodies(await events.after(0, companies=[OTHER, OTHER], limit=9)) == [{"n": 1}, {"n": 3}]
     assert await events.newest() == second.seq + 2
+
+
+async def test_a_reader_of_an_event_loop_that_is_closed_stops_no_write(events: EventRows) -> None:
+    """All writes go through one thread, which an error of a reader would end."""
+
+    async def listen() -> AbstractContextManager[object]:
+        reader = events.listening()
+        reader.__enter__()
+        return reader
+
+    def run_and_close() -> AbstractContextManager[object]:
+        loop = asyncio.new_event_loop()
+        with contextlib.closing(loop):
+            return loop.run_until_complete(listen())
+
+    left = await asyncio.to_thread(run_and_close)
+    for number in (1, 2):
+        async with asyncio.timeout(5):
+            await events.add(COMPANY, SESSION, {"number": number}, chat="", at="2026-11-22T12:00:00.000Z")
+    assert len(await events.after(0, companies=None, limit=9)) == 2
+    left.__exit__(None, None, None)
 
 
 async def test_the_flag_is_set_when_new_events_can_be_read(database: Database, events: EventRows) -> None:

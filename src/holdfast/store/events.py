@@ -222,7 +222,8 @@ class EventRows:
             else:
                 is_concerned = bool(companies if listener.companies is None else companies & listener.companies)
             if is_concerned:
-                listener.loop.call_soon_threadsafe(flag.set)
+                with contextlib.suppress(RuntimeError):  # its loop is closed; an error would end the writer's thread
+                    listener.loop.call_soon_threadsafe(flag.set)
 
 
 def _prune_deliveries(connection: Connection, *, after: int, before: str, now: str) -> int | None:
