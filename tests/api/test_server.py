@@ -19,11 +19,12 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.api.access import PAGES_AT_ONCE, authenticate, wait_for_page
 from holdfast.api.api_keys import add_api_keys
 from holdfast.api.body_limit import LARGEST_BODY
 from holdfast.api.server import KEEP_ALIVE_S, HttpServer
 from holdfast.base.clock import SystemClock
-from tests.api.api_client import KEY, ApiClient, registry_of
+from tests.api.api_client import KEY, KEY_OF_ONE, ApiClient, registry_of
 from tests.gateway_harness import COMPANY, NUMBER
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n"
@@ -32,6 +33,7 @@ SESSION = f"/v1/sessions/{COMPANY}"
 MESSAGES = f"{SESSION}/messages"
 LARGE = 40 * 1024 * 1024
 """Bytes of a response that does not fit into the buffers of the operating system."""
+_LARGE_BODY = b"x" * LARGE
 SOON_S = 5
 """Seconds for a response that should arrive at once, on a busy machine."""
 
@@ -336,7 +338,7 @@ async def test_idle_connections_do_not_block_new_ones(client: ApiClient) -> None
 
 
 async def large_response() -> Response:
-    return Response(b"x" * LARGE)
+    return Response(_LARGE_BODY)
 
 
 async def read_slowly(port: int) -> int:
@@ -368,6 +370,38 @@ async def test_a_caller_that_does_not_read_its_response_is_disconnected(client: 
                 while running.server.server_state.connections:  # noqa: ASYNC110 – ends by a timer of the server
                     await asyncio.sleep(0.05)
         assert await read_slowly(running.port) == LARGE
+
+
+async def large_page(request: Request) -> Response:
+    """A page of messages with megabytes."""
+    authenticate(request)
+    await wait_for_page(request)
+    return Response(_LARGE_BODY)
+
+
+async def test_a_tenant_that_does_not_read_its_pages_gets_no_more_of_them(client: ApiClient) -> None:
+    """Each is held in memory. Its other requests, and the pages of the operator, are answered."""
+    client.api.get("/page")(large_page)
+    tenant = f"Host: localhost\r\nX-API-Key: {KEY_OF_ONE}\r\n"
+    async with serving(client) as running:
+        pages = [await running.call() for _ in range(PAGES_AT_ONCE + 1)]
+        for caller in pages:
+            await caller.send(f"GET /page HTTP/1.1\r\n{tenant}\r\n")
+        for caller in pages[:-1]:
+            assert b"200 OK" in await caller.reader.readuntil(b"\r\n\r\n")
+        other, operator = await running.call(), await running.call()
+        await other.send(f"GET /v1/sessions HTTP/1.1\r\n{tenant}\r\n")
+        assert (await other.answer())[0] == 200
+        await operator.send(f"GET /page HTTP/1.1\r\n{HEAD}\r\n")
+        assert b"200 OK" in await operator.reader.readuntil(b"\r\n\r\n")
+        waiting = asyncio.create_task(pages[-1].reader.readuntil(b"\r\n\r\n"))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        pages[0].writer.transport.abort()
+        async with asyncio.timeout(SOON_S):
+            assert b"200 OK" in await waiting
+        for caller in (*pages, operator):
+            caller.writer.transport.abort()
 
 
 async def test_bodies_without_a_key_that_never_end_do_not_block_others(client: ApiClient) -> None:

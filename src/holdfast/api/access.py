@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 LARGE_BODY = 1024 * 1024
 """Bytes. A tenant's larger bodies are read one at a time, because each is held in memory as a whole."""
+PAGES_AT_ONCE = 16
+"""Pages of messages or events that a tenant's key has open: each may have some megabytes, which are held in memory
+until the caller has read them."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods that a tenant may use when the disk is nearly full: they store nothing, or remove something."""
 
@@ -39,6 +42,7 @@ class Access:
         self.quotas = quotas
         self._refusals = LimitedLog(log, monotonic=lambda: self.quotas.clock.monotonic())
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._page_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def authenticate(self, request: Request) -> KeyGrant:
         """Raises `NoKey`, `QuotaExceeded` and `DiskFull`.
@@ -76,6 +80,9 @@ class Access:
             lock = self._locks[key_id] = asyncio.Lock()
         return lock
 
+    def page_slots(self, key_id: str) -> asyncio.Semaphore:
+        return self._page_slots.setdefault(key_id, asyncio.Semaphore(PAGES_AT_ONCE))
+
 
 def authenticate(request: Request) -> KeyGrant:
     """Check the request's API key and store in the request what it allows. Raises `NoKey`, `QuotaExceeded`,
@@ -103,6 +110,23 @@ def large_body(request: Request) -> AbstractAsyncContextManager[object]:
     if is_small or not has_body or request.url.path.endswith("/media"):
         return contextlib.nullcontext()  # media are read piece by piece
     return access_of(request).body_lock(request.state.key_id)
+
+
+async def wait_for_page(request: Request) -> None:
+    """Called before a page of messages or events is read. A tenant's request waits while its key has `PAGES_AT_ONCE`
+    pages open."""
+    if is_tenant(request):
+        slots = access_of(request).page_slots(request.state.key_id)
+        await slots.acquire()
+        hold(request, _released(slots))
+
+
+@contextlib.contextmanager
+def _released(slots: asyncio.Semaphore) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 def message_quota(

@@ -16,7 +16,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import format_sse_event
 
-from holdfast.api.access import access_of, stream_quota
+from holdfast.api.access import access_of, stream_quota, wait_for_page
 from holdfast.api.description import Answers
 from holdfast.api.page_size import read_page
 from holdfast.api.routing import Moment, keyed_router
@@ -135,6 +135,7 @@ async def stream_events(
     if place is None and since is not None:
         place = await state.events.first_since(iso(since)) - 1
     if shape == "json":
+        await wait_for_page(request)
         companies = company or grant.companies
         return JSONResponse(await page_of_events(place or 0, events=state.events, companies=companies, limit=limit))
     opened = await open_events(place, events=state.events, companies=company or grant.companies)

@@ -147,6 +147,7 @@ async def list_inbox(
 ) -> ListPage[ReceivedModel]:
     """Inbound messages of a company, in the order in which they were stored."""
     inbox: Inbox = request.app.state.inbox
+    await access.wait_for_page(request)
 
     async def read(seq: int, rows: int) -> Sequence[Received]:
         return await inbox.received(company, after=seq, limit=rows, chat=chat)
