@@ -175,22 +175,22 @@ async def test_a_refusal_causes_a_read_at_once_and_then_every_five_seconds(fleet
     to each.
     """
     all_ = [await fleet.start() for _ in range(3)]
-    told: list[int] = []
+    called: list[int] = []
     for number, each in enumerate(all_):
         each.worked(each.current)
-        each.newer = lambda number=number: told.append(number)  # type: ignore[misc]
+        each.newer = lambda number=number: called.append(number)  # type: ignore[misc]
     await fleet.wait(60)
     refused = all_[0].current
     for each in all_:
         for _ in range(50):
             each.refused(refused)
     await fleet.settle()
-    assert (site.reads, told) == (2, [])
+    assert (site.reads, called) == (2, [])
     assert [each.refusal and each.refusal.tried for each in all_] == [("2.3000.1044000000",)] * 3
     site.revision = NEW
     await fleet.wait(5)
     await fleet.wait(5)
-    assert (site.reads <= 4, sorted(told)) == (True, [0, 1, 2])
+    assert (site.reads <= 4, sorted(called)) == (True, [0, 1, 2])
     for each in all_:
         each.worked(each.current)
     reads = site.reads

@@ -38,7 +38,7 @@ class History:
     def __init__(self, harness: GatewayHarness, seed: int) -> None:
         self.harness = harness
         self.randomness = random.Random(seed)
-        self.told: list[str] = []
+        self.steps: list[str] = []
         """The events so far, for the message of a failure."""
         self.accepted: list[Message] = []
         self.cancelled: set[str] = set()
@@ -79,7 +79,7 @@ class History:
                     self._lift_lock,
                 ]
             )  # fmt: skip
-            self.told.append(happen.__name__)
+            self.steps.append(happen.__name__)
             await happen()
             await self._continue()
         self._release()
@@ -251,5 +251,5 @@ async def test_nothing_is_lost_duplicated_or_out_of_order(harness: GatewayHarnes
         await history.live()
         history.check()
     except BaseException as error:
-        error.add_note(f"what happened: {', '.join(history.told)}")
+        error.add_note(f"what happened: {', '.join(history.steps)}")
         raise

@@ -28,7 +28,7 @@ async def _inbox(harness: GatewayHarness) -> list[tuple[str, str, str | None]]:
 
 async def test_a_message_that_cannot_be_stored_becomes_a_stub_at_its_second_delivery(harness: GatewayHarness) -> None:
     """The first failure ends the link; the second time a stub is stored and acknowledged, and an alert names it."""
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running():
         link = await harness.pair()
         harness.store.refused = "poison"
@@ -40,8 +40,8 @@ async def test_a_message_that_cannot_be_stored_becomes_a_stub_at_its_second_deli
         await harness.until(lambda: harness.engine.receipts_sent == ["3APOISON", "3A0001"])
         assert harness.link() == again
         assert await _inbox(harness) == [("3APOISON", "unknown", None), ("3A0001", "text", "honest")]
-        await harness.now(monitor(harness, told).check())
-        [alert] = told.alerts
+        await harness.now(monitor(harness, recorded).check())
+        [alert] = recorded.alerts
         assert (alert.kind, alert.condition.cause, alert.companies) == (
             AlertKind.RAISED,
             "message-not-stored",

@@ -93,10 +93,10 @@ class Life(RuleBasedStateMachine):
 
     def event_types(self) -> dict[str, list[str]]:
         """The types of the events of each message, by its id."""
-        told: dict[str, list[str]] = {}
+        types: dict[str, list[str]] = {}
         for event in self.run(self.events.after(0, companies=[COMPANY], limit=1000)):
-            told.setdefault(json.loads(event.body)["id"], []).append(event.type)
-        return told
+            types.setdefault(json.loads(event.body)["id"], []).append(event.type)
+        return types
 
 
 @dataclass(slots=True)
@@ -280,8 +280,8 @@ class OutboundLife(Life):
             times = [row.sent_at, row.delivered_at, row.read_at, row.played_at]
             reached = STATES.index(row.state) + 1 if row.state in STATES else 0
             assert [at is not None for at in times] == [n < reached for n in range(4)]
-            told = [at for at in times if at is not None]
-            assert told == sorted(told)
+            known = [at for at in times if at is not None]
+            assert known == sorted(known)
 
     @invariant()
     def open_messages_are_found(self) -> None:
@@ -295,9 +295,9 @@ class OutboundLife(Life):
         order += ["message.expired"]
         events = self.event_types()
         for each in self.messages:
-            told = [order.index(type_) for type_ in events[each.first.id]]
-            assert told == sorted(set(told))
-            ended = order[told[-1]].removeprefix("message.")
+            places = [order.index(type_) for type_ in events[each.first.id]]
+            assert places == sorted(set(places))
+            ended = order[places[-1]].removeprefix("message.")
             assert ended == (each.state if not each.is_open else "accepted")
 
 
@@ -310,7 +310,7 @@ class InboundLife(Life):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: dict[Key, list[str]] = {}
+        self.reported: dict[Key, list[str]] = {}
         """Events of each row, in order; a row with a text has exactly one event that contains it."""
         self.readable: set[Key] = set()
         self.ratchet = 0
@@ -341,7 +341,7 @@ class InboundLife(Life):
         handed_on = self.commit([self.decrypted(key, copy) for key in keys], [])
         assert [(each.chat, each.sender, each.whatsapp_id) for each in handed_on] == new
         for key in new:
-            self.told[key] = [*self.told[key], COMPLETED] if key in self.told else [RECEIVED]
+            self.reported[key] = [*self.reported[key], COMPLETED] if key in self.reported else [RECEIVED]
         self.readable |= set(new)
         for key in keys:
             assert self.run(self.engine.plaintext(COMPANY, f"{key} {copy}")) == b"hello"
@@ -350,7 +350,7 @@ class InboundLife(Life):
     def an_undecryptable_message_arrives(self, key: Key) -> None:
         chat, sender, whatsapp_id = key
         assert self.commit([], [Undecryptable(whatsapp_id=whatsapp_id, chat=chat, sender=sender)]) == []
-        self.told.setdefault(key, [RECEIVED])
+        self.reported.setdefault(key, [RECEIVED])
 
     @rule(key=keys)
     def a_commit_fails(self, key: Key) -> None:
@@ -363,15 +363,15 @@ class InboundLife(Life):
     @invariant()
     def each_message_has_one_row(self) -> None:
         rows = self.run(self.inbox.received(COMPANY, after=0, limit=100))
-        assert {(row.chat, row.sender, row.whatsapp_id) for row in rows} == set(self.told)
-        assert len(rows) == len(self.told)
+        assert {(row.chat, row.sender, row.whatsapp_id) for row in rows} == set(self.reported)
+        assert len(rows) == len(self.reported)
         events = self.event_types()
         assert set(events) == {row.id for row in rows}
         for row in rows:
             key = (row.chat, row.sender, row.whatsapp_id)
             assert row.text == (f"text of {key}" if key in self.readable else None)
-            assert (row.completed_at is not None) == (COMPLETED in self.told[key])
-            assert events[row.id] == self.told[key]
+            assert (row.completed_at is not None) == (COMPLETED in self.reported[key])
+            assert events[row.id] == self.reported[key]
 
     @invariant()
     def the_ratchet_is_the_committed_one(self) -> None:

@@ -25,10 +25,10 @@ async def test_each_event_of_a_link_is_one_readable_line(
         await harness.until_state("reconnecting")
         await harness.until_state("connected")
         await harness.wait(1)
-        told = [line for line in caplog.messages if re.search("Session|Connection|Keep-alive", line)]
-    assert all(_EVENT.fullmatch(line) for line in told), told
+        lines = [line for line in caplog.messages if re.search("Session|Connection|Keep-alive", line)]
+    assert all(_EVENT.fullmatch(line) for line in lines), lines
     assert sum("Keep-alive" in line for line in calm) == 1
-    *_, missed, lost, back, answered = told
+    *_, missed, lost, back, answered = lines
     assert missed == f"Keep-alive {COMPANY} not answered before the link ended"
     assert lost.startswith(f"Session {COMPANY} connected → reconnecting: WhatsApp no longer answers pings on this link")
     assert back == f"Session {COMPANY} reconnecting → connected"

@@ -42,10 +42,10 @@ class RecordedAlerts:
         return [(alert.kind, alert.condition.cause) for alert in self.alerts]
 
 
-def monitor(harness: GatewayHarness, told: RecordedAlerts, *, limits: Limits | None = None) -> HealthMonitor:
+def monitor(harness: GatewayHarness, recorded: RecordedAlerts, *, limits: Limits | None = None) -> HealthMonitor:
     figures = FigureRows(harness.database)
     return HealthMonitor(
-        harness.gateway, harness.services, figures=figures, alert_sink=told, interval_s=30, limits=limits
+        harness.gateway, harness.services, figures=figures, alert_sink=recorded, interval_s=30, limits=limits
     )
 
 
@@ -97,46 +97,46 @@ async def test_a_person_is_needed_and_alerted_once_with_an_all_clear(harness: Ga
     """A ban raises one alert however often the monitor checks; when the session has been connected for a while, it is
     cleared.
     """
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running() as gateway:
         link = await harness.pair()
         await harness.now(gateway.set_label(COMPANY, "Bakery Irbid"))
-        watching = monitor(harness, told)
+        watching = monitor(harness, recorded)
         await harness.now(watching.check())
-        assert told.words == []
+        assert recorded.words == []
         harness.engine.drop(link, code=406)
         await harness.until_state("paused")
         for _ in range(5):
             await harness.now(watching.check())
             await harness.wait(30)
-        assert told.words == [(AlertKind.RAISED, "banned")]
-        assert told.labels == {COMPANY: "Bakery Irbid"}
+        assert recorded.words == [(AlertKind.RAISED, "banned")]
+        assert recorded.labels == {COMPANY: "Bakery Irbid"}
         await harness.now(gateway.ask(COMPANY, events.StartAsked()))
         await harness.until_state("connected")
         for _ in range(10):
             await harness.wait(30)
             await harness.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
+        assert recorded.words == [(AlertKind.RAISED, "banned"), (AlertKind.CLEARED, "banned")]
 
 
 async def test_a_failing_database_is_reported_and_the_monitor_continues(
     harness: GatewayHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing can be stored: an alert and one log line; when it works again, an all-clear."""
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running():
         await harness.pair()
-        watching = monitor(harness, told)
+        watching = monitor(harness, recorded)
         harness.database.failing = "disk full"
         for _ in range(3):
             await harness.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "database-failing")]
+        assert recorded.words == [(AlertKind.RAISED, "database-failing")]
         assert caplog.text.count("Database failure: disk full") == 1
         harness.database.failing = None
         for _ in range(10):
             await harness.wait(30)
             await harness.now(watching.check())
-        assert (AlertKind.CLEARED, "database-failing") in told.words
+        assert (AlertKind.CLEARED, "database-failing") in recorded.words
 
 
 async def test_an_engine_host_that_hangs_is_replaced_and_sessions_reconnect(harness: GatewayHarness) -> None:
@@ -190,45 +190,45 @@ class HangingFigures(FigureRows):
 
 async def test_a_database_that_hangs_raises_an_alert_and_delays_no_check(harness: GatewayHarness) -> None:
     """The sessions are judged without their backlogs meanwhile, and somebody must learn of it."""
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running():
         await harness.pair()
         hanging = HangingFigures(harness.database)
-        watching = HealthMonitor(harness.gateway, harness.services, figures=hanging, alert_sink=told, interval_s=30)
+        watching = HealthMonitor(harness.gateway, harness.services, figures=hanging, alert_sink=recorded, interval_s=30)
         for _ in range(3):
             await harness.now(watching.check(), within_s=11)
             await harness.wait(30)
-        assert (AlertKind.RAISED, "database-failing") in told.words
+        assert (AlertKind.RAISED, "database-failing") in recorded.words
 
 
 async def test_refused_logins_do_not_count_as_lost_links(harness: GatewayHarness) -> None:
     """One link was lost, and WhatsApp then refuses a dozen logins: there is one alert, which names WhatsApp as the
     cause.
     """
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running():
         link = await harness.pair()
-        watching = monitor(harness, told)
+        watching = monitor(harness, recorded)
         harness.engine.refuses = 503
         harness.engine.drop(link, code=503)
         for _ in range(20):
             await harness.wait(30)
             await harness.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "not-connected")]
-        assert "WhatsApp's server is restarting or overloaded (503)" in told.alerts[0].condition.sentence
+        assert recorded.words == [(AlertKind.RAISED, "not-connected")]
+        assert "WhatsApp's server is restarting or overloaded (503)" in recorded.alerts[0].condition.sentence
 
 
 async def test_a_lock_on_new_contacts_is_reported_at_the_next_check(harness: GatewayHarness) -> None:
     """With its end, and only once until it is over."""
-    told = RecordedAlerts()
+    recorded = RecordedAlerts()
     async with harness.running():
         await harness.pair()
-        watching = monitor(harness, told)
+        watching = monitor(harness, recorded)
         harness.engine.ack_error = "463"
         await harness.send("stranger")
         await harness.quiet()
         await harness.wait(1)
         await harness.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "reach-out-lock")]
-        assert "UTC on 02 Jan 2026" in told.alerts[0].condition.sentence
+        assert recorded.words == [(AlertKind.RAISED, "reach-out-lock")]
+        assert "UTC on 02 Jan 2026" in recorded.alerts[0].condition.sentence
         assert harness.gateway.view(COMPANY).hold is not None

@@ -24,13 +24,13 @@ async def test_a_webhook_gets_the_request_for_a_passkey_and_its_end(harness: Gat
         harness.engine.request_passkey(harness.link(), OPTIONS)  # requested again: nothing new for a person
         await harness.until_state("unpaired", within_s=601)
         await office.until(3)
-    told = [json.loads(event.body) for event in office.receiver.taken]
-    assert [(each["before"], each["state"], (each["reason"] or {}).get("code")) for each in told] == [
+    bodies = [json.loads(event.body) for event in office.receiver.taken]
+    assert [(each["before"], each["state"], (each["reason"] or {}).get("code")) for each in bodies] == [
         ("unpaired", "pairing", None),
         ("pairing", "pairing", "passkey-required"),
         ("pairing", "unpaired", "passkey-expired"),
     ]
     assert {event.type for event in office.receiver.taken} == {"session.state"}
-    assert told[1]["reason"]["action"] == "sign-passkey"
-    assert "asks the owner of the account to sign" in told[1]["reason"]["message"]
+    assert bodies[1]["reason"]["action"] == "sign-passkey"
+    assert "asks the owner of the account to sign" in bodies[1]["reason"]["message"]
     assert not any(str(OPTIONS["challenge"]) in event.payload for event in office.receiver.taken)

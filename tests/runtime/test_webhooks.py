@@ -342,7 +342,7 @@ async def test_a_replay_since_a_time_includes_delivered_events(office: Office) -
 
 async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office) -> None:
     """There is one alert while it is suspended, and an all-clear after it has worked for a while."""
-    harness, told = office.harness, RecordedAlerts()
+    harness, recorded = office.harness, RecordedAlerts()
     await office.set()
     office.receiver.answer = lambda endpoint, event: BAD
     async with office.open():
@@ -350,7 +350,7 @@ async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office
             harness.gateway,
             harness.services,
             figures=FigureRows(harness.database),
-            alert_sink=told,
+            alert_sink=recorded,
             interval_s=30,
             webhooks=office.rows.endpoints,
         )
@@ -358,13 +358,13 @@ async def test_a_failing_webhook_raises_an_alert_and_an_all_clear(office: Office
         await harness.wait(HOUR_S)
         for _ in range(3):
             await harness.now(watching.check())
-        assert told.words == [(AlertKind.RAISED, "webhook-suspended")]
+        assert recorded.words == [(AlertKind.RAISED, "webhook-suspended")]
         office.receiver.answer = lambda endpoint, event: OK
         await office.until(1, within_s=2 * HOUR_S)
         for _ in range(10):
             await harness.wait(30)
             await harness.now(watching.check())
-    assert told.words == [(AlertKind.RAISED, "webhook-suspended"), (AlertKind.CLEARED, "webhook-suspended")]
+    assert recorded.words == [(AlertKind.RAISED, "webhook-suspended"), (AlertKind.CLEARED, "webhook-suspended")]
 
 
 async def test_the_process_that_takes_over_a_session_sends_its_webhooks(office: Office) -> None:

@@ -73,22 +73,22 @@ class Patient(SystemClock):
 
 async def shown(server: Server, *, phone: str | None = None, pasted: str = "") -> list[tuple[str, str]]:
     """What was printed for the person, and of which kind, until the session was connected."""
-    told: list[tuple[str, str]] = []
+    shown_codes: list[tuple[str, str]] = []
 
     def tells(kind: str) -> Callable[[str], None]:
-        return lambda text: told.append((kind, text))
+        return lambda text: shown_codes.append((kind, text))
 
     async def sign(snippet: str) -> str:
-        told.append(("passkey", snippet))
+        shown_codes.append(("passkey", snippet))
         return pasted
 
     async def compare(code: str) -> bool:
-        told.append(("compare", code))
+        shown_codes.append(("compare", code))
         return True
 
     output = PairingOutput(qr=tells("qr"), code=tells("code"), problem=tells("problem"), passkey=sign, compare=compare)
     await pair(cast(Client, server), PATH, phone=phone, output=output, clock=Patient())
-    return told
+    return shown_codes
 
 
 async def test_each_new_code_is_drawn_once_until_the_phone_has_scanned() -> None:
@@ -197,6 +197,6 @@ async def test_the_reason_is_printed_when_a_signature_does_not_link(
 ) -> None:
     """The reason is printed; the next code is shown when the session provides one."""
     server = Server(sessions=[ASKED, session("unpaired"), session("connected")], codes=["a"], passkey=answers)
-    told = await shown(server, pasted=pasted)
-    assert [kind for kind, _ in told] == ["passkey", "problem", "qr"]
-    assert problem in told[1][1]
+    shown_codes = await shown(server, pasted=pasted)
+    assert [kind for kind, _ in shown_codes] == ["passkey", "problem", "qr"]
+    assert problem in shown_codes[1][1]

@@ -82,9 +82,9 @@ async def test_a_loss_between_two_samples_counts_and_its_row_is_named() -> None:
     """What happened within a second is in the server's history, and so in the result."""
     seen, _ = await watched(ConnectivityChange(10.2, DISCONNECTED), ConnectivityChange(10.8, UP))
     assert (seen.holds, seen.failing) == (False, ["disconnections an hour"])
-    told = seen.as_json("962302")
-    assert (told["disconnections"], told["reconnectP95S"], told["holds"]) == (1, 0.6, False)
-    assert [each["after"] for each in told["history"]] == ["disconnected", "connected"]
+    printed = seen.as_json("962302")
+    assert (printed["disconnections"], printed["reconnectP95S"], printed["holds"]) == (1, 0.6, False)
+    assert [each["after"] for each in printed["history"]] == ["disconnected", "connected"]
 
 
 async def test_a_slow_answer_does_not_move_the_watched_time() -> None:

@@ -67,13 +67,15 @@ def test_tones_follow_the_verdict_except_for_requested_states(state: State, stat
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "tone", "told"),
+    ("state", "reason", "tone", "sentence"),
     [
         (State.CONNECTED, "transport-closed", Tone.SUCCESS, None),
         (State.PAUSED, "banned", Tone.CRITICAL, "WhatsApp banned this number (406)"),
     ],
 )
-def test_sessions_of_other_processes_show_their_record(state: State, reason: str, tone: Tone, told: str | None) -> None:
+def test_sessions_of_other_processes_show_their_record(
+    state: State, reason: str, tone: Tone, sentence: str | None
+) -> None:
     """It shows no invented figures, the node that runs it, and no reason that no longer applies."""
     record = Record(company="962302", state=state, since=NOW, reason=reason, code=406, created_at=NOW)
     view = View(
@@ -81,7 +83,7 @@ def test_sessions_of_other_processes_show_their_record(state: State, reason: str
         frame_at=None, acked_at=None, in_state_s=1, silent_s=0, node="other:3000",
     )  # fmt: skip
     made = make_row(view, None, Backlog(waiting=2, oldest_at=NOW), DeliveryTally(accepted=4, taken=3, arrived=2))
-    assert (made.tone, made.sentence, made.node, made.waiting) == (tone, told, "other:3000", 2)
+    assert (made.tone, made.sentence, made.node, made.waiting) == (tone, sentence, "other:3000", 2)
     assert (made.keepalive_percent, made.delivery_percent) == (None, 75.0)
 
 

@@ -52,21 +52,23 @@ class Reader:
                 self.single -= keys
                 self.digests[cause] = keys
             case AlertKind.RAISED:
-                assert not keys & self.single, "told twice"
-                assert not alert.companies or cause not in self.digests, "told alone, though one of many"
+                assert not keys & self.single, "reported twice"
+                assert not alert.companies or cause not in self.digests, "reported alone, though one of many"
                 self.single |= keys
             case AlertKind.CLEARED if alert.digest:
                 assert self.digests.pop(cause) <= keys, "over, and some that it covered are not named"
                 assert len(alert.remaining) <= POLICY.digest_over // 2, "over, and many are left"
                 self.single |= {(cause, company) for company in alert.remaining}
             case AlertKind.CLEARED:
-                assert keys <= self.single, "over, and never told"
+                assert keys <= self.single, "cleared, and never reported"
                 self.single -= keys
             case AlertKind.GREW:
                 assert len(keys) > len(self.digests[cause]), "grown, and not more"
                 self.digests[cause] = keys
             case AlertKind.REMINDED:  # pragma: no branch – mypy sees to it that there is no other
-                assert cause in self.digests if alert.digest else keys <= self.single, "reminded of what was never told"
+                assert cause in self.digests if alert.digest else keys <= self.single, (
+                    "reminded of what was never reported"
+                )
 
     def covers(self, key: Key) -> bool:
         return key in self.single or (key[1] is not None and key[0] in self.digests)

@@ -107,8 +107,8 @@ def test_a_reminder_after_four_hours_then_eight() -> None:
     """Reminders follow after four hours and then after twice the time."""
     diary = Diary()
     diary.after(0, trouble())
-    told = [hour for hour in range(1, 40) if diary.after(HOUR_S, trouble()) == [(REMINDED, ME)]]
-    assert told == [4, 12, 28]
+    reminded_after_h = [hour for hour in range(1, 40) if diary.after(HOUR_S, trouble()) == [(REMINDED, ME)]]
+    assert reminded_after_h == [4, 12, 28]
 
 
 def test_a_reminder_describes_the_current_condition() -> None:
@@ -130,8 +130,8 @@ def test_there_is_no_reminder_of_a_problem_that_has_just_ended() -> None:
 def test_flapping_is_one_alert() -> None:
     """A problem that comes and goes every minute is one alert, for as long as it flaps."""
     diary = Diary()
-    told = [alert for minute in range(120) for alert in diary.after(60, *([trouble()] if minute % 2 else []))]
-    assert told == [(RAISED, ME)]
+    alerts = [alert for minute in range(120) for alert in diary.after(60, *([trouble()] if minute % 2 else []))]
+    assert alerts == [(RAISED, ME)]
 
 
 def test_slow_flapping_raises_fewer_and_fewer_alerts() -> None:

@@ -234,5 +234,5 @@ def test_messages_that_are_not_sent_raise_an_alert() -> None:
 )
 def test_flapping_is_reported_with_its_cause(cause: str, words: str, action: Action) -> None:
     """The advice fits the most frequent cause; WhatsApp's own problems are not blamed on this machine's network."""
-    told = found(replace(QUIET, hour=HourlySignals(lost=5, main_cause=cause)))["flapping"]
-    assert (told.sentence, told.action) == (f"5 open links were lost within the last hour, {words}.", action)
+    flapping = found(replace(QUIET, hour=HourlySignals(lost=5, main_cause=cause)))["flapping"]
+    assert (flapping.sentence, flapping.action) == (f"5 open links were lost within the last hour, {words}.", action)

@@ -73,7 +73,7 @@ def tls_error(reason: str) -> ssl.SSLError:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "words"),
     [
         (exceptions.TimeoutError("Timeout reading"), "it does not answer"),
         (TimeoutError(), "it does not answer"),
@@ -96,7 +96,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (ZeroDivisionError("962790000001"), "ZeroDivisionError"),
     ],
 )
-def test_each_problem_has_a_sentence_for_operators(error: Exception, told: str) -> None:
+def test_each_problem_has_a_sentence_for_operators(error: Exception, words: str) -> None:
     """The sentence says what is wrong, and contains nothing that was to be written."""
-    assert told in describe_error(error)
+    assert words in describe_error(error)
     assert "962790000001" not in describe_error(error)

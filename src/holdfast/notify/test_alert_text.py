@@ -23,7 +23,7 @@ REDIS = replace(
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("made", "words"),
     [
         (alert(), "Holdfast: 962302 – paused (banned)"),
         (alert(AlertKind.REMINDED), "Holdfast, still: 962302 – paused (banned)"),
@@ -34,9 +34,9 @@ REDIS = replace(
         (alert(AlertKind.REMINDED, companies=("c1",), digest=True), "Holdfast, still: 1 company – paused (banned)"),
     ],
 )
-def test_titles(told: Alert, words: str) -> None:
+def test_titles(made: Alert, words: str) -> None:
     """It names the company, the problem, and whether it is new, unchanged or over, for a lock screen."""
-    assert title(told) == words
+    assert title(made) == words
 
 
 def test_the_body_has_advice_and_start_time() -> None:
@@ -50,7 +50,7 @@ def test_the_body_has_advice_and_start_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "link"),
+    ("made", "link"),
     [
         (alert(), "https://wa.example/companies/962302"),
         (alert(AlertKind.CLEARED), "https://wa.example/companies/962302"),
@@ -59,10 +59,10 @@ def test_the_body_has_advice_and_start_time() -> None:
         (alert(condition=REDIS, companies=()), "https://wa.example/"),
     ],
 )
-def test_an_alert_links_to_the_page_that_shows_the_problem(told: Alert, link: str) -> None:
+def test_an_alert_links_to_the_page_that_shows_the_problem(made: Alert, link: str) -> None:
     """If the operator configured the URL of the dashboard."""
-    assert body(told, public_url="https://wa.example/").splitlines()[-1] == link
-    assert "http" not in body(told)
+    assert body(made, public_url="https://wa.example/").splitlines()[-1] == link
+    assert "http" not in body(made)
 
 
 def test_a_problem_that_has_just_begun_has_no_duration() -> None:
