@@ -343,3 +343,19 @@ async def test_an_unknown_path_while_the_database_fails_is_a_page_that_says_so(
     assert answer.status == 503
     assert "The database is not available" in answer.body.decode()
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_a_defect_is_shown_as_a_page(
+    browser: Browser, harness: GatewayHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 with the headers of all pages and a sentence instead of JSON; the log has the traceback."""
+    await harness.pair()
+    await browser.sign_in()
+    harness.database.failing = "disk I/O error"
+    whole = await browser.post(f"/companies/{COMPANY}/settings", label="Bakery")
+    part = await browser.post(f"/companies/{COMPANY}/settings", headers={"HX-Request": "true"}, label="Bakery")
+    harness.database.failing = None
+    for answer in (whole, part):
+        assert (answer.status, answer.headers["cache-control"]) == (500, "no-store")
+        assert "Holdfast failed to show this page: its log has the cause." in answer.body.decode()
+    assert "OSError: disk I/O error" in caplog.text

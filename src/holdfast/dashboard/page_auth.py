@@ -12,9 +12,11 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.base.errors import BadInput, Conflict, HoldfastError, NotFound
@@ -94,6 +96,16 @@ def guarded(answer: Handler) -> Handler:
         except OperationalError as error:
             log.error("Database failure, a page was refused: %s", error.orig or error)  # noqa: TRY400 – no trace
             response = _database_failed(request)
+        except (HTTPException, RequestValidationError, ClientDisconnect):
+            raise  # the application answers these
+        except Exception:
+            log.exception("A page failed inside Holdfast: %s", request.method)
+            response = _error(
+                request,
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "Holdfast failed to show this page: its log has the cause",
+                reload_s=None,
+            )
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
