@@ -110,9 +110,9 @@ def _show_json(event: Json) -> None:
 
 def line(event: Json) -> str:
     """`2026-11-28 07:10:03 962302 connected → reconnecting: the connection was closed (428)`."""
-    at, data = short(event["timestamp"]), event["data"]
-    describe = _session if event["type"] == "session.state" else _received if "sender" in data else _sent
-    return terminal.printable(f"{at} {data['companyId']} {describe(event['type'], data)}")
+    at, type_, data = short(event["timestamp"]), event["type"], event["data"]
+    describe = _DESCRIBED.get(type_, _sent if type_.startswith("message.") else _other)
+    return terminal.printable(f"{at} {data['companyId']} {describe(type_, data)}")
 
 
 def _session(_: str, data: dict[str, Any]) -> str:
@@ -141,6 +141,52 @@ def _sent(type_: str, data: dict[str, Any]) -> str:
     error = data.get("error") or {}
     why = f": {error.get('message') or error['code']}" if error else ""
     return f"{data['type']} to {_person(data['chat'])} {type_.removeprefix('message.')}{why} ({data['id']})"
+
+
+def _receipt(_: str, data: dict[str, Any]) -> str:
+    return f"{data['receipt']} by {_person(data['member'])} in {_person(data['chat'])} ({data['messageId']})"
+
+
+def _call(type_: str, data: dict[str, Any]) -> str:
+    caller = data["senderName"] or _person(data["sender"])
+    state = (data.get("content") or {}).get("call", {}).get("state")
+    end = f", {state}" if type_ == "call.ended" and state else ""
+    return f"call {type_.removeprefix('call.')}: from {caller}{end} ({data['id']})"
+
+
+def _group(_: str, data: dict[str, Any]) -> str:
+    actor = data.get("actor") or {}
+    by = f" by {actor.get('name') or _person(actor['jid'])}" if actor.get("jid") else ""
+    return f"group {data['subject'] or data['group']}: {data['change'].replace('_', ' ')}{by}"
+
+
+def _operation(_: str, data: dict[str, Any]) -> str:
+    error = data.get("error") or {}
+    why = f": {error.get('message') or error['code']}" if error else ""
+    return f"operation {data['kind']} {data['state']}{why} ({data['id']})"
+
+
+def _presence(_: str, data: dict[str, Any]) -> str:
+    where = "" if data["chat"] == data["sender"] else f" in {_person(data['chat'])}"
+    return f"{_person(data['sender'])} is {data['state']}{where}"
+
+
+def _other(type_: str, _: dict[str, Any]) -> str:
+    """An event of a newer server."""
+    return str(type_)
+
+
+_DESCRIBED = {
+    "session.state": _session,
+    "message.received": _received,
+    "message.completed": _received,
+    "message.receipt": _receipt,
+    "call.received": _call,
+    "call.ended": _call,
+    "group.updated": _group,
+    "operation.updated": _operation,
+    "presence.updated": _presence,
+}
 
 
 def _person(jid: str) -> str:

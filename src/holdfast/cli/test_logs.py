@@ -11,6 +11,7 @@ import pytest
 from holdfast.base.errors import HoldfastError
 from holdfast.cli import logs
 from holdfast.client import Client, Json, NoServer, Refused
+from holdfast.delivery.events import TYPES
 from tests.doubles.fake_clock import FakeClock
 
 
@@ -66,6 +67,47 @@ def test_the_wait_until_the_next_attempt_is_shown(at: str, words: str) -> None:
     data = {"companyId": "962302", "before": "connected", "state": "reconnecting", "reason": None, **times}
     event = {"type": "session.state", "timestamp": "2026-11-28T07:10:10.000Z", "data": data}
     assert logs.line(event) == f"2026-11-28 07:10:10 962302 connected → reconnecting; {words}"
+
+
+_CALLER = {"chat": "962790000001@s.whatsapp.net", "sender": "962790000001@s.whatsapp.net", "senderName": None}
+_OTHERS: dict[str, tuple[dict[str, object], str]] = {
+    "call.received": (
+        {**_CALLER, "id": "msg_1", "type": "call", "content": {"call": {"state": "ringing"}}},
+        "call received: from +962790000001 (msg_1)",
+    ),
+    "call.ended": (
+        {**_CALLER, "id": "msg_1", "type": "call", "content": {"call": {"state": "missed"}}},
+        "call ended: from +962790000001, missed (msg_1)",
+    ),
+    "group.updated": (
+        {"group": "1@g.us", "subject": None, "change": "members_added", "actor": {"jid": "2@lid", "name": "a\nb"}},
+        "group 1@g.us: members added by a\\nb",
+    ),
+    "operation.updated": (
+        {"id": "op_1", "kind": "block", "state": "failed", "error": {"code": "refused", "message": None}},
+        "operation block failed: refused (op_1)",
+    ),
+    "presence.updated": ({"chat": "1@g.us", "sender": "2@lid", "state": "composing"}, "2@lid is composing in 1@g.us"),
+    "message.receipt": (
+        {"member": "2@lid", "chat": "1@g.us", "receipt": "read", "messageId": "msg_1"},
+        "read by 2@lid in 1@g.us (msg_1)",
+    ),
+    "something.new": ({}, "something.new"),
+}
+
+
+@pytest.mark.parametrize("type_", _OTHERS)
+def test_events_that_are_no_messages_are_lines_too(type_: str) -> None:
+    """Anybody can cause some of them: they call, or create a group with the company."""
+    data, words = _OTHERS[type_]
+    event = {"type": type_, "timestamp": "2026-11-28T07:10:10.000Z", "data": {"companyId": "962302", **data}}
+    assert logs.line(event) == f"2026-11-28 07:10:10 962302 {words}"
+
+
+def test_every_type_of_event_is_known() -> None:
+    """Those of messages of ours are described alike."""
+    others = {type_ for type_ in TYPES if not type_.startswith("message.")} - {"session.state"}
+    assert others <= _OTHERS.keys()
 
 
 async def test_all_parts_are_shown_and_that_is_the_end() -> None:
