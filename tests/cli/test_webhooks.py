@@ -39,7 +39,7 @@ async def test_an_endpoint_that_is_off_is_shown_and_resumed(holdfast: Command, h
     assert "oldest (UTC)" in listed.out
     assert re.search(r"  2026-01-01 \d\d:\d\d:\d\d  ", listed.out)
     resumed = await holdfast("webhooks", "resume", "default")
-    assert (resumed.code, resumed.out) == (0, "default is active; 1 to be delivered.\n")
+    assert (resumed.code, resumed.out) == (0, "Endpoint default is active; pending deliveries: 1.\n")
     programs = await holdfast("webhooks", "list", "--json")
     assert (programs.code, programs.json["items"][0]["state"]) == (0, "active")
     assert (await holdfast("webhooks", "resume", "nobody")).refused(1).startswith('endpoint "nobody" is unknown')

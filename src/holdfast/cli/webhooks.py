@@ -81,7 +81,9 @@ def resume(
     if as_json:
         terminal.show_json(resumed)
     else:
-        terminal.print_stdout(f"{resumed['id']} is {resumed['state']}; {resumed['pending']} to be delivered.")
+        terminal.print_stdout(
+            f"Endpoint {resumed['id']} is {resumed['state']}; pending deliveries: {resumed['pending']}."
+        )
 
 
 def _endpoint(item: Json) -> tuple[object, ...]:

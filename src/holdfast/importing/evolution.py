@@ -44,9 +44,9 @@ def open_evolution_postgres(address: str, keys: str | None) -> Iterator[Source]:
     """`keys`: the address of Redis, a folder, or `NO_KEYS`."""
     if keys is None:
         raise ImportRefused(
-            "Evolution API keeps only credentials in PostgreSQL: name the place of the Signal keys with --keys, which "
-            "is its Redis (CACHE_REDIS_URI) with CACHE_REDIS_ENABLED=true and its folder `instances` otherwise; "
-            f'with "--keys {NO_KEYS}" nothing but the credentials is imported, and every chat gets new keys'
+            "Evolution API keeps only credentials in PostgreSQL: name the place of the Signal keys with --keys. It is "
+            "its Redis (CACHE_REDIS_URI) if CACHE_REDIS_ENABLED is true, otherwise its folder `instances`. With "
+            f'"--keys {NO_KEYS}" only the credentials are imported, and every chat gets new keys'
         )
     with open_postgres(address) as database, _opened_keys(keys) as places:
         database.use_schema_of("Session")
