@@ -73,6 +73,20 @@ async def test_a_page_of_a_timeline_ends_early_in_both_directions(flooded: ApiCl
     assert max(map(len, newer)) < 25
 
 
+async def test_a_page_of_a_timeline_ends_early_for_long_edits(client: ApiClient, harness: GatewayHarness) -> None:
+    """What is shown of a short message may be long; of an answer that was sent meanwhile as well."""
+    await harness.pair()
+    for n in range(20):
+        await receive(harness, f"A{n:02}", after_s=1)
+        await receive(harness, f"E{n:02}", type="edit", target=f"A{n:02}", text=LONG)
+    await send(client, "an answer")
+    pages = await read_all(client, TIMELINE, "next")
+    shown = [each for page in pages for each in page]
+    assert [each["whatsappId"] for each in shown[1:]] == [f"A{n:02}" for n in reversed(range(20))]
+    assert all(each["text"] == LONG for each in shown[1:])
+    assert max(map(len, pages)) < 12
+
+
 async def test_a_page_of_short_messages_has_as_many_as_asked_for(client: ApiClient, harness: GatewayHarness) -> None:
     """Only the size of the messages ends a page early."""
     await harness.pair()

@@ -11,12 +11,11 @@ from holdfast.api.chat_models import ChatMessageModel, ChatModel, TimelinePageMo
 from holdfast.api.description import problem
 from holdfast.api.media import MediaDependency
 from holdfast.api.operations import STARTING, OperationModel, StarterDependency
-from holdfast.api.page_size import PageSize
 from holdfast.api.queries import QUERY_FAILURES, ChatJid, ask
 from holdfast.api.routing import CompanyPath, Limit, LoadedGateway, from_state, keyed_router
 from holdfast.api.schemas import SHORT_PAGES, ApiModel, ListPage, Text, checked_by
 from holdfast.base.errors import BadInput, NotFound
-from holdfast.delivery.chats import ChatCursor, Chats, TimelineCursor, TimelinePage, size_of_entry
+from holdfast.delivery.chats import ChatCursor, Chats, TimelineCursor
 from holdfast.runtime.chat_reading import ChatReading
 from holdfast.session import queries as asked
 
@@ -101,40 +100,18 @@ async def list_chat_messages(
     """The messages of a chat in both directions, newest first. Reactions, edits and deletions are merged into the
     messages that they change.
     """
-    if before is None:
-        page = await _older(
-            chats, company, jid, before=None if after is None else TimelineCursor.parse(after), limit=limit
-        )
-    else:
-        page = await _newer(chats, company, jid, after=TimelineCursor.parse(before), limit=limit)
+    page = await chats.timeline(
+        company,
+        jid,
+        before=None if after is None else TimelineCursor.parse(after),
+        after=None if before is None else TimelineCursor.parse(before),
+        limit=limit,
+    )
     return TimelinePageModel(
         items=[ChatMessageModel.of(entry, media.url) for entry in page.entries],
         next=None if page.older is None else str(page.older),
         previous=str(page.newer),
     )
-
-
-async def _older(chats: Chats, company: str, chat: str, *, before: TimelineCursor | None, limit: int) -> TimelinePage:
-    size = PageSize(limit)
-    page = await chats.timeline(company, chat, before=before, limit=size.next_part())
-    size.add([size_of_entry(each) for each in page.entries])
-    while page.older is not None and (part := size.next_part()):
-        more = await chats.timeline(company, chat, before=page.older, limit=part)
-        size.add([size_of_entry(each) for each in more.entries])
-        page = TimelinePage(entries=[*page.entries, *more.entries], older=more.older, newer=page.newer)
-    return page
-
-
-async def _newer(chats: Chats, company: str, chat: str, *, after: TimelineCursor, limit: int) -> TimelinePage:
-    size = PageSize(limit)
-    page = TimelinePage(entries=(), older=after, newer=after)
-    while part := size.next_part():
-        more = await chats.timeline(company, chat, after=page.newer, limit=part)
-        size.add([size_of_entry(each) for each in more.entries])
-        page = TimelinePage(entries=[*more.entries, *page.entries], older=after, newer=more.newer)
-        if len(more.entries) < part:
-            break
-    return page
 
 
 @router.post("/v1/sessions/{company}/chats/{chat}/read", status_code=202, responses=STARTING)

@@ -18,7 +18,6 @@ from fastapi.sse import format_sse_event
 
 from holdfast.api.access import access_of, stream_quota, wait_for_page
 from holdfast.api.description import Answers
-from holdfast.api.page_size import read_page
 from holdfast.api.routing import Moment, keyed_router
 from holdfast.base.clock import iso
 from holdfast.base.errors import BadInput
@@ -48,7 +47,7 @@ async def _events_after(seen: int, *, gap: bytes, events: Events, companies: Col
     with events.listening(companies=companies) as flag:
         while True:
             flag.clear()
-            found, _ = await _read(events, companies, after=seen, limit=_PART)
+            found = await events.after(seen, companies=companies, limit=_PART)
             if found:
                 seen = found[-1].seq
                 yield b"".join(map(_written, found))
@@ -75,18 +74,9 @@ async def page_of_events(
     after: int, *, events: Events, companies: Collection[str] | None, limit: int
 ) -> dict[str, object]:
     """Events after event `after`, in the form of the stream, with their numbers."""
-    found, next_ = await _read(events, companies, after=after, limit=limit)
+    found = await events.after(after, companies=companies, limit=limit)
     items = [{"seq": each.seq, "id": each.id, **json.loads(each.payload)} for each in found]
-    return {"items": items, "next": next_}
-
-
-async def _read(
-    events: Events, companies: Collection[str] | None, *, after: int, limit: int
-) -> tuple[list[Event], str | None]:
-    async def read(seq: int, rows: int) -> list[Event]:
-        return await events.after(seq, companies=companies, limit=rows)
-
-    return await read_page(read, after=after, limit=limit, size=lambda event: len(event.body))
+    return {"items": items, "next": str(found[-1].seq) if found.has_more else None}
 
 
 def _gap(after: int) -> bytes:

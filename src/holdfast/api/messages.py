@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
@@ -13,7 +13,6 @@ from holdfast.api.fast_send import LONGEST_KEY
 from holdfast.api.keys import KeyGrant
 from holdfast.api.media import MediaService
 from holdfast.api.message_models import AcceptedModel, MessageModel, ReceiptModel, ReceivedModel
-from holdfast.api.page_size import Numbered, read_page
 from holdfast.api.routing import (
     After,
     Chat,
@@ -30,12 +29,10 @@ from holdfast.api.schemas import ListPage, cursor
 from holdfast.delivery.message import MessageState
 from holdfast.delivery.recipient import reaches_several
 from holdfast.delivery.requests import MessageOptions, MessageRequest, body_of
-from holdfast.delivery.stores import Inbox, Message, Received, size_of
+from holdfast.delivery.stores import Inbox, Message
 from holdfast.runtime.account_limits import AccountLimits, Restrictions, hold_notice
 from holdfast.runtime.composer import SendRequest, check_request
 from holdfast.runtime.messages import Messages, unknown_message
-
-N = TypeVar("N", bound=Numbered)
 
 MESSAGES = "/v1/sessions/{company}/messages"
 
@@ -148,16 +145,13 @@ async def list_inbox(
     """Inbound messages of a company, in the order in which they were stored."""
     inbox: Inbox = request.app.state.inbox
     await access.wait_for_page(request)
-
-    async def read(seq: int, rows: int) -> Sequence[Received]:
-        return await inbox.received(company, after=seq, limit=rows, chat=chat)
-
-    found, next_ = await read_page(read, after=cursor(after), limit=limit, size=size_of)
+    found = await inbox.received(company, after=cursor(after), limit=limit, chat=chat)
+    next_ = str(found[-1].seq) if found.has_more else None
     media: MediaService = request.app.state.media
     return ListPage(items=[ReceivedModel.of(received, media.url(received)) for received in found], next=next_)
 
 
-def _part(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
+def _part(found: Sequence[Message], limit: int) -> tuple[Sequence[Message], str | None]:
     """One page of a list, and where the next one starts. `found` has `limit` + 1 rows if there is a next page."""
     shown = found[:limit]
     return shown, str(shown[-1].seq) if len(found) > limit else None

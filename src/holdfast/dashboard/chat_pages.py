@@ -29,8 +29,6 @@ pages = APIRouter(route_class=ProtectedPage, include_in_schema=False)
 uploads = APIRouter(route_class=UploadPage, include_in_schema=False)
 
 _CHATS_SHOWN, _MESSAGES_SHOWN, _MAX_NEWER = 40, 40, 100
-_EVENTS_AT_ONCE = 20
-"""Events that are read at once; each holds a whole message."""
 _HEARTBEAT_S = 10.0
 _SHOWN_IN_PLACE = ("image/jpeg", "image/png", "image/webp", "image/gif", "audio/", "video/")
 _PICTURES = frozenset({"image/jpeg", "image/png"})
@@ -79,7 +77,7 @@ async def show_chat_messages(request: Request, company: CompanyPath, chat: ChatP
     if since := query.get("since"):
         after = TimelineCursor.parse(since)
         found = await context.chats.timeline(company, chat, after=after, limit=_MAX_NEWER)
-        if len(found.entries) == _MAX_NEWER:
+        if found.has_newer:
             found = await context.chats.timeline(company, chat, limit=_MESSAGES_SHOWN)
     else:
         before = TimelineCursor.parse(query.get("before", ""))
@@ -181,13 +179,13 @@ async def stream_chats(request: Request, company: CompanyPath) -> Response:
         with context.events.listening(companies=[company]) as flag:
             while True:
                 flag.clear()
-                found = await context.events.after(seen, companies=[company], limit=_EVENTS_AT_ONCE)
+                found = await context.events.after(seen, companies=[company], limit=500)
                 if found:
                     seen = found[-1].seq
                     yield event("chats", "")
                     if any(each.chat == opened for each in found):
                         yield event("timeline", "")
-                if len(found) == _EVENTS_AT_ONCE:
+                if found.has_more:
                     continue
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(context.events.poll_interval_s or _HEARTBEAT_S):

@@ -13,11 +13,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from holdfast.base.ascii_json import ascii_json
 from holdfast.base.errors import BadInput
 from holdfast.delivery.content import Content
 from holdfast.delivery.recipient import STATUS
-from holdfast.delivery.stores import Message, Received, size_of
+from holdfast.delivery.stores import Message, Received
 
 FOLDED = frozenset({"reaction", "edit", "revoke", "delete"})
 """Types of messages that change another one. A timeline shows the result at that other message."""
@@ -212,7 +211,8 @@ class TimelineSlice:
     older: TimelineCursor | None
     """Where the next older page begins; None at the beginning of the chat."""
     newer: TimelineCursor
-    """Where newer messages will be found."""
+    """Where newer messages are, or will be, found."""
+    has_newer: bool = False
 
 
 def timeline_at(message: TimelineMessage) -> str:
@@ -242,8 +242,9 @@ def newer_page(
     sent: Sequence[SentEntry], received: Sequence[Received], *, after: TimelineCursor, limit: int
 ) -> TimelineSlice:
     """Merge the messages from a cursor on, each direction oldest first."""
-    shown = _merge(sent, received, newest_first=False)[:limit]
-    return TimelineSlice(messages=shown[::-1], older=after, newer=_above(shown, after))
+    taken = _merge(sent, received, newest_first=False)
+    shown = taken[:limit]
+    return TimelineSlice(messages=shown[::-1], older=after, newer=_above(shown, after), has_newer=len(taken) > limit)
 
 
 def _merge(sent: Sequence[SentEntry], received: Sequence[Received], *, newest_first: bool) -> list[TimelineMessage]:
@@ -324,13 +325,6 @@ def fold(message: TimelineMessage, changes: Collection[Change], *, own: str | No
     )
 
 
-def size_of_entry(entry: Entry) -> int:
-    """The approximate number of characters of a message as a timeline shows it."""
-    message = entry.message
-    size = len(ascii_json(message.content)) if isinstance(message, SentEntry) else size_of(message)
-    return size + len(entry.edited_text or "")
-
-
 def _is_author(message: TimelineMessage, change: Change) -> bool:
     if isinstance(message, SentEntry) or message.from_me:
         return change.from_me
@@ -350,6 +344,7 @@ class TimelinePage:
     entries: Sequence[Entry]
     older: TimelineCursor | None
     newer: TimelineCursor
+    has_newer: bool
 
 
 class Chats(Protocol):

@@ -15,6 +15,7 @@ from typing import Protocol
 from holdfast.base.ascii_json import ascii_json
 from holdfast.delivery.media import shown_media
 from holdfast.delivery.message import MessageState
+from holdfast.delivery.page import Page
 from holdfast.delivery.stores import BULK, Message, Received
 
 Body = Mapping[str, object]
@@ -89,7 +90,7 @@ class Events(Protocol):
     def poll_interval_s(self) -> float | None:
         """Polling interval for events of other processes, which can't set a flag here. None if there are none."""
 
-    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> list[Event]:
+    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> Page[Event]:
         """Events with a greater `seq`, in order, of these companies. None for all companies."""
 
     async def first_since(self, at: str) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.base.ascii_json import ascii_json
 from holdfast.base.clock_step import ClockStep
 from holdfast.delivery.content import Content
 from holdfast.delivery.message import MessageState, StatusUpdate
+from holdfast.delivery.page import Page
 from holdfast.delivery.rate_limits import Allowance, ContactStatus
 
 INTERACTIVE, BULK = 0, 1
@@ -262,12 +262,6 @@ class Received:
     """`history`: the phone sent it afterwards, as a part of its history. None: it came when it was written."""
 
 
-def size_of(received: Received) -> int:
-    """The approximate number of characters of a message."""
-    content = "" if received.content is None else ascii_json(received.content)
-    return len(received.text or "") + len(content)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """Messages of a company that are not sent yet."""
@@ -411,7 +405,7 @@ class MediaFiles(Protocol):
 class Inbox(Protocol):
     """Durable inbound messages."""
 
-    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> list[Received]:
+    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> Page[Received]:
         """Messages of a chat (JID), or all, ordered by `seq`, after `after`."""
 
     async def find(self, inbox_id: str) -> Received | None: ...

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, Select, case, select, update
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, case, func, select, update
 
 from holdfast.delivery.chats import (
     END,
@@ -29,6 +31,7 @@ from holdfast.delivery.chats import (
     older_page,
 )
 from holdfast.delivery.content import text_of
+from holdfast.delivery.page import rows_in_page
 from holdfast.delivery.stores import Received
 from holdfast.session.contacts import HIDDEN, PERSON
 from holdfast.store.aliases import canonical
@@ -36,11 +39,12 @@ from holdfast.store.chat_reading import read_up_to, unread_messages
 from holdfast.store.connection import among
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
-from holdfast.store.inbox import RECEIVED, received, sender_name, senders_of, subjects_of
+from holdfast.store.inbox import RECEIVED, RECEIVED_SIZE, received, sender_name, senders_of, subjects_of
 from holdfast.store.message_rows import READ, message_of
 from holdfast.store.tables import IS_UNREAD, chat_aliases, chats, contacts, groups, inbox, outbox, sessions
 
 _SENT = (*READ, outbox.c.content)
+_SENT_SIZE: ColumnElement[int] = func.length(outbox.c.content)
 _SEARCHED_AT_ONCE = 1000
 _MAX_SEARCHED = 5000
 """Chats whose names one page of a search compares, however many there are."""
@@ -87,9 +91,10 @@ class ChatRows:
     ) -> TimelinePage:
         def work(connection: Connection) -> TimelinePage:
             name = canonical(connection, company, chat)
-            found = _slice(connection, company, name, before=before or END, after=after, limit=limit)
-            entries = _folded(connection, company, name, found.messages)
-            return TimelinePage(entries=entries, older=found.older, newer=found.newer)
+            found, newest = _slice(connection, company, name, before=before or END, after=after, limit=limit)
+            changes, own = _changes(connection, company, found.messages, newest), _own(connection, company)
+            entries = [fold(each, changes.get(_key(each), ()), own=own) for each in found.messages]
+            return TimelinePage(entries=entries, older=found.older, newer=found.newer, has_newer=found.has_newer)
 
         return await self._database.read(work)
 
@@ -215,7 +220,9 @@ def _last_messages(
     if arrived:
         of_inbox = _received(connection, company, select(*RECEIVED).where(among(connection, _I.seq, arrived)))
         found += [(False, each.seq, each) for each in of_inbox]
-    changes = _changes(connection, company, [each for _, _, each in found])
+    messages = [each for _, _, each in found]
+    newest = _newest_changes(connection, company, {_key(each) for each in messages})
+    changes = _changes(connection, company, messages, newest)
     own = _own(connection, company)
     return {(is_sent, seq): fold(each, changes.get(_key(each), ()), own=own) for is_sent, seq, each in found}
 
@@ -257,7 +264,8 @@ def _slice(
     before: TimelineCursor,
     after: TimelineCursor | None,
     limit: int,
-) -> TimelineSlice:
+) -> tuple[TimelineSlice, _NewestChanges]:
+    """One page, and the newest changes of its messages."""
     sent = select(*_SENT).where(_O.company_id == company, _O.chat == chat, _O.kind.not_in(FOLDED))
     came = select(*RECEIVED).where(_I.company_id == company, _I.chat == chat, _I.type.not_in(FOLDED))
     if after is None:
@@ -268,11 +276,38 @@ def _slice(
         sent = sent.where(_O.seq >= after.sent).order_by(_O.seq)
         is_newer = (_I.sent_at > after.received_at) | (_I.seq >= after.received)
         came = came.where(_I.sent_at >= after.received_at, is_newer).order_by(_I.sent_at, _I.seq)
+    sizes_sent, sizes_came = _sizes(connection, sent, _SENT_SIZE, limit), _sizes(connection, came, RECEIVED_SIZE, limit)
+    limit = _messages_in_page(sizes_sent, sizes_came, limit)
     mine = _sent(connection, sent.limit(limit + 1))
     theirs = _received(connection, company, came.limit(limit + 1))
+    newest = _newest_changes(connection, company, {*map(_key, mine), *map(_key, theirs)})
+    changes = _sizes_of_changes(newest)
+    sizes_sent = [size + changes[_key(each)] for each, size in zip(mine, sizes_sent, strict=False)]
+    sizes_came = [size + changes[_key(each)] for each, size in zip(theirs, sizes_came, strict=False)]
+    limit = _messages_in_page(sizes_sent, sizes_came, limit)
     if after is None:
-        return older_page(mine, theirs, before=before, limit=limit)
-    return newer_page(mine, theirs, after=after, limit=limit)
+        return older_page(mine, theirs, before=before, limit=limit), newest
+    return newer_page(mine, theirs, after=after, limit=limit), newest
+
+
+def _sizes(connection: Connection, statement: Select[Any], size: ColumnElement[int], limit: int) -> Sequence[int]:
+    return connection.scalars(statement.with_only_columns(size).limit(limit + 1)).all()
+
+
+def _messages_in_page(sent: Sequence[int], came: Sequence[int], limit: int) -> int:
+    """How many messages a page has, given the sizes of those of each direction; whichever come first, they fit."""
+    sizes = [sum(each) for each in zip_longest(sent, came, fillvalue=0)][:limit]
+    shown = rows_in_page(sizes, limit)
+    return limit if shown == len(sizes) else shown
+
+
+def _sizes_of_changes(newest: _NewestChanges) -> Counter[_Key]:
+    """The number of characters of the changes of each message."""
+    sizes: Counter[_Key] = Counter()
+    for of_direction in newest:
+        for (chat, target, *_), (_, chars) in of_direction.items():
+            sizes[chat, target] += chars
+    return sizes
 
 
 def _sent(connection: Connection, statement: Select[Any]) -> list[SentEntry]:
@@ -290,11 +325,6 @@ _Key = tuple[str, str]
 """Chat and WhatsApp id of a message."""
 
 
-def _folded(connection: Connection, company: str, chat: str, messages: Sequence[TimelineMessage]) -> list[Entry]:
-    changes, own = _changes(connection, company, messages), _own(connection, company)
-    return [fold(each, changes.get(_key(each), ()), own=own) for each in messages]
-
-
 def _key(message: TimelineMessage) -> _Key:
     shown = message.message if isinstance(message, SentEntry) else message
     return shown.chat, shown.whatsapp_id
@@ -306,39 +336,57 @@ def _own(connection: Connection, company: str) -> str | None:
     return f"{user.partition(':')[0]}@{server}" if found else None
 
 
-def _changes(connection: Connection, company: str, messages: Sequence[TimelineMessage]) -> dict[_Key, list[Change]]:
+_Newest = dict[tuple[Any, ...], tuple[int, int]]
+"""The newest changes, by chat and WhatsApp id of the message and what else they differ in: `seq`, and characters."""
+_NewestChanges = tuple[_Newest, _Newest]
+"""Those that were sent, and those that arrived."""
+
+
+def _changes(
+    connection: Connection, company: str, messages: Sequence[TimelineMessage], newest: _NewestChanges
+) -> dict[_Key, list[Change]]:
     """The reactions, edits and deletions of these messages, by the message."""
     wanted = {_key(each) for each in messages}
+    sent, arrived = (
+        [seq for (chat, target, *_), (seq, _) in each.items() if (chat, target) in wanted] for each in newest
+    )
     found: dict[_Key, list[Change]] = {}
-    if wanted:
-        for key, change in (
-            *_sent_changes(connection, company, wanted),
-            *_arrived_changes(connection, company, wanted),
-        ):
-            found.setdefault(key, []).append(change)
+    for key, change in (*_sent_changes(connection, sent), *_arrived_changes(connection, company, arrived)):
+        found.setdefault(key, []).append(change)
     return found
 
 
-def _newest_targeting(
-    connection: Connection, table: Any, company: str, keys: Collection[_Key], by: Sequence[Column[Any]]
-) -> list[int]:
-    """The rows that change these messages, by `seq`: of each message only the newest for each value of `by`.
+def _newest_changes(connection: Connection, company: str, keys: Collection[_Key]) -> _NewestChanges:
+    if not keys:
+        return {}, {}
+    return (
+        _newest(connection, _O, company, keys, _SENT_SIZE, [_O.kind]),
+        _newest(connection, _I, company, keys, RECEIVED_SIZE, [_I.type, _I.sender, _I.from_me]),
+    )
 
-    Only the last edit counts, and anybody may edit a message thousands of times. So no texts are read here.
-    """
+
+def _newest(
+    connection: Connection,
+    table: Any,
+    company: str,
+    keys: Collection[_Key],
+    size: ColumnElement[int],
+    by: Sequence[Column[Any]],
+) -> _Newest:
+    """Only the last edit counts, and anybody may edit a message thousands of times. So no texts are read here."""
     chats_, ids = {chat for chat, _ in keys}, {id_ for _, id_ in keys}
     mine = (table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids))
-    newest: dict[tuple[object, ...], int] = {}
-    for seq, *key in connection.execute(select(table.seq, table.chat, table.target, *by).where(*mine)):
+    newest: _Newest = {}
+    for seq, chars, *key in connection.execute(select(table.seq, size, table.chat, table.target, *by).where(*mine)):
         if (key[0], key[1]) in keys:
-            newest[tuple(key)] = max(seq, newest.get(tuple(key), 0))
-    return list(newest.values())
+            newest[tuple(key)] = max((seq, chars), newest.get(tuple(key), (0, 0)))
+    return newest
 
 
-def _sent_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+def _sent_changes(connection: Connection, numbers: Sequence[int]) -> Iterable[tuple[_Key, Change]]:
     columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
-    newest = _newest_targeting(connection, _O, company, keys, [_O.kind])
-    for row in connection.execute(select(*columns).where(among(connection, _O.seq, newest))):
+    rows = connection.execute(select(*columns).where(among(connection, _O.seq, numbers))) if numbers else ()
+    for row in rows:
         body = json.loads(row.content).get(row.kind, {})
         shown_text = body.get("emoji") if row.kind == "reaction" else text_of(body)
         yield (
@@ -355,10 +403,11 @@ def _sent_changes(connection: Connection, company: str, keys: Collection[_Key]) 
         )
 
 
-def _arrived_changes(connection: Connection, company: str, keys: Collection[_Key]) -> Iterable[tuple[_Key, Change]]:
+def _arrived_changes(connection: Connection, company: str, numbers: Sequence[int]) -> Iterable[tuple[_Key, Change]]:
+    if not numbers:
+        return
     columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
-    newest = _newest_targeting(connection, _I, company, keys, [_I.type, _I.sender, _I.from_me])
-    statement = select(*columns).where(among(connection, _I.seq, newest), _I.type.in_(FOLDED))
+    statement = select(*columns).where(among(connection, _I.seq, numbers), _I.type.in_(FOLDED))
     rows = connection.execute(statement).mappings().all()
     senders = senders_of(connection, company, rows)
     for row in rows:

@@ -29,6 +29,7 @@ from holdfast.delivery.events import (
     message_type,
     received_body,
 )
+from holdfast.delivery.page import Page, rows_in_page
 from holdfast.delivery.stores import Message, Received
 from holdfast.store.company_locks import lock_event_order
 from holdfast.store.connection import Prepared
@@ -171,15 +172,21 @@ class EventRows:
             lambda connection: record(connection, company, type_, body, chat=chat, at=at), company=company
         )
 
-    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> list[Event]:
-        later = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
+    async def after(self, seq: int, *, companies: Collection[str] | None, limit: int) -> Page[Event]:
+        later = select(events).where(events.c.seq > seq).order_by(events.c.seq)
         # One query for each company reads a range of an index; for several at once a database would sort all events.
         mine = [later] if companies is None else [later.where(events.c.company_id == each) for each in set(companies)]
+        size = func.length(events.c.body)
 
-        def work(connection: Connection) -> list[Event]:
-            rows = [dict(row) for statement in mine for row in connection.execute(statement).mappings()]
+        def work(connection: Connection) -> Page[Event]:
+            sizes = [statement.with_only_columns(events.c.seq, size).limit(limit + 1) for statement in mine]
+            found = sorted(tuple(row) for statement in sizes for row in connection.execute(statement))[: limit + 1]
+            shown = rows_in_page([chars for _, chars in found], limit)
+            last = found[shown - 1][0] if shown else seq
+            shown_rows = [statement.where(events.c.seq <= last) for statement in mine]
+            rows = [dict(row) for statement in shown_rows for row in connection.execute(statement).mappings()]
             rows.sort(key=lambda row: int(row["seq"]))
-            return [Event(company=row.pop("company_id"), **row) for row in rows[:limit]]
+            return Page((Event(company=row.pop("company_id"), **row) for row in rows), has_more=len(found) > shown)
 
         return await self._database.read(work)
 

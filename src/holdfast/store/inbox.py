@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, select
 
 from holdfast.delivery.chats import timeline_at
+from holdfast.delivery.page import Page, rows_in_page
 from holdfast.delivery.stores import Received
 from holdfast.store import search_index
 from holdfast.store.aliases import canonical
@@ -21,6 +22,10 @@ from holdfast.store.tables import contacts, groups, inbox
 
 RECEIVED = [column for column in inbox.c if column.name not in {"media_keys", "media_id", "message_secret"}]
 """The columns of an inbound message that people and programs see."""
+RECEIVED_SIZE: ColumnElement[int] = func.coalesce(func.length(inbox.c.text), 0) + func.coalesce(
+    func.length(inbox.c.content), 0
+)
+"""The number of characters of an inbound message."""
 ADD_RECEIVED = Prepared(lambda insert: insert(inbox).on_conflict_do_nothing().returning(*RECEIVED))
 """Adds a row unless it is there; returns nothing then."""
 
@@ -41,17 +46,17 @@ class InboxRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> list[Received]:
-        statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after)
-        return await self._found(statement.order_by(inbox.c.seq).limit(limit), company, chat)
+    async def received(self, company: str, *, after: int, limit: int, chat: str | None = None) -> Page[Received]:
+        statement = select(*RECEIVED).where(inbox.c.company_id == company, inbox.c.seq > after).order_by(inbox.c.seq)
 
-    async def _found(self, statement: Select[Any], company: str, chat: str | None) -> list[Received]:
-        def work(connection: Connection) -> list[Received]:
+        def work(connection: Connection) -> Page[Received]:
             mine = statement
             if chat is not None:
                 mine = mine.where(inbox.c.chat == canonical(connection, company, chat))
-            rows = connection.execute(mine).mappings().all()
-            return received(connection, company, rows)
+            sizes = connection.scalars(mine.with_only_columns(RECEIVED_SIZE).limit(limit + 1)).all()
+            shown = rows_in_page(sizes, limit)
+            rows = connection.execute(mine.limit(shown)).mappings().all()
+            return Page(received(connection, company, rows), has_more=len(sizes) > shown)
 
         return await self._database.read(work)
 
