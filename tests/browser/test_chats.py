@@ -17,6 +17,7 @@ from tests.served import Served, eventually
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 FRIEND = "962790000098"
+LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR4nGNgmPKJJDSqYVTDqIZRDYNVAwAtvX6QtBY7BQAAAABJRU5ErkJggg=="
 )
@@ -57,7 +58,8 @@ async def test_a_person_serves_a_customer(
         await expect(page.locator(".bubble.came")).to_have_count(2)
         await visitor.check_page()
         await _show(visitor, f"chat-{width}")
-        await _create_group(visitor, whatsapp, f"Orders {width}")
+        group = await _create_group(visitor, whatsapp, f"Orders {width}")
+        await gateway.client.post(f"/v1/sessions/{company}/messages", {"to": group, "text": f"{LONG_WORD} مرحبا"})
         await _look_at_people(visitor, company)
 
 
@@ -99,8 +101,8 @@ async def _send_picture(visitor: Visitor) -> None:
     await expect(page.locator(".attached")).to_be_hidden()
 
 
-async def _create_group(visitor: Visitor, whatsapp: Wasim, subject: str) -> None:
-    """The group's page opens, and the customer's phone shows the group."""
+async def _create_group(visitor: Visitor, whatsapp: Wasim, subject: str) -> str:
+    """The group's page opens, and the customer's phone shows the group, whose JID is returned."""
     page = visitor.page
     await page.get_by_role("link", name="Groups", exact=True).click()
     await page.get_by_text("Create a group").click()
@@ -111,8 +113,9 @@ async def _create_group(visitor: Visitor, whatsapp: Wasim, subject: str) -> None
     await expect(page.get_by_role("heading", name=subject)).to_be_visible()
     await expect(page.locator("tbody tr")).to_have_count(2)
     await visitor.check_page()
-    groups = await whatsapp.get("/groups")
-    assert [group["subject"] for group in groups].count(subject) == 1
+    (group,) = [group for group in await whatsapp.get("/groups") if group["subject"] == subject]
+    jid: str = group["id"]
+    return jid
 
 
 async def _look_at_people(visitor: Visitor, company: str) -> None:
@@ -124,7 +127,11 @@ async def _look_at_people(visitor: Visitor, company: str) -> None:
     await visitor.check_page()
     await visitor.go(f"/companies/{company}")
     await expect(page.locator("#history")).to_contain_text("Create a group")
+    await expect(page.locator("#sent_messages")).to_contain_text(LONG_WORD)
     await visitor.check_page()
+    await visitor.go_to_next_year()
+    await expect(page.locator("#sent_messages time").first).to_have_text(re.compile(r"^\w+\xa0\d+,\xa0\d{4}, [\d:]+$"))
+    await visitor.check_page_on_narrower_screens()
 
 
 async def _show(visitor: Visitor, name: str) -> None:

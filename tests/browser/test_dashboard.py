@@ -18,6 +18,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 FRIEND = "962790000099"
 NOBODY = "962790000555"
 """Has no account."""
+_RECORD_TIMES = """() => {
+  window.recordedTimes = [];
+  const record = () => {
+    for (const time of document.querySelectorAll("#sent_messages time")) recordedTimes.push(time.textContent);
+  };
+  new MutationObserver(record).observe(document.body, { childList: true, subtree: true });
+}"""
+"""Record the times of sent messages after each change of the page."""
 expect.set_options(timeout=20_000)
 
 
@@ -62,6 +70,8 @@ async def test_a_company_from_its_first_code_to_a_reconnection(
         await visitor.go_to_tomorrow()
         await expect(visitor.page.locator("#history time").first).to_contain_text(",")
         await visitor.check_page()
+        await visitor.go_to_next_year()
+        await visitor.check_page_on_narrower_screens()
 
 
 async def _read_inbox(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str, number: str) -> None:
@@ -79,6 +89,8 @@ async def _read_inbox(visitor: Visitor, gateway: Served, whatsapp: Wasim, compan
     await visitor.check_page()
     await visitor.go_to_tomorrow()
     await visitor.check_page()
+    await visitor.go_to_next_year()
+    await visitor.check_page_on_narrower_screens()
 
 
 async def _count(gateway: Served, company: str, wanted: int) -> bool:
@@ -109,7 +121,9 @@ async def _link(visitor: Visitor, gateway: Served, whatsapp: Wasim, company: str
 
 
 async def _send(visitor: Visitor) -> None:
+    """Times in what the page replaces are those of the reader from the beginning: never, for a moment, those in UTC."""
     page = visitor.page
+    await page.evaluate(_RECORD_TIMES)
     await page.get_by_label("To", exact=True).fill(f"+{FRIEND}")
     await page.get_by_label("Text", exact=True).fill("a <b>test</b> & more")
     await page.get_by_role("button", name="Send").click()
@@ -120,6 +134,9 @@ async def _send(visitor: Visitor) -> None:
     await page.get_by_label("Text", exact=True).fill("Are you there?")
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#sent_messages")).to_contain_text("This number is not on WhatsApp.")
+    times = await page.evaluate("window.recordedTimes")
+    assert times
+    assert not [time for time in times if not re.fullmatch(r"\d\d:\d\d:\d\d", time)]
     await visitor.check_page()
 
 
@@ -239,4 +256,4 @@ async def test_changes_by_others_and_a_stopped_gateway_are_shown(
         since = visitor.page.locator("#lost-since")
         await expect(since).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
         await visitor.stay_until_tomorrow()
-        await expect(since).to_have_text(re.compile(r"^\w+ \d+, \d\d:\d\d:\d\d$"))
+        await expect(since).to_have_text(re.compile(r"^\w+\xa0\d+, \d\d:\d\d:\d\d$"))

@@ -85,6 +85,11 @@ class Visitor:
         await self.stay_until_tomorrow()
         await self.page.reload()
 
+    async def go_to_next_year(self) -> None:
+        """Load the page as if it were a year later: dates, which then have their year, are as long as they can be."""
+        await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=366))
+        await self.page.reload()
+
     async def stay_until_tomorrow(self) -> None:
         """Keep the page open for a day, as its own clock shows it."""
         await self.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=1))
@@ -111,6 +116,17 @@ class Visitor:
         overlapping = await self.page.evaluate(_OVERLAPPING)
         assert not overlapping, f"times run under these entries: {overlapping}"
         assert not self.complaints, self.complaints
+
+    async def check_page_on_narrower_screens(self) -> None:
+        """Check the page on this screen and on those between it and a phone's."""
+        screen = self.page.viewport_size
+        assert screen is not None
+        await self.check_page()
+        for width in (1100, 1024, 768, 640):
+            if width < screen["width"]:
+                await self.page.set_viewport_size({"width": width, "height": screen["height"]})
+                await self.check_page()
+        await self.page.set_viewport_size(screen)
 
 
 @asynccontextmanager

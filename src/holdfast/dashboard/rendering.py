@@ -91,8 +91,8 @@ def percent(value: float | None) -> str:
 
 
 def moment(at: str) -> str:
-    """A time in UTC. A script replaces it by the time in the reader's time zone."""
-    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
+    """A time in UTC, on one line or with its clock on the next. A script shows it in the reader's time zone instead."""
+    return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S}\N{NO-BREAK SPACE}UTC"
 
 
 def disconnected_for(entry: TimelineEntry) -> str:

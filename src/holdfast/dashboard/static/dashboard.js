@@ -19,12 +19,14 @@
     if (element.textContent !== text) element.textContent = text;
   };
   const clock = (at) => at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  // With spaces that don't break, so that a narrow column shows the date on one line and the clock on the next.
   const day = (at, now) =>
-    at.toLocaleDateString([], { month: "short", day: "numeric", year: at.getFullYear() === now.getFullYear() ? undefined : "numeric" });
+    at.toLocaleDateString([], { month: "short", day: "numeric", year: at.getFullYear() === now.getFullYear() ? undefined : "numeric" })
+      .replaceAll(" ", "\u00a0");
 
-  const showTimes = () => {
+  const showTimes = (within = document) => {
     const now = new Date();
-    for (const element of $$("time[datetime]")) {
+    for (const element of $$("time[datetime]", within)) {
       const at = new Date(element.dateTime);
       if ("age" in element.dataset) setText(element, formatDuration((now - at) / 1000));
       if ("clock" in element.dataset) setText(element, at.toDateString() === now.toDateString() ? clock(at) : `${day(at, now)}, ${clock(at)}`);
@@ -37,7 +39,7 @@
       }
     }
   };
-  setInterval(showTimes, 1000);
+  setInterval(() => showTimes(), 1000);
 
   // The list of companies: order, filter, search.
 
@@ -205,6 +207,8 @@
     scheduled = requestAnimationFrame(update);
   };
   for (const name of ["htmx:sseMessage", "htmx:afterSettle"]) document.addEventListener(name, scheduleUpdate);
+  // Before the content is painted: times of the server are wider, and they would appear for a moment.
+  document.addEventListener("htmx:afterSwap", ({ target }) => target instanceof Element && showTimes(target));
   update();
   const open = $("dialog[data-open]");
   if (open) open.showModal();
