@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -60,6 +61,7 @@ class Templates:
         filters: dict[str, Callable[..., object]] = {
             "age": self._age,
             "percent": percent,
+            "joined_to_units": joined_to_units,
             "prose": prose,
             "state_label": lambda state: STATES[State(state)],
             "sent_message_tone": lambda state: MESSAGE_TONES[state],
@@ -88,6 +90,11 @@ def percent(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.0f} %" if value == int(value) else f"{int(value * 10) / 10:.1f} %"
+
+
+def joined_to_units(figures: str) -> str:
+    """A non-breaking space between each number and its unit: `1 h 40 min` breaks at most after the hours."""
+    return re.sub(r"(?<=\d) (?=[a-z%])", "\N{NO-BREAK SPACE}", figures)
 
 
 def moment(at: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.base.clock import iso
 from holdfast.dashboard.fleet import LABELS, FleetRow, Tone, advice_on, counted, make_row, ranked, tone_of
-from holdfast.dashboard.rendering import hold_sentence, percent, prose, sentence
+from holdfast.dashboard.rendering import hold_sentence, joined_to_units, percent, prose, sentence
 from holdfast.delivery.rate_limits import REACH_OUT_LOCK
 from holdfast.delivery.stores import Backlog, DeliveryTally
 from holdfast.health.keepalive import KeepAlives
@@ -127,3 +127,18 @@ def test_times_in_sentences_are_shown_in_the_readers_time_zone() -> None:
 def test_prose_marks_code_and_escapes_the_rest() -> None:
     """Descriptions come from the code, and are escaped like any text."""
     assert prose("give `next` as <after>") == "give <code>next</code> as &lt;after&gt;"
+
+
+@pytest.mark.parametrize(
+    ("figures", "joined"),
+    [
+        ("1 h 40 min", "1\xa0h 40\xa0min"),
+        ("2 d 23 h", "2\xa0d 23\xa0h"),
+        ("1.8 s", "1.8\xa0s"),
+        ("87.2 %", "87.2\xa0%"),
+        ("–", "–"),
+    ],
+)
+def test_numbers_are_joined_to_their_units(figures: str, joined: str) -> None:
+    """A narrow column breaks a duration only between its parts."""
+    assert joined_to_units(figures) == joined
