@@ -19,7 +19,9 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Index
 
 from holdfast.backup.rows import count_on
+from holdfast.base.clock import iso
 from holdfast.store import search_index
+from holdfast.store.contact_backfill import fill_part
 from holdfast.store.database import Database
 from holdfast.store.postgres import parse
 from holdfast.store.tables import events, inbox, outbox, webhook_deliveries
@@ -138,6 +140,8 @@ async def _fill(place: Path | URL, size: Size) -> None:
                 print(f"  {time.monotonic() - began_at:5.0f} s: {numbers.stop}", file=sys.stderr, flush=True)
         await database.write(_create_indexes)
         await database.write(count_on)
+        while await database.write(functools.partial(fill_part, now=iso(now))):
+            pass  # else the gateway would do it while it is measured
         await database.write(lambda connection: connection.exec_driver_sql("ANALYZE").close())
     print(f"  filled in {time.monotonic() - began_at:.0f} s", file=sys.stderr, flush=True)
 
