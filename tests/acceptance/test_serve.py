@@ -113,7 +113,8 @@ async def test_a_signal_stops_it_gracefully(tmp_path: Path, number: signal.Signa
             assert len(running.children()) == 1
             running.send(number)
             assert await running.ends(within_s=ENDS_WITHIN_S) == 0
-            assert (await waiting).status == 503
+            async with await waiting as answer:
+                assert answer.status == 503
         assert await alone(running)
         levels = [line.split()[1] for line in running.err]
         assert "ERROR" not in levels

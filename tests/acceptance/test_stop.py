@@ -35,6 +35,11 @@ async def gateway(tmp_path: Path, wasim: Wasim) -> AsyncIterator[Served]:
         yield gateway
 
 
+async def _ask(http: aiohttp.ClientSession, url: str) -> None:
+    async with http.get(url):
+        pass  # whatever the answer is, its connection is released
+
+
 @contextlib.asynccontextmanager
 async def lingering_callers(gateway: Served) -> AsyncIterator[None]:
     """One reads events forever, one waits for a QR code, one never completes its request."""
@@ -46,8 +51,9 @@ async def lingering_callers(gateway: Served) -> AsyncIterator[None]:
         http.get(f"{url}/v1/events"),
         asyncio.TaskGroup() as tasks,
     ):
-        await http.put(f"{url}/v1/sessions/962399")
-        asking = tasks.create_task(http.get(f"{url}/v1/sessions/962399/qr"))
+        async with http.put(f"{url}/v1/sessions/962399"):
+            pass
+        asking = tasks.create_task(_ask(http, f"{url}/v1/sessions/962399/qr"))
         _, dawdling = await asyncio.open_connection(host, int(port))
         dawdling.write(head.encode())
         await dawdling.drain()

@@ -38,9 +38,17 @@ async def test_two_nodes_behind_a_round_robin_proxy_act_as_one_service(tmp_path:
             await _owners(cluster, http)
             await _dashboard(cluster, http)
             await cluster.nodes[0].kill()
-            while (answer := await http.post(f"{cluster.url}/v1/sessions/co00/reconnect")).status != 202:
-                problem = await answer.json(content_type=None)
-                assert (answer.status, problem["code"], problem["retryAfterS"]) == (503, "owner-unreachable", 5)
+            while (await _reconnect(cluster, http)) != 202:
+                pass
+
+
+async def _reconnect(cluster: Cluster, http: aiohttp.ClientSession) -> int:
+    """The status, which is 202 or a 503 that says when to repeat the request."""
+    async with http.post(f"{cluster.url}/v1/sessions/co00/reconnect") as answer:
+        if answer.status != 202:
+            problem = await answer.json(content_type=None)
+            assert (answer.status, problem["code"], problem["retryAfterS"]) == (503, "owner-unreachable", 5)
+        return answer.status
 
 
 async def _texts(cluster: Cluster, http: aiohttp.ClientSession, company: int) -> None:
@@ -56,28 +64,30 @@ async def _owners(cluster: Cluster, http: aiohttp.ClientSession) -> None:
     for _ in range(ROUNDS):
         for company in ("co00", "co01"):
             for kind in ("health", "diagnostics"):
-                url = f"{cluster.url}/webhook/whatsapp/baileys/{kind}/{company}"
-                statuses[(await http.get(url)).status] += 1
-            statuses[(await http.put(f"{cluster.url}/v1/sessions/{company}", json={"label": "x"})).status] += 1
+                async with http.get(f"{cluster.url}/webhook/whatsapp/baileys/{kind}/{company}") as answer:
+                    statuses[answer.status] += 1
+            async with http.put(f"{cluster.url}/v1/sessions/{company}", json={"label": "x"}) as answer:
+                statuses[answer.status] += 1
     assert statuses == {200: ROUNDS * 6}
 
 
 async def _dashboard(cluster: Cluster, http: aiohttp.ClientSession) -> None:
     """No page fails or is redirected, actions work, and a company's page comes from its owner."""
     origin = {"Origin": cluster.url}
-    await http.post(f"{cluster.url}/login", data={"key": KEY}, headers=origin)
+    async with http.post(f"{cluster.url}/login", data={"key": KEY}, headers=origin):
+        pass
     for _ in range(ROUNDS):
         for company in ("co00", "co01"):
-            page = await http.get(f"{cluster.url}/companies/{company}", allow_redirects=False)
-            html = await page.text()
-            assert page.status == 200
+            async with http.get(f"{cluster.url}/companies/{company}", allow_redirects=False) as page:
+                html = await page.text()
+                assert page.status == 200
             assert 'id="do-' in html, "the page of another node has no buttons"
             token = re.search(r'name="token" value="([0-9a-f]+)"', html)
             assert token is not None
-            done = await http.post(
-                f"{cluster.url}/companies/{company}/action/reconnect", data={"token": token[1]}, headers=origin
-            )
-            assert done.status == 200
-        fleet = await (await http.get(f"{cluster.url}/", allow_redirects=False)).text()
+            action = f"{cluster.url}/companies/{company}/action/reconnect"
+            async with http.post(action, data={"token": token[1]}, headers=origin) as done:
+                assert done.status == 200
+        async with http.get(f"{cluster.url}/", allow_redirects=False) as page:
+            fleet = await page.text()
         assert "co00" in fleet
         assert "co01" in fleet
