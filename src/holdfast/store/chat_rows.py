@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, select, update
 
 from holdfast.delivery.chats import (
     END,
     FOLDED,
     MARKED_UNREAD,
     MAX_UNREAD,
-    Change,
     Chat,
     ChatCursor,
     ChatsPage,
@@ -30,7 +28,6 @@ from holdfast.delivery.chats import (
     newer_page,
     older_page,
 )
-from holdfast.delivery.content import text_of
 from holdfast.delivery.page import rows_in_page
 from holdfast.delivery.stores import Received
 from holdfast.session.contacts import HIDDEN, PERSON
@@ -39,12 +36,19 @@ from holdfast.store.chat_reading import read_up_to, unread_messages
 from holdfast.store.connection import among
 from holdfast.store.database import Database, announce
 from holdfast.store.events import NewEvents
-from holdfast.store.inbox import RECEIVED, RECEIVED_SIZE, received, sender_name, senders_of, subjects_of
+from holdfast.store.inbox import RECEIVED, RECEIVED_SIZE, received, subjects_of
+from holdfast.store.message_changes import (
+    SENT_SIZE,
+    NewestChanges,
+    changes_of,
+    message_key,
+    newest_changes,
+    sizes_of_changes,
+)
 from holdfast.store.message_rows import READ, message_of
 from holdfast.store.tables import IS_UNREAD, chat_aliases, chats, contacts, groups, inbox, outbox, sessions
 
 _SENT = (*READ, outbox.c.content)
-_SENT_SIZE: ColumnElement[int] = func.length(outbox.c.content)
 _SEARCHED_AT_ONCE = 1000
 _MAX_SEARCHED = 5000
 """Chats whose names one page of a search compares, however many there are."""
@@ -92,8 +96,8 @@ class ChatRows:
         def work(connection: Connection) -> TimelinePage:
             name = canonical(connection, company, chat)
             found, newest = _slice(connection, company, name, before=before or END, after=after, limit=limit)
-            changes, own = _changes(connection, company, found.messages, newest), _own(connection, company)
-            entries = [fold(each, changes.get(_key(each), ()), own=own) for each in found.messages]
+            changes, own = changes_of(connection, company, found.messages, newest), _own(connection, company)
+            entries = [fold(each, changes.get(message_key(each), ()), own=own) for each in found.messages]
             return TimelinePage(entries=entries, older=found.older, newer=found.newer, has_newer=found.has_newer)
 
         return await self._database.read(work)
@@ -221,10 +225,10 @@ def _last_messages(
         of_inbox = _received(connection, company, select(*RECEIVED).where(among(connection, _I.seq, arrived)))
         found += [(False, each.seq, each) for each in of_inbox]
     messages = [each for _, _, each in found]
-    newest = _newest_changes(connection, company, {_key(each) for each in messages})
-    changes = _changes(connection, company, messages, newest)
+    newest = newest_changes(connection, company, {message_key(each) for each in messages})
+    changes = changes_of(connection, company, messages, newest)
     own = _own(connection, company)
-    return {(is_sent, seq): fold(each, changes.get(_key(each), ()), own=own) for is_sent, seq, each in found}
+    return {(is_sent, seq): fold(each, changes.get(message_key(each), ()), own=own) for is_sent, seq, each in found}
 
 
 def names_of(connection: Connection, company: str, jids: Sequence[str]) -> Mapping[str, Names]:
@@ -264,7 +268,7 @@ def _slice(
     before: TimelineCursor,
     after: TimelineCursor | None,
     limit: int,
-) -> tuple[TimelineSlice, _NewestChanges]:
+) -> tuple[TimelineSlice, NewestChanges]:
     """One page, and the newest changes of its messages."""
     sent = select(*_SENT).where(_O.company_id == company, _O.chat == chat, _O.kind.not_in(FOLDED))
     came = select(*RECEIVED).where(_I.company_id == company, _I.chat == chat, _I.type.not_in(FOLDED))
@@ -276,14 +280,14 @@ def _slice(
         sent = sent.where(_O.seq >= after.sent).order_by(_O.seq)
         is_newer = (_I.sent_at > after.received_at) | (_I.seq >= after.received)
         came = came.where(_I.sent_at >= after.received_at, is_newer).order_by(_I.sent_at, _I.seq)
-    sizes_sent, sizes_came = _sizes(connection, sent, _SENT_SIZE, limit), _sizes(connection, came, RECEIVED_SIZE, limit)
+    sizes_sent, sizes_came = _sizes(connection, sent, SENT_SIZE, limit), _sizes(connection, came, RECEIVED_SIZE, limit)
     limit = _messages_in_page(sizes_sent, sizes_came, limit)
     mine = _sent(connection, sent.limit(limit + 1))
     theirs = _received(connection, company, came.limit(limit + 1))
-    newest = _newest_changes(connection, company, {*map(_key, mine), *map(_key, theirs)})
-    changes = _sizes_of_changes(newest)
-    sizes_sent = [size + changes[_key(each)] for each, size in zip(mine, sizes_sent, strict=False)]
-    sizes_came = [size + changes[_key(each)] for each, size in zip(theirs, sizes_came, strict=False)]
+    newest = newest_changes(connection, company, {*map(message_key, mine), *map(message_key, theirs)})
+    changes = sizes_of_changes(newest)
+    sizes_sent = [size + changes[message_key(each)] for each, size in zip(mine, sizes_sent, strict=False)]
+    sizes_came = [size + changes[message_key(each)] for each, size in zip(theirs, sizes_came, strict=False)]
     limit = _messages_in_page(sizes_sent, sizes_came, limit)
     if after is None:
         return older_page(mine, theirs, before=before, limit=limit), newest
@@ -301,15 +305,6 @@ def _messages_in_page(sent: Sequence[int], came: Sequence[int], limit: int) -> i
     return limit if shown == len(sizes) else shown
 
 
-def _sizes_of_changes(newest: _NewestChanges) -> Counter[_Key]:
-    """The number of characters of the changes of each message."""
-    sizes: Counter[_Key] = Counter()
-    for of_direction in newest:
-        for (chat, target, *_), (_, chars) in of_direction.items():
-            sizes[chat, target] += chars
-    return sizes
-
-
 def _sent(connection: Connection, statement: Select[Any]) -> list[SentEntry]:
     rows = connection.execute(statement).mappings()
     return [SentEntry(message=message_of(row), content=json.loads(row["content"])) for row in rows]
@@ -319,110 +314,7 @@ def _received(connection: Connection, company: str, statement: Select[Any]) -> l
     return received(connection, company, connection.execute(statement).mappings().all())
 
 
-# Reactions, edits and deletions.
-
-_Key = tuple[str, str]
-"""Chat and WhatsApp id of a message."""
-
-
-def _key(message: TimelineMessage) -> _Key:
-    shown = message.message if isinstance(message, SentEntry) else message
-    return shown.chat, shown.whatsapp_id
-
-
 def _own(connection: Connection, company: str) -> str | None:
     found: str | None = connection.scalar(select(sessions.c.jid).where(sessions.c.company_id == company))
     user, _, server = (found or "").partition("@")
     return f"{user.partition(':')[0]}@{server}" if found else None
-
-
-_Newest = dict[tuple[Any, ...], tuple[int, int]]
-"""The newest changes, by chat and WhatsApp id of the message and what else they differ in: `seq`, and characters."""
-_NewestChanges = tuple[_Newest, _Newest]
-"""Those that were sent, and those that arrived."""
-
-
-def _changes(
-    connection: Connection, company: str, messages: Sequence[TimelineMessage], newest: _NewestChanges
-) -> dict[_Key, list[Change]]:
-    """The reactions, edits and deletions of these messages, by the message."""
-    wanted = {_key(each) for each in messages}
-    sent, arrived = (
-        [seq for (chat, target, *_), (seq, _) in each.items() if (chat, target) in wanted] for each in newest
-    )
-    found: dict[_Key, list[Change]] = {}
-    for key, change in (*_sent_changes(connection, sent), *_arrived_changes(connection, company, arrived)):
-        found.setdefault(key, []).append(change)
-    return found
-
-
-def _newest_changes(connection: Connection, company: str, keys: Collection[_Key]) -> _NewestChanges:
-    if not keys:
-        return {}, {}
-    return (
-        _newest(connection, _O, company, keys, _SENT_SIZE, [_O.kind]),
-        _newest(connection, _I, company, keys, RECEIVED_SIZE, [_I.type, _I.sender, _I.from_me]),
-    )
-
-
-def _newest(
-    connection: Connection,
-    table: Any,
-    company: str,
-    keys: Collection[_Key],
-    size: ColumnElement[int],
-    by: Sequence[Column[Any]],
-) -> _Newest:
-    """Only the last edit counts, and anybody may edit a message thousands of times. So no texts are read here."""
-    chats_, ids = {chat for chat, _ in keys}, {id_ for _, id_ in keys}
-    mine = (table.company_id == company, among(connection, table.chat, chats_), among(connection, table.target, ids))
-    newest: _Newest = {}
-    for seq, chars, *key in connection.execute(select(table.seq, size, table.chat, table.target, *by).where(*mine)):
-        if (key[0], key[1]) in keys:
-            newest[tuple(key)] = max((seq, chars), newest.get(tuple(key), (0, 0)))
-    return newest
-
-
-def _sent_changes(connection: Connection, numbers: Sequence[int]) -> Iterable[tuple[_Key, Change]]:
-    columns = outbox.c["chat", "target", "kind", "content", "accepted_at"]
-    rows = connection.execute(select(*columns).where(among(connection, _O.seq, numbers))) if numbers else ()
-    for row in rows:
-        body = json.loads(row.content).get(row.kind, {})
-        shown_text = body.get("emoji") if row.kind == "reaction" else text_of(body)
-        yield (
-            (row.chat, row.target),
-            Change(
-                target=row.target,
-                type=row.kind,
-                sender=None,
-                sender_name=None,
-                from_me=True,
-                at=row.accepted_at,
-                text=shown_text,
-            ),
-        )
-
-
-def _arrived_changes(connection: Connection, company: str, numbers: Sequence[int]) -> Iterable[tuple[_Key, Change]]:
-    if not numbers:
-        return
-    columns = inbox.c["chat", "target", "type", "content", "text", "sender", "push_name", "from_me", "stored_at"]
-    statement = select(*columns).where(among(connection, _I.seq, numbers), _I.type.in_(FOLDED))
-    rows = connection.execute(statement).mappings().all()
-    senders = senders_of(connection, company, rows)
-    for row in rows:
-        yield (row["chat"], row["target"]), _change(row, sender_name(row, senders))
-
-
-def _change(row: RowMapping, name: str | None) -> Change:
-    content = {} if row["content"] is None else json.loads(row["content"])
-    shown_text = content.get("reaction", {}).get("emoji") if row["type"] == "reaction" else row["text"]
-    return Change(
-        target=row["target"],
-        type=row["type"],
-        sender=row["sender"],
-        sender_name=name,
-        from_me=row["from_me"],
-        at=row["stored_at"],
-        text=shown_text,
-    )
