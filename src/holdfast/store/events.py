@@ -182,7 +182,9 @@ class EventRows:
             sizes = [statement.with_only_columns(events.c.seq, size).limit(limit + 1) for statement in mine]
             found = sorted(tuple(row) for statement in sizes for row in connection.execute(statement))[: limit + 1]
             shown = rows_in_page([chars for _, chars in found], limit)
-            last = found[shown - 1][0] if shown else seq
+            if not shown:
+                return Page()
+            last = found[shown - 1][0]
             shown_rows = [statement.where(events.c.seq <= last) for statement in mine]
             rows = [dict(row) for statement in shown_rows for row in connection.execute(statement).mappings()]
             rows.sort(key=lambda row: int(row["seq"]))

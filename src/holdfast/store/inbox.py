@@ -55,6 +55,8 @@ class InboxRows:
                 mine = mine.where(inbox.c.chat == canonical(connection, company, chat))
             sizes = connection.scalars(mine.with_only_columns(RECEIVED_SIZE).limit(limit + 1)).all()
             shown = rows_in_page(sizes, limit)
+            if not shown:
+                return Page()
             rows = connection.execute(mine.limit(shown)).mappings().all()
             return Page(received(connection, company, rows), has_more=len(sizes) > shown)
 
