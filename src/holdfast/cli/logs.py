@@ -138,9 +138,7 @@ def _received(type_: str, data: dict[str, Any]) -> str:
 
 
 def _sent(type_: str, data: dict[str, Any]) -> str:
-    error = data.get("error") or {}
-    why = f": {error.get('message') or error['code']}" if error else ""
-    return f"{data['type']} to {_person(data['chat'])} {type_.removeprefix('message.')}{why} ({data['id']})"
+    return f"{data['type']} to {_person(data['chat'])} {type_.removeprefix('message.')}{_why(data)} ({data['id']})"
 
 
 def _receipt(_: str, data: dict[str, Any]) -> str:
@@ -161,9 +159,12 @@ def _group(_: str, data: dict[str, Any]) -> str:
 
 
 def _operation(_: str, data: dict[str, Any]) -> str:
-    error = data.get("error") or {}
-    why = f": {error.get('message') or error['code']}" if error else ""
-    return f"operation {data['kind']} {data['state']}{why} ({data['id']})"
+    return f"operation {data['kind']} {data['state']}{_why(data)} ({data['id']})"
+
+
+def _why(data: dict[str, Any]) -> str:
+    error = data.get("error")
+    return f": {error.get('message') or error['code']}" if error else ""
 
 
 def _presence(_: str, data: dict[str, Any]) -> str:
