@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any
 
@@ -132,8 +132,8 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.logger = _WithoutInvalid(self.logger)  # type: ignore[assignment]  # an adapter is used alike
-        self._cut: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._receiving = _Deadline(self.loop, self.head_deadline_s, lambda: self.transport.close())
+        self._reading = _Deadline(self.loop, self.read_deadline_s, lambda: self.transport.abort())
         self._part = _Part.NONE
         self._head_bytes = 0
 
@@ -143,24 +143,24 @@ class _Connection(HttpToolsProtocol):
             self.refusals.warning("Connection refused from %s: the limit of HTTP connections is reached", self._address)
             transport.close()
             return
-        self._expect_more()
+        self._receiving.begin()
 
     def close(self) -> None:
         """Called for an idle connection when another caller needs its slot, or when it was idle for too long."""
         self.transport.close()  # which first sends what the caller has not read yet
-        self._expect_reading()
+        self._reading.begin()
 
     def timeout_keep_alive_handler(self) -> None:
         self.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._expect_reading()
+        self._reading.begin()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._expect_no_reading()
+            self._reading.end()
 
     @property
     def _address(self) -> str:
@@ -176,9 +176,9 @@ class _Connection(HttpToolsProtocol):
         if self._part is _Part.HEAD:
             self._limit_head(len(data))
         if self._is_owed_more():
-            self._expect_more()
+            self._receiving.begin()
         else:
-            self._expect_nothing()
+            self._receiving.end()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -203,13 +203,13 @@ class _Connection(HttpToolsProtocol):
         super().on_response_complete()
         self.open_connections.idle(self, is_keyed=self._is_keyed)
         if self.transport.is_closing():
-            self._expect_reading()
+            self._reading.begin()
         if self._part is _Part.BODY and self._is_owed_more():
-            self._expect_more()
+            self._receiving.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._expect_nothing()
-        self._expect_no_reading()
+        self._receiving.end()
+        self._reading.end()
         self.open_connections.closed(self)
         super().connection_lost(exc)
 
@@ -229,20 +229,21 @@ class _Connection(HttpToolsProtocol):
         if self._head_bytes > LARGEST_HEAD:
             self.send_400_response(_INVALID)
 
-    def _expect_more(self) -> None:
-        if self._cut is None:
-            self._cut = self.loop.call_later(self.head_deadline_s, self.transport.close)
 
-    def _expect_nothing(self) -> None:
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+class _Deadline:
+    """Calls a function unless it is ended in time. Beginning one that runs already changes nothing."""
 
-    def _expect_reading(self) -> None:
-        if self._unread is None:
-            self._unread = self.loop.call_later(self.read_deadline_s, self.transport.abort)
+    def __init__(self, loop: asyncio.AbstractEventLoop, within_s: float, passed: Callable[[], None]) -> None:
+        self._loop = loop
+        self._within_s = within_s
+        self._passed = passed
+        self._timer: asyncio.TimerHandle | None = None
 
-    def _expect_no_reading(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def begin(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._within_s, self._passed)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
