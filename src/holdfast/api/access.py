@@ -75,10 +75,7 @@ class Access:
         return self.keys.knows(bytes.fromhex(request.state.key_id))
 
     def body_lock(self, key_id: str) -> asyncio.Lock:
-        lock = self._locks.get(key_id)
-        if lock is None:
-            lock = self._locks[key_id] = asyncio.Lock()
-        return lock
+        return self._locks.setdefault(key_id, asyncio.Lock())
 
     def page_slots(self, key_id: str) -> asyncio.Semaphore:
         return self._page_slots.setdefault(key_id, asyncio.Semaphore(PAGES_AT_ONCE))
